@@ -1,0 +1,132 @@
+#include "common/buf.h"
+
+#include <errno.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <strings.h>
+
+#define BUF_FIRST_BYTES 256
+
+bool slice_ieq(struct slice a, struct slice b)
+{
+	return a.n == b.n && (a.n == 0 || strncasecmp(a.p, b.p, a.n) == 0);
+}
+
+char *slice_dup(struct slice s)
+{
+	char *copy = malloc(s.n + 1);
+	if (!copy)
+		return NULL;
+	if (s.n)
+		memcpy(copy, s.p, s.n);
+	copy[s.n] = '\0';
+	return copy;
+}
+
+void buf_init(struct buf *b, size_t max)
+{
+	*b = (struct buf){.max = max};
+}
+
+void buf_free(struct buf *b)
+{
+	free(b->p);
+	buf_init(b, b->max);
+}
+
+void buf_clear(struct buf *b)
+{
+	b->n = 0;
+	b->error = 0;
+}
+
+int buf_reserve(struct buf *b, size_t extra)
+{
+	if (b->error)
+		return b->error;
+	if (extra > SIZE_MAX / 2 - b->n || (b->max && b->n + extra > b->max))
+		return b->error = -E2BIG;
+	size_t need = b->n + extra;
+	if (need <= b->cap)
+		return 0;
+	size_t cap = b->cap ? b->cap : BUF_FIRST_BYTES;
+	while (cap < need)
+		cap *= 2;
+	char *p = realloc(b->p, cap);
+	if (!p)
+		return b->error = -ENOMEM;
+	b->p = p;
+	b->cap = cap;
+	return 0;
+}
+
+int buf_add(struct buf *b, const void *p, size_t n)
+{
+	int rc = buf_reserve(b, n);
+	if (rc || n == 0)
+		return rc;
+	memcpy(b->p + b->n, p, n);
+	b->n += n;
+	return 0;
+}
+
+int buf_add_slice(struct buf *b, struct slice s)
+{
+	return buf_add(b, s.p, s.n);
+}
+
+int buf_add_str(struct buf *b, const char *s)
+{
+	return buf_add(b, s, strlen(s));
+}
+
+int buf_add_char(struct buf *b, char c)
+{
+	return buf_add(b, &c, 1);
+}
+
+int buf_printf(struct buf *b, const char *fmt, ...)
+{
+	va_list ap;
+	va_start(ap, fmt);
+	int len = vsnprintf(NULL, 0, fmt, ap);
+	va_end(ap);
+	if (len < 0)
+		return b->error = b->error ? b->error : -EINVAL;
+	size_t max = b->max;
+	if (max)
+		b->max = max + 1; /* vsnprintf needs room for a NUL that is not kept */
+	int rc = buf_reserve(b, (size_t)len + 1);
+	b->max = max;
+	if (rc)
+		return rc;
+	va_start(ap, fmt);
+	vsnprintf(b->p + b->n, (size_t)len + 1, fmt, ap);
+	va_end(ap);
+	b->n += (size_t)len;
+	return 0;
+}
+
+void buf_drop(struct buf *b, size_t n)
+{
+	if (n >= b->n) {
+		b->n = 0;
+		return;
+	}
+	memmove(b->p, b->p + n, b->n - n);
+	b->n -= n;
+}
+
+const char *buf_cstr(struct buf *b)
+{
+	size_t max = b->max;
+	if (max)
+		b->max = max + 1;
+	int rc = buf_reserve(b, 1);
+	b->max = max;
+	if (rc)
+		return "";
+	b->p[b->n] = '\0';
+	return b->p;
+}
