@@ -1,0 +1,37 @@
+/*
+ * From a client's request to what a backend is asked: path, body, and the format its answer will have.
+ * A request whose dialect the backend speaks is passed as its own bytes (raw). Pure; any thread.
+ */
+#ifndef TANDEM_DIALECT_BACKEND_H
+#define TANDEM_DIALECT_BACKEND_H
+
+#include "common/dialect/answer.h"
+#include "common/dialect/request.h"
+
+enum backend_api { BACKEND_OLLAMA, BACKEND_LLAMA_SERVER };
+
+struct backend_call {
+	const char *path;          /* static: "/api/chat", "/v1/chat/completions", ... */
+	enum answer_format format; /* what comes back */
+	bool raw;                  /* body is the client's own bytes and the answer goes back untouched */
+	bool stream;               /* the backend streams */
+};
+
+/*
+ * Decides how `r` is asked of that backend and, unless call->raw, writes the translated body.
+ * num_ctx > 0: put as options.num_ctx in an Ollama body that is translated.
+ * Messages and tools whose shape is the same in both dialects are copied as raw slices; thinking, tool arguments
+ * (object <-> string), images, format, options and limits are translated (protocols.md 7.2). Streams ask for usage.
+ * 0; -EINVAL with *error (HTTP 400) for what the backend has no way to do; -ENOMEM; -E2BIG.
+ */
+int backend_call_build(enum backend_api api, const struct chat_request *r, int64_t num_ctx, struct backend_call *call,
+		struct buf *body, struct dialect_error *error);
+
+/*
+ * A condensing job: instruction + data as a chat of two messages; temperature 0, seed 0, thinking off, hard limit of
+ * output tokens, not streamed. num_ctx as above.
+ */
+int backend_notes_build(enum backend_api api, struct slice model, struct slice instruction, struct slice data,
+		int64_t max_tokens, int64_t num_ctx, struct backend_call *call, struct buf *body);
+
+#endif
