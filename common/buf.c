@@ -4,13 +4,22 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <strings.h>
 
 #define BUF_FIRST_BYTES 256
 
+static char ascii_lower(char c)
+{
+	return c >= 'A' && c <= 'Z' ? (char)(c + ('a' - 'A')) : c;
+}
+
 bool slice_ieq(struct slice a, struct slice b)
 {
-	return a.n == b.n && (a.n == 0 || strncasecmp(a.p, b.p, a.n) == 0);
+	if (a.n != b.n)
+		return false;
+	for (size_t i = 0; i < a.n; i++) /* not strncasecmp(), which stops at a NUL byte */
+		if (ascii_lower(a.p[i]) != ascii_lower(b.p[i]))
+			return false;
+	return true;
 }
 
 char *slice_dup(struct slice s)
@@ -53,6 +62,9 @@ int buf_reserve(struct buf *b, size_t extra)
 	size_t cap = b->cap ? b->cap : BUF_FIRST_BYTES;
 	while (cap < need)
 		cap *= 2;
+	if (b->max && cap > b->max)
+		cap = need > b->max ? need
+				    : b->max; /* need is one more for a NUL that is not kept */
 	char *p = realloc(b->p, cap);
 	if (!p)
 		return b->error = -ENOMEM;
