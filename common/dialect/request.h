@@ -12,54 +12,67 @@
 #include "common/dialect/dialect.h"
 #include "common/json.h"
 
+/* Messages of one request: each costs about 100 bytes here, while "{}," costs a client three. */
+#define CHAT_MAX_MESSAGES 65536
+
 enum chat_role { CHAT_SYSTEM, CHAT_USER, CHAT_ASSISTANT, CHAT_TOOL };
 
 struct chat_message {
-	enum chat_role role;      /* "developer" counts as system; unknown roles count as user */
-	struct json_value raw;    /* the whole message object; for /api/generate the prompt string */
+	enum chat_role role;   /* "developer" counts as system; unknown roles count as user */
+	struct json_value raw; /* the whole message object; for /api/generate the prompt string */
 	struct json_value content; /* string, array of parts, null or absent */
 	struct json_value tool_calls;
-	unsigned images;          /* images carried by this message */
-	size_t chars;             /* code points of text: content, thinking, tool-call names and arguments */
+	unsigned images; /* images carried by this message */
+	size_t chars;	 /* code points of text: content, thinking, tool-call names and arguments */
 };
 
 struct chat_request {
 	enum dialect dialect;
-	struct json_value root;  /* the whole body */
+	struct slice body;	 /* the bytes given, white space around the root included */
+	struct json_value root;	 /* the one value of the body */
 	struct json_value model; /* string or absent */
-	bool stream;             /* with the dialect's own default applied */
+	bool stream;		 /* with the dialect's own default applied */
 	struct json_value messages_array; /* absent for /api/generate */
-	struct chat_message *messages;    /* owned; /api/generate: [system?], prompt */
+	struct chat_message *messages;	  /* owned; /api/generate: [system?], prompt */
 	size_t count;
 	struct json_value tools;
-	size_t tools_bytes;      /* raw size of tools, formats and the like that cost prompt tokens */
-	int64_t num_ctx;         /* options.num_ctx of an Ollama dialect, 0 when not given */
-	int64_t max_output;      /* num_predict / max_tokens / max_completion_tokens, -1 when not given */
-	bool condensable;        /* false: raw prompts, FIM suffixes, load/unload requests, prefill-style endings, n>1 */
-	bool is_load;            /* an Ollama load/unload request (empty messages or prompt) */
+	size_t tools_bytes; /* raw size of tools, formats and the like that cost prompt tokens */
+	int64_t num_ctx;    /* options.num_ctx of an Ollama dialect, 0 when not given */
+	int64_t max_output; /* num_predict / max_tokens / max_completion_tokens, -1 when not given
+			     */
+	bool condensable;   /* false: raw prompts, FIM suffixes, load/unload requests, prefill-style
+			       endings, n>1 */
+	bool is_load;	    /* an Ollama load/unload request (empty messages or prompt) */
+	bool is_unload;	    /* of these: keep_alive is zero */
 };
 
 /*
- * Parses a body. 0; -EINVAL with *error filled with the words the dialect's own backend would use (HTTP 400);
- * -ENOMEM. On success chat_request_fini() later; on failure nothing is owned.
+ * Parses a body. 0; -EINVAL with *error filled with the status (400, or 404 for what names no
+ * model) and the words that the dialect's own backend would use; -ENOMEM. On success
+ * chat_request_fini() later; on failure nothing is owned.
  */
-int chat_request_parse(enum dialect dialect, struct slice body, struct chat_request *out, struct dialect_error *error);
+int chat_request_parse(enum dialect dialect, struct slice body, struct chat_request *out,
+	struct dialect_error *error);
 void chat_request_fini(struct chat_request *r);
 
 /*
- * Appends the message's text as condensing sees it: decoded content (text parts joined by newlines; images leave no text),
- * then for an assistant each tool call as one line `name({"arg": ...})` with the arguments' JSON text
- * (string values of the arguments decoded so that code in them has real lines). 0 or the buf's error.
+ * Appends the message's text as condensing sees it: decoded content (text parts joined by newlines;
+ * images leave no text), then for an assistant each tool call as one line `name({"arg": ...})` with
+ * the arguments' JSON text (string values of the arguments decoded so that code in them has real
+ * lines). 0 or the buf's error.
  */
 int chat_message_text(const struct chat_request *r, size_t message, struct buf *out);
 
 /* --- rewriting: everything not named stays the client's own bytes --- */
 
 enum chat_edit_kind {
-	CHAT_KEEP,          /* the raw slice */
-	CHAT_DROP,          /* the message is left out */
-	CHAT_REPLACE_TEXT,  /* only the content's text is replaced by `text`; images and other members stay raw */
-	CHAT_INSERT_BEFORE, /* a new user message with `text` is put before this message, which is kept */
+	CHAT_KEEP,	    /* the raw slice */
+	CHAT_DROP,	    /* the message is left out */
+	CHAT_REPLACE_TEXT,  /* only the content's text is replaced by `text`; images and other
+			       members stay raw */
+	CHAT_INSERT_BEFORE, /* a new user message with `text` is put before this message, which is
+			       kept; /api/generate, which has no messages: `text` and an empty line
+			       in front of the string */
 	CHAT_INSERT_BEFORE_DROP, /* the same, and this message is left out */
 };
 
@@ -69,10 +82,12 @@ struct chat_edit {
 };
 
 /*
- * Writes the body with edits[i] applied to messages[i] (edits may be NULL: keep all) and, where set_num_ctx > 0
- * and the dialect is an Ollama one, options.num_ctx set to it (replacing or adding only that member).
- * With no edits and set_num_ctx == 0 the output equals the input byte for byte. 0, -ENOMEM, -E2BIG.
+ * Writes the body with edits[i] applied to messages[i] (edits may be NULL: keep all) and, where
+ * set_num_ctx > 0 and the dialect is an Ollama one, options.num_ctx set to it (replacing or adding
+ * only that member). With no edits and set_num_ctx == 0 the output equals the input byte for byte.
+ * 0, -ENOMEM, -E2BIG.
  */
-int chat_request_rewrite(const struct chat_request *r, const struct chat_edit *edits, int64_t set_num_ctx, struct buf *out);
+int chat_request_rewrite(const struct chat_request *r, const struct chat_edit *edits,
+	int64_t set_num_ctx, struct buf *out);
 
 #endif

@@ -1,0 +1,238 @@
+/*
+ * Rewriting a request: the body is copied with a few cuts replaced, so whatever no edit names stays
+ * the client's own bytes.
+ */
+#include "common/dialect/pieces.h"
+#include "common/dialect/request.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum splice_kind { SPLICE_MESSAGES, SPLICE_STRING, SPLICE_NUM_CTX };
+
+struct splice {
+	enum splice_kind kind;
+	struct slice cut; /* bytes of the body that are replaced; empty: a place to insert at */
+	size_t message;	  /* SPLICE_STRING */
+};
+
+/* Messages, num_ctx; or for /api/generate system, prompt, num_ctx. */
+#define MAX_SPLICES 3
+
+struct rewrite {
+	const struct chat_request *r;
+	const struct chat_edit *edits;
+	char num_ctx[96]; /* what SPLICE_NUM_CTX puts */
+	struct splice splices[MAX_SPLICES];
+	size_t count;
+};
+
+static const char *end_of(struct slice s)
+{
+	return s.p + s.n;
+}
+
+static void put_span(struct buf *out, const char *from, const char *to)
+{
+	buf_add(out, from, (size_t)(to - from));
+}
+
+static bool changes(const struct chat_edit *edits, size_t i)
+{
+	return edits && edits[i].kind != CHAT_KEEP;
+}
+
+/* --- one message --- */
+
+/* The first text part takes the new text, the other text parts go, all else stays raw. */
+static void put_parts(struct json_value content, struct slice text, struct buf *out)
+{
+	struct json_iter it = json_iter(content);
+	struct json_value part, value;
+	bool placed = false, any = false;
+	while (!placed && json_array_next(&it, &part))
+		placed = part_classify(part, &value) == PART_TEXT;
+	buf_add_char(out, '[');
+	if (!placed) {
+		buf_add_str(out, "{\"type\":\"text\",\"text\":");
+		json_put_string(out, text);
+		buf_add_char(out, '}');
+		any = true;
+	}
+	bool done = !placed;
+	it = json_iter(content);
+	while (json_array_next(&it, &part)) {
+		bool is_text = part_classify(part, &value) == PART_TEXT;
+		if (is_text && done)
+			continue;
+		if (any)
+			buf_add_char(out, ',');
+		any = true;
+		if (is_text) {
+			put_span(out, part.raw.p, value.raw.p);
+			json_put_string(out, text);
+			put_span(out, end_of(value.raw), end_of(part.raw));
+			done = true;
+		} else {
+			buf_add_slice(out, part.raw);
+		}
+	}
+	buf_add_char(out, ']');
+}
+
+static void put_replaced(const struct chat_message *m, struct slice text, struct buf *out)
+{
+	struct slice raw = m->raw.raw, content = m->content.raw;
+	if (m->content.type == JSON_NONE) {
+		buf_add_str(out, "{\"content\":");
+		json_put_string(out, text);
+		if (value_filled(m->raw))
+			buf_add_char(out, ',');
+		put_span(out, raw.p + 1, end_of(raw));
+		return;
+	}
+	put_span(out, raw.p, content.p);
+	if (m->content.type == JSON_ARRAY)
+		put_parts(m->content, text, out);
+	else
+		json_put_string(out, text);
+	put_span(out, end_of(content), end_of(raw));
+}
+
+static void put_user(struct slice text, struct buf *out)
+{
+	buf_add_str(out, "{\"role\":\"user\",\"content\":");
+	json_put_string(out, text);
+	buf_add_char(out, '}');
+}
+
+/* --- the array of messages --- */
+
+/* Elements keep the separator, spacing included, that stood before them; the first written takes
+ * the first one's. */
+static void put_messages(const struct rewrite *w, struct buf *out)
+{
+	const struct chat_request *r = w->r;
+	struct slice array = r->messages_array.raw;
+	bool any = false;
+	buf_add_char(out, '[');
+	for (size_t i = 0; i < r->count; i++) {
+		const struct chat_message *m = &r->messages[i];
+		const struct chat_edit *edit = &w->edits[i];
+		if (edit->kind == CHAT_DROP)
+			continue;
+		size_t before = any ? i : 0;
+		put_span(out, before ? end_of(r->messages[before - 1].raw.raw) : array.p + 1,
+			r->messages[before].raw.raw.p);
+		any = true;
+		switch (edit->kind) {
+		case CHAT_REPLACE_TEXT:
+			put_replaced(m, edit->text, out);
+			break;
+		case CHAT_INSERT_BEFORE:
+			put_user(edit->text, out);
+			buf_add_char(out, ',');
+			buf_add_slice(out, m->raw.raw);
+			break;
+		case CHAT_INSERT_BEFORE_DROP:
+			put_user(edit->text, out);
+			break;
+		default:
+			buf_add_slice(out, m->raw.raw);
+		}
+	}
+	put_span(out, end_of(r->messages[r->count - 1].raw.raw), end_of(array));
+}
+
+/* A string of /api/generate: the prompt or the system text. */
+static void put_string(const struct rewrite *w, size_t i, struct buf *out)
+{
+	const struct chat_edit *edit = &w->edits[i];
+	buf_add_char(out, '"');
+	if (edit->kind != CHAT_DROP)
+		json_put_escaped(out, edit->text);
+	if (edit->kind == CHAT_INSERT_BEFORE) {
+		buf_add_str(out, "\\n\\n");
+		buf_add_slice(out, string_inner(w->r->messages[i].content));
+	}
+	buf_add_char(out, '"');
+}
+
+/* --- the plan --- */
+
+static void plan(struct rewrite *w, enum splice_kind kind, struct slice cut, size_t message)
+{
+	w->splices[w->count++] = (struct splice){kind, cut, message};
+}
+
+static void plan_edits(struct rewrite *w)
+{
+	const struct chat_request *r = w->r;
+	for (size_t i = 0; i < r->count; i++) {
+		if (!changes(w->edits, i))
+			continue;
+		if (r->dialect != DIALECT_OLLAMA_GENERATE) {
+			plan(w, SPLICE_MESSAGES, r->messages_array.raw, 0);
+			return;
+		}
+		plan(w, SPLICE_STRING, r->messages[i].raw.raw, i);
+	}
+}
+
+/* Only that member is touched: its value, or a place right after the brace of options or of the
+ * root. */
+static void plan_num_ctx(struct rewrite *w, int64_t num_ctx)
+{
+	struct json_value options = json_get(w->r->root, "options");
+	struct json_value old = options.type == JSON_OBJECT
+					? json_get(options, "num_ctx")
+					: (struct json_value){.type = JSON_NONE};
+	struct json_value parent = options.type == JSON_OBJECT ? options : w->r->root;
+	const char *comma = value_filled(parent) ? "," : "";
+	long long n = num_ctx;
+	if (old.type != JSON_NONE) {
+		snprintf(w->num_ctx, sizeof(w->num_ctx), "%lld", n);
+		plan(w, SPLICE_NUM_CTX, old.raw, 0);
+	} else if (options.type == JSON_OBJECT) {
+		snprintf(w->num_ctx, sizeof(w->num_ctx), "\"num_ctx\":%lld%s", n, comma);
+		plan(w, SPLICE_NUM_CTX, (struct slice){options.raw.p + 1, 0}, 0);
+	} else if (options.type == JSON_NONE) {
+		snprintf(w->num_ctx, sizeof(w->num_ctx), "\"options\":{\"num_ctx\":%lld}%s", n,
+			comma);
+		plan(w, SPLICE_NUM_CTX, (struct slice){w->r->root.raw.p + 1, 0}, 0);
+	} else {
+		snprintf(w->num_ctx, sizeof(w->num_ctx), "{\"num_ctx\":%lld}", n);
+		plan(w, SPLICE_NUM_CTX, options.raw, 0);
+	}
+}
+
+static int by_place(const void *a, const void *b)
+{
+	const struct splice *x = a, *y = b;
+	return (x->cut.p > y->cut.p) - (x->cut.p < y->cut.p);
+}
+
+int chat_request_rewrite(const struct chat_request *r, const struct chat_edit *edits,
+	int64_t set_num_ctx, struct buf *out)
+{
+	struct rewrite w = {.r = r, .edits = edits};
+	plan_edits(&w);
+	if (set_num_ctx > 0 && dialect_is_ollama(r->dialect))
+		plan_num_ctx(&w, set_num_ctx);
+	qsort(w.splices, w.count, sizeof(w.splices[0]), by_place);
+
+	const char *at = r->body.p;
+	for (size_t i = 0; i < w.count; i++) {
+		const struct splice *s = &w.splices[i];
+		put_span(out, at, s->cut.p);
+		if (s->kind == SPLICE_MESSAGES)
+			put_messages(&w, out);
+		else if (s->kind == SPLICE_STRING)
+			put_string(&w, s->message, out);
+		else
+			buf_add_str(out, w.num_ctx);
+		at = end_of(s->cut);
+	}
+	put_span(out, at, end_of(r->body));
+	return buf_error(out);
+}

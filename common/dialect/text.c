@@ -1,0 +1,103 @@
+/* A message's text as condensing sees it. */
+#include "common/dialect/pieces.h"
+#include "common/dialect/request.h"
+
+/* JSON text with its strings decoded in place: code inside an argument gets real lines. */
+static int put_decoded_json(struct slice text, struct buf *out)
+{
+	const char *p = text.p, *end = text.p + text.n;
+	while (p < end) {
+		const char *start = p;
+		const char *quote = memchr(p, '"', (size_t)(end - p));
+		if (!quote)
+			return buf_add(out, start, (size_t)(end - start));
+		p = quote + 1;
+		buf_add(out, start, (size_t)(p - start));
+		while (*p != '"')
+			p += *p == '\\' ? 2 : 1;
+		struct json_value string = {JSON_STRING, {quote, (size_t)(p + 1 - quote)}};
+		int rc = json_string_decode(string, out);
+		if (rc)
+			return rc;
+		buf_add_char(out, '"');
+		p++;
+	}
+	return buf_error(out);
+}
+
+static int put_arguments(struct json_value arguments, struct buf *out)
+{
+	if (is_absent(arguments))
+		return buf_add_str(out, "{}");
+	if (arguments.type != JSON_STRING)
+		return put_decoded_json(arguments.raw, out);
+	struct buf decoded;
+	struct json_value root;
+	buf_init(&decoded, 0);
+	int rc = json_string_decode(arguments, &decoded);
+	if (rc == 0 && json_parse(buf_slice(&decoded), JSON_MAX_DEPTH, &root, NULL) == 0)
+		rc = put_decoded_json(root.raw, out);
+	else if (rc == 0)
+		rc = buf_add_slice(out, buf_slice(&decoded));
+	buf_free(&decoded);
+	return rc;
+}
+
+/* Ends the line that stands before, if text was written since start. */
+static void start_line(struct buf *out, size_t start)
+{
+	if (out->n > start && out->p[out->n - 1] != '\n')
+		buf_add_char(out, '\n');
+}
+
+static int put_call(struct json_value value, size_t start, struct buf *out)
+{
+	struct tool_call call = tool_call_read(value);
+	start_line(out, start);
+	if (call.name.type == JSON_STRING)
+		json_string_decode(call.name, out);
+	buf_add_char(out, '(');
+	int rc = put_arguments(call.arguments, out);
+	buf_add_char(out, ')');
+	return rc ? rc : buf_error(out);
+}
+
+static void put_content(struct json_value content, struct buf *out)
+{
+	if (content.type == JSON_STRING) {
+		json_string_decode(content, out);
+		return;
+	}
+	if (content.type != JSON_ARRAY)
+		return;
+	struct json_iter it = json_iter(content);
+	struct json_value part, text;
+	bool first = true;
+	while (json_array_next(&it, &part)) {
+		if (part_classify(part, &text) != PART_TEXT)
+			continue;
+		if (!first)
+			buf_add_char(out, '\n');
+		first = false;
+		json_string_decode(text, out);
+	}
+}
+
+int chat_message_text(const struct chat_request *r, size_t message, struct buf *out)
+{
+	const struct chat_message *m = &r->messages[message];
+	size_t start = out->n;
+	put_content(m->content, out);
+	if (m->role != CHAT_ASSISTANT || m->raw.type != JSON_OBJECT)
+		return buf_error(out);
+	struct json_value call = json_get(m->raw, "function_call");
+	int rc = 0;
+	if (m->tool_calls.type == JSON_ARRAY) {
+		struct json_iter it = json_iter(m->tool_calls);
+		while (rc == 0 && json_array_next(&it, &call))
+			rc = put_call(call, start, out);
+	} else if (call.type == JSON_OBJECT) {
+		rc = put_call(call, start, out);
+	}
+	return rc ? rc : buf_error(out);
+}
