@@ -44,7 +44,11 @@ int json_put_escaped(struct buf *out, struct slice text)
 	const char *p = text.p, *end = text.p + text.n;
 	const char *run = p; /* from here to p everything stands as it is */
 
-	while ((p = json_plain(p, end)) < end && !out->error) {
+	while (p < end && !out->error) {
+		if (json_plain_byte(*p)) {
+			p = json_plain(p, end);
+			continue;
+		}
 		int len = utf8_sequence(p, end);
 		if (len > 1 && !is_line_end(p, len)) {
 			p += len;
@@ -89,7 +93,11 @@ size_t utf8_valid_prefix(struct slice text)
 	if (text.n == 0)
 		return 0;
 	const char *p = text.p, *end = text.p + text.n;
-	while ((p = json_plain(p, end)) < end) {
+	while (p < end) {
+		if (json_plain_byte(*p)) {
+			p = json_plain(p, end);
+			continue;
+		}
 		int len = utf8_sequence(p, end);
 		if (len < 0)
 			break;

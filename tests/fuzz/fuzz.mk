@@ -1,0 +1,52 @@
+# Fuzzing and the differential test. Included by the root Makefile, whose variables it uses.
+
+FUZZ_CC ?= clang
+FUZZ_SECONDS ?= 30
+DIFFERENTIAL_COUNT ?= 60000
+
+FUZZ_CFLAGS := -std=c17 $(WARN) -O1 -g -fno-omit-frame-pointer -fno-strict-aliasing -MMD -MP \
+	-fsanitize=address,undefined -fno-sanitize-recover=all
+FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
+FUZZ_BIN := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ_SRC))
+JSON_SRC := $(wildcard common/json_*.c) common/buf.c
+
+$(BUILD)/fuzz/obj/%.o: %.c
+	$(call say,CC,$< (fuzz))
+	@mkdir -p $(@D)
+	$(Q)$(FUZZ_CC) $(CPPFLAGS) $(FUZZ_CFLAGS) -fsanitize=fuzzer-no-link -c -o $@ $<
+
+$(FUZZ_BIN): $(BUILD)/fuzz/fuzz_%: $(BUILD)/fuzz/obj/tests/fuzz/fuzz_%.o \
+		$(patsubst %.c,$(BUILD)/fuzz/obj/%.o,$(COMMON_SRC))
+	$(call say,LD,$@)
+	$(Q)$(FUZZ_CC) $(FUZZ_CFLAGS) -fsanitize=fuzzer -o $@ $^ $(LDLIBS_COMMON)
+
+# One binary with the wide steps of json_scan.h, one with the portable ones.
+$(BUILD)/fuzz/json_oracle: tests/fuzz/json_oracle.c $(JSON_SRC) common/json.h common/json_scan.h
+	$(call say,CC,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) -O2 -g -std=c17 $(WARN) -o $@ $(filter %.c,$^) -lm
+
+$(BUILD)/fuzz/json_oracle_portable: tests/fuzz/json_oracle.c $(JSON_SRC) common/json.h common/json_scan.h
+	$(call say,CC,$@)
+	@mkdir -p $(@D)
+	$(Q)$(FUZZ_CC) $(CPPFLAGS) $(FUZZ_CFLAGS) -MF /dev/null -U__SSE2__ -o $@ $(filter %.c,$^) -lm
+
+.PHONY: fuzz
+fuzz: $(FUZZ_BIN) ## fuzz each parser for FUZZ_SECONDS (30) under ASan and UBSan
+	$(Q)set -e; for f in $(FUZZ_BIN); do \
+		echo "== $$f, $(FUZZ_SECONDS) s"; \
+		mkdir -p $(BUILD)/fuzz/corpus/$${f##*/}; \
+		$$f -max_total_time=$(FUZZ_SECONDS) -max_len=16384 -timeout=5 -verbosity=0 -print_final_stats=1 \
+			-dict=tests/fuzz/json.dict -artifact_prefix=$(BUILD)/fuzz/ \
+			$(BUILD)/fuzz/corpus/$${f##*/} tests/fuzz/seeds/json; done
+
+.PHONY: differential
+differential: $(BUILD)/fuzz/json_oracle $(BUILD)/fuzz/json_oracle_portable ## compare the JSON reader with Python's over mutated texts
+	$(Q)$(PYTHON) tests/fuzz/differential_json.py $(BUILD)/fuzz/json_oracle --count $(DIFFERENTIAL_COUNT)
+	$(Q)$(PYTHON) tests/fuzz/differential_json.py $(BUILD)/fuzz/json_oracle_portable --seed 2 \
+		--count $(DIFFERENTIAL_COUNT)
+
+.PHONY: bench-json
+bench-json: $(BUILD)/fuzz/json_oracle ## time the JSON reader at 62 KB, 1 MB and 20 MB
+	$(Q)mkdir -p $(BUILD)/fuzz/bodies
+	$(Q)$(PYTHON) tests/fuzz/differential_json.py $(BUILD)/fuzz/json_oracle --time $(BUILD)/fuzz/bodies
