@@ -1,9 +1,10 @@
 /*
- * Answers: a parser for each backend's stream, a writer for each front dialect, joined by neutral events.
+ * Answers: a parser for each backend's stream, a writer for each front dialect, joined by neutral
+ * events.
  *
- * parser(bytes of the backend) -> events -> writer(bytes for the client). Where the backend speaks the client's dialect
- * the bytes go through untouched and the parser only observes (counts, finish reason, end).
- * No global state; each object belongs to one job; nothing blocks.
+ * parser(bytes of the backend) -> events -> writer(bytes for the client). Where the backend speaks
+ * the client's dialect the bytes go through untouched and the parser only observes (counts, finish
+ * reason, end). No global state; each object belongs to one job; nothing blocks.
  */
 #ifndef TANDEM_DIALECT_ANSWER_H
 #define TANDEM_DIALECT_ANSWER_H
@@ -14,37 +15,46 @@
 
 /* What a backend sends back. */
 enum answer_format {
-	ANSWER_OLLAMA_CHAT,     /* NDJSON (or one object) of /api/chat */
+	ANSWER_OLLAMA_CHAT,	/* NDJSON (or one object) of /api/chat */
 	ANSWER_OLLAMA_GENERATE, /* NDJSON (or one object) of /api/generate */
-	ANSWER_OPENAI_CHAT,     /* SSE (or one object) of /v1/chat/completions, llama-server flavour */
-	ANSWER_OPENAI_TEXT,     /* SSE (or one object) of /v1/completions */
-	ANSWER_LLAMA_INFILL,    /* SSE (or one object) of llama-server's /infill and /completion */
+	ANSWER_OPENAI_CHAT,  /* SSE (or one object) of /v1/chat/completions, llama-server flavour */
+	ANSWER_OPENAI_TEXT,  /* SSE (or one object) of /v1/completions */
+	ANSWER_LLAMA_INFILL, /* SSE (or one object) of llama-server's /infill and /completion */
 };
 
-enum answer_finish { FINISH_NONE, FINISH_STOP, FINISH_LENGTH, FINISH_TOOL_CALLS, FINISH_LOAD, FINISH_UNLOAD };
+enum answer_finish {
+	FINISH_NONE,
+	FINISH_STOP,
+	FINISH_LENGTH,
+	FINISH_TOOL_CALLS,
+	FINISH_LOAD,
+	FINISH_UNLOAD
+};
 
 struct answer_usage {
-	int64_t prompt_tokens;   /* whole prompt, cached part included; -1 unknown */
-	int64_t cached_tokens;   /* of these, taken from the prefix cache; -1 unknown */
-	int64_t output_tokens;   /* -1 unknown */
-	double prompt_ms;        /* time of the uncached part; < 0 unknown */
-	double output_ms;        /* < 0 unknown */
-	double load_ms;          /* < 0 unknown */
+	int64_t prompt_tokens; /* whole prompt, cached part included; -1 unknown */
+	int64_t cached_tokens; /* of these, taken from the prefix cache; -1 unknown */
+	int64_t output_tokens; /* -1 unknown */
+	double prompt_ms;      /* time of the uncached part; < 0 unknown */
+	double output_ms;      /* < 0 unknown */
+	double load_ms;	       /* < 0 unknown */
 };
 
 enum answer_event_kind {
-	ANSWER_TEXT,       /* text */
+	ANSWER_TEXT,	   /* text; logprobs when the backend gave them */
 	ANSWER_THINKING,   /* text */
 	ANSWER_TOOL_BEGIN, /* index, id, name */
 	ANSWER_TOOL_ARGS,  /* index, text = a fragment of the arguments' JSON text */
 	ANSWER_TOOL_END,   /* index */
-	ANSWER_END,        /* finish, usage */
-	ANSWER_ERROR,      /* status, text = message: the backend said so in band */
+	ANSWER_END,	   /* finish, usage */
+	ANSWER_ERROR,	   /* status, text = message: the backend said so in band */
 };
 
 struct answer_event {
 	enum answer_event_kind kind;
 	struct slice text;
+	struct slice logprobs; /* elements of a JSON array, without its brackets; the same in both
+				  dialects */
 	unsigned index;
 	struct slice id, name;
 	enum answer_finish finish;
@@ -52,6 +62,7 @@ struct answer_event {
 	int status;
 };
 
+/* The event's slices live until the function returns. It must not destroy the parser. */
 typedef void answer_event_fn(void *ctx, const struct answer_event *event);
 
 struct answer_parser;
@@ -60,16 +71,20 @@ struct answer_parser;
  * stream: NDJSON/SSE as opposed to one JSON object. max_line_bytes caps one line or the object.
  * NULL when memory is out.
  */
-struct answer_parser *answer_parser_create(enum answer_format format, bool stream, size_t max_line_bytes,
-		answer_event_fn *on_event, void *ctx);
+struct answer_parser *answer_parser_create(enum answer_format format, bool stream,
+	size_t max_line_bytes, answer_event_fn *on_event, void *ctx);
 void answer_parser_destroy(struct answer_parser *p);
 
-/* Feeds bytes. 0; -EPROTO when they are not that format (the error text says what); -E2BIG over the cap; -ENOMEM. */
+/*
+ * Feeds bytes. 0; -EPROTO when they are not that format (answer_parser_problem() says what); -E2BIG
+ * over the cap; -ENOMEM. Errors stay. Bytes after ANSWER_END or ANSWER_ERROR are ignored.
+ */
 int answer_parser_feed(struct answer_parser *p, struct slice bytes);
 
 /*
- * The backend's body has ended. 0 when the answer was complete (ANSWER_END was delivered), -EPROTO when it was cut
- * (protocols.md 1.5: EOF without done is an error).
+ * The backend's body has ended. 0 when the answer was complete (ANSWER_END or ANSWER_ERROR was
+ * delivered, possibly just now), -EPROTO when it was cut (EOF without done is an error), or the
+ * error of an earlier feed.
  */
 int answer_parser_finish(struct answer_parser *p);
 
@@ -79,12 +94,12 @@ const char *answer_parser_problem(const struct answer_parser *p);
 struct answer_writer;
 
 /*
- * Writes the client's dialect. model is the name the client asked for; id a random part for OpenAI ids ("chatcmpl-<id>");
- * include_usage as in stream_options. The writer copies what it needs. NULL when memory is out.
- * stream:false collects (at most max_bytes) and emits one object at ANSWER_END.
+ * Writes the client's dialect. model is the name the client asked for; id a random part for OpenAI
+ * ids ("chatcmpl-<id>"); include_usage as in stream_options. The writer copies what it needs. NULL
+ * when memory is out. stream:false collects (at most max_bytes) and emits one object at ANSWER_END.
  */
-struct answer_writer *answer_writer_create(enum dialect d, bool stream, struct slice model, const char *id,
-		bool include_usage, size_t max_bytes);
+struct answer_writer *answer_writer_create(enum dialect d, bool stream, struct slice model,
+	const char *id, bool include_usage, size_t max_bytes);
 void answer_writer_destroy(struct answer_writer *w);
 
 /* Appends what the client gets for this event (possibly nothing). 0, -ENOMEM, -E2BIG. */

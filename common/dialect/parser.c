@@ -1,0 +1,299 @@
+/* Framing of answers (NDJSON, SSE, one object) and the events that every format shares. */
+#include "common/dialect/parser.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+struct answer_parser *answer_parser_create(enum answer_format format, bool stream,
+	size_t max_line_bytes, answer_event_fn *on_event, void *ctx)
+{
+	struct answer_parser *p = calloc(1, sizeof(*p));
+	if (!p)
+		return NULL;
+	p->format = format;
+	p->stream = stream;
+	p->max_line_bytes = max_line_bytes;
+	p->on_event = on_event;
+	p->ctx = ctx;
+	p->problem = "";
+	p->usage = (struct answer_usage){-1, -1, -1, -1, -1, -1};
+	/* A decoded string is never longer than its line. */
+	buf_init(&p->line, max_line_bytes);
+	buf_init(&p->text, max_line_bytes);
+	buf_init(&p->name, max_line_bytes);
+	return p;
+}
+
+void answer_parser_destroy(struct answer_parser *p)
+{
+	if (!p)
+		return;
+	buf_free(&p->line);
+	buf_free(&p->text);
+	buf_free(&p->name);
+	free(p);
+}
+
+const char *answer_parser_problem(const struct answer_parser *p)
+{
+	return p->problem;
+}
+
+int parser_fail(struct answer_parser *p, const char *problem)
+{
+	p->problem = problem;
+	return -EPROTO;
+}
+
+/* --- events --- */
+
+/* The decoded string: its own bytes where nothing is escaped, else in the buffer. */
+static int decode(struct json_value string, struct buf *into, struct slice *out)
+{
+	*out = string_inner(string);
+	if (out->n == 0 || !memchr(out->p, '\\', out->n))
+		return 0;
+	size_t start = into->n;
+	int rc = json_string_decode(string, into);
+	*out = (struct slice){into->p + start, into->n - start};
+	return rc;
+}
+
+int parser_emit_text(struct answer_parser *p, enum answer_event_kind kind, struct json_value string,
+	struct json_value logprobs)
+{
+	struct answer_event event = {.kind = kind};
+	buf_clear(&p->text);
+	int rc = decode(string, &p->text, &event.text);
+	if (rc)
+		return rc;
+	if (logprobs.type == JSON_ARRAY && value_filled(logprobs))
+		event.logprobs = (struct slice){logprobs.raw.p + 1, logprobs.raw.n - 2};
+	if (event.text.n || event.logprobs.n)
+		p->on_event(p->ctx, &event);
+	return 0;
+}
+
+int parser_tool_begin(struct answer_parser *p, const struct tool_call *call)
+{
+	struct answer_event event = {.kind = ANSWER_TOOL_BEGIN};
+	parser_tool_end(p);
+	buf_clear(&p->text);
+	buf_clear(&p->name);
+	int rc = decode(call->id, &p->text, &event.id);
+	if (rc == 0)
+		rc = decode(call->name, &p->name, &event.name);
+	if (rc)
+		return rc;
+	event.index = p->tools++;
+	p->tool_open = true;
+	p->on_event(p->ctx, &event);
+	return 0;
+}
+
+int parser_tool_arguments(struct answer_parser *p, struct json_value arguments)
+{
+	struct answer_event event = {.kind = ANSWER_TOOL_ARGS, .index = p->tools - 1};
+	buf_clear(&p->text);
+	int rc = 0;
+	if (arguments.type == JSON_STRING)
+		rc = decode(arguments, &p->text, &event.text);
+	else if (!is_absent(arguments))
+		event.text = arguments.raw;
+	if (rc == 0 && event.text.n)
+		p->on_event(p->ctx, &event);
+	return rc;
+}
+
+void parser_tool_end(struct answer_parser *p)
+{
+	if (!p->tool_open)
+		return;
+	struct answer_event event = {.kind = ANSWER_TOOL_END, .index = p->tools - 1};
+	p->tool_open = false;
+	p->on_event(p->ctx, &event);
+}
+
+void parser_end(struct answer_parser *p)
+{
+	struct answer_event event = {.kind = ANSWER_END, .finish = p->finish, .usage = p->usage};
+	parser_tool_end(p);
+	/* Ollama says "stop" after tool calls as well. */
+	if (p->tools && (p->finish == FINISH_STOP || p->finish == FINISH_NONE))
+		event.finish = FINISH_TOOL_CALLS;
+	else if (p->finish == FINISH_NONE)
+		event.finish = FINISH_STOP;
+	p->ended = true;
+	p->on_event(p->ctx, &event);
+}
+
+int parser_emit_error(struct answer_parser *p, struct json_value error)
+{
+	struct answer_event event = {.kind = ANSWER_ERROR, .status = 500};
+	struct json_value message = error, code = {.type = JSON_NONE};
+	int64_t status;
+	if (error.type == JSON_OBJECT)
+		FIELDS_GET(error, {"message", &message}, {"code", &code});
+	buf_clear(&p->text);
+	int rc = decode(message, &p->text, &event.text);
+	if (rc)
+		return rc;
+	if (message.type != JSON_STRING)
+		event.text = error.raw;
+	if (json_to_int(code, &status) && status >= 400 && status < 600)
+		event.status = (int)status;
+	p->ended = true;
+	p->on_event(p->ctx, &event);
+	return 0;
+}
+
+int64_t parser_count(struct json_value v)
+{
+	int64_t n;
+	return json_to_int(v, &n) && n >= 0 ? n : -1;
+}
+
+double parser_ms(struct json_value v, double unit_in_ms)
+{
+	double t;
+	return json_to_double(v, &t) && t >= 0 ? t * unit_in_ms : -1;
+}
+
+/* --- framing --- */
+
+static bool is_sse(const struct answer_parser *p)
+{
+	return p->format != ANSWER_OLLAMA_CHAT && p->format != ANSWER_OLLAMA_GENERATE;
+}
+
+static int read_object(struct answer_parser *p, struct slice text)
+{
+	struct json_value root;
+	if (json_parse(text, JSON_MAX_DEPTH, &root, NULL))
+		return parser_fail(p, "the backend sent what is not JSON");
+	if (root.type != JSON_OBJECT)
+		return parser_fail(p, "the backend sent what is no JSON object");
+	struct json_value error = json_get(root, "error");
+	if (!is_absent(error))
+		return parser_emit_error(p, error);
+	switch (p->format) {
+	case ANSWER_OLLAMA_CHAT:
+	case ANSWER_OLLAMA_GENERATE:
+		return parser_ollama_object(p, root);
+	case ANSWER_OPENAI_CHAT:
+	case ANSWER_OPENAI_TEXT:
+		return parser_openai_object(p, root);
+	case ANSWER_LLAMA_INFILL:
+		return parser_infill_object(p, root);
+	}
+	return parser_fail(p, "the format of the answer is unknown");
+}
+
+static bool starts_with(struct slice s, struct slice prefix)
+{
+	return s.n >= prefix.n && memcmp(s.p, prefix.p, prefix.n) == 0;
+}
+
+static struct slice trim(struct slice s)
+{
+	while (s.n && (s.p[0] == ' ' || s.p[0] == '\t'))
+		s = (struct slice){s.p + 1, s.n - 1};
+	while (s.n && (s.p[s.n - 1] == '\r' || s.p[s.n - 1] == ' ' || s.p[s.n - 1] == '\t'))
+		s.n--;
+	return s;
+}
+
+/* Both backends write an event's data on one line, so a line is an event. */
+static int read_sse_line(struct answer_parser *p, struct slice line)
+{
+	static const char *const ignored[] = {":", "event:", "id:", "retry:"};
+	for (size_t i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++) {
+		if (starts_with(line, slice_str(ignored[i])))
+			return 0;
+	}
+	/* An error before the first event may come as plain JSON. */
+	if (line.p[0] == '{')
+		return read_object(p, line);
+	/* Older llama-servers name the field of an error "error". */
+	bool old_error = starts_with(line, SLICE("error:"));
+	if (!old_error && !starts_with(line, SLICE("data:")))
+		return parser_fail(p, "the backend sent a line that is no server-sent event");
+	size_t skip = old_error ? strlen("error:") : strlen("data:");
+	struct slice data = trim((struct slice){line.p + skip, line.n - skip});
+	if (data.n == 0)
+		return 0;
+	if (slice_eq(data, SLICE("[DONE]"))) {
+		parser_end(p);
+		return 0;
+	}
+	if (old_error) {
+		struct json_value error;
+		if (json_parse(data, JSON_MAX_DEPTH, &error, NULL))
+			return parser_fail(p, "the backend sent what is not JSON");
+		return parser_emit_error(p, error);
+	}
+	return read_object(p, data);
+}
+
+static int read_line(struct answer_parser *p, struct slice line)
+{
+	line = trim(line);
+	if (line.n == 0)
+		return 0;
+	return is_sse(p) ? read_sse_line(p, line) : read_object(p, line);
+}
+
+static int too_long(struct answer_parser *p)
+{
+	p->problem = "the backend sent a line over the limit";
+	return -E2BIG;
+}
+
+static int keep(struct answer_parser *p, struct slice bytes)
+{
+	int rc = buf_add_slice(&p->line, bytes);
+	return rc == -E2BIG ? too_long(p) : rc;
+}
+
+/* Takes one line (or the part that is there) off the front of *bytes. */
+static int take_line(struct answer_parser *p, struct slice *bytes)
+{
+	const char *end = memchr(bytes->p, '\n', bytes->n);
+	struct slice line = {bytes->p, end ? (size_t)(end - bytes->p) : bytes->n};
+	size_t taken = end ? line.n + 1 : line.n;
+	*bytes = (struct slice){bytes->p + taken, bytes->n - taken};
+	if (!end || p->line.n) {
+		int rc = keep(p, line);
+		if (rc || !end)
+			return rc;
+		rc = read_line(p, buf_slice(&p->line));
+		buf_clear(&p->line);
+		return rc;
+	}
+	if (p->max_line_bytes && line.n > p->max_line_bytes)
+		return too_long(p);
+	return read_line(p, line);
+}
+
+int answer_parser_feed(struct answer_parser *p, struct slice bytes)
+{
+	if (!p->stream && !p->error && !p->ended)
+		return p->error = keep(p, bytes);
+	while (bytes.n && !p->error && !p->ended)
+		p->error = take_line(p, &bytes);
+	return p->error;
+}
+
+int answer_parser_finish(struct answer_parser *p)
+{
+	if (!p->error && !p->ended && p->line.n) {
+		struct slice rest = buf_slice(&p->line);
+		p->error = p->stream ? read_line(p, rest) : read_object(p, rest);
+	}
+	/* [DONE] may be missing; what counts is that the backend said why it stopped. */
+	if (!p->error && !p->ended && p->finish != FINISH_NONE)
+		parser_end(p);
+	if (!p->error && !p->ended)
+		p->error = parser_fail(p, "the backend's answer ended before it was complete");
+	return p->error;
+}

@@ -1,0 +1,150 @@
+/* The server-sent events, or the one object, of /v1/chat/completions. */
+#include "common/dialect/writer.h"
+
+#include <inttypes.h>
+
+int writer_openai_init(struct answer_writer *w, struct slice model)
+{
+	struct buf *head = &w->head;
+	buf_add_str(head, "{\"id\":\"chatcmpl-");
+	json_put_escaped(head, slice_str(w->id));
+	buf_printf(head, "\",\"object\":\"chat.completion%s\",\"created\":%lld,\"model\":",
+		w->stream ? ".chunk" : "", (long long)time(NULL));
+	json_put_string(head, model);
+	return buf_add_str(head, ",\"system_fingerprint\":\"fp_tandem\",\"choices\":[");
+}
+
+static void put_begin(struct answer_writer *w, const struct answer_event *event)
+{
+	struct buf *out = &w->calls;
+	if (w->stream)
+		buf_printf(out, "{\"index\":%u,\"id\":", event->index);
+	else
+		buf_add_str(out, out->n ? ",{\"id\":" : "{\"id\":");
+	writer_put_call_id(w, event->id, event->index, out);
+	buf_add_str(out, ",\"type\":\"function\",\"function\":{\"name\":");
+	json_put_string(out, event->name);
+	buf_add_str(out, ",\"arguments\":\"");
+	if (w->stream)
+		buf_add_str(out, "\"}}");
+}
+
+/* Arguments are a string here, so fragments pass as they come; one object gets a single growing
+ * string. */
+bool writer_openai_tool(struct answer_writer *w, const struct answer_event *event)
+{
+	struct buf *out = &w->calls;
+	switch (event->kind) {
+	case ANSWER_TOOL_BEGIN:
+		put_begin(w, event);
+		return true;
+	case ANSWER_TOOL_ARGS:
+		if (w->stream)
+			buf_printf(
+				out, "{\"index\":%u,\"function\":{\"arguments\":\"", event->index);
+		json_put_escaped(out, event->text);
+		if (w->stream)
+			buf_add_str(out, "\"}}");
+		return true;
+	default:
+		if (!w->stream)
+			buf_add_str(out, "\"}}");
+		return false;
+	}
+}
+
+static void put_quoted(struct buf *out, const char *name, const struct buf *escaped)
+{
+	json_put_key(out, name);
+	buf_add_char(out, '"');
+	buf_add_slice(out, buf_slice(escaped));
+	buf_add_char(out, '"');
+}
+
+/* A delta of a stream, or the whole message. */
+static void put_message(struct answer_writer *w, const struct answer_event *end, struct buf *out)
+{
+	bool first = !w->role_sent;
+	w->role_sent = true;
+	buf_add_char(out, '{');
+	if (first)
+		buf_add_str(out, "\"role\":\"assistant\"");
+	if (w->content.n || (first && end && !w->had_calls))
+		put_quoted(out, "content", &w->content);
+	else if (!w->stream)
+		buf_add_str(out, ",\"content\":null");
+	if (w->thinking.n)
+		put_quoted(out, "reasoning_content", &w->thinking);
+	if (w->calls.n) {
+		json_put_key(out, "tool_calls");
+		buf_add_char(out, '[');
+		buf_add_slice(out, buf_slice(&w->calls));
+		buf_add_char(out, ']');
+	}
+	buf_add_char(out, '}');
+}
+
+static void put_finish(
+	const struct answer_writer *w, const struct answer_event *end, struct buf *out)
+{
+	const char *reason = "\"stop\"";
+	if (!end)
+		reason = "null";
+	else if (end->finish == FINISH_LENGTH)
+		reason = "\"length\"";
+	else if (end->finish == FINISH_TOOL_CALLS || w->had_calls)
+		reason = "\"tool_calls\"";
+	buf_add_str(out, ",\"finish_reason\":");
+	buf_add_str(out, reason);
+}
+
+static void put_usage(const struct answer_usage *usage, struct buf *out)
+{
+	int64_t prompt = usage->prompt_tokens > 0 ? usage->prompt_tokens : 0;
+	int64_t output = usage->output_tokens > 0 ? usage->output_tokens : 0;
+	buf_printf(out,
+		",\"usage\":{\"prompt_tokens\":%" PRId64 ",\"completion_tokens\":%" PRId64
+		",\"total_tokens\":%" PRIu64,
+		prompt, output, (uint64_t)prompt + (uint64_t)output);
+	if (usage->cached_tokens >= 0)
+		buf_printf(out, ",\"prompt_tokens_details\":{\"cached_tokens\":%" PRId64 "}",
+			usage->cached_tokens);
+	buf_add_char(out, '}');
+}
+
+static void put_choice(struct answer_writer *w, const struct answer_event *end, struct buf *out)
+{
+	buf_add_slice(out, buf_slice(&w->head));
+	buf_add_str(out, w->stream ? "{\"index\":0,\"delta\":" : "{\"index\":0,\"message\":");
+	put_message(w, end, out);
+	if (w->logprobs.n) {
+		buf_add_str(out, ",\"logprobs\":{\"content\":[");
+		buf_add_slice(out, buf_slice(&w->logprobs));
+		buf_add_str(out, "]}");
+	}
+	put_finish(w, end, out);
+	buf_add_str(out, "}]");
+}
+
+void writer_openai_flush(struct answer_writer *w, const struct answer_event *end, struct buf *out)
+{
+	if (!w->stream) {
+		put_choice(w, end, out);
+		put_usage(&end->usage, out);
+		buf_add_char(out, '}');
+		return;
+	}
+	buf_add_str(out, "data: ");
+	put_choice(w, end, out);
+	buf_add_str(out, "}\n\n");
+	if (!end)
+		return;
+	if (w->include_usage) {
+		buf_add_str(out, "data: ");
+		buf_add_slice(out, buf_slice(&w->head));
+		buf_add_char(out, ']');
+		put_usage(&end->usage, out);
+		buf_add_str(out, "}\n\n");
+	}
+	buf_add_str(out, "data: [DONE]\n\n");
+}

@@ -1,0 +1,130 @@
+#include "common/dialect/writer.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#define WRITER_BUFS(w)                                                                             \
+	{                                                                                          \
+		&(w)->content, &(w)->thinking, &(w)->calls, &(w)->logprobs, &(w)->call_id,         \
+			&(w)->call_name, &(w)->arguments, &(w)->scratch                            \
+	}
+
+struct answer_writer *answer_writer_create(enum dialect d, bool stream, struct slice model,
+	const char *id, bool include_usage, size_t max_bytes)
+{
+	struct answer_writer *w = calloc(1, sizeof(*w));
+	if (!w)
+		return NULL;
+	w->dialect = d;
+	w->stream = stream;
+	w->include_usage = include_usage;
+	w->max_bytes = max_bytes;
+	struct buf *bufs[] = WRITER_BUFS(w);
+	for (size_t i = 0; i < sizeof(bufs) / sizeof(bufs[0]); i++)
+		buf_init(bufs[i], max_bytes);
+	buf_init(&w->head, 0);
+	clock_gettime(CLOCK_MONOTONIC, &w->started);
+	w->id = strdup(id);
+	if (!w->id)
+		goto fail;
+	if (dialect_is_ollama(d) ? writer_ollama_init(w, model) : writer_openai_init(w, model))
+		goto fail;
+	return w;
+fail:
+	answer_writer_destroy(w);
+	return NULL;
+}
+
+void answer_writer_destroy(struct answer_writer *w)
+{
+	if (!w)
+		return;
+	struct buf *bufs[] = WRITER_BUFS(w);
+	for (size_t i = 0; i < sizeof(bufs) / sizeof(bufs[0]); i++)
+		buf_free(bufs[i]);
+	buf_free(&w->head);
+	free(w->id);
+	free(w);
+}
+
+void writer_put_call_id(
+	const struct answer_writer *w, struct slice id, unsigned index, struct buf *out)
+{
+	if (id.n) {
+		json_put_string(out, id);
+		return;
+	}
+	buf_add_str(out, "\"call_");
+	json_put_escaped(out, slice_str(w->id));
+	buf_printf(out, "_%u\"", index);
+}
+
+/* The first error of the collecting buffers, which together hold at most max_bytes. */
+static int check(struct answer_writer *w)
+{
+	struct buf *bufs[] = WRITER_BUFS(w);
+	size_t held = 0;
+	for (size_t i = 0; i < sizeof(bufs) / sizeof(bufs[0]); i++) {
+		int rc = buf_error(bufs[i]);
+		if (rc)
+			return rc;
+		held += bufs[i]->n;
+	}
+	return w->max_bytes && held > w->max_bytes ? -E2BIG : 0;
+}
+
+static void flush(struct answer_writer *w, const struct answer_event *end, struct buf *out)
+{
+	if (dialect_is_ollama(w->dialect))
+		writer_ollama_flush(w, end, out);
+	else
+		writer_openai_flush(w, end, out);
+	buf_clear(&w->content);
+	buf_clear(&w->thinking);
+	buf_clear(&w->calls);
+	buf_clear(&w->logprobs);
+}
+
+static void collect_text(struct answer_writer *w, const struct answer_event *event)
+{
+	json_put_escaped(&w->content, event->text);
+	if (event->logprobs.n == 0)
+		return;
+	if (w->logprobs.n)
+		buf_add_char(&w->logprobs, ',');
+	buf_add_slice(&w->logprobs, event->logprobs);
+}
+
+int answer_writer_put(struct answer_writer *w, const struct answer_event *event, struct buf *out)
+{
+	bool ready = true;
+	switch (event->kind) {
+	case ANSWER_TEXT:
+		collect_text(w, event);
+		break;
+	case ANSWER_THINKING:
+		json_put_escaped(&w->thinking, event->text);
+		break;
+	case ANSWER_TOOL_BEGIN:
+	case ANSWER_TOOL_ARGS:
+	case ANSWER_TOOL_END:
+		w->had_calls = true;
+		ready = dialect_is_ollama(w->dialect) ? writer_ollama_tool(w, event)
+						      : writer_openai_tool(w, event);
+		break;
+	case ANSWER_END:
+	case ANSWER_ERROR:
+		break;
+	}
+	int rc = check(w);
+	if (rc)
+		return rc;
+	if (event->kind == ANSWER_ERROR)
+		return dialect_error_inband(
+			w->dialect, w->stream, event->status, event->text, false, out);
+	if (event->kind == ANSWER_END)
+		flush(w, event, out);
+	else if (w->stream && ready)
+		flush(w, NULL, out);
+	return buf_error(out);
+}
