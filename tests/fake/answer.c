@@ -1,0 +1,129 @@
+/*
+ * What the pretended model says: thinking "t0 t1 ...", text "w0 w1 ..." or a scripted one, then
+ * tool calls. A scripted text is cut into tokens of --chars-per-token code points, as prompts are.
+ */
+#include "tests/fake/engine.h"
+#include "tests/fake/mem.h"
+
+#include <math.h>
+#include <stdio.h>
+
+static size_t tokens_of(const struct gen *g, const struct buf *text)
+{
+	return prompt_tokens(buf_slice(text), g->r->fake->options.chars_per_token);
+}
+
+void answer_plan(struct gen *g)
+{
+	const struct options *o = &g->r->fake->options;
+	const struct script *s = &g->r->script;
+
+	g->total = 0;
+	if (s->fault == FAULT_EMPTY)
+		return;
+	g->thinking = g->thinks && s->thinking > 0 ? (size_t)s->thinking : 0;
+	if (s->has_text)
+		g->text_tokens = tokens_of(g, &s->text);
+	else if (s->tokens >= 0)
+		g->text_tokens = (size_t)s->tokens;
+	else
+		g->text_tokens = s->tool_count ? 0 : o->answer_tokens;
+	if (s->hugeline && !g->text_tokens)
+		g->text_tokens = 1;
+	g->total = g->thinking + g->text_tokens;
+	for (size_t i = 0; i < s->tool_count; i++) {
+		size_t n = tokens_of(g, &s->tools[i].args);
+
+		g->tool_tokens[i] = n ? n : 1;
+		g->total += g->tool_tokens[i];
+	}
+	if (g->max_tokens >= 0 && g->total > (size_t)g->max_tokens) {
+		g->total = (size_t)g->max_tokens;
+		g->reason = REASON_LENGTH;
+	}
+	/* With context shift generation goes on past the window, up to ten of them
+	 * (protocols.md 1.8). */
+	size_t window = g->model->num_ctx, room = window > g->prompt_n ? window - g->prompt_n : 0;
+
+	if (g->shift)
+		room = window * 10;
+	if (g->total > room) {
+		g->total = room;
+		g->reason = REASON_LENGTH;
+		g->window_full = true;
+	}
+}
+
+/* The k-th token of text, which starts at g->cursor. */
+static struct slice next_piece(struct gen *g, const struct buf *text, size_t k)
+{
+	double f = g->r->fake->options.chars_per_token;
+	size_t chars = (size_t)floor((double)(k + 1) * f) - (size_t)floor((double)k * f);
+	size_t at = g->cursor, n = at;
+
+	while (n < text->n && chars--)
+		do
+			n++;
+		while (n < text->n && ((unsigned char)text->p[n] & 0xC0) == 0x80);
+	g->cursor = n;
+	return (struct slice){text->p + at, n - at};
+}
+
+static void say(struct gen *g, bool thinking, struct slice text)
+{
+	buf_add_slice(thinking ? &g->thought : &g->text, text);
+	if (g->stream && text.n)
+		g->ops->text(g, thinking, text);
+}
+
+static void say_word(struct gen *g, bool thinking, size_t k)
+{
+	char word[32];
+	int n = snprintf(word, sizeof(word), "%s%c%zu", k ? " " : "", thinking ? 't' : 'w', k);
+
+	say(g, thinking, (struct slice){word, (size_t)n});
+}
+
+static void say_huge(struct gen *g, size_t bytes)
+{
+	char *x = mem_grow(NULL, bytes);
+
+	memset(x, 'x', bytes);
+	say(g, false, (struct slice){x, bytes});
+	free(x);
+}
+
+static void say_tool(struct gen *g, size_t k)
+{
+	const struct script *s = &g->r->script;
+	size_t i = 0;
+
+	while (k >= g->tool_tokens[i])
+		k -= g->tool_tokens[i++];
+	if (k == 0)
+		g->cursor = 0;
+	struct slice fragment = next_piece(g, &s->tools[i].args, k);
+
+	if (g->stream)
+		g->ops->tool(g, i, fragment, k == 0, k + 1 == g->tool_tokens[i]);
+}
+
+void answer_token(struct gen *g)
+{
+	const struct script *s = &g->r->script;
+	size_t k = g->emitted++;
+
+	if (k < g->thinking) {
+		say_word(g, true, k);
+		return;
+	}
+	k -= g->thinking;
+	if (k >= g->text_tokens)
+		say_tool(g, k - g->text_tokens);
+	else if (s->hugeline && k == 0)
+		say_huge(g, s->hugeline);
+	else if (s->has_text)
+		say(g, false, next_piece(g, &s->text, k));
+	else
+		say_word(g, false, k);
+}

@@ -1,0 +1,105 @@
+#include "tests/fake/ask.h"
+
+/* The text parts of a content, joined; images into g's prompt if there is one. */
+static void add_parts(struct json_value parts, struct buf *text, struct prompt *prompt)
+{
+	struct json_iter it = json_iter(parts);
+	struct json_value part;
+
+	while (json_array_next(&it, &part)) {
+		struct json_value image = json_get(json_get(part, "image_url"), "url");
+
+		if (json_is(part, JSON_STRING))
+			json_string_decode(part, text);
+		else if (json_is(image, JSON_STRING) && prompt)
+			prompt_image(prompt, image.raw);
+		else if (json_is(json_get(part, "text"), JSON_STRING))
+			json_string_decode(json_get(part, "text"), text);
+	}
+}
+
+void ask_last_user_text(struct json_value body, struct buf *out)
+{
+	struct json_iter it = json_iter(json_get(body, "messages"));
+	struct json_value message, content = json_get(body, "prompt");
+
+	while (json_array_next(&it, &message))
+		if (json_string_is(json_get(message, "role"), "user"))
+			content = json_get(message, "content");
+	if (json_is(content, JSON_STRING))
+		json_string_decode(content, out);
+	else
+		add_parts(content, out, NULL);
+}
+
+bool ask_streams(const struct request *r)
+{
+	struct http_exchange *x = r->x;
+	bool stream = r->fake->options.type == TYPE_OLLAMA && x->path.n > 5 &&
+		      memcmp(x->path.p, "/api/", 5) == 0;
+
+	json_to_bool(json_get(r->json, "stream"), &stream);
+	return stream;
+}
+
+static void add_message(struct prompt *p, struct json_value message)
+{
+	struct json_value role = json_get(message, "role"), content = json_get(message, "content");
+	struct json_value calls = json_get(message, "tool_calls"), image;
+	struct json_iter images = json_iter(json_get(message, "images"));
+	bool system = json_string_is(role, "system") || json_string_is(role, "developer");
+
+	prompt_message(
+		p, json_is(role, JSON_STRING) && role.raw.n > 2 ? role.raw.p[1] : '?', system);
+	if (json_is(content, JSON_STRING))
+		prompt_string(p, content);
+	else
+		add_parts(content, &p->text, p);
+	if (json_is(calls, JSON_ARRAY))
+		prompt_raw(p, calls.raw);
+	while (json_array_next(&images, &image))
+		prompt_image(p, image.raw);
+}
+
+void ask_chat(struct gen *g, struct json_value body)
+{
+	struct json_value tools = json_get(body, "tools"), message;
+	struct json_iter it = json_iter(json_get(body, "messages"));
+
+	if (json_is(tools, JSON_ARRAY) && tools.raw.n > 2) {
+		prompt_message(&g->prompt, 'T', true);
+		prompt_raw(&g->prompt, tools.raw);
+	}
+	while (json_array_next(&it, &message))
+		add_message(&g->prompt, message);
+}
+
+static void add_prompt(struct prompt *p, struct json_value prompt, double chars_per_token)
+{
+	struct json_iter it = json_iter(prompt);
+	struct json_value part;
+
+	prompt_string(p, prompt);
+	while (json_array_next(&it, &part)) {
+		prompt_string(p, part);
+		if (json_is(part, JSON_NUMBER)) /* a token id */
+			for (double i = 0; i < chars_per_token; i++)
+				buf_add_char(&p->text, part.raw.p[part.raw.n - 1]);
+	}
+}
+
+void ask_completion(struct gen *g, struct json_value body)
+{
+	struct json_iter it = json_iter(json_get(body, "images"));
+	struct json_value system = json_get(body, "system"), image;
+
+	if (json_is(system, JSON_STRING)) {
+		prompt_message(&g->prompt, 's', true);
+		prompt_string(&g->prompt, system);
+	}
+	prompt_message(&g->prompt, 'u', false);
+	add_prompt(&g->prompt, json_get(body, "prompt"), g->r->fake->options.chars_per_token);
+	prompt_string(&g->prompt, json_get(body, "suffix"));
+	while (json_array_next(&it, &image))
+		prompt_image(&g->prompt, image.raw);
+}

@@ -1,0 +1,51 @@
+/*
+ * What the dialects share: their route functions, time stamps and pieces of JSON.
+ */
+#ifndef FAKE_DIALECT_H
+#define FAKE_DIALECT_H
+
+#include "tests/fake/api.h"
+#include "tests/fake/ask.h"
+
+/* ollama_gen.c */
+void ollama_chat(struct request *r);
+void ollama_generate(struct request *r);
+
+/*
+ * A gen for the model the body names, with options, prompt limits and load-time settings read;
+ * NULL: an error was replied. The prompt is still empty.
+ */
+struct gen *ollama_gen_create(struct request *r, const struct gen_ops *ops);
+
+/* Cuts the prompt to the window as Ollama does, then submits; replies 400 where Ollama would. */
+void ollama_submit(struct gen *g);
+
+/* openai.c: the /v1 routes of both backends. */
+void openai_chat(struct request *r);
+void openai_completions(struct request *r);
+void openai_embeddings(struct request *r);
+void openai_models(struct request *r);
+void openai_model(struct request *r);
+
+/* llama.c */
+
+/* A gen with llama-server's fields read. */
+struct gen *llama_gen_create(struct request *r, const struct gen_ops *ops);
+
+/* Submits, or replies exceed_context_size_error. */
+void llama_submit(struct gen *g);
+
+/* "timings":{...} of a finished gen, with the comma before it. */
+void llama_put_timings(struct buf *out, const struct gen *g);
+
+/* A deterministic unit vector of the text as JSON numbers in brackets; EMBED_DIMS long. */
+#define EMBED_DIMS 8
+void put_embedding(struct buf *out, struct slice text, bool base64);
+
+/* Now as RFC 3339 with nanoseconds, UTC, in quotes. */
+void put_now(struct buf *out);
+
+/* "name":n, left out when zero (Go's omitempty). */
+void put_count(struct buf *out, const char *name, uint64_t n);
+
+#endif

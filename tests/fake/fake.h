@@ -1,0 +1,75 @@
+/*
+ * The fake backend as a whole: its options, its one instance, and a request on its way through it.
+ */
+#ifndef FAKE_FAKE_H
+#define FAKE_FAKE_H
+
+#include "common/buf.h"
+#include "common/json.h"
+#include "tests/fake/clock.h"
+#include "tests/fake/http.h"
+#include "tests/fake/script.h"
+
+#define FAKE_MODELS 32
+#define FAKE_BODY_MAX (512ul << 20) /* bytes of a request body held in memory; blobs are not held  \
+				     */
+
+enum backend_type { TYPE_OLLAMA, TYPE_LLAMA };
+
+struct options {
+	enum backend_type type;
+	const char *host;
+	int port; /* 0: pick one */
+	const char *models[FAKE_MODELS];
+	size_t model_count;
+	const char *model_path; /* llama-server's -m, only reported */
+	double prefill, decode; /* tokens/s of one slot; 0: infinitely fast */
+	double depth_half;	/* tokens at which prefill takes twice as long (Lhalf); 0: never */
+	double decode_half;	/* the same for decoding */
+	double chars_per_token;
+	unsigned load_ms;
+	unsigned num_ctx; /* tokens of one slot's window; 0: Ollama 4096, llama-server 8192 */
+	unsigned slots;	  /* 0: one */
+	unsigned answer_tokens;
+	bool early_headers; /* llama-server: 200 as soon as a slot takes the request */
+	bool embeddings, metrics, control;
+	const char *slot_save_path; /* NULL: slots are not saved */
+	const char *log_path, *dump_dir;
+};
+
+struct fake {
+	uv_loop_t *loop;
+	struct clock clock;
+	struct options options;
+	struct http_server http;
+	struct engine *engine;
+	struct stats *stats;
+	struct rules rules;
+	uint64_t started_ns;
+	time_t started_at;
+};
+
+/* Numbers of one request for the log; -1: does not apply. */
+struct facts {
+	int64_t prompt_tokens, cached_tokens, generated_tokens, slot;
+};
+
+struct request {
+	struct fake *fake;
+	struct http_exchange *x;     /* NULL once closed */
+	struct request *next, *prev; /* the requests under way */
+	unsigned seq;		     /* from 1, in order of arrival */
+	uint64_t started_ns;
+	struct buf body;
+	bool discard_body;
+	uint32_t crc; /* of the body, CRC-32 as zlib's */
+	int dump_fd;  /* -1: not dumped */
+	const struct route *route;
+	struct json_value json; /* the body, JSON_NONE when it is not JSON */
+	struct script script;
+	struct clock_task delay;
+	struct gen *gen; /* NULL: nothing is being generated */
+	struct facts facts;
+};
+
+#endif

@@ -1,0 +1,487 @@
+/*
+ * The OpenAI routes, in llama-server's manner and in Ollama's: protocols.md 2.1 to 2.5.
+ */
+#include "tests/fake/dialect.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <time.h>
+
+#define LINE_MAX_BYTES (256u << 20)
+
+static struct buf line = {
+	.max = LINE_MAX_BYTES}; /* the event being built; one thread, one at a time */
+
+static bool is_llama(const struct gen *g)
+{
+	return g->r->fake->options.type == TYPE_LLAMA;
+}
+
+static bool is_chat(const struct gen *g)
+{
+	return slice_eq(g->r->x->path, SLICE("/v1/chat/completions")) ||
+	       slice_eq(g->r->x->path, SLICE("/chat/completions"));
+}
+
+static const char *finish_reason(const struct gen *g)
+{
+	return g->reason == REASON_LENGTH  ? "length"
+	       : g->reason == REASON_TOOLS ? "tool_calls"
+					   : "stop";
+}
+
+/* Members that every object of one answer shares; the dialects put them in different places. */
+static void put_identity(const struct gen *g, const char *object)
+{
+	buf_printf(&line, "\"id\":\"%s-%u\",\"object\":\"%s\",\"created\":%lld,\"model\":",
+		is_chat(g) ? "chatcmpl" : "cmpl", g->r->seq, object, (long long)time(NULL));
+	if (g->name.n)
+		buf_add_slice(&line, g->name);
+	else
+		json_put_string(&line, slice_str(g->model->name));
+	buf_printf(
+		&line, ",\"system_fingerprint\":\"%s\"", is_llama(g) ? "b10434-fake" : "fp_ollama");
+}
+
+static const char *chunk_object(const struct gen *g)
+{
+	return is_chat(g) ? "chat.completion.chunk" : "text_completion";
+}
+
+/* data: {"choices":[{"index":0, — then the caller's members, then close_chunk(). */
+static void open_chunk(const struct gen *g)
+{
+	buf_clear(&line);
+	buf_add_str(&line, "data: {");
+	put_identity(g, chunk_object(g));
+	buf_add_str(&line, ",\"choices\":[{\"index\":0,");
+}
+
+static void close_chunk(const char *reason)
+{
+	if (reason)
+		buf_printf(&line, ",\"finish_reason\":\"%s\"}]", reason);
+	else
+		buf_add_str(&line, ",\"finish_reason\":null}]");
+}
+
+static void send_chunk(struct gen *g)
+{
+	buf_add_str(&line, "}\n\n");
+	http_data(g->r->x, buf_slice(&line));
+}
+
+static void begin(struct gen *g)
+{
+	http_begin(g->r->x, 200, "text/event-stream", -1);
+	if (!is_llama(g) || !is_chat(g))
+		return;
+	open_chunk(g);
+	buf_add_str(&line, "\"delta\":{\"role\":\"assistant\",\"content\":null}");
+	close_chunk(NULL);
+	send_chunk(g);
+}
+
+/* Opens a chunk and, in chat, its delta; Ollama repeats the role only on the first one. */
+static void open_delta(struct gen *g)
+{
+	bool first = !g->r->x->status;
+
+	if (first)
+		begin(g);
+	open_chunk(g);
+	if (is_chat(g))
+		buf_add_str(&line, first && !is_llama(g) ? "\"delta\":{\"role\":\"assistant\","
+							 : "\"delta\":{");
+}
+
+static void on_text(struct gen *g, bool thinking, struct slice text)
+{
+	open_delta(g);
+	if (!is_chat(g))
+		buf_add_str(&line, "\"text\":");
+	else if (!thinking)
+		buf_add_str(&line, "\"content\":");
+	else if (is_llama(g))
+		buf_add_str(&line, "\"reasoning_content\":");
+	else
+		buf_add_str(&line, "\"content\":\"\",\"reasoning\":");
+	json_put_string(&line, text);
+	if (is_chat(g))
+		buf_add_char(&line, '}');
+	close_chunk(NULL);
+	if (!is_chat(g) && g->include_usage && !is_llama(g))
+		buf_add_str(&line, ",\"usage\":{}");
+	send_chunk(g);
+}
+
+static void put_call_head(const struct gen *g, size_t i)
+{
+	buf_printf(&line,
+		"{\"index\":%zu,\"id\":\"call_%08zx\",\"type\":\"function\",\"function\":{"
+		"\"name\":",
+		i, g->r->seq * 16 + i);
+	json_put_string(&line, buf_slice(&g->r->script.tools[i].name));
+	buf_add_str(&line, ",\"arguments\":");
+}
+
+static void on_tool(struct gen *g, size_t i, struct slice fragment, bool first, bool last)
+{
+	if (!is_chat(g) || (!is_llama(g) && !last))
+		return;
+	if (!is_llama(g)) { /* whole, in one delta */
+		open_delta(g);
+		buf_add_str(&line, "\"content\":\"\",\"tool_calls\":[");
+		put_call_head(g, i);
+		json_put_string(&line, buf_slice(&g->r->script.tools[i].args));
+	} else {
+		if (first) {
+			open_delta(g);
+			buf_add_str(&line, "\"tool_calls\":[");
+			put_call_head(g, i);
+			buf_add_str(&line, "\"\"}}]}");
+			close_chunk(NULL);
+			send_chunk(g);
+		}
+		open_delta(g);
+		buf_printf(&line, "\"tool_calls\":[{\"index\":%zu,\"function\":{\"arguments\":", i);
+		json_put_string(&line, fragment);
+	}
+	buf_add_str(&line, "}}]}");
+	close_chunk(NULL);
+	send_chunk(g);
+}
+
+static void on_progress(struct gen *g)
+{
+	if (!is_llama(g))
+		return;
+	if (!g->r->x->status)
+		http_begin(g->r->x, 200, "text/event-stream", -1);
+	open_chunk(g);
+	buf_add_str(&line, is_chat(g) ? "\"delta\":{\"role\":\"assistant\",\"content\":null}"
+				      : "\"text\":\"\"");
+	close_chunk(NULL);
+	buf_printf(&line,
+		",\"prompt_progress\":{\"total\":%zu,\"cache\":%zu,\"processed\":%zu,\"time_ms\":%"
+		"llu}",
+		g->prompt_n, g->cached_n, g->processed,
+		(unsigned long long)((clock_now() - g->started) / MS_NS));
+	send_chunk(g);
+}
+
+static void on_error(struct gen *g, struct slice message)
+{
+	if (!g->r->x->status) {
+		api_error(g->r, 500, message);
+		return;
+	}
+	if (!is_llama(g)) { /* what Ollama makes of it: an empty chunk, then silence
+			       (protocols.md 2.5) */
+		g->name = SLICE("\"\"");
+		open_delta(g);
+		buf_add_str(&line, "\"content\":\"\"}");
+		close_chunk(NULL);
+		send_chunk(g);
+		return;
+	}
+	buf_clear(&line);
+	buf_add_str(&line, "data: {\"error\":{\"code\":500,\"message\":");
+	json_put_string(&line, message);
+	buf_add_str(&line, ",\"type\":\"server_error\"}");
+	send_chunk(g);
+}
+
+static void put_usage(const struct gen *g)
+{
+	buf_printf(&line,
+		",\"usage\":{\"prompt_tokens\":%zu,\"completion_tokens\":%zu,\"total_tokens\":%zu",
+		g->prompt_n, g->emitted, g->prompt_n + g->emitted);
+	if (is_llama(g))
+		buf_printf(
+			&line, ",\"prompt_tokens_details\":{\"cached_tokens\":%zu}", g->cached_n);
+	buf_add_char(&line, '}');
+}
+
+static void finish_stream(struct gen *g)
+{
+	bool usage = g->include_usage;
+
+	if (!g->r->x->status)
+		begin(g);
+	open_chunk(g);
+	buf_add_str(&line, is_chat(g) ? "\"delta\":{}" : "\"text\":\"\"");
+	close_chunk(finish_reason(g));
+	if (is_llama(g) && !usage)
+		llama_put_timings(&line, g);
+	send_chunk(g);
+	if (usage) {
+		buf_clear(&line);
+		buf_add_str(&line, "data: {");
+		put_identity(g, chunk_object(g));
+		buf_add_str(&line, ",\"choices\":[]");
+		put_usage(g);
+		if (is_llama(g))
+			llama_put_timings(&line, g);
+		send_chunk(g);
+	}
+	http_data(g->r->x, SLICE("data: [DONE]\n\n"));
+	http_end(g->r->x);
+}
+
+static void put_message(const struct gen *g)
+{
+	const struct script *s = &g->r->script;
+
+	buf_add_str(&line, "\"message\":{\"role\":\"assistant\",\"content\":");
+	if (g->reason == REASON_TOOLS && !g->text.n && is_llama(g))
+		buf_add_str(&line, "null");
+	else
+		json_put_string(&line, buf_slice(&g->text));
+	if (g->thought.n) {
+		json_put_key(&line, is_llama(g) ? "reasoning_content" : "reasoning");
+		json_put_string(&line, buf_slice(&g->thought));
+	}
+	if (g->reason == REASON_TOOLS) {
+		buf_add_str(&line, ",\"tool_calls\":[");
+		for (size_t i = 0; i < s->tool_count; i++) {
+			if (i)
+				buf_add_char(&line, ',');
+			put_call_head(g, i);
+			json_put_string(&line, buf_slice(&s->tools[i].args));
+			buf_add_str(&line, "}}");
+		}
+		buf_add_char(&line, ']');
+	}
+	buf_add_char(&line, '}');
+}
+
+static void on_finish(struct gen *g)
+{
+	struct buf whole;
+
+	if (g->stream) {
+		finish_stream(g);
+		return;
+	}
+	buf_clear(&line);
+	buf_add_char(&line, '{');
+	put_identity(g, is_chat(g) ? "chat.completion" : "text_completion");
+	buf_add_str(&line, ",\"choices\":[{\"index\":0,");
+	if (is_chat(g)) {
+		put_message(g);
+	} else {
+		buf_add_str(&line, "\"text\":");
+		json_put_string(&line, buf_slice(&g->text));
+	}
+	close_chunk(finish_reason(g));
+	put_usage(g);
+	if (is_llama(g))
+		llama_put_timings(&line, g);
+	buf_add_char(&line, '}');
+	buf_init(&whole, LINE_MAX_BYTES);
+	buf_add_slice(&whole, buf_slice(&line));
+	api_reply(g->r, 200, &whole);
+}
+
+static const struct gen_ops ops = {begin, on_progress, on_text, on_tool, on_error, on_finish};
+
+static void run(struct request *r, bool chat)
+{
+	bool llama = r->fake->options.type == TYPE_LLAMA;
+	struct gen *g = llama ? llama_gen_create(r, &ops) : ollama_gen_create(r, &ops);
+
+	if (!g)
+		return;
+	if (!llama) { /* of the limits Ollama's /v1 knows max_tokens only, and no options
+			 (protocols.md 2.3) */
+		g->max_tokens = -1;
+		json_to_int(json_get(r->json, "max_tokens"), &g->max_tokens);
+		g->num_ctx = 0;
+		g->thinks = !json_string_is(json_get(r->json, "reasoning_effort"), "none");
+	}
+	json_to_bool(
+		json_get(json_get(r->json, "stream_options"), "include_usage"), &g->include_usage);
+	if (chat)
+		ask_chat(g, r->json);
+	else
+		ask_completion(g, r->json);
+	if (llama)
+		llama_submit(g);
+	else
+		ollama_submit(g);
+}
+
+void openai_chat(struct request *r)
+{
+	struct json_value messages = json_get(r->json, "messages"), first;
+	struct json_iter it = json_iter(messages);
+
+	if (!api_object(r))
+		return;
+	if (!json_array_next(&it, &first)) {
+		api_error(r, 400,
+			r->fake->options.type == TYPE_OLLAMA ? SLICE("[] is too short - 'messages'")
+							     : SLICE("'messages' is required"));
+		return;
+	}
+	run(r, true);
+}
+
+void openai_completions(struct request *r)
+{
+	if (!api_object(r))
+		return;
+	if (r->fake->options.type == TYPE_OLLAMA &&
+		!json_is(json_get(r->json, "prompt"), JSON_STRING)) {
+		api_error(r, 400,
+			SLICE("json: cannot unmarshal into Go struct field "
+			      "CompletionRequest.prompt of type string"));
+		return;
+	}
+	run(r, false);
+}
+
+static void put_base64(struct buf *out, const unsigned char *p, size_t n)
+{
+	static const char set[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+	for (size_t i = 0; i < n; i += 3) {
+		unsigned v = (unsigned)p[i] << 16 | (i + 1 < n ? (unsigned)p[i + 1] << 8 : 0) |
+			     (i + 2 < n ? p[i + 2] : 0);
+		char quad[4] = {set[v >> 18], set[v >> 12 & 63], i + 1 < n ? set[v >> 6 & 63] : '=',
+			i + 2 < n ? set[v & 63] : '='};
+
+		buf_add(out, quad, 4);
+	}
+}
+
+void put_embedding(struct buf *out, struct slice text, bool base64)
+{
+	uint64_t h = 14695981039346656037ull;
+	float v[EMBED_DIMS];
+	double norm = 0;
+
+	for (size_t i = 0; i < text.n; i++)
+		h = (h ^ (unsigned char)text.p[i]) * 1099511628211ull;
+	for (int i = 0; i < EMBED_DIMS; i++) {
+		h = (h ^ (h >> 29)) * 0xBF58476D1CE4E5B9ull;
+		v[i] = (float)((double)(h >> 40) / (1 << 24) - 0.5);
+		norm += (double)v[i] * v[i];
+	}
+	norm = norm > 0 ? sqrt(norm) : 1;
+	for (int i = 0; i < EMBED_DIMS; i++)
+		v[i] = (float)(v[i] / norm);
+	if (base64) {
+		buf_add_char(out, '"');
+		put_base64(out, (const unsigned char *)v, sizeof(v));
+		buf_add_char(out, '"');
+		return;
+	}
+	for (int i = 0; i < EMBED_DIMS; i++)
+		buf_printf(out, "%c%.6f", i ? ',' : '[', (double)v[i]);
+	buf_add_char(out, ']');
+}
+
+void openai_embeddings(struct request *r)
+{
+	struct json_value input = json_get(r->json, "input"), text;
+	struct json_iter it = json_iter(input);
+	bool base64 = json_string_is(json_get(r->json, "encoding_format"), "base64");
+	size_t n = 0, chars = 0;
+	struct buf out;
+
+	if (!api_object(r))
+		return;
+	if (r->fake->options.type == TYPE_LLAMA && !r->fake->options.embeddings) {
+		llama_error(r, 501,
+			SLICE("This server does not support embeddings. Start it with "
+			      "`--embeddings`"));
+		return;
+	}
+	buf_init(&out, SCRIPT_TEXT_MAX);
+	buf_add_str(&out, "{\"object\":\"list\",\"data\":[");
+	while (json_is(input, JSON_STRING) ? n == 0 : json_array_next(&it, &text)) {
+		if (json_is(input, JSON_STRING))
+			text = input;
+		buf_printf(&out,
+			"%s{\"object\":\"embedding\",\"index\":%zu,\"embedding\":", n ? "," : "",
+			n);
+		n++;
+		put_embedding(&out, text.raw, base64);
+		buf_add_char(&out, '}');
+		chars += json_string_chars(text);
+	}
+	n = (size_t)ceil((double)chars / r->fake->options.chars_per_token);
+	buf_printf(&out,
+		"],\"model\":\"%s\",\"usage\":{\"prompt_tokens\":%zu,\"total_tokens\":%zu}}",
+		r->fake->engine->models->name, n, n);
+	api_reply(r, 200, &out);
+}
+
+static void put_model(struct buf *out, const struct model *m)
+{
+	buf_add_str(out, "{\"id\":");
+	json_put_string(out, slice_str(m->name));
+	buf_printf(out, ",\"object\":\"model\",\"created\":%lld,\"owned_by\":\"%s\"",
+		(long long)m->engine->fake->started_at,
+		m->engine->fake->options.type == TYPE_LLAMA ? "llamacpp" : "library");
+	if (m->engine->fake->options.type == TYPE_LLAMA)
+		buf_printf(out,
+			",\"aliases\":[],\"tags\":[],\"meta\":{\"vocab_type\":2,\"n_vocab\":32000,"
+			"\"n_ctx\":%u,"
+			"\"n_ctx_train\":%d,\"n_embd\":%d,\"n_params\":1235814432,\"size\":"
+			"1321098329}",
+			m->num_ctx, TRAIN_CTX, EMBED_DIMS);
+	buf_add_char(out, '}');
+}
+
+void openai_models(struct request *r)
+{
+	bool llama = r->fake->options.type == TYPE_LLAMA, first = true;
+	const struct model *all = r->fake->engine->models;
+	struct buf out;
+
+	buf_init(&out, 1u << 20);
+	buf_add_char(&out, '{');
+	if (llama) { /* an Ollama-like list besides OpenAI's */
+		buf_add_str(&out, "\"models\":[{\"name\":");
+		json_put_string(&out, slice_str(all->name));
+		json_put_key(&out, "model");
+		json_put_string(&out, slice_str(all->name));
+		buf_add_str(&out, ",\"modified_at\":\"\",\"size\":\"\",\"digest\":\"\",\"type\":"
+				  "\"model\",\"description\":\"\","
+				  "\"tags\":[\"\"],\"capabilities\":[\"completion\"],"
+				  "\"parameters\":\"\",\"details\":{"
+				  "\"parent_model\":\"\",\"format\":\"gguf\",\"family\":\"\","
+				  "\"families\":[\"\"],"
+				  "\"parameter_size\":\"\",\"quantization_level\":\"\"}}],");
+	}
+	buf_add_str(&out, "\"object\":\"list\",\"data\":[");
+	for (const struct model *m = all; m; m = m->next) {
+		if (!m->listed)
+			continue;
+		if (!first)
+			buf_add_char(&out, ',');
+		first = false;
+		put_model(&out, m);
+	}
+	buf_add_str(&out, "]}");
+	api_reply(r, 200, &out);
+}
+
+void openai_model(struct request *r)
+{
+	struct slice name = {r->x->path.p + 11, r->x->path.n - 11}; /* past "/v1/models/" */
+	struct model *m = engine_model(r->fake->engine, name);
+	struct buf out;
+
+	if (!m) {
+		api_errorf(r, 404, "model '%.*s' not found", (int)name.n, name.p);
+		return;
+	}
+	buf_init(&out, 1u << 16);
+	put_model(&out, m);
+	api_reply(r, 200, &out);
+}
