@@ -1,10 +1,11 @@
 /*
- * What supervisor and worker say to each other. PROTOCOL.md describes the wire form; only proto/ knows msgpack.
+ * What supervisor and worker say to each other. PROTOCOL.md describes the wire form; only proto/
+ * knows msgpack.
  *
- * One nng message is a frame: the msgpack array [version, generation, record...]; a record is an array [type, field...].
- * Records of one loop turn share a frame. Encoding appends to a frame writer; decoding walks a received frame and yields
- * records that borrow its bytes. Decoding checks types, counts, lengths and trailing bytes before anything is allocated.
- * Nothing here blocks.
+ * One nng message is a frame: the msgpack array [version, generation, record...]; a record is an
+ * array [type, field...]. Records of one loop turn share a frame. Encoding appends to a frame
+ * writer; decoding walks a received frame and yields records that borrow its bytes. Decoding checks
+ * types, counts, lengths and trailing bytes before anything is allocated. Nothing here blocks.
  */
 #ifndef TANDEM_PROTO_H
 #define TANDEM_PROTO_H
@@ -14,10 +15,11 @@
 #include <stdint.h>
 
 #define PROTO_VERSION 1
-#define PROTO_FRAME_MAX (1u << 20)  /* bytes of one frame; both ends refuse more */
-#define PROTO_PIECE_BYTES 65536u    /* body and answer bytes cross in pieces of at most this */
-#define PROTO_FLUSH_BYTES 32768u    /* a frame that long is sent before the turn ends */
-#define PROTO_WINDOW_BYTES 262144u  /* credit each way at the start of a job: bytes that may be on their way */
+#define PROTO_FRAME_MAX (1u << 20) /* bytes of one frame; both ends refuse more */
+#define PROTO_PIECE_BYTES 65536u   /* body and answer bytes cross in pieces of at most this */
+#define PROTO_FLUSH_BYTES 32768u   /* a frame that long is sent before the turn ends */
+#define PROTO_WINDOW_BYTES                                                                         \
+	262144u /* credit each way at the start of a job: bytes that may be on their way */
 #define PROTO_HEADERS_MAX 64
 #define PROTO_ARGS_MAX 128
 #define PROTO_MODELS_MAX 512
@@ -25,21 +27,21 @@
 enum proto_type {
 	/* worker -> supervisor */
 	PROTO_HELLO = 1, /* first record of an incarnation */
-	PROTO_STATE,     /* the backend's state changed */
-	PROTO_MODELS,    /* one batch of the backend's model list; a list may take several records */
-	PROTO_START,     /* an answer begins: status and headers */
-	PROTO_DELTA,     /* answer bytes, in the client's dialect */
-	PROTO_END,       /* the job ended well */
-	PROTO_FAIL,      /* the job failed; nothing of it follows */
+	PROTO_STATE,	 /* the backend's state changed */
+	PROTO_MODELS, /* one batch of the backend's model list; a list may take several records */
+	PROTO_START,  /* an answer begins: status and headers */
+	PROTO_DELTA,  /* answer bytes, in the client's dialect */
+	PROTO_END,    /* the job ended well */
+	PROTO_FAIL,   /* the job failed; nothing of it follows */
 	PROTO_PONG,
-	PROTO_STATS,     /* the worker's own counters, with every PONG */
+	PROTO_STATS, /* the worker's own counters, with every PONG */
 	/* supervisor -> worker */
 	PROTO_ACK = 32, /* answers HELLO: the device's configuration */
 	PROTO_JOB,
-	PROTO_BODY,     /* body bytes of a job */
-	PROTO_CANCEL,   /* the client is gone or the job is no longer wanted */
+	PROTO_BODY,   /* body bytes of a job */
+	PROTO_CANCEL, /* the client is gone or the job is no longer wanted */
 	PROTO_PING,
-	PROTO_DRAIN,    /* finish what runs, take no more, exit */
+	PROTO_DRAIN, /* finish what runs, take no more, exit */
 	/* both */
 	PROTO_CREDIT = 64, /* the receiver of bytes allows so many more */
 };
@@ -55,16 +57,17 @@ enum proto_backend_state { STATE_STARTING = 0, STATE_LOADING, STATE_READY, STATE
 enum proto_cause {
 	FAIL_NONE = 0,
 	FAIL_UNREACHABLE, /* no connection to the backend */
-	FAIL_TIMEOUT,     /* deadline of the job, or the backend fell silent */
-	FAIL_STATUS,      /* the backend answered with an error status before the first byte */
-	FAIL_GARBAGE,     /* not the format it should be */
-	FAIL_CUT,         /* ended in the middle */
-	FAIL_EMPTY,       /* an empty answer where text is needed (notes) */
-	FAIL_REFUSED,     /* the worker will not: bad request, unsupported (status and message say why) */
+	FAIL_TIMEOUT,	  /* deadline of the job, or the backend fell silent */
+	FAIL_STATUS,	  /* the backend answered with an error status before the first byte */
+	FAIL_GARBAGE,	  /* not the format it should be */
+	FAIL_CUT,	  /* ended in the middle */
+	FAIL_EMPTY,	  /* an empty answer where text is needed (notes) */
+	FAIL_REFUSED, /* the worker will not: bad request, unsupported (status and message say why)
+		       */
 	FAIL_TOO_LARGE,
 	FAIL_CANCELLED,
-	FAIL_DRAINING,    /* came after DRAIN; never started */
-	FAIL_INTERNAL,    /* memory or the like */
+	FAIL_DRAINING, /* came after DRAIN; never started */
+	FAIL_INTERNAL, /* memory or the like */
 };
 
 struct proto_header {
@@ -83,8 +86,8 @@ struct proto_ack {
 	struct slice url;      /* empty: none */
 	struct slice command[PROTO_ARGS_MAX];
 	size_t command_count;
-	struct slice pin;      /* empty: none */
-	struct slice model;    /* empty: none */
+	struct slice pin;   /* empty: none */
+	struct slice model; /* empty: none */
 	int64_t num_ctx;
 	int64_t slots;
 	int64_t boot_ms, connect_ms, idle_ms;
@@ -95,23 +98,23 @@ struct proto_ack {
 
 struct proto_state {
 	enum proto_backend_state state;
-	struct slice detail;   /* why, for people */
-	struct slice url;      /* where the backend is */
-	int64_t backend_pid;   /* 0: not started by us */
-	int64_t window;        /* tokens one slot can hold, 0 unknown */
-	int64_t slots;         /* the backend's own count, 0 unknown */
-	struct slice model;    /* what it serves by default, empty unknown */
+	struct slice detail; /* why, for people */
+	struct slice url;    /* where the backend is */
+	int64_t backend_pid; /* 0: not started by us */
+	int64_t window;	     /* tokens one slot can hold, 0 unknown */
+	int64_t slots;	     /* the backend's own count, 0 unknown */
+	struct slice model;  /* what it serves by default, empty unknown */
 };
 
 struct proto_model {
 	struct slice name;
-	int64_t window;           /* tokens, 0 unknown */
+	int64_t window;		  /* tokens, 0 unknown */
 	struct slice ollama_json; /* its object in /api/tags */
 	struct slice openai_json; /* its object in /v1/models */
 };
 
 struct proto_models {
-	bool first, last; /* a list begins with first and is complete with last */
+	bool first, last;	   /* a list begins with first and is complete with last */
 	struct proto_model *items; /* decoded: valid until the next record is read */
 	size_t count;
 };
@@ -119,21 +122,23 @@ struct proto_models {
 struct proto_job {
 	enum proto_kind kind;
 	struct slice request_id;
-	uint32_t dialect;      /* enum dialect */
-	bool stream;           /* JOB_CHAT: the client wants a stream */
-	struct slice method, path; /* JOB_PASS: as the client sent them, query included. JOB_CHAT: the client's path */
-	struct proto_header headers[PROTO_HEADERS_MAX]; /* already filtered: no hop-by-hop, Host, Origin (protocols.md 7.2) */
+	uint32_t dialect;	   /* enum dialect */
+	bool stream;		   /* JOB_CHAT: the client wants a stream */
+	struct slice method, path; /* JOB_PASS: as the client sent them, query included. JOB_CHAT:
+				      the client's path */
+	struct proto_header headers[PROTO_HEADERS_MAX]; /* already filtered: no hop-by-hop, Host,
+							   Origin (protocols.md 7.2) */
 	size_t header_count;
-	int64_t body_bytes;    /* -1: unknown (chunked upload) */
-	struct slice model;    /* JOB_NOTES: model to use, empty: the backend's */
-	int64_t num_ctx;       /* window to ask for where the dialect allows it, 0: leave */
-	int64_t max_tokens;    /* JOB_NOTES */
-	int64_t timeout_ms;    /* whole job, 0: none */
+	int64_t body_bytes; /* -1: unknown (chunked upload) */
+	struct slice model; /* JOB_NOTES: model to use, empty: the backend's */
+	int64_t num_ctx;    /* window to ask for where the dialect allows it, 0: leave */
+	int64_t max_tokens; /* JOB_NOTES */
+	int64_t timeout_ms; /* whole job, 0: none */
 };
 
 struct proto_usage {
 	int64_t prompt_tokens, cached_tokens, output_tokens; /* -1 unknown */
-	double prompt_ms, output_ms, load_ms;                /* < 0 unknown */
+	double prompt_ms, output_ms, load_ms;		     /* < 0 unknown */
 };
 
 struct proto_record {
@@ -156,20 +161,22 @@ struct proto_record {
 			struct proto_usage usage;
 			struct slice finish;  /* "stop", "length", "tool_calls", ... */
 			struct slice verdict; /* JOB_NOTES: what verification said */
-			double backend_ms;    /* from the first byte sent to the backend to its last */
+			double backend_ms; /* from the first byte sent to the backend to its last */
 		} end;
 		struct {
 			enum proto_cause cause;
-			int64_t status;       /* HTTP status for the client when it is still free to be set; 0: none */
+			int64_t status; /* HTTP status for the client when it is still free to be
+					   set; 0: none */
 			struct slice message; /* for people; no prompt text */
-			struct slice body;    /* FAIL_STATUS: the backend's own error body, for the client's dialect */
+			struct slice body;    /* FAIL_STATUS: the backend's own error body, for the
+						 client's dialect */
 			struct slice content_type;
 		} fail;
 		struct {
 			uint64_t seq;
 			uint64_t progress; /* PONG: a count that grows whenever a job advances */
 			uint64_t active;   /* PONG: jobs open */
-		} ping; /* PING and PONG */
+		} ping;			   /* PING and PONG */
 		struct {
 			uint64_t jobs_done, jobs_failed, bytes_in, bytes_out, rss_bytes;
 		} stats;
@@ -198,7 +205,11 @@ struct proto_writer {
 
 void proto_writer_init(struct proto_writer *w, uint64_t generation);
 void proto_writer_fini(struct proto_writer *w);
-/* Appends a record. 0; -ENOMEM; -E2BIG when the record is over its limits or the frame would pass PROTO_FRAME_MAX (the frame is then unchanged). */
+/*
+ * Appends a record. 0; -ENOMEM; -E2BIG when a text (PROTO_PIECE_BYTES), a list (its _MAX) or the
+ * frame (PROTO_FRAME_MAX) would be too long; -EINVAL when a value is out of range (PROTOCOL.md) or
+ * job is 0 where a job is needed, or the other way round. On an error the frame is as before.
+ */
 int proto_put(struct proto_writer *w, const struct proto_record *r);
 /* The finished frame (valid until the next put or reset); empty when no record is in it. */
 struct slice proto_writer_frame(struct proto_writer *w);
@@ -210,7 +221,8 @@ struct proto_reader; /* owns decoding scratch memory; reusable for many frames *
 
 struct proto_reader *proto_reader_create(void);
 void proto_reader_destroy(struct proto_reader *r);
-/* Opens a frame whose bytes outlive the reading. 0; -EPROTO (what: proto_reader_problem()); -EPROTONOSUPPORT another version; -ENOMEM. */
+/* Opens a frame whose bytes outlive the reading. 0; -EPROTO (what: proto_reader_problem());
+ * -EPROTONOSUPPORT another version; -ENOMEM. */
 int proto_reader_open(struct proto_reader *r, struct slice frame, uint64_t *generation);
 /* 1: *out filled (borrowing the frame; until the next call); 0: the frame is used up; -EPROTO. */
 int proto_reader_next(struct proto_reader *r, struct proto_record *out);

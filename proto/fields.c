@@ -1,0 +1,230 @@
+#include "proto/wire.h"
+
+#include <stddef.h>
+
+/* The table reads and writes enums as uint32_t. */
+_Static_assert(sizeof(enum proto_cause) == 4 && sizeof(enum proto_kind) == 4 &&
+		       sizeof(enum proto_backend_state) == 4,
+	"an enum is not 32 bits wide");
+
+/* Compiles only when the member has that type: a field described wrongly would read past it. */
+#define OFFSET(holder, member, type)                                                               \
+	(offsetof(holder, member) + 0 * sizeof(_Generic(((holder *)0)->member, type : 0)))
+
+#define FIELD(label, wire, holder, member, type, ...)                                              \
+	{                                                                                          \
+		.name = label, .kind = wire, .offset = OFFSET(holder, member, type), __VA_ARGS__   \
+	}
+
+/* Fields of a record; m is the path below its union. */
+#define REC struct proto_record
+#define TEXT(m) FIELD(#m, WIRE_TEXT, REC, u.m, struct slice, .max = PROTO_PIECE_BYTES)
+#define BYTES(m) FIELD(#m, WIRE_BYTES, REC, u.m, struct slice, .max = PROTO_PIECE_BYTES)
+#define BOOL(m) FIELD(#m, WIRE_BOOL, REC, u.m, bool)
+#define U32(m) FIELD(#m, WIRE_U32, REC, u.m, uint32_t, .max = UINT32_MAX)
+#define U64(m) FIELD(#m, WIRE_U64, REC, u.m, uint64_t)
+#define I64(m) RANGE(m, INT64_MIN, INT64_MAX)
+#define RANGE(m, lo, hi) FIELD(#m, WIRE_I64, REC, u.m, int64_t, .min = lo, .max = hi)
+#define F64(m) FIELD(#m, WIRE_F64, REC, u.m, double)
+#define ENUM(m, type, last) FIELD(#m, WIRE_U32, REC, u.m, type, .max = last)
+#define LIST(m, shape)                                                                             \
+	{                                                                                          \
+		.name = #m, .kind = WIRE_LIST, .offset = offsetof(REC, u.m), .list = &(shape)      \
+	}
+
+#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
+#define HTTP_STATUS_MAX 999
+
+static const struct wire_field header_fields[] = {
+	FIELD("header.name", WIRE_TEXT, struct proto_header, name, struct slice,
+		.max = PROTO_PIECE_BYTES),
+	FIELD("header.value", WIRE_TEXT, struct proto_header, value, struct slice,
+		.max = PROTO_PIECE_BYTES),
+};
+#define HEADERS(count_member)                                                                      \
+	{                                                                                          \
+		.max = PROTO_HEADERS_MAX, .count_offset = OFFSET(REC, u.count_member, size_t),     \
+		.item_bytes = sizeof(struct proto_header), .field_count = COUNT(header_fields),    \
+		.fields = header_fields,                                                           \
+	}
+static const struct wire_list start_headers = HEADERS(start.header_count);
+static const struct wire_list job_headers = HEADERS(job.header_count);
+
+static const struct wire_field argument_field[] = {
+	{.name = "ack.command item", .kind = WIRE_TEXT, .offset = 0, .max = PROTO_PIECE_BYTES},
+};
+static const struct wire_list ack_command = {
+	.max = PROTO_ARGS_MAX,
+	.count_offset = OFFSET(REC, u.ack.command_count, size_t),
+	.item_bytes = sizeof(struct slice),
+	.field_count = COUNT(argument_field),
+	.fields = argument_field,
+};
+
+#define MODEL(label, wire, member, type, ...)                                                      \
+	FIELD(label, wire, struct proto_model, member, type, __VA_ARGS__)
+static const struct wire_field model_fields[] = {
+	MODEL("model.name", WIRE_TEXT, name, struct slice, .max = PROTO_PIECE_BYTES),
+	MODEL("model.window", WIRE_I64, window, int64_t, .min = INT64_MIN, .max = INT64_MAX),
+	MODEL("model.ollama_json", WIRE_TEXT, ollama_json, struct slice, .max = PROTO_PIECE_BYTES),
+	MODEL("model.openai_json", WIRE_TEXT, openai_json, struct slice, .max = PROTO_PIECE_BYTES),
+};
+static const struct wire_list models_items = {
+	.max = PROTO_MODELS_MAX,
+	.count_offset = OFFSET(REC, u.models.count, size_t),
+	.indirect = true,
+	.item_bytes = sizeof(struct proto_model),
+	.field_count = COUNT(model_fields),
+	.fields = model_fields,
+};
+
+static const struct wire_field hello[] = {
+	U32(hello.pid),
+	TEXT(hello.device),
+	TEXT(hello.version),
+};
+
+static const struct wire_field state[] = {
+	ENUM(state.state, enum proto_backend_state, STATE_DOWN),
+	TEXT(state.detail),
+	TEXT(state.url),
+	I64(state.backend_pid),
+	I64(state.window),
+	I64(state.slots),
+	TEXT(state.model),
+};
+
+static const struct wire_field models[] = {
+	BOOL(models.first),
+	BOOL(models.last),
+	LIST(models.items, models_items),
+};
+
+static const struct wire_field start[] = {
+	RANGE(start.status, 0, HTTP_STATUS_MAX),
+	LIST(start.headers, start_headers),
+	RANGE(start.body_bytes, -1, INT64_MAX),
+};
+
+static const struct wire_field delta[] = {
+	BYTES(delta.bytes),
+};
+
+static const struct wire_field end[] = {
+	I64(end.usage.prompt_tokens),
+	I64(end.usage.cached_tokens),
+	I64(end.usage.output_tokens),
+	F64(end.usage.prompt_ms),
+	F64(end.usage.output_ms),
+	F64(end.usage.load_ms),
+	TEXT(end.finish),
+	TEXT(end.verdict),
+	F64(end.backend_ms),
+};
+
+static const struct wire_field fail[] = {
+	ENUM(fail.cause, enum proto_cause, FAIL_INTERNAL),
+	RANGE(fail.status, 0, HTTP_STATUS_MAX),
+	TEXT(fail.message),
+	BYTES(fail.body),
+	TEXT(fail.content_type),
+};
+
+static const struct wire_field pong[] = {
+	U64(ping.seq),
+	U64(ping.progress),
+	U64(ping.active),
+};
+
+static const struct wire_field stats[] = {
+	U64(stats.jobs_done),
+	U64(stats.jobs_failed),
+	U64(stats.bytes_in),
+	U64(stats.bytes_out),
+	U64(stats.rss_bytes),
+};
+
+static const struct wire_field ack[] = {
+	TEXT(ack.device),
+	U32(ack.backend_type),
+	TEXT(ack.url),
+	LIST(ack.command, ack_command),
+	TEXT(ack.pin),
+	TEXT(ack.model),
+	I64(ack.num_ctx),
+	I64(ack.slots),
+	I64(ack.boot_ms),
+	I64(ack.connect_ms),
+	I64(ack.idle_ms),
+	I64(ack.body_bytes),
+	I64(ack.line_bytes),
+	I64(ack.result_bytes),
+	U32(ack.log_level),
+	U32(ack.log_format),
+	BOOL(ack.log_content),
+};
+
+static const struct wire_field job[] = {
+	ENUM(job.kind, enum proto_kind, JOB_PASS),
+	TEXT(job.request_id),
+	U32(job.dialect),
+	BOOL(job.stream),
+	TEXT(job.method),
+	TEXT(job.path),
+	LIST(job.headers, job_headers),
+	RANGE(job.body_bytes, -1, INT64_MAX),
+	TEXT(job.model),
+	I64(job.num_ctx),
+	I64(job.max_tokens),
+	I64(job.timeout_ms),
+};
+
+static const struct wire_field body[] = {
+	BYTES(body.bytes),
+	BOOL(body.last),
+};
+
+static const struct wire_field ping[] = {
+	U64(ping.seq),
+};
+
+static const struct wire_field drain[] = {
+	I64(drain.deadline_ms),
+};
+
+static const struct wire_field credit[] = {
+	U64(credit.bytes),
+};
+
+#define ABOUT_LINK(fields)                                                                         \
+	{                                                                                          \
+#fields, false, COUNT(fields), fields                                              \
+	}
+#define ABOUT_JOB(fields)                                                                          \
+	{                                                                                          \
+#fields, true, COUNT(fields), fields                                               \
+	}
+
+static const struct wire_shape shapes[] = {
+	[PROTO_HELLO] = ABOUT_LINK(hello),
+	[PROTO_STATE] = ABOUT_LINK(state),
+	[PROTO_MODELS] = ABOUT_LINK(models),
+	[PROTO_START] = ABOUT_JOB(start),
+	[PROTO_DELTA] = ABOUT_JOB(delta),
+	[PROTO_END] = ABOUT_JOB(end),
+	[PROTO_FAIL] = ABOUT_JOB(fail),
+	[PROTO_PONG] = ABOUT_LINK(pong),
+	[PROTO_STATS] = ABOUT_LINK(stats),
+	[PROTO_ACK] = ABOUT_LINK(ack),
+	[PROTO_JOB] = ABOUT_JOB(job),
+	[PROTO_BODY] = ABOUT_JOB(body),
+	[PROTO_CANCEL] = {"cancel", true, 0, NULL},
+	[PROTO_PING] = ABOUT_LINK(ping),
+	[PROTO_DRAIN] = ABOUT_LINK(drain),
+	[PROTO_CREDIT] = ABOUT_JOB(credit),
+};
+
+const struct wire_shape *wire_shape(uint64_t type)
+{
+	return type < COUNT(shapes) && shapes[type].name ? &shapes[type] : NULL;
+}
