@@ -1,13 +1,19 @@
 /*
  * One end of the link between supervisor and worker: an nng pair1 socket inside a libuv loop.
  *
- * Per worker incarnation there is a new socket and a new ipc URL; the supervisor listens, the worker dials (a listener is wedged for
- * good by a peer that dies during the handshake: nng #1518). RECVFD is polled by the loop; records put during a turn leave as one frame
- * before the loop polls again (uv_prepare), earlier when PROTO_FLUSH_BYTES are reached. When nng's buffer is full, frames wait in a
- * queue of at most queue_bytes and SENDFD is polled only then. Callbacks run on the loop thread; nng's pipe callbacks only store an
- * atomic and wake the loop. Nothing blocks.
+ * Per worker incarnation there is a new socket and a new ipc URL; the supervisor listens, the
+ * worker dials (a listener is wedged for good by a peer that dies during the handshake: nng #1518).
+ * One peer in a channel's life, of our own user id; every other connection is turned away, also
+ * after the peer is gone. RECVFD is polled by the loop; records put during a turn leave as one
+ * frame before the loop polls again, earlier when PROTO_FLUSH_BYTES are reached. (Put from an
+ * uv_prepare callback they leave after a poll that does not wait; channel_flush() sends them at
+ * once.) When nng's buffer is full, frames wait in a queue of at most queue_bytes and SENDFD is
+ * polled only then. Callbacks run on the loop thread; nng's pipe callbacks only store an atomic and
+ * wake the loop. Nothing blocks but what says so.
  *
  * A callback may call channel_put() and channel_close(); after channel_close() no callback comes.
+ * Only the supervisor's end may put the supervisor's record types, and so on: a record from the
+ * wrong side breaks the channel.
  */
 #ifndef TANDEM_CHANNEL_H
 #define TANDEM_CHANNEL_H
@@ -21,9 +27,14 @@ struct channel;
 struct channel_events {
 	/* A record of the right generation. Borrowed until return. */
 	void (*record)(void *ctx, const struct proto_record *r);
-	/* A peer connected (true) or is gone (false). */
+	/* The peer connected (true), or is gone (false) and every record it sent has been given to
+	 * record. Once each. */
 	void (*peer)(void *ctx, bool connected);
-	/* A frame that is no frame (-EPROTO), another version (-EPROTONOSUPPORT), or the queue is over its cap (-ENOBUFS): give the peer up. */
+	/*
+	 * A frame that is no frame (-EPROTO), another version (-EPROTONOSUPPORT), the queue is over
+	 * its cap (-ENOBUFS), no memory
+	 * (-ENOMEM): give the peer up. Once. After the first two nothing more is read.
+	 */
 	void (*broken)(void *ctx, int error, const char *what);
 };
 
@@ -33,23 +44,46 @@ struct channel_options {
 	size_t turn_frames; /* frames read per loop turn; 0: 64 */
 };
 
-/* Supervisor: listens on url ("ipc:///run/.../w0-1.ipc"). Worker: dials it once, blocking at most until the socket file answers. 0 or -errno. */
-int channel_listen(uv_loop_t *loop, const char *url, const struct channel_options *o, const struct channel_events *e, void *ctx,
-		struct channel **out);
-int channel_dial(uv_loop_t *loop, const char *url, const struct channel_options *o, const struct channel_events *e, void *ctx,
-		struct channel **out);
+/*
+ * Supervisor: listens on url ("ipc:///run/.../w0-1.ipc", in a folder that only we can enter; the
+ * file's mode is 0600). Worker: dials it once, blocking until the socket file answers or refuses. 0
+ * or -errno (-EINVAL: not ipc://, or too long a path).
+ */
+int channel_listen(uv_loop_t *loop, const char *url, const struct channel_options *o,
+	const struct channel_events *e, void *ctx, struct channel **out);
+int channel_dial(uv_loop_t *loop, const char *url, const struct channel_options *o,
+	const struct channel_events *e, void *ctx, struct channel **out);
 
-/* Queues a record. 0, or -ENOBUFS/-E2BIG/-ENOMEM (then the record is not sent, and `broken` follows for -ENOBUFS). */
+/*
+ * Queues a record. 0, or it is not sent: -ENOBUFS (`broken` follows), -E2BIG and -EINVAL
+ * (proto_put(), or not this side's to send), -ENOMEM, -EPIPE (the peer is gone or the channel
+ * broken).
+ */
 int channel_put(struct channel *c, const struct proto_record *r);
-/* Sends what this turn has collected without waiting for its end. */
+/*
+ * Sends what this turn has collected without waiting for its end. With no backlog the bytes are in
+ * the kernel when it returns, so that a process may say a last word and exit.
+ */
 void channel_flush(struct channel *c);
 /* Peer's process id as the kernel says (0: no peer yet). */
 uint64_t channel_peer_pid(const struct channel *c);
 /* Bytes queued and not yet taken by nng. */
 size_t channel_backlog(const struct channel *c);
-/* Reads everything still waiting (after a worker's death), delivering records, then returns. */
+/*
+ * After a worker's death: reads everything it sent, delivering records, then returns. Blocks until
+ * nng has seen the death, about 1 ms, at most 100 ms. Not from inside a callback of this channel.
+ */
 void channel_drain(struct channel *c);
-/* Closes socket and handles; frees c once the loop has let go of the handles. */
+/* Closes socket and handles; frees c once the loop has let go of the handles. What nng has not sent
+ * yet is lost. */
 void channel_close(struct channel *c);
+
+struct channel_counts {
+	uint64_t frames_in, frames_out;
+	uint64_t stale_frames; /* of another generation; not read */
+	uint64_t strangers;    /* connections turned away */
+};
+
+struct channel_counts channel_counts(const struct channel *c);
 
 #endif

@@ -1,0 +1,412 @@
+#include "proto/channel.h"
+#include "proto/socket.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define TURN_FRAMES 64
+#define DRAIN_MS 100 /* nng sees a killed peer's end after about 1 ms */
+
+static void on_soon(uv_idle_t *handle);
+
+struct waiting {
+	struct waiting *next;
+	nng_msg *message;
+};
+
+struct channel {
+	struct link_socket link;
+	struct channel_options options;
+	const struct channel_events *events;
+	void *ctx;
+	bool supervisor;
+
+	uv_poll_t readable;
+	uv_poll_t writable; /* polled only while frames wait: nng's SENDFD is readable nearly always
+			     */
+	uv_async_t wake;
+	/* Active while something is to be done before the loop polls again: a started frame, an
+	 * error to tell. An active idle handle also keeps the loop from sleeping, whichever handle
+	 * of this turn put the record. */
+	uv_idle_t soon;
+	int handles;
+
+	struct proto_writer writer;
+	struct proto_reader *reader;
+	struct waiting *first, **last;
+	size_t waiting_bytes;
+
+	int error;
+	char what[128];
+	bool error_told, joined_told, gone_told;
+	bool reading, closed;
+	struct channel_counts counts;
+};
+
+/* --- failure: told from the loop, never from inside a call --- */
+
+static void give_up(struct channel *c, int error, const char *what)
+{
+	if (c->error)
+		return;
+	c->error = error;
+	snprintf(c->what, sizeof c->what, "%s", what);
+	uv_idle_start(&c->soon, on_soon);
+}
+
+/* A peer that breaks the protocol is not listened to any more; one that only reads too slowly is.
+ */
+static bool is_deaf(const struct channel *c)
+{
+	return c->closed || c->error == -EPROTO || c->error == -EPROTONOSUPPORT;
+}
+
+/* --- sending --- */
+
+static void drop_waiting(struct channel *c)
+{
+	while (c->first) {
+		struct waiting *w = c->first;
+		c->first = w->next;
+		nng_msg_free(w->message);
+		free(w);
+	}
+	c->last = &c->first;
+	c->waiting_bytes = 0;
+}
+
+/* Hands waiting frames to nng as long as it takes them. */
+static void send_waiting(struct channel *c)
+{
+	while (c->first) {
+		struct waiting *w = c->first;
+		size_t n = nng_msg_len(w->message);
+		int rc = link_send(&c->link, w->message);
+		if (rc == -EAGAIN)
+			return;
+		if (rc) {
+			give_up(c, rc, "the socket takes nothing");
+			break;
+		}
+		c->first = w->next;
+		if (!c->first)
+			c->last = &c->first;
+		c->waiting_bytes -= n;
+		c->counts.frames_out++;
+		free(w);
+	}
+	uv_poll_stop(&c->writable);
+}
+
+static void on_writable(uv_poll_t *handle, int status, int events)
+{
+	(void)status, (void)events;
+	send_waiting(handle->data);
+}
+
+static int wait_for_room(struct channel *c, nng_msg *message)
+{
+	size_t n = nng_msg_len(message);
+	if (c->waiting_bytes + n > c->options.queue_bytes)
+		return -ENOBUFS;
+	struct waiting *w = malloc(sizeof *w);
+	if (!w)
+		return -ENOMEM;
+	*w = (struct waiting){.message = message};
+	*c->last = w;
+	c->last = &w->next;
+	c->waiting_bytes += n;
+	if (c->first == w)
+		uv_poll_start(&c->writable, UV_READABLE, on_writable);
+	return 0;
+}
+
+void channel_flush(struct channel *c)
+{
+	struct slice frame = proto_writer_frame(&c->writer);
+	nng_msg *message;
+	if (frame.n == 0)
+		return;
+	if (c->gone_told || c->error) {
+		proto_writer_reset(&c->writer);
+		return;
+	}
+	int rc = nng_msg_alloc(&message, frame.n) ? -ENOMEM : 0;
+	if (rc)
+		goto out;
+	memcpy(nng_msg_body(message), frame.p, frame.n);
+	rc = c->first ? -EAGAIN : link_send(&c->link, message);
+	if (!rc)
+		c->counts.frames_out++;
+	else if (rc == -EAGAIN)
+		rc = wait_for_room(c, message);
+	if (rc)
+		nng_msg_free(message);
+out:
+	proto_writer_reset(&c->writer);
+	if (rc)
+		give_up(c, rc, rc == -ENOBUFS ? "the peer reads too slowly" : "cannot send");
+}
+
+static bool may_send(bool supervisor, enum proto_type type)
+{
+	return type >= PROTO_CREDIT || (type >= PROTO_ACK) == supervisor;
+}
+
+int channel_put(struct channel *c, const struct proto_record *r)
+{
+	if (c->error || c->gone_told)
+		return c->error == -ENOBUFS ? -ENOBUFS : -EPIPE;
+	if (!may_send(c->supervisor, r->type))
+		return -EINVAL;
+	if (c->first && c->waiting_bytes + c->writer.frame.n >= c->options.queue_bytes) {
+		give_up(c, -ENOBUFS, "the peer reads too slowly");
+		return -ENOBUFS;
+	}
+	int rc = proto_put(&c->writer, r);
+	if (rc == -E2BIG &&
+		c->writer.count) { /* perhaps only too long for what is left of this frame */
+		channel_flush(c);
+		rc = proto_put(&c->writer, r);
+	}
+	if (rc)
+		return rc;
+	if (c->writer.frame.n >= PROTO_FLUSH_BYTES)
+		channel_flush(c);
+	else
+		uv_idle_start(&c->soon, on_soon);
+	return 0;
+}
+
+size_t channel_backlog(const struct channel *c)
+{
+	return c->waiting_bytes + c->writer.frame.n;
+}
+
+/* --- receiving --- */
+
+static void deliver(struct channel *c, struct slice frame)
+{
+	struct proto_record r;
+	uint64_t generation;
+	int rc = proto_reader_open(c->reader, frame, &generation);
+	if (!rc && generation != c->options.generation) {
+		c->counts.stale_frames++;
+		return;
+	}
+	while (!rc && !is_deaf(c) && (rc = proto_reader_next(c->reader, &r)) > 0) {
+		if (!may_send(!c->supervisor, r.type)) {
+			give_up(c, -EPROTO, "a record from the wrong side");
+			return;
+		}
+		c->events->record(c->ctx, &r);
+		rc = 0;
+	}
+	if (rc < 0 && !c->closed)
+		give_up(c, rc, proto_reader_problem(c->reader));
+}
+
+/* Up to max frames. True when nothing was left. */
+static bool receive(struct channel *c, size_t max)
+{
+	bool used_up = false;
+	if (c->reading) /* a record callback that drains: what waits comes after it returns */
+		return false;
+	c->reading = true;
+	while (max-- > 0 && !used_up && !is_deaf(c)) {
+		nng_msg *message;
+		if (link_receive(&c->link, &message)) {
+			used_up = true;
+		} else {
+			c->counts.frames_in++;
+			deliver(c, (struct slice){nng_msg_body(message), nng_msg_len(message)});
+			nng_msg_free(message);
+		}
+	}
+	c->reading = false;
+	return used_up || is_deaf(c);
+}
+
+/* Reads for one turn; when the peer is gone and all it sent is read, says so. */
+static void receive_turn(struct channel *c)
+{
+	bool gone =
+		atomic_load(&c->link.gone); /* before reading: what came earlier is read first */
+	bool used_up = receive(c, c->options.turn_frames);
+	if (!gone || !used_up || c->closed || c->gone_told)
+		return;
+	c->gone_told = true;
+	uv_poll_stop(&c->readable);
+	uv_poll_stop(&c->writable);
+	drop_waiting(c);
+	c->events->peer(c->ctx, false);
+}
+
+static void on_readable(uv_poll_t *handle, int status, int events)
+{
+	(void)status, (void)events;
+	receive_turn(handle->data);
+}
+
+void channel_drain(struct channel *c)
+{
+	struct pollfd fd = {.fd = c->link.recv_fd, .events = POLLIN};
+	uint64_t deadline = uv_hrtime() + DRAIN_MS * UINT64_C(1000000);
+	if (!atomic_load(&c->link.joined))
+		return;
+	while (!c->reading && !is_deaf(c) && uv_hrtime() < deadline) {
+		bool gone = atomic_load(&c->link.gone);
+		if (receive(c, SIZE_MAX) && gone)
+			return;
+		if (!is_deaf(c))
+			poll(&fd, 1, 1);
+	}
+}
+
+/* --- events of the loop --- */
+
+static void on_wake(uv_async_t *handle)
+{
+	struct channel *c = handle->data;
+	if (atomic_load(&c->link.joined) && !c->joined_told) {
+		c->joined_told = true;
+		c->events->peer(c->ctx, true);
+	}
+	if (c->closed)
+		return;
+	if (c->first) /* SENDFD does not always tell of a change of the peer */
+		send_waiting(c);
+	receive_turn(c);
+}
+
+static void on_soon(uv_idle_t *handle)
+{
+	struct channel *c = handle->data;
+	uv_idle_stop(handle);
+	channel_flush(c);
+	if (c->error && !c->error_told) {
+		c->error_told = true;
+		if (is_deaf(c))
+			uv_poll_stop(&c->readable);
+		uv_idle_stop(handle);
+		c->events->broken(c->ctx, c->error, c->what);
+	}
+}
+
+/* --- life --- */
+
+static void channel_free(struct channel *c)
+{
+	proto_reader_destroy(c->reader);
+	proto_writer_fini(&c->writer);
+	free(c);
+}
+
+static void on_handle_closed(uv_handle_t *handle)
+{
+	struct channel *c = handle->data;
+	if (--c->handles == 0)
+		channel_free(c);
+}
+
+static void close_handle(void *handle)
+{
+	if (((uv_handle_t *)handle)->data) /* was initialised */
+		uv_close(handle, on_handle_closed);
+}
+
+void channel_close(struct channel *c)
+{
+	if (c->closed)
+		return;
+	c->closed = true;
+	drop_waiting(c);
+	close_handle(&c->readable); /* before nng closes their descriptors */
+	close_handle(&c->writable);
+	link_close(&c->link); /* before the handle that its callbacks wake */
+	close_handle(&c->wake);
+	close_handle(&c->soon);
+	if (c->handles == 0)
+		channel_free(c);
+}
+
+static void wake_loop(void *ctx)
+{
+	struct channel *c = ctx;
+	uv_async_send(&c->wake);
+}
+
+/* Marks a handle as initialised for close_handle(). Returns rc. */
+static int own_handle(struct channel *c, void *handle, int rc)
+{
+	if (rc == 0) {
+		((uv_handle_t *)handle)->data = c;
+		c->handles++;
+	}
+	return rc;
+}
+
+static int open_channel(uv_loop_t *loop, const char *url, const struct channel_options *o,
+	const struct channel_events *e, void *ctx, bool supervisor, struct channel **out)
+{
+	struct channel *c = calloc(1, sizeof *c);
+	if (!c)
+		return -ENOMEM;
+	c->options = *o;
+	if (c->options.turn_frames == 0)
+		c->options.turn_frames = TURN_FRAMES;
+	c->events = e;
+	c->ctx = ctx;
+	c->supervisor = supervisor;
+	c->last = &c->first;
+	c->link.wake = wake_loop;
+	c->link.ctx = c;
+	proto_writer_init(&c->writer, o->generation);
+	c->reader = proto_reader_create();
+
+	int rc = c->reader ? link_open(&c->link) : -ENOMEM;
+	if (!rc)
+		rc = own_handle(c, &c->soon, uv_idle_init(loop, &c->soon));
+	if (!rc)
+		rc = own_handle(c, &c->wake, uv_async_init(loop, &c->wake, on_wake));
+	if (!rc)
+		rc = own_handle(c, &c->readable, uv_poll_init(loop, &c->readable, c->link.recv_fd));
+	if (!rc)
+		rc = own_handle(c, &c->writable, uv_poll_init(loop, &c->writable, c->link.send_fd));
+	if (!rc)
+		rc = uv_poll_start(&c->readable, UV_READABLE, on_readable);
+	if (!rc)
+		rc = supervisor ? link_listen(&c->link, url) : link_dial(&c->link, url);
+	if (rc) {
+		channel_close(c);
+		return rc;
+	}
+	*out = c;
+	return 0;
+}
+
+int channel_listen(uv_loop_t *loop, const char *url, const struct channel_options *o,
+	const struct channel_events *e, void *ctx, struct channel **out)
+{
+	return open_channel(loop, url, o, e, ctx, true, out);
+}
+
+int channel_dial(uv_loop_t *loop, const char *url, const struct channel_options *o,
+	const struct channel_events *e, void *ctx, struct channel **out)
+{
+	return open_channel(loop, url, o, e, ctx, false, out);
+}
+
+uint64_t channel_peer_pid(const struct channel *c)
+{
+	return atomic_load(&c->link.pid);
+}
+
+struct channel_counts channel_counts(const struct channel *c)
+{
+	struct channel_counts counts = c->counts;
+	counts.strangers = atomic_load(&c->link.strangers);
+	return counts;
+}
