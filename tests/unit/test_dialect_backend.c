@@ -25,13 +25,13 @@ static const struct vector to_ollama[] = {
 	/* Options, whose digits stay; nulls and what Ollama has no word for go. */
 	{OPENAI,
 		"{" U ",'max_tokens':5,'temperature':0.70000000000000000001,'top_p':null,'seed':"
-		      "9007199254740993,"
+		"9007199254740993,"
 		"'stop':'a\\u2028','frequency_penalty':1e-1,'presence_penalty':-0.0,'top_k':3,'min_"
 		"p':0,'user':'u',"
 		"'n':1,'logit_bias':{}}",
 		0,
 		"{" U ",'stream':false,'options':{'num_predict':5,'temperature':0."
-		      "70000000000000000001,'top_k':3,"
+		"70000000000000000001,'top_k':3,"
 		"'min_p':0,'seed':9007199254740993,'presence_penalty':-0.0,'frequency_penalty':1e-"
 		"1,"
 		"'stop':['a\\u2028']}}",
@@ -102,7 +102,7 @@ static const struct vector to_ollama[] = {
 		"],'tool_choice':'auto'}",
 		0,
 		"{" U ",'stream':false,'tools':[ "
-		      "{'type':'function','function':{'name':'f','parameters':{'oneOf':[]}}} ]}",
+		"{'type':'function','function':{'name':'f','parameters':{'oneOf':[]}}} ]}",
 		NULL},
 	{OPENAI, "{" U ",'tools':[{}],'tool_choice':'none'}", 0, "{" U ",'stream':false}", NULL},
 	{OPENAI, "{" U ",'functions':[{}],'function_call':'none'}", 0, "{" U ",'stream':false}",
@@ -112,7 +112,7 @@ static const struct vector to_ollama[] = {
 		"{" U ",'stream':false,'format':'json'}", NULL},
 	{OPENAI,
 		"{" U ",'response_format':{'type':'json_schema','json_schema':{'name':'n','schema':"
-		      "{'type': 'object'}}}}",
+		"{'type': 'object'}}}}",
 		0, "{" U ",'stream':false,'format':{'type': 'object'}}", NULL},
 	{OPENAI, "{" U ",'response_format':{'type':'text'}}", 0, "{" U ",'stream':false}", NULL},
 	{OPENAI, "{" U ",'reasoning_effort':'none'}", 0, "{" U ",'stream':false,'think':false}",
