@@ -22,7 +22,7 @@ enum backend_type { BACKEND_TYPE_OLLAMA, BACKEND_TYPE_LLAMA_SERVER };
 
 struct config_backend {
 	enum backend_type type;
-	char *url;      /* attached: http://host:port[/prefix]; NULL when only started */
+	char *url;      /* attached: http(s)://host:port[/prefix] without a slash at its end; NULL when only started */
 	char **command; /* started: argv without --host/--port, NULL-terminated; NULL when only attached */
 };
 

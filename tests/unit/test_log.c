@@ -1,0 +1,224 @@
+/* common/log: the line itself in both formats, escaping, the cut of long lines, levels, content. */
+#include "common/json.h"
+#include "common/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static char text[4 * LOG_LINE_BYTES];
+static int pipe_fd[2], saved;
+
+static void capture(void)
+{
+	assert_int_equal(pipe2(pipe_fd, O_CLOEXEC | O_NONBLOCK), 0);
+	saved = dup(STDERR_FILENO);
+	assert_int_equal(dup2(pipe_fd[1], STDERR_FILENO), STDERR_FILENO);
+}
+
+/* What was logged since capture(). */
+static const char *captured(void)
+{
+	dup2(saved, STDERR_FILENO);
+	close(saved);
+	ssize_t n = read(pipe_fd[0], text, sizeof(text) - 1);
+	text[n > 0 ? n : 0] = '\0';
+	close(pipe_fd[0]);
+	close(pipe_fd[1]);
+	return text;
+}
+
+/* What follows the time stamp and the pid. */
+static const char *after_pid(const char *line)
+{
+	const char *p = strstr(line, "pid=");
+	assert_non_null(p);
+	p = strchr(p, ' ');
+	assert_non_null(p);
+	return p + 1;
+}
+
+static void writes_logfmt(void **state)
+{
+	char head[64];
+	int y, mo, d, h, mi, s, ms;
+	(void)state;
+	log_init("tandemd", "gpu0", LOG_INFO, LOG_LOGFMT, false);
+	capture();
+	errno = ENOTTY;
+	log_line(LOG_WARN, "job_end", LOG_STR("req", "r-1"), LOG_INT("n", INT64_MIN),
+		LOG_MS("ms", 12.34), LOG_STR("none", NULL),
+		LOG_SLICE("slice", ((struct slice){"abcdef", 3})), LOG_END);
+	assert_int_equal(errno, ENOTTY);
+	const char *line = captured();
+	assert_int_equal(
+		sscanf(line, "ts=%d-%d-%dT%d:%d:%d.%dZ ", &y, &mo, &d, &h, &mi, &s, &ms), 7);
+	snprintf(head, sizeof(head),
+		"Z level=warn proc=tandemd pid=%d device=gpu0 ev=", (int)getpid());
+	assert_non_null(strstr(line, head));
+	assert_string_equal(
+		after_pid(line), "device=gpu0 ev=job_end req=r-1 n=-9223372036854775808 ms=12.3 "
+				 "none=\"\" slice=abc\n");
+}
+
+static void quotes_and_escapes(void **state)
+{
+	static const struct {
+		struct slice value;
+		const char *form;
+	} cases[] = {
+		{SLICE("plain/1:2,[x]"), "plain/1:2,[x]"},
+		{SLICE("two words"), "\"two words\""},
+		{SLICE("a=b"), "\"a=b\""},
+		{SLICE("say \"x\" \\"), "\"say \\\"x\\\" \\\\\""},
+		{SLICE("a\nb\r\tc"), "\"a\\nb\\r\\tc\""},
+		{SLICE("\0\x1b[31m\x7f"), "\"\\u0000\\u001b[31m\\u007f\""},
+		{SLICE("\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80"),
+			"\"\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\""},
+		{SLICE("\xc2\x9b"), "\"\\u009b\""},
+		{SLICE("a\xff\xc3"), "\"a\xef\xbf\xbd\xef\xbf\xbd\""},
+		{SLICE("\xe2\x28\xa1"), "\"\xef\xbf\xbd(\xef\xbf\xbd\""},
+	};
+	(void)state;
+	log_init("t", NULL, LOG_INFO, LOG_LOGFMT, false);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		char want[128];
+		capture();
+		log_line(LOG_INFO, "e", LOG_SLICE("v", cases[i].value), LOG_END);
+		snprintf(want, sizeof(want), "ev=e v=%s\n", cases[i].form);
+		assert_string_equal(after_pid(captured()), want);
+	}
+}
+
+static struct json_value parse_line(const char *line)
+{
+	struct json_value root;
+	struct json_error err;
+	size_t n = strlen(line);
+	assert_true(n > 0 && line[n - 1] == '\n' && !memchr(line, '\n', n - 1));
+	if (json_parse((struct slice){line, n - 1}, JSON_MAX_DEPTH, &root, &err))
+		fail_msg("at %zu: %s in %s", err.offset, err.what, line);
+	return root;
+}
+
+static void writes_json(void **state)
+{
+	int64_t n;
+	double ms;
+	(void)state;
+	log_init("tandem-worker", "gpu1", LOG_INFO, LOG_JSON, false);
+	capture();
+	log_line(LOG_INFO, "job \"x\"", LOG_SLICE("v", SLICE("a\0\"\n\xff\xc2\x85")),
+		LOG_INT("n", -7), LOG_MS("ms", 0.25), LOG_MS("inf", INFINITY), LOG_MS("nan", NAN),
+		LOG_END);
+	struct json_value root = parse_line(captured());
+	assert_true(json_string_is(json_get(root, "level"), "info"));
+	assert_true(json_string_is(json_get(root, "proc"), "tandem-worker"));
+	assert_true(json_string_is(json_get(root, "device"), "gpu1"));
+	assert_true(json_string_is(json_get(root, "ev"), "job \"x\""));
+	assert_true(json_to_int(json_get(root, "pid"), &n) && n == getpid());
+	assert_true(json_to_int(json_get(root, "n"), &n) && n == -7);
+	assert_true(json_to_double(json_get(root, "ms"), &ms) && ms == 0.2);
+	assert_true(json_is(json_get(root, "inf"), JSON_NULL));
+	assert_true(json_is(json_get(root, "nan"), JSON_NULL));
+	assert_true(
+		slice_eq(json_get(root, "v").raw, SLICE("\"a\\u0000\\\"\\n\xef\xbf\xbd\\u0085\"")));
+}
+
+/* Whatever the lengths, a line stays whole: under the limit, ended, and valid JSON. */
+static void cuts_long_lines(void **state)
+{
+	static char big[3 * LOG_LINE_BYTES];
+	(void)state;
+	memset(big, 'x', sizeof(big));
+	for (int json = 0; json < 2; json++) {
+		for (size_t n = LOG_LINE_BYTES - 400; n < LOG_LINE_BYTES + 100; n++) {
+			log_init("t", "d", LOG_INFO, json ? LOG_JSON : LOG_LOGFMT, false);
+			big[n - 1] = n % 2 ? '\n' : 'x';
+			capture();
+			log_line(LOG_INFO, "e", LOG_SLICE("v", ((struct slice){big, n})),
+				LOG_INT("a", INT64_MIN), LOG_SLICE("w", ((struct slice){big, 40})),
+				LOG_MS("ms", 1e14), LOG_END);
+			big[n - 1] = 'x';
+			const char *line = captured();
+			size_t len = strlen(line);
+			assert_true(len <= LOG_LINE_BYTES);
+			assert_true(line[len - 1] == '\n' && !memchr(line, '\n', len - 1));
+			if (json)
+				parse_line(line);
+			if (n > LOG_LINE_BYTES) {
+				assert_non_null(strstr(line, "bytes"));
+				assert_non_null(strstr(line, json ? ",\"cut\":1}\n" : " cut=1\n"));
+			}
+		}
+	}
+	log_init("t", NULL, LOG_INFO, LOG_LOGFMT, false);
+	capture();
+	log_line(LOG_INFO, "e", LOG_SLICE("v", ((struct slice){big, sizeof(big)})), LOG_END);
+	assert_non_null(strstr(captured(), "x...["));
+	assert_non_null(strstr(text, "_bytes_cut] cut=1\n"));
+}
+
+static void many_fields_end_at_the_limit(void **state)
+{
+	static struct log_field fields[2000];
+	(void)state;
+	for (size_t i = 0; i + 1 < 2000; i++)
+		fields[i] = LOG_INT("k", i);
+	fields[1999] = LOG_END;
+	log_init("t", NULL, LOG_INFO, LOG_JSON, false);
+	capture();
+	log_fields(LOG_INFO, "e", fields);
+	const char *line = captured();
+	assert_true(strlen(line) <= LOG_LINE_BYTES);
+	parse_line(line);
+}
+
+static void obeys_level_and_content(void **state)
+{
+	bool ok;
+	(void)state;
+	log_init("t", NULL, LOG_WARN, LOG_LOGFMT, true);
+	capture();
+	log_line(LOG_INFO, "quiet", LOG_END);
+	log_content("prompt", "r1", SLICE("secret words"));
+	assert_string_equal(captured(), "");
+	log_init("t", NULL, LOG_INFO, LOG_LOGFMT, false);
+	capture();
+	log_content("prompt", "r1", SLICE("secret words"));
+	assert_string_equal(captured(), "");
+	log_init("t", NULL, LOG_INFO, LOG_LOGFMT, true);
+	capture();
+	log_content("prompt", "r1", SLICE("secret words"));
+	assert_string_equal(after_pid(captured()), "ev=prompt req=r1 content=\"secret words\"\n");
+
+	for (int level = LOG_DEBUG; level <= LOG_ERROR; level++) {
+		enum log_level got = log_level_parse(log_level_name((enum log_level)level), &ok);
+		assert_true(ok);
+		assert_int_equal(got, level);
+	}
+	log_level_parse("loud", &ok);
+	assert_false(ok);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(writes_logfmt),
+		cmocka_unit_test(quotes_and_escapes),
+		cmocka_unit_test(writes_json),
+		cmocka_unit_test(cuts_long_lines),
+		cmocka_unit_test(many_fields_end_at_the_limit),
+		cmocka_unit_test(obeys_level_and_content),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
