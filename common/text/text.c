@@ -1,0 +1,131 @@
+#include "common/text/text.h"
+
+#include "common/text/piece.h"
+
+#define CALL_LABEL 80 /* bytes of a tool call that a header shows */
+
+bool text_is_tool_result(struct slice text)
+{
+	static const struct slice tags[] = {
+		SLICE("<tool_result"),
+		SLICE("<function_results>"),
+		SLICE("<tool_response>"),
+	};
+	while (text.n && (*text.p == ' ' || *text.p == '\n' || *text.p == '\r')) {
+		text.p++;
+		text.n--;
+	}
+	for (size_t i = 0; i < sizeof(tags) / sizeof(*tags); i++)
+		if (text.n >= tags[i].n && memcmp(text.p, tags[i].p, tags[i].n) == 0)
+			return true;
+	/* "[read_file for 'src/a.c'] Result:", or "[attempt_completion] Result:" */
+	if (text.n < 3 || text.p[0] != '[')
+		return false;
+	size_t i = 1;
+	while (i < text.n && ((text.p[i] >= 'a' && text.p[i] <= 'z') || text.p[i] == '_'))
+		i++;
+	struct slice first = {text.p, text.n};
+	const char *nl = memchr(text.p, '\n', text.n);
+	if (nl)
+		first.n = (size_t)(nl - text.p);
+	if (i == 1 || i >= first.n || (first.p[i] != ' ' && first.p[i] != ']'))
+		return false;
+	const struct slice mark = SLICE("] Result:");
+	return memmem(first.p, first.n, mark.p, mark.n) != NULL;
+}
+
+static bool is_result(const struct text_message *m)
+{
+	return m->role == TEXT_TOOL || (m->tool_result && m->role == TEXT_USER);
+}
+
+unsigned text_group(struct text_message *m, size_t n)
+{
+	unsigned groups = 0;
+	size_t caller = n; /* the assistant that a following result belongs to; n: none */
+
+	for (size_t i = 0; i < n; i++) {
+		if (is_result(&m[i]) && caller < n) {
+			m[caller].calls_tools = true;
+			m[i].group = m[caller].group;
+			continue;
+		}
+		m[i].group = groups++;
+		caller = m[i].role == TEXT_ASSISTANT ? i : n;
+	}
+	return groups;
+}
+
+void text_mark_verbatim(struct text_message *m, size_t n, unsigned keep_groups)
+{
+	bool human_seen = false;
+	unsigned kept = 0;
+	size_t last = n; /* the newest message of the group counted last */
+
+	for (size_t i = n; i-- > 0;) {
+		m[i].verbatim = m[i].role == TEXT_SYSTEM;
+		if (m[i].verbatim)
+			continue;
+		if (last == n || m[i].group != m[last].group) {
+			kept++;
+			last = i;
+		}
+		bool human = m[i].role == TEXT_USER && !m[i].tool_result;
+		m[i].verbatim = kept <= keep_groups || (human && !human_seen);
+		human_seen |= human;
+	}
+}
+
+static struct slice call_label(const struct text_message *m)
+{
+	struct slice s = m->call;
+	const char *nl = s.n ? memchr(s.p, '\n', s.n) : NULL;
+	if (nl)
+		s.n = (size_t)(nl - s.p);
+	if (s.n > CALL_LABEL)
+		s.n = piece_cut(s, 0, CALL_LABEL);
+	return s;
+}
+
+static struct slice speaker(const struct text_message *m)
+{
+	if (is_result(m))
+		return SLICE("tool");
+	switch (m->role) {
+	case TEXT_SYSTEM:
+		return SLICE("system");
+	case TEXT_ASSISTANT:
+		return SLICE("assistant");
+	case TEXT_USER:
+	case TEXT_TOOL:
+		break;
+	}
+	return SLICE("user");
+}
+
+void text_header(const struct text_message *m, struct buf *out)
+{
+	struct slice call = call_label(m);
+	buf_add_char(out, '[');
+	buf_add_slice(out, speaker(m));
+	if (call.n) {
+		buf_add_char(out, ' ');
+		buf_add_slice(out, call);
+	}
+	buf_add_str(out, "]\n");
+}
+
+size_t text_header_size(const struct text_message *m)
+{
+	size_t label = call_label(m).n;
+	return speaker(m).n + (label ? label + 1 : 0) + 3;
+}
+
+size_t text_old_bytes(const struct text_message *m, size_t n)
+{
+	size_t bytes = 0;
+	for (size_t i = 0; i < n; i++)
+		if (!m[i].verbatim)
+			bytes += m[i].text.n;
+	return bytes;
+}
