@@ -1,6 +1,7 @@
 /*
- * From a client's request to what a backend is asked: path, body, and the format its answer will have.
- * A request whose dialect the backend speaks is passed as its own bytes (raw). Pure; any thread.
+ * From a client's request to what a backend is asked: path, body, and the format its answer will
+ * have. A request whose dialect the backend speaks is passed as its own bytes (raw). Pure; any
+ * thread.
  */
 #ifndef TANDEM_DIALECT_BACKEND_H
 #define TANDEM_DIALECT_BACKEND_H
@@ -11,27 +12,34 @@
 enum backend_api { BACKEND_OLLAMA, BACKEND_LLAMA_SERVER };
 
 struct backend_call {
-	const char *path;          /* static: "/api/chat", "/v1/chat/completions", ... */
+	/*
+	 * Static: "/api/chat", "/v1/chat/completions", ... NULL: nothing to ask (a load or unload
+	 * request, and llama-server has its model always): feed ANSWER_END with FINISH_LOAD, or
+	 * FINISH_UNLOAD where r->is_unload, to the client's writer.
+	 */
+	const char *path;
 	enum answer_format format; /* what comes back */
-	bool raw;                  /* body is the client's own bytes and the answer goes back untouched */
-	bool stream;               /* the backend streams */
+	bool raw;		   /* send the client's own bytes; the answer goes back untouched */
+	bool stream;		   /* the backend streams */
 };
 
 /*
  * Decides how `r` is asked of that backend and, unless call->raw, writes the translated body.
  * num_ctx > 0: put as options.num_ctx in an Ollama body that is translated.
- * Messages and tools whose shape is the same in both dialects are copied as raw slices; thinking, tool arguments
- * (object <-> string), images, format, options and limits are translated (protocols.md 7.2). Streams ask for usage.
- * 0; -EINVAL with *error (HTTP 400) for what the backend has no way to do; -ENOMEM; -E2BIG.
+ * Messages and tools whose shape is the same in both dialects are copied as raw slices; thinking,
+ * tool arguments (object <-> string), images, format, options and limits are translated
+ * (protocols.md 7.2). Streams ask for usage. 0; -EINVAL with *error (HTTP 400) for what the backend
+ * has no way to do; -ENOMEM; -E2BIG.
  */
-int backend_call_build(enum backend_api api, const struct chat_request *r, int64_t num_ctx, struct backend_call *call,
-		struct buf *body, struct dialect_error *error);
+int backend_call_build(enum backend_api api, const struct chat_request *r, int64_t num_ctx,
+	struct backend_call *call, struct buf *body, struct dialect_error *error);
 
 /*
- * A condensing job: instruction + data as a chat of two messages; temperature 0, seed 0, thinking off, hard limit of
- * output tokens, not streamed. num_ctx as above.
+ * A condensing job: instruction + data as a chat of two messages; temperature 0, seed 0, thinking
+ * off, hard limit of output tokens, not streamed. num_ctx as above.
  */
-int backend_notes_build(enum backend_api api, struct slice model, struct slice instruction, struct slice data,
-		int64_t max_tokens, int64_t num_ctx, struct backend_call *call, struct buf *body);
+int backend_notes_build(enum backend_api api, struct slice model, struct slice instruction,
+	struct slice data, int64_t max_tokens, int64_t num_ctx, struct backend_call *call,
+	struct buf *body);
 
 #endif

@@ -1,6 +1,7 @@
 /*
  * The HTTP dialects that clients speak, and what each of them expects of errors and keep-alives.
- * Source of every shape: the protocol notes in ARCHITECTURE.md ("Dialects") and the backends' own sources.
+ * Source of every shape: the protocol notes in ARCHITECTURE.md ("Dialects") and the backends' own
+ * sources.
  */
 #ifndef TANDEM_DIALECT_DIALECT_H
 #define TANDEM_DIALECT_DIALECT_H
@@ -10,41 +11,47 @@
 #include <stdint.h>
 
 enum dialect {
-	DIALECT_OLLAMA_CHAT,     /* POST /api/chat */
+	DIALECT_OLLAMA_CHAT,	 /* POST /api/chat */
 	DIALECT_OLLAMA_GENERATE, /* POST /api/generate */
-	DIALECT_OPENAI_CHAT,     /* POST /v1/chat/completions */
-	DIALECT_OLLAMA_OTHER,    /* any other path of the Ollama API: only for the shape of errors */
-	DIALECT_OPENAI_OTHER,    /* any other path under /v1 */
+	DIALECT_OPENAI_CHAT,	 /* POST /v1/chat/completions */
+	DIALECT_OLLAMA_OTHER, /* any other path of the Ollama API: only for the shape of errors */
+	DIALECT_OPENAI_OTHER, /* any other path under /v1 */
 };
 
 #define DIALECT_ERROR_TEXT_BYTES 512
 
 struct dialect_error {
-	int status;                          /* HTTP status */
+	int status;			     /* HTTP status */
 	char text[DIALECT_ERROR_TEXT_BYTES]; /* NUL-terminated, UTF-8, no prompt text */
 };
 
 static inline bool dialect_is_ollama(enum dialect d)
 {
-	return d == DIALECT_OLLAMA_CHAT || d == DIALECT_OLLAMA_GENERATE || d == DIALECT_OLLAMA_OTHER;
+	return d == DIALECT_OLLAMA_CHAT || d == DIALECT_OLLAMA_GENERATE ||
+	       d == DIALECT_OLLAMA_OTHER;
 }
 
 /* Content-Type of an answer in this dialect. */
 const char *dialect_content_type(enum dialect d, bool stream);
 
-/* The keep-alive bytes that are harmless before (or between) the dialect's own data: one space, or an SSE comment. */
+/* The keep-alive bytes that are harmless before (or between) the dialect's own data: one space, or
+ * an SSE comment. */
 struct slice dialect_heartbeat(enum dialect d, bool stream);
 
 /* Appends the JSON body of an error answered before the first byte (protocols.md 1.2, 2.5). */
 int dialect_error_body(enum dialect d, int status, struct slice message, struct buf *out);
 
 /*
- * Appends an error for an answer whose 200 and headers are already out: a line, an SSE event, or for stream:false the JSON body.
- * partial: bytes of a cut line or event may stand before it; a newline (or two) then ends them first.
+ * Appends an error for an answer whose 200 and headers are already out: a line, an SSE event, or
+ * for stream:false the JSON body. partial: bytes of a cut line or event may stand before it; a
+ * newline (or two) then ends them first.
  */
-int dialect_error_inband(enum dialect d, bool stream, int status, struct slice message, bool partial, struct buf *out);
+int dialect_error_inband(enum dialect d, bool stream, int status, struct slice message,
+	bool partial, struct buf *out);
 
-/* Appends the error body for a prompt that cannot fit (HTTP 400; wording that Cline, litellm and LangChain recognise: protocols.md 4.6). */
-int dialect_overflow_body(enum dialect d, uint64_t prompt_tokens, uint64_t window_tokens, struct buf *out);
+/* Appends the error body for a prompt that cannot fit (HTTP 400; wording that Cline, litellm and
+ * LangChain recognise: protocols.md 4.6). */
+int dialect_overflow_body(
+	enum dialect d, uint64_t prompt_tokens, uint64_t window_tokens, struct buf *out);
 
 #endif

@@ -36,8 +36,6 @@ static int read_calls(struct answer_parser *p, struct json_value calls)
 {
 	struct json_iter it = json_iter(calls);
 	struct json_value element;
-	if (calls.type != JSON_ARRAY)
-		return 0;
 	while (json_array_next(&it, &element)) {
 		struct tool_call call = tool_call_read(element);
 		if (call.name.type != JSON_STRING)

@@ -77,8 +77,6 @@ static int read_calls(struct answer_parser *p, struct json_value calls)
 	struct json_iter it = json_iter(calls);
 	struct json_value element;
 	int rc = 0;
-	if (calls.type != JSON_ARRAY)
-		return 0;
 	while (rc == 0 && json_array_next(&it, &element)) {
 		if (element.type == JSON_OBJECT)
 			rc = read_call(p, element);
@@ -124,8 +122,6 @@ int parser_openai_object(struct answer_parser *p, struct json_value root)
 	FIELDS_GET(root, {"choices", &choices}, {"usage", &usage}, {"timings", &timings});
 	read_usage(p, usage);
 	read_timings(p, timings);
-	if (choices.type != JSON_ARRAY)
-		return 0;
 	struct json_iter it = json_iter(choices);
 	int rc = 0;
 	while (rc == 0 && json_array_next(&it, &choice))

@@ -80,8 +80,6 @@ struct tool_call tool_call_read(struct json_value call)
 
 size_t array_count(struct json_value array)
 {
-	if (array.type != JSON_ARRAY)
-		return 0;
 	struct json_iter it = json_iter(array);
 	struct json_value element;
 	size_t n = 0;

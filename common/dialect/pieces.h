@@ -61,7 +61,7 @@ struct tool_call {
 /* Reads an element of tool_calls, or a bare function object (OpenAI's older function_call). */
 struct tool_call tool_call_read(struct json_value call);
 
-/* How many calls of a tool_calls array; 0 for any other type. */
+/* Elements of an array; 0 for any other type. */
 size_t array_count(struct json_value array);
 
 /*

@@ -48,8 +48,6 @@ static void count_content(struct chat_message *m)
 	m->chars += json_string_chars(m->content);
 	struct json_iter it = json_iter(m->content);
 	struct json_value part, value;
-	if (m->content.type != JSON_ARRAY)
-		return;
 	while (json_array_next(&it, &part)) {
 		switch (part_classify(part, &value)) {
 		case PART_TEXT:

@@ -68,8 +68,6 @@ static void put_content(struct json_value content, struct buf *out)
 		json_string_decode(content, out);
 		return;
 	}
-	if (content.type != JSON_ARRAY)
-		return;
 	struct json_iter it = json_iter(content);
 	struct json_value part, text;
 	bool first = true;

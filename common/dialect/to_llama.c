@@ -41,7 +41,7 @@ static void put_content(struct buf *out, struct json_value content, struct json_
 {
 	struct json_iter it = json_iter(images);
 	struct json_value image;
-	if (!value_filled(images) || images.type != JSON_ARRAY) {
+	if (array_count(images) == 0) {
 		buf_add_slice(out, is_absent(content) ? SLICE("\"\"") : content.raw);
 		return;
 	}
@@ -119,7 +119,7 @@ static void put_answered_id(struct buf *out, const struct chat_request *r, size_
 		if (name.type != JSON_STRING || same_string(result_name(&r->messages[i]), name))
 			nth++;
 	}
-	if (i == 0 || r->messages[i - 1].tool_calls.type != JSON_ARRAY)
+	if (i == 0)
 		return;
 	struct json_iter it = json_iter(r->messages[i - 1].tool_calls);
 	for (size_t at = 0; json_array_next(&it, &element); at++) {
@@ -142,7 +142,7 @@ static bool has_same_shape(const struct chat_message *m, const struct message_fi
 	bool known = false;
 	for (size_t i = 0; i < sizeof(lower) / sizeof(lower[0]); i++)
 		known = known || json_string_is(f->role, lower[i]);
-	return known && m->content.type == JSON_STRING && !value_filled(f->images) &&
+	return known && m->content.type == JSON_STRING && !array_count(f->images) &&
 	       is_absent(m->tool_calls) && is_absent(f->thinking) &&
 	       (m->role != CHAT_TOOL || (value_filled(f->tool_call_id) && is_absent(f->tool_name)));
 }
@@ -175,7 +175,7 @@ static void put_message(struct buf *out, const struct chat_request *r, size_t i)
 	put_content(out, m->content, f.images);
 	if (f.thinking.type == JSON_STRING)
 		member_copy(out, "reasoning_content", f.thinking);
-	if (value_filled(m->tool_calls) && m->tool_calls.type == JSON_ARRAY)
+	if (array_count(m->tool_calls))
 		put_calls(out, m->tool_calls, i);
 	if (m->role == CHAT_TOOL) {
 		if (value_filled(f.tool_call_id))
@@ -340,7 +340,7 @@ static int check(struct translation *t, const struct top_fields *f)
 		return translate_refuse(t, "this backend does not support template");
 	if (value_filled(f->context))
 		return translate_refuse(t, "this backend does not support context");
-	if (value_filled(f->images) && (raw || value_filled(f->suffix)))
+	if (array_count(f->images) && (raw || value_filled(f->suffix)))
 		return translate_refuse(
 			t, "this backend does not support images with raw or suffix");
 	return 0;

@@ -36,7 +36,7 @@ static int put_text(struct translation *t, struct json_value content)
 	struct json_iter it = json_iter(content);
 	struct json_value part, value;
 	bool first = true;
-	while (content.type == JSON_ARRAY && json_array_next(&it, &part)) {
+	while (json_array_next(&it, &part)) {
 		enum part_kind kind = part_classify(part, &value);
 		if (kind == PART_OTHER)
 			return translate_refuse(t,
@@ -117,8 +117,7 @@ static struct json_value called_name(
 	size_t oldest = message > CALL_LOOKBACK ? message - CALL_LOOKBACK : 0;
 	for (size_t i = message; id.type == JSON_STRING && i-- > oldest;) {
 		struct json_iter it = json_iter(r->messages[i].tool_calls);
-		while (r->messages[i].tool_calls.type == JSON_ARRAY &&
-			json_array_next(&it, &element)) {
+		while (json_array_next(&it, &element)) {
 			struct tool_call call = tool_call_read(element);
 			if (call.id.type == JSON_STRING &&
 				slice_eq(string_inner(call.id), string_inner(id)))

@@ -394,6 +394,63 @@ static void notes_are_asked_without_thinking_or_chance(void **state)
 	}
 }
 
+/* A fixed generator: the same mutants at every run. */
+static unsigned next_random(unsigned *seed)
+{
+	*seed = *seed * 1664525u + 1013904223u;
+	return *seed >> 8;
+}
+
+/* Puts bytes that matter to JSON, or others of the text, in other places. */
+static void mutate(char *text, size_t n, unsigned *seed)
+{
+	static const char bytes[] = "{}[]\":,0tfn \\";
+	for (unsigned k = 1 + next_random(seed) % 3; k > 0; k--) {
+		size_t at = next_random(seed) % n;
+		text[at] = next_random(seed) % 2 ? bytes[next_random(seed) % (sizeof(bytes) - 1)]
+						 : text[next_random(seed) % n];
+	}
+}
+
+/* Whatever a client sends, a backend gets JSON or the client an error. */
+static void check_mutant(enum dialect d, struct slice text)
+{
+	struct chat_request r;
+	struct dialect_error error;
+	if (chat_request_parse(d, text, &r, &error))
+		return;
+	for (enum backend_api api = BACKEND_OLLAMA; api <= BACKEND_LLAMA_SERVER; api++) {
+		struct backend_call call;
+		struct json_value root;
+		struct buf body;
+		buf_init(&body, 0);
+		int rc = backend_call_build(api, &r, 64, &call, &body, &error);
+		assert_true(rc == 0 || rc == -EINVAL);
+		if (rc == 0 && !call.raw && call.path &&
+			json_parse(buf_slice(&body), JSON_MAX_DEPTH + 8, &root, NULL))
+			fail_msg("%.*s\n-> %s", (int)text.n, text.p, buf_cstr(&body));
+		buf_free(&body);
+	}
+	chat_request_fini(&r);
+}
+
+static void mutants_are_translated_or_refused(void **state)
+{
+	(void)state;
+	unsigned seed = 1;
+	for (size_t i = 0; i < COUNT(to_ollama) + COUNT(to_llama); i++) {
+		const struct vector *v =
+			i < COUNT(to_ollama) ? &to_ollama[i] : &to_llama[i - COUNT(to_ollama)];
+		for (int round = 0; round < 3000; round++) {
+			char *text = json_of(v->body);
+			size_t n = strlen(text);
+			mutate(text, n, &seed);
+			check_mutant(v->dialect, (struct slice){text, n});
+			free(text);
+		}
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -402,6 +459,7 @@ int main(void)
 		cmocka_unit_test(what_a_backend_cannot_do_is_refused),
 		cmocka_unit_test(a_backend_that_speaks_the_dialect_gets_the_clients_bytes),
 		cmocka_unit_test(notes_are_asked_without_thinking_or_chance),
+		cmocka_unit_test(mutants_are_translated_or_refused),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -150,7 +150,7 @@ static const struct {
 	{ANSWER_OLLAMA_CHAT, "{'done':true}", OPENAI, true, true,
 		C "{'index':0,'delta':{'role':'assistant','content':''},'finish_reason':'stop'}]}"
 		  "\n\n" C "],'usage':{'prompt_tokens':0,'completion_tokens':0,'total_tokens':0}}"
-			   "\n\ndata: [DONE]\n\n"},
+		  "\n\ndata: [DONE]\n\n"},
 	{ANSWER_OLLAMA_CHAT, "{'done':true}", OPENAI, false, false,
 		O "{'index':0,'message':{'role':'assistant','content':''},'finish_reason':'stop'}],"
 		  "'usage':{'prompt_tokens':0,"
