@@ -1,0 +1,296 @@
+#include "supervisor/chat.h"
+
+#include "common/log.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define CHAT_INLINE_BYTES (96u << 10) /* a body up to this is parsed in the loop: well under a millisecond */
+
+/* --- background work --- */
+
+struct chat_task {
+	uv_work_t work;
+	struct chat *chat;
+	void (*fn)(struct chat *c);
+	enum chat_event then;
+};
+
+static void task_run(uv_work_t *w)
+{
+	struct chat_task *t = w->data;
+	t->fn(t->chat);
+}
+
+static void task_done(uv_work_t *w, int status)
+{
+	(void)status;
+	struct chat_task *t = w->data;
+	struct chat *c = t->chat;
+	c->working = false;
+	enum chat_event then = t->then;
+	free(t);
+	chat_event(c, then);
+	request_release(&c->base);
+}
+
+void chat_work(struct chat *c, void (*fn)(struct chat *c), enum chat_event then, bool small)
+{
+	struct chat_task *t = small ? NULL : malloc(sizeof(*t));
+	if (t) {
+		*t = (struct chat_task){.chat = c, .fn = fn, .then = then};
+		t->work.data = t;
+		if (uv_queue_work(c->base.sup->loop, &t->work, task_run, task_done) == 0) {
+			c->working = true;
+			request_hold(&c->base);
+			return;
+		}
+		free(t);
+	}
+	fn(c);
+	chat_event(c, then);
+}
+
+/* --- reading --- */
+
+static void hold_bytes(struct chat *c, size_t n)
+{
+	c->held += n;
+	c->base.sup->held_bytes += n;
+}
+
+static size_t chat_body(struct request *r, const char *p, size_t n)
+{
+	struct chat *c = (struct chat *)r;
+	const struct config *conf = &r->sup->config;
+	if (c->state != CHAT_READING)
+		return n; /* refused already: what still comes is thrown away */
+	if (r->sup->held_bytes + n > (size_t)conf->limits.body_total_bytes) {
+		r->sup->count.failed++;
+		request_refuse(r, 503, "too many large requests at once; limits.body_total_bytes is reached", 2);
+		chat_finish(c);
+	} else if (buf_add(&c->body, p, n)) {
+		bool too_large = buf_error(&c->body) == -E2BIG;
+		r->sup->count.failed++;
+		request_refuse(r, too_large ? 413 : 503,
+				too_large ? "request body larger than limits.body_bytes" : "out of memory", too_large ? 0 : 2);
+		chat_finish(c);
+	} else {
+		hold_bytes(c, n);
+	}
+	return n;
+}
+
+static void chat_body_end(struct request *r)
+{
+	chat_event((struct chat *)r, CHAT_BODY_END);
+}
+
+static void chat_sent(struct request *r, size_t n)
+{
+	struct chat *c = (struct chat *)r;
+	if (c->answer && c->state == CHAT_ANSWERING)
+		job_credit(c->answer, n);
+}
+
+static void chat_gone(struct request *r)
+{
+	chat_event((struct chat *)r, CHAT_GONE);
+}
+
+static void on_timer_closed(uv_handle_t *h)
+{
+	struct chat *c = h->data;
+	if (--c->timers_open == 0)
+		free(c);
+}
+
+static void chat_destroy(struct request *r)
+{
+	struct chat *c = (struct chat *)r;
+	chat_condense_cancel(c);
+	if (c->has_condense)
+		condense_fini(&c->condense);
+	if (c->parsed)
+		chat_request_fini(&c->view);
+	buf_free(&c->body);
+	buf_free(&c->model);
+	buf_free(&c->rewritten);
+	r->sup->held_bytes -= c->held;
+	c->timers_open = 2;
+	uv_close((uv_handle_t *)&c->tick, on_timer_closed);
+	uv_close((uv_handle_t *)&c->wait, on_timer_closed);
+}
+
+static const struct request_ops chat_ops = {
+		.body = chat_body, .body_end = chat_body_end, .sent = chat_sent, .gone = chat_gone, .destroy = chat_destroy};
+
+void chat_begin(struct supervisor *s, struct exchange *x, enum dialect d)
+{
+	struct chat *c = (struct chat *)request_create(s, x, d, &chat_ops, sizeof(*c));
+	if (!c) {
+		exchange_reply(x, 503, "application/json", SLICE("{\"error\":\"out of memory\"}"));
+		return;
+	}
+	s->count.requests++;
+	buf_init(&c->body, (size_t)s->config.limits.body_bytes);
+	buf_init(&c->model, 4096);
+	buf_init(&c->rewritten, (size_t)s->config.limits.body_bytes * 2);
+	uv_timer_init(s->loop, &c->tick);
+	uv_timer_init(s->loop, &c->wait);
+	c->tick.data = c->wait.data = c;
+	int64_t declared = exchange_body_bytes(x);
+	if (declared > s->config.limits.body_bytes) {
+		s->count.failed++;
+		request_refuse(&c->base, 413, "request body larger than limits.body_bytes", 0);
+		chat_finish(c);
+	} else if (declared > 0) {
+		buf_reserve(&c->body, (size_t)(declared < 1 << 20 ? declared : 1 << 20));
+	}
+}
+
+/* --- parsing and planning --- */
+
+static void parse_work(struct chat *c)
+{
+	c->parse_result = chat_request_parse(c->base.dialect, buf_slice(&c->body), &c->view, &c->parse_error);
+	if (c->parse_result)
+		return;
+	c->parsed = true;
+	if (json_is(c->view.model, JSON_STRING))
+		json_string_decode(c->view.model, &c->model);
+	c->chars = c->view.tools_bytes;
+	for (size_t i = 0; i < c->view.count; i++) {
+		c->chars += c->view.messages[i].chars;
+		c->images += c->view.messages[i].images;
+	}
+}
+
+static void on_tick(uv_timer_t *t)
+{
+	chat_event(t->data, CHAT_TICK);
+}
+
+static void act_parse(struct chat *c)
+{
+	const struct config *conf = &c->base.sup->config;
+	/* The bytes must be at the client by then: a tenth of it is kept for the way. */
+	int64_t first = conf->deadlines.first_byte_ms - conf->deadlines.first_byte_ms / 10;
+	c->state = CHAT_PARSING;
+	uv_timer_start(&c->tick, on_tick, (uint64_t)first, (uint64_t)conf->deadlines.heartbeat_ms);
+	chat_work(c, parse_work, CHAT_PARSED, c->body.n <= CHAT_INLINE_BYTES);
+}
+
+static struct plan_device plan_device(const struct device *d, int64_t window)
+{
+	if (!d)
+		return (struct plan_device){0};
+	return (struct plan_device){.present = true,
+			.ready = d->state == WORKER_READY,
+			.window = window,
+			.slots = device_slots(d),
+			.prefill_tok_s = d->prefill_tok_s,
+			.decode_tok_s = d->decode_tok_s};
+}
+
+static void fill_facts(struct chat *c)
+{
+	const struct config *conf = &c->base.sup->config;
+	struct plan_facts *f = &c->facts;
+	bool to_main = c->device->conf->roles & ROLE_MAIN;
+	c->small = to_main ? request_role(c->base.sup, ROLE_CONDENSE) : NULL;
+	int64_t window = device_window(c->device);
+	if (c->view.num_ctx > 0 && c->device->conf->backend.type == BACKEND_TYPE_OLLAMA)
+		window = c->view.num_ctx;
+	f->tokens = tokens_estimate(c->base.sup->tokens, buf_slice(&c->model), c->chars, c->images);
+	f->max_output = c->view.max_output;
+	f->condensable = c->view.condensable && !c->view.is_load;
+	f->to_main = to_main;
+	f->main = plan_device(c->device, window);
+	f->small = plan_device(c->small, c->small ? device_window(c->small) : 0);
+	f->a_max_tokens = conf->routing.a_max_tokens;
+	f->b_max_tokens = conf->routing.b_max_tokens;
+	f->keep_ratio_b = conf->condense.keep_ratio_b;
+	f->keep_ratio_c = conf->condense.keep_ratio_c;
+	f->chunk_tokens = conf->condense.chunk_tokens;
+	f->notes_max_tokens = conf->condense.notes_max_tokens;
+	f->max_chunks = conf->condense.max_chunks;
+}
+
+static void act_plan(struct chat *c)
+{
+	struct supervisor *s = c->base.sup;
+	if (c->parse_result) {
+		bool bad = c->parse_result == -EINVAL;
+		const char *text = bad ? c->parse_error.text : "out of memory";
+		chat_answer_error(c, bad ? c->parse_error.status : 503, slice_str(text), (struct slice){0}, (struct slice){0}, 0);
+		return;
+	}
+	c->device = request_device(s, buf_slice(&c->model));
+	fill_facts(c);
+	plan_decide(&c->facts, &c->plan);
+	c->sent_tokens = c->facts.tokens;
+	c->sent_chars = c->chars;
+	/* Where Ollama is asked for much, it must be told the window: without it a long prompt is cut in silence. */
+	if (dialect_is_ollama(c->base.dialect) && c->device->conf->backend.type == BACKEND_TYPE_OLLAMA && c->view.num_ctx == 0 &&
+			c->device->conf->num_ctx > 0 && c->facts.tokens >= (uint64_t)c->facts.a_max_tokens)
+		c->set_num_ctx = c->device->conf->num_ctx;
+	log_line(LOG_INFO, "plan", LOG_STR("req", c->base.id), LOG_SLICE("model", buf_slice(&c->model)),
+			LOG_STR("device", c->device->conf->name), LOG_INT("messages", c->view.count), LOG_INT("bytes", c->body.n),
+			LOG_INT("tokens", c->facts.tokens), LOG_STR("strategy", (const char *[]){"A", "B", "C"}[c->plan.strategy]),
+			LOG_STR("reason", c->plan.reason), LOG_END);
+	log_content("request", c->base.id, buf_slice(&c->body));
+	if (c->plan.strategy != STRATEGY_A && c->small && !c->facts.small.ready)
+		chat_fallback(c, "condensing device not ready", c->plan.condense ? "selection" : "original");
+	if (c->plan.condense)
+		chat_condense_prepare(c);
+	else
+		chat_answer_submit(c);
+}
+
+/* --- endings that are short --- */
+
+static void act_gone(struct chat *c)
+{
+	c->base.sup->count.cancelled++;
+	log_line(LOG_INFO, "client_gone", LOG_STR("req", c->base.id), LOG_INT("ms", now_ms() - c->base.begun_ms), LOG_END);
+	chat_finish(c);
+}
+
+static void act_gone_early(struct chat *c)
+{
+	c->base.sup->count.cancelled++;
+	chat_finish(c);
+}
+
+static void act_started(struct chat *c)
+{
+	c->state = CHAT_ANSWERING;
+	uv_timer_stop(&c->wait);
+	c->first_byte_ms = now_ms() - c->base.begun_ms;
+}
+
+/* --- the table --- */
+
+typedef void action_fn(struct chat *c);
+
+static action_fn *const actions[CHAT_STATES][CHAT_EVENTS] = {
+		[CHAT_READING] = {[CHAT_BODY_END] = act_parse, [CHAT_GONE] = act_gone_early},
+		[CHAT_PARSING] = {[CHAT_PARSED] = act_plan, [CHAT_TICK] = chat_answer_tick, [CHAT_GONE] = act_gone},
+		[CHAT_CONDENSING] = {[CHAT_PREPARED] = chat_condense_notes, [CHAT_SETTLED] = chat_condense_assemble,
+				[CHAT_ORIGINAL] = chat_answer_submit, [CHAT_ASSEMBLED] = chat_answer_submit,
+				[CHAT_TICK] = chat_answer_tick, [CHAT_GONE] = act_gone},
+		[CHAT_WAITING] = {[CHAT_STARTED] = act_started, [CHAT_FAILED] = chat_answer_failed, [CHAT_ENDED] = chat_answer_ended,
+				[CHAT_TICK] = chat_answer_tick, [CHAT_WAIT_OVER] = chat_answer_wait_over, [CHAT_GONE] = act_gone},
+		[CHAT_ANSWERING] = {[CHAT_ENDED] = chat_answer_ended, [CHAT_FAILED] = chat_answer_failed,
+				[CHAT_TICK] = chat_answer_tick, [CHAT_GONE] = act_gone},
+		[CHAT_OVER] = {0},
+};
+
+void chat_event(struct chat *c, enum chat_event e)
+{
+	action_fn *act = actions[c->state][e];
+	if (act)
+		act(c);
+}

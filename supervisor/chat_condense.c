@@ -1,0 +1,261 @@
+/*
+ * The condensing stage: selection on the thread pool, one notes job for each chunk on the small device, fallbacks, assembly.
+ *
+ * A failure here never reaches the client: a chunk whose notes fail runs on the main device, or the original request goes there
+ * unchanged, whichever is estimated sooner; where the original does not fit, the selection stands alone.
+ */
+#include "supervisor/chat.h"
+
+#include "common/log.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define NOTES_SHARE 0.06 /* of a chunk's bytes: the most its notes may add to the prompt */
+
+void chat_fallback(struct chat *c, const char *cause, const char *to)
+{
+	c->base.sup->count.fallbacks++;
+	snprintf(c->note, sizeof(c->note), "fallback: %s; %s", cause, to);
+	log_line(LOG_WARN, "fallback", LOG_STR("req", c->base.id), LOG_STR("cause", cause), LOG_STR("to", to), LOG_END);
+}
+
+/* --- selection --- */
+
+static void prepare_work(struct chat *c)
+{
+	c->prepared = condense_prepare(&c->condense, &c->view, &c->condense.options);
+}
+
+void chat_condense_prepare(struct chat *c)
+{
+	double ratio = tokens_ratio(c->base.sup->tokens, buf_slice(&c->model));
+	const struct config *conf = &c->base.sup->config;
+	/* Bytes and characters are taken as one: for text beyond ASCII the bounds are then stricter, never looser. */
+	struct condense_options o = {
+			.keep_ratio = c->plan.keep_ratio,
+			.chunk_bytes = c->plan.notes ? (size_t)((double)c->plan.chunk_tokens * ratio) : 0,
+			.max_chunks = (size_t)conf->condense.max_chunks,
+			.shrink_live = c->plan.must_shrink,
+	};
+	if (c->plan.room_tokens > 0) {
+		double room = (double)c->plan.room_tokens * ratio - (double)c->view.tools_bytes;
+		o.room_bytes = room > 1 ? (size_t)room : 1;
+	}
+	o.notes_bytes = (size_t)((double)o.chunk_bytes * NOTES_SHARE);
+	c->condense.options = o;
+	c->has_condense = true;
+	c->state = CHAT_CONDENSING;
+	chat_work(c, prepare_work, CHAT_PREPARED, false);
+}
+
+/* The condensing stage says no: what then? */
+static void refused(struct chat *c)
+{
+	switch (c->prepared) {
+	case CONDENSE_NOTHING:
+		if (!c->plan.must_shrink) {
+			c->plan.strategy = STRATEGY_A;
+			snprintf(c->note, sizeof(c->note), "nothing to condense: unchanged");
+			break;
+		}
+		/* fall through */
+	case CONDENSE_NO_ROOM:
+		/* Ollama would cut the prompt in silence; llama-server knows its window better than our estimate and says so itself. */
+		if (c->device->conf->backend.type == BACKEND_TYPE_OLLAMA) {
+			chat_answer_overflow(c);
+			return;
+		}
+		chat_fallback(c, "the parts that must stay are larger than the window", "original");
+		break;
+	default:
+		chat_fallback(c, "selection failed", "original");
+	}
+	chat_event(c, CHAT_ORIGINAL);
+}
+
+/* --- notes --- */
+
+static const struct job_events note_events;
+
+static void settle(struct chat_note *n)
+{
+	struct chat *c = n->chat;
+	n->job = NULL;
+	if (--c->unsettled == 0)
+		chat_event(c, CHAT_SETTLED);
+}
+
+static int note_submit(struct chat_note *n, struct device *d)
+{
+	struct chat *c = n->chat;
+	const struct config *conf = &c->base.sup->config;
+	struct job_spec spec = {.takes_slot = true, .impatient = true, .body = condense_chunk(&c->condense, n->index)};
+	spec.message.kind = JOB_NOTES;
+	spec.message.request_id = slice_str(c->base.id);
+	spec.message.dialect = c->base.dialect;
+	spec.message.body_bytes = (int64_t)spec.body.n;
+	spec.message.model = d == c->device ? buf_slice(&c->model) : slice_str(device_model(d));
+	if (spec.message.model.n == 0)
+		spec.message.model = slice_str(device_model(d));
+	spec.message.num_ctx = d->conf->num_ctx;
+	spec.message.max_tokens = conf->condense.notes_max_tokens;
+	spec.message.timeout_ms = conf->condense.job_timeout_ms;
+	return job_submit(d, &spec, &note_events, n, &n->job);
+}
+
+static size_t notes_open(const struct chat *c)
+{
+	size_t open = 0;
+	for (size_t i = 0; i < c->note_count; i++)
+		open += c->notes[i].job != NULL;
+	return open;
+}
+
+/* The small device did not deliver this chunk. */
+static void note_fall_back(struct chat_note *n, const char *cause)
+{
+	struct chat *c = n->chat;
+	char times[PLAN_REASON_BYTES], to[PLAN_REASON_BYTES + 32];
+	n->job = NULL;
+	buf_clear(&n->text);
+	if (n->on_main || !plan_fits(&c->facts)) {
+		chat_fallback(c, cause, "selection alone for this chunk");
+		settle(n);
+		return;
+	}
+	size_t chunk_tokens = (size_t)((double)condense_chunk(&c->condense, n->index).n /
+			tokens_ratio(c->base.sup->tokens, buf_slice(&c->model)));
+	bool original = plan_original_sooner(&c->facts, 1 + notes_open(c), chunk_tokens, c->sent_tokens, times);
+	if (!original && c->device->state == WORKER_READY) {
+		n->on_main = true;
+		if (note_submit(n, c->device) == 0) {
+			snprintf(to, sizeof(to), "this chunk on %s (%s)", c->device->conf->name, times);
+			chat_fallback(c, cause, to);
+			return;
+		}
+	}
+	snprintf(to, sizeof(to), "original (%s)", times);
+	chat_fallback(c, cause, to);
+	chat_condense_cancel(c);
+	chat_event(c, CHAT_ORIGINAL);
+}
+
+static void note_start(void *ctx, struct job *j, const struct proto_record *r)
+{
+	(void)ctx;
+	(void)j;
+	(void)r;
+}
+
+static void note_delta(void *ctx, struct job *j, struct slice bytes)
+{
+	struct chat_note *n = ctx;
+	buf_add_slice(&n->text, bytes); /* over its cap the sticky error makes the notes unused */
+	job_credit(j, bytes.n);
+}
+
+static void note_end(void *ctx, struct job *j, const struct proto_record *r)
+{
+	(void)j;
+	(void)r;
+	struct chat_note *n = ctx;
+	if (buf_error(&n->text))
+		buf_clear(&n->text);
+	settle(n);
+}
+
+static void note_fail(void *ctx, struct job *j, const struct job_failure *f)
+{
+	char cause[96];
+	snprintf(cause, sizeof(cause), "notes on %s: %s", j->device->conf->name, job_cause_name(f->cause));
+	note_fall_back(ctx, cause);
+}
+
+static const struct job_events note_events = {.start = note_start, .delta = note_delta, .end = note_end, .fail = note_fail};
+
+void chat_condense_notes(struct chat *c)
+{
+	if (c->prepared != CONDENSE_OK) {
+		refused(c);
+		return;
+	}
+	double ratio = tokens_ratio(c->base.sup->tokens, buf_slice(&c->model));
+	size_t chunks = c->plan.notes ? condense_chunks(&c->condense) : 0;
+	c->sent_tokens = (uint64_t)((double)(c->condense.fixed_bytes + c->condense.kept_bytes + c->view.tools_bytes) / ratio);
+	log_line(LOG_INFO, "selected", LOG_STR("req", c->base.id), LOG_INT("source_bytes", c->condense.source_bytes),
+			LOG_INT("kept_bytes", c->condense.kept_bytes), LOG_INT("fixed_bytes", c->condense.fixed_bytes),
+			LOG_INT("omitted_lines", c->condense.omitted_lines), LOG_INT("chunks", chunks), LOG_END);
+	if (chunks == 0) {
+		chat_event(c, CHAT_SETTLED);
+		return;
+	}
+	c->notes = calloc(chunks, sizeof(*c->notes));
+	if (!c->notes) {
+		chat_fallback(c, "out of memory", "selection alone");
+		chat_event(c, CHAT_SETTLED);
+		return;
+	}
+	c->note_count = c->unsettled = chunks;
+	for (size_t i = 0; i < chunks; i++) {
+		c->notes[i] = (struct chat_note){.chat = c, .index = i};
+		buf_init(&c->notes[i].text, (size_t)c->base.sup->config.condense.result_bytes);
+	}
+	for (size_t i = 0; i < chunks && c->state == CHAT_CONDENSING && c->notes; i++) {
+		int rc = note_submit(&c->notes[i], c->small);
+		if (rc)
+			note_fall_back(&c->notes[i], rc == -EBUSY ? "queue full" : rc == -EAGAIN ? "condensing device lost" :
+												   "out of memory");
+	}
+}
+
+void chat_condense_cancel(struct chat *c)
+{
+	for (size_t i = 0; i < c->note_count; i++) {
+		if (c->notes[i].job)
+			job_cancel(c->notes[i].job);
+		buf_free(&c->notes[i].text);
+	}
+	free(c->notes);
+	c->notes = NULL;
+	c->note_count = c->unsettled = 0;
+}
+
+/* --- assembly --- */
+
+static void assemble_work(struct chat *c)
+{
+	size_t n = condense_chunks(&c->condense);
+	struct slice *notes = n ? calloc(n, sizeof(*notes)) : NULL;
+	for (size_t i = 0; notes && i < n && i < c->note_count; i++)
+		notes[i] = buf_slice(&c->notes[i].text);
+	buf_clear(&c->rewritten);
+	c->assembled = n && !notes ? CONDENSE_FAILED : condense_assemble(&c->condense, notes, c->set_num_ctx, &c->rewritten);
+	free(notes);
+	if (c->assembled != CONDENSE_OK)
+		return;
+	/* What we send must be what any client could have sent. */
+	struct chat_request view;
+	struct dialect_error error;
+	if (chat_request_parse(c->base.dialect, buf_slice(&c->rewritten), &view, &error)) {
+		c->assembled = CONDENSE_FAILED;
+		return;
+	}
+	c->sent_chars = view.tools_bytes;
+	for (size_t i = 0; i < view.count; i++)
+		c->sent_chars += view.messages[i].chars;
+	chat_request_fini(&view);
+}
+
+static void assembled(struct chat *c)
+{
+	assemble_work(c);
+	if (c->assembled == CONDENSE_OK)
+		c->use_rewritten = c->use_condensed = true;
+}
+
+void chat_condense_assemble(struct chat *c)
+{
+	chat_work(c, assembled, CHAT_ASSEMBLED, false);
+}

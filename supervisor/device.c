@@ -1,0 +1,137 @@
+#include "supervisor/device.h"
+
+#include "supervisor/supervisor.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+int device_init(struct device *d, struct supervisor *s, const struct config_device *conf)
+{
+	memset(d, 0, sizeof(*d));
+	d->sup = s;
+	d->conf = conf;
+	d->state = WORKER_STOPPED;
+	d->not_ready_since_ms = now_ms();
+	TAILQ_INIT(&d->waiting);
+	TAILQ_INIT(&d->running);
+	uv_timer_init(s->loop, &d->timer);
+	uv_timer_init(s->loop, &d->ping);
+	d->timer.data = d;
+	d->ping.data = d;
+	return 0;
+}
+
+static void models_free(struct device_model *m, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		free(m[i].name);
+		free(m[i].ollama_json);
+		free(m[i].openai_json);
+	}
+	free(m);
+}
+
+void device_fini(struct device *d)
+{
+	uv_close((uv_handle_t *)&d->timer, NULL);
+	uv_close((uv_handle_t *)&d->ping, NULL);
+	models_free(d->models, d->model_count);
+	models_free(d->incoming, d->incoming_count);
+	d->models = d->incoming = NULL;
+	d->model_count = d->incoming_count = 0;
+}
+
+int device_slots(const struct device *d)
+{
+	return d->conf->slots;
+}
+
+int64_t device_window(const struct device *d)
+{
+	/* What a llama-server reports is a fact; for Ollama num_ctx is what we ask for. */
+	if (d->conf->backend.type == BACKEND_TYPE_LLAMA_SERVER && d->backend.window > 0 &&
+			(d->conf->num_ctx == 0 || d->backend.window < d->conf->num_ctx))
+		return d->backend.window;
+	return d->conf->num_ctx ? d->conf->num_ctx : d->backend.window;
+}
+
+/* "Name:latest" and "name" are the same model to Ollama. */
+static struct slice without_latest(struct slice s)
+{
+	struct slice tail = SLICE(":latest");
+	if (s.n > tail.n && slice_ieq((struct slice){s.p + s.n - tail.n, tail.n}, tail))
+		s.n -= tail.n;
+	return s;
+}
+
+static bool same_model(struct slice a, struct slice b)
+{
+	return slice_ieq(without_latest(a), without_latest(b));
+}
+
+bool device_serves(const struct device *d, struct slice model)
+{
+	if (model.n == 0)
+		return false;
+	if (d->conf->model && same_model(model, slice_str(d->conf->model)))
+		return true;
+	for (size_t i = 0; i < d->model_count; i++)
+		if (same_model(model, slice_str(d->models[i].name)))
+			return true;
+	return false;
+}
+
+const char *device_model(const struct device *d)
+{
+	if (d->conf->model)
+		return d->conf->model;
+	if (d->backend.model[0])
+		return d->backend.model;
+	return d->model_count ? d->models[0].name : "";
+}
+
+static bool model_copy(struct device_model *to, const struct proto_model *from)
+{
+	to->name = slice_dup(from->name);
+	to->ollama_json = slice_dup(from->ollama_json);
+	to->openai_json = slice_dup(from->openai_json);
+	to->window = from->window;
+	return to->name && to->ollama_json && to->openai_json;
+}
+
+void device_models(struct device *d, const struct proto_models *m)
+{
+	if (m->first) {
+		models_free(d->incoming, d->incoming_count);
+		d->incoming = NULL;
+		d->incoming_count = 0;
+	}
+	/* Bounded by what a worker may send: a list that goes on past the cap keeps its first part. */
+	size_t room = PROTO_MODELS_MAX > d->incoming_count ? PROTO_MODELS_MAX - d->incoming_count : 0;
+	size_t n = m->count < room ? m->count : room;
+	struct device_model *grown = n ? realloc(d->incoming, (d->incoming_count + n) * sizeof(*grown)) : NULL;
+	if (n && grown) {
+		d->incoming = grown;
+		memset(d->incoming + d->incoming_count, 0, n * sizeof(*grown));
+		for (size_t i = 0; i < n; i++) {
+			d->incoming_count++;
+			if (!model_copy(&d->incoming[d->incoming_count - 1], &m->items[i]))
+				break;
+		}
+		/* A half-copied last entry (memory out) is dropped: names are never NULL in a list. */
+		struct device_model *last = &d->incoming[d->incoming_count - 1];
+		if (!last->name || !last->ollama_json || !last->openai_json) {
+			free(last->name);
+			free(last->ollama_json);
+			free(last->openai_json);
+			d->incoming_count--;
+		}
+	}
+	if (!m->last)
+		return;
+	models_free(d->models, d->model_count);
+	d->models = d->incoming;
+	d->model_count = d->incoming_count;
+	d->incoming = NULL;
+	d->incoming_count = 0;
+}

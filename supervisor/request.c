@@ -1,0 +1,205 @@
+#include "supervisor/request.h"
+
+#include "common/log.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <strings.h>
+
+/* --- life --- */
+
+struct request *request_create(struct supervisor *s, struct exchange *x, enum dialect d, const struct request_ops *ops, size_t size)
+{
+	struct request *r = calloc(1, size);
+	if (!r)
+		return NULL;
+	r->sup = s;
+	r->exchange = x;
+	r->ops = ops;
+	r->dialect = d;
+	r->begun_ms = now_ms();
+	r->holds = 1;
+	/* Unique over restarts of the supervisor, short enough to read aloud. */
+	snprintf(r->id, sizeof(r->id), "%06llx-%llx", (unsigned long long)(s->started_ms & 0xffffff),
+			(unsigned long long)++s->next_request);
+	exchange_set_context(x, r);
+	TAILQ_INSERT_TAIL(&s->requests, r, link);
+	s->active++;
+	return r;
+}
+
+void request_hold(struct request *r)
+{
+	r->holds++;
+}
+
+void request_release(struct request *r)
+{
+	if (--r->holds > 0)
+		return;
+	struct supervisor *s = r->sup;
+	TAILQ_REMOVE(&s->requests, r, link);
+	s->active--;
+	r->ops->destroy(r);
+	supervisor_check_stopped(s);
+}
+
+/* --- answers every kind gives --- */
+
+void request_add_id(struct request *r)
+{
+	exchange_add_header(r->exchange, "X-Tandem-Request-Id", slice_str(r->id));
+}
+
+void request_refuse(struct request *r, int status, const char *message, int retry_after_s)
+{
+	struct buf body;
+	buf_init(&body, 0);
+	dialect_error_body(r->dialect, status, slice_str(message), &body);
+	request_add_id(r);
+	if (retry_after_s > 0) {
+		char seconds[16];
+		snprintf(seconds, sizeof(seconds), "%d", retry_after_s);
+		exchange_add_header(r->exchange, "Retry-After", slice_str(seconds));
+	}
+	exchange_reply(r->exchange, status, "application/json", buf_slice(&body));
+	buf_free(&body);
+}
+
+/* --- devices --- */
+
+static bool less_busy(const struct device *a, const struct device *b)
+{
+	bool a_ready = a->state == WORKER_READY, b_ready = b->state == WORKER_READY;
+	if (a_ready != b_ready)
+		return a_ready;
+	return (uint64_t)a->inflight * (unsigned)device_slots(b) < (uint64_t)b->inflight * (unsigned)device_slots(a);
+}
+
+struct device *request_role(struct supervisor *s, enum device_role role)
+{
+	struct device *best = NULL;
+	for (size_t i = 0; i < s->device_count; i++) {
+		struct device *d = &s->devices[i];
+		if ((d->conf->roles & role) && (!best || less_busy(d, best)))
+			best = d;
+	}
+	return best;
+}
+
+struct device *request_device(struct supervisor *s, struct slice model)
+{
+	struct device *best = NULL;
+	for (size_t i = 0; i < s->device_count; i++) {
+		struct device *d = &s->devices[i];
+		if (!device_serves(d, model))
+			continue;
+		bool main = d->conf->roles & ROLE_MAIN, best_main = best && (best->conf->roles & ROLE_MAIN);
+		if (!best || (main && !best_main) || (main == best_main && less_busy(d, best)))
+			best = d;
+	}
+	return best ? best : request_role(s, ROLE_MAIN);
+}
+
+/* --- headers --- */
+
+static bool forwarded(const char *name)
+{
+	static const char *const dropped[] = {"host", "connection", "keep-alive", "transfer-encoding", "content-length", "expect",
+			"upgrade", "te", "trailer", "origin", "referer", "accept-encoding", "x-conversation-id", "cookie"};
+	for (size_t i = 0; i < sizeof(dropped) / sizeof(*dropped); i++)
+		if (strcasecmp(name, dropped[i]) == 0)
+			return false;
+	return strncasecmp(name, "proxy-", 6) != 0;
+}
+
+static bool forward_header(void *ctx, const char *name, const char *value)
+{
+	struct proto_job *job = ctx;
+	if (forwarded(name) && job->header_count < PROTO_HEADERS_MAX)
+		job->headers[job->header_count++] = (struct proto_header){slice_str(name), slice_str(value)};
+	return true;
+}
+
+void request_forward_headers(struct request *r, struct proto_job *job)
+{
+	job->header_count = 0;
+	exchange_each_header(r->exchange, forward_header, job);
+}
+
+/* --- the front door's events --- */
+
+static bool path_is(struct exchange *x, const char *path)
+{
+	return slice_eq(exchange_path(x), slice_str(path));
+}
+
+static void on_head(void *ctx, struct exchange *x)
+{
+	struct supervisor *s = ctx;
+	static const struct {
+		const char *path;
+		enum dialect dialect;
+	} chats[] = {
+			{"/api/chat", DIALECT_OLLAMA_CHAT},
+			{"/api/generate", DIALECT_OLLAMA_GENERATE},
+			{"/v1/chat/completions", DIALECT_OPENAI_CHAT},
+	};
+	if (strcmp(exchange_method(x), "POST") == 0)
+		for (size_t i = 0; i < sizeof(chats) / sizeof(*chats); i++)
+			if (path_is(x, chats[i].path)) {
+				chat_begin(s, x, chats[i].dialect);
+				return;
+			}
+	if (probe_answer(s, x))
+		return;
+	struct slice path = exchange_path(x);
+	bool openai = path.n >= 3 && memcmp(path.p, "/v1", 3) == 0;
+	pass_begin(s, x, openai ? DIALECT_OPENAI_OTHER : DIALECT_OLLAMA_OTHER);
+}
+
+static size_t on_body(void *ctx, struct exchange *x, const char *p, size_t n)
+{
+	(void)ctx;
+	struct request *r = exchange_context(x);
+	return r ? r->ops->body(r, p, n) : n;
+}
+
+static void on_body_end(void *ctx, struct exchange *x)
+{
+	(void)ctx;
+	struct request *r = exchange_context(x);
+	if (r)
+		r->ops->body_end(r);
+}
+
+static void on_sent(void *ctx, struct exchange *x, size_t n)
+{
+	(void)ctx;
+	struct request *r = exchange_context(x);
+	if (r)
+		r->ops->sent(r, n);
+}
+
+static void on_gone(void *ctx, struct exchange *x)
+{
+	(void)ctx;
+	struct request *r = exchange_context(x);
+	if (r)
+		r->ops->gone(r);
+}
+
+static void on_done(void *ctx, struct exchange *x)
+{
+	(void)ctx;
+	struct request *r = exchange_context(x);
+	if (!r)
+		return;
+	exchange_set_context(x, NULL);
+	r->exchange = NULL;
+	request_release(r);
+}
+
+const struct front_events request_front_events = {
+		.head = on_head, .body = on_body, .body_end = on_body_end, .sent = on_sent, .gone = on_gone, .done = on_done};
