@@ -2,6 +2,7 @@
 
 #include "common/json.h"
 #include "common/log.h"
+#include "supervisor/job.h"
 #include "supervisor/worker.h"
 
 #include <errno.h>

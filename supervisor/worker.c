@@ -209,7 +209,7 @@ static void on_process_closed(uv_handle_t *h)
 	supervisor_check_stopped(d->sup);
 }
 
-static void on_exit(uv_process_t *p, int64_t status, int signal)
+static void on_process_exit(uv_process_t *p, int64_t status, int signal)
 {
 	struct device *d = p->data;
 	if (signal)
@@ -249,7 +249,7 @@ static int spawn(struct device *d)
 	if (rc)
 		return rc;
 	d->process = calloc(1, sizeof(*d->process));
-	rc = d->process ? spawn_worker(d->sup->loop, d->process, args, on_exit) : -ENOMEM;
+	rc = d->process ? spawn_worker(d->sup->loop, d->process, args, on_process_exit) : -ENOMEM;
 	if (rc == 0) {
 		d->process->data = d;
 		d->pid = d->process->pid;

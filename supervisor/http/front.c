@@ -1,0 +1,259 @@
+#include "supervisor/http/internal.h"
+
+#include "common/log.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define BACKLOG 1024
+#define RUNS_PER_TURN 4 /* a run may make work for the next one; the rest waits for the next turn */
+
+/* --- the listening socket --- */
+
+static int open_listener(const struct front_options *o, struct buf *err)
+{
+	struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+	struct addrinfo *list;
+	const char *host = strcmp(o->address, "localhost") == 0 ? "127.0.0.1" : o->address;
+	char port[16];
+	int one = 1, rc = 0;
+	snprintf(port, sizeof(port), "%d", o->port);
+	hints.ai_flags |= AI_NUMERICHOST;
+	if (getaddrinfo(host, port, &hints, &list)) {
+		buf_printf(err, "listen.address \"%s\": not an IPv4 or IPv6 address", o->address);
+		return -EINVAL;
+	}
+	int fd = socket(list->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		rc = -errno;
+	if (fd >= 0) {
+		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+		if (bind(fd, list->ai_addr, list->ai_addrlen) || listen(fd, BACKLOG))
+			rc = -errno;
+	}
+	freeaddrinfo(list);
+	if (rc == 0)
+		return fd;
+	buf_printf(err, "cannot listen on %s port %d: %s%s", o->address, o->port, strerror(-rc),
+			rc == -EADDRINUSE ? " (is another tandem or the old proxy running?)" : "");
+	if (fd >= 0)
+		close(fd);
+	return rc;
+}
+
+static void name_address(struct front *f)
+{
+	struct sockaddr_storage a;
+	socklen_t n = sizeof(a);
+	char host[INET6_ADDRSTRLEN] = "?", port[8] = "?";
+	if (getsockname(f->listen_fd, (struct sockaddr *)&a, &n) == 0)
+		getnameinfo((struct sockaddr *)&a, n, host, sizeof(host), port, sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV);
+	snprintf(f->address, sizeof(f->address), a.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host, port);
+}
+
+/* --- connections --- */
+
+static void on_disconnect(uv_poll_t *poll, int status, int events)
+{
+	struct connection *c = poll->data;
+	if (status == 0 && !(events & UV_DISCONNECT))
+		return;
+	uv_poll_stop(poll); /* level-triggered: once is enough, MHD closes the socket */
+	if (c->current)
+		exchange_lost(c->current);
+}
+
+static void on_connection_freed(uv_handle_t *h)
+{
+	free(h->data);
+}
+
+static void on_connection(void *cls, struct MHD_Connection *mhd, void **context, enum MHD_ConnectionNotificationCode code)
+{
+	struct front *f = cls;
+	struct connection *c = *context;
+	if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
+		f->connections--;
+		if (c) {
+			uv_poll_stop(&c->poll);
+			uv_close((uv_handle_t *)&c->poll, on_connection_freed);
+		}
+		*context = NULL;
+		return;
+	}
+	f->connections++;
+	*context = NULL;
+	int fd = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+	int one = 1;
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	c = calloc(1, sizeof(*c));
+	if (!c)
+		return; /* served all the same; only its leaving is seen later */
+	c->front = f;
+	if (uv_poll_init(f->loop, &c->poll, fd)) {
+		free(c);
+		return;
+	}
+	c->poll.data = c;
+	uv_poll_start(&c->poll, UV_DISCONNECT, on_disconnect);
+	*context = c;
+}
+
+/* --- running MHD inside the loop --- */
+
+static void on_idle(uv_idle_t *h)
+{
+	(void)h; /* its being active is its use */
+}
+
+void front_wake(struct front *f)
+{
+	if (f->pending)
+		return;
+	f->pending = true;
+	uv_idle_start(&f->idle, on_idle);
+}
+
+static void on_epoll(uv_poll_t *h, int status, int events)
+{
+	(void)status;
+	(void)events;
+	front_wake(h->data);
+}
+
+static void on_timer(uv_timer_t *h)
+{
+	front_wake(h->data);
+}
+
+static void run_pending(struct front *f)
+{
+	MHD_UNSIGNED_LONG_LONG ms;
+	for (int i = 0; i < RUNS_PER_TURN && f->pending; i++) {
+		f->pending = false;
+		MHD_run(f->daemon);
+		if (MHD_get_timeout(f->daemon, &ms) != MHD_YES)
+			uv_timer_stop(&f->timer);
+		else if (ms == 0)
+			f->pending = true;
+		else
+			uv_timer_start(&f->timer, on_timer, ms, 0);
+	}
+	if (!f->pending)
+		uv_idle_stop(&f->idle);
+}
+
+static void on_check(uv_check_t *h)
+{
+	struct front *f = h->data;
+	if (f->pending)
+		run_pending(f);
+}
+
+static void on_mhd_log(void *cls, const char *format, va_list ap)
+{
+	(void)cls;
+	char line[512];
+	vsnprintf(line, sizeof(line), format, ap);
+	line[strcspn(line, "\n")] = '\0';
+	log_line(LOG_DEBUG, "http", LOG_STR("message", line), LOG_END);
+}
+
+/* --- life --- */
+
+int front_start(uv_loop_t *loop, const struct front_options *o, const struct front_events *e, void *ctx, struct front **out, struct buf *err)
+{
+	struct front *f = calloc(1, sizeof(*f));
+	if (!f)
+		return -ENOMEM;
+	f->loop = loop;
+	f->events = e;
+	f->ctx = ctx;
+	f->stream_bytes = o->stream_bytes;
+	TAILQ_INIT(&f->exchanges);
+	f->listen_fd = o->listen_fd >= 0 ? o->listen_fd : open_listener(o, err);
+	int rc = f->listen_fd < 0 ? f->listen_fd : 0;
+	if (rc)
+		goto error_free;
+	name_address(f);
+	f->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL, exchange_handle, f,
+			MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, f, MHD_OPTION_LISTEN_SOCKET, f->listen_fd, MHD_OPTION_CONNECTION_LIMIT,
+			o->connections, MHD_OPTION_CONNECTION_MEMORY_LIMIT, o->header_bytes, MHD_OPTION_CONNECTION_TIMEOUT,
+			(o->idle_ms + 999) / 1000, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_URI_LOG_CALLBACK, exchange_begin, f,
+			MHD_OPTION_NOTIFY_COMPLETED, exchange_completed, f, MHD_OPTION_NOTIFY_CONNECTION, on_connection, f,
+			MHD_OPTION_END);
+	if (!f->daemon) {
+		rc = -EIO;
+		buf_printf(err, "libmicrohttpd does not start: %s", strerror(errno));
+		goto error_close;
+	}
+	uv_poll_init(loop, &f->epoll, MHD_get_daemon_info(f->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd);
+	uv_timer_init(loop, &f->timer);
+	uv_check_init(loop, &f->check);
+	uv_idle_init(loop, &f->idle);
+	f->epoll.data = f->timer.data = f->check.data = f->idle.data = f;
+	uv_poll_start(&f->epoll, UV_READABLE, on_epoll);
+	uv_check_start(&f->check, on_check);
+	*out = f;
+	return 0;
+
+error_close:
+	close(f->listen_fd);
+error_free:
+	free(f);
+	return rc;
+}
+
+const char *front_address(const struct front *f)
+{
+	return f->address;
+}
+
+void front_quiesce(struct front *f)
+{
+	if (f->quiesced)
+		return;
+	f->quiesced = true;
+	MHD_quiesce_daemon(f->daemon);
+	close(f->listen_fd);
+	f->listen_fd = -1;
+}
+
+void front_counts(const struct front *f, unsigned *connections, unsigned *exchanges)
+{
+	*connections = f->connections;
+	*exchanges = f->exchange_count;
+}
+
+static void on_handle_closed(uv_handle_t *h)
+{
+	struct front *f = h->data;
+	free(f);
+}
+
+void front_stop(struct front *f)
+{
+	struct exchange *x;
+	f->stopping = true;
+	/* MHD must not be stopped with a connection suspended: resume them all to their end first. */
+	TAILQ_FOREACH(x, &f->exchanges, link) {
+		exchange_abort(x);
+		exchange_resume(x);
+	}
+	for (int i = 0; i < RUNS_PER_TURN && f->exchange_count; i++)
+		MHD_run(f->daemon);
+	MHD_stop_daemon(f->daemon);
+	if (!f->quiesced && f->listen_fd >= 0)
+		f->listen_fd = -1; /* MHD closed it */
+	uv_close((uv_handle_t *)&f->epoll, NULL);
+	uv_close((uv_handle_t *)&f->timer, NULL);
+	uv_close((uv_handle_t *)&f->check, NULL);
+	uv_close((uv_handle_t *)&f->idle, on_handle_closed); /* closed last: handles close in reverse order */
+}
