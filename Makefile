@@ -12,7 +12,7 @@ WARN := -Wall -Wextra -Werror -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmis
 	-Wvla -Wwrite-strings
 CPPFLAGS += -I. -D_GNU_SOURCE -DTANDEM_VERSION='"$(VERSION)"'
 CFLAGS ?= -O2 -g
-CFLAGS += -std=c17 $(WARN) -fno-strict-aliasing -fstack-protector-strong -MMD -MP
+override CFLAGS += -std=c17 $(WARN) -fno-strict-aliasing -fstack-protector-strong -MMD -MP
 LDLIBS_COMMON := -lconfig -lm
 LDLIBS_PROTO := -lnng -lmsgpackc -luv
 LDLIBS_SUPERVISOR := -lmicrohttpd -luv -ldl -lpthread
@@ -49,6 +49,7 @@ $(BUILD)/obj/%.o: %.c
 define archive
 $(BUILD)/lib$(1).a: $(call obj,$(2))
 	$$(call say,AR,$$@)
+	@mkdir -p $$(@D)
 	$$(Q)rm -f $$@ && ar rcs $$@ $$^
 endef
 $(eval $(call archive,common,$(COMMON_SRC)))
@@ -94,4 +95,6 @@ clean: ## remove what was built (caches of engines and models stay)
 help: ## this list
 	@grep -hE '^[a-z][a-zA-Z_-]*:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 16
 
+-include tests/fuzz/fuzz.mk
+-include etc/setup/targets.mk
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -30,25 +30,32 @@ struct condense_options {
 	size_t chunk_bytes;   /* of source text for one notes job; 0: no notes are wanted */
 	size_t max_chunks;
 	size_t notes_bytes;   /* most that the notes of one chunk may take in the prompt */
-	bool shrink_live;     /* must shrink: large tool results of the newest groups may be cut as well */
+	bool must_shrink;     /* the original does not fit: large messages of the newest groups may be cut as well */
 };
 
+/* A piece of source text for one notes job. */
 struct condense_chunk {
-	struct slice text; /* with turn headers; owned by the condense */
+	struct buf text; /* with turn headers */
+	size_t owner;    /* the message that is cut by itself, or CONDENSE_HISTORY */
 };
+
+#define CONDENSE_HISTORY ((size_t)-1)
 
 struct condense {
 	const struct chat_request *request;
 	struct condense_options options;
-	struct buf *texts;            /* decoded text of each message */
-	struct text_message *messages;
-	size_t count;
-	struct select_result history; /* of the old messages; count 0 when there are none */
-	struct buf *single;           /* replacement text of each message that is cut by itself; empty: not cut */
-	size_t notes_at;              /* message that carries the notes */
-	struct buf *chunk_texts;
+	struct buf *texts;             /* decoded text of each message */
+	struct text_message *messages; /* over texts */
+	struct buf *single;            /* replacement text of each message that is cut by itself; n == 0: it is not */
+	size_t count;                  /* of the three arrays */
+	struct select_result history;  /* of the old messages */
+	size_t history_bytes;          /* 0: there is no old part to shrink */
+	struct condense_chunk *chunks;
 	size_t chunk_count;
-	size_t source_bytes, kept_bytes, fixed_bytes;
+	/* What came of it. Bytes of text. */
+	size_t source_bytes;  /* that could shrink */
+	size_t kept_bytes;    /* of these, kept */
+	size_t fixed_bytes;   /* that stay as they are */
 	size_t omitted_lines;
 };
 

@@ -238,7 +238,7 @@ static void act_plan(struct chat *c)
 		c->set_num_ctx = c->device->conf->num_ctx;
 	log_line(LOG_INFO, "plan", LOG_STR("req", c->base.id), LOG_SLICE("model", buf_slice(&c->model)),
 			LOG_STR("device", c->device->conf->name), LOG_INT("messages", c->view.count), LOG_INT("bytes", c->body.n),
-			LOG_INT("tokens", c->facts.tokens), LOG_STR("strategy", (const char *[]){"A", "B", "C"}[c->plan.strategy]),
+			LOG_INT("tokens", c->facts.tokens), LOG_STR("strategy", strategy_name(c->plan.strategy)),
 			LOG_STR("reason", c->plan.reason), LOG_END);
 	log_content("request", c->base.id, buf_slice(&c->body));
 	if (c->plan.strategy != STRATEGY_A && c->small && !c->facts.small.ready)

@@ -16,12 +16,6 @@
 #define RETRY_AFTER_S 5
 #define LOW_COUNT 0.6         /* a backend that counts fewer tokens than this share of our estimate has cut the prompt */
 
-static const char *strategy_name(enum strategy s)
-{
-	static const char *const names[] = {"A", "B", "C"};
-	return names[s];
-}
-
 /* --- head --- */
 
 static void add_headers(struct chat *c)

@@ -37,7 +37,7 @@ void chat_condense_prepare(struct chat *c)
 			.keep_ratio = c->plan.keep_ratio,
 			.chunk_bytes = c->plan.notes ? (size_t)((double)c->plan.chunk_tokens * ratio) : 0,
 			.max_chunks = (size_t)conf->condense.max_chunks,
-			.shrink_live = c->plan.must_shrink,
+			.must_shrink = c->plan.must_shrink,
 	};
 	if (c->plan.room_tokens > 0) {
 		double room = (double)c->plan.room_tokens * ratio - (double)c->view.tools_bytes;

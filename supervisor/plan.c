@@ -3,6 +3,12 @@
 #include <stdio.h>
 #include <string.h>
 
+const char *strategy_name(enum strategy s)
+{
+	static const char *const names[] = {"A", "B", "C"};
+	return names[s];
+}
+
 static double prefill_s(const struct plan_device *d, double tokens)
 {
 	return tokens / (d->prefill_tok_s > 0 ? d->prefill_tok_s : PLAN_PREFILL_TOK_S);

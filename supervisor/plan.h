@@ -23,6 +23,9 @@
 
 enum strategy { STRATEGY_A, STRATEGY_B, STRATEGY_C };
 
+/* "A", "B", "C" */
+const char *strategy_name(enum strategy s);
+
 struct plan_device {
 	bool present; /* configured */
 	bool ready;
