@@ -1,0 +1,262 @@
+"""Real processes for the tests: a tandem in front of scripted backends, in a temporary folder, torn down by pid.
+
+Nothing here sleeps for a guess: every wait looks for an event (a state on the stats socket, a line of a log, a counter of a
+backend) and has a deadline.
+"""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import tempfile
+import time
+import urllib.request
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BIN = os.environ.get("TANDEM_BIN", os.path.join(ROOT, "build", "bin"))
+DEADLINE = float(os.environ.get("TANDEM_TEST_DEADLINE_S", "20"))
+
+
+def wait_for(look, what, deadline=None):
+    """Polls look() until it returns something true; that is returned."""
+    end = time.monotonic() + (deadline or DEADLINE)
+    last = None
+    while time.monotonic() < end:
+        try:
+            last = look()
+            if last:
+                return last
+        except (OSError, ValueError, http.client.HTTPException) as e:
+            last = e
+        time.sleep(0.01)  # the period of the poll, not a guess at when the event comes
+    raise AssertionError(f"no {what} within the deadline; last: {last!r}")
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def nng_req(path, request, timeout=5.0):
+    """One request to an nng REP socket over ipc (the SP protocol by hand: 8-byte hello, then length-prefixed messages)."""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(timeout)
+        s.connect(path)
+        s.sendall(b"\0SP\0" + struct.pack(">HH", 0x30, 0))
+
+        def exactly(n):
+            data = b""
+            while len(data) < n:
+                piece = s.recv(n - len(data))
+                if not piece:
+                    raise OSError("stats socket closed")
+                data += piece
+            return data
+
+        exactly(8)
+        body = struct.pack(">I", 0x80000001) + request.encode()
+        s.sendall(b"\x01" + struct.pack(">Q", len(body)) + body)
+        header = exactly(9)
+        return exactly(struct.unpack(">Q", header[1:])[0])[4:]
+
+
+class Process:
+    """A child with its output in a file; ended by pid."""
+
+    def __init__(self, args, log, env=None):
+        self.log_path = log
+        self.log_file = open(log, "ab")
+        self.popen = subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=self.log_file, stderr=self.log_file,
+                                      env={**os.environ, **(env or {})})
+        self.pid = self.popen.pid
+
+    def log(self):
+        with open(self.log_path, errors="replace") as f:
+            return f.read()
+
+    def stop(self, sig=signal.SIGTERM, deadline=15):
+        if self.popen.poll() is None:
+            self.popen.send_signal(sig)
+            try:
+                self.popen.wait(deadline)
+            except subprocess.TimeoutExpired:
+                self.popen.kill()
+                self.popen.wait()
+                raise AssertionError(f"pid {self.pid} did not stop within {deadline} s; log:\n{self.log()[-4000:]}")
+        self.log_file.close()
+        return self.popen.returncode
+
+
+class Fake(Process):
+    """A scripted backend (tests/fake)."""
+
+    def __init__(self, folder, name, type="ollama", model=("m:1b",), port=None, options=()):
+        self.port = port or free_port()
+        self.type = type
+        self.dump = os.path.join(folder, name + ".dump")
+        os.makedirs(self.dump, exist_ok=True)
+        args = [os.path.join(BIN, "fake-backend"), "--type", type, "--port", str(self.port), "--dump", self.dump]
+        for m in model:
+            args += ["--model", m]
+        super().__init__(args + list(options), os.path.join(folder, name + ".log"))
+        self.url = f"http://127.0.0.1:{self.port}"
+        wait_for(lambda: self.stats() is not None, f"fake backend {name}")
+
+    def call(self, path, body=None):
+        data = None if body is None else json.dumps(body).encode()
+        with urllib.request.urlopen(urllib.request.Request(self.url + path, data=data), timeout=5) as r:
+            return json.loads(r.read() or b"null")
+
+    def stats(self):
+        return self.call("/fake/stats")
+
+    def fault(self, **spec):
+        return self.call("/fake/control", spec)
+
+    def reset(self):
+        return self.call("/fake/reset", {})
+
+    def bodies(self):
+        """Request bodies received, in order."""
+        names = sorted((n for n in os.listdir(self.dump) if n.endswith(".body")), key=lambda n: int(n.split(".")[0]))
+        out = []
+        for n in names:
+            with open(os.path.join(self.dump, n), "rb") as f:
+                out.append(f.read())
+        return out
+
+
+def libconfig(value, indent=0):
+    """A Python value as libconfig text."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return f"{value}L" if isinstance(value, int) and abs(value) > 2**31 - 1 else str(value)
+    if isinstance(value, str):
+        return json.dumps(value)
+    if isinstance(value, dict):
+        return "{ " + " ".join(f"{k} = {libconfig(v)};" for k, v in value.items()) + " }"
+    if isinstance(value, (list, tuple)):
+        simple = all(isinstance(v, str) for v in value)
+        return ("[ " if simple else "( ") + ", ".join(libconfig(v) for v in value) + (" ]" if simple else " )")
+    raise TypeError(type(value))
+
+
+class Tandem(Process):
+    """tandemd with the given devices (dicts as in the configuration) and further groups."""
+
+    def __init__(self, folder, devices, env=None, wait=True, **groups):
+        self.folder = folder
+        # Unix socket paths are short: the run folder cannot live in a deep test folder.
+        self.run_holder = tempfile.TemporaryDirectory(prefix="tandem-")
+        self.run_dir = os.path.join(self.run_holder.name, "run")
+        config = {"listen": {"address": "127.0.0.1", "port": 0}, "run_dir": self.run_dir, "log": {"level": "debug"},
+                  "devices": devices}
+        for name, group in groups.items():
+            config[name] = {**config.get(name, {}), **group} if isinstance(group, dict) else group
+        self.conf = os.path.join(folder, "tandem.conf")
+        with open(self.conf, "w") as f:
+            for key, value in config.items():
+                f.write(f"{key} = {libconfig(value)};\n")
+        super().__init__([os.path.join(BIN, "tandemd"), "-c", self.conf], os.path.join(folder, "tandemd.log"), env)
+        try:
+            status = wait_for(self.alive_status, "stats socket of tandemd")
+            self.address = status["listen"]
+            self.port = int(self.address.rsplit(":", 1)[1])
+            self.url = f"http://127.0.0.1:{self.port}"
+            if wait:
+                self.wait_ready()
+        except AssertionError as e:
+            self.popen.kill()
+            self.popen.wait()
+            raise AssertionError(f"{e}\n{self.log()[-6000:]}") from None
+
+    def alive_status(self):
+        if self.popen.poll() is not None:
+            raise AssertionError(f"tandemd exited with {self.popen.returncode}:\n{self.log()[-4000:]}")
+        return self.status()
+
+    def status(self):
+        return json.loads(nng_req(os.path.join(self.run_dir, "stats.ipc"), "status"))
+
+    def device(self, name):
+        return next(d for d in self.status()["devices"] if d["name"] == name)
+
+    def wait_ready(self, *names, deadline=None):
+        def ready():
+            devices = self.status()["devices"]
+            return all(d["state"] == "ready" for d in devices if not names or d["name"] in names)
+
+        wait_for(ready, f"readiness of {names or 'all devices'}", deadline)
+
+    def connect(self, timeout=30):
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+
+    def request(self, method, path, body=None, headers=None, timeout=30):
+        """(status, headers, bytes)"""
+        c = self.connect(timeout)
+        try:
+            data = json.dumps(body).encode() if isinstance(body, (dict, list)) else body
+            c.request(method, path, data, {"Content-Type": "application/json", **(headers or {})} if data is not None else headers or {})
+            r = c.getresponse()
+            return r.status, r.headers, r.read()
+        finally:
+            c.close()
+
+    def chat(self, content, model="m:1b", stream=False, **more):
+        messages = content if isinstance(content, list) else [{"role": "user", "content": content}]
+        return self.request("POST", "/api/chat", {"model": model, "messages": messages, "stream": stream, **more})
+
+    def stop(self, sig=signal.SIGTERM, deadline=20):
+        rc = super().stop(sig, deadline)
+        self.run_holder.cleanup()
+        return rc
+
+
+def ndjson(data):
+    return [json.loads(line) for line in data.decode().split("\n") if line.strip()]
+
+
+def sse(data):
+    """The data payloads of an SSE body, [DONE] included, comments dropped."""
+    out = []
+    for event in data.decode().split("\n\n"):
+        for line in event.split("\n"):
+            if line.startswith("data: "):
+                out.append(line[6:])
+    return out
+
+
+def ollama_text(data):
+    return "".join(m.get("message", {}).get("content", m.get("response", "")) for m in ndjson(data))
+
+
+def children(pid):
+    """Live children of a process, zombies left out."""
+    out = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat") as f:
+                    fields = f.read().rsplit(")", 1)[1].split()
+                if int(fields[1]) == pid and fields[0] != "Z":
+                    out.append(int(name))
+            except OSError:
+                pass
+    return out
+
+
+def rss_bytes(pid):
+    with open(f"/proc/{pid}/status") as f:
+        for line in f:
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+def fd_count(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
