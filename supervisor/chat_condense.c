@@ -117,7 +117,7 @@ static size_t notes_open(const struct chat *c)
 static void note_fall_back(struct chat_note *n, const char *cause)
 {
 	struct chat *c = n->chat;
-	char times[PLAN_REASON_BYTES], to[PLAN_REASON_BYTES + 32];
+	char times[PLAN_REASON_BYTES], to[PLAN_REASON_BYTES + 64];
 	n->job = NULL;
 	buf_clear(&n->text);
 	if (n->on_main || !plan_fits(&c->facts)) {

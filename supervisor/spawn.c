@@ -2,7 +2,7 @@
 
 #include <stddef.h>
 
-int spawn_worker(uv_loop_t *loop, uv_process_t *process, char *const args[], uv_exit_cb exit_cb)
+int spawn_worker(uv_loop_t *loop, uv_process_t *process, const char *const args[], uv_exit_cb exit_cb)
 {
 	uv_stdio_container_t stdio[3] = {
 			{.flags = UV_IGNORE},

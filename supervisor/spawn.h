@@ -8,6 +8,6 @@
 #include <uv.h>
 
 /* 0 or a negative libuv error. exit_cb comes once; the handle is the caller's to close. args[0] is the program. */
-int spawn_worker(uv_loop_t *loop, uv_process_t *process, char *const args[], uv_exit_cb exit_cb);
+int spawn_worker(uv_loop_t *loop, uv_process_t *process, const char *const args[], uv_exit_cb exit_cb);
 
 #endif

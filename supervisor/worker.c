@@ -242,7 +242,7 @@ static int spawn(struct device *d)
 	d->generation++;
 	link_url(d, url, sizeof(url), true);
 	snprintf(generation, sizeof(generation), "%llu", (unsigned long long)d->generation);
-	char *args[] = {d->sup->worker_path, "--link", url, "--generation", generation, "--device", (char *)d->conf->name, NULL};
+	const char *args[] = {d->sup->worker_path, "--link", url, "--generation", generation, "--device", d->conf->name, NULL};
 
 	struct channel_options o = {.generation = d->generation, .queue_bytes = (size_t)d->sup->config.limits.link_bytes};
 	int rc = channel_listen(d->sup->loop, url, &o, &events, d, &d->channel);

@@ -151,7 +151,7 @@ static enum MHD_Result queue_response(struct exchange *x)
 	bool head = strcmp(x->method, "HEAD") == 0;
 	if (whole && !(head && x->body_bytes >= 0)) {
 		/* All of it is here already: no callbacks, and a Content-Length. */
-		r = MHD_create_response_from_buffer(x->out.n, x->out.n ? x->out.p : "", MHD_RESPMEM_MUST_COPY);
+		r = MHD_create_response_from_buffer(x->out.n, x->out.p, MHD_RESPMEM_MUST_COPY);
 		x->taken = x->out.n;
 		buf_free(&x->out);
 	} else {
