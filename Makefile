@@ -77,6 +77,12 @@ $(BUILD)/bin/fake-backend: $(call obj,$(FAKE_SRC)) $(BUILD)/libcommon.a
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -luv $(LDLIBS_COMMON)
 
+# The supervisor's end of a worker's link, for tests/process/test_worker.py.
+$(BUILD)/bin/link-driver: $(BUILD)/obj/tests/process/link_driver.o $(BUILD)/libproto.a $(BUILD)/libcommon.a
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS_PROTO) $(LDLIBS_COMMON)
+
 # A unit test links what it includes: tests/unit/test_x.c may use every library.
 $(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $(BUILD)/libsupervisor.a $(BUILD)/libworkers.a $(BUILD)/libproto.a $(BUILD)/libcommon.a
 	$(call say,LD,$@)

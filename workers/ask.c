@@ -1,0 +1,326 @@
+#include "workers/ask.h"
+
+#include "common/log.h"
+#include "workers/backend.h"
+#include "workers/refusal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static struct ask *ask_of(struct task *t)
+{
+	return (struct ask *)t;
+}
+
+/* --- failures --- */
+
+/* Refused with a status before the first byte: the client gets that status, in its own dialect
+ * (protocols.md 2.5, 4.6). */
+static void fail_refused(struct ask *a)
+{
+	struct task *t = &a->task;
+	struct slice theirs = buf_error(&a->refusal) ? (struct slice){0} : buf_slice(&a->refusal);
+	struct refusal r;
+	struct buf body;
+	buf_init(&body, 0);
+	if (a->status < 400) {
+		task_fail_text(
+			t, FAIL_GARBAGE, "the backend answered with a status that says nothing");
+		return;
+	}
+	refusal_read(a->status, theirs, &r);
+	struct task_failure f = {
+		.cause = FAIL_STATUS,
+		.status = a->status,
+		.message = slice_str(r.text),
+		.content_type = slice_str(dialect_content_type(a->dialect, false)),
+	};
+	if (r.overflow) {
+		f.status = 400;
+		dialect_overflow_body(
+			a->dialect, (uint64_t)r.prompt_tokens, (uint64_t)r.window_tokens, &body);
+	} else if (a->call.raw && theirs.n) {
+		f.content_type = http_header(t->transfer, "content-type");
+		buf_add_slice(&body, theirs);
+	} else {
+		dialect_error_body(a->dialect, a->status, f.message, &body);
+	}
+	f.body = buf_slice(&body);
+	task_fail(t, &f);
+	buf_free(&body);
+}
+
+/* An error in the middle of a 200: words for the client when it reads our translation, already
+ * there when it reads raw bytes. */
+static void fail_in_band(struct ask *a)
+{
+	struct task *t = &a->task;
+	struct buf body;
+	buf_init(&body, 0);
+	struct task_failure f = {.cause = FAIL_STATUS,
+		.status = a->error_status,
+		.message = slice_str(a->error_text)};
+	if (!t->started) {
+		dialect_error_body(a->dialect, a->error_status, f.message, &body);
+		f.body = buf_slice(&body);
+		f.content_type = slice_str(dialect_content_type(a->dialect, false));
+	}
+	task_fail(t, &f);
+	buf_free(&body);
+}
+
+static void fail_parse(struct ask *a, int rc)
+{
+	if (rc == -EPROTO)
+		task_fail_text(&a->task, FAIL_GARBAGE, answer_parser_problem(a->parser));
+	else if (rc == -E2BIG)
+		task_fail_text(&a->task, FAIL_TOO_LARGE,
+			"a line of the backend's answer is over limits.line_bytes");
+	else
+		task_fail_text(&a->task, FAIL_INTERNAL, "out of memory");
+}
+
+/* --- the answer --- */
+
+static void on_event(void *ctx, const struct answer_event *e)
+{
+	struct ask *a = ctx;
+	if (e->kind == ANSWER_ERROR) {
+		struct slice text = e->text;
+		if (text.n >= sizeof(a->error_text))
+			text.n = sizeof(a->error_text) - 1;
+		text.n = utf8_valid_prefix(text);
+		memcpy(a->error_text, text.p, text.n);
+		a->error_text[text.n] = '\0';
+		a->error_status = e->status ? e->status : 500;
+		return;
+	}
+	if (e->kind == ANSWER_END) {
+		a->usage = e->usage;
+		a->finish = e->finish;
+	}
+	a->ops->event(a, e);
+}
+
+static void on_head(void *ctx, int status)
+{
+	struct ask *a = ctx;
+	a->status = status;
+	a->task.worker->progress++;
+}
+
+static void on_body(void *ctx, struct slice bytes)
+{
+	struct ask *a = ctx;
+	a->task.worker->progress++;
+	if (a->task.detached) { /* bytes: the load is over */
+		task_release(&a->task);
+		return;
+	}
+	task_first_byte(&a->task);
+	if (a->status != 200) {
+		buf_add_slice(&a->refusal, bytes); /* over its cap it is not used */
+		return;
+	}
+	int rc = answer_parser_feed(a->parser, bytes);
+	if (rc)
+		fail_parse(a, rc);
+	else if (a->error_status && !a->call.raw)
+		fail_in_band(a);
+	else
+		a->ops->bytes(a, bytes);
+}
+
+static void finish(struct ask *a, enum http_result result)
+{
+	struct task *t = &a->task;
+	if (t->detached) {
+		task_release(t);
+		return;
+	}
+	if (result == HTTP_OK && a->status != 200) {
+		fail_refused(a);
+		return;
+	}
+	/* an answer may be whole although its connection broke after it */
+	int rc = a->status == 200 && (result == HTTP_OK || result == HTTP_CUT)
+			 ? answer_parser_finish(a->parser)
+			 : -EPROTO;
+	if (rc == 0 && a->error_status && !a->call.raw)
+		fail_in_band(a);
+	else if (rc == 0)
+		a->ops->complete(a);
+	else if (result != HTTP_OK)
+		task_fail_http(t, result);
+	else if (rc == -EPROTO && (a->call.stream || !t->first_ns))
+		task_fail_text(t, FAIL_CUT, answer_parser_problem(a->parser));
+	else
+		fail_parse(a, rc);
+}
+
+static void on_done(void *ctx, enum http_result result)
+{
+	struct ask *a = ctx;
+	finish(a, result); /* the transfer's headers can still be read */
+	a->task.transfer = NULL;
+}
+
+static const struct http_events ask_events = {.head = on_head, .body = on_body, .done = on_done};
+
+static struct slice sent_body(const struct ask *a)
+{
+	return a->call.raw ? buf_slice(&a->task.body) : buf_slice(&a->request);
+}
+
+void ask_send(struct ask *a)
+{
+	struct task *t = &a->task;
+	struct proto_header headers[PROTO_HEADERS_MAX + 1];
+	size_t count = 1 + task_request_headers(t, headers + 1, PROTO_HEADERS_MAX), kept = 1;
+	headers[0] = (struct proto_header){SLICE("Content-Type"), SLICE("application/json")};
+	for (size_t i = 1; i < count; i++)
+		if (!slice_ieq(headers[i].name, headers[0].name))
+			headers[kept++] = headers[i];
+	a->parser = answer_parser_create(
+		a->call.format, a->call.stream, t->worker->settings.line_bytes, on_event, a);
+	if (!a->parser) {
+		task_fail_text(t, FAIL_INTERNAL, "out of memory");
+		return;
+	}
+	struct http_request r = {
+		.method = "POST",
+		.target = slice_str(a->call.path),
+		.headers = headers,
+		.header_count = kept,
+		.body = sent_body(a),
+		.idle_ms = t->worker->settings.idle_ms,
+		.total_ms = task_time_left(t),
+	};
+	task_ask(t, &r, &ask_events);
+}
+
+/* --- a cancelled call that may be loading a model --- */
+
+static void load_ignore_head(void *ctx, int status)
+{
+	(void)ctx, (void)status;
+}
+
+static void load_ignore_body(void *ctx, struct slice bytes)
+{
+	(void)ctx, (void)bytes;
+}
+
+static void load_done(void *ctx, enum http_result result)
+{
+	struct ask *a = ctx;
+	a->load = NULL;
+	log_line(LOG_DEBUG, "job_load_over", LOG_SLICE("req", a->task.spec.request_id),
+		LOG_INT("job", a->task.id), LOG_STR("result", http_result_text(result)), LOG_END);
+	task_release(&a->task);
+}
+
+static const struct http_events load_events = {
+	.head = load_ignore_head, .body = load_ignore_body, .done = load_done};
+
+/* The members that decide about a reload; keep_alive is left out: 0 would unload. */
+static int load_body(struct ask *a, struct buf *out)
+{
+	static const char *const names[] = {"model", "options", "shift"};
+	struct json_value root;
+	if (json_parse(sent_body(a), JSON_MAX_DEPTH, &root, NULL))
+		return -EINVAL;
+	buf_add_char(out, '{');
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		struct json_value v = json_get(root, names[i]);
+		if (v.type == JSON_NONE)
+			continue;
+		json_put_key(out, names[i]);
+		buf_add_slice(out, v.raw);
+	}
+	json_put_key(out, "messages");
+	buf_add_str(out, "[],\"stream\":false}");
+	return buf_error(out);
+}
+
+bool ask_linger(struct task *t)
+{
+	struct ask *a = ask_of(t);
+	if (backend_kind(t->worker->backend)->api != BACKEND_OLLAMA || t->first_ns || a->status)
+		return false;
+	struct buf body;
+	buf_init(&body, 0);
+	int rc = load_body(a, &body);
+	if (rc == 0) {
+		/* the body must live as long as the request: in place of the answer's, which nobody
+		 * reads now */
+		buf_free(&a->refusal);
+		a->refusal = body;
+		static const struct proto_header json = {
+			SLICE("Content-Type"), SLICE("application/json")};
+		struct http_request r = {
+			.method = "POST",
+			.target = SLICE("/api/chat"),
+			.headers = &json,
+			.header_count = 1,
+			.body = buf_slice(&a->refusal),
+			.total_ms = ASK_LINGER_MS,
+		};
+		rc = http_start(t->worker->http, &r, &load_events, a, &a->load);
+	} else {
+		buf_free(&body);
+	}
+	return rc == 0;
+}
+
+/* --- life --- */
+
+void ask_init(struct ask *a, const struct ask_ops *ops, enum dialect d)
+{
+	a->ops = ops;
+	a->dialect = d;
+	a->usage = (struct answer_usage){-1, -1, -1, -1, -1, -1};
+	buf_init(&a->request,
+		a->task.worker->settings.body_bytes * 2); /* escaping may double text */
+	buf_init(&a->refusal, ASK_REFUSAL_BYTES);
+}
+
+void ask_fini(struct ask *a)
+{
+	http_cancel(a->load);
+	answer_parser_destroy(a->parser);
+	buf_free(&a->request);
+	buf_free(&a->refusal);
+}
+
+struct proto_usage ask_usage(const struct ask *a)
+{
+	return (struct proto_usage){
+		.prompt_tokens = a->usage.prompt_tokens,
+		.cached_tokens = a->usage.cached_tokens,
+		.output_tokens = a->usage.output_tokens,
+		.prompt_ms = a->usage.prompt_ms,
+		.output_ms = a->usage.output_ms,
+		.load_ms = a->usage.load_ms,
+	};
+}
+
+const char *ask_finish_name(enum answer_finish f)
+{
+	switch (f) {
+	case FINISH_STOP:
+		return "stop";
+	case FINISH_LENGTH:
+		return "length";
+	case FINISH_TOOL_CALLS:
+		return "tool_calls";
+	case FINISH_LOAD:
+		return "load";
+	case FINISH_UNLOAD:
+		return "unload";
+	case FINISH_NONE:
+		break;
+	}
+	return "";
+}

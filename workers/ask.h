@@ -1,0 +1,60 @@
+/*
+ * Asking the backend for text: what chat and notes tasks share.
+ *
+ * One call to the backend, its answer through the dialect's parser, its refusals and failures as
+ * FAIL records. The kind of task sees events, bytes and completion. Also here: a cancelled call
+ * that is loading a model in Ollama goes on unheard until it is loaded, because Ollama aborts a
+ * load with the request that caused it (protocols.md 0.4). /api/ps lists a model from the beginning
+ * of its load on, so it cannot tell; a load request for the same model and options can: Ollama
+ * answers it when the model is there, at once when it was before.
+ */
+#ifndef TANDEM_WORKERS_ASK_H
+#define TANDEM_WORKERS_ASK_H
+
+#include "common/dialect/backend.h"
+#include "workers/task.h"
+
+#define ASK_REFUSAL_BYTES PROTO_PIECE_BYTES /* of an error body that is kept */
+#define ASK_LINGER_MS 600000		    /* a load that takes longer is given up */
+
+struct ask;
+
+struct ask_ops {
+	/* From inside the parser: must not end the task. Errors come through `problem`. */
+	void (*event)(struct ask *a, const struct answer_event *e);
+	/* These bytes have been parsed, their events are out. May end the task. */
+	void (*bytes)(struct ask *a, struct slice bytes);
+	/* The answer is whole. Ends the task. */
+	void (*complete)(struct ask *a);
+};
+
+struct ask {
+	struct task task;
+	const struct ask_ops *ops;
+	enum dialect dialect;	  /* of error bodies */
+	struct backend_call call; /* set before ask_send() */
+	struct buf request;	  /* the body to send; when call.raw, task.body is sent instead */
+
+	struct answer_parser *parser;
+	int status;
+	struct buf refusal;
+	struct answer_usage usage;
+	enum answer_finish finish;
+	int error_status; /* the backend's error in band; 0: none */
+	char error_text[DIALECT_ERROR_TEXT_BYTES];
+	struct http_transfer *load; /* the load request of a cancelled call */
+};
+
+void ask_init(struct ask *a, const struct ask_ops *ops, enum dialect d);
+void ask_fini(struct ask *a);
+
+/* Sends a->call. The task may have failed on return. */
+void ask_send(struct ask *a);
+
+/* task_ops.linger */
+bool ask_linger(struct task *t);
+
+struct proto_usage ask_usage(const struct ask *a);
+const char *ask_finish_name(enum answer_finish f);
+
+#endif

@@ -1,0 +1,542 @@
+#include "workers/backend.h"
+
+#include "common/log.h"
+#include "workers/http.h"
+#include "workers/launcher.h"
+#include "workers/task.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+/* What a probe found. */
+enum finding {
+	FOUND_READY,
+	FOUND_LOADING,
+	FOUND_REFUSED, /* nobody listens */
+	FOUND_SILENT,  /* no whole answer in time */
+	FOUND_WRONG,   /* an answer, but not one of this kind of backend */
+};
+
+struct backend {
+	struct worker *worker;
+	const struct backend_ops *ops;
+	struct launcher *launcher; /* NULL: no command */
+	char *url;		   /* where it is; NULL before a start */
+	int64_t pid;		   /* of the backend we started, 0: none */
+	uv_timer_t next, boot;
+	unsigned handles;
+	bool closing;
+
+	enum proto_backend_state state;
+	struct backend_view view; /* the last whole one */
+	struct buf told;	  /* the last STATE, as bytes, to see whether it changed */
+	uint64_t models_told;	  /* hash of the last MODELS */
+	bool ever_told;
+
+	/* the probe under way */
+	struct http_transfer *transfer;
+	struct backend_view learning;
+	struct buf body;
+	unsigned step;
+	int status;
+	uint64_t number; /* of the last probe begun */
+	bool probing, again;
+	unsigned failures;
+	int64_t boot_delay; /* > 0: started and not ready yet */
+	struct backend_waiter *waiters;
+
+	void (*stopped)(void *ctx);
+	void *stopped_ctx;
+};
+
+static void probe_begin(struct backend *b);
+
+/* --- views --- */
+
+static void model_fini(struct backend_model *m)
+{
+	free(m->name);
+	free(m->ollama_json);
+	free(m->openai_json);
+	free(m->show_json);
+}
+
+int backend_view_add(struct backend_view *v, struct backend_model *m)
+{
+	int rc = 0;
+	if (!m->name || !m->ollama_json || !m->openai_json)
+		rc = -ENOMEM;
+	else if (v->count >= BACKEND_MODELS_MAX ||
+		 strlen(m->ollama_json) > BACKEND_MODEL_JSON_BYTES ||
+		 strlen(m->openai_json) > BACKEND_MODEL_JSON_BYTES)
+		rc = -E2BIG;
+	if (rc == 0 && (v->count & (v->count - 1)) == 0) { /* full at every power of two */
+		size_t cap = v->count ? v->count * 2 : 1;
+		struct backend_model *models = realloc(v->models, cap * sizeof(*models));
+		if (models)
+			v->models = models;
+		else
+			rc = -ENOMEM;
+	}
+	if (rc)
+		model_fini(m);
+	else
+		v->models[v->count++] = *m;
+	*m = (struct backend_model){0};
+	return rc;
+}
+
+void backend_view_fini(struct backend_view *v)
+{
+	for (size_t i = 0; i < v->count; i++)
+		model_fini(&v->models[i]);
+	free(v->models);
+	free(v->model);
+	free(v->model_path);
+	free(v->chat_template);
+	*v = (struct backend_view){0};
+}
+
+/* --- telling the supervisor --- */
+
+static void tell_state(struct backend *b, enum proto_backend_state state, struct slice detail)
+{
+	const char *model = b->worker->settings.model ? b->worker->settings.model : b->view.model;
+	struct proto_record r = {.type = PROTO_STATE};
+	r.u.state = (struct proto_state){
+		.state = state,
+		.detail = detail,
+		.url = slice_str(b->url),
+		.backend_pid = b->pid,
+		.window = b->worker->settings.num_ctx > 0 && b->ops->api == BACKEND_OLLAMA
+				  ? b->worker->settings.num_ctx
+				  : b->view.window,
+		.slots = b->view.slots,
+		.model = slice_str(model),
+	};
+	struct buf now;
+	buf_init(&now, 0);
+	buf_printf(&now, "%d %lld %lld %lld %s %s ", (int)state, (long long)b->pid,
+		(long long)r.u.state.window, (long long)b->view.slots, b->url ? b->url : "",
+		model ? model : "");
+	buf_add_slice(&now, detail);
+	if (b->ever_told && !buf_error(&now) && slice_eq(buf_slice(&now), buf_slice(&b->told))) {
+		buf_free(&now);
+		return;
+	}
+	if (!b->ever_told || state != b->state)
+		log_line(state == STATE_DOWN ? LOG_WARN : LOG_INFO, "backend_state",
+			LOG_STR("state", proto_state_name(state)),
+			LOG_STR("url", b->url ? b->url : ""), LOG_INT("window", r.u.state.window),
+			LOG_SLICE("detail", detail), LOG_END);
+	b->state = state;
+	b->ever_told = true;
+	buf_free(&b->told);
+	b->told = now;
+	b->worker->progress++;
+	worker_put(b->worker, &r);
+}
+
+static uint64_t hash_text(uint64_t h, const char *s)
+{
+	for (; *s; s++)
+		h = (h ^ (unsigned char)*s) * 1099511628211u; /* FNV-1a */
+	return (h ^ 0xff) * 1099511628211u;
+}
+
+/* llama-server puts the time of asking into openai_json: it does not count as a change. */
+static uint64_t hash_models(const struct backend_view *v)
+{
+	uint64_t h = 14695981039346656037u;
+	for (size_t i = 0; i < v->count; i++) {
+		h = hash_text(h, v->models[i].name);
+		h = hash_text(h, v->models[i].ollama_json);
+		h = (h ^ (uint64_t)v->models[i].window) * 1099511628211u;
+	}
+	return h ? h : 1;
+}
+
+#define MODELS_BATCH 64
+#define MODELS_BATCH_BYTES (PROTO_FRAME_MAX / 4)
+
+static void tell_models(struct backend *b)
+{
+	const struct backend_view *v = &b->view;
+	uint64_t hash = hash_models(v);
+	if (hash == b->models_told)
+		return;
+	b->models_told = hash;
+	size_t at = 0;
+	do {
+		struct proto_model items[MODELS_BATCH];
+		struct proto_record r = {.type = PROTO_MODELS};
+		size_t n = 0, bytes = 0, first = at;
+		for (; at < v->count && n < MODELS_BATCH && bytes < MODELS_BATCH_BYTES; at++, n++) {
+			const struct backend_model *m = &v->models[at];
+			items[n] = (struct proto_model){slice_str(m->name), m->window,
+				slice_str(m->ollama_json), slice_str(m->openai_json)};
+			bytes += items[n].name.n + items[n].ollama_json.n + items[n].openai_json.n;
+		}
+		r.u.models.first = first == 0;
+		r.u.models.last = at == v->count;
+		r.u.models.items = items;
+		r.u.models.count = n;
+		worker_put(b->worker, &r);
+	} while (at < v->count);
+	log_line(LOG_INFO, "backend_models", LOG_INT("count", v->count), LOG_END);
+}
+
+/* --- probing --- */
+
+static void on_next(uv_timer_t *timer)
+{
+	probe_begin(timer->data);
+}
+
+static void look_again(struct backend *b, int64_t ms)
+{
+	uv_timer_start(&b->next, on_next, (uint64_t)ms, 0);
+}
+
+static void wake_waiters(struct backend *b)
+{
+	struct backend_waiter **link = &b->waiters, *due = NULL;
+	while (*link) {
+		struct backend_waiter *w = *link;
+		if (w->probe > b->number) {
+			link = &w->next;
+			continue;
+		}
+		*link = w->next;
+		w->next = due;
+		due = w;
+	}
+	while (due) {
+		struct backend_waiter *w = due;
+		due = w->next;
+		w->waiting = false;
+		w->fn(w->ctx);
+	}
+}
+
+static void launch(struct backend *b)
+{
+	struct buf err;
+	buf_init(&err, 0);
+	b->boot_delay = BACKEND_BOOT_MS;
+	if (launcher_start(b->launcher, &err)) {
+		tell_state(b, STATE_DOWN, buf_slice(&err));
+		worker_exit(b->worker, WORKER_EXIT_BOOT, buf_cstr(&err));
+	}
+	buf_free(&err);
+}
+
+static void become_ready(struct backend *b)
+{
+	backend_view_fini(&b->view);
+	b->view = b->learning;
+	b->learning = (struct backend_view){0};
+	b->failures = 0;
+	if (b->boot_delay) {
+		b->boot_delay = 0;
+		uv_timer_stop(&b->boot);
+	}
+	bool no_gpu = b->pid && launcher_without_gpu(b->launcher);
+	tell_state(b, STATE_READY,
+		no_gpu ? SLICE("runs on the CPU: it found no GPU") : (struct slice){0});
+	tell_models(b);
+	look_again(b, BACKEND_READY_MS);
+}
+
+static void become_down(struct backend *b, enum finding f)
+{
+	struct buf why;
+	buf_init(&why, 0);
+	if (f == FOUND_REFUSED)
+		buf_printf(&why, "nothing answers at %s", b->url);
+	else if (f == FOUND_SILENT)
+		buf_printf(&why, "%s does not answer in time", b->url);
+	else
+		buf_printf(&why, "what answers at %s is not %s", b->url, b->ops->name);
+	tell_state(b, STATE_DOWN, buf_slice(&why));
+	look_again(b, BACKEND_DOWN_MS);
+	if (f == FOUND_SILENT) /* who waits for a first byte would wait for ever */
+		tasks_fail_silent(b->worker, buf_cstr(&why));
+	buf_free(&why);
+}
+
+static void conclude(struct backend *b, enum finding f)
+{
+	b->probing = false;
+	if (f != FOUND_READY)
+		backend_view_fini(&b->learning);
+	if (f == FOUND_READY) {
+		become_ready(b);
+	} else if (f == FOUND_LOADING) {
+		b->failures = 0;
+		tell_state(b, STATE_LOADING, SLICE("the model is being loaded"));
+		look_again(b, BACKEND_LOADING_MS);
+	} else if (b->boot_delay) { /* started, not up yet: the boot deadline ends this */
+		look_again(b, b->boot_delay);
+		b->boot_delay = b->boot_delay * 2 < BACKEND_LOADING_MS ? b->boot_delay * 2
+								       : BACKEND_LOADING_MS;
+	} else if (f == FOUND_REFUSED && b->launcher && !b->pid) {
+		launch(b);
+	} else if (f != FOUND_REFUSED && b->state == STATE_READY &&
+		   ++b->failures < BACKEND_SILENT_PROBES) {
+		look_again(b, BACKEND_DOWN_MS);
+	} else {
+		become_down(b, f);
+	}
+	wake_waiters(b);
+	if (b->again && !b->closing)
+		probe_begin(b);
+}
+
+static void on_head(void *ctx, int status)
+{
+	struct backend *b = ctx;
+	b->status = status;
+}
+
+static void on_body(void *ctx, struct slice bytes)
+{
+	struct backend *b = ctx;
+	buf_add_slice(&b->body, bytes); /* over its cap the text is cut, and then no JSON */
+}
+
+static void probe_step(struct backend *b);
+
+static void on_done(void *ctx, enum http_result result)
+{
+	struct backend *b = ctx;
+	b->transfer = NULL;
+	if (result == HTTP_REFUSED)
+		return conclude(b, FOUND_REFUSED);
+	if (result != HTTP_OK)
+		return conclude(b, result == HTTP_GARBAGE ? FOUND_WRONG : FOUND_SILENT);
+	struct slice body = buf_error(&b->body) ? (struct slice){0} : buf_slice(&b->body);
+	switch (b->ops->learn(&b->worker->settings, &b->learning, b->step, b->status, body)) {
+	case PROBE_LOADING:
+		return conclude(b, FOUND_LOADING);
+	case PROBE_WRONG:
+		return conclude(b, FOUND_WRONG);
+	case PROBE_OK:
+		break;
+	}
+	if (!b->ops->steps[++b->step])
+		return conclude(b, FOUND_READY);
+	probe_step(b);
+}
+
+static const struct http_events probe_events = {.head = on_head, .body = on_body, .done = on_done};
+
+static void probe_step(struct backend *b)
+{
+	struct http_request r = {
+		.method = "GET",
+		.target = slice_str(b->ops->steps[b->step]),
+		.total_ms = BACKEND_PROBE_MS,
+	};
+	buf_clear(&b->body);
+	b->status = 0;
+	if (http_start(b->worker->http, &r, &probe_events, b, &b->transfer))
+		conclude(b, FOUND_SILENT);
+}
+
+static void probe_begin(struct backend *b)
+{
+	if (b->closing || !b->url)
+		return;
+	if (b->probing) {
+		b->again = true;
+		return;
+	}
+	uv_timer_stop(&b->next);
+	b->probing = true;
+	b->again = false;
+	b->number++;
+	b->step = 0;
+	probe_step(b);
+}
+
+void backend_suspect(struct backend *b)
+{
+	/* from the next turn: the caller may stand in the middle of a transfer's end */
+	if (!b->probing && b->state == STATE_READY)
+		look_again(b, 0);
+}
+
+void backend_refresh(struct backend *b, struct backend_waiter *waiter)
+{
+	waiter->probe = b->number + 1;
+	waiter->waiting = true;
+	waiter->next = b->waiters;
+	b->waiters = waiter;
+	if (b->probing)
+		b->again = true;
+	else
+		look_again(b, 0);
+}
+
+void backend_forget(struct backend *b, struct backend_waiter *waiter)
+{
+	for (struct backend_waiter **link = &b->waiters; *link; link = &(*link)->next) {
+		if (*link == waiter) {
+			*link = waiter->next;
+			break;
+		}
+	}
+	waiter->waiting = false;
+}
+
+/* --- the backend we start --- */
+
+static void on_boot_deadline(uv_timer_t *timer)
+{
+	struct backend *b = timer->data;
+	struct buf why;
+	buf_init(&why, 0);
+	buf_printf(&why, "%s was not ready after %lld ms", b->worker->settings.command[0],
+		(long long)b->worker->settings.boot_ms);
+	launcher_tail(b->launcher, &why);
+	tell_state(b, STATE_DOWN, buf_slice(&why));
+	worker_exit(b->worker, WORKER_EXIT_BOOT, "the backend was not ready by its deadline");
+	buf_free(&why);
+}
+
+static int set_url(struct backend *b, const char *url)
+{
+	char *copy = strdup(url);
+	int rc = copy ? http_set_base(b->worker->http, url) : -ENOMEM;
+	if (rc) {
+		free(copy);
+		return rc;
+	}
+	free(b->url);
+	b->url = copy;
+	return 0;
+}
+
+static void on_running(void *ctx, const char *url, int64_t pid)
+{
+	struct backend *b = ctx;
+	if (set_url(b, url)) {
+		worker_exit(b->worker, WORKER_EXIT_MEMORY, "out of memory");
+		return;
+	}
+	b->pid = pid;
+	b->boot_delay = BACKEND_BOOT_MS;
+	tell_state(b, STATE_STARTING, SLICE("started"));
+	if (!uv_is_active((uv_handle_t *)&b->boot))
+		uv_timer_start(
+			&b->boot, on_boot_deadline, (uint64_t)b->worker->settings.boot_ms, 0);
+	look_again(b, BACKEND_BOOT_MS);
+}
+
+static void on_exited(void *ctx, struct slice why)
+{
+	struct backend *b = ctx;
+	bool booting = b->boot_delay > 0;
+	b->pid = 0;
+	tell_state(b, STATE_DOWN, why);
+	worker_exit(b->worker, booting ? WORKER_EXIT_BOOT : WORKER_EXIT_BACKEND,
+		"the backend has exited");
+}
+
+/* --- life --- */
+
+int backend_create(struct worker *w, struct backend **out)
+{
+	struct backend *b = calloc(1, sizeof(*b));
+	if (!b)
+		return -ENOMEM;
+	b->worker = w;
+	b->ops = w->settings.type == BACKEND_TYPE_OLLAMA ? &ollama_ops : &llama_server_ops;
+	b->state = STATE_STARTING;
+	buf_init(&b->told, 0);
+	buf_init(&b->body, BACKEND_PROBE_BYTES);
+	if (w->settings.command &&
+		launcher_create(w->loop, &w->settings, on_running, on_exited, b, &b->launcher)) {
+		free(b);
+		return -ENOMEM;
+	}
+	uv_timer_init(w->loop, &b->next);
+	uv_timer_init(w->loop, &b->boot);
+	b->next.data = b->boot.data = b;
+	b->handles = 2;
+	*out = b;
+	return 0;
+}
+
+void backend_start(struct backend *b)
+{
+	if (!b->worker->settings.url) {
+		launch(b);
+		return;
+	}
+	if (set_url(b, b->worker->settings.url)) {
+		tell_state(b, STATE_DOWN,
+			SLICE("the backend's url is not one: http://host:port[/prefix]"));
+		worker_exit(b->worker, WORKER_EXIT_ACK, "bad url");
+		return;
+	}
+	tell_state(b, STATE_STARTING, (struct slice){0});
+	probe_begin(b);
+}
+
+static void on_launcher_stopped(void *ctx)
+{
+	struct backend *b = ctx;
+	b->pid = 0;
+	b->stopped(b->stopped_ctx);
+}
+
+void backend_stop(struct backend *b, void (*stopped)(void *ctx), void *ctx)
+{
+	b->closing = true;
+	uv_timer_stop(&b->next);
+	uv_timer_stop(&b->boot);
+	http_cancel(b->transfer);
+	b->transfer = NULL;
+	b->stopped = stopped;
+	b->stopped_ctx = ctx;
+	if (b->launcher)
+		launcher_stop(b->launcher, on_launcher_stopped);
+	else
+		stopped(ctx);
+}
+
+static void on_handle_closed(uv_handle_t *handle)
+{
+	struct backend *b = handle->data;
+	if (--b->handles == 0)
+		free(b);
+}
+
+void backend_destroy(struct backend *b)
+{
+	if (!b)
+		return;
+	b->closing = true;
+	http_cancel(b->transfer);
+	launcher_destroy(b->launcher);
+	backend_view_fini(&b->view);
+	backend_view_fini(&b->learning);
+	buf_free(&b->body);
+	buf_free(&b->told);
+	free(b->url);
+	b->url = NULL;
+	uv_close((uv_handle_t *)&b->next, on_handle_closed);
+	uv_close((uv_handle_t *)&b->boot, on_handle_closed);
+}
+
+const struct backend_ops *backend_kind(const struct backend *b)
+{
+	return b->ops;
+}
+
+const struct backend_view *backend_view(const struct backend *b)
+{
+	return &b->view;
+}

@@ -1,0 +1,103 @@
+/*
+ * The one backend of this worker: where it is, whether it answers, what it serves.
+ *
+ * Attached (a URL), started (a command), or both: attach if it answers, else start. A probe is a
+ * short list of GETs, one after the other; what they teach becomes a view, which is told to the
+ * supervisor when it changed (STATE, MODELS). What differs between Ollama and llama-server stands
+ * behind backend_ops; nothing else in the worker knows the kind. Loop thread only; nothing blocks.
+ */
+#ifndef TANDEM_WORKERS_BACKEND_H
+#define TANDEM_WORKERS_BACKEND_H
+
+#include "common/dialect/backend.h"
+#include "workers/worker.h"
+
+#define BACKEND_PROBE_MS 10000	    /* one GET of a probe */
+#define BACKEND_PROBE_BYTES 8388608 /* its answer */
+#define BACKEND_READY_MS 10000	    /* between probes while it is ready */
+#define BACKEND_DOWN_MS 2000	    /* while it is not */
+#define BACKEND_LOADING_MS 500
+#define BACKEND_BOOT_MS 50 /* after a start; doubles up to BACKEND_LOADING_MS */
+#define BACKEND_SILENT_PROBES                                                                      \
+	3 /* so many failed probes take READY away; a refused connection does at once */
+#define BACKEND_MODELS_MAX 4096	       /* of one list */
+#define BACKEND_MODEL_JSON_BYTES 65536 /* of one model's object; larger ones are left out */
+
+struct backend_model {
+	char *name;
+	int64_t window;	   /* tokens a slot, 0 unknown */
+	char *ollama_json; /* its object in /api/tags */
+	char *openai_json; /* its object in /v1/models */
+	char *show_json;   /* its answer of /api/show; NULL where the backend answers that itself */
+};
+
+/* What one probe has learned. Owns its strings. */
+struct backend_view {
+	struct backend_model *models;
+	size_t count;
+	int64_t window, slots;
+	char *model; /* served by default; NULL unknown */
+	/* llama-server's /props, until /v1/models completes the models */
+	bool tools, vision, audio, thinking;
+	char *model_path, *chat_template;
+};
+
+enum probe_verdict {
+	PROBE_OK,      /* on to the next step */
+	PROBE_LOADING, /* it is there, but not ready */
+	PROBE_WRONG,   /* this is not the backend it should be */
+};
+
+/* An answer given here instead of by the backend. */
+struct backend_answer {
+	int status;
+	const char *content_type;
+	struct buf body;
+};
+
+struct backend_ops {
+	const char *name; /* for people */
+	enum backend_api api;
+	const char *const *steps; /* targets of a probe's GETs, NULL-terminated */
+	enum probe_verdict (*learn)(const struct settings *s, struct backend_view *v, unsigned step,
+		int status, struct slice body);
+	/* Paths that it has no answer for but we do; NULL: none. */
+	bool (*owns)(struct slice path);
+	/* Answers such a path from the view. 0 or -ENOMEM. */
+	int (*answer)(const struct backend_view *v, struct slice method, struct slice path,
+		struct slice body, struct backend_answer *out);
+};
+
+extern const struct backend_ops ollama_ops, llama_server_ops;
+
+/* Adds a model; takes the strings of m over, also on failure. 0, -ENOMEM or -E2BIG. */
+int backend_view_add(struct backend_view *v, struct backend_model *m);
+void backend_view_fini(struct backend_view *v);
+
+/* Called once, after the next whole probe (whatever it found) that began after backend_refresh().
+ */
+struct backend_waiter {
+	struct backend_waiter *next;
+	uint64_t probe; /* its number */
+	void (*fn)(void *ctx);
+	void *ctx;
+	bool waiting;
+};
+
+/* 0 or -ENOMEM. The worker's http and settings are there. */
+int backend_create(struct worker *w, struct backend **out);
+/* Probes, or starts it. */
+void backend_start(struct backend *b);
+/* A connection was refused: look now, not at the next tick. */
+void backend_suspect(struct backend *b);
+void backend_refresh(struct backend *b, struct backend_waiter *waiter);
+void backend_forget(struct backend *b, struct backend_waiter *waiter);
+/* Stops what we started, then stopped(ctx): at once when there is nothing. Probing ends now. */
+void backend_stop(struct backend *b, void (*stopped)(void *ctx), void *ctx);
+/* Frees it; its handles close with the loop's last turns. NULL does nothing. */
+void backend_destroy(struct backend *b);
+
+const struct backend_ops *backend_kind(const struct backend *b);
+const struct backend_view *backend_view(const struct backend *b);
+
+#endif

@@ -1,0 +1,65 @@
+#include "workers/settings.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+/* An empty slice stands for "none". 0 or -ENOMEM. */
+static int copy_text(char **out, struct slice s)
+{
+	*out = s.n ? slice_dup(s) : NULL;
+	return s.n && !*out ? -ENOMEM : 0;
+}
+
+static int copy_command(char ***out, const struct slice *args, size_t count)
+{
+	char **command = calloc(count + 1, sizeof(*command));
+	if (!command)
+		return -ENOMEM;
+	*out = command;
+	for (size_t i = 0; i < count; i++) {
+		command[i] = slice_dup(args[i]);
+		if (!command[i])
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+int settings_init(struct settings *s, const struct proto_ack *ack)
+{
+	*s = (struct settings){
+		.type = (enum backend_type)ack->backend_type,
+		.num_ctx = ack->num_ctx,
+		.slots = ack->slots,
+		.boot_ms = ack->boot_ms,
+		.connect_ms = ack->connect_ms,
+		.idle_ms = ack->idle_ms,
+		.body_bytes = (size_t)ack->body_bytes,
+		.line_bytes = (size_t)ack->line_bytes,
+		.result_bytes = (size_t)ack->result_bytes,
+	};
+	if (s->type != BACKEND_TYPE_OLLAMA && s->type != BACKEND_TYPE_LLAMA_SERVER)
+		return -EINVAL;
+	if (ack->url.n == 0 && ack->command_count == 0)
+		return -EINVAL;
+	int rc = copy_text(&s->url, ack->url);
+	if (rc == 0)
+		rc = copy_text(&s->pin, ack->pin);
+	if (rc == 0)
+		rc = copy_text(&s->model, ack->model);
+	if (rc == 0 && ack->command_count)
+		rc = copy_command(&s->command, ack->command, ack->command_count);
+	if (rc)
+		settings_fini(s);
+	return rc;
+}
+
+void settings_fini(struct settings *s)
+{
+	free(s->url);
+	free(s->pin);
+	free(s->model);
+	for (char **arg = s->command; arg && *arg; arg++)
+		free(*arg);
+	free(s->command);
+	*s = (struct settings){0};
+}

@@ -1,0 +1,26 @@
+/*
+ * What ACK told this worker: a copy that owns its strings.
+ */
+#ifndef TANDEM_WORKERS_SETTINGS_H
+#define TANDEM_WORKERS_SETTINGS_H
+
+#include "common/config.h"
+#include "proto/proto.h"
+
+struct settings {
+	enum backend_type type;
+	char *url;	/* NULL: only started */
+	char **command; /* NULL-terminated; NULL: only attached */
+	char *pin;	/* NULL: not pinned */
+	char *model;	/* NULL: what the backend reports first */
+	int64_t num_ctx, slots;
+	int64_t boot_ms, connect_ms, idle_ms;
+	size_t body_bytes, line_bytes, result_bytes;
+};
+
+/* 0, -ENOMEM, or -EINVAL when the record names neither a URL nor a command, or a type we do not
+ * know. */
+int settings_init(struct settings *s, const struct proto_ack *ack);
+void settings_fini(struct settings *s);
+
+#endif

@@ -1,0 +1,235 @@
+/*
+ * JOB_CHAT: a chat request in the client's dialect. The body is held, parsed, and sent as it is
+ * (raw) or translated; the answer goes back untouched, observed by the parser, or through the
+ * client's writer.
+ */
+#include "workers/ask.h"
+#include "workers/backend.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/random.h>
+
+#define CHAT_INLINE_BYTES 262144   /* a larger body is parsed on a thread: 1 MB takes about 2 ms */
+#define CHAT_OUT_KEEP_BYTES 262144 /* translation buffer kept between pieces */
+
+struct chat {
+	struct ask ask;
+	struct chat_request request; /* only while preparing */
+	struct dialect_error error;
+	int rc;
+	bool stream;
+	struct answer_writer *writer; /* NULL: raw */
+	struct buf out; /* translated bytes of one piece; a raw answer that is no stream, until it
+			   is whole */
+	int writer_rc;
+	uv_work_t work;
+};
+
+static struct chat *chat_of(struct ask *a)
+{
+	return (struct chat *)a;
+}
+
+/* --- preparing --- */
+
+static int make_writer(struct chat *c)
+{
+	const struct chat_request *r = &c->request;
+	struct json_value root = r->root;
+	unsigned char random[12];
+	char id[2 * sizeof(random) + 1];
+	bool include_usage = false;
+	json_to_bool(json_get(json_get(root, "stream_options"), "include_usage"), &include_usage);
+	if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
+		return -EIO;
+	for (size_t i = 0; i < sizeof(random); i++)
+		snprintf(id + 2 * i, 3, "%02x", random[i]);
+	struct buf model;
+	buf_init(&model, 0);
+	if (json_is(r->model, JSON_STRING))
+		json_string_decode(r->model, &model);
+	c->writer = answer_writer_create(r->dialect, r->stream, buf_slice(&model), id,
+		include_usage, c->ask.task.worker->settings.line_bytes);
+	buf_free(&model);
+	return c->writer ? 0 : -ENOMEM;
+}
+
+/* Only touches the task's own memory: any thread. */
+static void prepare(struct chat *c)
+{
+	struct ask *a = &c->ask;
+	struct task *t = &a->task;
+	enum backend_api api = backend_kind(t->worker->backend)->api;
+	c->rc = chat_request_parse(a->dialect, buf_slice(&t->body), &c->request, &c->error);
+	if (c->rc)
+		return;
+	c->stream = c->request.stream;
+	c->rc = backend_call_build(
+		api, &c->request, t->spec.num_ctx, &a->call, &a->request, &c->error);
+	if (c->rc == 0 && !a->call.raw)
+		c->rc = make_writer(c);
+	chat_request_fini(&c->request);
+}
+
+static void prepared(struct chat *c)
+{
+	struct task *t = &c->ask.task;
+	if (c->rc == -EINVAL) {
+		struct task_failure f = {.cause = FAIL_REFUSED,
+			.status = c->error.status,
+			.message = slice_str(c->error.text)};
+		task_fail(t, &f);
+	} else if (c->rc == -E2BIG) {
+		task_fail_text(t, FAIL_TOO_LARGE, "the translated request is too large");
+	} else if (c->rc) {
+		task_fail_text(t, FAIL_INTERNAL, "out of memory");
+	} else {
+		if (!c->ask.call.raw)
+			buf_free(&t->body);
+		ask_send(&c->ask);
+	}
+}
+
+static void on_work(uv_work_t *work)
+{
+	prepare(work->data);
+}
+
+static void on_worked(uv_work_t *work, int status)
+{
+	struct chat *c = work->data;
+	(void)status;
+	c->ask.task.busy = false;
+	if (c->ask.task.detached)
+		task_release(&c->ask.task);
+	else
+		prepared(c);
+}
+
+static void chat_body(struct task *t, struct slice bytes, bool last)
+{
+	struct chat *c = (struct chat *)t;
+	if (!task_hold(t, bytes) || !last)
+		return;
+	c->work.data = c;
+	if (t->body.n > CHAT_INLINE_BYTES &&
+		uv_queue_work(t->worker->loop, &c->work, on_work, on_worked) == 0) {
+		t->busy = true;
+		return;
+	}
+	prepare(c);
+	prepared(c);
+}
+
+/* --- answering --- */
+
+static void chat_event(struct ask *a, const struct answer_event *e)
+{
+	struct chat *c = chat_of(a);
+	if (c->writer && c->writer_rc == 0)
+		c->writer_rc = answer_writer_put(c->writer, e, &c->out);
+}
+
+/* The backend's own type where it is one of an answer; some send text/plain or nothing. */
+static struct slice raw_content_type(struct chat *c)
+{
+	static const char *const good[] = {
+		"application/x-ndjson", "application/json", "text/event-stream"};
+	struct slice type = http_header(c->ask.task.transfer, "content-type");
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
+		if (type.n >= strlen(good[i]) && strncasecmp(type.p, good[i], strlen(good[i])) == 0)
+			return type;
+	return slice_str(dialect_content_type(c->ask.dialect, c->stream));
+}
+
+static void send_start(struct chat *c)
+{
+	struct task *t = &c->ask.task;
+	struct proto_header type = {.name = SLICE("Content-Type")};
+	type.value = c->writer ? slice_str(dialect_content_type(c->ask.dialect, c->stream))
+			       : raw_content_type(c);
+	task_start(t, 200, &type, 1, c->stream ? -1 : (int64_t)c->out.n);
+}
+
+/* Sends what is in out. False: the task has ended. */
+static bool send_out(struct chat *c)
+{
+	struct task *t = &c->ask.task;
+	if (c->writer_rc) {
+		task_fail_text(t, c->writer_rc == -E2BIG ? FAIL_TOO_LARGE : FAIL_INTERNAL,
+			c->writer_rc == -E2BIG ? "the answer is over limits.line_bytes"
+					       : "out of memory");
+		return false;
+	}
+	if (c->out.n == 0)
+		return true;
+	if (!t->started)
+		send_start(c);
+	if (!task_emit(t, buf_slice(&c->out)))
+		return false;
+	if (c->out.cap > CHAT_OUT_KEEP_BYTES)
+		buf_free(&c->out);
+	else
+		buf_clear(&c->out);
+	return true;
+}
+
+static void chat_bytes(struct ask *a, struct slice bytes)
+{
+	struct chat *c = chat_of(a);
+	if (c->writer) {
+		send_out(c);
+		return;
+	}
+	if (!c->stream) { /* held until it is known to be an answer: the parser caps it */
+		c->writer_rc = buf_add_slice(&c->out, bytes);
+		return;
+	}
+	if (!a->task.started)
+		send_start(c);
+	task_emit(&a->task, bytes);
+}
+
+static void chat_complete(struct ask *a)
+{
+	struct chat *c = chat_of(a);
+	if (!send_out(c))
+		return;
+	struct task_end end = {.usage = ask_usage(a),
+		.finish = a->error_status ? "error" : ask_finish_name(a->finish)};
+	task_end(&a->task, &end);
+}
+
+static const struct ask_ops chat_ask_ops = {
+	.event = chat_event, .bytes = chat_bytes, .complete = chat_complete};
+
+/* --- life --- */
+
+static void chat_begin(struct task *t)
+{
+	struct chat *c = (struct chat *)t;
+	ask_init(&c->ask, &chat_ask_ops, (enum dialect)t->spec.dialect);
+	buf_init(&c->out, 0); /* the writer's cap and one piece of curl's bound it */
+	if (t->spec.body_bytes > (int64_t)t->worker->settings.body_bytes)
+		task_fail_text(t, FAIL_TOO_LARGE, "the request body is over limits.body_bytes");
+	else if (t->spec.dialect > DIALECT_OPENAI_CHAT)
+		task_fail_text(t, FAIL_REFUSED, "not a chat dialect");
+}
+
+static void chat_fini(struct task *t)
+{
+	struct chat *c = (struct chat *)t;
+	ask_fini(&c->ask);
+	answer_writer_destroy(c->writer);
+	buf_free(&c->out);
+}
+
+const struct task_ops task_chat_ops = {
+	.size = sizeof(struct chat),
+	.begin = chat_begin,
+	.body = chat_body,
+	.linger = ask_linger,
+	.fini = chat_fini,
+};

@@ -1,0 +1,207 @@
+/*
+ * JOB_PASS: any other HTTP request, streamed both ways without a look at its bytes. A small body is
+ * held and sent as one, over a kept connection; a large one never is. Questions that the backend
+ * has no answer for but we do (backend_ops.owns) are answered here.
+ */
+#include "workers/backend.h"
+#include "workers/task.h"
+
+#include <errno.h>
+
+#define PASS_HELD_BYTES PROTO_PIECE_BYTES /* bodies up to this are held */
+
+struct pass {
+	struct task task;
+	bool held;
+	bool changes_models; /* the list is fetched again before END, so that the client's next look
+				is right */
+	int status;
+	struct backend_waiter waiter;
+};
+
+static struct pass *pass_of(struct task *t)
+{
+	return (struct pass *)t;
+}
+
+/* --- the answer --- */
+
+static bool header_stays(struct slice name)
+{
+	static const char *const names[] = {"connection", "keep-alive", "transfer-encoding",
+		"content-length", "upgrade", "te", "trailer", "date", NULL};
+	if (name.n >= 6 && strncasecmp(name.p, "proxy-", 6) == 0)
+		return false;
+	for (const char *const *n = names; *n; n++)
+		if (slice_ieq(name, slice_str(*n)))
+			return false;
+	return true;
+}
+
+static int64_t content_length(struct http_transfer *t)
+{
+	struct slice length = http_header(t, "content-length");
+	int64_t n = length.n && length.n < 19 ? 0 : -1;
+	for (size_t i = 0; n >= 0 && i < length.n; i++)
+		n = length.p[i] >= '0' && length.p[i] <= '9' ? n * 10 + (length.p[i] - '0') : -1;
+	return n;
+}
+
+static void on_head(void *ctx, int status)
+{
+	struct task *t = ctx;
+	struct proto_header headers[PROTO_HEADERS_MAX];
+	struct slice name, value;
+	size_t count = 0;
+	pass_of(t)->status = status;
+	task_first_byte(t);
+	for (size_t at = 0;
+		count < PROTO_HEADERS_MAX && http_header_next(t->transfer, &at, &name, &value);)
+		if (header_stays(name))
+			headers[count++] = (struct proto_header){name, value};
+	task_start(t, status, headers, count, content_length(t->transfer));
+}
+
+static void on_body(void *ctx, struct slice bytes)
+{
+	task_emit(ctx, bytes);
+}
+
+static void on_sent(void *ctx, size_t n)
+{
+	struct task *t = ctx;
+	t->worker->progress++;
+	task_take(t, n);
+}
+
+static const struct task_end no_usage = {.usage = {-1, -1, -1, -1, -1, -1}};
+
+static void on_refreshed(void *ctx)
+{
+	task_end(ctx, &no_usage);
+}
+
+static void on_done(void *ctx, enum http_result result)
+{
+	struct task *t = ctx;
+	struct pass *p = pass_of(t);
+	t->transfer = NULL;
+	if (result != HTTP_OK)
+		task_fail_http(t, result);
+	else if (p->changes_models && p->status < 300)
+		backend_refresh(t->worker->backend, &p->waiter);
+	else
+		task_end(t, &no_usage);
+}
+
+static const struct http_events pass_events = {
+	.head = on_head, .body = on_body, .sent = on_sent, .done = on_done};
+
+/* --- the request --- */
+
+static void pass_send(struct task *t, bool upload)
+{
+	struct proto_header headers[PROTO_HEADERS_MAX];
+	struct http_request r = {
+		.method = t->spec.method.n ? t->spec.method.p
+					   : "GET", /* NUL-terminated by tasks_open() */
+		.target = t->spec.path,
+		.headers = headers,
+		.header_count = task_request_headers(t, headers, PROTO_HEADERS_MAX),
+		.body = buf_slice(&t->body),
+		.upload = upload,
+		.upload_bytes = t->spec.body_bytes,
+		.idle_ms = t->worker->settings.idle_ms,
+		.total_ms = task_time_left(t),
+	};
+	task_ask(t, &r, &pass_events);
+}
+
+static void answer_here(struct task *t)
+{
+	const struct backend_ops *ops = backend_kind(t->worker->backend);
+	struct backend_answer answer = {0};
+	buf_init(&answer.body, 0);
+	if (ops->answer(backend_view(t->worker->backend), t->spec.method, t->spec.path,
+		    buf_slice(&t->body), &answer)) {
+		task_fail_text(t, FAIL_INTERNAL, "out of memory");
+	} else {
+		struct proto_header type = {SLICE("Content-Type"), slice_str(answer.content_type)};
+		task_start(t, answer.status, &type, 1, (int64_t)answer.body.n);
+		if (slice_eq(t->spec.method, SLICE("HEAD")) ||
+			task_emit(t, buf_slice(&answer.body)))
+			task_end(t, &no_usage);
+	}
+	buf_free(&answer.body);
+}
+
+static bool is_owned(struct task *t)
+{
+	const struct backend_ops *ops = backend_kind(t->worker->backend);
+	return ops->owns && ops->owns(t->spec.path);
+}
+
+static void pass_complete(struct task *t)
+{
+	if (is_owned(t))
+		answer_here(t);
+	else
+		pass_send(t, false);
+}
+
+static void pass_body(struct task *t, struct slice bytes, bool last)
+{
+	if (pass_of(t)->held) {
+		if (task_hold(t, bytes) && last)
+			pass_complete(t);
+		return;
+	}
+	if (!t->transfer)
+		return; /* answered before the upload's end: the rest is of no use */
+	int rc = bytes.n ? http_send(t->transfer, bytes) : 0;
+	if (rc)
+		task_fail_text(t, FAIL_INTERNAL,
+			rc == -E2BIG ? "the upload is ahead of its credit" : "out of memory");
+	else if (last)
+		http_send_end(t->transfer);
+}
+
+static bool path_changes_models(struct slice path)
+{
+	static const char *const paths[] = {
+		"/api/pull", "/api/create", "/api/copy", "/api/delete", NULL};
+	for (const char *const *p = paths; *p; p++)
+		if (slice_eq(path, slice_str(*p)))
+			return true;
+	return false;
+}
+
+static void pass_begin(struct task *t)
+{
+	struct pass *p = pass_of(t);
+	p->changes_models = path_changes_models(t->spec.path);
+	p->waiter.fn = on_refreshed;
+	p->waiter.ctx = t;
+	p->held = is_owned(t) || (t->spec.body_bytes >= 0 && t->spec.body_bytes <= PASS_HELD_BYTES);
+	t->body.max = PASS_HELD_BYTES;
+	if (t->spec.body_bytes == 0) {
+		t->body_ended = true;
+		pass_complete(t);
+	} else if (!p->held) {
+		pass_send(t, true);
+	}
+}
+
+static void pass_fini(struct task *t)
+{
+	struct pass *p = pass_of(t);
+	if (p->waiter.waiting)
+		backend_forget(t->worker->backend, &p->waiter);
+}
+
+const struct task_ops task_pass_ops = {
+	.size = sizeof(struct pass),
+	.begin = pass_begin,
+	.body = pass_body,
+	.fini = pass_fini,
+};

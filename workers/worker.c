@@ -1,0 +1,322 @@
+#include "workers/worker.h"
+
+#include "common/log.h"
+#include "workers/backend.h"
+#include "workers/http.h"
+#include "workers/task.h"
+
+#include <curl/curl.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* --- ending --- */
+
+static void on_term_closed(uv_handle_t *handle)
+{
+	(void)handle;
+}
+
+/* Everything that could still call back is closed; the loop ends when the handles are. */
+static void worker_close(struct worker *w)
+{
+	if (w->channel)
+		channel_close(w->channel);
+	w->channel = NULL;
+	task_table_close(w->tasks);
+	backend_destroy(w->backend);
+	w->backend = NULL;
+	http_destroy(w->http);
+	w->http = NULL;
+	uv_close((uv_handle_t *)&w->deadline, on_term_closed);
+	uv_close((uv_handle_t *)&w->term, on_term_closed);
+	if (w->lifeline_open)
+		uv_close((uv_handle_t *)&w->lifeline, on_term_closed);
+	w->lifeline_open = false;
+}
+
+static void on_backend_stopped(void *ctx);
+
+static void on_last_words(uv_timer_t *timer)
+{
+	struct worker *w = timer->data;
+	/* with no backlog everything is in the kernel (channel_flush()) */
+	if (!w->link_gone && channel_backlog(w->channel) && uv_now(w->loop) < w->words_until) {
+		uv_timer_start(timer, on_last_words, 5, 0);
+		return;
+	}
+	w->words_said = true;
+	if (w->backend_gone)
+		worker_close(w);
+}
+
+/* A turn of its own: whoever asked for the end may stand deep in callbacks. */
+static void on_exit_turn(uv_timer_t *timer)
+{
+	struct worker *w = timer->data;
+	tasks_fail_all(w, FAIL_CUT, "the worker is stopping");
+	if (w->channel)
+		channel_flush(w->channel);
+	w->words_until = uv_now(w->loop) + WORKER_LAST_WORDS_MS;
+	uv_timer_start(&w->deadline, on_last_words, 0, 0);
+	if (w->backend)
+		backend_stop(w->backend, on_backend_stopped, w);
+	else
+		w->backend_gone = true;
+}
+
+static void on_backend_stopped(void *ctx)
+{
+	struct worker *w = ctx;
+	w->backend_gone = true;
+	if (w->words_said) /* else on_last_words() closes */
+		uv_timer_start(&w->deadline, on_last_words, 0, 0);
+}
+
+void worker_exit(struct worker *w, enum worker_code code, const char *why)
+{
+	if (w->exiting)
+		return;
+	w->exiting = true;
+	w->code = code;
+	log_line(code == WORKER_EXIT_OK ? LOG_INFO : LOG_WARN, "worker_exit", LOG_INT("code", code),
+		LOG_STR("why", why), LOG_END);
+	uv_timer_start(&w->deadline, on_exit_turn, 0, 0);
+}
+
+void worker_task_ended(struct worker *w)
+{
+	if (w->draining && task_count(w->tasks) == 0)
+		worker_exit(w, WORKER_EXIT_OK, "drained");
+}
+
+/* --- the link --- */
+
+void worker_put(struct worker *w, const struct proto_record *r)
+{
+	int rc = channel_put(w->channel, r);
+	if (rc == 0 || w->exiting)
+		return;
+	log_line(LOG_ERROR, "link_put", LOG_STR("record", proto_type_name(r->type)),
+		LOG_STR("error", strerror(-rc)), LOG_END);
+	worker_exit(w, WORKER_EXIT_LINK, "the link does not take a record");
+}
+
+static void on_ack_deadline(uv_timer_t *timer)
+{
+	worker_exit(timer->data, WORKER_EXIT_ACK, "no configuration came");
+}
+
+static void on_peer(void *ctx, bool connected)
+{
+	struct worker *w = ctx;
+	if (!connected) {
+		w->link_gone = true;
+		worker_exit(w, WORKER_EXIT_LINK, "the supervisor is gone");
+		return;
+	}
+	struct proto_record r = {.type = PROTO_HELLO};
+	r.u.hello.pid = (uint32_t)getpid();
+	r.u.hello.device = slice_str(w->device);
+	r.u.hello.version = SLICE(TANDEM_VERSION);
+	worker_put(w, &r);
+}
+
+static void on_broken(void *ctx, int error, const char *what)
+{
+	struct worker *w = ctx;
+	log_line(LOG_ERROR, "link_broken", LOG_STR("error", strerror(-error)),
+		LOG_STR("what", what), LOG_END);
+	w->link_gone = true;
+	worker_exit(w, WORKER_EXIT_LINK, "the link is broken");
+}
+
+static void on_ack(struct worker *w, const struct proto_ack *ack)
+{
+	if (w->acked)
+		return;
+	w->acked = true;
+	uv_timer_stop(&w->deadline);
+	log_init("tandem-worker", w->device, (enum log_level)ack->log_level,
+		(enum log_format)ack->log_format, ack->log_content);
+	if (settings_init(&w->settings, ack)) {
+		worker_exit(w, WORKER_EXIT_ACK, "the configuration makes no sense");
+		return;
+	}
+	if (http_create(w->loop, w->settings.connect_ms, &w->http) ||
+		backend_create(w, &w->backend)) {
+		worker_exit(w, WORKER_EXIT_MEMORY, "out of memory");
+		return;
+	}
+	backend_start(w->backend);
+}
+
+/* Resident bytes of this process; 0 when /proc does not say. */
+static uint64_t rss_bytes(void)
+{
+	unsigned long size, resident = 0;
+	FILE *f = fopen("/proc/self/statm", "re");
+	if (!f)
+		return 0;
+	if (fscanf(f, "%lu %lu", &size, &resident) != 2)
+		resident = 0;
+	fclose(f);
+	return (uint64_t)resident * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static void on_ping(struct worker *w, uint64_t seq)
+{
+	struct proto_record pong = {.type = PROTO_PONG}, stats = {.type = PROTO_STATS};
+	pong.u.ping.seq = seq;
+	pong.u.ping.progress = w->progress;
+	pong.u.ping.active = task_count(w->tasks);
+	stats.u.stats.jobs_done = w->done;
+	stats.u.stats.jobs_failed = w->failed;
+	stats.u.stats.bytes_in = w->bytes_in;
+	stats.u.stats.bytes_out = w->bytes_out;
+	stats.u.stats.rss_bytes = rss_bytes();
+	worker_put(w, &pong);
+	worker_put(w, &stats);
+}
+
+static void on_drain_deadline(uv_timer_t *timer)
+{
+	worker_exit(timer->data, WORKER_EXIT_OK, "the drain deadline has passed");
+}
+
+static void on_drain(struct worker *w, int64_t deadline_ms)
+{
+	if (w->draining || w->exiting)
+		return;
+	w->draining = true;
+	log_line(LOG_INFO, "drain", LOG_INT("open", task_count(w->tasks)),
+		LOG_INT("deadline_ms", deadline_ms), LOG_END);
+	if (task_count(w->tasks) == 0)
+		worker_exit(w, WORKER_EXIT_OK, "drained");
+	else
+		uv_timer_start(&w->deadline, on_drain_deadline,
+			deadline_ms > 0 ? (uint64_t)deadline_ms : 0, 0);
+}
+
+static void on_record(void *ctx, const struct proto_record *r)
+{
+	struct worker *w = ctx;
+	if (w->exiting && r->type != PROTO_JOB)
+		return;
+	switch (r->type) {
+	case PROTO_ACK:
+		on_ack(w, &r->u.ack);
+		break;
+	case PROTO_JOB:
+		tasks_open(w, r);
+		break;
+	case PROTO_BODY:
+		tasks_body(w, r);
+		break;
+	case PROTO_CREDIT:
+		tasks_credit(w, r);
+		break;
+	case PROTO_CANCEL:
+		tasks_cancel(w, r);
+		break;
+	case PROTO_PING:
+		on_ping(w, r->u.ping.seq);
+		break;
+	case PROTO_DRAIN:
+		on_drain(w, r->u.drain.deadline_ms);
+		break;
+	default: /* the channel has refused the supervisor's own kinds already */
+		break;
+	}
+}
+
+/* --- signals and the lifeline --- */
+
+static void on_term(uv_signal_t *signal, int number)
+{
+	(void)number;
+	worker_exit(signal->data, WORKER_EXIT_OK, "told to end");
+}
+
+static void on_lifeline_alloc(uv_handle_t *handle, size_t hint, uv_buf_t *buf)
+{
+	static char byte;
+	(void)handle, (void)hint;
+	*buf = uv_buf_init(&byte, 1);
+}
+
+static void on_lifeline(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
+{
+	struct worker *w = stream->data;
+	(void)buf;
+	if (n >= 0)
+		return;
+	uv_read_stop(stream);
+	worker_exit(w, WORKER_EXIT_LINK, "stdin has ended");
+}
+
+/* Only a pipe or a socket says anything by its end: /dev/null ends at once. */
+static void watch_lifeline(struct worker *w)
+{
+	struct stat st;
+	if (fstat(STDIN_FILENO, &st) || !(S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode)))
+		return;
+	uv_pipe_init(w->loop, &w->lifeline, 0);
+	w->lifeline.data = w;
+	w->lifeline_open = true;
+	if (uv_pipe_open(&w->lifeline, STDIN_FILENO) == 0)
+		uv_read_start((uv_stream_t *)&w->lifeline, on_lifeline_alloc, on_lifeline);
+}
+
+/* --- life --- */
+
+static int worker_open(struct worker *w, const struct worker_options *o)
+{
+	static const struct channel_events events = {
+		.record = on_record, .peer = on_peer, .broken = on_broken};
+	const struct channel_options options = {
+		.generation = o->generation, .queue_bytes = WORKER_LINK_BYTES};
+	w->tasks = task_table_create(w->loop);
+	if (!w->tasks)
+		return -ENOMEM;
+	uv_timer_init(w->loop, &w->deadline);
+	uv_signal_init(w->loop, &w->term);
+	w->deadline.data = w->term.data = w;
+	uv_signal_start(&w->term, on_term, SIGTERM);
+	watch_lifeline(w);
+	int rc = channel_dial(w->loop, o->link, &options, &events, w, &w->channel);
+	if (rc) {
+		log_line(LOG_ERROR, "link_dial", LOG_STR("error", strerror(-rc)), LOG_END);
+		w->link_gone = true;
+		worker_exit(w, WORKER_EXIT_LINK, "the supervisor cannot be reached");
+		return 0;
+	}
+	uv_timer_start(&w->deadline, on_ack_deadline, WORKER_ACK_MS, 0);
+	return 0;
+}
+
+int worker_run(const struct worker_options *o)
+{
+	uv_loop_t loop;
+	struct worker w = {.loop = &loop, .device = o->device};
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGINT, SIG_IGN); /* Ctrl-C reaches the whole terminal: the supervisor decides what
+				    it means */
+	prctl(PR_SET_PDEATHSIG, SIGTERM);
+	log_init("tandem-worker", o->device, LOG_INFO, LOG_LOGFMT, false);
+	/* nothing of TLS: backends are http:// */
+	if (uv_loop_init(&loop) || curl_global_init(CURL_GLOBAL_NOTHING))
+		return WORKER_EXIT_MEMORY;
+	if (worker_open(&w, o))
+		return WORKER_EXIT_MEMORY;
+	uv_run(&loop, UV_RUN_DEFAULT);
+	uv_loop_close(&loop);
+	task_table_destroy(w.tasks);
+	settings_fini(&w.settings);
+	curl_global_cleanup();
+	return w.code;
+}

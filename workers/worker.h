@@ -1,0 +1,80 @@
+/*
+ * The worker process: one device, one link to the supervisor, one backend, the tasks under way.
+ *
+ * Life: dial -> HELLO -> ACK (the whole configuration) -> backend probed or started -> tasks ->
+ * DRAIN, a lost link, a signal or the backend's death -> exit. One loop thread owns everything
+ * here; only the preparation of large bodies runs elsewhere (task_chat.c).
+ */
+#ifndef TANDEM_WORKERS_WORKER_H
+#define TANDEM_WORKERS_WORKER_H
+
+#include "proto/channel.h"
+#include "workers/settings.h"
+
+#include <stdint.h>
+
+/* Exit codes; the supervisor shows them by these names. */
+enum worker_code {
+	WORKER_EXIT_OK = 0, /* drained, or told to go */
+	WORKER_EXIT_USAGE = 64,
+	WORKER_EXIT_LINK = 70, /* the supervisor is gone, or the link broke */
+	WORKER_EXIT_ACK = 71,  /* no configuration came, or none that makes sense */
+	WORKER_EXIT_BOOT =
+		72, /* the backend was not ready by the boot deadline, or could not be started */
+	WORKER_EXIT_BACKEND = 73, /* the backend we started died */
+	WORKER_EXIT_MEMORY = 74,
+};
+
+/* From HELLO to ACK. */
+#define WORKER_ACK_MS 10000
+/* At the end: for records that the link has not taken yet. */
+#define WORKER_LAST_WORDS_MS 500
+/* Records waiting for the link; credit keeps it far below. */
+#define WORKER_LINK_BYTES (64u << 20)
+
+struct backend;
+struct http;
+struct task_table;
+
+struct worker {
+	uv_loop_t *loop;
+	struct channel *channel;
+	const char *device;
+	struct settings settings;
+	struct http *http;	 /* from ACK on */
+	struct backend *backend; /* from ACK on */
+	struct task_table *tasks;
+
+	uint64_t progress; /* grows whenever a task or the backend advances (PONG) */
+	uint64_t done, failed, bytes_in, bytes_out; /* STATS */
+
+	uv_timer_t deadline; /* of ACK, then of DRAIN, then of the last words */
+	uv_signal_t term;
+	uv_pipe_t lifeline; /* stdin, when the supervisor gave us a pipe: EOF means it is gone */
+	bool lifeline_open;
+	bool acked, draining, exiting;
+	bool link_gone, backend_gone, words_said; /* what the end still waits for */
+	uint64_t words_until;			  /* loop time */
+	enum worker_code code;
+};
+
+struct worker_options {
+	const char *link; /* nng URL */
+	const char *device;
+	uint64_t generation;
+};
+
+/* Runs until the process should end; returns its exit code. */
+int worker_run(const struct worker_options *o);
+
+/* Sends a record. A link that cannot take it is broken, and the worker ends: callers have nothing
+ * to check. */
+void worker_put(struct worker *w, const struct proto_record *r);
+
+/* Ends the worker: open tasks fail, a started backend is stopped. Later calls change nothing. */
+void worker_exit(struct worker *w, enum worker_code code, const char *why);
+
+/* A task has ended: a draining worker may be through. */
+void worker_task_ended(struct worker *w);
+
+#endif
