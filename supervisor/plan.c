@@ -44,7 +44,7 @@ static int64_t largest_chunk(const struct plan_facts *f)
 	if (f->small.window <= 0)
 		return 0;
 	int64_t free = f->small.window - PLAN_NOTES_PROMPT_TOKENS - f->notes_max_tokens;
-	int64_t chunk = (int64_t)((double)free / PLAN_SLACK);
+	int64_t chunk = (int64_t)((double)free / PLAN_CHUNK_SLACK);
 	return chunk > 64 ? chunk : 64;
 }
 

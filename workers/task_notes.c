@@ -80,6 +80,14 @@ static void notes_bytes(struct ask *a, struct slice bytes)
 	(void)a, (void)bytes;
 }
 
+/* An answer without one note line is a poor answer (its verdict says so); an answer without a word is a failure. */
+static bool is_blank(struct slice s)
+{
+	while (s.n && strchr(" \t\r\n", s.p[s.n - 1]))
+		s.n--;
+	return s.n == 0;
+}
+
 static void notes_complete(struct ask *a)
 {
 	struct notes *n = (struct notes *)a;
@@ -93,8 +101,8 @@ static void notes_complete(struct ask *a)
 	buf_init(&good, max);
 	enum notes_verdict verdict = notes_verify(
 		buf_slice(&t->body), buf_slice(&n->text), a->finish == FINISH_LENGTH, max, &good);
-	if (verdict == NOTES_EMPTY) {
-		task_fail_text(t, FAIL_EMPTY, "the model's notes are empty");
+	if (is_blank(buf_slice(&n->text))) {
+		task_fail_text(t, FAIL_EMPTY, "the model answered with nothing");
 	} else if (buf_error(&good)) {
 		task_fail_text(t, FAIL_INTERNAL, "out of memory");
 	} else {

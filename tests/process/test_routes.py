@@ -1,0 +1,97 @@
+"""The three routes, end to end on scripted backends."""
+
+import json
+
+import pytest
+
+from harness import ndjson, ollama_text, sse
+
+WORDS = "The parser reads src/part_{i}.c and reports value_{i} = {v} to the caller of the module.\n"
+
+
+def prose(chars):
+    out, i = [], 0
+    while sum(map(len, out)) < chars:
+        out.append(WORDS.format(i=i, v=i * 37))
+        i += 1
+    return "".join(out)[:chars]
+
+
+def prompt(tokens):
+    return "Summarise the following notes.\n\n" + prose(tokens * 4 - 80) + "\n\nAnswer in one sentence."
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("main", ["ollama", "llama-server"])
+@pytest.mark.parametrize("small", ["ollama", "llama-server"])
+def test_a_b_c(pair, main, small, stream):
+    t, a, b = pair(main, small)
+    for tokens, strategy in ((3, "A"), (3568, "B"), (10981, "C")):
+        before_a, before_b = t.device("gpu0")["jobs"]["done"], t.device("gpu1")["jobs"]["done"]
+        text = "hi" if tokens == 3 else prompt(tokens)
+        status, headers, body = t.chat(text, stream=stream)
+        assert status == 200, body
+        assert headers["X-Tandem-Strategy"] == strategy
+        lines = ndjson(body)
+        assert lines[-1]["done"] is True
+        assert ollama_text(body)
+        assert t.device("gpu0")["jobs"]["done"] == before_a + 1
+        done = t.device("gpu1")["jobs"]["done"] - before_b
+        assert (done == 0 if strategy == "A" else done == 1 if strategy == "B" else done > 2), (strategy, done, t.log()[-3000:])
+    counts = t.status()["requests"]
+    assert counts["by_strategy"] == {"A": 1, "B": 1, "C": 1}
+    assert counts["fallbacks"] == 0 and counts["failed"] == 0
+
+
+@pytest.mark.parametrize("main", ["ollama", "llama-server"])
+@pytest.mark.parametrize("stream", [True, False])
+def test_openai_front(pair, main, stream):
+    t, a, b = pair(main)
+    body = {"model": "m:1b", "stream": stream, "messages": [{"role": "user", "content": prompt(4000)}]}
+    if stream:
+        body["stream_options"] = {"include_usage": True}
+    status, headers, data = t.request("POST", "/v1/chat/completions", body)
+    assert status == 200 and headers["X-Tandem-Strategy"] == "B"
+    if stream:
+        events = sse(data)
+        assert events[-1] == "[DONE]"
+        chunks = [json.loads(e) for e in events[:-1]]
+        assert "".join(c["choices"][0]["delta"].get("content") or "" for c in chunks if c["choices"])
+        assert any(c.get("usage") for c in chunks)
+    else:
+        assert json.loads(data)["choices"][0]["message"]["content"]
+
+
+def test_unchanged_requests_are_the_clients_own_bytes(pair):
+    t, a, b = pair()
+    body = (b'{ "model" : "m:1b","big":9007199254740993, "messages":[ {"role":"user" ,"content":"a\\u0000b \\u00e9 \xc3\xa9","zz":1E+2} ],'
+            b'\n\t"stream":false, "unknown":{"b":1,"a":[1.0,1.00]},"dup":1,"dup":2 }\n')
+    status, headers, _ = t.request("POST", "/api/chat", body, {"Content-Type": "application/json"})
+    assert status == 200
+    a.stats()
+    assert body in a.bodies()
+
+
+def test_condensed_requests_keep_what_they_must(pair):
+    t, a, b = pair()
+    messages = [{"role": "system", "content": "Be brief. é\u2028"}]
+    for i in range(12):
+        messages.append({"role": "user", "content": f"Look at part {i}. Never edit lib/core_{i}.c please."})
+        messages.append({"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "read", "arguments": {"path": f"p{i}.c"}}}]})
+        messages.append({"role": "tool", "content": prose(2500), "tool_name": "read"})
+        messages.append({"role": "assistant", "content": f"Part {i} is about value_{i}."})
+    messages.append({"role": "user", "content": "And now the last question?"})
+    status, headers, _ = t.chat(messages, tools=[{"type": "function", "function": {"name": "read"}}])
+    assert status == 200 and headers["X-Tandem-Strategy"] == "C"
+    a.stats()
+    sent = json.loads(a.bodies()[-1])
+    assert sent["messages"][0] == messages[0]
+    assert sent["messages"][-1] == messages[-1]
+    assert sent["messages"][-2] == messages[-2]
+    assert sent["tools"][0]["function"]["name"] == "read"
+    text = json.dumps(sent, ensure_ascii=False)
+    assert "Never edit lib/core_11.c" in text
+    assert "omitted" in text or "[.." in text
+    assert len(text) < len(json.dumps(messages)) / 2
+    tokens = dict(p.split("=") for p in headers["X-Tandem-Tokens"].split())
+    assert int(tokens["sent"]) < int(tokens["in"]) / 2
