@@ -1,0 +1,100 @@
+#include "supervisor/ctl/ctl.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <nng/nng.h>
+#include <nng/protocol/reqrep0/req.h>
+
+/* Sends request and takes the one answer. 0 or an nng error. */
+static int exchange(const char *url, struct slice request, int timeout_ms, struct buf *answer)
+{
+	nng_socket sock;
+	char *reply = NULL;
+	size_t n = 0;
+	int rc = nng_req0_open(&sock);
+
+	if (rc)
+		return rc;
+	if ((rc = nng_socket_set_ms(sock, NNG_OPT_SENDTIMEO, timeout_ms)) == 0 &&
+		(rc = nng_socket_set_ms(sock, NNG_OPT_RECVTIMEO, timeout_ms)) == 0 &&
+		(rc = nng_socket_set_size(sock, NNG_OPT_RECVMAXSZ, CTL_ANSWER_BYTES)) == 0 &&
+		(rc = nng_dial(sock, url, NULL, 0)) == 0 &&
+		(rc = nng_send(sock, (void *)(uintptr_t)request.p, request.n, 0)) == 0 &&
+		(rc = nng_recv(sock, &reply, &n, NNG_FLAG_ALLOC)) == 0) {
+		if (buf_add(answer, reply, n))
+			rc = NNG_ENOMEM;
+		nng_free(reply, n);
+	}
+	nng_close(sock);
+	return rc;
+}
+
+enum ctl_exit ctl_query_status(const char *run_dir, int timeout_ms, struct buf *answer,
+	struct json_value *root, struct buf *err)
+{
+	char url[256];
+	struct json_error bad;
+
+	buf_clear(answer);
+	buf_clear(err);
+	if ((size_t)snprintf(url, sizeof(url), "ipc://%s/stats.ipc", run_dir) >= sizeof(url)) {
+		buf_printf(err, "the run folder's path is too long");
+		return CTL_USAGE;
+	}
+	int rc = exchange(url, SLICE("status"), timeout_ms, answer);
+	switch (rc) {
+	case 0:
+		break;
+	case NNG_ECONNREFUSED:
+	case NNG_ENOENT:
+	case NNG_EADDRINVAL:
+		buf_printf(err, "no tandemd at %s; is it running?", run_dir);
+		return CTL_NOT_RUNNING;
+	case NNG_EPERM:
+		buf_printf(
+			err, "%s: permission denied; ask as the user that runs tandemd", run_dir);
+		return CTL_FAILED;
+	case NNG_ETIMEDOUT:
+		buf_printf(err, "tandemd at %s does not answer within %d ms", run_dir, timeout_ms);
+		return CTL_FAILED;
+	default:
+		buf_printf(err, "%s: %s", url, nng_strerror(rc));
+		return CTL_FAILED;
+	}
+	if (json_parse(buf_slice(answer), JSON_MAX_DEPTH, root, &bad) ||
+		!json_is(*root, JSON_OBJECT)) {
+		buf_printf(
+			err, "what answers at %s is no tandemd: it does not speak JSON", run_dir);
+		return CTL_FAILED;
+	}
+	return CTL_OK;
+}
+
+void ctl_text(struct json_value object, const char *name, char *out, size_t size)
+{
+	struct json_value v = json_get(object, name);
+	struct buf text;
+	size_t n = 0;
+
+	buf_init(&text, CTL_ANSWER_BYTES);
+	if (json_is(v, JSON_STRING))
+		json_string_decode(v, &text);
+	else if (!json_is(v, JSON_NONE) && !json_is(v, JSON_NULL))
+		buf_add_slice(&text, v.raw);
+	if (text.n == 0)
+		buf_add_char(&text, '-');
+	for (; n < text.n && n + 1 < size; n++)
+		out[n] = (unsigned char)text.p[n] < 0x20 || text.p[n] == 0x7f ? '?' : text.p[n];
+	n = utf8_valid_prefix((struct slice){out, n}); /* the cut may split a character */
+	out[n] = '\0';
+	buf_free(&text);
+}
+
+int64_t ctl_int(struct json_value object, const char *name)
+{
+	int64_t value = 0;
+	json_to_int(json_get(object, name), &value);
+	return value;
+}
