@@ -65,9 +65,9 @@ static void writes_logfmt(void **state)
 	snprintf(head, sizeof(head),
 		"Z level=warn proc=tandemd pid=%d device=gpu0 ev=", (int)getpid());
 	assert_non_null(strstr(line, head));
-	assert_string_equal(
-		after_pid(line), "device=gpu0 ev=job_end req=r-1 n=-9223372036854775808 ms=12.3 "
-				 "none=\"\" slice=abc\n");
+	assert_string_equal(after_pid(line),
+		"device=gpu0 ev=job_end req=r-1 n=-9223372036854775808 ms=12.3 "
+		"none=\"\" slice=abc\n");
 }
 
 static void quotes_and_escapes(void **state)
