@@ -148,8 +148,9 @@ static int find_ollamas(struct init *in, struct ollama *found[2])
 		snprintf(o->url, sizeof(o->url), "%s", in->urls[i]);
 		int rc = ollama_ask(o);
 		if (rc == 0)
-			fprintf(in->say, "Ollama %s at %s: %zu models%s\n", o->version, o->url,
-				o->count, ollama_main_model(o) ? "" : ", none of them for chat");
+			fprintf(in->say, "Ollama %s at %s: %zu model%s%s\n", o->version, o->url,
+				o->count, o->count == 1 ? "" : "s",
+				ollama_main_model(o) ? "" : ", none of them for chat");
 		else
 			fprintf(in->say, "%s: %s\n", o->url,
 				rc == -EPROTO ? "answers, but not like Ollama" : "nobody answers");
