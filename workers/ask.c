@@ -119,6 +119,8 @@ static void on_body(void *ctx, struct slice bytes)
 		return;
 	}
 	task_first_byte(&a->task);
+	a->task.worker->warm_ms = uv_now(a->task.worker->loop);
+	a->task.worker->warm_key = a->status == 200 ? a->load_key : 0;
 	if (a->status != 200) {
 		buf_add_slice(&a->refusal, bytes); /* over its cap it is not used */
 		return;
@@ -173,6 +175,42 @@ static struct slice sent_body(const struct ask *a)
 	return a->call.raw ? buf_slice(&a->task.body) : buf_slice(&a->request);
 }
 
+static uint64_t hash_value(uint64_t h, struct json_value v)
+{
+	for (size_t i = 0; i < v.raw.n; i++)
+		h = (h ^ (unsigned char)v.raw.p[i]) * 1099511628211u; /* FNV-1a */
+	return (h ^ 0xff) * 1099511628211u;
+}
+
+/* 0, "0", "0s": unload after the answer. */
+static bool is_zero(struct json_value v)
+{
+	size_t at = v.type == JSON_STRING ? 1 : 0;
+	return v.raw.n > at && v.raw.p[at] == '0';
+}
+
+void ask_prepare(struct ask *a)
+{
+	struct json_value root = {JSON_OBJECT, sent_body(a)}, key, value, keep_alive = {0};
+	if (a->call.format != ANSWER_OLLAMA_CHAT && a->call.format != ANSWER_OLLAMA_GENERATE)
+		return;
+	while (root.raw.n && root.raw.p[0] != '{') /* white space: the text is valid */
+		root.raw = (struct slice){root.raw.p + 1, root.raw.n - 1};
+	for (struct json_iter it = json_iter(root); json_object_next(&it, &key, &value);) {
+		if (json_string_is(key, "model"))
+			a->model = value;
+		else if (json_string_is(key, "options"))
+			a->options = value;
+		else if (json_string_is(key, "shift"))
+			a->shift = value;
+		else if (json_string_is(key, "keep_alive"))
+			keep_alive = value;
+	}
+	uint64_t h = hash_value(
+		hash_value(hash_value(14695981039346656037u, a->model), a->options), a->shift);
+	a->load_key = is_zero(keep_alive) ? 0 : h;
+}
+
 void ask_send(struct ask *a)
 {
 	struct task *t = &a->task;
@@ -197,6 +235,8 @@ void ask_send(struct ask *a)
 		.idle_ms = t->worker->settings.idle_ms,
 		.total_ms = task_time_left(t),
 	};
+	if (t->worker->warm_key != a->load_key)
+		t->worker->warm_key = 0; /* this call may load something else */
 	task_ask(t, &r, &ask_events);
 }
 
@@ -224,30 +264,39 @@ static void load_done(void *ctx, enum http_result result)
 static const struct http_events load_events = {
 	.head = load_ignore_head, .body = load_ignore_body, .done = load_done};
 
-/* The members that decide about a reload; keep_alive is left out: 0 would unload. */
-static int load_body(struct ask *a, struct buf *out)
+/* Nothing but what decides about a reload: keep_alive is left out, 0 would unload. */
+static int load_body(const struct ask *a, struct buf *out)
 {
-	static const char *const names[] = {"model", "options", "shift"};
-	struct json_value root;
-	if (json_parse(sent_body(a), JSON_MAX_DEPTH, &root, NULL))
-		return -EINVAL;
 	buf_add_char(out, '{');
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		struct json_value v = json_get(root, names[i]);
-		if (v.type == JSON_NONE)
-			continue;
-		json_put_key(out, names[i]);
-		buf_add_slice(out, v.raw);
+	json_put_key(out, "model");
+	buf_add_slice(out, a->model.raw);
+	if (a->options.type != JSON_NONE) {
+		json_put_key(out, "options");
+		buf_add_slice(out, a->options.raw);
+	}
+	if (a->shift.type != JSON_NONE) {
+		json_put_key(out, "shift");
+		buf_add_slice(out, a->shift.raw);
 	}
 	json_put_key(out, "messages");
 	buf_add_str(out, "[],\"stream\":false}");
 	return buf_error(out);
 }
 
+/* The last answer came from this very model with these very options, not long ago, and nothing else
+ * was asked since. */
+static bool is_warm(const struct ask *a)
+{
+	const struct worker *w = a->task.worker;
+	return a->load_key && a->load_key == w->warm_key &&
+	       uv_now(w->loop) - w->warm_ms < ASK_WARM_MS;
+}
+
 bool ask_linger(struct task *t)
 {
 	struct ask *a = ask_of(t);
-	if (backend_kind(t->worker->backend)->api != BACKEND_OLLAMA || t->first_ns || a->status)
+	if (backend_kind(t->worker->backend)->api != BACKEND_OLLAMA || t->first_ns || a->status ||
+		a->model.type != JSON_STRING || is_warm(a))
 		return false;
 	struct buf body;
 	buf_init(&body, 0);

@@ -2,11 +2,13 @@
  * Asking the backend for text: what chat and notes tasks share.
  *
  * One call to the backend, its answer through the dialect's parser, its refusals and failures as
- * FAIL records. The kind of task sees events, bytes and completion. Also here: a cancelled call
- * that is loading a model in Ollama goes on unheard until it is loaded, because Ollama aborts a
- * load with the request that caused it (protocols.md 0.4). /api/ps lists a model from the beginning
- * of its load on, so it cannot tell; a load request for the same model and options can: Ollama
- * answers it when the model is there, at once when it was before.
+ * FAIL records. The kind of task sees events, bytes and completion.
+ *
+ * Also here: a cancelled call that is loading a model in Ollama goes on unheard until the model is
+ * there, because Ollama aborts a load with the request that caused it (protocols.md 0.4). /api/ps
+ * lists a model from the beginning of its load on, so it cannot tell; a load request for the same
+ * model and options can: Ollama answers it when the model is there. It is not needed when the model
+ * has just answered with those options.
  */
 #ifndef TANDEM_WORKERS_ASK_H
 #define TANDEM_WORKERS_ASK_H
@@ -14,13 +16,17 @@
 #include "common/dialect/backend.h"
 #include "workers/task.h"
 
-#define ASK_REFUSAL_BYTES PROTO_PIECE_BYTES /* of an error body that is kept */
-#define ASK_LINGER_MS 600000		    /* a load that takes longer is given up */
+/* Of an error body that is kept. */
+#define ASK_REFUSAL_BYTES PROTO_PIECE_BYTES
+/* So long after its last answer a model is taken to be loaded still. */
+#define ASK_WARM_MS 60000
+/* A load that takes longer is given up. */
+#define ASK_LINGER_MS 600000
 
 struct ask;
 
 struct ask_ops {
-	/* From inside the parser: must not end the task. Errors come through `problem`. */
+	/* From inside the parser: must not end the task. */
 	void (*event)(struct ask *a, const struct answer_event *e);
 	/* These bytes have been parsed, their events are out. May end the task. */
 	void (*bytes)(struct ask *a, struct slice bytes);
@@ -42,12 +48,18 @@ struct ask {
 	enum answer_finish finish;
 	int error_status; /* the backend's error in band; 0: none */
 	char error_text[DIALECT_ERROR_TEXT_BYTES];
+
+	struct json_value model, options,
+		shift;		    /* of an Ollama body: what decides about a reload */
+	uint64_t load_key;	    /* a hash of them; 0: none, or it unloads after */
 	struct http_transfer *load; /* the load request of a cancelled call */
 };
 
 void ask_init(struct ask *a, const struct ask_ops *ops, enum dialect d);
 void ask_fini(struct ask *a);
 
+/* Looks at the body that will be sent, once a->call is set. Any thread. */
+void ask_prepare(struct ask *a);
 /* Sends a->call. The task may have failed on return. */
 void ask_send(struct ask *a);
 

@@ -6,8 +6,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define SWEEP_MIN_MS 10 /* deadlines are that coarse: one look a sweep, not one timer a transfer   \
-			 */
+#define SWEEP_MIN_MS                                                                               \
+	10 /* deadlines are that coarse: one look a sweep, not one timer a transfer                \
+	    */
 
 struct http_socket {
 	uv_poll_t poll;

@@ -70,6 +70,8 @@ static void prepare(struct chat *c)
 		api, &c->request, t->spec.num_ctx, &a->call, &a->request, &c->error);
 	if (c->rc == 0 && !a->call.raw)
 		c->rc = make_writer(c);
+	if (c->rc == 0)
+		ask_prepare(a);
 	chat_request_fini(&c->request);
 }
 

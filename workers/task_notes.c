@@ -55,11 +55,13 @@ static void notes_ask(struct notes *n)
 			t->spec.num_ctx, &a->call, &a->request);
 	buf_free(&instruction);
 	buf_free(&data);
-	if (rc)
+	if (rc) {
 		task_fail_text(t, rc == -E2BIG ? FAIL_TOO_LARGE : FAIL_INTERNAL,
 			"cannot build the notes request");
-	else
-		ask_send(a);
+		return;
+	}
+	ask_prepare(a);
+	ask_send(a);
 }
 
 static void notes_body(struct task *t, struct slice bytes, bool last)

@@ -46,6 +46,8 @@ struct worker {
 	struct task_table *tasks;
 
 	uint64_t progress; /* grows whenever a task or the backend advances (PONG) */
+	uint64_t warm_key,
+		warm_ms; /* of the model that answered last, and when (ask.c); 0: unknown */
 	uint64_t done, failed, bytes_in, bytes_out; /* STATS */
 
 	uv_timer_t deadline; /* of ACK, then of DRAIN, then of the last words */
