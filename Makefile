@@ -83,6 +83,12 @@ $(BUILD)/bin/link-driver: $(BUILD)/obj/tests/process/link_driver.o $(BUILD)/libp
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS_PROTO) $(LDLIBS_COMMON)
 
+# Small programs that tests drive.
+$(BUILD)/bin/%-driver: $(BUILD)/obj/tests/process/%_driver.o $(BUILD)/libsupervisor.a $(BUILD)/libproto.a $(BUILD)/libcommon.a
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS_SUPERVISOR) $(LDLIBS_PROTO) $(LDLIBS_COMMON)
+
 # A unit test links what it includes: tests/unit/test_x.c may use every library.
 $(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $(BUILD)/libsupervisor.a $(BUILD)/libworkers.a $(BUILD)/libproto.a $(BUILD)/libcommon.a
 	$(call say,LD,$@)

@@ -1,70 +1,66 @@
 #include "supervisor/http/internal.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netdb.h>
-#include <netinet/in.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
+#include <sys/socket.h>
 
-#define DISCARD_MAX (8u << 20)     /* upload read and thrown away after an early answer, so that the client sees the answer */
-#define READER_BLOCK_BYTES 16384
+#define DISCARD_MAX (8u << 20) /* upload read and thrown away after an early answer, so that the connection lives on */
+#define READER_BLOCK_BYTES 65536
 #define OUT_COMPACT_BYTES 65536
 
 /* --- begin and end --- */
 
-static void name_peer(struct exchange *x)
+/* "http://host/path" is the same as "/path" (RFC 9112, 3.2.2). */
+static const char *origin_form(const char *target)
 {
-	const union MHD_ConnectionInfo *i = MHD_get_connection_info(x->mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
-	char host[INET6_ADDRSTRLEN] = "?", port[8] = "?";
-	if (i && i->client_addr)
-		getnameinfo(i->client_addr, i->client_addr->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in),
-				host, sizeof(host), port, sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV);
-	snprintf(x->peer, sizeof(x->peer), "%s:%s", host, port);
+	if (strncasecmp(target, "http://", 7) != 0)
+		return target;
+	const char *path = strchr(target + 7, '/');
+	return path ? path : "/";
 }
 
 void *exchange_begin(void *cls, const char *uri, struct MHD_Connection *mhd)
 {
 	struct front *f = cls;
-	struct exchange *x = calloc(1, sizeof(*x));
+	struct connection *c = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
+	struct exchange *x = c ? calloc(1, sizeof(*x)) : NULL;
 	if (!x)
 		return NULL;
-	x->target = strdup(uri);
-	if (!x->target) {
+	x->target_held = strdup(uri ? uri : "");
+	if (!x->target_held) {
 		free(x);
 		return NULL;
 	}
+	x->target = origin_form(x->target_held);
 	x->front = f;
 	x->mhd = mhd;
+	x->connection = c;
+	c->current = x;
 	buf_init(&x->out, 0);
-	const union MHD_ConnectionInfo *i = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
-	x->connection = i ? i->socket_context : NULL;
-	if (x->connection)
-		x->connection->current = x;
 	TAILQ_INSERT_TAIL(&f->exchanges, x, link);
 	f->exchange_count++;
 	return x;
 }
 
-void exchange_completed(void *cls, struct MHD_Connection *mhd, void **context, enum MHD_RequestTerminationCode code)
+static void lose(struct exchange *x)
 {
-	(void)mhd;
-	(void)code;
-	struct front *f = cls;
-	struct exchange *x = *context;
-	*context = NULL;
-	if (!x)
+	if (x->gone)
 		return;
-	if (x->connection && x->connection->current == x)
-		x->connection->current = NULL;
-	if (x->head_seen) {
-		if (!x->ended && !x->gone) {
-			x->gone = true;
-			f->events->gone(f->ctx, x);
-		}
+	x->gone = true;
+	if (x->announced && !x->ended)
+		x->front->events->gone(x->front->ctx, x);
+}
+
+void exchange_drop(struct exchange *x)
+{
+	struct front *f = x->front;
+	lose(x);
+	if (x->announced)
 		f->events->done(f->ctx, x);
-	}
+	x->connection->current = NULL;
+	if (x->connection->left)
+		shutdown(x->connection->fd, SHUT_RDWR); /* no further request: MHD shall see the end */
 	TAILQ_REMOVE(&f->exchanges, x, link);
 	f->exchange_count--;
 	for (unsigned i = 0; i < x->header_count; i++) {
@@ -72,18 +68,33 @@ void exchange_completed(void *cls, struct MHD_Connection *mhd, void **context, e
 		free(x->headers[i].value);
 	}
 	buf_free(&x->out);
-	free(x->target);
+	free(x->target_held);
 	free(x);
+}
+
+void exchange_completed(void *cls, struct MHD_Connection *mhd, void **context, enum MHD_RequestTerminationCode code)
+{
+	(void)cls;
+	(void)mhd;
+	(void)code;
+	struct exchange *x = *context;
+	*context = NULL;
+	if (x)
+		exchange_drop(x);
 }
 
 /* --- suspending --- */
 
-static void suspend(struct exchange *x)
+/* Waits for the supervisor. False when nobody is there to wait for. */
+static bool park(struct exchange *x)
 {
-	if (x->suspended)
-		return;
+	if (x->connection->left)
+		lose(x);
+	if (x->gone || x->front->stopping)
+		return false;
 	x->suspended = true;
 	MHD_suspend_connection(x->mhd);
+	return true;
 }
 
 void exchange_resume(struct exchange *x)
@@ -97,23 +108,44 @@ void exchange_resume(struct exchange *x)
 
 void exchange_lost(struct exchange *x)
 {
-	bool complete = x->ended && x->out_head == x->out.n;
-	if (x->gone || !x->head_seen)
+	/* Not begun: park() will see it. Ended: the answer is complete and may still reach a client that only half-closed. */
+	if (!x->begun || x->ended)
 		return;
-	x->gone = true;
-	if (!complete && !x->ended)
-		x->front->events->gone(x->front->ctx, x);
-	exchange_resume(x);
-	front_wake(x->front);
+	lose(x);
+	if (x->suspended)
+		exchange_resume(x);
+	else
+		shutdown(x->connection->fd, SHUT_RDWR); /* MHD may be waiting for room in the socket: it must see the end now */
 }
 
 /* --- the answer on its way out --- */
 
-static size_t take(struct exchange *x, char *to, size_t max)
+static bool bodyless(const struct exchange *x)
 {
-	size_t n = x->out.n - x->out_head;
-	if (n > max)
-		n = max;
+	return x->body_bytes == 0 || x->status == MHD_HTTP_NO_CONTENT || x->status == MHD_HTTP_NOT_MODIFIED ||
+	       strcmp(x->method, "HEAD") == 0;
+}
+
+/*
+ * Bytes that may go out now. The last byte of a known length waits for exchange_end(): with it MHD completes the request, and done must not
+ * come before the supervisor is through.
+ */
+static size_t takeable(const struct exchange *x)
+{
+	size_t n = exchange_backlog(x);
+	if (n > 0 && x->body_bytes >= 0 && !x->ended && x->taken + n == (uint64_t)x->body_bytes)
+		n--;
+	return n;
+}
+
+static void report_sent(struct exchange *x, size_t n)
+{
+	if (x->announced && n > 0)
+		x->front->events->sent(x->front->ctx, x, n);
+}
+
+static void take(struct exchange *x, char *to, size_t n)
+{
 	memcpy(to, x->out.p + x->out_head, n);
 	x->out_head += n;
 	x->taken += n;
@@ -124,50 +156,98 @@ static size_t take(struct exchange *x, char *to, size_t max)
 		buf_drop(&x->out, x->out_head);
 		x->out_head = 0;
 	}
-	return n;
+	report_sent(x, n);
+}
+
+/* Without chunks and length only a reset tells a broken answer from a complete one; connecting to nowhere makes the kernel send it. */
+static void reset(struct exchange *x)
+{
+	struct sockaddr nowhere = {.sa_family = AF_UNSPEC};
+	if (connect(x->connection->fd, &nowhere, sizeof(nowhere)))
+		shutdown(x->connection->fd, SHUT_RDWR);
 }
 
 static ssize_t on_reader(void *cls, uint64_t pos, char *to, size_t max)
 {
 	(void)pos;
 	struct exchange *x = cls;
-	if (x->aborted || x->gone)
+	if (x->gone)
 		return MHD_CONTENT_READER_END_WITH_ERROR;
-	if (x->out_head < x->out.n) {
-		size_t n = take(x, to, max);
-		x->front->events->sent(x->front->ctx, x, n);
+	size_t n = takeable(x);
+	if (n > 0) {
+		n = n < max ? n : max;
+		take(x, to, n);
 		return (ssize_t)n;
 	}
-	if (x->ended) /* a known length that was not reached is a broken answer */
-		return x->body_bytes >= 0 ? MHD_CONTENT_READER_END_WITH_ERROR : MHD_CONTENT_READER_END_OF_STREAM;
-	suspend(x);
+	if (x->ended && !x->aborted && x->body_bytes < 0)
+		return MHD_CONTENT_READER_END_OF_STREAM;
+	if (x->ended && x->body_bytes < 0 && x->old_http)
+		reset(x);
+	if (x->ended || !park(x)) /* a known length that was not reached is a broken answer, too */
+		return MHD_CONTENT_READER_END_WITH_ERROR;
 	return 0;
+}
+
+static struct MHD_Response *create_response(struct exchange *x)
+{
+	size_t n = x->out.n;
+	bool head = strcmp(x->method, "HEAD") == 0;
+	/* All of it is here: no callbacks, and a Content-Length. */
+	if (x->ended && (x->body_bytes < 0 || (uint64_t)x->body_bytes == n)) {
+		if (n == 0)
+			return MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
+		struct MHD_Response *r = MHD_create_response_from_buffer(n, x->out.p, MHD_RESPMEM_MUST_FREE);
+		if (r) {
+			x->taken = n;
+			buf_init(&x->out, 0); /* MHD's now */
+			report_sent(x, n);
+		}
+		return r;
+	}
+	/* MHD would end a HEAD answer of unknown length with an empty last chunk: a length it must have. */
+	if (head && x->body_bytes < 0)
+		return MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
+	uint64_t size = x->body_bytes >= 0 ? (uint64_t)x->body_bytes : MHD_SIZE_UNKNOWN;
+	/* Chunks are read into the connection's own memory; a block of the response's is only used without them. */
+	bool chunked = x->body_bytes < 0 && !x->old_http;
+	return MHD_create_response_from_callback(size, chunked || head ? 1 : READER_BLOCK_BYTES, on_reader, x, NULL);
 }
 
 static enum MHD_Result queue_response(struct exchange *x)
 {
-	struct MHD_Response *r;
-	bool whole = x->ended && !x->aborted && (x->body_bytes < 0 || (uint64_t)x->body_bytes == x->out.n);
-	bool head = strcmp(x->method, "HEAD") == 0;
-	if (whole && !(head && x->body_bytes >= 0)) {
-		/* All of it is here already: no callbacks, and a Content-Length. */
-		r = MHD_create_response_from_buffer(x->out.n, x->out.p, MHD_RESPMEM_MUST_COPY);
-		x->taken = x->out.n;
-		buf_free(&x->out);
-	} else {
-		uint64_t size = x->body_bytes >= 0 ? (uint64_t)x->body_bytes : MHD_SIZE_UNKNOWN;
-		r = MHD_create_response_from_callback(size, READER_BLOCK_BYTES, on_reader, x, NULL);
-	}
+	struct MHD_Response *r = create_response(x);
 	if (!r)
 		return MHD_NO;
 	for (unsigned i = 0; i < x->header_count; i++)
 		MHD_add_response_header(r, x->headers[i].name, x->headers[i].value);
 	if (x->front->quiesced)
 		MHD_add_response_header(r, "Connection", "close");
+	x->queued = true;
 	enum MHD_Result rc = MHD_queue_response(x->mhd, (unsigned)x->status, r);
 	MHD_destroy_response(r);
-	x->queued = rc == MHD_YES;
 	return rc;
+}
+
+/*
+ * MHD takes no response in mid-upload, and reading a large rest first would be long: the answer goes out by our own hand and the connection
+ * ends. Nothing else is on its way to this client. What the socket does not take at once (error texts are small) is cut: a broken answer.
+ */
+static enum MHD_Result answer_now(struct exchange *x)
+{
+	struct buf head;
+	buf_init(&head, 0);
+	buf_printf(&head, "HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Length: %zu\r\n", x->status,
+			MHD_get_reason_phrase_for((unsigned)x->status), exchange_backlog(x));
+	for (unsigned i = 0; i < x->header_count; i++)
+		buf_printf(&head, "%s: %s\r\n", x->headers[i].name, x->headers[i].value);
+	buf_add_str(&head, "\r\n");
+	buf_add(&head, x->out.p + x->out_head, exchange_backlog(x));
+	if (!buf_error(&head) && send(x->connection->fd, head.p, head.n, MSG_DONTWAIT | MSG_NOSIGNAL) > 0) {
+		report_sent(x, exchange_backlog(x));
+		linger_start(x->front, x->connection->fd);
+	}
+	buf_free(&head);
+	return MHD_NO;
 }
 
 /* --- the request on its way in --- */
@@ -179,54 +259,94 @@ static bool answer_first(const struct exchange *x)
 	return n > (int64_t)DISCARD_MAX || (n != 0 && exchange_header(x, "Expect"));
 }
 
+static bool too_much_left(const struct exchange *x)
+{
+	int64_t n = exchange_body_bytes(x);
+	return x->discarded > DISCARD_MAX || (n > 0 && (uint64_t)n > x->received + DISCARD_MAX);
+}
+
+static enum MHD_Result discard_upload(struct exchange *x, size_t *size)
+{
+	x->discarded += *size;
+	x->received += *size;
+	*size = 0;
+	/* An answer still in the making bounds this by its own end. */
+	return x->ended && too_much_left(x) ? answer_now(x) : MHD_YES;
+}
+
 static enum MHD_Result take_upload(struct exchange *x, const char *upload, size_t *size)
 {
-	if (x->gone || x->aborted)
-		return MHD_NO;
-	if (x->answered) {
-		x->discarded += *size;
-		*size = 0;
-		return x->discarded > DISCARD_MAX ? MHD_NO : MHD_YES;
-	}
+	if (x->answered)
+		return discard_upload(x, size);
+	x->body_wanted = false;
 	size_t n = x->front->events->body(x->front->ctx, x, upload, *size);
+	x->received += n;
 	*size -= n;
-	if (*size > 0 && !x->answered && !x->aborted)
-		suspend(x);
+	if (x->aborted)
+		return MHD_NO;
+	if (x->answered)
+		return discard_upload(x, size);
+	if (*size > 0 && !x->body_wanted)
+		return park(x) ? MHD_YES : MHD_NO;
 	return MHD_YES;
+}
+
+static enum MHD_Result refuse(struct exchange *x, int status)
+{
+	const char *text = MHD_get_reason_phrase_for((unsigned)status);
+	if (exchange_reply(x, status, "text/plain", slice_str(text)))
+		return MHD_NO;
+	linger_start(x->front, x->connection->fd);
+	return queue_response(x);
+}
+
+static enum MHD_Result take_head(struct exchange *x, const char *method, const char *version)
+{
+	struct front *f = x->front;
+	x->begun = true;
+	x->method = method;
+	x->old_http = strcmp(version, "HTTP/1.0") == 0;
+	if (MHD_get_connection_info(x->mhd, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE)->header_size > f->header_bytes)
+		return refuse(x, MHD_HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE);
+	int status = strchr(x->target, ' ') ? MHD_HTTP_BAD_REQUEST : framing_check(x->mhd, x->old_http);
+	if (status)
+		return refuse(x, status);
+	x->announced = true;
+	f->events->head(f->ctx, x);
+	if (x->aborted)
+		return MHD_NO;
+	if (!x->answered || !x->ended || !answer_first(x))
+		return MHD_YES;
+	linger_start(f, x->connection->fd);
+	return queue_response(x);
 }
 
 enum MHD_Result exchange_handle(void *cls, struct MHD_Connection *mhd, const char *url, const char *method, const char *version,
 		const char *upload, size_t *upload_size, void **context)
 {
-	(void)url;
-	(void)version;
 	(void)mhd;
+	(void)url;
 	struct front *f = cls;
 	struct exchange *x = *context;
-	if (!x)
+	if (!x || f->stopping)
 		return MHD_NO; /* memory was out when it began */
-	if (!x->head_seen) {
-		x->head_seen = true;
-		x->method = method;
-		name_peer(x);
-		f->events->head(f->ctx, x);
-		if (x->answered && x->ended && answer_first(x))
-			return queue_response(x);
-		return MHD_YES;
-	}
+	if (!x->begun)
+		return take_head(x, method, version);
+	if (x->aborted || x->gone)
+		return MHD_NO;
 	if (*upload_size > 0)
 		return take_upload(x, upload, upload_size);
 	if (!x->body_over) {
 		x->body_over = true;
-		if (!x->answered && !x->gone)
+		if (!x->answered)
 			f->events->body_end(f->ctx, x);
+		if (x->aborted)
+			return MHD_NO;
 	}
-	if (x->aborted || x->gone)
-		return MHD_NO;
-	if (x->answered)
+	/* MHD completes an answer without a body by itself, so it gets it when the supervisor is through. */
+	if (x->answered && (x->ended || !bodyless(x)))
 		return queue_response(x);
-	suspend(x);
-	return MHD_YES;
+	return park(x) ? MHD_YES : MHD_NO;
 }
 
 /* --- what the supervisor asks --- */
@@ -289,22 +409,32 @@ int64_t exchange_body_bytes(const struct exchange *x)
 
 const char *exchange_peer(const struct exchange *x)
 {
-	return x->peer;
+	return x->connection->peer;
 }
 
 void exchange_resume_body(struct exchange *x)
 {
+	x->body_wanted = true;
 	if (!x->body_over)
 		exchange_resume(x);
+}
+
+static bool header_sound(const char *name, struct slice value)
+{
+	if (!*name || strpbrk(name, " \t\r\n:"))
+		return false;
+	for (size_t i = 0; i < value.n; i++)
+		if (value.p[i] == '\r' || value.p[i] == '\n' || value.p[i] == '\0')
+			return false;
+	return true;
 }
 
 int exchange_add_header(struct exchange *x, const char *name, struct slice value)
 {
 	if (x->header_count == EXCHANGE_HEADERS_MAX || x->queued)
 		return -ENOBUFS;
-	for (size_t i = 0; i < value.n; i++)
-		if (value.p[i] == '\r' || value.p[i] == '\n' || value.p[i] == '\0')
-			return -EINVAL;
+	if (!header_sound(name, value))
+		return -EINVAL;
 	char *n = strdup(name), *v = slice_dup(value);
 	if (!n || !v) {
 		free(n);
@@ -335,18 +465,27 @@ bool exchange_head_sent(const struct exchange *x)
 
 int exchange_write(struct exchange *x, const char *p, size_t n)
 {
-	if (x->gone || x->aborted)
+	if (x->gone || x->ended)
 		return -EPIPE;
+	if (x->answered && bodyless(x))
+		return 0;
+	if (x->answered && x->body_bytes >= 0 && x->written + n > (uint64_t)x->body_bytes)
+		return -EMSGSIZE;
 	if (exchange_backlog(x) + n > x->front->stream_bytes)
 		return -ENOBUFS;
 	int rc = buf_add(&x->out, p, n);
-	if (rc == 0 && x->queued)
+	if (rc)
+		return rc;
+	x->written += n;
+	if (x->queued)
 		exchange_resume(x);
-	return rc;
+	return 0;
 }
 
 void exchange_end(struct exchange *x)
 {
+	if (!x->answered) /* there is nothing to complete */
+		x->aborted = true;
 	x->ended = true;
 	exchange_resume(x);
 }

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #define BACKLOG 1024
+#define ANSWER_HEAD_BYTES 8192 /* of a connection's memory, beside the request's head */
 #define RUNS_PER_TURN 4 /* a run may make work for the next one; the rest waits for the next turn */
 
 /* --- the listening socket --- */
@@ -65,9 +66,18 @@ static void on_disconnect(uv_poll_t *poll, int status, int events)
 	struct connection *c = poll->data;
 	if (status == 0 && !(events & UV_DISCONNECT))
 		return;
-	uv_poll_stop(poll); /* level-triggered: once is enough, MHD closes the socket */
+	if (!c->left && !c->current && status == 0) {
+		/* Its last request may still be unread: MHD runs first, then this comes again. */
+		c->left = true;
+		front_wake(c->front);
+		return;
+	}
+	c->left = true;
+	uv_poll_stop(poll);
 	if (c->current)
 		exchange_lost(c->current);
+	else
+		shutdown(c->fd, SHUT_RDWR); /* MHD's edge-triggered watch may have missed it */
 }
 
 static void on_connection_freed(uv_handle_t *h)
@@ -75,35 +85,54 @@ static void on_connection_freed(uv_handle_t *h)
 	free(h->data);
 }
 
+static void name_peer(struct connection *c, struct MHD_Connection *mhd)
+{
+	const struct sockaddr *a = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS)->client_addr;
+	char host[INET6_ADDRSTRLEN] = "?", port[8] = "?";
+	bool v6 = a->sa_family == AF_INET6;
+	getnameinfo(a, v6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in), host, sizeof(host), port, sizeof(port),
+			NI_NUMERICHOST | NI_NUMERICSERV);
+	snprintf(c->peer, sizeof(c->peer), v6 ? "[%s]:%s" : "%s:%s", host, port);
+}
+
+static struct connection *connection_create(struct front *f, struct MHD_Connection *mhd)
+{
+	int fd = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+	int one = 1;
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	struct connection *c = calloc(1, sizeof(*c));
+	if (!c || uv_poll_init(f->loop, &c->poll, fd)) {
+		free(c);
+		shutdown(fd, SHUT_RDWR); /* not served blind: MHD sees the end and closes */
+		return NULL;
+	}
+	c->front = f;
+	c->fd = fd;
+	c->poll.data = c;
+	name_peer(c, mhd);
+	uv_poll_start(&c->poll, UV_DISCONNECT, on_disconnect);
+	return c;
+}
+
 static void on_connection(void *cls, struct MHD_Connection *mhd, void **context, enum MHD_ConnectionNotificationCode code)
 {
 	struct front *f = cls;
 	struct connection *c = *context;
-	if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
-		f->connections--;
-		if (c) {
-			uv_poll_stop(&c->poll);
-			uv_close((uv_handle_t *)&c->poll, on_connection_freed);
-		}
-		*context = NULL;
+	if (code == MHD_CONNECTION_NOTIFY_STARTED) {
+		f->connections++;
+		*context = connection_create(f, mhd);
 		return;
 	}
-	f->connections++;
 	*context = NULL;
-	int fd = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
-	int one = 1;
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	c = calloc(1, sizeof(*c));
+	/* At the limit MHD has stopped listening; it listens again in its next run, which no event would bring. */
+	if (f->connections-- >= f->connections_max)
+		front_wake(f);
 	if (!c)
-		return; /* served all the same; only its leaving is seen later */
-	c->front = f;
-	if (uv_poll_init(f->loop, &c->poll, fd)) {
-		free(c);
 		return;
-	}
-	c->poll.data = c;
-	uv_poll_start(&c->poll, UV_DISCONNECT, on_disconnect);
-	*context = c;
+	if (c->current)
+		exchange_drop(c->current);
+	uv_poll_stop(&c->poll); /* now, while the descriptor is still ours */
+	uv_close((uv_handle_t *)&c->poll, on_connection_freed);
 }
 
 /* --- running MHD inside the loop --- */
@@ -177,7 +206,10 @@ int front_start(uv_loop_t *loop, const struct front_options *o, const struct fro
 	f->events = e;
 	f->ctx = ctx;
 	f->stream_bytes = o->stream_bytes;
+	f->header_bytes = o->header_bytes;
+	f->connections_max = o->connections;
 	TAILQ_INIT(&f->exchanges);
+	TAILQ_INIT(&f->lingers);
 	f->listen_fd = o->listen_fd >= 0 ? o->listen_fd : open_listener(o, err);
 	int rc = f->listen_fd < 0 ? f->listen_fd : 0;
 	if (rc)
@@ -185,9 +217,8 @@ int front_start(uv_loop_t *loop, const struct front_options *o, const struct fro
 	name_address(f);
 	f->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL, exchange_handle, f,
 			MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, f, MHD_OPTION_LISTEN_SOCKET, f->listen_fd, MHD_OPTION_CONNECTION_LIMIT,
-			o->connections, MHD_OPTION_CONNECTION_MEMORY_LIMIT, o->header_bytes, MHD_OPTION_CONNECTION_TIMEOUT,
-			(o->idle_ms + 999) / 1000, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_URI_LOG_CALLBACK, exchange_begin, f,
-			MHD_OPTION_NOTIFY_COMPLETED, exchange_completed, f, MHD_OPTION_NOTIFY_CONNECTION, on_connection, f,
+			o->connections, MHD_OPTION_CONNECTION_MEMORY_LIMIT, o->header_bytes + ANSWER_HEAD_BYTES,
+			MHD_OPTION_CONNECTION_TIMEOUT, (o->idle_ms + 999) / 1000, MHD_OPTION_URI_LOG_CALLBACK, exchange_begin, f, MHD_OPTION_NOTIFY_COMPLETED, exchange_completed, f, MHD_OPTION_NOTIFY_CONNECTION, on_connection, f,
 			MHD_OPTION_END);
 	if (!f->daemon) {
 		rc = -EIO;
@@ -198,6 +229,7 @@ int front_start(uv_loop_t *loop, const struct front_options *o, const struct fro
 	uv_timer_init(loop, &f->timer);
 	uv_check_init(loop, &f->check);
 	uv_idle_init(loop, &f->idle);
+	f->open_handles = 4;
 	f->epoll.data = f->timer.data = f->check.data = f->idle.data = f;
 	uv_poll_start(&f->epoll, UV_READABLE, on_epoll);
 	uv_check_start(&f->check, on_check);
@@ -235,25 +267,22 @@ void front_counts(const struct front *f, unsigned *connections, unsigned *exchan
 static void on_handle_closed(uv_handle_t *h)
 {
 	struct front *f = h->data;
-	free(f);
+	if (--f->open_handles == 0)
+		free(f);
 }
 
 void front_stop(struct front *f)
 {
 	struct exchange *x;
-	f->stopping = true;
-	/* MHD must not be stopped with a connection suspended: resume them all to their end first. */
-	TAILQ_FOREACH(x, &f->exchanges, link) {
+	f->stopping = true; /* nothing is suspended from here on: MHD panics when it is stopped with a connection suspended */
+	TAILQ_FOREACH(x, &f->exchanges, link)
 		exchange_abort(x);
-		exchange_resume(x);
-	}
-	for (int i = 0; i < RUNS_PER_TURN && f->exchange_count; i++)
-		MHD_run(f->daemon);
-	MHD_stop_daemon(f->daemon);
-	if (!f->quiesced && f->listen_fd >= 0)
-		f->listen_fd = -1; /* MHD closed it */
-	uv_close((uv_handle_t *)&f->epoll, NULL);
-	uv_close((uv_handle_t *)&f->timer, NULL);
-	uv_close((uv_handle_t *)&f->check, NULL);
-	uv_close((uv_handle_t *)&f->idle, on_handle_closed); /* closed last: handles close in reverse order */
+	linger_stop_all(f);
+	uv_poll_stop(&f->epoll);
+	MHD_run(f->daemon);
+	MHD_stop_daemon(f->daemon); /* ends the exchanges that are left; closes the listening socket unless quiesced */
+	uv_close((uv_handle_t *)&f->epoll, on_handle_closed);
+	uv_close((uv_handle_t *)&f->timer, on_handle_closed);
+	uv_close((uv_handle_t *)&f->check, on_handle_closed);
+	uv_close((uv_handle_t *)&f->idle, on_handle_closed);
 }
