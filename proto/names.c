@@ -19,6 +19,7 @@ const char *proto_cause_name(enum proto_cause c)
 		[FAIL_STATUS] = "status",
 		[FAIL_GARBAGE] = "garbage",
 		[FAIL_CUT] = "cut",
+		[FAIL_OVERFLOW] = "overflow",
 		[FAIL_EMPTY] = "empty",
 		[FAIL_REFUSED] = "refused",
 		[FAIL_TOO_LARGE] = "too_large",

@@ -78,6 +78,8 @@ struct chat {
 	struct job *answer;
 	unsigned deaths;  /* workers lost under this request */
 	unsigned retries; /* attempts after other failures */
+	bool overflowed;  /* the backend found the prompt too long, once */
+	bool counted;     /* in by_strategy */
 	struct job_failure *failure;
 
 	uv_work_t work;
@@ -98,6 +100,8 @@ void chat_work(struct chat *c, void (*fn)(struct chat *c), enum chat_event then,
 
 /* --- chat_condense.c --- */
 void chat_condense_prepare(struct chat *c);
+/* The backend counted more tokens than we did: the selection alone, well within the window. */
+void chat_condense_overflowed(struct chat *c);
 void chat_condense_notes(struct chat *c);
 void chat_condense_assemble(struct chat *c);
 /* Cancels what is open and frees the notes. */

@@ -157,8 +157,7 @@ static void add_num_ctx(struct chat *c)
 
 void chat_answer_submit(struct chat *c)
 {
-	bool first = c->state != CHAT_WAITING;
-	if (first && c->has_condense && !c->use_condensed && c->assembled != CONDENSE_OK && c->prepared == CONDENSE_OK && !c->note[0])
+	if (!c->counted && c->has_condense && !c->use_condensed && c->assembled != CONDENSE_OK && c->prepared == CONDENSE_OK && !c->note[0])
 		chat_fallback(c, "assembly failed", "original");
 	if (c->notes && c->use_condensed)
 		chat_condense_cancel(c);
@@ -170,8 +169,9 @@ void chat_answer_submit(struct chat *c)
 	} else {
 		c->sent_tokens = tokens_estimate(c->base.sup->tokens, buf_slice(&c->model), c->sent_chars, c->images);
 	}
-	if (first)
+	if (!c->counted)
 		c->base.sup->count.by_strategy[c->plan.strategy]++;
+	c->counted = true;
 	c->state = CHAT_WAITING;
 
 	struct job_spec spec = {.takes_slot = true, .body = buf_slice(c->use_rewritten ? &c->rewritten : &c->body)};
@@ -278,6 +278,11 @@ static bool try_again(struct chat *c, const struct job_failure *f)
 		if (c->retries++ >= RETRIES_MAX)
 			return false;
 		uv_timer_start(&c->wait, on_wait, RETRY_UNREACHABLE_MS, WAIT_STEP_MS);
+		return true;
+	case FAIL_OVERFLOW:
+		if (c->overflowed || !c->facts.condensable || !c->facts.to_main)
+			return false;
+		chat_condense_overflowed(c);
 		return true;
 	case FAIL_CUT:
 	case FAIL_GARBAGE:

@@ -50,6 +50,20 @@ void chat_condense_prepare(struct chat *c)
 	chat_work(c, prepare_work, CHAT_PREPARED, false);
 }
 
+void chat_condense_overflowed(struct chat *c)
+{
+	c->overflowed = true;
+	c->plan.condense = c->plan.must_shrink = true;
+	c->plan.notes = false;
+	c->plan.keep_ratio = c->facts.keep_ratio_c;
+	c->plan.room_tokens = (int64_t)((double)plan_room(&c->facts) * PLAN_OVERFLOW_SHARE);
+	if (c->has_condense)
+		condense_fini(&c->condense);
+	c->use_rewritten = c->use_condensed = false;
+	chat_fallback(c, "the backend counted more tokens than its window holds", "selection alone");
+	chat_condense_prepare(c);
+}
+
 /* The condensing stage says no: what then? */
 static void refused(struct chat *c)
 {

@@ -17,7 +17,8 @@
 #define PLAN_PREFILL_TOK_S 800.0
 #define PLAN_DECODE_TOK_S 40.0
 #define PLAN_NOTES_PROMPT_TOKENS 260   /* instruction and template around a chunk */
-#define PLAN_CHUNK_SLACK 1.05          /* a chunk that turns out too long only loses its notes */
+#define PLAN_CHUNK_SLACK 1.35          /* code has 3 characters a token where prose has 4 */
+#define PLAN_OVERFLOW_SHARE 0.7        /* of the room, for a second try when the backend counted more than we did */
 #define PLAN_OUTPUT_RESERVE_TOKENS 512 /* kept free in the main window for the answer when the client names no limit */
 #define PLAN_SLACK 1.1                 /* estimates are that far off: what fits must fit with this factor */
 #define PLAN_REASON_BYTES 160

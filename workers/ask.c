@@ -37,6 +37,7 @@ static void fail_refused(struct ask *a)
 		.content_type = slice_str(dialect_content_type(a->dialect, false)),
 	};
 	if (r.overflow) {
+		f.cause = FAIL_OVERFLOW;
 		f.status = 400;
 		dialect_overflow_body(
 			a->dialect, (uint64_t)r.prompt_tokens, (uint64_t)r.window_tokens, &body);

@@ -135,6 +135,7 @@ static int cause_status(enum proto_cause cause)
 	case FAIL_REFUSED:
 		return 400;
 	case FAIL_STATUS:
+	case FAIL_OVERFLOW:
 	case FAIL_GARBAGE:
 	case FAIL_CUT:
 	case FAIL_EMPTY:

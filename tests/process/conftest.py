@@ -63,8 +63,8 @@ def pair(fake, tandem):
         a = fake("main", type=main, options=main_options)
         b = fake("small", type=small, model=("s:0.5b",), options=small_options)
         devices = [
-            attached(a, slots=4, num_ctx=16384, **(main_device or {})),
-            {**attached(b, "gpu1", ("condense",), slots=2, num_ctx=8192, **(small_device or {})), "model": "s:0.5b"},
+            attached(a, **{"slots": 4, "num_ctx": 16384, **(main_device or {})}),
+            {**attached(b, "gpu1", ("condense",), **{"slots": 2, "num_ctx": 8192, **(small_device or {})}), "model": "s:0.5b"},
         ]
         return tandem(devices, **groups), a, b
 

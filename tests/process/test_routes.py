@@ -95,3 +95,27 @@ def test_condensed_requests_keep_what_they_must(pair):
     assert len(text) < len(json.dumps(messages)) / 2
     tokens = dict(p.split("=") for p in headers["X-Tandem-Tokens"].split())
     assert int(tokens["sent"]) < int(tokens["in"]) / 2
+
+
+def test_a_backend_that_counts_more_than_we_do(pair):
+    """The estimate says it fits, llama-server says it does not: the selection goes instead of an error."""
+    t, a, b = pair("llama-server", main_device={"num_ctx": 4096}, main_options=("-c", "4096", "-np", "1", "--chars-per-token", "2"))
+    status, headers, body = t.chat([{"role": "user", "content": "Read this."}, {"role": "assistant", "content": prose(4000)},
+                                    {"role": "user", "content": "Go on."}, {"role": "assistant", "content": prose(4000)},
+                                    {"role": "user", "content": "And this: is it good?"}, {"role": "assistant", "content": "yes"},
+                                    {"role": "user", "content": "Why?"}])
+    assert status == 200, body
+    first = json.loads(a.bodies()[-1])
+    assert first["messages"][-1]["content"] == "Why?"
+
+
+def test_overflow_after_the_estimate(pair):
+    t, a, b = pair("llama-server", main_device={"num_ctx": 4096}, main_options=("-c", "4096", "-np", "1", "--chars-per-token", "1.5"))
+    old = [{"role": "user", "content": "Read this."}, {"role": "assistant", "content": prose(7000)},
+           {"role": "user", "content": "q"}, {"role": "assistant", "content": "yes"}, {"role": "user", "content": "Why?"}]
+    status, headers, body = t.chat(old)
+    assert status == 200, body
+    assert headers["X-Tandem-Strategy"] == "A"
+    assert "counted more tokens" in headers["X-Tandem-Reason"]
+    assert t.status()["requests"]["fallbacks"] == 1
+    assert t.status()["requests"]["by_strategy"]["A"] == 1
