@@ -4,19 +4,24 @@
 #include <stdlib.h>
 
 #define SINGLE_MIN_BYTES 4096 /* a message below that is never cut by itself */
-#define KEEP_LEAST .02        /* when less than that share would fit, the prompt is too long to be condensed */
-#define GAIN_LEAST .1         /* a rewrite must save that share of the prompt's text */
+#define KEEP_LEAST                                                                                 \
+	.02 /* when less than that share would fit, the prompt is too long to be condensed */
+#define GAIN_LEAST .1 /* a rewrite must save that share of the prompt's text */
 
-static const char history_intro[] = "[Earlier conversation, condensed: the lines below are verbatim, parts left out are marked with their size]\n";
-static const char notes_intro[] = "[Notes on the parts left out; every name and number in them was checked against the source]\n";
+static const char history_intro[] = "[Earlier conversation, condensed: the lines below are "
+				    "verbatim, parts left out are marked with their size]\n";
+static const char notes_intro[] = "[Notes on the parts left out; every name and number in them was "
+				  "checked against the source]\n";
 static const char notes_outro[] = "[End of the notes]\n";
 
 /* --- reading --- */
 
 static enum text_role text_role_of(enum chat_role role)
 {
-	static const enum text_role roles[] = {
-			[CHAT_SYSTEM] = TEXT_SYSTEM, [CHAT_USER] = TEXT_USER, [CHAT_ASSISTANT] = TEXT_ASSISTANT, [CHAT_TOOL] = TEXT_TOOL};
+	static const enum text_role roles[] = {[CHAT_SYSTEM] = TEXT_SYSTEM,
+		[CHAT_USER] = TEXT_USER,
+		[CHAT_ASSISTANT] = TEXT_ASSISTANT,
+		[CHAT_TOOL] = TEXT_TOOL};
 	return roles[role];
 }
 
@@ -50,7 +55,8 @@ static int read_messages(struct condense *c)
 		t->text = buf_slice(&c->texts[i]);
 		t->calls_tools = m->role == CHAT_ASSISTANT && json_is(m->tool_calls, JSON_ARRAY);
 		t->calls_at = t->calls_tools ? content_bytes(m) : 0;
-		t->tool_result = m->role == CHAT_TOOL || (m->role == CHAT_USER && text_is_tool_result(t->text));
+		t->tool_result = m->role == CHAT_TOOL ||
+				 (m->role == CHAT_USER && text_is_tool_result(t->text));
 	}
 	return 0;
 }
@@ -84,7 +90,8 @@ static size_t last_human(const struct condense *c)
 static bool cut_alone(const struct condense *c, size_t i, size_t human)
 {
 	const struct text_message *m = &c->messages[i];
-	if (!m->verbatim || m->role == TEXT_SYSTEM || m->text.n < SINGLE_MIN_BYTES || m->calls_tools)
+	if (!m->verbatim || m->role == TEXT_SYSTEM || m->text.n < SINGLE_MIN_BYTES ||
+		m->calls_tools)
 		return false;
 	if (i == human)
 		return c->options.must_shrink || m->text.n > c->history_bytes;
@@ -93,7 +100,7 @@ static bool cut_alone(const struct condense *c, size_t i, size_t human)
 
 struct budgets {
 	size_t single_bytes; /* of the messages cut by themselves */
-	double ratio;        /* what may stay of what may shrink */
+	double ratio;	     /* what may stay of what may shrink */
 };
 
 static enum condense_result share_out(struct condense *c, const bool *alone, struct budgets *b)
@@ -110,9 +117,11 @@ static enum condense_result share_out(struct condense *c, const bool *alone, str
 	c->source_bytes = c->history_bytes + b->single_bytes;
 	b->ratio = c->options.keep_ratio;
 	if (c->options.room_bytes) {
-		size_t chunks = c->options.chunk_bytes ? c->source_bytes / c->options.chunk_bytes + 1 : 0;
+		size_t chunks =
+			c->options.chunk_bytes ? c->source_bytes / c->options.chunk_bytes + 1 : 0;
 		size_t taken = fixed + chunks * c->options.notes_bytes;
-		double room = c->options.room_bytes > taken ? (double)(c->options.room_bytes - taken) : 0;
+		double room =
+			c->options.room_bytes > taken ? (double)(c->options.room_bytes - taken) : 0;
 		double fits = c->source_bytes ? room / (double)c->source_bytes : 0;
 		if (fits < b->ratio)
 			b->ratio = fits;
@@ -120,7 +129,8 @@ static enum condense_result share_out(struct condense *c, const bool *alone, str
 			return CONDENSE_NO_ROOM;
 	}
 	double gain = (double)c->source_bytes * (1 - b->ratio);
-	if (c->source_bytes < CONDENSE_MIN_BYTES || gain < GAIN_LEAST * (double)(c->source_bytes + fixed))
+	if (c->source_bytes < CONDENSE_MIN_BYTES ||
+		gain < GAIN_LEAST * (double)(c->source_bytes + fixed))
 		return CONDENSE_NOTHING;
 	return CONDENSE_OK;
 }
@@ -165,11 +175,13 @@ static int add_chunks(struct condense *c, const struct text_message *m, size_t n
 {
 	struct text_chunk *cut = NULL;
 	size_t count = 0;
-	size_t room = c->options.max_chunks > c->chunk_count ? c->options.max_chunks - c->chunk_count : 1;
+	size_t room =
+		c->options.max_chunks > c->chunk_count ? c->options.max_chunks - c->chunk_count : 1;
 	int rc = text_chunks_capped(m, n, c->options.chunk_bytes, room, &cut, &count);
 	if (rc || count == 0)
 		return rc;
-	struct condense_chunk *grown = realloc(c->chunks, (c->chunk_count + count) * sizeof(*grown));
+	struct condense_chunk *grown =
+		realloc(c->chunks, (c->chunk_count + count) * sizeof(*grown));
 	if (!grown) {
 		text_chunks_free(cut, count);
 		return -ENOMEM;
@@ -196,14 +208,16 @@ static int cut_chunks(struct condense *c, double ratio)
 			continue;
 		/* Its head and tail stand verbatim in the prompt: only the middle needs notes. */
 		struct text_edges edges;
-		text_single_split(c->messages[i].text, (size_t)((double)c->messages[i].text.n * ratio), &edges);
+		text_single_split(c->messages[i].text,
+			(size_t)((double)c->messages[i].text.n * ratio), &edges);
 		struct text_message middle = {.role = c->messages[i].role, .text = edges.middle};
 		rc = add_chunks(c, &middle, 1, i);
 	}
 	return rc;
 }
 
-enum condense_result condense_prepare(struct condense *c, const struct chat_request *r, const struct condense_options *o)
+enum condense_result condense_prepare(
+	struct condense *c, const struct chat_request *r, const struct condense_options *o)
 {
 	struct condense_options options = *o; /* o may stand inside c */
 	*c = (struct condense){.request = r, .options = options};
@@ -245,7 +259,8 @@ struct slice condense_chunk(const struct condense *c, size_t i)
 
 /* --- assembly --- */
 
-static void put_notes(const struct condense *c, const struct slice *notes, size_t owner, struct buf *out)
+static void put_notes(
+	const struct condense *c, const struct slice *notes, size_t owner, struct buf *out)
 {
 	bool any = false;
 	for (size_t i = 0; notes && i < c->chunk_count; i++) {
@@ -269,19 +284,22 @@ static void put_notes(const struct condense *c, const struct slice *notes, size_
 
 struct assembly {
 	struct chat_edit *edits;
-	struct buf *texts; /* behind the edits */
+	struct buf *texts;  /* behind the edits */
 	struct buf history; /* all rendered parts, for the check of the forced lines */
 };
 
-static void edit_single(const struct condense *c, const struct slice *notes, size_t i, struct assembly *a)
+static void edit_single(
+	const struct condense *c, const struct slice *notes, size_t i, struct assembly *a)
 {
 	put_notes(c, notes, i, &a->texts[i]);
 	buf_add_slice(&a->texts[i], buf_slice(&c->single[i]));
 	a->edits[i].kind = CHAT_REPLACE_TEXT;
 }
 
-/* A run of old messages [from, to) becomes one message in its place; the last run carries index and notes. */
-static void edit_run(const struct condense *c, const struct slice *notes, size_t from, size_t to, bool last, struct assembly *a)
+/* A run of old messages [from, to) becomes one message in its place; the last run carries index and
+ * notes. */
+static void edit_run(const struct condense *c, const struct slice *notes, size_t from, size_t to,
+	bool last, struct assembly *a)
 {
 	struct buf *text = &a->texts[from];
 	buf_add_str(text, history_intro);
@@ -316,10 +334,12 @@ static void edit_history(const struct condense *c, const struct slice *notes, st
 	}
 }
 
-enum condense_result condense_assemble(const struct condense *c, const struct slice *notes, int64_t set_num_ctx, struct buf *body)
+enum condense_result condense_assemble(
+	const struct condense *c, const struct slice *notes, int64_t set_num_ctx, struct buf *body)
 {
 	enum condense_result result = CONDENSE_FAILED;
-	struct assembly a = {.edits = calloc(c->count, sizeof(*a.edits)), .texts = calloc(c->count, sizeof(*a.texts))};
+	struct assembly a = {.edits = calloc(c->count, sizeof(*a.edits)),
+		.texts = calloc(c->count, sizeof(*a.texts))};
 	if (!a.edits || !a.texts)
 		goto out;
 	if (c->history_bytes)
@@ -332,7 +352,9 @@ enum condense_result condense_assemble(const struct condense *c, const struct sl
 			goto out;
 		a.edits[i].text = buf_slice(&a.texts[i]);
 	}
-	if (buf_error(&a.history) || (c->history_bytes && !text_verify_forced(c->messages, &c->history, buf_slice(&a.history))))
+	if (buf_error(&a.history) ||
+		(c->history_bytes &&
+			!text_verify_forced(c->messages, &c->history, buf_slice(&a.history))))
 		goto out;
 	if (chat_request_rewrite(c->request, a.edits, set_num_ctx, body) == 0)
 		result = CONDENSE_OK;

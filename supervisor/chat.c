@@ -6,7 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define CHAT_INLINE_BYTES (96u << 10) /* a body up to this is parsed in the loop: well under a millisecond */
+#define CHAT_INLINE_BYTES                                                                          \
+	(96u << 10) /* a body up to this is parsed in the loop: well under a millisecond */
 
 /* --- background work --- */
 
@@ -68,13 +69,15 @@ static size_t chat_body(struct request *r, const char *p, size_t n)
 		return n; /* refused already: what still comes is thrown away */
 	if (r->sup->held_bytes + n > (size_t)conf->limits.body_total_bytes) {
 		r->sup->count.failed++;
-		request_refuse(r, 503, "too many large requests at once; limits.body_total_bytes is reached", 2);
+		request_refuse(r, 503,
+			"too many large requests at once; limits.body_total_bytes is reached", 2);
 		chat_finish(c);
 	} else if (buf_add(&c->body, p, n)) {
 		bool too_large = buf_error(&c->body) == -E2BIG;
 		r->sup->count.failed++;
 		request_refuse(r, too_large ? 413 : 503,
-				too_large ? "request body larger than limits.body_bytes" : "out of memory", too_large ? 0 : 2);
+			too_large ? "request body larger than limits.body_bytes" : "out of memory",
+			too_large ? 0 : 2);
 		chat_finish(c);
 	} else {
 		hold_bytes(c, n);
@@ -123,8 +126,11 @@ static void chat_destroy(struct request *r)
 	uv_close((uv_handle_t *)&c->wait, on_timer_closed);
 }
 
-static const struct request_ops chat_ops = {
-		.body = chat_body, .body_end = chat_body_end, .sent = chat_sent, .gone = chat_gone, .destroy = chat_destroy};
+static const struct request_ops chat_ops = {.body = chat_body,
+	.body_end = chat_body_end,
+	.sent = chat_sent,
+	.gone = chat_gone,
+	.destroy = chat_destroy};
 
 void chat_begin(struct supervisor *s, struct exchange *x, enum dialect d)
 {
@@ -154,7 +160,8 @@ void chat_begin(struct supervisor *s, struct exchange *x, enum dialect d)
 
 static void parse_work(struct chat *c)
 {
-	c->parse_result = chat_request_parse(c->base.dialect, buf_slice(&c->body), &c->view, &c->parse_error);
+	c->parse_result =
+		chat_request_parse(c->base.dialect, buf_slice(&c->body), &c->view, &c->parse_error);
 	if (c->parse_result)
 		return;
 	c->parsed = true;
@@ -187,11 +194,11 @@ static struct plan_device plan_device(const struct device *d, int64_t window)
 	if (!d)
 		return (struct plan_device){0};
 	return (struct plan_device){.present = true,
-			.ready = d->state == WORKER_READY,
-			.window = window,
-			.slots = device_slots(d),
-			.prefill_tok_s = d->prefill_tok_s,
-			.decode_tok_s = d->decode_tok_s};
+		.ready = d->state == WORKER_READY,
+		.window = window,
+		.slots = device_slots(d),
+		.prefill_tok_s = d->prefill_tok_s,
+		.decode_tok_s = d->decode_tok_s};
 }
 
 static void fill_facts(struct chat *c)
@@ -224,7 +231,8 @@ static void act_plan(struct chat *c)
 	if (c->parse_result) {
 		bool bad = c->parse_result == -EINVAL;
 		const char *text = bad ? c->parse_error.text : "out of memory";
-		chat_answer_error(c, bad ? c->parse_error.status : 503, slice_str(text), (struct slice){0}, (struct slice){0}, 0);
+		chat_answer_error(c, bad ? c->parse_error.status : 503, slice_str(text),
+			(struct slice){0}, (struct slice){0}, 0);
 		return;
 	}
 	c->device = request_device(s, buf_slice(&c->model));
@@ -232,17 +240,22 @@ static void act_plan(struct chat *c)
 	plan_decide(&c->facts, &c->plan);
 	c->sent_tokens = c->facts.tokens;
 	c->sent_chars = c->chars;
-	/* Where Ollama is asked for much, it must be told the window: without it a long prompt is cut in silence. */
-	if (dialect_is_ollama(c->base.dialect) && c->device->conf->backend.type == BACKEND_TYPE_OLLAMA && c->view.num_ctx == 0 &&
-			c->device->conf->num_ctx > 0 && c->facts.tokens >= (uint64_t)c->facts.a_max_tokens)
+	/* Where Ollama is asked for much, it must be told the window: without it a long prompt is
+	 * cut in silence. */
+	if (dialect_is_ollama(c->base.dialect) &&
+		c->device->conf->backend.type == BACKEND_TYPE_OLLAMA && c->view.num_ctx == 0 &&
+		c->device->conf->num_ctx > 0 && c->facts.tokens >= (uint64_t)c->facts.a_max_tokens)
 		c->set_num_ctx = c->device->conf->num_ctx;
-	log_line(LOG_INFO, "plan", LOG_STR("req", c->base.id), LOG_SLICE("model", buf_slice(&c->model)),
-			LOG_STR("device", c->device->conf->name), LOG_INT("messages", c->view.count), LOG_INT("bytes", c->body.n),
-			LOG_INT("tokens", c->facts.tokens), LOG_STR("strategy", strategy_name(c->plan.strategy)),
-			LOG_STR("reason", c->plan.reason), LOG_END);
+	log_line(LOG_INFO, "plan", LOG_STR("req", c->base.id),
+		LOG_SLICE("model", buf_slice(&c->model)), LOG_STR("device", c->device->conf->name),
+		LOG_INT("messages", c->view.count), LOG_INT("bytes", c->body.n),
+		LOG_INT("tokens", c->facts.tokens),
+		LOG_STR("strategy", strategy_name(c->plan.strategy)),
+		LOG_STR("reason", c->plan.reason), LOG_END);
 	log_content("request", c->base.id, buf_slice(&c->body));
 	if (c->plan.strategy != STRATEGY_A && c->small && !c->facts.small.ready)
-		chat_fallback(c, "condensing device not ready", c->plan.condense ? "selection" : "original");
+		chat_fallback(c, "condensing device not ready",
+			c->plan.condense ? "selection" : "original");
 	if (c->plan.condense)
 		chat_condense_prepare(c);
 	else
@@ -254,7 +267,8 @@ static void act_plan(struct chat *c)
 static void act_gone(struct chat *c)
 {
 	c->base.sup->count.cancelled++;
-	log_line(LOG_INFO, "client_gone", LOG_STR("req", c->base.id), LOG_INT("ms", now_ms() - c->base.begun_ms), LOG_END);
+	log_line(LOG_INFO, "client_gone", LOG_STR("req", c->base.id),
+		LOG_INT("ms", now_ms() - c->base.begun_ms), LOG_END);
 	chat_finish(c);
 }
 
@@ -276,16 +290,26 @@ static void act_started(struct chat *c)
 typedef void action_fn(struct chat *c);
 
 static action_fn *const actions[CHAT_STATES][CHAT_EVENTS] = {
-		[CHAT_READING] = {[CHAT_BODY_END] = act_parse, [CHAT_GONE] = act_gone_early},
-		[CHAT_PARSING] = {[CHAT_PARSED] = act_plan, [CHAT_TICK] = chat_answer_tick, [CHAT_GONE] = act_gone},
-		[CHAT_CONDENSING] = {[CHAT_PREPARED] = chat_condense_notes, [CHAT_SETTLED] = chat_condense_assemble,
-				[CHAT_ORIGINAL] = chat_answer_submit, [CHAT_ASSEMBLED] = chat_answer_submit,
-				[CHAT_TICK] = chat_answer_tick, [CHAT_GONE] = act_gone},
-		[CHAT_WAITING] = {[CHAT_STARTED] = act_started, [CHAT_FAILED] = chat_answer_failed, [CHAT_ENDED] = chat_answer_ended,
-				[CHAT_TICK] = chat_answer_tick, [CHAT_WAIT_OVER] = chat_answer_wait_over, [CHAT_GONE] = act_gone},
-		[CHAT_ANSWERING] = {[CHAT_ENDED] = chat_answer_ended, [CHAT_FAILED] = chat_answer_failed,
-				[CHAT_TICK] = chat_answer_tick, [CHAT_GONE] = act_gone},
-		[CHAT_OVER] = {0},
+	[CHAT_READING] = {[CHAT_BODY_END] = act_parse, [CHAT_GONE] = act_gone_early},
+	[CHAT_PARSING] =
+		{[CHAT_PARSED] = act_plan, [CHAT_TICK] = chat_answer_tick, [CHAT_GONE] = act_gone},
+	[CHAT_CONDENSING] = {[CHAT_PREPARED] = chat_condense_notes,
+		[CHAT_SETTLED] = chat_condense_assemble,
+		[CHAT_ORIGINAL] = chat_answer_submit,
+		[CHAT_ASSEMBLED] = chat_answer_submit,
+		[CHAT_TICK] = chat_answer_tick,
+		[CHAT_GONE] = act_gone},
+	[CHAT_WAITING] = {[CHAT_STARTED] = act_started,
+		[CHAT_FAILED] = chat_answer_failed,
+		[CHAT_ENDED] = chat_answer_ended,
+		[CHAT_TICK] = chat_answer_tick,
+		[CHAT_WAIT_OVER] = chat_answer_wait_over,
+		[CHAT_GONE] = act_gone},
+	[CHAT_ANSWERING] = {[CHAT_ENDED] = chat_answer_ended,
+		[CHAT_FAILED] = chat_answer_failed,
+		[CHAT_TICK] = chat_answer_tick,
+		[CHAT_GONE] = act_gone},
+	[CHAT_OVER] = {0},
 };
 
 void chat_event(struct chat *c, enum chat_event e)

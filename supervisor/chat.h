@@ -6,8 +6,9 @@
  *
  *   READING -> PARSING -> [CONDENSING] -> WAITING -> ANSWERING -> OVER
  *
- * Work on the thread pool (parsing large bodies, selection, assembly) owns the fields it writes until its event comes back; the loop
- * thread only reads `state` meanwhile. A request that ends earlier is kept until the work is back.
+ * Work on the thread pool (parsing large bodies, selection, assembly) owns the fields it writes
+ * until its event comes back; the loop thread only reads `state` meanwhile. A request that ends
+ * earlier is kept until the work is back.
  */
 #ifndef TANDEM_CHAT_H
 #define TANDEM_CHAT_H
@@ -17,21 +18,29 @@
 #include "supervisor/plan.h"
 #include "supervisor/request.h"
 
-enum chat_state { CHAT_READING, CHAT_PARSING, CHAT_CONDENSING, CHAT_WAITING, CHAT_ANSWERING, CHAT_OVER, CHAT_STATES };
+enum chat_state {
+	CHAT_READING,
+	CHAT_PARSING,
+	CHAT_CONDENSING,
+	CHAT_WAITING,
+	CHAT_ANSWERING,
+	CHAT_OVER,
+	CHAT_STATES
+};
 
 enum chat_event {
 	CHAT_BODY_END,
-	CHAT_PARSED,    /* the view is there (or its error) */
-	CHAT_PREPARED,  /* the selection is there (or its refusal) */
-	CHAT_SETTLED,   /* every chunk has its notes or goes without */
-	CHAT_ORIGINAL,  /* condensing is given up: the unchanged request */
+	CHAT_PARSED,	/* the view is there (or its error) */
+	CHAT_PREPARED,	/* the selection is there (or its refusal) */
+	CHAT_SETTLED,	/* every chunk has its notes or goes without */
+	CHAT_ORIGINAL,	/* condensing is given up: the unchanged request */
 	CHAT_ASSEMBLED, /* the rewritten body is there (or could not be made) */
-	CHAT_STARTED,   /* the first byte of the answer */
+	CHAT_STARTED,	/* the first byte of the answer */
 	CHAT_ENDED,
-	CHAT_FAILED,    /* the answer's job failed; chat->failure says how */
-	CHAT_TICK,      /* first-byte deadline, then heartbeats */
+	CHAT_FAILED,	/* the answer's job failed; chat->failure says how */
+	CHAT_TICK,	/* first-byte deadline, then heartbeats */
 	CHAT_WAIT_OVER, /* the answering device was away for main_wait_ms */
-	CHAT_GONE,      /* the client left */
+	CHAT_GONE,	/* the client left */
 	CHAT_EVENTS,
 };
 
@@ -39,7 +48,7 @@ struct chat_note {
 	struct chat *chat;
 	size_t index;
 	struct job *job; /* NULL when settled */
-	bool on_main;    /* second attempt */
+	bool on_main;	 /* second attempt */
 	struct buf text;
 };
 
@@ -48,13 +57,13 @@ struct chat {
 	enum chat_state state;
 
 	struct buf body; /* the client's bytes */
-	size_t held;     /* counted in supervisor.held_bytes */
+	size_t held;	 /* counted in supervisor.held_bytes */
 	struct chat_request view;
 	bool parsed;
 	struct dialect_error parse_error;
 	int parse_result;
 	struct buf model; /* decoded name */
-	uint64_t chars;   /* of the whole prompt */
+	uint64_t chars;	  /* of the whole prompt */
 	unsigned images;
 
 	struct device *device; /* answers */
@@ -63,7 +72,8 @@ struct chat {
 	struct plan plan;
 	uint64_t sent_tokens; /* estimate of what the answering device gets */
 	uint64_t sent_chars;
-	char note[PLAN_REASON_BYTES]; /* what came after the plan, for X-Tandem-Reason and the log */
+	char note[PLAN_REASON_BYTES]; /* what came after the plan, for X-Tandem-Reason and the log
+				       */
 
 	struct condense condense;
 	bool has_condense;
@@ -79,7 +89,7 @@ struct chat {
 	unsigned deaths;  /* workers lost under this request */
 	unsigned retries; /* attempts after other failures */
 	bool overflowed;  /* the backend found the prompt too long, once */
-	bool counted;     /* in by_strategy */
+	bool counted;	  /* in by_strategy */
 	struct job_failure *failure;
 
 	uv_work_t work;
@@ -89,13 +99,14 @@ struct chat {
 	bool head_sent;
 	uint64_t bytes_out; /* of the answer, heartbeats excluded */
 	uint64_t bytes_at_tick;
-	char tail[2];       /* last two bytes of the answer */
+	char tail[2]; /* last two bytes of the answer */
 	uint64_t first_byte_ms;
 };
 
 void chat_event(struct chat *c, enum chat_event e);
 
-/* Runs fn on the thread pool (or at once when `small`), then delivers the event unless the request is over. */
+/* Runs fn on the thread pool (or at once when `small`), then delivers the event unless the request
+ * is over. */
 void chat_work(struct chat *c, void (*fn)(struct chat *c), enum chat_event then, bool small);
 
 /* --- chat_condense.c --- */
@@ -116,8 +127,10 @@ void chat_answer_ended(struct chat *c);
 void chat_answer_wait_over(struct chat *c);
 /* Sends status and headers of a good answer. */
 void chat_answer_head(struct chat *c, int status, const char *content_type, int64_t body_bytes);
-/* Ends the request with an error in whatever form is still possible. body empty: the dialect's own. */
-void chat_answer_error(struct chat *c, int status, struct slice message, struct slice body, struct slice content_type, int retry_after_s);
+/* Ends the request with an error in whatever form is still possible. body empty: the dialect's own.
+ */
+void chat_answer_error(struct chat *c, int status, struct slice message, struct slice body,
+	struct slice content_type, int retry_after_s);
 /* The prompt cannot fit the window. */
 void chat_answer_overflow(struct chat *c);
 /* Stops timers and jobs; the state is OVER afterwards. */

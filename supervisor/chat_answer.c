@@ -1,5 +1,6 @@
 /*
- * The answer: the job on the answering device, the client's first byte in time, and every way it can end.
+ * The answer: the job on the answering device, the client's first byte in time, and every way it
+ * can end.
  */
 #include "supervisor/chat.h"
 
@@ -9,12 +10,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define DEATHS_MAX 2          /* workers that may die under one request before it is refused */
-#define RETRIES_MAX 2         /* further attempts after other failures before the first byte */
+#define DEATHS_MAX 2  /* workers that may die under one request before it is refused */
+#define RETRIES_MAX 2 /* further attempts after other failures before the first byte */
 #define RETRY_UNREACHABLE_MS 200
-#define WAIT_STEP_MS 100      /* how often a waiting request looks whether its device is away for too long */
+#define WAIT_STEP_MS                                                                               \
+	100 /* how often a waiting request looks whether its device is away for too long */
 #define RETRY_AFTER_S 5
-#define LOW_COUNT 0.6         /* a backend that counts fewer tokens than this share of our estimate has cut the prompt */
+#define LOW_COUNT                                                                                  \
+	0.6 /* a backend that counts fewer tokens than this share of our estimate has cut the      \
+	       prompt */
 
 /* --- head --- */
 
@@ -26,7 +30,8 @@ static void add_headers(struct chat *c)
 	if (!c->parsed)
 		return;
 	exchange_add_header(x, "X-Tandem-Strategy", slice_str(strategy_name(c->plan.strategy)));
-	snprintf(text, sizeof(text), "in=%llu sent=%llu", (unsigned long long)c->facts.tokens, (unsigned long long)c->sent_tokens);
+	snprintf(text, sizeof(text), "in=%llu sent=%llu", (unsigned long long)c->facts.tokens,
+		(unsigned long long)c->sent_tokens);
 	exchange_add_header(x, "X-Tandem-Tokens", slice_str(text));
 	snprintf(text, sizeof(text), "%s%s%s", c->plan.reason, c->note[0] ? "; " : "", c->note);
 	exchange_add_header(x, "X-Tandem-Reason", slice_str(text));
@@ -68,14 +73,16 @@ static bool line_is_open(const struct chat *c)
 	return c->tail[1] != '\n';
 }
 
-void chat_answer_error(struct chat *c, int status, struct slice message, struct slice body, struct slice content_type, int retry_after_s)
+void chat_answer_error(struct chat *c, int status, struct slice message, struct slice body,
+	struct slice content_type, int retry_after_s)
 {
 	struct exchange *x = c->base.exchange;
 	struct buf own;
 	buf_init(&own, 0);
 	c->base.sup->count.failed++;
-	log_line(LOG_WARN, "request_failed", LOG_STR("req", c->base.id), LOG_INT("status", status), LOG_SLICE("message", message),
-			LOG_INT("bytes_out", c->bytes_out), LOG_INT("ms", now_ms() - c->base.begun_ms), LOG_END);
+	log_line(LOG_WARN, "request_failed", LOG_STR("req", c->base.id), LOG_INT("status", status),
+		LOG_SLICE("message", message), LOG_INT("bytes_out", c->bytes_out),
+		LOG_INT("ms", now_ms() - c->base.begun_ms), LOG_END);
 	if (!c->head_sent) {
 		char seconds[16];
 		add_headers(c);
@@ -93,7 +100,8 @@ void chat_answer_error(struct chat *c, int status, struct slice message, struct 
 	} else if (c->bytes_out > 0 && !c->view.stream) {
 		exchange_abort(x); /* half a JSON object cannot be mended: a broken body says so */
 	} else {
-		dialect_error_inband(c->base.dialect, c->view.stream, status, message, line_is_open(c), &own);
+		dialect_error_inband(
+			c->base.dialect, c->view.stream, status, message, line_is_open(c), &own);
 		if (exchange_write(x, own.p, own.n))
 			exchange_abort(x);
 		else
@@ -108,9 +116,11 @@ void chat_answer_overflow(struct chat *c)
 	struct buf body;
 	char text[96];
 	buf_init(&body, 0);
-	dialect_overflow_body(c->base.dialect, c->facts.tokens, (uint64_t)c->facts.main.window, &body);
-	snprintf(text, sizeof(text), "prompt of about %llu tokens exceeds the context window of %lld",
-			(unsigned long long)c->facts.tokens, (long long)c->facts.main.window);
+	dialect_overflow_body(
+		c->base.dialect, c->facts.tokens, (uint64_t)c->facts.main.window, &body);
+	snprintf(text, sizeof(text),
+		"prompt of about %llu tokens exceeds the context window of %lld",
+		(unsigned long long)c->facts.tokens, (long long)c->facts.main.window);
 	chat_answer_error(c, 400, slice_str(text), buf_slice(&body), (struct slice){0}, 0);
 	buf_free(&body);
 }
@@ -118,11 +128,12 @@ void chat_answer_overflow(struct chat *c)
 void chat_answer_ended(struct chat *c)
 {
 	exchange_end(c->base.exchange);
-	log_line(LOG_INFO, "request_done", LOG_STR("req", c->base.id), LOG_STR("strategy", strategy_name(c->plan.strategy)),
-			LOG_STR("device", c->device->conf->name), LOG_INT("tokens_in", c->facts.tokens),
-			LOG_INT("tokens_sent", c->sent_tokens), LOG_INT("bytes_out", c->bytes_out),
-			LOG_INT("first_byte_ms", c->first_byte_ms), LOG_INT("ms", now_ms() - c->base.begun_ms), LOG_STR("note", c->note),
-			LOG_END);
+	log_line(LOG_INFO, "request_done", LOG_STR("req", c->base.id),
+		LOG_STR("strategy", strategy_name(c->plan.strategy)),
+		LOG_STR("device", c->device->conf->name), LOG_INT("tokens_in", c->facts.tokens),
+		LOG_INT("tokens_sent", c->sent_tokens), LOG_INT("bytes_out", c->bytes_out),
+		LOG_INT("first_byte_ms", c->first_byte_ms),
+		LOG_INT("ms", now_ms() - c->base.begun_ms), LOG_STR("note", c->note), LOG_END);
 	c->answer = NULL;
 	chat_finish(c);
 }
@@ -142,7 +153,8 @@ static void on_wait(uv_timer_t *t)
 	}
 	if (c->answer->running || d->state == WORKER_READY)
 		return;
-	uint64_t since = d->not_ready_since_ms > c->answer->submitted_ms ? d->not_ready_since_ms : c->answer->submitted_ms;
+	uint64_t since = d->not_ready_since_ms > c->answer->submitted_ms ? d->not_ready_since_ms
+									 : c->answer->submitted_ms;
 	if (now_ms() - since >= (uint64_t)c->base.sup->config.deadlines.main_wait_ms)
 		chat_event(c, CHAT_WAIT_OVER);
 }
@@ -157,7 +169,8 @@ static void add_num_ctx(struct chat *c)
 
 void chat_answer_submit(struct chat *c)
 {
-	if (!c->counted && c->has_condense && !c->use_condensed && c->assembled != CONDENSE_OK && c->prepared == CONDENSE_OK && !c->note[0])
+	if (!c->counted && c->has_condense && !c->use_condensed && c->assembled != CONDENSE_OK &&
+		c->prepared == CONDENSE_OK && !c->note[0])
 		chat_fallback(c, "assembly failed", "original");
 	if (c->notes && c->use_condensed)
 		chat_condense_cancel(c);
@@ -167,14 +180,16 @@ void chat_answer_submit(struct chat *c)
 		if (c->set_num_ctx > 0)
 			add_num_ctx(c);
 	} else {
-		c->sent_tokens = tokens_estimate(c->base.sup->tokens, buf_slice(&c->model), c->sent_chars, c->images);
+		c->sent_tokens = tokens_estimate(
+			c->base.sup->tokens, buf_slice(&c->model), c->sent_chars, c->images);
 	}
 	if (!c->counted)
 		c->base.sup->count.by_strategy[c->plan.strategy]++;
 	c->counted = true;
 	c->state = CHAT_WAITING;
 
-	struct job_spec spec = {.takes_slot = true, .body = buf_slice(c->use_rewritten ? &c->rewritten : &c->body)};
+	struct job_spec spec = {
+		.takes_slot = true, .body = buf_slice(c->use_rewritten ? &c->rewritten : &c->body)};
 	spec.message.kind = JOB_CHAT;
 	spec.message.request_id = slice_str(c->base.id);
 	spec.message.dialect = c->base.dialect;
@@ -187,9 +202,11 @@ void chat_answer_submit(struct chat *c)
 	request_forward_headers(&c->base, &spec.message);
 	int rc = job_submit(c->device, &spec, &answer_events, c, &c->answer);
 	if (rc) {
-		chat_answer_error(c, 503, rc == -EBUSY ? SLICE("server busy, please try again.  maximum pending requests exceeded") :
-							 SLICE("out of memory"),
-				(struct slice){0}, (struct slice){0}, RETRY_AFTER_S);
+		chat_answer_error(c, 503,
+			rc == -EBUSY ? SLICE("server busy, please try again.  maximum pending "
+					     "requests exceeded")
+				     : SLICE("out of memory"),
+			(struct slice){0}, (struct slice){0}, RETRY_AFTER_S);
 		return;
 	}
 	uv_timer_start(&c->wait, on_wait, WAIT_STEP_MS, WAIT_STEP_MS);
@@ -216,7 +233,8 @@ static void answer_delta(void *ctx, struct job *j, struct slice bytes)
 	if (bytes.n == 0)
 		return;
 	if (exchange_write(c->base.exchange, bytes.p, bytes.n)) {
-		/* Credit keeps us far from the cap: a worker that ignores it, or memory is out. The client must see a broken stream. */
+		/* Credit keeps us far from the cap: a worker that ignores it, or memory is out. The
+		 * client must see a broken stream. */
 		c->base.sup->count.failed++;
 		log_line(LOG_ERROR, "answer_overrun", LOG_STR("req", c->base.id), LOG_END);
 		exchange_abort(c->base.exchange);
@@ -235,12 +253,16 @@ static void answer_end(void *ctx, struct job *j, const struct proto_record *r)
 	const struct proto_usage *u = &r->u.end.usage;
 	if (u->prompt_tokens > 0 && c->images == 0) {
 		uint64_t counted = (uint64_t)u->prompt_tokens;
-		if (counted >= TOKENS_LEARN_MIN || c->sent_tokens < TOKENS_LEARN_MIN || (double)counted >= LOW_COUNT * (double)c->sent_tokens)
-			tokens_learn(c->base.sup->tokens, buf_slice(&c->model), c->sent_chars, counted);
-		if (c->sent_tokens >= TOKENS_LEARN_MIN && (double)counted < LOW_COUNT * (double)c->sent_tokens)
-			log_line(LOG_WARN, "prompt_count_low", LOG_STR("req", c->base.id), LOG_INT("estimate", c->sent_tokens),
-					LOG_INT("counted", counted), LOG_STR("hint", "the backend may have cut the prompt: set num_ctx"),
-					LOG_END);
+		if (counted >= TOKENS_LEARN_MIN || c->sent_tokens < TOKENS_LEARN_MIN ||
+			(double)counted >= LOW_COUNT * (double)c->sent_tokens)
+			tokens_learn(
+				c->base.sup->tokens, buf_slice(&c->model), c->sent_chars, counted);
+		if (c->sent_tokens >= TOKENS_LEARN_MIN &&
+			(double)counted < LOW_COUNT * (double)c->sent_tokens)
+			log_line(LOG_WARN, "prompt_count_low", LOG_STR("req", c->base.id),
+				LOG_INT("estimate", c->sent_tokens), LOG_INT("counted", counted),
+				LOG_STR("hint", "the backend may have cut the prompt: set num_ctx"),
+				LOG_END);
 	}
 	chat_event(c, CHAT_ENDED);
 }
@@ -256,7 +278,8 @@ static void answer_fail(void *ctx, struct job *j, const struct job_failure *f)
 	c->failure = NULL;
 }
 
-static const struct job_events answer_events = {.start = answer_start, .delta = answer_delta, .end = answer_end, .fail = answer_fail};
+static const struct job_events answer_events = {
+	.start = answer_start, .delta = answer_delta, .end = answer_end, .fail = answer_fail};
 
 /* Before the first byte most failures can be tried again; true when it was. */
 static bool try_again(struct chat *c, const struct job_failure *f)
@@ -265,12 +288,14 @@ static bool try_again(struct chat *c, const struct job_failure *f)
 	case JOB_LOST:
 		if (++c->deaths >= DEATHS_MAX)
 			return false;
-		chat_fallback(c, "worker lost before the first byte", "again on the restarted worker");
+		chat_fallback(
+			c, "worker lost before the first byte", "again on the restarted worker");
 		chat_answer_submit(c);
 		return true;
 	case FAIL_UNREACHABLE:
 	case FAIL_DRAINING:
-		/* The worker reports its backend as down and the job then waits; the pause is for the turn in between. */
+		/* The worker reports its backend as down and the job then waits; the pause is for
+		 * the turn in between. */
 		if (c->device->state != WORKER_READY) {
 			chat_answer_submit(c);
 			return true;
@@ -287,11 +312,14 @@ static bool try_again(struct chat *c, const struct job_failure *f)
 	case FAIL_CUT:
 	case FAIL_GARBAGE:
 	case FAIL_STATUS:
-		/* A condensing failure is never an error that the client would not have had: the original decides. */
+		/* A condensing failure is never an error that the client would not have had: the
+		 * original decides. */
 		if (c->use_condensed && !c->plan.must_shrink) {
 			c->use_condensed = c->use_rewritten = false;
-			chat_fallback(c, f->cause == FAIL_STATUS ? "the condensed request was refused" : "no answer to the condensed request",
-					"original");
+			chat_fallback(c,
+				f->cause == FAIL_STATUS ? "the condensed request was refused"
+							: "no answer to the condensed request",
+				"original");
 			chat_answer_submit(c);
 			return true;
 		}
@@ -310,16 +338,19 @@ void chat_answer_failed(struct chat *c)
 	int status = f->status ? f->status : f->cause == FAIL_TIMEOUT ? 504 : 502;
 	if (f->cause == JOB_LOST && !started)
 		status = 503;
-	chat_answer_error(c, status, f->message.n ? f->message : slice_str(job_cause_name(f->cause)), f->body, f->content_type,
-			status == 503 ? RETRY_AFTER_S : 0);
+	chat_answer_error(c, status,
+		f->message.n ? f->message : slice_str(job_cause_name(f->cause)), f->body,
+		f->content_type, status == 503 ? RETRY_AFTER_S : 0);
 }
 
 void chat_answer_wait_over(struct chat *c)
 {
 	char text[128];
 	snprintf(text, sizeof(text), "device %s is not available (%s)", c->device->conf->name,
-			c->device->backend.detail[0] ? "its backend does not answer" : "its worker is restarting");
-	chat_answer_error(c, 503, slice_str(text), (struct slice){0}, (struct slice){0}, RETRY_AFTER_S);
+		c->device->backend.detail[0] ? "its backend does not answer"
+					     : "its worker is restarting");
+	chat_answer_error(
+		c, 503, slice_str(text), (struct slice){0}, (struct slice){0}, RETRY_AFTER_S);
 }
 
 /* --- heartbeats --- */
@@ -328,12 +359,16 @@ void chat_answer_tick(struct chat *c)
 {
 	const struct config *conf = &c->base.sup->config;
 	if (c->state == CHAT_PARSING)
-		return; /* a body so large that the thread pool still works on it: nothing is known of the answer's form */
+		return; /* a body so large that the thread pool still works on it: nothing is known
+			   of the answer's form */
 	bool stream = c->view.stream;
-	if (!stream && now_ms() - c->base.begun_ms < (uint64_t)conf->deadlines.first_byte_nonstream_ms) {
+	if (!stream &&
+		now_ms() - c->base.begun_ms < (uint64_t)conf->deadlines.first_byte_nonstream_ms) {
 		/* Without a stream an error keeps its status for longer (protocols.md 7.1). */
-		uint64_t left = (uint64_t)conf->deadlines.first_byte_nonstream_ms - (now_ms() - c->base.begun_ms);
-		uv_timer_start(&c->tick, c->tick.timer_cb, left + 1, (uint64_t)conf->deadlines.heartbeat_ms);
+		uint64_t left = (uint64_t)conf->deadlines.first_byte_nonstream_ms -
+				(now_ms() - c->base.begun_ms);
+		uv_timer_start(&c->tick, c->tick.timer_cb, left + 1,
+			(uint64_t)conf->deadlines.heartbeat_ms);
 		return;
 	}
 	bool quiet = c->bytes_out == c->bytes_at_tick;

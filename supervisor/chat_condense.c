@@ -1,8 +1,10 @@
 /*
- * The condensing stage: selection on the thread pool, one notes job for each chunk on the small device, fallbacks, assembly.
+ * The condensing stage: selection on the thread pool, one notes job for each chunk on the small
+ * device, fallbacks, assembly.
  *
- * A failure here never reaches the client: a chunk whose notes fail runs on the main device, or the original request goes there
- * unchanged, whichever is estimated sooner; where the original does not fit, the selection stands alone.
+ * A failure here never reaches the client: a chunk whose notes fail runs on the main device, or the
+ * original request goes there unchanged, whichever is estimated sooner; where the original does not
+ * fit, the selection stands alone.
  */
 #include "supervisor/chat.h"
 
@@ -18,7 +20,8 @@ void chat_fallback(struct chat *c, const char *cause, const char *to)
 {
 	c->base.sup->count.fallbacks++;
 	snprintf(c->note, sizeof(c->note), "fallback: %s; %s", cause, to);
-	log_line(LOG_WARN, "fallback", LOG_STR("req", c->base.id), LOG_STR("cause", cause), LOG_STR("to", to), LOG_END);
+	log_line(LOG_WARN, "fallback", LOG_STR("req", c->base.id), LOG_STR("cause", cause),
+		LOG_STR("to", to), LOG_END);
 }
 
 /* --- selection --- */
@@ -32,12 +35,13 @@ void chat_condense_prepare(struct chat *c)
 {
 	double ratio = tokens_ratio(c->base.sup->tokens, buf_slice(&c->model));
 	const struct config *conf = &c->base.sup->config;
-	/* Bytes and characters are taken as one: for text beyond ASCII the bounds are then stricter, never looser. */
+	/* Bytes and characters are taken as one: for text beyond ASCII the bounds are then
+	 * stricter, never looser. */
 	struct condense_options o = {
-			.keep_ratio = c->plan.keep_ratio,
-			.chunk_bytes = c->plan.notes ? (size_t)((double)c->plan.chunk_tokens * ratio) : 0,
-			.max_chunks = (size_t)conf->condense.max_chunks,
-			.must_shrink = c->plan.must_shrink,
+		.keep_ratio = c->plan.keep_ratio,
+		.chunk_bytes = c->plan.notes ? (size_t)((double)c->plan.chunk_tokens * ratio) : 0,
+		.max_chunks = (size_t)conf->condense.max_chunks,
+		.must_shrink = c->plan.must_shrink,
 	};
 	if (c->plan.room_tokens > 0) {
 		double room = (double)c->plan.room_tokens * ratio - (double)c->view.tools_bytes;
@@ -60,7 +64,8 @@ void chat_condense_overflowed(struct chat *c)
 	if (c->has_condense)
 		condense_fini(&c->condense);
 	c->use_rewritten = c->use_condensed = false;
-	chat_fallback(c, "the backend counted more tokens than its window holds", "selection alone");
+	chat_fallback(
+		c, "the backend counted more tokens than its window holds", "selection alone");
 	chat_condense_prepare(c);
 }
 
@@ -76,7 +81,8 @@ static void refused(struct chat *c)
 		}
 		/* fall through */
 	case CONDENSE_NO_ROOM:
-		/* Ollama would cut the prompt in silence; llama-server knows its window better than our estimate and says so itself. */
+		/* Ollama would cut the prompt in silence; llama-server knows its window better than
+		 * our estimate and says so itself. */
 		if (c->device->conf->backend.type == BACKEND_TYPE_OLLAMA) {
 			chat_answer_overflow(c);
 			return;
@@ -105,7 +111,9 @@ static int note_submit(struct chat_note *n, struct device *d)
 {
 	struct chat *c = n->chat;
 	const struct config *conf = &c->base.sup->config;
-	struct job_spec spec = {.takes_slot = true, .impatient = true, .body = condense_chunk(&c->condense, n->index)};
+	struct job_spec spec = {.takes_slot = true,
+		.impatient = true,
+		.body = condense_chunk(&c->condense, n->index)};
 	spec.message.kind = JOB_NOTES;
 	spec.message.request_id = slice_str(c->base.id);
 	spec.message.dialect = c->base.dialect;
@@ -140,12 +148,14 @@ static void note_fall_back(struct chat_note *n, const char *cause)
 		return;
 	}
 	size_t chunk_tokens = (size_t)((double)condense_chunk(&c->condense, n->index).n /
-			tokens_ratio(c->base.sup->tokens, buf_slice(&c->model)));
-	bool original = plan_original_sooner(&c->facts, 1 + notes_open(c), chunk_tokens, c->sent_tokens, times);
+				       tokens_ratio(c->base.sup->tokens, buf_slice(&c->model)));
+	bool original = plan_original_sooner(
+		&c->facts, 1 + notes_open(c), chunk_tokens, c->sent_tokens, times);
 	if (!original && c->device->state == WORKER_READY) {
 		n->on_main = true;
 		if (note_submit(n, c->device) == 0) {
-			snprintf(to, sizeof(to), "this chunk on %s (%s)", c->device->conf->name, times);
+			snprintf(to, sizeof(to), "this chunk on %s (%s)", c->device->conf->name,
+				times);
 			chat_fallback(c, cause, to);
 			return;
 		}
@@ -183,11 +193,13 @@ static void note_end(void *ctx, struct job *j, const struct proto_record *r)
 static void note_fail(void *ctx, struct job *j, const struct job_failure *f)
 {
 	char cause[96];
-	snprintf(cause, sizeof(cause), "notes on %s: %s", j->device->conf->name, job_cause_name(f->cause));
+	snprintf(cause, sizeof(cause), "notes on %s: %s", j->device->conf->name,
+		job_cause_name(f->cause));
 	note_fall_back(ctx, cause);
 }
 
-static const struct job_events note_events = {.start = note_start, .delta = note_delta, .end = note_end, .fail = note_fail};
+static const struct job_events note_events = {
+	.start = note_start, .delta = note_delta, .end = note_end, .fail = note_fail};
 
 void chat_condense_notes(struct chat *c)
 {
@@ -197,10 +209,15 @@ void chat_condense_notes(struct chat *c)
 	}
 	double ratio = tokens_ratio(c->base.sup->tokens, buf_slice(&c->model));
 	size_t chunks = c->plan.notes ? condense_chunks(&c->condense) : 0;
-	c->sent_tokens = (uint64_t)((double)(c->condense.fixed_bytes + c->condense.kept_bytes + c->view.tools_bytes) / ratio);
-	log_line(LOG_INFO, "selected", LOG_STR("req", c->base.id), LOG_INT("source_bytes", c->condense.source_bytes),
-			LOG_INT("kept_bytes", c->condense.kept_bytes), LOG_INT("fixed_bytes", c->condense.fixed_bytes),
-			LOG_INT("omitted_lines", c->condense.omitted_lines), LOG_INT("chunks", chunks), LOG_END);
+	c->sent_tokens = (uint64_t)((double)(c->condense.fixed_bytes + c->condense.kept_bytes +
+					     c->view.tools_bytes) /
+				    ratio);
+	log_line(LOG_INFO, "selected", LOG_STR("req", c->base.id),
+		LOG_INT("source_bytes", c->condense.source_bytes),
+		LOG_INT("kept_bytes", c->condense.kept_bytes),
+		LOG_INT("fixed_bytes", c->condense.fixed_bytes),
+		LOG_INT("omitted_lines", c->condense.omitted_lines), LOG_INT("chunks", chunks),
+		LOG_END);
 	if (chunks == 0) {
 		chat_event(c, CHAT_SETTLED);
 		return;
@@ -219,8 +236,9 @@ void chat_condense_notes(struct chat *c)
 	for (size_t i = 0; i < chunks && c->state == CHAT_CONDENSING && c->notes; i++) {
 		int rc = note_submit(&c->notes[i], c->small);
 		if (rc)
-			note_fall_back(&c->notes[i], rc == -EBUSY ? "queue full" : rc == -EAGAIN ? "condensing device lost" :
-												   "out of memory");
+			note_fall_back(&c->notes[i], rc == -EBUSY    ? "queue full"
+						     : rc == -EAGAIN ? "condensing device lost"
+								     : "out of memory");
 	}
 }
 
@@ -245,7 +263,9 @@ static void assemble_work(struct chat *c)
 	for (size_t i = 0; notes && i < n && i < c->note_count; i++)
 		notes[i] = buf_slice(&c->notes[i].text);
 	buf_clear(&c->rewritten);
-	c->assembled = n && !notes ? CONDENSE_FAILED : condense_assemble(&c->condense, notes, c->set_num_ctx, &c->rewritten);
+	c->assembled =
+		n && !notes ? CONDENSE_FAILED
+			    : condense_assemble(&c->condense, notes, c->set_num_ctx, &c->rewritten);
 	free(notes);
 	if (c->assembled != CONDENSE_OK)
 		return;

@@ -50,7 +50,7 @@ int64_t device_window(const struct device *d)
 {
 	/* What a llama-server reports is a fact; for Ollama num_ctx is what we ask for. */
 	if (d->conf->backend.type == BACKEND_TYPE_LLAMA_SERVER && d->backend.window > 0 &&
-			(d->conf->num_ctx == 0 || d->backend.window < d->conf->num_ctx))
+		(d->conf->num_ctx == 0 || d->backend.window < d->conf->num_ctx))
 		return d->backend.window;
 	return d->conf->num_ctx ? d->conf->num_ctx : d->backend.window;
 }
@@ -106,10 +106,13 @@ void device_models(struct device *d, const struct proto_models *m)
 		d->incoming = NULL;
 		d->incoming_count = 0;
 	}
-	/* Bounded by what a worker may send: a list that goes on past the cap keeps its first part. */
-	size_t room = PROTO_MODELS_MAX > d->incoming_count ? PROTO_MODELS_MAX - d->incoming_count : 0;
+	/* Bounded by what a worker may send: a list that goes on past the cap keeps its first part.
+	 */
+	size_t room =
+		PROTO_MODELS_MAX > d->incoming_count ? PROTO_MODELS_MAX - d->incoming_count : 0;
 	size_t n = m->count < room ? m->count : room;
-	struct device_model *grown = n ? realloc(d->incoming, (d->incoming_count + n) * sizeof(*grown)) : NULL;
+	struct device_model *grown =
+		n ? realloc(d->incoming, (d->incoming_count + n) * sizeof(*grown)) : NULL;
 	if (n && grown) {
 		d->incoming = grown;
 		memset(d->incoming + d->incoming_count, 0, n * sizeof(*grown));
@@ -118,7 +121,8 @@ void device_models(struct device *d, const struct proto_models *m)
 			if (!model_copy(&d->incoming[d->incoming_count - 1], &m->items[i]))
 				break;
 		}
-		/* A half-copied last entry (memory out) is dropped: names are never NULL in a list. */
+		/* A half-copied last entry (memory out) is dropped: names are never NULL in a list.
+		 */
 		struct device_model *last = &d->incoming[d->incoming_count - 1];
 		if (!last->name || !last->ollama_json || !last->openai_json) {
 			free(last->name);

@@ -1,8 +1,9 @@
 /*
  * A device: one configured GPU (or CPU), the worker that serves it now, and the jobs given to it.
  *
- * The worker's life is one table (worker.c): states x events -> action. Jobs wait in a device's queue until the worker is READY and
- * a slot is free; they survive the worker while they wait, and fail with JOB_LOST when it dies under them.
+ * The worker's life is one table (worker.c): states x events -> action. Jobs wait in a device's
+ * queue until the worker is READY and a slot is free; they survive the worker while they wait, and
+ * fail with JOB_LOST when it dies under them.
  */
 #ifndef TANDEM_DEVICE_H
 #define TANDEM_DEVICE_H
@@ -18,12 +19,12 @@ struct job;
 TAILQ_HEAD(job_list, job);
 
 enum worker_state {
-	WORKER_STOPPED,  /* no process, none wanted */
+	WORKER_STOPPED,	 /* no process, none wanted */
 	WORKER_SPAWNING, /* process started, no HELLO yet */
-	WORKER_LOADING,  /* HELLO done, backend not ready (starting, loading, or unreachable) */
+	WORKER_LOADING,	 /* HELLO done, backend not ready (starting, loading, or unreachable) */
 	WORKER_READY,
 	WORKER_STOPPING, /* told to exit */
-	WORKER_BACKOFF,  /* exited; the next start is scheduled */
+	WORKER_BACKOFF,	 /* exited; the next start is scheduled */
 	WORKER_STATES,
 };
 
@@ -80,7 +81,8 @@ void device_fini(struct device *d);
 int device_slots(const struct device *d);
 /* Window in tokens: configured, else what the backend reports, else 0 (unknown). */
 int64_t device_window(const struct device *d);
-/* True when the device's models include that name (case-insensitive, ":latest" implied); an empty name is served by none. */
+/* True when the device's models include that name (case-insensitive, ":latest" implied); an empty
+ * name is served by none. */
 bool device_serves(const struct device *d, struct slice model);
 /* Replaces or extends the model list by one MODELS record. */
 void device_models(struct device *d, const struct proto_models *m);

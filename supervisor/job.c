@@ -6,8 +6,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define RATE_WEIGHT 0.3       /* of a new measurement in the moving averages */
-#define RATE_MIN_TOKENS 64    /* shorter runs say nothing about speed */
+#define RATE_WEIGHT 0.3	   /* of a new measurement in the moving averages */
+#define RATE_MIN_TOKENS 64 /* shorter runs say nothing about speed */
 
 const char *job_cause_name(int cause)
 {
@@ -46,11 +46,12 @@ static void job_fail(struct job *j, const struct job_failure *f)
 {
 	if (j->events) {
 		j->device->jobs_failed++;
-		log_line(LOG_WARN, "job_fail", LOG_SLICE("req", j->spec.message.request_id), LOG_INT("job", j->id),
-				LOG_STR("device", j->device->conf->name),
-				LOG_STR("kind", proto_kind_name(j->spec.message.kind)),
-				LOG_STR("cause", job_cause_name(f->cause)), LOG_INT("status", f->status),
-				LOG_SLICE("message", f->message), LOG_INT("ms", now_ms() - j->submitted_ms), LOG_END);
+		log_line(LOG_WARN, "job_fail", LOG_SLICE("req", j->spec.message.request_id),
+			LOG_INT("job", j->id), LOG_STR("device", j->device->conf->name),
+			LOG_STR("kind", proto_kind_name(j->spec.message.kind)),
+			LOG_STR("cause", job_cause_name(f->cause)), LOG_INT("status", f->status),
+			LOG_SLICE("message", f->message), LOG_INT("ms", now_ms() - j->submitted_ms),
+			LOG_END);
 		j->events->fail(j->ctx, j, f);
 	}
 	job_free(j);
@@ -64,7 +65,8 @@ static void send_cancel(struct job *j)
 	channel_put(j->device->channel, &r);
 }
 
-/* The owner is done with it; a running job stays listed until the worker's last word, for its slot. */
+/* The owner is done with it; a running job stays listed until the worker's last word, for its slot.
+ */
 static void job_detach(struct job *j)
 {
 	j->events = NULL;
@@ -88,14 +90,14 @@ static void on_timeout(uv_timer_t *t)
 {
 	struct job *j = t->data;
 	struct job_failure f = {.cause = FAIL_TIMEOUT,
-			.status = 504,
-			.message = SLICE("the worker did not answer within the job's deadline")};
+		.status = 504,
+		.message = SLICE("the worker did not answer within the job's deadline")};
 	const struct job_events *events = j->events;
 	void *ctx = j->ctx;
 	j->device->jobs_failed++;
-	log_line(LOG_WARN, "job_fail", LOG_SLICE("req", j->spec.message.request_id), LOG_INT("job", j->id),
-			LOG_STR("device", j->device->conf->name), LOG_STR("cause", "timeout"),
-			LOG_INT("ms", now_ms() - j->submitted_ms), LOG_END);
+	log_line(LOG_WARN, "job_fail", LOG_SLICE("req", j->spec.message.request_id),
+		LOG_INT("job", j->id), LOG_STR("device", j->device->conf->name),
+		LOG_STR("cause", "timeout"), LOG_INT("ms", now_ms() - j->submitted_ms), LOG_END);
 	job_detach(j);
 	events->fail(ctx, j, &f);
 }
@@ -133,11 +135,13 @@ static void job_start(struct job *j)
 	j->running = true;
 	j->credit = PROTO_WINDOW_BYTES;
 	j->started_ms = now_ms();
-	log_line(LOG_INFO, "job_start", LOG_SLICE("req", j->spec.message.request_id), LOG_INT("job", j->id),
-			LOG_STR("device", d->conf->name), LOG_STR("kind", proto_kind_name(j->spec.message.kind)),
-			LOG_INT("queued_ms", j->started_ms - j->submitted_ms), LOG_END);
+	log_line(LOG_INFO, "job_start", LOG_SLICE("req", j->spec.message.request_id),
+		LOG_INT("job", j->id), LOG_STR("device", d->conf->name),
+		LOG_STR("kind", proto_kind_name(j->spec.message.kind)),
+		LOG_INT("queued_ms", j->started_ms - j->submitted_ms), LOG_END);
 	if (j->spec.message.timeout_ms > 0)
-		uv_timer_start(&j->timeout, on_timeout, (uint64_t)j->spec.message.timeout_ms + JOB_TIMEOUT_GRACE_MS, 0);
+		uv_timer_start(&j->timeout, on_timeout,
+			(uint64_t)j->spec.message.timeout_ms + JOB_TIMEOUT_GRACE_MS, 0);
 	struct proto_record r = {.type = PROTO_JOB, .job = j->id};
 	r.u.job = j->spec.message;
 	if (channel_put(d->channel, &r) == 0 && !j->spec.upload)
@@ -156,12 +160,14 @@ void jobs_kick(struct device *d)
 	}
 }
 
-int job_submit(struct device *d, const struct job_spec *spec, const struct job_events *events, void *ctx, struct job **out)
+int job_submit(struct device *d, const struct job_spec *spec, const struct job_events *events,
+	void *ctx, struct job **out)
 {
 	struct supervisor *s = d->sup;
 	if (spec->impatient && d->state != WORKER_READY)
 		return -EAGAIN;
-	bool waits = d->state != WORKER_READY || (spec->takes_slot && d->inflight >= (unsigned)device_slots(d));
+	bool waits = d->state != WORKER_READY ||
+		     (spec->takes_slot && d->inflight >= (unsigned)device_slots(d));
 	if (waits && s->queued >= (unsigned)s->config.limits.queue)
 		return -EBUSY;
 	struct job *j = calloc(1, sizeof(*j));
@@ -219,7 +225,8 @@ void job_credit(struct job *j, size_t n)
 {
 	j->credit_due += n;
 	if (!j->running || j->credit_due < PROTO_WINDOW_BYTES / 4 || !j->device->channel)
-		return; /* small change is saved up: a record for each quarter of the window is enough */
+		return; /* small change is saved up: a record for each quarter of the window is
+			   enough */
 	struct proto_record r = {.type = PROTO_CREDIT, .job = j->id};
 	r.u.credit.bytes = j->credit_due;
 	j->credit_due = 0;
@@ -232,8 +239,8 @@ static struct job *job_find(struct device *d, uint64_t id)
 {
 	struct job *j;
 	TAILQ_FOREACH(j, &d->running, link)
-		if (j->id == id)
-			return j;
+	if (j->id == id)
+		return j;
 	return NULL;
 }
 
@@ -260,12 +267,14 @@ static void job_end(struct job *j, const struct proto_record *r)
 	job_unlink(j);
 	d->jobs_done++;
 	learn_rates(d, u);
-	log_line(LOG_INFO, "job_end", LOG_SLICE("req", j->spec.message.request_id), LOG_INT("job", j->id),
-			LOG_STR("device", d->conf->name), LOG_STR("kind", proto_kind_name(j->spec.message.kind)),
-			LOG_INT("ms", now_ms() - j->started_ms), LOG_MS("backend_ms", r->u.end.backend_ms),
-			LOG_INT("prompt_tokens", u->prompt_tokens), LOG_INT("cached_tokens", u->cached_tokens),
-			LOG_INT("output_tokens", u->output_tokens), LOG_SLICE("finish", r->u.end.finish),
-			LOG_SLICE("verdict", r->u.end.verdict), LOG_END);
+	log_line(LOG_INFO, "job_end", LOG_SLICE("req", j->spec.message.request_id),
+		LOG_INT("job", j->id), LOG_STR("device", d->conf->name),
+		LOG_STR("kind", proto_kind_name(j->spec.message.kind)),
+		LOG_INT("ms", now_ms() - j->started_ms), LOG_MS("backend_ms", r->u.end.backend_ms),
+		LOG_INT("prompt_tokens", u->prompt_tokens),
+		LOG_INT("cached_tokens", u->cached_tokens),
+		LOG_INT("output_tokens", u->output_tokens), LOG_SLICE("finish", r->u.end.finish),
+		LOG_SLICE("verdict", r->u.end.verdict), LOG_END);
 	if (j->events)
 		j->events->end(j->ctx, j, r);
 	job_free(j);
@@ -291,10 +300,10 @@ void job_record(struct device *d, const struct proto_record *r)
 		break;
 	case PROTO_FAIL: {
 		struct job_failure f = {.cause = (int)r->u.fail.cause,
-				.status = (int)r->u.fail.status,
-				.message = r->u.fail.message,
-				.body = r->u.fail.body,
-				.content_type = r->u.fail.content_type};
+			.status = (int)r->u.fail.status,
+			.message = r->u.fail.message,
+			.body = r->u.fail.body,
+			.content_type = r->u.fail.content_type};
 		job_unlink(j);
 		job_fail(j, &f);
 		jobs_kick(d);
@@ -313,12 +322,14 @@ void job_record(struct device *d, const struct proto_record *r)
 }
 
 static const struct job_failure lost = {.cause = JOB_LOST,
-		.status = 503,
-		.message = {"the device's worker or backend is gone", sizeof("the device's worker or backend is gone") - 1}};
+	.status = 503,
+	.message = {"the device's worker or backend is gone",
+		sizeof("the device's worker or backend is gone") - 1}};
 
 void jobs_lost(struct device *d)
 {
-	/* A fail callback may submit new jobs, to this device too: those wait, they never run before the next READY. */
+	/* A fail callback may submit new jobs, to this device too: those wait, they never run
+	 * before the next READY. */
 	struct job *j;
 	while ((j = TAILQ_FIRST(&d->running))) {
 		job_unlink(j);

@@ -1,11 +1,13 @@
 /*
  * Jobs: one piece of work for one device, from submission to its one ending.
  *
- * A job waits in its device's queue until the worker is ready and, when it takes a slot, a slot is free; then it runs. It ends exactly once:
- * end(), fail(), or job_cancel() by its owner; after that the owner must not touch it and gets no more callbacks. What the job_spec
- * points to (body, headers, strings) is borrowed until then. Callbacks come from the loop, never from inside job_submit()
- * (room() excepted: it may come as soon as the job runs).
- * Body bytes cross in pieces as the worker's credit allows; answer bytes come as fast as job_credit() allows (PROTO_WINDOW_BYTES at first).
+ * A job waits in its device's queue until the worker is ready and, when it takes a slot, a slot is
+ * free; then it runs. It ends exactly once: end(), fail(), or job_cancel() by its owner; after that
+ * the owner must not touch it and gets no more callbacks. What the job_spec points to (body,
+ * headers, strings) is borrowed until then. Callbacks come from the loop, never from inside
+ * job_submit() (room() excepted: it may come as soon as the job runs). Body bytes cross in pieces
+ * as the worker's credit allows; answer bytes come as fast as job_credit() allows
+ * (PROTO_WINDOW_BYTES at first).
  */
 #ifndef TANDEM_JOB_H
 #define TANDEM_JOB_H
@@ -15,7 +17,8 @@
 /* Causes of the supervisor's own, beside enum proto_cause. */
 enum { JOB_LOST = 100 /* the worker died with the job open */ };
 
-#define JOB_TIMEOUT_GRACE_MS 1000 /* the worker's own timeout comes first; ours catches a worker that hangs */
+#define JOB_TIMEOUT_GRACE_MS                                                                       \
+	1000 /* the worker's own timeout comes first; ours catches a worker that hangs */
 
 struct job_failure {
 	int cause;  /* enum proto_cause or JOB_LOST */
@@ -37,9 +40,10 @@ struct job_events {
 struct job_spec {
 	struct proto_job message; /* body_bytes and the rest; the id is set by job_submit() */
 	bool takes_slot;
-	bool impatient;           /* does not wait for a device that is not ready: fails with JOB_LOST instead */
-	struct slice body;        /* the whole body, or empty with `upload` */
-	bool upload;              /* the body comes through job_body() */
+	bool impatient; /* does not wait for a device that is not ready: fails with JOB_LOST instead
+			 */
+	struct slice body; /* the whole body, or empty with `upload` */
+	bool upload;	   /* the body comes through job_body() */
 };
 
 struct job {
@@ -50,16 +54,18 @@ struct job {
 	const struct job_events *events; /* NULL: cancelled, waiting for the worker's last word */
 	void *ctx;
 	bool running;
-	size_t sent;         /* body bytes given to the link */
-	uint64_t credit;     /* body bytes the worker still allows */
-	size_t credit_due;   /* answer bytes disposed of and not yet credited */
+	size_t sent;	   /* body bytes given to the link */
+	uint64_t credit;   /* body bytes the worker still allows */
+	size_t credit_due; /* answer bytes disposed of and not yet credited */
 	bool body_ended;
 	uint64_t submitted_ms, started_ms;
-	uv_timer_t timeout;  /* only initialised when spec.message.timeout_ms > 0 */
+	uv_timer_t timeout; /* only initialised when spec.message.timeout_ms > 0 */
 };
 
-/* 0 and *out; -EBUSY when it would have to wait and limits.queue is reached; -EAGAIN when impatient and the device is not ready; -ENOMEM. */
-int job_submit(struct device *d, const struct job_spec *spec, const struct job_events *events, void *ctx, struct job **out);
+/* 0 and *out; -EBUSY when it would have to wait and limits.queue is reached; -EAGAIN when impatient
+ * and the device is not ready; -ENOMEM. */
+int job_submit(struct device *d, const struct job_spec *spec, const struct job_events *events,
+	void *ctx, struct job **out);
 void job_cancel(struct job *j);
 /* The owner has disposed of n answer bytes. */
 void job_credit(struct job *j, size_t n);

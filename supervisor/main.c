@@ -75,13 +75,15 @@ static void on_signal(uv_signal_t *h, int signum)
 {
 	struct supervisor *s = h->data;
 	bool again = s->stopping;
-	log_line(LOG_INFO, "stopping", LOG_INT("signal", signum), LOG_INT("active", s->active), LOG_INT("again", again), LOG_END);
+	log_line(LOG_INFO, "stopping", LOG_INT("signal", signum), LOG_INT("active", s->active),
+		LOG_INT("again", again), LOG_END);
 	s->stopping = true;
 	if (again) {
 		uv_timer_stop(&s->drain_timer);
 	} else {
 		front_quiesce(s->front);
-		uv_timer_start(&s->drain_timer, on_drain_over, (uint64_t)s->config.deadlines.drain_ms, 0);
+		uv_timer_start(
+			&s->drain_timer, on_drain_over, (uint64_t)s->config.deadlines.drain_ms, 0);
 	}
 	supervisor_check_stopped(s);
 }
@@ -95,13 +97,15 @@ static int find_worker(struct supervisor *s)
 	if (n <= 0)
 		return -errno;
 	self[n] = '\0';
-	int len = snprintf(s->worker_path, sizeof(s->worker_path), "%s/tandem-worker", dirname(self));
+	int len =
+		snprintf(s->worker_path, sizeof(s->worker_path), "%s/tandem-worker", dirname(self));
 	if (len < 0 || (size_t)len >= sizeof(s->worker_path))
 		return -ENAMETOOLONG;
 	return access(s->worker_path, X_OK) ? -errno : 0;
 }
 
-/* A connection costs one descriptor; the shell's soft limit of 1024 is less than limits.connections allows. */
+/* A connection costs one descriptor; the shell's soft limit of 1024 is less than limits.connections
+ * allows. */
 static void raise_fd_limit(const struct config *c)
 {
 	struct rlimit l;
@@ -110,21 +114,26 @@ static void raise_fd_limit(const struct config *c)
 		return;
 	l.rlim_cur = l.rlim_max == RLIM_INFINITY || l.rlim_max >= want ? want : l.rlim_max;
 	if (setrlimit(RLIMIT_NOFILE, &l) || l.rlim_cur < want)
-		log_line(LOG_WARN, "fd_limit", LOG_INT("limit", l.rlim_cur), LOG_INT("wanted", want), LOG_END);
+		log_line(LOG_WARN, "fd_limit", LOG_INT("limit", l.rlim_cur),
+			LOG_INT("wanted", want), LOG_END);
 }
 
 static int start_front(struct supervisor *s)
 {
 	const struct config *c = &s->config;
 	struct front_options o = {
-			.address = c->listen.address,
-			.port = c->listen.port,
-			.connections = (unsigned)c->limits.connections,
-			.header_bytes = (size_t)c->limits.header_bytes,
-			/* Credit bounds what a worker sends; beside it stand heartbeats and an in-band error. */
-			.stream_bytes = (size_t)(c->limits.stream_bytes > PROTO_WINDOW_BYTES ? c->limits.stream_bytes : PROTO_WINDOW_BYTES) + 65536,
-			.idle_ms = (unsigned)c->limits.idle_ms,
-			.listen_fd = -1,
+		.address = c->listen.address,
+		.port = c->listen.port,
+		.connections = (unsigned)c->limits.connections,
+		.header_bytes = (size_t)c->limits.header_bytes,
+		/* Credit bounds what a worker sends; beside it stand heartbeats and an in-band
+		   error. */
+		.stream_bytes = (size_t)(c->limits.stream_bytes > PROTO_WINDOW_BYTES
+						 ? c->limits.stream_bytes
+						 : PROTO_WINDOW_BYTES) +
+				65536,
+		.idle_ms = (unsigned)c->limits.idle_ms,
+		.listen_fd = -1,
 	};
 	struct buf err;
 	buf_init(&err, 4096);
@@ -173,8 +182,9 @@ static int run(struct supervisor *s)
 		}
 		uv_signal_start(&s->sigint, on_signal, SIGINT);
 		uv_signal_start(&s->sigterm, on_signal, SIGTERM);
-		log_line(LOG_INFO, "listening", LOG_STR("address", front_address(s->front)), LOG_STR("run_dir", s->run_dir),
-				LOG_INT("devices", s->device_count), LOG_END);
+		log_line(LOG_INFO, "listening", LOG_STR("address", front_address(s->front)),
+			LOG_STR("run_dir", s->run_dir), LOG_INT("devices", s->device_count),
+			LOG_END);
 		uv_run(s->loop, UV_RUN_DEFAULT);
 		front_stop(s->front);
 		for (size_t i = 0; i < s->device_count; i++)

@@ -1,8 +1,9 @@
 /*
  * Everything that is not a chat: passed to the device that serves it, bodies streamed both ways.
  *
- * Requests that name a model in a small JSON body (PEEKED) are held until it is known; all others (blobs of many GB) stream through with at
- * most a window of bytes in memory. A request whose body has not left yet may be tried again after a worker's death; a streamed one may not.
+ * Requests that name a model in a small JSON body (PEEKED) are held until it is known; all others
+ * (blobs of many GB) stream through with at most a window of bytes in memory. A request whose body
+ * has not left yet may be tried again after a worker's death; a streamed one may not.
  */
 #include "common/json.h"
 #include "common/log.h"
@@ -19,8 +20,8 @@ struct pass {
 	struct request base;
 	struct device *device;
 	struct job *job;
-	bool hold;       /* the body is kept until its model is known */
-	bool upload;     /* the body streams */
+	bool hold;   /* the body is kept until its model is known */
+	bool upload; /* the body streams */
 	bool upload_over;
 	struct buf body;
 	size_t held;
@@ -43,7 +44,8 @@ static void pass_finish(struct pass *p)
 static void pass_error(struct pass *p, int status, const char *message)
 {
 	p->base.sup->count.failed++;
-	log_line(LOG_WARN, "request_failed", LOG_STR("req", p->base.id), LOG_INT("status", status), LOG_STR("message", message), LOG_END);
+	log_line(LOG_WARN, "request_failed", LOG_STR("req", p->base.id), LOG_INT("status", status),
+		LOG_STR("message", message), LOG_END);
 	if (p->head_sent)
 		exchange_abort(p->base.exchange);
 	else
@@ -57,7 +59,8 @@ static void on_wait(uv_timer_t *t)
 	const struct device *d = p->device;
 	if (!p->job || p->job->running || d->state == WORKER_READY)
 		return;
-	uint64_t since = d->not_ready_since_ms > p->job->submitted_ms ? d->not_ready_since_ms : p->job->submitted_ms;
+	uint64_t since = d->not_ready_since_ms > p->job->submitted_ms ? d->not_ready_since_ms
+								      : p->job->submitted_ms;
 	if (now_ms() - since < (uint64_t)p->base.sup->config.deadlines.main_wait_ms)
 		return;
 	char text[128];
@@ -73,10 +76,12 @@ static void pass_submit(struct pass *p)
 	spec.message.dialect = p->base.dialect;
 	spec.message.method = slice_str(exchange_method(p->base.exchange));
 	spec.message.path = slice_str(exchange_target(p->base.exchange));
-	spec.message.body_bytes = p->upload ? exchange_body_bytes(p->base.exchange) : (int64_t)p->body.n;
+	spec.message.body_bytes =
+		p->upload ? exchange_body_bytes(p->base.exchange) : (int64_t)p->body.n;
 	request_forward_headers(&p->base, &spec.message);
 	if (job_submit(p->device, &spec, &pass_events, p, &p->job))
-		pass_error(p, 503, "server busy, please try again.  maximum pending requests exceeded");
+		pass_error(p, 503,
+			"server busy, please try again.  maximum pending requests exceeded");
 	else
 		uv_timer_start(&p->wait, on_wait, PASS_WAIT_STEP_MS, PASS_WAIT_STEP_MS);
 }
@@ -92,7 +97,8 @@ static size_t pass_body(struct request *r, const char *bytes, size_t n)
 		return p->job ? job_body(p->job, bytes, n) : 0;
 	struct supervisor *s = r->sup;
 	if (s->held_bytes + n > (size_t)s->config.limits.body_total_bytes) {
-		pass_error(p, 503, "too many large requests at once; limits.body_total_bytes is reached");
+		pass_error(p, 503,
+			"too many large requests at once; limits.body_total_bytes is reached");
 	} else if (buf_add(&p->body, bytes, n)) {
 		pass_error(p, 413, "request body larger than limits.body_bytes");
 	} else {
@@ -149,7 +155,8 @@ static void pass_gone(struct request *r)
 	if (p->over)
 		return;
 	r->sup->count.cancelled++;
-	log_line(LOG_INFO, "client_gone", LOG_STR("req", r->id), LOG_INT("ms", now_ms() - r->begun_ms), LOG_END);
+	log_line(LOG_INFO, "client_gone", LOG_STR("req", r->id),
+		LOG_INT("ms", now_ms() - r->begun_ms), LOG_END);
 	pass_finish(p);
 }
 
@@ -207,8 +214,10 @@ static void pass_end(void *ctx, struct job *j, const struct proto_record *r)
 	p->job = NULL;
 	exchange_end(p->base.exchange);
 	log_line(LOG_INFO, "request_done", LOG_STR("req", p->base.id), LOG_STR("strategy", "pass"),
-			LOG_STR("device", p->device->conf->name), LOG_STR("method", exchange_method(p->base.exchange)),
-			LOG_SLICE("path", exchange_path(p->base.exchange)), LOG_INT("ms", now_ms() - p->base.begun_ms), LOG_END);
+		LOG_STR("device", p->device->conf->name),
+		LOG_STR("method", exchange_method(p->base.exchange)),
+		LOG_SLICE("path", exchange_path(p->base.exchange)),
+		LOG_INT("ms", now_ms() - p->base.begun_ms), LOG_END);
 	pass_finish(p);
 }
 
@@ -218,12 +227,14 @@ static void pass_fail(void *ctx, struct job *j, const struct job_failure *f)
 	struct pass *p = ctx;
 	char text[256];
 	p->job = NULL;
-	bool again = f->cause == JOB_LOST || f->cause == FAIL_UNREACHABLE || f->cause == FAIL_DRAINING;
+	bool again =
+		f->cause == JOB_LOST || f->cause == FAIL_UNREACHABLE || f->cause == FAIL_DRAINING;
 	if (again && !p->head_sent && !p->upload && p->deaths++ == 0) {
 		pass_submit(p);
 		return;
 	}
-	snprintf(text, sizeof(text), "%.*s", f->message.n ? (int)f->message.n : 0, f->message.n ? f->message.p : "");
+	snprintf(text, sizeof(text), "%.*s", f->message.n ? (int)f->message.n : 0,
+		f->message.n ? f->message.p : "");
 	int status = f->status ? f->status : again ? 503 : f->cause == FAIL_TIMEOUT ? 504 : 502;
 	pass_error(p, status, text[0] ? text : job_cause_name(f->cause));
 }
@@ -237,17 +248,24 @@ static void pass_room(void *ctx, struct job *j)
 		exchange_resume_body(p->base.exchange);
 }
 
-static const struct job_events pass_events = {
-		.start = pass_start, .delta = pass_delta, .end = pass_end, .fail = pass_fail, .room = pass_room};
+static const struct job_events pass_events = {.start = pass_start,
+	.delta = pass_delta,
+	.end = pass_end,
+	.fail = pass_fail,
+	.room = pass_room};
 
-static const struct request_ops pass_ops = {
-		.body = pass_body, .body_end = pass_body_end, .sent = pass_sent, .gone = pass_gone, .destroy = pass_destroy};
+static const struct request_ops pass_ops = {.body = pass_body,
+	.body_end = pass_body_end,
+	.sent = pass_sent,
+	.gone = pass_gone,
+	.destroy = pass_destroy};
 
 /* Paths whose JSON body names the model that decides the device. */
 static bool peeked(struct slice path)
 {
-	static const char *const paths[] = {"/api/show", "/api/embed", "/api/embeddings", "/v1/embeddings", "/v1/completions", "/v1/responses",
-			"/v1/messages", "/v1/messages/count_tokens"};
+	static const char *const paths[] = {"/api/show", "/api/embed", "/api/embeddings",
+		"/v1/embeddings", "/v1/completions", "/v1/responses", "/v1/messages",
+		"/v1/messages/count_tokens"};
 	for (size_t i = 0; i < sizeof(paths) / sizeof(*paths); i++)
 		if (slice_eq(path, slice_str(paths[i])))
 			return true;

@@ -61,58 +61,66 @@ void plan_decide(const struct plan_facts *f, struct plan *out)
 
 	if (!f->to_main || !f->condensable) {
 		snprintf(out->reason, sizeof(out->reason), "%s",
-				!f->to_main ? "the model lives on another device" : "this kind of request is never rewritten");
+			!f->to_main ? "the model lives on another device"
+				    : "this kind of request is never rewritten");
 		out->strategy = STRATEGY_A;
 		return;
 	}
 	if (out->strategy == STRATEGY_A && fits) {
 		snprintf(out->reason, sizeof(out->reason), "%llu tokens < a_max_tokens %lld",
-				(unsigned long long)f->tokens, (long long)f->a_max_tokens);
+			(unsigned long long)f->tokens, (long long)f->a_max_tokens);
 		return;
 	}
 	out->condense = true;
 	out->keep_ratio = out->strategy == STRATEGY_C ? f->keep_ratio_c : f->keep_ratio_b;
 	if (out->strategy == STRATEGY_A) {
-		snprintf(out->reason, sizeof(out->reason), "%llu tokens do not fit the main window of %lld: selection alone",
-				(unsigned long long)f->tokens, (long long)f->main.window);
+		snprintf(out->reason, sizeof(out->reason),
+			"%llu tokens do not fit the main window of %lld: selection alone",
+			(unsigned long long)f->tokens, (long long)f->main.window);
 		return;
 	}
 	if (!f->small.present) {
 		out->condense = !fits;
-		snprintf(out->reason, sizeof(out->reason), fits ? "no condensing device: unchanged" :
-								  "no condensing device and too long: selection alone");
+		snprintf(out->reason, sizeof(out->reason),
+			fits ? "no condensing device: unchanged"
+			     : "no condensing device and too long: selection alone");
 		return;
 	}
 	if (!f->small.ready) {
-		/* The last resorts need no small device: the original, or where it does not fit the selection alone. */
+		/* The last resorts need no small device: the original, or where it does not fit the
+		 * selection alone. */
 		out->condense = !fits;
-		snprintf(out->reason, sizeof(out->reason), fits ? "fallback: condensing device not ready; unchanged" :
-								  "fallback: condensing device not ready; selection alone");
+		snprintf(out->reason, sizeof(out->reason),
+			fits ? "fallback: condensing device not ready; unchanged"
+			     : "fallback: condensing device not ready; selection alone");
 		return;
 	}
 	out->notes = true;
 	int64_t largest = largest_chunk(f);
-	/* B is one pass: one chunk, unless the small window cannot hold it. C maps chunks over the slots. */
+	/* B is one pass: one chunk, unless the small window cannot hold it. C maps chunks over the
+	 * slots. */
 	out->chunk_tokens = out->strategy == STRATEGY_B ? f->b_max_tokens * 2 : f->chunk_tokens;
 	int64_t for_cap = (int64_t)(f->tokens / (uint64_t)f->max_chunks) + 1;
 	if (out->strategy == STRATEGY_C && out->chunk_tokens < for_cap)
 		out->chunk_tokens = for_cap;
 	if (largest > 0 && out->chunk_tokens > largest)
 		out->chunk_tokens = largest;
-	snprintf(out->reason, sizeof(out->reason), out->strategy == STRATEGY_B ? "%llu tokens <= b_max_tokens %lld" :
-										 "%llu tokens > b_max_tokens %lld",
-			(unsigned long long)f->tokens, (long long)f->b_max_tokens);
+	snprintf(out->reason, sizeof(out->reason),
+		out->strategy == STRATEGY_B ? "%llu tokens <= b_max_tokens %lld"
+					    : "%llu tokens > b_max_tokens %lld",
+		(unsigned long long)f->tokens, (long long)f->b_max_tokens);
 }
 
-bool plan_original_sooner(const struct plan_facts *f, uint64_t chunks_left, uint64_t chunk_tokens, uint64_t condensed_tokens,
-		char reason[PLAN_REASON_BYTES])
+bool plan_original_sooner(const struct plan_facts *f, uint64_t chunks_left, uint64_t chunk_tokens,
+	uint64_t condensed_tokens, char reason[PLAN_REASON_BYTES])
 {
 	double original = prefill_s(&f->main, (double)f->tokens);
 	double chunk = prefill_s(&f->main, (double)chunk_tokens + PLAN_NOTES_PROMPT_TOKENS) +
-			decode_s(&f->main, (double)f->notes_max_tokens);
-	double condensed = (double)chunks_left * chunk + prefill_s(&f->main, (double)condensed_tokens);
+		       decode_s(&f->main, (double)f->notes_max_tokens);
+	double condensed =
+		(double)chunks_left * chunk + prefill_s(&f->main, (double)condensed_tokens);
 	bool sooner = original <= condensed;
-	snprintf(reason, PLAN_REASON_BYTES, "original %.1f s, %llu chunk(s) on main %.1f s", original,
-			(unsigned long long)chunks_left, condensed);
+	snprintf(reason, PLAN_REASON_BYTES, "original %.1f s, %llu chunk(s) on main %.1f s",
+		original, (unsigned long long)chunks_left, condensed);
 	return sooner;
 }

@@ -1,12 +1,13 @@
 /*
- * The plan of a chat request: a pure function of (request facts, device states, thresholds), so that tests and later `explain` and
- * `simulate` call the very code that routes.
+ * The plan of a chat request: a pure function of (request facts, device states, thresholds), so
+ * that tests and later `explain` and `simulate` call the very code that routes.
  *
  *   A  below a_max_tokens: straight to the main device.
  *   B  up to b_max_tokens: one condensing pass on the small device, then the main device.
  *   C  above: chunks mapped in parallel over the small device's slots, then the main device.
  *
- * Times are estimates: tokens / learned rate (PLAN_PREFILL_TOK_S, PLAN_DECODE_TOK_S before the first measurement).
+ * Times are estimates: tokens / learned rate (PLAN_PREFILL_TOK_S, PLAN_DECODE_TOK_S before the
+ * first measurement).
  */
 #ifndef TANDEM_PLAN_H
 #define TANDEM_PLAN_H
@@ -16,11 +17,13 @@
 
 #define PLAN_PREFILL_TOK_S 800.0
 #define PLAN_DECODE_TOK_S 40.0
-#define PLAN_NOTES_PROMPT_TOKENS 260   /* instruction and template around a chunk */
-#define PLAN_CHUNK_SLACK 1.35          /* code has 3 characters a token where prose has 4 */
-#define PLAN_OVERFLOW_SHARE 0.7        /* of the room, for a second try when the backend counted more than we did */
-#define PLAN_OUTPUT_RESERVE_TOKENS 512 /* kept free in the main window for the answer when the client names no limit */
-#define PLAN_SLACK 1.1                 /* estimates are that far off: what fits must fit with this factor */
+#define PLAN_NOTES_PROMPT_TOKENS 260 /* instruction and template around a chunk */
+#define PLAN_CHUNK_SLACK 1.35	     /* code has 3 characters a token where prose has 4 */
+#define PLAN_OVERFLOW_SHARE                                                                        \
+	0.7 /* of the room, for a second try when the backend counted more than we did */
+#define PLAN_OUTPUT_RESERVE_TOKENS                                                                 \
+	512 /* kept free in the main window for the answer when the client names no limit */
+#define PLAN_SLACK 1.1 /* estimates are that far off: what fits must fit with this factor */
 #define PLAN_REASON_BYTES 160
 
 enum strategy { STRATEGY_A, STRATEGY_B, STRATEGY_C };
@@ -37,10 +40,11 @@ struct plan_device {
 };
 
 struct plan_facts {
-	uint64_t tokens;        /* estimate of the whole prompt */
-	int64_t max_output;     /* asked for, -1 unknown */
-	bool condensable;       /* the dialect and request allow a rewrite */
-	bool to_main;           /* goes to a main device (a request for another device's model is never condensed) */
+	uint64_t tokens;    /* estimate of the whole prompt */
+	int64_t max_output; /* asked for, -1 unknown */
+	bool condensable;   /* the dialect and request allow a rewrite */
+	bool to_main;	    /* goes to a main device (a request for another device's model is never
+			       condensed) */
 	struct plan_device main, small;
 	int64_t a_max_tokens, b_max_tokens;
 	double keep_ratio_b, keep_ratio_c;
@@ -49,12 +53,12 @@ struct plan_facts {
 
 struct plan {
 	enum strategy strategy;
-	bool condense;         /* select and rewrite */
-	bool notes;            /* ask a device for notes as well */
-	bool must_shrink;      /* the original does not fit the main window */
+	bool condense;	  /* select and rewrite */
+	bool notes;	  /* ask a device for notes as well */
+	bool must_shrink; /* the original does not fit the main window */
 	double keep_ratio;
-	int64_t room_tokens;   /* the rewritten prompt must not be larger; 0: no bound known */
-	int64_t chunk_tokens;  /* of the old part, for one notes job */
+	int64_t room_tokens;  /* the rewritten prompt must not be larger; 0: no bound known */
+	int64_t chunk_tokens; /* of the old part, for one notes job */
 	char reason[PLAN_REASON_BYTES];
 };
 
@@ -66,10 +70,11 @@ int64_t plan_room(const struct plan_facts *f);
 bool plan_fits(const struct plan_facts *f);
 
 /*
- * A chunk's notes failed on the small device. True when sending the original to the main device is estimated sooner than running the
- * chunk there (chunks_left of chunk_tokens each, notes of notes_max_tokens) and then the condensed prompt.
+ * A chunk's notes failed on the small device. True when sending the original to the main device is
+ * estimated sooner than running the chunk there (chunks_left of chunk_tokens each, notes of
+ * notes_max_tokens) and then the condensed prompt.
  */
-bool plan_original_sooner(const struct plan_facts *f, uint64_t chunks_left, uint64_t chunk_tokens, uint64_t condensed_tokens,
-		char reason[PLAN_REASON_BYTES]);
+bool plan_original_sooner(const struct plan_facts *f, uint64_t chunks_left, uint64_t chunk_tokens,
+	uint64_t condensed_tokens, char reason[PLAN_REASON_BYTES]);
 
 #endif

@@ -1,6 +1,7 @@
 /*
- * What the supervisor answers by itself, at once, however busy the backends are: the liveness text and the union of the model lists.
- * The entries come from the workers, which made them valid JSON in both dialects.
+ * What the supervisor answers by itself, at once, however busy the backends are: the liveness text
+ * and the union of the model lists. The entries come from the workers, which made them valid JSON
+ * in both dialects.
  */
 #include "supervisor/request.h"
 
@@ -10,8 +11,10 @@ static bool is_read(const struct exchange *x)
 	return strcmp(m, "GET") == 0 || strcmp(m, "HEAD") == 0;
 }
 
-/* A model that two devices serve is listed once, as its first device has it; the main devices come first. */
-static bool listed_before(const struct supervisor *s, size_t device, size_t model, enum device_role pass)
+/* A model that two devices serve is listed once, as its first device has it; the main devices come
+ * first. */
+static bool listed_before(
+	const struct supervisor *s, size_t device, size_t model, enum device_role pass)
 {
 	struct slice name = slice_str(s->devices[device].models[model].name);
 	for (size_t d = 0; d < s->device_count; d++) {
@@ -26,7 +29,8 @@ static bool listed_before(const struct supervisor *s, size_t device, size_t mode
 	return false;
 }
 
-static void add_models(const struct supervisor *s, enum device_role pass, bool openai, struct buf *out)
+static void add_models(
+	const struct supervisor *s, enum device_role pass, bool openai, struct buf *out)
 {
 	for (size_t d = 0; d < s->device_count; d++) {
 		const struct device *dev = &s->devices[d];
@@ -37,7 +41,8 @@ static void add_models(const struct supervisor *s, enum device_role pass, bool o
 				continue;
 			if (out->n && out->p[out->n - 1] != '[')
 				buf_add_char(out, ',');
-			buf_add_str(out, openai ? dev->models[m].openai_json : dev->models[m].ollama_json);
+			buf_add_str(out,
+				openai ? dev->models[m].openai_json : dev->models[m].ollama_json);
 		}
 	}
 }

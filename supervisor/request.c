@@ -9,7 +9,8 @@
 
 /* --- life --- */
 
-struct request *request_create(struct supervisor *s, struct exchange *x, enum dialect d, const struct request_ops *ops, size_t size)
+struct request *request_create(struct supervisor *s, struct exchange *x, enum dialect d,
+	const struct request_ops *ops, size_t size)
 {
 	struct request *r = calloc(1, size);
 	if (!r)
@@ -21,8 +22,9 @@ struct request *request_create(struct supervisor *s, struct exchange *x, enum di
 	r->begun_ms = now_ms();
 	r->holds = 1;
 	/* Unique over restarts of the supervisor, short enough to read aloud. */
-	snprintf(r->id, sizeof(r->id), "%06llx-%llx", (unsigned long long)(s->started_ms & 0xffffff),
-			(unsigned long long)++s->next_request);
+	snprintf(r->id, sizeof(r->id), "%06llx-%llx",
+		(unsigned long long)(s->started_ms & 0xffffff),
+		(unsigned long long)++s->next_request);
 	exchange_set_context(x, r);
 	TAILQ_INSERT_TAIL(&s->requests, r, link);
 	s->active++;
@@ -74,7 +76,8 @@ static bool less_busy(const struct device *a, const struct device *b)
 	bool a_ready = a->state == WORKER_READY, b_ready = b->state == WORKER_READY;
 	if (a_ready != b_ready)
 		return a_ready;
-	return (uint64_t)a->inflight * (unsigned)device_slots(b) < (uint64_t)b->inflight * (unsigned)device_slots(a);
+	return (uint64_t)a->inflight * (unsigned)device_slots(b) <
+	       (uint64_t)b->inflight * (unsigned)device_slots(a);
 }
 
 struct device *request_role(struct supervisor *s, enum device_role role)
@@ -95,7 +98,8 @@ struct device *request_device(struct supervisor *s, struct slice model)
 		struct device *d = &s->devices[i];
 		if (!device_serves(d, model))
 			continue;
-		bool main = d->conf->roles & ROLE_MAIN, best_main = best && (best->conf->roles & ROLE_MAIN);
+		bool main = d->conf->roles & ROLE_MAIN,
+		     best_main = best && (best->conf->roles & ROLE_MAIN);
 		if (!best || (main && !best_main) || (main == best_main && less_busy(d, best)))
 			best = d;
 	}
@@ -106,8 +110,9 @@ struct device *request_device(struct supervisor *s, struct slice model)
 
 static bool forwarded(const char *name)
 {
-	static const char *const dropped[] = {"host", "connection", "keep-alive", "transfer-encoding", "content-length", "expect",
-			"upgrade", "te", "trailer", "origin", "referer", "accept-encoding", "x-conversation-id", "cookie"};
+	static const char *const dropped[] = {"host", "connection", "keep-alive",
+		"transfer-encoding", "content-length", "expect", "upgrade", "te", "trailer",
+		"origin", "referer", "accept-encoding", "x-conversation-id", "cookie"};
 	for (size_t i = 0; i < sizeof(dropped) / sizeof(*dropped); i++)
 		if (strcasecmp(name, dropped[i]) == 0)
 			return false;
@@ -118,7 +123,8 @@ static bool forward_header(void *ctx, const char *name, const char *value)
 {
 	struct proto_job *job = ctx;
 	if (forwarded(name) && job->header_count < PROTO_HEADERS_MAX)
-		job->headers[job->header_count++] = (struct proto_header){slice_str(name), slice_str(value)};
+		job->headers[job->header_count++] =
+			(struct proto_header){slice_str(name), slice_str(value)};
 	return true;
 }
 
@@ -142,9 +148,9 @@ static void on_head(void *ctx, struct exchange *x)
 		const char *path;
 		enum dialect dialect;
 	} chats[] = {
-			{"/api/chat", DIALECT_OLLAMA_CHAT},
-			{"/api/generate", DIALECT_OLLAMA_GENERATE},
-			{"/v1/chat/completions", DIALECT_OPENAI_CHAT},
+		{"/api/chat", DIALECT_OLLAMA_CHAT},
+		{"/api/generate", DIALECT_OLLAMA_GENERATE},
+		{"/v1/chat/completions", DIALECT_OPENAI_CHAT},
 	};
 	if (strcmp(exchange_method(x), "POST") == 0)
 		for (size_t i = 0; i < sizeof(chats) / sizeof(*chats); i++)
@@ -201,5 +207,9 @@ static void on_done(void *ctx, struct exchange *x)
 	request_release(r);
 }
 
-const struct front_events request_front_events = {
-		.head = on_head, .body = on_body, .body_end = on_body_end, .sent = on_sent, .gone = on_gone, .done = on_done};
+const struct front_events request_front_events = {.head = on_head,
+	.body = on_body,
+	.body_end = on_body_end,
+	.sent = on_sent,
+	.gone = on_gone,
+	.done = on_done};

@@ -1,9 +1,11 @@
 /*
- * One client request, whatever its kind: identity, the answer's headers, and the operations its kind supplies.
+ * One client request, whatever its kind: identity, the answer's headers, and the operations its
+ * kind supplies.
  *
- * The front door's callbacks land in request.c, which routes a new exchange to its kind (chat.c, pass.c, probes.c) and then passes every
- * event to that kind's operations. A request lives from the exchange's head to its done callback, or longer while background work or
- * jobs still refer to it (request_hold / request_release).
+ * The front door's callbacks land in request.c, which routes a new exchange to its kind (chat.c,
+ * pass.c, probes.c) and then passes every event to that kind's operations. A request lives from the
+ * exchange's head to its done callback, or longer while background work or jobs still refer to it
+ * (request_hold / request_release).
  */
 #ifndef TANDEM_REQUEST_H
 #define TANDEM_REQUEST_H
@@ -35,8 +37,10 @@ struct request {
 
 extern const struct front_events request_front_events;
 
-/* A request of `size` bytes (struct request first) for this exchange, listed and held once for it. NULL when memory is out. */
-struct request *request_create(struct supervisor *s, struct exchange *x, enum dialect d, const struct request_ops *ops, size_t size);
+/* A request of `size` bytes (struct request first) for this exchange, listed and held once for it.
+ * NULL when memory is out. */
+struct request *request_create(struct supervisor *s, struct exchange *x, enum dialect d,
+	const struct request_ops *ops, size_t size);
 void request_hold(struct request *r);
 void request_release(struct request *r);
 
@@ -45,7 +49,8 @@ void request_add_id(struct request *r);
 /* Answers with the dialect's own error body. retry_after_s > 0 adds Retry-After. */
 void request_refuse(struct request *r, int status, const char *message, int retry_after_s);
 
-/* The device for a model name: the main one unless only another device serves it. NULL when no main device is configured. */
+/* The device for a model name: the main one unless only another device serves it. NULL when no main
+ * device is configured. */
 struct device *request_device(struct supervisor *s, struct slice model);
 /* The first device with that role, ready ones first; NULL when none has it. */
 struct device *request_role(struct supervisor *s, enum device_role role);
@@ -56,7 +61,8 @@ void request_forward_headers(struct request *r, struct proto_job *job);
 /* Kinds. */
 void chat_begin(struct supervisor *s, struct exchange *x, enum dialect d);
 void pass_begin(struct supervisor *s, struct exchange *x, enum dialect d);
-/* True when the path is answered from what the supervisor knows (model lists and the like), and was. */
+/* True when the path is answered from what the supervisor knows (model lists and the like), and
+ * was. */
 bool probe_answer(struct supervisor *s, struct exchange *x);
 
 #endif

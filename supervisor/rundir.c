@@ -9,7 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* ipc socket paths must fit sockaddr_un (108 bytes) with "/w15-18446744073709551615.ipc" behind the folder. */
+/* ipc socket paths must fit sockaddr_un (108 bytes) with "/w15-18446744073709551615.ipc" behind the
+ * folder. */
 #define RUNDIR_PATH_MAX 76
 
 static int make_parents(const char *path)
@@ -64,7 +65,8 @@ int rundir_open(struct rundir *r, const char *path, struct buf *err)
 {
 	r->lock_fd = -1;
 	if (path[0] != '/' || strlen(path) > RUNDIR_PATH_MAX) {
-		buf_printf(err, "run folder %s: must be absolute and at most %d bytes", path, RUNDIR_PATH_MAX);
+		buf_printf(err, "run folder %s: must be absolute and at most %d bytes", path,
+			RUNDIR_PATH_MAX);
 		return -EINVAL;
 	}
 	int rc = make_parents(path);
@@ -85,8 +87,8 @@ int rundir_open(struct rundir *r, const char *path, struct buf *err)
 	if (flock(r->lock_fd, LOCK_EX | LOCK_NB)) {
 		char pid[32] = "";
 		ssize_t n = read(r->lock_fd, pid, sizeof(pid) - 1);
-		buf_printf(err, "another tandemd (pid %.*s) already runs with run folder %s", n > 0 ? (int)strcspn(pid, "\n") : 1,
-				n > 0 ? pid : "?", path);
+		buf_printf(err, "another tandemd (pid %.*s) already runs with run folder %s",
+			n > 0 ? (int)strcspn(pid, "\n") : 1, n > 0 ? pid : "?", path);
 		close(r->lock_fd);
 		r->lock_fd = -1;
 		return -EBUSY;

@@ -1,5 +1,6 @@
 /*
- * The run folder: mode 0700, ours, holding tandemd.pid and the sockets. Blocking file calls; used at start and stop only.
+ * The run folder: mode 0700, ours, holding tandemd.pid and the sockets. Blocking file calls; used
+ * at start and stop only.
  */
 #ifndef TANDEM_RUNDIR_H
 #define TANDEM_RUNDIR_H
@@ -12,8 +13,9 @@ struct rundir {
 };
 
 /*
- * Creates the folder (and missing parents), checks owner and mode, takes the lock and removes sockets that a dead supervisor left.
- * 0; -EBUSY when another tandemd runs there; else -errno. Words in err.
+ * Creates the folder (and missing parents), checks owner and mode, takes the lock and removes
+ * sockets that a dead supervisor left. 0; -EBUSY when another tandemd runs there; else -errno.
+ * Words in err.
  */
 int rundir_open(struct rundir *r, const char *path, struct buf *err);
 void rundir_close(struct rundir *r);

@@ -1,13 +1,16 @@
 /*
- * Starting a worker process: fork + exec from the main thread only (nng must not be used in a forked child; PR_SET_PDEATHSIG follows the
- * spawning thread). A child gets stdin from /dev/null, our stdout and stderr, and no other descriptor.
+ * Starting a worker process: fork + exec from the main thread only (nng must not be used in a
+ * forked child; PR_SET_PDEATHSIG follows the spawning thread). A child gets stdin from /dev/null,
+ * our stdout and stderr, and no other descriptor.
  */
 #ifndef TANDEM_SPAWN_H
 #define TANDEM_SPAWN_H
 
 #include <uv.h>
 
-/* 0 or a negative libuv error. exit_cb comes once; the handle is the caller's to close. args[0] is the program. */
-int spawn_worker(uv_loop_t *loop, uv_process_t *process, const char *const args[], uv_exit_cb exit_cb);
+/* 0 or a negative libuv error. exit_cb comes once; the handle is the caller's to close. args[0] is
+ * the program. */
+int spawn_worker(
+	uv_loop_t *loop, uv_process_t *process, const char *const args[], uv_exit_cb exit_cb);
 
 #endif

@@ -67,7 +67,7 @@ static unsigned waiting(const struct device *d)
 	unsigned n = 0;
 	const struct job *j;
 	TAILQ_FOREACH(j, &d->waiting, link)
-		n++;
+	n++;
 	return n;
 }
 
@@ -96,7 +96,7 @@ static void put_device(struct buf *b, const struct device *d)
 	put_int(b, "inflight", d->inflight);
 	put_int(b, "waiting", waiting(d));
 	buf_printf(b, ",\"jobs\":{\"done\":%llu,\"failed\":%llu}", (unsigned long long)d->jobs_done,
-			(unsigned long long)d->jobs_failed);
+		(unsigned long long)d->jobs_failed);
 	put_real(b, "prefill_tok_s", d->prefill_tok_s);
 	put_real(b, "decode_tok_s", d->decode_tok_s);
 	buf_add_char(b, '}');
@@ -122,19 +122,23 @@ void stats_status(const struct supervisor *s, struct buf *b)
 	}
 	buf_add_char(b, ']');
 	buf_printf(b,
-			",\"requests\":{\"active\":%u,\"total\":%llu,\"failed\":%llu,\"cancelled\":%llu,\"fallbacks\":%llu,\"passed\":%llu,"
-			"\"by_strategy\":{\"A\":%llu,\"B\":%llu,\"C\":%llu}}",
-			s->active, (unsigned long long)c->requests, (unsigned long long)c->failed, (unsigned long long)c->cancelled,
-			(unsigned long long)c->fallbacks, (unsigned long long)c->passed, (unsigned long long)c->by_strategy[0],
-			(unsigned long long)c->by_strategy[1], (unsigned long long)c->by_strategy[2]);
-	buf_printf(b, ",\"queue\":{\"waiting\":%u},\"connections\":%u,\"held_bytes\":%zu}", s->queued, connections, s->held_bytes);
+		",\"requests\":{\"active\":%u,\"total\":%llu,\"failed\":%llu,\"cancelled\":%llu,"
+		"\"fallbacks\":%llu,\"passed\":%llu,"
+		"\"by_strategy\":{\"A\":%llu,\"B\":%llu,\"C\":%llu}}",
+		s->active, (unsigned long long)c->requests, (unsigned long long)c->failed,
+		(unsigned long long)c->cancelled, (unsigned long long)c->fallbacks,
+		(unsigned long long)c->passed, (unsigned long long)c->by_strategy[0],
+		(unsigned long long)c->by_strategy[1], (unsigned long long)c->by_strategy[2]);
+	buf_printf(b, ",\"queue\":{\"waiting\":%u},\"connections\":%u,\"held_bytes\":%zu}",
+		s->queued, connections, s->held_bytes);
 }
 
 /* --- the socket --- */
 
 static void answer(struct stats_server *st, struct slice request, struct buf *out)
 {
-	while (request.n && (request.p[request.n - 1] == '\n' || request.p[request.n - 1] == '\0' || request.p[request.n - 1] == ' '))
+	while (request.n && (request.p[request.n - 1] == '\n' || request.p[request.n - 1] == '\0' ||
+				    request.p[request.n - 1] == ' '))
 		request.n--;
 	if (slice_eq(request, SLICE("status"))) {
 		stats_status(st->sup, out);
@@ -157,7 +161,8 @@ static void on_readable(uv_poll_t *poll, int status, int events)
 	answer(st, (struct slice){nng_msg_body(request), nng_msg_len(request)}, &out);
 	nng_msg_free(request);
 	if (!buf_error(&out))
-		nng_send(st->socket, out.p, out.n, NNG_FLAG_NONBLOCK); /* a reader that left gets nothing */
+		nng_send(st->socket, out.p, out.n,
+			NNG_FLAG_NONBLOCK); /* a reader that left gets nothing */
 	buf_free(&out);
 }
 
@@ -190,7 +195,8 @@ error_close:
 	nng_close(st->socket);
 error_free:
 	free(st);
-	log_line(LOG_ERROR, "stats_socket", LOG_STR("url", url), LOG_STR("error", nng_strerror(rc)), LOG_END);
+	log_line(LOG_ERROR, "stats_socket", LOG_STR("url", url), LOG_STR("error", nng_strerror(rc)),
+		LOG_END);
 	return rc == NNG_EADDRINUSE ? -EADDRINUSE : rc == NNG_ENOMEM ? -ENOMEM : -EIO;
 }
 

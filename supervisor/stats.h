@@ -1,9 +1,11 @@
 /*
- * The stats socket: nng REP at RUNDIR/stats.ipc. One plain text request, one JSON answer, so that `nngcat --req --data status` reads it.
+ * The stats socket: nng REP at RUNDIR/stats.ipc. One plain text request, one JSON answer, so that
+ * `nngcat --req --data status` reads it.
  *
  *   status   the whole state (see ARCHITECTURE.md for the fields)
  *
- * Anything else is answered with {"error": "..."}. One request a loop turn; a slow reader delays nobody.
+ * Anything else is answered with {"error": "..."}. One request a loop turn; a slow reader delays
+ * nobody.
  */
 #ifndef TANDEM_STATS_H
 #define TANDEM_STATS_H

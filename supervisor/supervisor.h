@@ -1,8 +1,9 @@
 /*
  * The supervisor's own state: one per process, passed to every module; no globals.
  *
- * Who owns what: the supervisor owns the front door, the devices and the counters; a device owns its worker process,
- * link and jobs; a request owns its exchange's context and refers to the jobs it started. All of it lives on the one loop thread.
+ * Who owns what: the supervisor owns the front door, the devices and the counters; a device owns
+ * its worker process, link and jobs; a request owns its exchange's context and refers to the jobs
+ * it started. All of it lives on the one loop thread.
  */
 #ifndef TANDEM_SUPERVISOR_H
 #define TANDEM_SUPERVISOR_H
@@ -28,20 +29,20 @@ TAILQ_HEAD(request_list, request);
 struct supervisor {
 	uv_loop_t *loop;
 	struct config config;
-	const char *run_dir;       /* of the configuration, or -R */
-	char worker_path[4096];    /* the tandem-worker beside this program */
+	const char *run_dir;	/* of the configuration, or -R */
+	char worker_path[4096]; /* the tandem-worker beside this program */
 	struct front *front;
 	struct device devices[CONFIG_DEVICES_MAX];
 	size_t device_count;
 	struct tokens *tokens;
 	struct stats_server *stats;
 	struct request_list requests;
-	unsigned active;           /* requests in the list */
-	unsigned queued;           /* jobs waiting for a slot, all devices */
-	size_t held_bytes;         /* request bodies held in memory */
+	unsigned active;   /* requests in the list */
+	unsigned queued;   /* jobs waiting for a slot, all devices */
+	size_t held_bytes; /* request bodies held in memory */
 	uint64_t next_job;
 	uint64_t next_request;
-	uint64_t started_ms;       /* uv_hrtime based */
+	uint64_t started_ms; /* uv_hrtime based */
 	struct counters count;
 	bool stopping;
 	uv_signal_t sigint, sigterm;
@@ -54,7 +55,8 @@ static inline uint64_t now_ms(void)
 	return uv_hrtime() / 1000000u;
 }
 
-/* The last request has ended or the last worker is gone: the shutdown looks whether it can go on. */
+/* The last request has ended or the last worker is gone: the shutdown looks whether it can go on.
+ */
 void supervisor_check_stopped(struct supervisor *s);
 
 #endif

@@ -1,5 +1,6 @@
 /*
- * A worker's life: one table, states x events -> action. Every action is a few lines; a cell left empty ignores the event.
+ * A worker's life: one table, states x events -> action. Every action is a few lines; a cell left
+ * empty ignores the event.
  *
  *   STOPPED --start--> SPAWNING --hello--> LOADING <--not ready / ready--> READY
  *      ^                  any of these --exit--> BACKOFF --timer--> SPAWNING
@@ -18,18 +19,28 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define WORKER_STOP_MS 10000   /* TERM to KILL: the worker itself gives its backend some seconds */
+#define WORKER_STOP_MS 10000	/* TERM to KILL: the worker itself gives its backend some seconds */
 #define WORKER_HEALTHY_MS 30000 /* READY that long resets the back-off */
 #define PINGS_MISSED_MAX 3
 
-enum worker_event { EV_START, EV_HELLO, EV_READY, EV_NOT_READY, EV_EXIT, EV_TIMER, EV_GIVE_UP, EV_STOP, WORKER_EVENTS };
+enum worker_event {
+	EV_START,
+	EV_HELLO,
+	EV_READY,
+	EV_NOT_READY,
+	EV_EXIT,
+	EV_TIMER,
+	EV_GIVE_UP,
+	EV_STOP,
+	WORKER_EVENTS
+};
 
 static void worker_event(struct device *d, enum worker_event e);
 
 const char *worker_state_name(enum worker_state s)
 {
 	static const char *const names[WORKER_STATES] = {
-			"stopped", "spawning", "loading", "ready", "stopping", "back-off"};
+		"stopped", "spawning", "loading", "ready", "stopping", "back-off"};
 	return names[s];
 }
 
@@ -42,9 +53,10 @@ static void enter(struct device *d, enum worker_state state)
 {
 	if (d->state == state)
 		return;
-	log_line(LOG_INFO, "worker_state", LOG_STR("device", d->conf->name), LOG_INT("generation", d->generation),
-			LOG_STR("from", worker_state_name(d->state)), LOG_STR("to", worker_state_name(state)),
-			LOG_INT("worker_pid", d->pid), LOG_STR("detail", d->backend.detail), LOG_END);
+	log_line(LOG_INFO, "worker_state", LOG_STR("device", d->conf->name),
+		LOG_INT("generation", d->generation), LOG_STR("from", worker_state_name(d->state)),
+		LOG_STR("to", worker_state_name(state)), LOG_INT("worker_pid", d->pid),
+		LOG_STR("detail", d->backend.detail), LOG_END);
 	if (d->state == WORKER_READY)
 		d->not_ready_since_ms = now_ms();
 	d->state = state;
@@ -58,7 +70,7 @@ static void on_timer(uv_timer_t *t)
 static void link_url(const struct device *d, char *out, size_t n, bool with_scheme)
 {
 	snprintf(out, n, "%s%s/w%u-%llu.ipc", with_scheme ? "ipc://" : "", d->sup->run_dir,
-			(unsigned)(d - d->sup->devices), (unsigned long long)d->generation);
+		(unsigned)(d - d->sup->devices), (unsigned long long)d->generation);
 }
 
 /* --- what the link brings --- */
@@ -72,7 +84,8 @@ static void send_ack(struct device *d)
 	a->device = slice_str(conf->name);
 	a->backend_type = (uint32_t)conf->backend.type;
 	a->url = slice_str(conf->backend.url);
-	for (char **arg = conf->backend.command; arg && *arg && a->command_count < PROTO_ARGS_MAX; arg++)
+	for (char **arg = conf->backend.command; arg && *arg && a->command_count < PROTO_ARGS_MAX;
+		arg++)
 		a->command[a->command_count++] = slice_str(*arg);
 	a->pin = slice_str(conf->pin);
 	a->model = slice_str(conf->model);
@@ -92,8 +105,9 @@ static void send_ack(struct device *d)
 
 static void give_up(struct device *d, const char *why)
 {
-	log_line(LOG_ERROR, "worker_given_up", LOG_STR("device", d->conf->name), LOG_INT("generation", d->generation),
-			LOG_INT("worker_pid", d->pid), LOG_STR("why", why), LOG_END);
+	log_line(LOG_ERROR, "worker_given_up", LOG_STR("device", d->conf->name),
+		LOG_INT("generation", d->generation), LOG_INT("worker_pid", d->pid),
+		LOG_STR("why", why), LOG_END);
 	worker_event(d, EV_GIVE_UP);
 }
 
@@ -130,9 +144,10 @@ static void on_state(struct device *d, const struct proto_state *st)
 	d->backend.pid = st->backend_pid;
 	d->backend.window = st->window;
 	d->backend.slots = st->slots;
-	log_line(st->state == STATE_DOWN ? LOG_WARN : LOG_INFO, "backend_state", LOG_STR("device", d->conf->name),
-			LOG_STR("state", proto_state_name(st->state)), LOG_STR("url", d->backend.url),
-			LOG_INT("window", st->window), LOG_STR("detail", d->backend.detail), LOG_END);
+	log_line(st->state == STATE_DOWN ? LOG_WARN : LOG_INFO, "backend_state",
+		LOG_STR("device", d->conf->name), LOG_STR("state", proto_state_name(st->state)),
+		LOG_STR("url", d->backend.url), LOG_INT("window", st->window),
+		LOG_STR("detail", d->backend.detail), LOG_END);
 	worker_event(d, st->state == STATE_READY ? EV_READY : EV_NOT_READY);
 }
 
@@ -172,9 +187,11 @@ static void on_record(void *ctx, const struct proto_record *r)
 
 static void on_peer(void *ctx, bool connected)
 {
-	/* Deaths are seen by the exit callback; a worker that only drops its link exits by itself. */
+	/* Deaths are seen by the exit callback; a worker that only drops its link exits by itself.
+	 */
 	struct device *d = ctx;
-	log_line(LOG_DEBUG, "worker_link", LOG_STR("device", d->conf->name), LOG_STR("peer", connected ? "up" : "gone"), LOG_END);
+	log_line(LOG_DEBUG, "worker_link", LOG_STR("device", d->conf->name),
+		LOG_STR("peer", connected ? "up" : "gone"), LOG_END);
 }
 
 static void on_broken(void *ctx, int error, const char *what)
@@ -216,9 +233,10 @@ static void on_process_exit(uv_process_t *p, int64_t status, int signal)
 		snprintf(d->last_exit, sizeof(d->last_exit), "signal %d", signal);
 	else
 		snprintf(d->last_exit, sizeof(d->last_exit), "exit %lld", (long long)status);
-	log_line(d->state == WORKER_STOPPING ? LOG_INFO : LOG_WARN, "worker_exit", LOG_STR("device", d->conf->name),
-			LOG_INT("generation", d->generation), LOG_INT("worker_pid", d->pid),
-			LOG_STR("exit", d->last_exit), LOG_STR("detail", d->backend.detail), LOG_END);
+	log_line(d->state == WORKER_STOPPING ? LOG_INFO : LOG_WARN, "worker_exit",
+		LOG_STR("device", d->conf->name), LOG_INT("generation", d->generation),
+		LOG_INT("worker_pid", d->pid), LOG_STR("exit", d->last_exit),
+		LOG_STR("detail", d->backend.detail), LOG_END);
 	/* What it said before it died still counts: an answer's END may be in the socket. */
 	channel_drain(d->channel);
 	char path[512];
@@ -237,14 +255,17 @@ static void on_process_exit(uv_process_t *p, int64_t status, int signal)
 
 static int spawn(struct device *d)
 {
-	static const struct channel_events events = {.record = on_record, .peer = on_peer, .broken = on_broken};
+	static const struct channel_events events = {
+		.record = on_record, .peer = on_peer, .broken = on_broken};
 	char url[512], generation[24];
 	d->generation++;
 	link_url(d, url, sizeof(url), true);
 	snprintf(generation, sizeof(generation), "%llu", (unsigned long long)d->generation);
-	const char *args[] = {d->sup->worker_path, "--link", url, "--generation", generation, "--device", d->conf->name, NULL};
+	const char *args[] = {d->sup->worker_path, "--link", url, "--generation", generation,
+		"--device", d->conf->name, NULL};
 
-	struct channel_options o = {.generation = d->generation, .queue_bytes = (size_t)d->sup->config.limits.link_bytes};
+	struct channel_options o = {.generation = d->generation,
+		.queue_bytes = (size_t)d->sup->config.limits.link_bytes};
 	int rc = channel_listen(d->sup->loop, url, &o, &events, d, &d->channel);
 	if (rc)
 		return rc;
@@ -256,7 +277,8 @@ static int spawn(struct device *d)
 		return 0;
 	}
 	if (d->process) {
-		/* libuv wants even a handle whose spawn failed to be closed; on_process_closed needs the device. */
+		/* libuv wants even a handle whose spawn failed to be closed; on_process_closed
+		 * needs the device. */
 		d->process->data = d;
 		uv_close((uv_handle_t *)d->process, on_process_closed);
 		d->process = NULL;
@@ -292,7 +314,8 @@ static void act_spawn(struct device *d)
 	int rc = spawn(d);
 	if (rc) {
 		snprintf(d->last_exit, sizeof(d->last_exit), "not started: %s", uv_strerror(rc));
-		log_line(LOG_ERROR, "worker_spawn", LOG_STR("device", d->conf->name), LOG_STR("error", uv_strerror(rc)), LOG_END);
+		log_line(LOG_ERROR, "worker_spawn", LOG_STR("device", d->conf->name),
+			LOG_STR("error", uv_strerror(rc)), LOG_END);
 		act_back_off(d);
 		return;
 	}
@@ -335,8 +358,8 @@ static void act_kill(struct device *d)
 
 static void act_hello_late(struct device *d)
 {
-	log_line(LOG_ERROR, "worker_given_up", LOG_STR("device", d->conf->name), LOG_INT("worker_pid", d->pid),
-			LOG_STR("why", "no HELLO within hello_ms"), LOG_END);
+	log_line(LOG_ERROR, "worker_given_up", LOG_STR("device", d->conf->name),
+		LOG_INT("worker_pid", d->pid), LOG_STR("why", "no HELLO within hello_ms"), LOG_END);
 	act_kill(d);
 }
 
@@ -357,15 +380,25 @@ static void act_stopped(struct device *d)
 typedef void action_fn(struct device *d);
 
 static action_fn *const actions[WORKER_STATES][WORKER_EVENTS] = {
-		[WORKER_STOPPED] = {[EV_START] = act_spawn},
-		[WORKER_SPAWNING] = {[EV_HELLO] = act_ack, [EV_EXIT] = act_back_off, [EV_TIMER] = act_hello_late,
-				[EV_GIVE_UP] = act_kill, [EV_STOP] = act_stop},
-		[WORKER_LOADING] = {[EV_READY] = act_ready, [EV_EXIT] = act_back_off, [EV_GIVE_UP] = act_kill,
-				[EV_STOP] = act_stop},
-		[WORKER_READY] = {[EV_READY] = act_ready, [EV_NOT_READY] = act_unready, [EV_EXIT] = act_back_off,
-				[EV_GIVE_UP] = act_kill, [EV_STOP] = act_stop},
-		[WORKER_STOPPING] = {[EV_EXIT] = act_stopped, [EV_TIMER] = act_kill, [EV_GIVE_UP] = act_kill},
-		[WORKER_BACKOFF] = {[EV_TIMER] = act_spawn, [EV_START] = act_spawn, [EV_STOP] = act_stopped},
+	[WORKER_STOPPED] = {[EV_START] = act_spawn},
+	[WORKER_SPAWNING] = {[EV_HELLO] = act_ack,
+		[EV_EXIT] = act_back_off,
+		[EV_TIMER] = act_hello_late,
+		[EV_GIVE_UP] = act_kill,
+		[EV_STOP] = act_stop},
+	[WORKER_LOADING] = {[EV_READY] = act_ready,
+		[EV_EXIT] = act_back_off,
+		[EV_GIVE_UP] = act_kill,
+		[EV_STOP] = act_stop},
+	[WORKER_READY] = {[EV_READY] = act_ready,
+		[EV_NOT_READY] = act_unready,
+		[EV_EXIT] = act_back_off,
+		[EV_GIVE_UP] = act_kill,
+		[EV_STOP] = act_stop},
+	[WORKER_STOPPING] =
+		{[EV_EXIT] = act_stopped, [EV_TIMER] = act_kill, [EV_GIVE_UP] = act_kill},
+	[WORKER_BACKOFF] =
+		{[EV_TIMER] = act_spawn, [EV_START] = act_spawn, [EV_STOP] = act_stopped},
 };
 
 static void worker_event(struct device *d, enum worker_event e)

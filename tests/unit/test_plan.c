@@ -11,19 +11,19 @@
 static struct plan_facts facts(uint64_t tokens)
 {
 	return (struct plan_facts){
-			.tokens = tokens,
-			.max_output = -1,
-			.condensable = true,
-			.to_main = true,
-			.main = {.present = true, .ready = true, .window = 16384, .slots = 1},
-			.small = {.present = true, .ready = true, .window = 4096, .slots = 2},
-			.a_max_tokens = 2000,
-			.b_max_tokens = 6000,
-			.keep_ratio_b = .35,
-			.keep_ratio_c = .25,
-			.chunk_tokens = 1500,
-			.notes_max_tokens = 160,
-			.max_chunks = 64,
+		.tokens = tokens,
+		.max_output = -1,
+		.condensable = true,
+		.to_main = true,
+		.main = {.present = true, .ready = true, .window = 16384, .slots = 1},
+		.small = {.present = true, .ready = true, .window = 4096, .slots = 2},
+		.a_max_tokens = 2000,
+		.b_max_tokens = 6000,
+		.keep_ratio_b = .35,
+		.keep_ratio_c = .25,
+		.chunk_tokens = 1500,
+		.notes_max_tokens = 160,
+		.max_chunks = 64,
 	};
 }
 
@@ -35,14 +35,14 @@ static void test_thresholds(void **state)
 		enum strategy strategy;
 		bool condense;
 	} cases[] = {
-			{1, STRATEGY_A, false},
-			{3, STRATEGY_A, false},
-			{1999, STRATEGY_A, false},
-			{2000, STRATEGY_B, true},
-			{3568, STRATEGY_B, true},
-			{6000, STRATEGY_B, true},
-			{6001, STRATEGY_C, true},
-			{10981, STRATEGY_C, true},
+		{1, STRATEGY_A, false},
+		{3, STRATEGY_A, false},
+		{1999, STRATEGY_A, false},
+		{2000, STRATEGY_B, true},
+		{3568, STRATEGY_B, true},
+		{6000, STRATEGY_B, true},
+		{6001, STRATEGY_C, true},
+		{10981, STRATEGY_C, true},
 	};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
 		struct plan_facts f = facts(cases[i].tokens);
@@ -75,7 +75,8 @@ static void test_chunks_fit_the_small_window(void **state)
 	plan_decide(&f, &p);
 	assert_int_equal(p.strategy, STRATEGY_B);
 	/* one pass, but never more than a slot can hold with instruction and notes */
-	assert_true(p.chunk_tokens + PLAN_NOTES_PROMPT_TOKENS + f.notes_max_tokens <= f.small.window);
+	assert_true(
+		p.chunk_tokens + PLAN_NOTES_PROMPT_TOKENS + f.notes_max_tokens <= f.small.window);
 	f.small.window = 32768;
 	plan_decide(&f, &p);
 	assert_true(p.chunk_tokens >= 5000);
@@ -177,14 +178,14 @@ static void test_original_or_chunk(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-			cmocka_unit_test(test_thresholds),
-			cmocka_unit_test(test_ratio_follows_strategy),
-			cmocka_unit_test(test_chunks_fit_the_small_window),
-			cmocka_unit_test(test_small_device_away),
-			cmocka_unit_test(test_never_rewritten),
-			cmocka_unit_test(test_short_window_shrinks_even_below_a_max),
-			cmocka_unit_test(test_room_keeps_the_answer_free),
-			cmocka_unit_test(test_original_or_chunk),
+		cmocka_unit_test(test_thresholds),
+		cmocka_unit_test(test_ratio_follows_strategy),
+		cmocka_unit_test(test_chunks_fit_the_small_window),
+		cmocka_unit_test(test_small_device_away),
+		cmocka_unit_test(test_never_rewritten),
+		cmocka_unit_test(test_short_window_shrinks_even_below_a_max),
+		cmocka_unit_test(test_room_keeps_the_answer_free),
+		cmocka_unit_test(test_original_or_chunk),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
