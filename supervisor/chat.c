@@ -236,6 +236,17 @@ static void act_plan(struct chat *c)
 		return;
 	}
 	c->device = request_device(s, buf_slice(&c->model));
+	/* Ollama knows its models; llama-server answers for any name, which an Ollama client does
+	 * not expect. */
+	if (dialect_is_ollama(c->base.dialect) && c->device->model_count > 0 &&
+		c->device->conf->backend.type == BACKEND_TYPE_LLAMA_SERVER &&
+		!device_serves(c->device, buf_slice(&c->model))) {
+		char text[DIALECT_ERROR_TEXT_BYTES];
+		snprintf(text, sizeof(text), "model '%.*s' not found",
+			(int)(c->model.n < 400 ? c->model.n : 400), c->model.p ? c->model.p : "");
+		chat_answer_error(c, 404, slice_str(text), (struct slice){0}, (struct slice){0}, 0);
+		return;
+	}
 	fill_facts(c);
 	plan_decide(&c->facts, &c->plan);
 	c->sent_tokens = c->facts.tokens;
@@ -297,6 +308,7 @@ static action_fn *const actions[CHAT_STATES][CHAT_EVENTS] = {
 		[CHAT_SETTLED] = chat_condense_assemble,
 		[CHAT_ORIGINAL] = chat_answer_submit,
 		[CHAT_ASSEMBLED] = chat_answer_submit,
+		[CHAT_WAIT_OVER] = chat_condense_late,
 		[CHAT_TICK] = chat_answer_tick,
 		[CHAT_GONE] = act_gone},
 	[CHAT_WAITING] = {[CHAT_STARTED] = act_started,

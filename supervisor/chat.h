@@ -39,7 +39,8 @@ enum chat_event {
 	CHAT_ENDED,
 	CHAT_FAILED,	/* the answer's job failed; chat->failure says how */
 	CHAT_TICK,	/* first-byte deadline, then heartbeats */
-	CHAT_WAIT_OVER, /* the answering device was away for main_wait_ms */
+	CHAT_WAIT_OVER, /* the stage's deadline: notes too slow, or the answering device away for
+			   too long */
 	CHAT_GONE,	/* the client left */
 	CHAT_EVENTS,
 };
@@ -115,6 +116,8 @@ void chat_condense_prepare(struct chat *c);
 void chat_condense_overflowed(struct chat *c);
 void chat_condense_notes(struct chat *c);
 void chat_condense_assemble(struct chat *c);
+/* The notes took too long. */
+void chat_condense_late(struct chat *c);
 /* Cancels what is open and frees the notes. */
 void chat_condense_cancel(struct chat *c);
 

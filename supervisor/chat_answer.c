@@ -24,19 +24,17 @@
 
 static void add_headers(struct chat *c)
 {
-	struct exchange *x = c->base.exchange;
-	char text[PLAN_REASON_BYTES * 2 + 8];
-	request_add_id(&c->base);
-	if (!c->parsed)
-		return;
-	exchange_add_header(x, "X-Tandem-Strategy", slice_str(strategy_name(c->plan.strategy)));
-	snprintf(text, sizeof(text), "in=%llu sent=%llu", (unsigned long long)c->facts.tokens,
-		(unsigned long long)c->sent_tokens);
-	exchange_add_header(x, "X-Tandem-Tokens", slice_str(text));
-	snprintf(text, sizeof(text), "%s%s%s", c->plan.reason, c->note[0] ? "; " : "", c->note);
-	exchange_add_header(x, "X-Tandem-Reason", slice_str(text));
+	char reason[2 * PLAN_REASON_BYTES + 8];
+	snprintf(reason, sizeof(reason), "%s%s%s", c->parsed ? c->plan.reason : "not understood",
+		c->note[0] ? "; " : "", c->note);
+	request_tell(c->base.exchange, &(struct request_story){.id = c->base.id,
+					       .strategy = strategy_name(c->plan.strategy),
+					       .tokens_in = c->facts.tokens,
+					       .tokens_sent = c->sent_tokens,
+					       .reason = reason});
 	if (c->device)
-		exchange_add_header(x, "X-Tandem-Device", slice_str(c->device->conf->name));
+		exchange_add_header(
+			c->base.exchange, "X-Tandem-Device", slice_str(c->device->conf->name));
 }
 
 void chat_answer_head(struct chat *c, int status, const char *content_type, int64_t body_bytes)
@@ -273,6 +271,7 @@ static void answer_fail(void *ctx, struct job *j, const struct job_failure *f)
 	struct chat *c = ctx;
 	struct job_failure failure = *f;
 	c->answer = NULL;
+	uv_timer_stop(&c->wait);
 	c->failure = &failure;
 	chat_event(c, CHAT_FAILED);
 	c->failure = NULL;

@@ -201,6 +201,11 @@ static void note_fail(void *ctx, struct job *j, const struct job_failure *f)
 static const struct job_events note_events = {
 	.start = note_start, .delta = note_delta, .end = note_end, .fail = note_fail};
 
+static void on_late(uv_timer_t *t)
+{
+	chat_event(t->data, CHAT_WAIT_OVER);
+}
+
 void chat_condense_notes(struct chat *c)
 {
 	if (c->prepared != CONDENSE_OK) {
@@ -228,6 +233,12 @@ void chat_condense_notes(struct chat *c)
 		chat_event(c, CHAT_SETTLED);
 		return;
 	}
+	/* Each job has its own timeout once it runs; this one bounds the waiting for slots as well.
+	 */
+	const struct config *conf = &c->base.sup->config;
+	uint64_t rounds =
+		1 + (chunks + (size_t)device_slots(c->small) - 1) / (size_t)device_slots(c->small);
+	uv_timer_start(&c->wait, on_late, rounds * (uint64_t)conf->condense.job_timeout_ms, 0);
 	c->note_count = c->unsettled = chunks;
 	for (size_t i = 0; i < chunks; i++) {
 		c->notes[i] = (struct chat_note){.chat = c, .index = i};
@@ -252,6 +263,27 @@ void chat_condense_cancel(struct chat *c)
 	free(c->notes);
 	c->notes = NULL;
 	c->note_count = c->unsettled = 0;
+}
+
+void chat_condense_late(struct chat *c)
+{
+	size_t open = notes_open(c);
+	if (c->working || open == 0)
+		return; /* all notes are in: what runs now is ours and short */
+	if (plan_fits(&c->facts)) {
+		chat_fallback(c, "notes took too long", "original");
+		chat_condense_cancel(c);
+		chat_event(c, CHAT_ORIGINAL);
+		return;
+	}
+	chat_fallback(c, "notes took too long", "selection and the notes that came");
+	for (size_t i = 0; i < c->note_count; i++) {
+		if (c->notes[i].job)
+			job_cancel(c->notes[i].job);
+		c->notes[i].job = NULL;
+	}
+	c->unsettled = 0;
+	chat_event(c, CHAT_SETTLED);
 }
 
 /* --- assembly --- */

@@ -180,7 +180,6 @@ static void pass_start(void *ctx, struct job *j, const struct proto_record *rec)
 	(void)j;
 	struct pass *p = ctx;
 	char name[128], reason[64];
-	request_add_id(&p->base);
 	for (size_t i = 0; i < rec->u.start.header_count; i++) {
 		struct slice n = rec->u.start.headers[i].name;
 		if (n.n >= sizeof(name))
@@ -190,9 +189,8 @@ static void pass_start(void *ctx, struct job *j, const struct proto_record *rec)
 		exchange_add_header(p->base.exchange, name, rec->u.start.headers[i].value);
 	}
 	snprintf(reason, sizeof(reason), "passed through to %s", p->device->conf->name);
-	exchange_add_header(p->base.exchange, "X-Tandem-Strategy", SLICE("pass"));
-	exchange_add_header(p->base.exchange, "X-Tandem-Tokens", SLICE("in=0 sent=0"));
-	exchange_add_header(p->base.exchange, "X-Tandem-Reason", slice_str(reason));
+	request_tell(p->base.exchange,
+		&(struct request_story){.id = p->base.id, .strategy = "pass", .reason = reason});
 	exchange_head(p->base.exchange, (int)rec->u.start.status, rec->u.start.body_bytes);
 	p->head_sent = true;
 	uv_timer_stop(&p->wait);

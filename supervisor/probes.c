@@ -50,8 +50,10 @@ static void add_models(
 static void reply(struct supervisor *s, struct exchange *x, const char *type, struct slice body)
 {
 	s->count.passed++;
-	exchange_add_header(x, "X-Tandem-Strategy", SLICE("pass"));
-	exchange_add_header(x, "X-Tandem-Reason", SLICE("answered by the gateway"));
+	char id[REQUEST_ID_BYTES];
+	request_new_id(s, id);
+	request_tell(x, &(struct request_story){
+				.id = id, .strategy = "pass", .reason = "answered by the gateway"});
 	exchange_reply(x, 200, type, body);
 }
 

@@ -9,6 +9,13 @@
 
 /* --- life --- */
 
+void request_new_id(struct supervisor *s, char id[REQUEST_ID_BYTES])
+{
+	snprintf(id, REQUEST_ID_BYTES, "%06llx-%llx",
+		(unsigned long long)(s->started_ms & 0xffffff),
+		(unsigned long long)++s->next_request);
+}
+
 struct request *request_create(struct supervisor *s, struct exchange *x, enum dialect d,
 	const struct request_ops *ops, size_t size)
 {
@@ -21,10 +28,7 @@ struct request *request_create(struct supervisor *s, struct exchange *x, enum di
 	r->dialect = d;
 	r->begun_ms = now_ms();
 	r->holds = 1;
-	/* Unique over restarts of the supervisor, short enough to read aloud. */
-	snprintf(r->id, sizeof(r->id), "%06llx-%llx",
-		(unsigned long long)(s->started_ms & 0xffffff),
-		(unsigned long long)++s->next_request);
+	request_new_id(s, r->id);
 	exchange_set_context(x, r);
 	TAILQ_INSERT_TAIL(&s->requests, r, link);
 	s->active++;
@@ -49,9 +53,15 @@ void request_release(struct request *r)
 
 /* --- answers every kind gives --- */
 
-void request_add_id(struct request *r)
+void request_tell(struct exchange *x, const struct request_story *story)
 {
-	exchange_add_header(r->exchange, "X-Tandem-Request-Id", slice_str(r->id));
+	char tokens[64];
+	snprintf(tokens, sizeof(tokens), "in=%llu sent=%llu", (unsigned long long)story->tokens_in,
+		(unsigned long long)story->tokens_sent);
+	exchange_add_header(x, "X-Tandem-Request-Id", slice_str(story->id));
+	exchange_add_header(x, "X-Tandem-Strategy", slice_str(story->strategy));
+	exchange_add_header(x, "X-Tandem-Tokens", slice_str(tokens));
+	exchange_add_header(x, "X-Tandem-Reason", slice_str(story->reason));
 }
 
 void request_refuse(struct request *r, int status, const char *message, int retry_after_s)
@@ -59,7 +69,9 @@ void request_refuse(struct request *r, int status, const char *message, int retr
 	struct buf body;
 	buf_init(&body, 0);
 	dialect_error_body(r->dialect, status, slice_str(message), &body);
-	request_add_id(r);
+	request_tell(r->exchange,
+		&(struct request_story){
+			.id = r->id, .strategy = "pass", .reason = "refused by the gateway"});
 	if (retry_after_s > 0) {
 		char seconds[16];
 		snprintf(seconds, sizeof(seconds), "%d", retry_after_s);

@@ -44,8 +44,19 @@ struct request *request_create(struct supervisor *s, struct exchange *x, enum di
 void request_hold(struct request *r);
 void request_release(struct request *r);
 
-/* Adds X-Tandem-Request-Id to the answer. */
-void request_add_id(struct request *r);
+/* A fresh id: unique over restarts of the supervisor, short enough to read aloud. */
+void request_new_id(struct supervisor *s, char id[REQUEST_ID_BYTES]);
+
+/* What every answer says of itself, as X-Tandem-* headers. */
+struct request_story {
+	const char *id;
+	const char *strategy; /* "A", "B", "C" or "pass" */
+	uint64_t tokens_in, tokens_sent;
+	const char *reason;
+};
+
+void request_tell(struct exchange *x, const struct request_story *story);
+
 /* Answers with the dialect's own error body. retry_after_s > 0 adds Retry-After. */
 void request_refuse(struct request *r, int status, const char *message, int retry_after_s);
 
