@@ -107,6 +107,7 @@ clean: ## remove what was built (caches of engines and models stay)
 help: ## this list
 	@grep -hE '^[a-z][a-zA-Z_-]*:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 16
 
+-include tests/bench/bench.mk
 -include tests/fuzz/fuzz.mk
 -include etc/setup/targets.mk
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
