@@ -214,27 +214,29 @@ def test_a_translated_answer_is_in_the_clients_dialect(link, fake, type, dialect
     assert said == "hello world"
 
 
-def test_a_large_body_is_parsed_while_the_loop_goes_on(link, fake, folder):
-    w = link()
-    w.ready(type="ollama", url=fake("b").url)
+def test_a_large_body_is_parsed_while_the_loop_goes_on(link, folder):
+    answer = b'{"message":{"role":"assistant","content":"x"},"done":true,"done_reason":"stop"}\n'
     path = os.path.join(folder, "body")
     with open(path, "w") as f:
-        json.dump({"model": "m:1b", "stream": False, "messages": user("abc \n\"\\" * (4 << 20) + "[[fake tokens=1]]")}, f)
-    id = w.job(dialect=OPENAI_CHAT, body_file=path)  # 40 MB, translated
-    gaps, last, seq, ended = [], None, 0, None
-    w.do("ping", seq=0)
-    while not ended:
-        r = w.lines.get(timeout=60)
-        if r["type"] == "pong":
-            gaps.append(r["us"] - (last or r["us"]))
-            last = r["us"]
-            seq += 1
-            w.do("ping", seq=seq)
-        elif r["job"] == id and r["type"] in ("end", "fail"):
-            ended = r
-    assert ended["type"] == "end", ended
-    if not SANITIZED:
-        assert max(gaps) < 50_000, f"the worker's loop stood still for {max(gaps)} us"
+        json.dump({"model": "m", "stream": False, "messages": user("abc \n\"\\" * (10 << 20))}, f)
+    with raw_backend(lambda path, n: chunked(answer, 100, "application/x-ndjson")) as url:
+        w = link()
+        w.ready(type="ollama", url=url)
+        id = w.job(dialect=OPENAI_CHAT, body_file=path)  # 100 MB, translated
+        gaps, last, seq, ended = [], None, 0, None
+        w.do("ping", seq=0)
+        while not ended:
+            r = w.lines.get(timeout=60)
+            if r["type"] == "pong":
+                gaps.append(r["us"] - (last or r["us"]))
+                last = r["us"]
+                seq += 1
+                w.do("ping", seq=seq)
+            elif r["job"] == id and r["type"] in ("end", "fail"):
+                ended = r
+        assert ended["type"] == "end", ended
+        if not SANITIZED:  # on the loop it would take twice that; the bound leaves room for a busy machine
+            assert max(gaps) < 300_000, f"the worker's loop stood still for {max(gaps)} us"
 
 
 @pytest.mark.parametrize("dialect,body,status", [
