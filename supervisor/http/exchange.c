@@ -7,6 +7,7 @@
 
 #define DISCARD_MAX (8u << 20) /* upload read and thrown away after an early answer, so that the connection lives on */
 #define READER_BLOCK_BYTES 65536
+#define OWN_TIMEOUT_S 86400u
 #define OUT_COMPACT_BYTES 65536
 
 /* --- begin and end --- */
@@ -167,24 +168,33 @@ static void reset(struct exchange *x)
 		shutdown(x->connection->fd, SHUT_RDWR);
 }
 
+/*
+ * MHD 0.9.75 forgets a connection that it closes on a content reader's word: it lies about, socket open, until its timeout. A timeout of its
+ * own moves it to the list that every run looks through.
+ */
+static ssize_t close_on(struct exchange *x, ssize_t word)
+{
+	MHD_set_connection_option(x->mhd, MHD_CONNECTION_OPTION_TIMEOUT, OWN_TIMEOUT_S);
+	front_wake(x->front);
+	return word;
+}
+
 static ssize_t on_reader(void *cls, uint64_t pos, char *to, size_t max)
 {
 	(void)pos;
 	struct exchange *x = cls;
-	if (x->gone)
-		return MHD_CONTENT_READER_END_WITH_ERROR;
-	size_t n = takeable(x);
+	size_t n = x->gone ? 0 : takeable(x);
 	if (n > 0) {
 		n = n < max ? n : max;
 		take(x, to, n);
 		return (ssize_t)n;
 	}
 	if (x->ended && !x->aborted && x->body_bytes < 0)
-		return MHD_CONTENT_READER_END_OF_STREAM;
-	if (x->ended && x->body_bytes < 0 && x->old_http)
+		return x->old_http ? close_on(x, MHD_CONTENT_READER_END_OF_STREAM) : MHD_CONTENT_READER_END_OF_STREAM;
+	if (x->aborted && x->body_bytes < 0 && x->old_http)
 		reset(x);
 	if (x->ended || !park(x)) /* a known length that was not reached is a broken answer, too */
-		return MHD_CONTENT_READER_END_WITH_ERROR;
+		return close_on(x, MHD_CONTENT_READER_END_WITH_ERROR);
 	return 0;
 }
 

@@ -131,8 +131,7 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
 		return;
 	if (c->current)
 		exchange_drop(c->current);
-	uv_poll_stop(&c->poll); /* now, while the descriptor is still ours */
-	uv_close((uv_handle_t *)&c->poll, on_connection_freed);
+	uv_close((uv_handle_t *)&c->poll, on_connection_freed); /* stops at once, while the descriptor is still ours */
 }
 
 /* --- running MHD inside the loop --- */
