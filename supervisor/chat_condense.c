@@ -135,16 +135,34 @@ static size_t notes_open(const struct chat *c)
 	return open;
 }
 
-/* The small device did not deliver this chunk. */
-static void note_fall_back(struct chat_note *n, const char *cause)
+/* The notes that are not in will not come: what there is must do. */
+static void notes_suffice(struct chat *c)
+{
+	for (size_t i = 0; i < c->note_count; i++) {
+		if (c->notes[i].job)
+			job_cancel(c->notes[i].job);
+		c->notes[i].job = NULL;
+	}
+	c->unsettled = 0;
+	chat_event(c, CHAT_SETTLED);
+}
+
+/* The small device did not deliver this chunk; hopeless: nor will it the others. */
+static void note_fall_back(struct chat_note *n, const char *cause, bool hopeless)
 {
 	struct chat *c = n->chat;
 	char times[PLAN_REASON_BYTES], to[PLAN_REASON_BYTES + 64];
 	n->job = NULL;
 	buf_clear(&n->text);
 	if (n->on_main || !plan_fits(&c->facts)) {
-		chat_fallback(c, cause, "selection alone for this chunk");
-		settle(n);
+		bool all = hopeless && !n->on_main;
+		chat_fallback(c, cause,
+			all ? "selection and the notes that came"
+			    : "selection alone for this chunk");
+		if (all)
+			notes_suffice(c);
+		else
+			settle(n);
 		return;
 	}
 	size_t chunk_tokens = (size_t)((double)condense_chunk(&c->condense, n->index).n /
@@ -195,7 +213,7 @@ static void note_fail(void *ctx, struct job *j, const struct job_failure *f)
 	char cause[96];
 	snprintf(cause, sizeof(cause), "notes on %s: %s", j->device->conf->name,
 		job_cause_name(f->cause));
-	note_fall_back(ctx, cause);
+	note_fall_back(ctx, cause, f->cause == FAIL_TIMEOUT || f->cause == JOB_LOST);
 }
 
 static const struct job_events note_events = {
@@ -244,12 +262,14 @@ void chat_condense_notes(struct chat *c)
 		c->notes[i] = (struct chat_note){.chat = c, .index = i};
 		buf_init(&c->notes[i].text, (size_t)c->base.sup->config.condense.result_bytes);
 	}
-	for (size_t i = 0; i < chunks && c->state == CHAT_CONDENSING && c->notes; i++) {
+	for (size_t i = 0; i < chunks && c->unsettled > 0; i++) {
 		int rc = note_submit(&c->notes[i], c->small);
 		if (rc)
-			note_fall_back(&c->notes[i], rc == -EBUSY    ? "queue full"
-						     : rc == -EAGAIN ? "condensing device lost"
-								     : "out of memory");
+			note_fall_back(&c->notes[i],
+				rc == -EBUSY	? "queue full"
+				: rc == -EAGAIN ? "condensing device lost"
+						: "out of memory",
+				true);
 	}
 }
 
@@ -267,8 +287,7 @@ void chat_condense_cancel(struct chat *c)
 
 void chat_condense_late(struct chat *c)
 {
-	size_t open = notes_open(c);
-	if (c->working || open == 0)
+	if (c->working || notes_open(c) == 0)
 		return; /* all notes are in: what runs now is ours and short */
 	if (plan_fits(&c->facts)) {
 		chat_fallback(c, "notes took too long", "original");
@@ -277,13 +296,7 @@ void chat_condense_late(struct chat *c)
 		return;
 	}
 	chat_fallback(c, "notes took too long", "selection and the notes that came");
-	for (size_t i = 0; i < c->note_count; i++) {
-		if (c->notes[i].job)
-			job_cancel(c->notes[i].job);
-		c->notes[i].job = NULL;
-	}
-	c->unsettled = 0;
-	chat_event(c, CHAT_SETTLED);
+	notes_suffice(c);
 }
 
 /* --- assembly --- */
