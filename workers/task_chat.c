@@ -19,7 +19,7 @@ struct chat {
 	struct chat_request request; /* only while preparing */
 	struct dialect_error error;
 	int rc;
-	bool stream;
+	bool stream, unload;
 	struct answer_writer *writer; /* NULL: raw */
 	struct buf out; /* translated bytes of one piece; a raw answer that is no stream, until it
 			   is whole */
@@ -66,14 +66,17 @@ static void prepare(struct chat *c)
 	if (c->rc)
 		return;
 	c->stream = c->request.stream;
+	c->unload = c->request.is_unload;
 	c->rc = backend_call_build(
 		api, &c->request, t->spec.num_ctx, &a->call, &a->request, &c->error);
 	if (c->rc == 0 && !a->call.raw)
 		c->rc = make_writer(c);
-	if (c->rc == 0)
+	if (c->rc == 0 && a->call.path)
 		ask_prepare(a);
 	chat_request_fini(&c->request);
 }
+
+static void answer_load(struct chat *c);
 
 static void prepared(struct chat *c)
 {
@@ -87,6 +90,8 @@ static void prepared(struct chat *c)
 		task_fail_text(t, FAIL_TOO_LARGE, "the translated request is too large");
 	} else if (c->rc) {
 		task_fail_text(t, FAIL_INTERNAL, "out of memory");
+	} else if (!c->ask.call.path) {
+		answer_load(c);
 	} else {
 		if (!c->ask.call.raw)
 			buf_free(&t->body);
@@ -202,6 +207,18 @@ static void chat_complete(struct ask *a)
 	struct task_end end = {.usage = ask_usage(a),
 		.finish = a->error_status ? "error" : ask_finish_name(a->finish)};
 	task_end(&a->task, &end);
+}
+
+/* A load or unload asked of llama-server, which has its model always: it is said to be done. */
+static void answer_load(struct chat *c)
+{
+	struct ask *a = &c->ask;
+	struct answer_event end = {.kind = ANSWER_END,
+		.finish = c->unload ? FINISH_UNLOAD : FINISH_LOAD,
+		.usage = a->usage};
+	a->finish = end.finish;
+	chat_event(a, &end);
+	chat_complete(a);
 }
 
 static const struct ask_ops chat_ask_ops = {
