@@ -5,7 +5,9 @@
 #include <strings.h>
 #include <sys/socket.h>
 
-#define DISCARD_MAX (8u << 20) /* upload read and thrown away after an early answer, so that the connection lives on */
+#define DISCARD_MAX                                                                                \
+	(8u << 20) /* upload read and thrown away after an early answer, so that the connection    \
+		      lives on */
 #define READER_BLOCK_BYTES 65536
 #define OWN_TIMEOUT_S 86400u
 #define OUT_COMPACT_BYTES 65536
@@ -24,7 +26,8 @@ static const char *origin_form(const char *target)
 void *exchange_begin(void *cls, const char *uri, struct MHD_Connection *mhd)
 {
 	struct front *f = cls;
-	struct connection *c = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
+	struct connection *c =
+		MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
 	struct exchange *x = c ? calloc(1, sizeof(*x)) : NULL;
 	if (!x)
 		return NULL;
@@ -61,7 +64,8 @@ void exchange_drop(struct exchange *x)
 		f->events->done(f->ctx, x);
 	x->connection->current = NULL;
 	if (x->connection->left)
-		shutdown(x->connection->fd, SHUT_RDWR); /* no further request: MHD shall see the end */
+		shutdown(x->connection->fd,
+			SHUT_RDWR); /* no further request: MHD shall see the end */
 	TAILQ_REMOVE(&f->exchanges, x, link);
 	f->exchange_count--;
 	for (unsigned i = 0; i < x->header_count; i++) {
@@ -73,7 +77,8 @@ void exchange_drop(struct exchange *x)
 	free(x);
 }
 
-void exchange_completed(void *cls, struct MHD_Connection *mhd, void **context, enum MHD_RequestTerminationCode code)
+void exchange_completed(
+	void *cls, struct MHD_Connection *mhd, void **context, enum MHD_RequestTerminationCode code)
 {
 	(void)cls;
 	(void)mhd;
@@ -109,27 +114,29 @@ void exchange_resume(struct exchange *x)
 
 void exchange_lost(struct exchange *x)
 {
-	/* Not begun: park() will see it. Ended: the answer is complete and may still reach a client that only half-closed. */
+	/* Not begun: park() will see it. Ended: the answer is complete and may still reach a client
+	 * that only half-closed. */
 	if (!x->begun || x->ended)
 		return;
 	lose(x);
 	if (x->suspended)
 		exchange_resume(x);
 	else
-		shutdown(x->connection->fd, SHUT_RDWR); /* MHD may be waiting for room in the socket: it must see the end now */
+		shutdown(x->connection->fd, SHUT_RDWR); /* MHD may be waiting for room in the
+							   socket: it must see the end now */
 }
 
 /* --- the answer on its way out --- */
 
 static bool bodyless(const struct exchange *x)
 {
-	return x->body_bytes == 0 || x->status == MHD_HTTP_NO_CONTENT || x->status == MHD_HTTP_NOT_MODIFIED ||
-	       strcmp(x->method, "HEAD") == 0;
+	return x->body_bytes == 0 || x->status == MHD_HTTP_NO_CONTENT ||
+	       x->status == MHD_HTTP_NOT_MODIFIED || strcmp(x->method, "HEAD") == 0;
 }
 
 /*
- * Bytes that may go out now. The last byte of a known length waits for exchange_end(): with it MHD completes the request, and done must not
- * come before the supervisor is through.
+ * Bytes that may go out now. The last byte of a known length waits for exchange_end(): with it MHD
+ * completes the request, and done must not come before the supervisor is through.
  */
 static size_t takeable(const struct exchange *x)
 {
@@ -160,7 +167,8 @@ static void take(struct exchange *x, char *to, size_t n)
 	report_sent(x, n);
 }
 
-/* Without chunks and length only a reset tells a broken answer from a complete one; connecting to nowhere makes the kernel send it. */
+/* Without chunks and length only a reset tells a broken answer from a complete one; connecting to
+ * nowhere makes the kernel send it. */
 static void reset(struct exchange *x)
 {
 	struct sockaddr nowhere = {.sa_family = AF_UNSPEC};
@@ -169,8 +177,8 @@ static void reset(struct exchange *x)
 }
 
 /*
- * MHD 0.9.75 forgets a connection that it closes on a content reader's word: it lies about, socket open, until its timeout. A timeout of its
- * own moves it to the list that every run looks through.
+ * MHD 0.9.75 forgets a connection that it closes on a content reader's word: it lies about, socket
+ * open, until its timeout. A timeout of its own moves it to the list that every run looks through.
  */
 static ssize_t close_on(struct exchange *x, ssize_t word)
 {
@@ -190,7 +198,8 @@ static ssize_t on_reader(void *cls, uint64_t pos, char *to, size_t max)
 		return (ssize_t)n;
 	}
 	if (x->ended && !x->aborted && x->body_bytes < 0)
-		return x->old_http ? close_on(x, MHD_CONTENT_READER_END_OF_STREAM) : MHD_CONTENT_READER_END_OF_STREAM;
+		return x->old_http ? close_on(x, MHD_CONTENT_READER_END_OF_STREAM)
+				   : MHD_CONTENT_READER_END_OF_STREAM;
 	if (x->aborted && x->body_bytes < 0 && x->old_http)
 		reset(x);
 	if (x->ended || !park(x)) /* a known length that was not reached is a broken answer, too */
@@ -206,7 +215,8 @@ static struct MHD_Response *create_response(struct exchange *x)
 	if (x->ended && (x->body_bytes < 0 || (uint64_t)x->body_bytes == n)) {
 		if (n == 0)
 			return MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
-		struct MHD_Response *r = MHD_create_response_from_buffer(n, x->out.p, MHD_RESPMEM_MUST_FREE);
+		struct MHD_Response *r =
+			MHD_create_response_from_buffer(n, x->out.p, MHD_RESPMEM_MUST_FREE);
 		if (r) {
 			x->taken = n;
 			buf_init(&x->out, 0); /* MHD's now */
@@ -214,13 +224,16 @@ static struct MHD_Response *create_response(struct exchange *x)
 		}
 		return r;
 	}
-	/* MHD would end a HEAD answer of unknown length with an empty last chunk: a length it must have. */
+	/* MHD would end a HEAD answer of unknown length with an empty last chunk: a length it must
+	 * have. */
 	if (head && x->body_bytes < 0)
 		return MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
 	uint64_t size = x->body_bytes >= 0 ? (uint64_t)x->body_bytes : MHD_SIZE_UNKNOWN;
-	/* Chunks are read into the connection's own memory; a block of the response's is only used without them. */
+	/* Chunks are read into the connection's own memory; a block of the response's is only used
+	 * without them. */
 	bool chunked = x->body_bytes < 0 && !x->old_http;
-	return MHD_create_response_from_callback(size, chunked || head ? 1 : READER_BLOCK_BYTES, on_reader, x, NULL);
+	return MHD_create_response_from_callback(
+		size, chunked || head ? 1 : READER_BLOCK_BYTES, on_reader, x, NULL);
 }
 
 static enum MHD_Result queue_response(struct exchange *x)
@@ -239,20 +252,22 @@ static enum MHD_Result queue_response(struct exchange *x)
 }
 
 /*
- * MHD takes no response in mid-upload, and reading a large rest first would be long: the answer goes out by our own hand and the connection
- * ends. Nothing else is on its way to this client. What the socket does not take at once (error texts are small) is cut: a broken answer.
+ * MHD takes no response in mid-upload, and reading a large rest first would be long: the answer
+ * goes out by our own hand and the connection ends. Nothing else is on its way to this client. What
+ * the socket does not take at once (error texts are small) is cut: a broken answer.
  */
 static enum MHD_Result answer_now(struct exchange *x)
 {
 	struct buf head;
 	buf_init(&head, 0);
-	buf_printf(&head, "HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Length: %zu\r\n", x->status,
-			MHD_get_reason_phrase_for((unsigned)x->status), exchange_backlog(x));
+	buf_printf(&head, "HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Length: %zu\r\n",
+		x->status, MHD_get_reason_phrase_for((unsigned)x->status), exchange_backlog(x));
 	for (unsigned i = 0; i < x->header_count; i++)
 		buf_printf(&head, "%s: %s\r\n", x->headers[i].name, x->headers[i].value);
 	buf_add_str(&head, "\r\n");
 	buf_add(&head, x->out.p + x->out_head, exchange_backlog(x));
-	if (!buf_error(&head) && send(x->connection->fd, head.p, head.n, MSG_DONTWAIT | MSG_NOSIGNAL) > 0) {
+	if (!buf_error(&head) &&
+		send(x->connection->fd, head.p, head.n, MSG_DONTWAIT | MSG_NOSIGNAL) > 0) {
 		report_sent(x, exchange_backlog(x));
 		linger_start(x->front, x->connection->fd);
 	}
@@ -262,7 +277,8 @@ static enum MHD_Result answer_now(struct exchange *x)
 
 /* --- the request on its way in --- */
 
-/* Must the answer go out before the upload is read? Only when reading it first would be long, or the client waits for our word. */
+/* Must the answer go out before the upload is read? Only when reading it first would be long, or
+ * the client waits for our word. */
 static bool answer_first(const struct exchange *x)
 {
 	int64_t n = exchange_body_bytes(x);
@@ -316,9 +332,11 @@ static enum MHD_Result take_head(struct exchange *x, const char *method, const c
 	x->begun = true;
 	x->method = method;
 	x->old_http = strcmp(version, "HTTP/1.0") == 0;
-	if (MHD_get_connection_info(x->mhd, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE)->header_size > f->header_bytes)
+	if (MHD_get_connection_info(x->mhd, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE)->header_size >
+		f->header_bytes)
 		return refuse(x, MHD_HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE);
-	int status = strchr(x->target, ' ') ? MHD_HTTP_BAD_REQUEST : framing_check(x->mhd, x->old_http);
+	int status =
+		strchr(x->target, ' ') ? MHD_HTTP_BAD_REQUEST : framing_check(x->mhd, x->old_http);
 	if (status)
 		return refuse(x, status);
 	x->announced = true;
@@ -331,8 +349,9 @@ static enum MHD_Result take_head(struct exchange *x, const char *method, const c
 	return queue_response(x);
 }
 
-enum MHD_Result exchange_handle(void *cls, struct MHD_Connection *mhd, const char *url, const char *method, const char *version,
-		const char *upload, size_t *upload_size, void **context)
+enum MHD_Result exchange_handle(void *cls, struct MHD_Connection *mhd, const char *url,
+	const char *method, const char *version, const char *upload, size_t *upload_size,
+	void **context)
 {
 	(void)mhd;
 	(void)url;
@@ -353,7 +372,8 @@ enum MHD_Result exchange_handle(void *cls, struct MHD_Connection *mhd, const cha
 		if (x->aborted)
 			return MHD_NO;
 	}
-	/* MHD completes an answer without a body by itself, so it gets it when the supervisor is through. */
+	/* MHD completes an answer without a body by itself, so it gets it when the supervisor is
+	 * through. */
 	if (x->answered && (x->ended || !bodyless(x)))
 		return queue_response(x);
 	return park(x) ? MHD_YES : MHD_NO;
@@ -396,14 +416,16 @@ struct each {
 	void *ctx;
 };
 
-static enum MHD_Result each_header(void *cls, enum MHD_ValueKind kind, const char *name, const char *value)
+static enum MHD_Result each_header(
+	void *cls, enum MHD_ValueKind kind, const char *name, const char *value)
 {
 	(void)kind;
 	struct each *e = cls;
 	return e->fn(e->ctx, name, value ? value : "") ? MHD_YES : MHD_NO;
 }
 
-void exchange_each_header(const struct exchange *x, bool (*fn)(void *ctx, const char *name, const char *value), void *ctx)
+void exchange_each_header(const struct exchange *x,
+	bool (*fn)(void *ctx, const char *name, const char *value), void *ctx)
 {
 	struct each e = {fn, ctx};
 	MHD_get_connection_values(x->mhd, MHD_HEADER_KIND, each_header, &e);

@@ -1,6 +1,7 @@
 /*
- * The headers that say where a request ends. libmicrohttpd lets the first of several Content-Length win, ignores Content-Length beside
- * Transfer-Encoding and reads any coding but chunked until the connection closes; whoever stands before us may see another request.
+ * The headers that say where a request ends. libmicrohttpd lets the first of several Content-Length
+ * win, ignores Content-Length beside Transfer-Encoding and reads any coding but chunked until the
+ * connection closes; whoever stands before us may see another request.
  */
 #include "supervisor/http/internal.h"
 
@@ -11,7 +12,8 @@ struct framing {
 	bool chunked;
 };
 
-static enum MHD_Result see_header(void *cls, enum MHD_ValueKind kind, const char *name, const char *value)
+static enum MHD_Result see_header(
+	void *cls, enum MHD_ValueKind kind, const char *name, const char *value)
 {
 	struct framing *f = cls;
 	(void)kind;

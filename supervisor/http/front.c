@@ -14,13 +14,16 @@
 
 #define BACKLOG 1024
 #define ANSWER_HEAD_BYTES 8192 /* of a connection's memory, beside the request's head */
-#define RUNS_PER_TURN 4 /* a run may make work for the next one; the rest waits for the next turn */
+#define RUNS_PER_TURN 4 /* a run may make work for the next one; the rest waits for the next turn  \
+			 */
 
 /* --- the listening socket --- */
 
 static int open_listener(const struct front_options *o, struct buf *err)
 {
-	struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+	struct addrinfo hints = {.ai_family = AF_UNSPEC,
+		.ai_socktype = SOCK_STREAM,
+		.ai_flags = AI_PASSIVE | AI_NUMERICSERV};
 	struct addrinfo *list;
 	const char *host = strcmp(o->address, "localhost") == 0 ? "127.0.0.1" : o->address;
 	char port[16];
@@ -43,7 +46,7 @@ static int open_listener(const struct front_options *o, struct buf *err)
 	if (rc == 0)
 		return fd;
 	buf_printf(err, "cannot listen on %s port %d: %s%s", o->address, o->port, strerror(-rc),
-			rc == -EADDRINUSE ? " (is another tandem or the old proxy running?)" : "");
+		rc == -EADDRINUSE ? " (is another tandem or the old proxy running?)" : "");
 	if (fd >= 0)
 		close(fd);
 	return rc;
@@ -51,12 +54,19 @@ static int open_listener(const struct front_options *o, struct buf *err)
 
 static void name_address(struct front *f)
 {
-	struct sockaddr_storage a;
+	struct sockaddr_storage a = {0};
 	socklen_t n = sizeof(a);
 	char host[INET6_ADDRSTRLEN] = "?", port[8] = "?";
 	if (getsockname(f->listen_fd, (struct sockaddr *)&a, &n) == 0)
-		getnameinfo((struct sockaddr *)&a, n, host, sizeof(host), port, sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV);
-	snprintf(f->address, sizeof(f->address), a.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host, port);
+		getnameinfo((struct sockaddr *)&a, n, host, sizeof(host), port, sizeof(port),
+			NI_NUMERICHOST | NI_NUMERICSERV);
+	snprintf(f->address, sizeof(f->address), a.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s",
+		host, port);
+	if (a.ss_family == AF_INET6)
+		f->loopback = IN6_IS_ADDR_LOOPBACK(&((struct sockaddr_in6 *)&a)->sin6_addr);
+	else
+		f->loopback =
+			ntohl(((struct sockaddr_in *)&a)->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
 }
 
 /* --- connections --- */
@@ -87,11 +97,12 @@ static void on_connection_freed(uv_handle_t *h)
 
 static void name_peer(struct connection *c, struct MHD_Connection *mhd)
 {
-	const struct sockaddr *a = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS)->client_addr;
+	const struct sockaddr *a =
+		MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS)->client_addr;
 	char host[INET6_ADDRSTRLEN] = "?", port[8] = "?";
 	bool v6 = a->sa_family == AF_INET6;
-	getnameinfo(a, v6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in), host, sizeof(host), port, sizeof(port),
-			NI_NUMERICHOST | NI_NUMERICSERV);
+	getnameinfo(a, v6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in), host,
+		sizeof(host), port, sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV);
 	snprintf(c->peer, sizeof(c->peer), v6 ? "[%s]:%s" : "%s:%s", host, port);
 }
 
@@ -114,7 +125,8 @@ static struct connection *connection_create(struct front *f, struct MHD_Connecti
 	return c;
 }
 
-static void on_connection(void *cls, struct MHD_Connection *mhd, void **context, enum MHD_ConnectionNotificationCode code)
+static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
+	enum MHD_ConnectionNotificationCode code)
 {
 	struct front *f = cls;
 	struct connection *c = *context;
@@ -124,14 +136,16 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
 		return;
 	}
 	*context = NULL;
-	/* At the limit MHD has stopped listening; it listens again in its next run, which no event would bring. */
+	/* At the limit MHD has stopped listening; it listens again in its next run, which no event
+	 * would bring. */
 	if (f->connections-- >= f->connections_max)
 		front_wake(f);
 	if (!c)
 		return;
 	if (c->current)
 		exchange_drop(c->current);
-	uv_close((uv_handle_t *)&c->poll, on_connection_freed); /* stops at once, while the descriptor is still ours */
+	uv_close((uv_handle_t *)&c->poll,
+		on_connection_freed); /* stops at once, while the descriptor is still ours */
 }
 
 /* --- running MHD inside the loop --- */
@@ -196,7 +210,8 @@ static void on_mhd_log(void *cls, const char *format, va_list ap)
 
 /* --- life --- */
 
-int front_start(uv_loop_t *loop, const struct front_options *o, const struct front_events *e, void *ctx, struct front **out, struct buf *err)
+int front_start(uv_loop_t *loop, const struct front_options *o, const struct front_events *e,
+	void *ctx, struct front **out, struct buf *err)
 {
 	struct front *f = calloc(1, sizeof(*f));
 	if (!f)
@@ -214,17 +229,21 @@ int front_start(uv_loop_t *loop, const struct front_options *o, const struct fro
 	if (rc)
 		goto error_free;
 	name_address(f);
-	f->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL, exchange_handle, f,
-			MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, f, MHD_OPTION_LISTEN_SOCKET, f->listen_fd, MHD_OPTION_CONNECTION_LIMIT,
-			o->connections, MHD_OPTION_CONNECTION_MEMORY_LIMIT, o->header_bytes + ANSWER_HEAD_BYTES,
-			MHD_OPTION_CONNECTION_TIMEOUT, (o->idle_ms + 999) / 1000, MHD_OPTION_URI_LOG_CALLBACK, exchange_begin, f, MHD_OPTION_NOTIFY_COMPLETED, exchange_completed, f, MHD_OPTION_NOTIFY_CONNECTION, on_connection, f,
-			MHD_OPTION_END);
+	f->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG,
+		0, NULL, NULL, exchange_handle, f, MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, f,
+		MHD_OPTION_LISTEN_SOCKET, f->listen_fd, MHD_OPTION_CONNECTION_LIMIT, o->connections,
+		MHD_OPTION_CONNECTION_MEMORY_LIMIT, o->header_bytes + ANSWER_HEAD_BYTES,
+		MHD_OPTION_CONNECTION_TIMEOUT, (o->idle_ms + 999) / 1000,
+		MHD_OPTION_URI_LOG_CALLBACK, exchange_begin, f, MHD_OPTION_NOTIFY_COMPLETED,
+		exchange_completed, f, MHD_OPTION_NOTIFY_CONNECTION, on_connection, f,
+		MHD_OPTION_END);
 	if (!f->daemon) {
 		rc = -EIO;
 		buf_printf(err, "libmicrohttpd does not start: %s", strerror(errno));
 		goto error_close;
 	}
-	uv_poll_init(loop, &f->epoll, MHD_get_daemon_info(f->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd);
+	uv_poll_init(loop, &f->epoll,
+		MHD_get_daemon_info(f->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd);
 	uv_timer_init(loop, &f->timer);
 	uv_check_init(loop, &f->check);
 	uv_idle_init(loop, &f->idle);
@@ -245,6 +264,11 @@ error_free:
 const char *front_address(const struct front *f)
 {
 	return f->address;
+}
+
+bool front_is_loopback(const struct front *f)
+{
+	return f->loopback;
 }
 
 void front_quiesce(struct front *f)
@@ -273,13 +297,15 @@ static void on_handle_closed(uv_handle_t *h)
 void front_stop(struct front *f)
 {
 	struct exchange *x;
-	f->stopping = true; /* nothing is suspended from here on: MHD panics when it is stopped with a connection suspended */
+	f->stopping = true; /* nothing is suspended from here on: MHD panics when it is stopped with
+			       a connection suspended */
 	TAILQ_FOREACH(x, &f->exchanges, link)
-		exchange_abort(x);
+	exchange_abort(x);
 	linger_stop_all(f);
 	uv_poll_stop(&f->epoll);
 	MHD_run(f->daemon);
-	MHD_stop_daemon(f->daemon); /* ends the exchanges that are left; closes the listening socket unless quiesced */
+	MHD_stop_daemon(f->daemon); /* ends the exchanges that are left; closes the listening socket
+				       unless quiesced */
 	uv_close((uv_handle_t *)&f->epoll, on_handle_closed);
 	uv_close((uv_handle_t *)&f->timer, on_handle_closed);
 	uv_close((uv_handle_t *)&f->check, on_handle_closed);

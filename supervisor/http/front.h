@@ -1,14 +1,17 @@
 /*
  * The HTTP front door: libmicrohttpd in external epoll mode, nested in the supervisor's libuv loop.
  *
- * An exchange is one HTTP request and its answer as the rest of the supervisor sees it. front.c owns sockets, parsing, keep-alive,
- * chunked uploads, Expect: 100-continue, back-pressure both ways and the detection of clients that leave (EPOLLRDHUP while MHD has the
- * connection suspended); it knows no dialect. All calls and callbacks are on the loop thread; nothing blocks. Calls that wake a
- * connection only mark it: MHD runs once per loop turn (no 1 ms or 10 ms steps).
+ * An exchange is one HTTP request and its answer as the rest of the supervisor sees it. front.c
+ * owns sockets, parsing, keep-alive, chunked uploads, Expect: 100-continue, back-pressure both ways
+ * and the detection of clients that leave (EPOLLRDHUP while MHD has the connection suspended); it
+ * knows no dialect. All calls and callbacks are on the loop thread; nothing blocks. Calls that wake
+ * a connection only mark it: MHD runs once per loop turn (no 1 ms or 10 ms steps).
  *
- * Life: on_head -> on_body* -> on_body_end -> [exchange_head -> exchange_write* -> exchange_end | exchange_abort] ; on_gone at any time before
- * on_done when the client leaves; on_done exactly once, last: the exchange is freed after it. An answer may begin before the upload has ended
- * (an early error): the rest of the upload is then read and thrown away up to a bound, or the connection is closed.
+ * Life: on_head -> on_body* -> on_body_end -> [exchange_head -> exchange_write* -> exchange_end |
+ * exchange_abort] ; on_gone at any time before on_done when the client leaves; on_done exactly
+ * once, last: the exchange is freed after it. An answer may begin before the upload has ended (an
+ * early error): the rest of the upload is then read and thrown away up to a bound, or the
+ * connection is closed.
  */
 #ifndef TANDEM_FRONT_H
 #define TANDEM_FRONT_H
@@ -22,33 +25,41 @@ struct front;
 struct exchange;
 
 struct front_events {
-	/* Request line and headers are in. Set exchange_context(), look at exchange_method() etc. May answer at once. */
+	/* Request line and headers are in. Set exchange_context(), look at exchange_method() etc.
+	 * May answer at once. */
 	void (*head)(void *ctx, struct exchange *x);
-	/* Body bytes (borrowed). Returns how many were taken; fewer than n pauses the upload until exchange_resume_body(). */
+	/* Body bytes (borrowed). Returns how many were taken; fewer than n pauses the upload until
+	 * exchange_resume_body(). */
 	size_t (*body)(void *ctx, struct exchange *x, const char *p, size_t n);
 	void (*body_end)(void *ctx, struct exchange *x);
-	/* So many answer bytes have been handed to the socket since the last call: room for more (credit). */
+	/* So many answer bytes have been handed to the socket since the last call: room for more
+	 * (credit). */
 	void (*sent)(void *ctx, struct exchange *x, size_t n);
-	/* The client is gone (connection closed or reset before the answer was complete). No more writes are useful. */
+	/* The client is gone (connection closed or reset before the answer was complete). No more
+	 * writes are useful. */
 	void (*gone)(void *ctx, struct exchange *x);
 	/* Last callback of this exchange. */
 	void (*done)(void *ctx, struct exchange *x);
 };
 
 struct front_options {
-	const char *address;   /* IPv4 or IPv6 literal, or "localhost" */
-	int port;              /* 0: picked by the system */
-	unsigned connections;  /* at once */
-	size_t header_bytes;   /* request line and headers */
-	size_t stream_bytes;   /* unsent answer bytes of one exchange: exchange_write() past it gives -ENOBUFS */
-	unsigned idle_ms;      /* idle keep-alive and slow headers */
-	int listen_fd;         /* an already listening socket, or -1 */
+	const char *address;  /* IPv4 or IPv6 literal, or "localhost" */
+	int port;	      /* 0: picked by the system */
+	unsigned connections; /* at once */
+	size_t header_bytes;  /* request line and headers */
+	size_t stream_bytes;  /* unsent answer bytes of one exchange: exchange_write() past it gives
+				 -ENOBUFS */
+	unsigned idle_ms;     /* idle keep-alive and slow headers */
+	int listen_fd;	      /* an already listening socket, or -1 */
 };
 
 /* 0 or -errno with words in err (port taken, bad address, ...). */
-int front_start(uv_loop_t *loop, const struct front_options *o, const struct front_events *e, void *ctx, struct front **out, struct buf *err);
+int front_start(uv_loop_t *loop, const struct front_options *o, const struct front_events *e,
+	void *ctx, struct front **out, struct buf *err);
 /* "127.0.0.1:8512" with the real port. */
 const char *front_address(const struct front *f);
+/* True when only this machine can connect. */
+bool front_is_loopback(const struct front *f);
 /* Stops accepting new connections; exchanges go on; answers get Connection: close. */
 void front_quiesce(struct front *f);
 /* Open connections, of which with an exchange in progress. */
@@ -62,14 +73,16 @@ void exchange_set_context(struct exchange *x, void *context);
 void *exchange_context(const struct exchange *x);
 
 const char *exchange_method(const struct exchange *x);
-/* The request target as the client sent it, still percent-encoded, query included: "/api/tags?x=%20y". */
+/* The request target as the client sent it, still percent-encoded, query included:
+ * "/api/tags?x=%20y". */
 const char *exchange_target(const struct exchange *x);
 /* Just the path of it, percent-encoding untouched. */
 struct slice exchange_path(const struct exchange *x);
 /* Value of a header (case-insensitive), or NULL. */
 const char *exchange_header(const struct exchange *x, const char *name);
 /* Calls fn for each header until it returns false. */
-void exchange_each_header(const struct exchange *x, bool (*fn)(void *ctx, const char *name, const char *value), void *ctx);
+void exchange_each_header(const struct exchange *x,
+	bool (*fn)(void *ctx, const char *name, const char *value), void *ctx);
 /* Content-Length, or -1 (chunked), or 0 (no body). */
 int64_t exchange_body_bytes(const struct exchange *x);
 /* Address of the client, "127.0.0.1:40000". */
@@ -80,14 +93,17 @@ void exchange_resume_body(struct exchange *x);
 
 /* Adds a header to the answer; before exchange_head(). 0 or -ENOMEM/-EINVAL (CR, LF, NUL in it). */
 int exchange_add_header(struct exchange *x, const char *name, struct slice value);
-/* Status and headers may go out now. body_bytes >= 0: that Content-Length; -1: chunked (or until close for HTTP/1.0). 0 or -errno. */
+/* Status and headers may go out now. body_bytes >= 0: that Content-Length; -1: chunked (or until
+ * close for HTTP/1.0). 0 or -errno. */
 int exchange_head(struct exchange *x, int status, int64_t body_bytes);
 bool exchange_head_sent(const struct exchange *x);
-/* Appends answer bytes (copied). 0; -ENOBUFS over stream_bytes (nothing taken); -ENOMEM; -EPIPE client gone. */
+/* Appends answer bytes (copied). 0; -ENOBUFS over stream_bytes (nothing taken); -ENOMEM; -EPIPE
+ * client gone. */
 int exchange_write(struct exchange *x, const char *p, size_t n);
 /* The answer is complete. */
 void exchange_end(struct exchange *x);
-/* The answer cannot be completed: the connection is closed so that the client sees a broken body, never a short one. */
+/* The answer cannot be completed: the connection is closed so that the client sees a broken body,
+ * never a short one. */
 void exchange_abort(struct exchange *x);
 /* head + write + end in one; any size. 0 or -errno. */
 int exchange_reply(struct exchange *x, int status, const char *content_type, struct slice body);

@@ -1,5 +1,6 @@
 /*
- * Shared by front.c (daemon, loop, connections) and exchange.c (one request and its answer). Nobody else includes this.
+ * Shared by front.c (daemon, loop, connections) and exchange.c (one request and its answer). Nobody
+ * else includes this.
  */
 #ifndef TANDEM_HTTP_INTERNAL_H
 #define TANDEM_HTTP_INTERNAL_H
@@ -26,9 +27,10 @@ struct front {
 	uv_poll_t epoll;  /* MHD's epoll descriptor */
 	uv_timer_t timer; /* MHD's own timeouts */
 	uv_check_t check; /* runs MHD once a turn, after the turn's callbacks */
-	uv_idle_t idle;   /* active while a run is pending, so that the loop does not sleep before it */
+	uv_idle_t
+		idle; /* active while a run is pending, so that the loop does not sleep before it */
 	unsigned open_handles;
-	bool pending, quiesced, stopping;
+	bool loopback, pending, quiesced, stopping;
 	unsigned connections;
 	struct exchange_list exchanges;
 	unsigned exchange_count;
@@ -36,7 +38,8 @@ struct front {
 	unsigned linger_count;
 };
 
-/* A TCP connection: watches for clients that leave, which MHD does not while it has the connection suspended or a write blocked. */
+/* A TCP connection: watches for clients that leave, which MHD does not while it has the connection
+ * suspended or a write blocked. */
 struct connection {
 	struct front *front;
 	uv_poll_t poll;
@@ -58,26 +61,26 @@ struct exchange {
 	struct connection *connection;
 	struct MHD_Connection *mhd;
 	void *context;
-	char *target_held; /* as sent */
+	char *target_held;  /* as sent */
 	const char *target; /* origin form, inside target_held */
 	const char *method; /* MHD's, as long as the request */
 	struct answer_header headers[EXCHANGE_HEADERS_MAX];
 	unsigned header_count;
 	int status;
-	int64_t body_bytes;   /* of the answer, -1 unknown */
-	struct buf out;       /* answer bytes not yet taken by MHD start at out_head */
+	int64_t body_bytes; /* of the answer, -1 unknown */
+	struct buf out;	    /* answer bytes not yet taken by MHD start at out_head */
 	size_t out_head;
 	uint64_t written, taken; /* answer bytes that came in, that went to MHD */
-	uint64_t received;       /* upload bytes, thrown away ones included */
-	size_t discarded;        /* upload thrown away after an early answer */
-	bool begun;       /* request line and headers are in */
-	bool announced;   /* the head event was made: gone and done will be, too */
-	bool old_http;    /* 1.0: no chunks */
-	bool body_over;   /* the upload is complete */
-	bool body_wanted; /* exchange_resume_body() was called while body() runs */
-	bool answered;    /* exchange_head() was called */
-	bool queued;      /* the response is MHD's */
-	bool ended;       /* exchange_end() or exchange_abort() was called */
+	uint64_t received;	 /* upload bytes, thrown away ones included */
+	size_t discarded;	 /* upload thrown away after an early answer */
+	bool begun;		 /* request line and headers are in */
+	bool announced;		 /* the head event was made: gone and done will be, too */
+	bool old_http;		 /* 1.0: no chunks */
+	bool body_over;		 /* the upload is complete */
+	bool body_wanted;	 /* exchange_resume_body() was called while body() runs */
+	bool answered;		 /* exchange_head() was called */
+	bool queued;		 /* the response is MHD's */
+	bool ended;		 /* exchange_end() or exchange_abort() was called */
 	bool aborted, gone, suspended;
 };
 
@@ -88,21 +91,26 @@ void front_wake(struct front *f);
 void exchange_lost(struct exchange *x);
 /* Takes a suspended connection up again. */
 void exchange_resume(struct exchange *x);
-/* The connection is closed and this exchange was never completed (MHD's own way out when memory is short). */
+/* The connection is closed and this exchange was never completed (MHD's own way out when memory is
+ * short). */
 void exchange_drop(struct exchange *x);
 
 /* MHD's callbacks for requests. */
 void *exchange_begin(void *cls, const char *uri, struct MHD_Connection *mhd);
-enum MHD_Result exchange_handle(void *cls, struct MHD_Connection *mhd, const char *url, const char *method, const char *version,
-		const char *upload, size_t *upload_size, void **context);
-void exchange_completed(void *cls, struct MHD_Connection *mhd, void **context, enum MHD_RequestTerminationCode code);
+enum MHD_Result exchange_handle(void *cls, struct MHD_Connection *mhd, const char *url,
+	const char *method, const char *version, const char *upload, size_t *upload_size,
+	void **context);
+void exchange_completed(void *cls, struct MHD_Connection *mhd, void **context,
+	enum MHD_RequestTerminationCode code);
 
-/* 0 when the framing headers of a request are unambiguous, else the HTTP status to refuse it with. */
+/* 0 when the framing headers of a request are unambiguous, else the HTTP status to refuse it with.
+ */
 int framing_check(struct MHD_Connection *mhd, bool old_http);
 
 /*
- * Keeps the socket of a connection that MHD is about to close open for a while and throws away what still arrives. A close with unread
- * bytes makes the kernel send RST, and a client in mid-upload would then lose the answer it was sent (RFC 9112, 9.6).
+ * Keeps the socket of a connection that MHD is about to close open for a while and throws away what
+ * still arrives. A close with unread bytes makes the kernel send RST, and a client in mid-upload
+ * would then lose the answer it was sent (RFC 9112, 9.6).
  */
 void linger_start(struct front *f, int fd);
 void linger_stop_all(struct front *f);

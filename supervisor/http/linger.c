@@ -6,9 +6,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define LINGER_MS 5000            /* a client has that long to read its answer */
+#define LINGER_MS 5000		  /* a client has that long to read its answer */
 #define LINGER_BYTES (256u << 20) /* read and thrown away meanwhile */
-#define LINGERS_MAX 64            /* beyond, connections are closed at once */
+#define LINGERS_MAX 64		  /* beyond, connections are closed at once */
 
 struct lingering {
 	TAILQ_ENTRY(lingering) link; /* in front.lingers */

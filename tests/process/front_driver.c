@@ -1,19 +1,21 @@
 /*
- * Drives the HTTP front door alone, for tests: events go to stdout as lines, commands come from stdin.
+ * Drives the HTTP front door alone, for tests: events go to stdout as lines, commands come from
+ * stdin.
  *
- *   front_driver [connections [header_bytes [stream_bytes [idle_ms]]]]     first line: "listen 127.0.0.1:PORT"
+ *   front_driver [connections [header_bytes [stream_bytes [idle_ms]]]]     first line: "listen
+ * 127.0.0.1:PORT"
  *
  * Events:   head ID METHOD TARGET BODY_BYTES PEER | body_end ID BYTES SUM | gone ID | done ID SENT
- * Commands: reply ID STATUS N | head ID STATUS BODY_BYTES | write ID N | end ID | abort ID | take ID N | heads ID NAME VALUE
- *           quiesce | counts | stop
- * write, head, heads, reply answer "rc ID N". Bodies are made of the pattern 'a'..'z'. Paths that act by themselves, without events:
- *   /hello     replies at once            /late      replies when the body has ended
- *   /stream?CHUNKS,SIZE   as fast as the socket takes it, a chunk at a time, a chunk per loop turn
- * and
- *   /slow...   takes no body bytes until told so with "take"; everything else takes all and waits for commands
+ * Commands: reply ID STATUS N | head ID STATUS BODY_BYTES | write ID N | end ID | abort ID | take
+ * ID N | heads ID NAME VALUE quiesce | counts | stop write, head, heads, reply answer "rc ID N".
+ * Bodies are made of the pattern 'a'..'z'. Paths that act by themselves, without events: /hello
+ * replies at once /late      replies when the body has ended /stream?CHUNKS,SIZE   as fast as the
+ * socket takes it, a chunk at a time, a chunk per loop turn and /slow...   takes no body bytes
+ * until told so with "take"; everything else takes all and waits for commands
  */
 #include "common/log.h"
 #include "supervisor/http/front.h"
+#include "supervisor/http/origin.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -67,11 +69,14 @@ static void on_head(void *ctx, struct exchange *x)
 	exchange_set_context(x, i);
 	i->late = strncmp(target, "/late", 5) == 0;
 	i->streaming = sscanf(target, "/stream?%u,%u", &i->chunks, &i->size) == 2;
-	bool hello = strncmp(target, "/hello", 6) == 0;
+	bool hello = strncmp(target, "/hello", 6) == 0 || strncmp(target, "/gate", 5) == 0;
 	i->quiet = hello || i->late || i->streaming;
 	i->slow = strncmp(target, "/slow", 5) == 0;
 	if (!i->quiet)
-		printf("head %u %s %s %" PRId64 " %s\n", i->id, exchange_method(x), target, exchange_body_bytes(x), exchange_peer(x));
+		printf("head %u %s %s %" PRId64 " %s\n", i->id, exchange_method(x), target,
+			exchange_body_bytes(x), exchange_peer(x));
+	if (target[1] == 'g' && origin_gate(x, front_is_loopback(front)))
+		return;
 	if (hello) {
 		exchange_reply(x, 200, "text/plain", SLICE("hello\n"));
 	} else if (i->streaming) {
@@ -184,7 +189,8 @@ static void command(const char *line)
 	} else if (!i) {
 		printf("rc %u %d\n", id, -1000);
 	} else if (strcmp(word, "reply") == 0) {
-		printf("rc %u %d\n", id, exchange_reply(i->x, (int)a, "text/plain", bytes(0, (size_t)b)));
+		printf("rc %u %d\n", id,
+			exchange_reply(i->x, (int)a, "text/plain", bytes(0, (size_t)b)));
 	} else if (strcmp(word, "heads") == 0) {
 		sscanf(line, "%*s %*u %63s %1023[^\n]", name, value);
 		printf("rc %u %d\n", id, exchange_add_header(i->x, name, slice_str(value)));
@@ -232,13 +238,14 @@ static void on_commands(uv_stream_t *s, ssize_t n, const uv_buf_t *in)
 
 int main(int argc, char **argv)
 {
-	static const struct front_events events = {on_head, on_body, on_body_end, on_sent, on_gone, on_done};
+	static const struct front_events events = {
+		on_head, on_body, on_body_end, on_sent, on_gone, on_done};
 	struct front_options o = {.address = "127.0.0.1",
-			.connections = argc > 1 ? (unsigned)atoi(argv[1]) : 2048,
-			.header_bytes = argc > 2 ? (size_t)atoi(argv[2]) : 32768,
-			.stream_bytes = argc > 3 ? (size_t)atoi(argv[3]) : 1 << 20,
-			.idle_ms = argc > 4 ? (unsigned)atoi(argv[4]) : 60000,
-			.listen_fd = -1};
+		.connections = argc > 1 ? (unsigned)atoi(argv[1]) : 2048,
+		.header_bytes = argc > 2 ? (size_t)atoi(argv[2]) : 32768,
+		.stream_bytes = argc > 3 ? (size_t)atoi(argv[3]) : 1 << 20,
+		.idle_ms = argc > 4 ? (unsigned)atoi(argv[4]) : 60000,
+		.listen_fd = -1};
 	struct buf err;
 	log_init("front", NULL, getenv("FRONT_LOG") ? LOG_DEBUG : LOG_INFO, LOG_LOGFMT, false);
 	setvbuf(stdout, NULL, _IOLBF, 0);
@@ -258,6 +265,7 @@ int main(int argc, char **argv)
 	printf("listen %s\n", front_address(front));
 	uv_run(&loop, UV_RUN_DEFAULT);
 	buf_free(&err);
-	printf("stopped %s\n", uv_loop_close(&loop) == 0 && !items && streams == 0 ? "clean" : "with leftovers");
+	printf("stopped %s\n",
+		uv_loop_close(&loop) == 0 && !items && streams == 0 ? "clean" : "with leftovers");
 	return 0;
 }

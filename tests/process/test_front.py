@@ -714,6 +714,45 @@ def test_pipelined_client_leaves(front):
     assert not [e for e in f.events if e[:2] == ["head", "2"]]
 
 
+# --- web pages ---
+
+LOCAL_PAGE, STRANGER = "http://localhost:3000", "http://example.com"
+
+
+@pytest.mark.parametrize("origin,host,method,status", [
+    (None, "127.0.0.1:8512", "GET", 200),
+    (LOCAL_PAGE, "127.0.0.1:8512", "GET", 200),
+    (LOCAL_PAGE, "localhost", "OPTIONS", 204),
+    (STRANGER, "127.0.0.1:8512", "POST", 403),
+    (STRANGER, "127.0.0.1:8512", "OPTIONS", 403),
+    ("null", "127.0.0.1:8512", "POST", 403),
+    (None, "example.com", "GET", 403),
+    (STRANGER, "example.com", "POST", 403),  # DNS rebinding: the page's own host, which points at us
+    ("http://localhost:8512", "localhost:8512", "POST", 200),  # a page that we served
+])
+def test_origin_gate(front, origin, host, method, status):
+    f = front()
+    body = b"x" * 1000 if method == "POST" else b""
+    head = f"{method} /gate HTTP/1.1\r\nHost: {host}\r\n" + (f"Origin: {origin}\r\n" if origin else "")
+    if body:
+        head += f"Content-Length: {len(body)}\r\n"
+    with f.connect() as s:
+        s.sendall(head.encode() + b"\r\n" + body + request("/hello"))
+        a = Answer(s)
+        assert a.status == status
+        assert a.body == (b"hello\n" if status == 200 else b"")
+        allowed = a.headers.get("access-control-allow-origin")
+        assert allowed == (LOCAL_PAGE if origin == LOCAL_PAGE else None)
+        if allowed:
+            assert "Origin" in a.headers["vary"]
+        if status == 204:
+            assert "DELETE" in a.headers["access-control-allow-methods"]
+            assert "Authorization" in a.headers["access-control-allow-headers"]
+        elif allowed:
+            assert "X-Tandem-Strategy" in a.headers["access-control-expose-headers"]
+        assert Answer(s, rest=a.rest).body == b"hello\n"
+
+
 # --- limits, time, many ---
 
 
