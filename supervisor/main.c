@@ -135,6 +135,8 @@ static int start_front(struct supervisor *s)
 		.idle_ms = (unsigned)c->limits.idle_ms,
 		.listen_fd = -1,
 	};
+	s->loopback = strcmp(c->listen.address, "localhost") == 0 ||
+		strcmp(c->listen.address, "::1") == 0 || strncmp(c->listen.address, "127.", 4) == 0;
 	struct buf err;
 	buf_init(&err, 4096);
 	int rc = front_start(s->loop, &o, &request_front_events, s, &s->front, &err);

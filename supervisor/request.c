@@ -1,6 +1,7 @@
 #include "supervisor/request.h"
 
 #include "common/log.h"
+#include "supervisor/http/origin.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -156,6 +157,8 @@ static bool path_is(struct exchange *x, const char *path)
 static void on_head(void *ctx, struct exchange *x)
 {
 	struct supervisor *s = ctx;
+	if (origin_gate(x, s->loopback))
+		return;
 	static const struct {
 		const char *path;
 		enum dialect dialect;

@@ -44,6 +44,7 @@ struct supervisor {
 	uint64_t next_request;
 	uint64_t started_ms; /* uv_hrtime based */
 	struct counters count;
+	bool loopback;             /* we listen on loopback only: Host headers are looked at */
 	bool stopping;
 	uv_signal_t sigint, sigterm;
 	uv_timer_t drain_timer;
