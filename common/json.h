@@ -6,7 +6,8 @@
  * duplicates stay as sent. Walk only text that json_parse() accepted; the cursors trust it.
  *
  * Grammar: RFC 8259, strictly: valid UTF-8 (no overlong forms, no raw surrogates), escapes checked,
- * lone \u surrogates refused, no raw control characters, no trailing bytes other than white space.
+ * no raw control characters, no trailing bytes other than white space.
+ * A \u surrogate without its other half is let through, as Ollama does, and decodes to U+FFFD.
  * Of duplicate keys the last one counts (json_get), as in both backends.
  * Borrowed bytes throughout; nothing blocks; nothing allocates except into a given buf.
  */

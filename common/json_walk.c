@@ -139,6 +139,20 @@ static size_t utf8_encode(uint32_t c, char out[4])
 	return 4;
 }
 
+#define REPLACEMENT 0xfffd
+
+/* The character that a surrogate begins; *p moves past its other half, if that is there. */
+static uint32_t surrogates(uint32_t unit, const char **p, const char *end)
+{
+	if (unit > 0xdbff || end - *p < 6 || (*p)[0] != '\\' || (*p)[1] != 'u')
+		return REPLACEMENT;
+	int low = json_hex4(*p + 2, end);
+	if (low < 0xdc00 || low > 0xdfff)
+		return REPLACEMENT;
+	*p += 6;
+	return 0x10000 + ((unit - 0xd800) << 10) + ((uint32_t)low - 0xdc00);
+}
+
 /* Decodes the escape at *p (a backslash), moves past it, and returns how many bytes it stands for.
  */
 static size_t unescape(const char **p, const char *end, char out[4])
@@ -164,11 +178,8 @@ static size_t unescape(const char **p, const char *end, char out[4])
 	case 'u': {
 		uint32_t unit = (uint32_t)json_hex4(*p, end);
 		*p += 4;
-		if (unit >= 0xd800 && unit <= 0xdbff) {
-			uint32_t low = (uint32_t)json_hex4(*p + 2, end);
-			*p += 6;
-			unit = 0x10000 + ((unit - 0xd800) << 10) + (low - 0xdc00);
-		}
+		if (unit >= 0xd800 && unit <= 0xdfff)
+			unit = surrogates(unit, p, end);
 		return utf8_encode(unit, out);
 	}
 	}

@@ -7,6 +7,31 @@
 #include "tests/fake/api.h"
 #include "tests/fake/ask.h"
 
+#define MODEL_BYTES 1321098329ll
+#define MODEL_DIGEST "baf6a787fdffd633537aa2eb51cfd54cb93ff08e28040095462bb63daf552878"
+#define EMBED_DIMS 8
+
+/* ollama.c */
+
+/* The name a body gives as "model" or, legacy, "name", into a buf it initialises; false: replied
+ * 400. */
+bool ollama_body_model(struct request *r, struct buf *name);
+void ollama_not_found(struct request *r, struct slice name);
+
+/* ollama_store.c */
+void ollama_copy(struct request *r);
+void ollama_delete(struct request *r);
+void ollama_pull(struct request *r);
+void ollama_push(struct request *r);
+void ollama_create(struct request *r);
+void ollama_head_blob(struct request *r);
+void ollama_post_blob(struct request *r);
+
+/* embed.c */
+void ollama_embed(struct request *r);
+void ollama_embeddings(struct request *r);
+void openai_embeddings(struct request *r);
+
 /* ollama_gen.c */
 void ollama_chat(struct request *r);
 void ollama_generate(struct request *r);
@@ -20,14 +45,15 @@ struct gen *ollama_gen_create(struct request *r, const struct gen_ops *ops);
 /* Cuts the prompt to the window as Ollama does, then submits; replies 400 where Ollama would. */
 void ollama_submit(struct gen *g);
 
-/* openai.c: the /v1 routes of both backends. */
+/* openai.c, openai_models.c: the /v1 routes of both backends. */
 void openai_chat(struct request *r);
 void openai_completions(struct request *r);
-void openai_embeddings(struct request *r);
 void openai_models(struct request *r);
 void openai_model(struct request *r);
 
 /* llama.c */
+void llama_completion(struct request *r);
+void llama_input_tokens(struct request *r);
 
 /* A gen with llama-server's fields read. */
 struct gen *llama_gen_create(struct request *r, const struct gen_ops *ops);
@@ -37,10 +63,6 @@ void llama_submit(struct gen *g);
 
 /* "timings":{...} of a finished gen, with the comma before it. */
 void llama_put_timings(struct buf *out, const struct gen *g);
-
-/* A deterministic unit vector of the text as JSON numbers in brackets; EMBED_DIMS long. */
-#define EMBED_DIMS 8
-void put_embedding(struct buf *out, struct slice text, bool base64);
 
 /* Now as RFC 3339 with nanoseconds, UTC, in quotes. */
 void put_now(struct buf *out);

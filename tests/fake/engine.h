@@ -34,7 +34,8 @@ struct gen_ops {
 	void (*text)(struct gen *g, bool thinking, struct slice text);
 	/* A fragment of the arguments of g->r->script.tools[i]. */
 	void (*tool)(struct gen *g, size_t i, struct slice fragment, bool first, bool last);
-	void (*error)(struct gen *g, struct slice message); /* in-band; the reply ends after it */
+	void (*error)(struct gen *g,
+		struct slice message); /* in-band once the stream has begun; ends the reply */
 	void (*finish)(
 		struct gen *g); /* the rest of the stream, or the whole reply; must end the reply */
 };

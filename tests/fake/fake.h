@@ -11,8 +11,9 @@
 #include "tests/fake/script.h"
 
 #define FAKE_MODELS 32
-#define FAKE_BODY_MAX (512ul << 20) /* bytes of a request body held in memory; blobs are not held  \
-				     */
+#define FAKE_BODY_MAX                                                                              \
+	(512ul << 20) /* bytes of a request body held in memory; blobs are not held                \
+		       */
 
 enum backend_type { TYPE_OLLAMA, TYPE_LLAMA };
 

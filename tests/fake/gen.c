@@ -70,7 +70,6 @@ static bool misbehave(struct gen *g)
 	if (s->error_after == at) {
 		g->ops->error(
 			g, s->error.n ? buf_slice(&s->error) : SLICE("the model runner crashed"));
-		http_end(x);
 		return true;
 	}
 	if (!x->status)

@@ -1,17 +1,20 @@
 /*
- * fake-backend: a scripted Ollama or llama-server for tests, the simulator and the benchmark
- * (README.md).
+ * fake-backend: a scripted Ollama or llama-server for tests and benchmarks. See README.md.
  *
  * A map of the files, from the socket inwards:
- *   http.c, http_reply.c   an HTTP/1.1 server that can misbehave byte by byte; http_conn.h is their
- * own api.c                  the life of a request: counted, script read, faults, routed script.c
- * directives and rules: which answer, which fault ask.c                  messages and prompts of
- * every dialect into one text ollama.c, ollama_gen.c Ollama's routes; its chat and generate
- *   openai.c, llama.c      the /v1 routes of both; llama-server's own
- *   engine.c, gen.c        models, slots, queues, loads; the course of one generation in time
- *   answer.c, prompt.c     what is said; how text becomes tokens and KV prefixes
- *   stats.c, control.c     counters, log and dumps; the /fake/ routes
- *   clock.c, crc32.c       timers in nanoseconds; checksums of bodies
+ *   http.c, http_reply.c  an HTTP/1.1 server that can misbehave byte by byte
+ *   api.c                 the life of a request: counted, script read, faults, routed
+ *   script.c              directives and rules: which answer, which fault
+ *   ask.c                 messages and prompts of every dialect into one text
+ *   ollama.c              Ollama's errors and catalogue of models
+ *   ollama_gen.c          its chat and generate; ollama_store.c its pulls and blobs
+ *   llama.c               llama-server's /completion; llama_info.c its props, slots, tokens
+ *   openai.c              the /v1 answers of both; openai_models.c their models
+ *   embed.c               embeddings of all dialects
+ *   engine.c, gen.c       models, slots, queues, loads; one generation in time
+ *   answer.c, prompt.c    what is said; how text becomes tokens and KV prefixes
+ *   stats.c, control.c    counters, log and dumps; the /fake/ routes
+ *   clock.c, crc32.c      timers in nanoseconds; checksums of bodies
  */
 #include "tests/fake/api.h"
 #include "tests/fake/engine.h"

@@ -9,13 +9,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define MODEL_BYTES 1321098329ll
-#define BLOBS_MAX 64 /* digests remembered */
-
 static const char details[] =
 	"{\"parent_model\":\"\",\"format\":\"gguf\",\"family\":\"fake\",\"families\":[\"fake\"],"
 	"\"parameter_size\":\"1.2B\",\"quantization_level\":\"Q4_K_M\"}";
-static const char digest[] = "baf6a787fdffd633537aa2eb51cfd54cb93ff08e28040095462bb63daf552878";
 
 void put_now(struct buf *out)
 {
@@ -113,9 +109,10 @@ bool ollama_admits(const struct request *r)
 	struct slice host = host_of(http_header(r->x, "host")),
 		     origin = http_header(r->x, "origin");
 	size_t digits = strspn(host.n ? host.p : "", "0123456789.");
-	char machine[256] = "";
+	static char machine[256];
 
-	gethostname(machine, sizeof(machine) - 1);
+	if (!machine[0])
+		gethostname(machine, sizeof(machine) - 1);
 	if (host.n && digits < host.n && host.p[0] != '[' && !slice_ieq(host, SLICE("localhost")) &&
 		!slice_ieq(host, slice_str(machine)) && !ends(host, ".localhost") &&
 		!ends(host, ".local") && !ends(host, ".internal"))
@@ -140,8 +137,7 @@ static void version(struct request *r)
 	http_reply(r->x, 200, api_json_type(r), SLICE("{\"version\":\"0.33.0\"}"));
 }
 
-/* The name a body gives as "model" or, legacy, "name"; false: replied 400. */
-static bool body_model(struct request *r, struct buf *name)
+bool ollama_body_model(struct request *r, struct buf *name)
 {
 	buf_init(name, 4096);
 	if (!api_object(r))
@@ -185,7 +181,7 @@ static void list_models(struct request *r, bool loaded)
 		if (!loaded)
 			buf_add_str(&out, ",\"modified_at\":\"2026-08-21T10:00:00.000000001Z\"");
 		buf_printf(&out, ",\"size\":%lld,\"digest\":\"%s\",\"details\":%s", MODEL_BYTES,
-			digest, details);
+			MODEL_DIGEST, details);
 		if (loaded)
 			buf_printf(&out,
 				",\"expires_at\":\"2318-12-01T00:00:00Z\",\"size_vram\":%lld,"
@@ -207,7 +203,7 @@ static void ps(struct request *r)
 	list_models(r, true);
 }
 
-static void not_found(struct request *r, struct slice name)
+void ollama_not_found(struct request *r, struct slice name)
 {
 	api_errorf(r, 404, "model '%.*s' not found", (int)name.n, name.p);
 }
@@ -217,13 +213,13 @@ static void show(struct request *r)
 	struct buf name, out;
 	struct model *m = NULL;
 
-	if (!body_model(r, &name)) {
+	if (!ollama_body_model(r, &name)) {
 		buf_free(&name);
 		return;
 	}
 	m = engine_model(r->fake->engine, buf_slice(&name));
 	if (!m) {
-		not_found(r, buf_slice(&name));
+		ollama_not_found(r, buf_slice(&name));
 		buf_free(&name);
 		return;
 	}
@@ -246,191 +242,6 @@ static void show(struct request *r)
 	api_reply(r, 200, &out);
 }
 
-static void copy(struct request *r)
-{
-	struct buf from, to;
-
-	buf_init(&from, 4096);
-	buf_init(&to, 4096);
-	if (!api_object(r))
-		goto out;
-	json_string_decode(json_get(r->json, "source"), &from);
-	json_string_decode(json_get(r->json, "destination"), &to);
-	if (!engine_model(r->fake->engine, buf_slice(&from))) {
-		not_found(r, buf_slice(&from));
-	} else if (!to.n) {
-		api_error(r, 400, SLICE("destination is required"));
-	} else {
-		engine_add_model(r->fake->engine, buf_slice(&to));
-		http_reply(r->x, 200, NULL, SLICE(""));
-	}
-out:
-	buf_free(&from);
-	buf_free(&to);
-}
-
-static void delete (struct request *r)
-{
-	struct buf name;
-	struct model *m;
-
-	if (body_model(r, &name)) {
-		m = engine_model(r->fake->engine, buf_slice(&name));
-		if (m) {
-			m->listed = false;
-			http_reply(r->x, 200, NULL, SLICE(""));
-		} else {
-			not_found(r, buf_slice(&name));
-		}
-	}
-	buf_free(&name);
-}
-
-/* pull, push and create: progress lines, then success. */
-static void put_progress(struct request *r, const char *line, bool stream)
-{
-	if (!stream)
-		return;
-	http_data(r->x, slice_str(line));
-	http_data(r->x, SLICE("\n"));
-}
-
-static void transfer(struct request *r, const char *verb, bool adds)
-{
-	const char *last = "{\"status\":\"success\"}";
-	bool stream = ask_streams(r);
-	struct buf name;
-	char line[256];
-
-	json_to_bool(json_get(r->json, "stream"), &stream);
-	if (!body_model(r, &name)) {
-		buf_free(&name);
-		return;
-	}
-	if (adds)
-		engine_add_model(r->fake->engine, buf_slice(&name));
-	buf_free(&name);
-	http_begin(r->x, 200, stream ? "application/x-ndjson" : api_json_type(r),
-		stream ? -1 : (int64_t)strlen(last));
-	snprintf(line, sizeof(line), "{\"status\":\"%s manifest\"}", verb);
-	put_progress(r, line, stream);
-	for (int i = 0; i <= 4; i++) {
-		snprintf(line, sizeof(line),
-			"{\"status\":\"%s "
-			"%.12s\",\"digest\":\"sha256:%s\",\"total\":%lld,\"completed\":%lld}",
-			verb, digest, digest, MODEL_BYTES, MODEL_BYTES * i / 4);
-		put_progress(r, line, stream);
-	}
-	put_progress(r, "{\"status\":\"verifying sha256 digest\"}", stream);
-	put_progress(r, "{\"status\":\"writing manifest\"}", stream);
-	http_data(r->x, slice_str(last));
-	if (stream)
-		http_data(r->x, SLICE("\n"));
-	http_end(r->x);
-}
-
-static void pull(struct request *r)
-{
-	transfer(r, "pulling", true);
-}
-
-static void push(struct request *r)
-{
-	transfer(r, "pushing", false);
-}
-
-static void create(struct request *r)
-{
-	transfer(r, "creating", true);
-}
-
-/* Digests of the blobs posted, oldest forgotten first. */
-static char *blobs[BLOBS_MAX];
-static size_t blob_count;
-
-static bool have_blob(struct slice path)
-{
-	for (size_t i = 0; i < BLOBS_MAX; i++)
-		if (blobs[i] && slice_eq(slice_str(blobs[i]), path))
-			return true;
-	return false;
-}
-
-static void head_blob(struct request *r)
-{
-	http_reply(r->x, have_blob(r->x->path) ? 200 : 404, NULL, SLICE(""));
-}
-
-static void post_blob(struct request *r)
-{
-	bool present = have_blob(r->x->path);
-
-	if (!present) {
-		char **place = &blobs[blob_count++ % BLOBS_MAX];
-
-		free(*place);
-		*place = slice_dup(r->x->path);
-	}
-	http_reply(r->x, present ? 200 : 201, NULL, SLICE(""));
-}
-
-static void embed(struct request *r)
-{
-	struct json_value input, text;
-	struct json_iter it;
-	struct model *m = NULL;
-	struct buf out, name;
-	size_t chars = 0, n = 0;
-	double f = r->fake->options.chars_per_token;
-
-	if (!body_model(r, &name)) {
-		buf_free(&name);
-		return;
-	}
-	m = engine_model(r->fake->engine, buf_slice(&name));
-	if (!m) {
-		api_errorf(r, 404, "model \"%s\" not found, try pulling it first", buf_cstr(&name));
-		buf_free(&name);
-		return;
-	}
-	buf_free(&name);
-	buf_init(&out, SCRIPT_TEXT_MAX);
-	buf_printf(&out, "{\"model\":%.*s,\"embeddings\":[", (int)json_get(r->json, "model").raw.n,
-		json_get(r->json, "model").raw.p);
-	input = json_get(r->json, "input");
-	it = json_iter(input);
-	while (json_is(input, JSON_STRING) ? n == 0 : json_array_next(&it, &text)) {
-		if (json_is(input, JSON_STRING))
-			text = input;
-		if (n++)
-			buf_add_char(&out, ',');
-		put_embedding(&out, text.raw, false);
-		chars += json_string_chars(text);
-	}
-	buf_add_char(&out, ']');
-	put_count(&out, "total_duration", 1000000);
-	put_count(&out, "load_duration", 1000);
-	put_count(&out, "prompt_eval_count", (uint64_t)((double)chars / f + 0.999));
-	buf_add_char(&out, '}');
-	api_reply(r, 200, &out);
-}
-
-static void embeddings(struct request *r)
-{
-	struct buf out;
-
-	if (!api_object(r))
-		return;
-	buf_init(&out, 1u << 16);
-	buf_add_str(&out, "{\"embedding\":");
-	if (json_string_chars(json_get(r->json, "prompt")))
-		put_embedding(&out, json_get(r->json, "prompt").raw, false);
-	else
-		buf_add_str(&out, "[]");
-	buf_add_char(&out, '}');
-	api_reply(r, 200, &out);
-}
-
 static void cloud_status(struct request *r)
 {
 	http_reply(r->x, 200, api_json_type(r),
@@ -449,15 +260,15 @@ const struct route ollama_routes[] = {
 	{"POST", "/api/show", show, 0},
 	{"POST", "/api/chat", ollama_chat, ROUTE_GENERATES},
 	{"POST", "/api/generate", ollama_generate, ROUTE_GENERATES},
-	{"POST", "/api/embed", embed, 0},
-	{"POST", "/api/embeddings", embeddings, 0},
-	{"POST", "/api/pull", pull, 0},
-	{"POST", "/api/push", push, 0},
-	{"POST", "/api/create", create, 0},
-	{"POST", "/api/copy", copy, 0},
-	{"DELETE", "/api/delete", delete, 0},
-	{"HEAD", "/api/blobs/*", head_blob, 0},
-	{"POST", "/api/blobs/*", post_blob, ROUTE_DISCARD},
+	{"POST", "/api/embed", ollama_embed, 0},
+	{"POST", "/api/embeddings", ollama_embeddings, 0},
+	{"POST", "/api/pull", ollama_pull, 0},
+	{"POST", "/api/push", ollama_push, 0},
+	{"POST", "/api/create", ollama_create, 0},
+	{"POST", "/api/copy", ollama_copy, 0},
+	{"DELETE", "/api/delete", ollama_delete, 0},
+	{"HEAD", "/api/blobs/*", ollama_head_blob, 0},
+	{"POST", "/api/blobs/*", ollama_post_blob, ROUTE_DISCARD},
 	{"POST", "/v1/chat/completions", openai_chat, ROUTE_GENERATES},
 	{"POST", "/v1/completions", openai_completions, ROUTE_GENERATES},
 	{"POST", "/v1/embeddings", openai_embeddings, 0},

@@ -126,6 +126,7 @@ static void on_error(struct gen *g, struct slice message)
 	put_text(&line, "error", message);
 	buf_add_str(&line, "}\n");
 	http_data(g->r->x, buf_slice(&line));
+	http_end(g->r->x);
 }
 
 static void put_context(const struct gen *g)

@@ -3,7 +3,6 @@
  */
 #include "tests/fake/dialect.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <time.h>
 
@@ -183,6 +182,7 @@ static void on_error(struct gen *g, struct slice message)
 		buf_add_str(&line, "\"content\":\"\"}");
 		close_chunk(NULL);
 		send_chunk(g);
+		http_end(g->r->x);
 		return;
 	}
 	buf_clear(&line);
@@ -190,6 +190,7 @@ static void on_error(struct gen *g, struct slice message)
 	json_put_string(&line, message);
 	buf_add_str(&line, ",\"type\":\"server_error\"}");
 	send_chunk(g);
+	http_end(g->r->x);
 }
 
 static void put_usage(const struct gen *g)
@@ -340,148 +341,4 @@ void openai_completions(struct request *r)
 		return;
 	}
 	run(r, false);
-}
-
-static void put_base64(struct buf *out, const unsigned char *p, size_t n)
-{
-	static const char set[] =
-		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-	for (size_t i = 0; i < n; i += 3) {
-		unsigned v = (unsigned)p[i] << 16 | (i + 1 < n ? (unsigned)p[i + 1] << 8 : 0) |
-			     (i + 2 < n ? p[i + 2] : 0);
-		char quad[4] = {set[v >> 18], set[v >> 12 & 63], i + 1 < n ? set[v >> 6 & 63] : '=',
-			i + 2 < n ? set[v & 63] : '='};
-
-		buf_add(out, quad, 4);
-	}
-}
-
-void put_embedding(struct buf *out, struct slice text, bool base64)
-{
-	uint64_t h = 14695981039346656037ull;
-	float v[EMBED_DIMS];
-	double norm = 0;
-
-	for (size_t i = 0; i < text.n; i++)
-		h = (h ^ (unsigned char)text.p[i]) * 1099511628211ull;
-	for (int i = 0; i < EMBED_DIMS; i++) {
-		h = (h ^ (h >> 29)) * 0xBF58476D1CE4E5B9ull;
-		v[i] = (float)((double)(h >> 40) / (1 << 24) - 0.5);
-		norm += (double)v[i] * v[i];
-	}
-	norm = norm > 0 ? sqrt(norm) : 1;
-	for (int i = 0; i < EMBED_DIMS; i++)
-		v[i] = (float)(v[i] / norm);
-	if (base64) {
-		buf_add_char(out, '"');
-		put_base64(out, (const unsigned char *)v, sizeof(v));
-		buf_add_char(out, '"');
-		return;
-	}
-	for (int i = 0; i < EMBED_DIMS; i++)
-		buf_printf(out, "%c%.6f", i ? ',' : '[', (double)v[i]);
-	buf_add_char(out, ']');
-}
-
-void openai_embeddings(struct request *r)
-{
-	struct json_value input = json_get(r->json, "input"), text;
-	struct json_iter it = json_iter(input);
-	bool base64 = json_string_is(json_get(r->json, "encoding_format"), "base64");
-	size_t n = 0, chars = 0;
-	struct buf out;
-
-	if (!api_object(r))
-		return;
-	if (r->fake->options.type == TYPE_LLAMA && !r->fake->options.embeddings) {
-		llama_error(r, 501,
-			SLICE("This server does not support embeddings. Start it with "
-			      "`--embeddings`"));
-		return;
-	}
-	buf_init(&out, SCRIPT_TEXT_MAX);
-	buf_add_str(&out, "{\"object\":\"list\",\"data\":[");
-	while (json_is(input, JSON_STRING) ? n == 0 : json_array_next(&it, &text)) {
-		if (json_is(input, JSON_STRING))
-			text = input;
-		buf_printf(&out,
-			"%s{\"object\":\"embedding\",\"index\":%zu,\"embedding\":", n ? "," : "",
-			n);
-		n++;
-		put_embedding(&out, text.raw, base64);
-		buf_add_char(&out, '}');
-		chars += json_string_chars(text);
-	}
-	n = (size_t)ceil((double)chars / r->fake->options.chars_per_token);
-	buf_printf(&out,
-		"],\"model\":\"%s\",\"usage\":{\"prompt_tokens\":%zu,\"total_tokens\":%zu}}",
-		r->fake->engine->models->name, n, n);
-	api_reply(r, 200, &out);
-}
-
-static void put_model(struct buf *out, const struct model *m)
-{
-	buf_add_str(out, "{\"id\":");
-	json_put_string(out, slice_str(m->name));
-	buf_printf(out, ",\"object\":\"model\",\"created\":%lld,\"owned_by\":\"%s\"",
-		(long long)m->engine->fake->started_at,
-		m->engine->fake->options.type == TYPE_LLAMA ? "llamacpp" : "library");
-	if (m->engine->fake->options.type == TYPE_LLAMA)
-		buf_printf(out,
-			",\"aliases\":[],\"tags\":[],\"meta\":{\"vocab_type\":2,\"n_vocab\":32000,"
-			"\"n_ctx\":%u,"
-			"\"n_ctx_train\":%d,\"n_embd\":%d,\"n_params\":1235814432,\"size\":"
-			"1321098329}",
-			m->num_ctx, TRAIN_CTX, EMBED_DIMS);
-	buf_add_char(out, '}');
-}
-
-void openai_models(struct request *r)
-{
-	bool llama = r->fake->options.type == TYPE_LLAMA, first = true;
-	const struct model *all = r->fake->engine->models;
-	struct buf out;
-
-	buf_init(&out, 1u << 20);
-	buf_add_char(&out, '{');
-	if (llama) { /* an Ollama-like list besides OpenAI's */
-		buf_add_str(&out, "\"models\":[{\"name\":");
-		json_put_string(&out, slice_str(all->name));
-		json_put_key(&out, "model");
-		json_put_string(&out, slice_str(all->name));
-		buf_add_str(&out, ",\"modified_at\":\"\",\"size\":\"\",\"digest\":\"\",\"type\":"
-				  "\"model\",\"description\":\"\","
-				  "\"tags\":[\"\"],\"capabilities\":[\"completion\"],"
-				  "\"parameters\":\"\",\"details\":{"
-				  "\"parent_model\":\"\",\"format\":\"gguf\",\"family\":\"\","
-				  "\"families\":[\"\"],"
-				  "\"parameter_size\":\"\",\"quantization_level\":\"\"}}],");
-	}
-	buf_add_str(&out, "\"object\":\"list\",\"data\":[");
-	for (const struct model *m = all; m; m = m->next) {
-		if (!m->listed)
-			continue;
-		if (!first)
-			buf_add_char(&out, ',');
-		first = false;
-		put_model(&out, m);
-	}
-	buf_add_str(&out, "]}");
-	api_reply(r, 200, &out);
-}
-
-void openai_model(struct request *r)
-{
-	struct slice name = {r->x->path.p + 11, r->x->path.n - 11}; /* past "/v1/models/" */
-	struct model *m = engine_model(r->fake->engine, name);
-	struct buf out;
-
-	if (!m) {
-		api_errorf(r, 404, "model '%.*s' not found", (int)name.n, name.p);
-		return;
-	}
-	buf_init(&out, 1u << 16);
-	put_model(&out, m);
-	api_reply(r, 200, &out);
 }
