@@ -1,52 +1,21 @@
 /*
- * Steps 5 to 7: what is forced, the lazy greedy, the index and the rest.
+ * Selection: what is forced (forced.c), then the lazy greedy, the index and the rest: steps 5 to 7
+ * of condensing.md 4.1.
  */
 #include "common/text/select.h"
 
-#include "common/text/layout.h"
-#include "common/text/piece.h"
 #include "common/text/result.h"
+#include "common/text/selection.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
-#define LOW_RATIO .15 /* below it the forced shares double */
-#define WINDOW 4      /* lines */
-#define ONE_SHOT_LINES 3
-#define ONE_SHOT_BYTES 800
-#define FACTS_A_MESSAGE 8 /* lines with hashes or measures forced from one message */
-#define GOES_ON 2	  /* lines that an unfinished constraint may go on for */
-#define MENDED_GAP 4	  /* a gap of up to so many lines is filled if that costs nothing */
-#define REST_MISSES 64	  /* lines that may fail to fit before the rest is given up */
-#define CROWDED 12	  /* bytes of budget in which nothing more fits */
-#define NAME_MIN 4	  /* bytes of a name in the index */
+#define LOW_RATIO .15  /* below it the forced shares double */
+#define WINDOW 4       /* lines */
+#define MENDED_GAP 4   /* a gap of up to so many lines is filled if that costs nothing */
+#define REST_MISSES 64 /* lines that may fail to fit before the rest is given up */
+#define NAME_MIN 4     /* bytes of a name in the index */
 #define NAME_MAX 80
-
-struct unit { /* what is selected as one: a window of lines, or a block */
-	uint32_t a, b;
-};
-
-struct candidate {
-	float density; /* gain per byte when last looked at */
-	uint32_t unit;
-};
-
-struct selection {
-	const struct select_options *o;
-	struct source source;
-	struct layout layout;
-	size_t budget;
-	size_t limit;	 /* budget less what is set aside for the index */
-	double swell;	 /* of the forced shares: 1 or 2 */
-	uint8_t *weight; /* of each token */
-	uint8_t *cover;	 /* how often each is covered: 0, 1, 2 */
-	uint32_t *stamp; /* the round that counted it last */
-	uint32_t round;
-	struct unit *unit;
-	uint32_t units;
-	struct candidate *heap;
-	uint32_t heap_n;
-};
 
 struct select_options select_defaults(void)
 {
@@ -80,7 +49,9 @@ static int weigh_tokens(struct selection *s)
 		unsigned flags = v->word[i].flags;
 		if (flags & (VOCAB_LIVE | VOCAB_SECRET))
 			continue;
-		s->weight[i] = (flags & VOCAB_SHAPED ? 6 : 1) * (flags & VOCAB_AGENT ? 4 : 1);
+		bool agent = flags & VOCAB_AGENT;
+		bool shaped = (flags & VOCAB_SHAPED) || (agent && s->o->single);
+		s->weight[i] = (shaped ? 6 : 1) * (agent ? 4 : 1);
 	}
 	return 0;
 }
@@ -109,7 +80,7 @@ static double unit_gain(struct selection *s, uint32_t a, uint32_t b)
 	return gain;
 }
 
-static void take(struct selection *s, uint32_t a, uint32_t b)
+void selection_take(struct selection *s, uint32_t a, uint32_t b)
 {
 	const struct source *src = &s->source;
 	s->round++;
@@ -127,7 +98,7 @@ static void take(struct selection *s, uint32_t a, uint32_t b)
 	layout_pick(&s->layout, a, b);
 }
 
-static bool may_pick(const struct selection *s, uint32_t a, uint32_t b)
+bool selection_may_pick(const struct selection *s, uint32_t a, uint32_t b)
 {
 	for (uint32_t i = a; i < b; i++)
 		if (s->source.line[i].flags & LINE_SECRET)
@@ -135,148 +106,14 @@ static bool may_pick(const struct selection *s, uint32_t a, uint32_t b)
 	return true;
 }
 
-static bool fits(const struct selection *s, ptrdiff_t cost, size_t limit)
+bool selection_fits(const struct selection *s, ptrdiff_t cost, size_t limit)
 {
 	return cost <= 0 || s->layout.used + (size_t)cost <= limit;
 }
 
-/* Step 5: what is forced, newest first. */
-
-static size_t share(const struct selection *s, double part)
+size_t selection_share(const struct selection *s, double part)
 {
 	return (size_t)((double)s->budget * part * s->swell);
-}
-
-/* Takes lines [a..b), blocks as a whole, if the class has bytes left for them. */
-static bool force(struct selection *s, uint32_t a, uint32_t b, size_t *left)
-{
-	struct source *src = &s->source;
-	if (src->line[a].block != BLOCK_NONE)
-		a = src->block[src->line[a].block].first;
-	if (src->line[b - 1].block != BLOCK_NONE)
-		b = src->block[src->line[b - 1].block].end;
-	if (!may_pick(s, a, b))
-		return false;
-	ptrdiff_t cost = layout_cost(&s->layout, a, b);
-	if (!fits(s, cost, s->limit) || (cost > 0 && (size_t)cost > *left))
-		return false;
-	*left -= cost > 0 ? (size_t)cost : 0;
-	take(s, a, b);
-	for (uint32_t i = a; i < b; i++)
-		src->line[i].flags |= LINE_FORCED;
-	return true;
-}
-
-static bool ends_sentence(struct slice line)
-{
-	line = slice_trim(line);
-	return line.n && line.p[line.n - 1] && strchr(".!?:;", line.p[line.n - 1]);
-}
-
-/* The lines of the sentence around constraint line i: it may begin before and end after it. */
-static struct unit sentence_around(const struct source *src, uint32_t i, bool open)
-{
-	uint32_t m = src->line[i].message;
-	struct unit u = {i, i + 1};
-
-	if (i > src->first[m] && !(src->line[i - 1].flags & LINE_BLANK) &&
-		((src->line[i].flags & LINE_PART) || pin_goes_on(source_line(src, i))) &&
-		!ends_sentence(source_line(src, i - 1)))
-		u.a--;
-	while (open && u.b < src->first[m + 1] && u.b - i <= GOES_ON) {
-		struct slice next = source_line(src, u.b);
-		bool goes_on = (src->line[u.b].flags & LINE_PART) || pin_goes_on(next);
-		if (ends_sentence(source_line(src, u.b - 1)) || !goes_on)
-			break;
-		u.b++;
-	}
-	return u;
-}
-
-static int force_constraints(struct selection *s)
-{
-	const struct source *src = &s->source;
-	struct lexicon lexicon;
-	struct hashset keys = {0};
-	size_t left = share(s, s->o->constraints);
-	size_t ledger = s->o->ledger_bytes < s->budget / 2 ? s->o->ledger_bytes : s->budget / 2;
-	int rc = 0;
-
-	if (left < ledger)
-		left = ledger;
-	lexicon_init(&lexicon);
-	for (uint32_t i = src->lines; i-- > 0 && rc >= 0;) {
-		uint64_t key;
-		bool open;
-		if (!(src->line[i].flags & PIN_CONSTRAINT))
-			continue;
-		pin_constraint(&lexicon, source_line(src, i), &key, &open);
-		rc = hashset_add(&keys, key);
-		if (rc <= 0)
-			continue; /* a newer line says what holds now */
-		struct unit u = sentence_around(src, i, open);
-		if (!force(s, u.a, u.b, &left))
-			force(s, i, i + 1, &left);
-	}
-	hashset_fini(&keys);
-	return rc < 0 ? rc : 0;
-}
-
-/* Lines with any of the pins, one of each digit-masked shape, at most per_message of a message. */
-static int force_pinned(struct selection *s, unsigned pins, size_t left, uint32_t per_message)
-{
-	const struct source *src = &s->source;
-	struct hashset shapes = {0};
-	uint32_t message = 0, taken = 0;
-	int rc = 0;
-
-	for (uint32_t i = src->lines; i-- > 0 && rc >= 0 && left >= CROWDED;) {
-		const struct line *l = &src->line[i];
-		if (!(l->flags & pins) || (l->flags & (LINE_LATER | LINE_FOOTER)) ||
-			l->block != BLOCK_NONE)
-			continue;
-		if (l->message != message) {
-			message = l->message;
-			taken = 0;
-		}
-		if (taken >= per_message)
-			continue;
-		rc = hashset_add(&shapes, pin_shape(source_line(src, i)));
-		if (rc > 0 && force(s, i, i + 1, &left))
-			taken++;
-	}
-	hashset_fini(&shapes);
-	return rc < 0 ? rc : 0;
-}
-
-static void force_one_shots(struct selection *s)
-{
-	const struct source *src = &s->source;
-	size_t left = share(s, s->o->one_shots);
-
-	for (size_t m = src->n; m-- > 0 && left >= CROWDED;) {
-		uint32_t a = src->first[m], b = src->first[m + 1];
-		bool tool = src->m[m].role == TEXT_TOOL || src->m[m].tool_result;
-		while (b > a && (src->line[b - 1].flags & LINE_BLANK))
-			b--;
-		if (tool && b > a && b - a <= ONE_SHOT_LINES &&
-			src->line[b - 1].end <= ONE_SHOT_BYTES &&
-			!(src->line[a].flags & LINE_LATER))
-			force(s, a, b, &left);
-	}
-}
-
-static void force_blocks(struct selection *s)
-{
-	const struct source *src = &s->source;
-	size_t left = share(s, s->o->blocks);
-
-	for (uint32_t k = src->blocks; k-- > 0 && left >= CROWDED;) {
-		const struct block *b = &src->block[k];
-		const struct text_message *m = &src->m[src->line[b->first].message];
-		if (m->role != TEXT_TOOL && !m->tool_result)
-			force(s, b->first, b->end, &left);
-	}
 }
 
 /* Step 6: the lazy greedy. */
@@ -292,7 +129,7 @@ static int make_units(struct selection *s, uint32_t window)
 		const struct line *l = &src->line[i];
 		if (l->block != BLOCK_NONE) {
 			uint32_t end = src->block[l->block].end;
-			if (may_pick(s, i, end))
+			if (selection_may_pick(s, i, end))
 				s->unit[s->units++] = (struct unit){i, end};
 			i = end;
 			continue;
@@ -348,13 +185,13 @@ static void select_greedily(struct selection *s)
 	for (uint32_t i = s->heap_n / 2; i-- > 0;)
 		sink(s->heap, s->heap_n, i);
 
-	while (s->heap_n && s->layout.used + CROWDED <= s->limit) {
+	while (s->heap_n && s->layout.used + SELECTION_CROWDED <= s->limit) {
 		const struct unit *u = &s->unit[s->heap[0].unit];
 		float d = density(s, u, &cost);
-		if (d <= 0 || !fits(s, cost, s->limit)) {
+		if (d <= 0 || !selection_fits(s, cost, s->limit)) {
 			drop_top(s);
 		} else if (d >= s->heap[0].density) {
-			take(s, u->a, u->b);
+			selection_take(s, u->a, u->b);
 			drop_top(s);
 		} else { /* worth less than it was: back among the others */
 			s->heap[0].density = d;
@@ -375,8 +212,8 @@ static void mend_gaps(struct selection *s)
 		if (q != BITSET_NONE && q - p > 1 && q - p <= MENDED_GAP + 1 &&
 			src->line[p].message == src->line[q].message) {
 			uint32_t a = (uint32_t)p + 1, b = (uint32_t)q;
-			if (may_pick(s, a, b) && layout_cost(&s->layout, a, b) <= 0)
-				take(s, a, b);
+			if (selection_may_pick(s, a, b) && layout_cost(&s->layout, a, b) <= 0)
+				selection_take(s, a, b);
 		}
 		p = q;
 	}
@@ -399,7 +236,7 @@ static bool is_seen(const struct selection *s, uint32_t id, unsigned rank)
 static int make_index(struct selection *s, struct select_result *out)
 {
 	const struct vocab *v = &s->source.vocab;
-	size_t room = share(s, s->o->index) / (size_t)s->swell;
+	size_t room = selection_share(s, s->o->index) / (size_t)s->swell;
 	if (room > s->budget - s->layout.used)
 		room = s->budget - s->layout.used;
 	struct buf b;
@@ -440,10 +277,10 @@ static void fill_rest(struct selection *s, unsigned skip)
 			u = (struct unit){src->block[l->block].first, src->block[l->block].end};
 			i = u.a;
 		}
-		if (!may_pick(s, u.a, u.b))
+		if (!selection_may_pick(s, u.a, u.b))
 			continue;
-		if (fits(s, layout_cost(&s->layout, u.a, u.b), s->budget))
-			take(s, u.a, u.b);
+		if (selection_fits(s, layout_cost(&s->layout, u.a, u.b), s->budget))
+			selection_take(s, u.a, u.b);
 		else
 			misses++;
 	}
@@ -458,17 +295,9 @@ static int run(struct selection *s, struct select_result *out)
 
 	int rc = weigh_tokens(s);
 	if (rc == 0)
-		rc = force_constraints(s);
+		rc = selection_force(s);
 	if (rc == 0)
-		rc = force_pinned(s, PIN_ERROR, share(s, s->o->errors), UINT32_MAX);
-	if (rc)
-		return rc;
-	force_one_shots(s);
-	rc = force_pinned(s, PIN_SHA | PIN_MEASURE, share(s, s->o->facts), FACTS_A_MESSAGE);
-	if (rc)
-		return rc;
-	force_blocks(s);
-	rc = make_units(s, ratio >= s->o->window_ratio ? WINDOW : 1);
+		rc = make_units(s, ratio >= s->o->window_ratio ? WINDOW : 1);
 	if (rc)
 		return rc;
 	select_greedily(s);

@@ -99,6 +99,7 @@ int text_select_single(struct slice text, const struct select_options *o, struct
 	middle.single = true;
 	middle.frozen = false;
 	middle.keep_ratio = 0;
+	middle.ledger_bytes = 0; /* a pasted text is full of "must" that binds nobody */
 	middle.budget_bytes = budget > edges ? budget - edges : 0;
 
 	struct select_result r;

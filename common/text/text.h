@@ -22,7 +22,9 @@ struct text_message {
 	struct slice text;
 	/* A tool result: what was called ("read_file src/a.c"); named in its header when known. */
 	struct slice call;
-	size_t calls_at; /* an assistant that calls tools: where in text the rendered calls begin */
+	/* An assistant that calls tools: where in text the rendered calls begin (0: all is calls).
+	 */
+	size_t calls_at;
 	bool calls_tools;
 	bool tool_result; /* role tool, or a user message that is a tool result in text form */
 	bool verbatim;	/* stands as it is in the final prompt: never selected from, only knowledge

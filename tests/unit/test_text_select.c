@@ -340,11 +340,15 @@ static void test_fences_are_whole_or_gone(void **state)
 		t->seed = seed;
 		struct buf fence[12];
 		for (unsigned i = 0; i < 12; i++) {
-			struct buf *b = transcript_add(t, i % 3 == 1 ? TEXT_TOOL : TEXT_ASSISTANT);
+			static const enum text_role roles[] = {
+				TEXT_USER, TEXT_TOOL, TEXT_ASSISTANT};
+			struct buf *b = transcript_add(t, roles[i % 3]);
 			buf_add_str(b, "Here is what I would write for this part.\n");
 			buf_init(&fence[i], 0);
 			buf_add_str(&fence[i], "```c\n");
-			transcript_source(t, i, 5 + transcript_random(t, 30), &fence[i]);
+			transcript_source(t, i, transcript_random(t, 15), &fence[i]);
+			buf_printf(&fence[i], "/* handle_%u must never be NULL here */\n", i);
+			transcript_source(t, i, 5 + transcript_random(t, 15), &fence[i]);
 			buf_add_str(&fence[i], "```");
 			buf_add_slice(b, buf_slice(&fence[i]));
 			buf_add_str(b, "\nAnd that was it.\n");
@@ -364,7 +368,11 @@ static void test_fences_are_whole_or_gone(void **state)
 		for (unsigned i = 0; i < 12; i++) {
 			bool is_large = fence[i].n > budget / 4;
 			large += is_large;
-			whole += !is_large && memmem(out.p, out.n, fence[i].p, fence[i].n) != NULL;
+			bool is_whole = memmem(out.p, out.n, fence[i].p, fence[i].n) != NULL;
+			whole += !is_large && is_whole;
+			char inside[32];
+			snprintf(inside, sizeof(inside), "handle_%u must", i);
+			assert_true(is_large || is_whole || !contains(buf_slice(&out), inside));
 			buf_free(&fence[i]);
 		}
 		assert_true(whole > 0 || large == 12 || opened == 0);
@@ -397,11 +405,77 @@ static void test_ledger_keeps_the_newest_of_a_key(void **state)
 	text_group(m, 6);
 	text_mark_verbatim(m, 6, 1);
 	o.keep_ratio = 0;
-	o.budget_bytes = 165;
-	select_and_check(m, 6, &o, &r, &out);
-	assert_true(contains(buf_slice(&out), "Never use tabs."));
-	assert_true(contains(buf_slice(&out), "must be 25 seconds"));
-	assert_int_equal(r.forced_count, 1); /* the two lines are neighbours */
+	for (o.budget_bytes = 165; o.budget_bytes < 600; o.budget_bytes += 50) {
+		select_and_check(m, 6, &o, &r, &out);
+		assert_true(contains(buf_slice(&out), "Never use tabs."));
+		assert_true(contains(buf_slice(&out), "must be 25 seconds"));
+		assert_int_equal(r.forced_count, 1); /* the two lines are neighbours */
+		assert_int_equal(r.forced[0].message, 2);
+		buf_free(&out);
+		select_result_free(&r);
+	}
+}
+
+/* Of two lines alike the one that names what the agent wrote is kept; of two copies the newer. */
+static void test_what_counts(void **state)
+{
+	static const struct {
+		const char *first, *second, *kept, *lost;
+	} cases[] = {
+		{"calls parse_frame_77 somewhere\n", "calls parse_queue_12 somewhere\n",
+			"parse_queue_12", "parse_frame_77"},
+		{"calls parse_queue_12 somewhere\n", "calls parse_frame_77 somewhere\n",
+			"parse_queue_12", "parse_frame_77"},
+		{"1: the same old_line here\n", "1234: the same old_line here\n", "1234: the",
+			"\n1: "},
+		{"some plain words of no import\n", "names some_thing_of_import here\n",
+			"some_thing_of_import", "plain"},
+	};
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		struct text_message m[] = {
+			/* one line, too long to be chosen itself */
+			{.role = TEXT_ASSISTANT,
+				.text = SLICE(
+					"what I will do next is to have a good look at the "
+					"place that parse_queue_12 is called from, all of it")},
+			{.role = TEXT_USER, .text = slice_str(cases[i].first)},
+			{.role = TEXT_USER, .text = slice_str(cases[i].second)},
+		};
+		struct select_options o = select_defaults();
+		struct select_result r;
+		struct buf out;
+		text_group(m, 3);
+		o.keep_ratio = 0;
+		o.index = 0;
+		o.budget_bytes = 97; /* room for one of them */
+		select_and_check(m, 3, &o, &r, &out);
+		if (!contains(buf_slice(&out), cases[i].kept) ||
+			contains(buf_slice(&out), cases[i].lost))
+			fail_msg("case %zu:\n%s", i, buf_cstr(&out));
+		buf_free(&out);
+		select_result_free(&r);
+	}
+}
+
+/* The same short output again and again is forced once, at its newest place. */
+static void test_repeated_output_is_forced_once(void **state)
+{
+	struct text_message m[] = {
+		{.role = TEXT_TOOL, .text = SLICE("12: nothing to be done\n")},
+		{.role = TEXT_TOOL, .text = SLICE("14: nothing to be done\n")},
+		{.role = TEXT_TOOL, .text = SLICE("17: nothing to be done\n")},
+	};
+	struct select_options o = select_defaults();
+	struct select_result r;
+	struct buf out;
+	(void)state;
+	text_group(m, 3);
+	o.keep_ratio = 0;
+	o.budget_bytes = 1000;
+	select_and_check(m, 3, &o, &r, &out);
+	assert_int_equal(r.count, 3);
+	assert_int_equal(r.forced_count, 1);
 	assert_int_equal(r.forced[0].message, 2);
 	buf_free(&out);
 	select_result_free(&r);
@@ -639,6 +713,8 @@ int main(void)
 		cmocka_unit_test(test_recall_beats_the_newest_bytes),
 		cmocka_unit_test(test_fences_are_whole_or_gone),
 		cmocka_unit_test(test_ledger_keeps_the_newest_of_a_key),
+		cmocka_unit_test(test_what_counts),
+		cmocka_unit_test(test_repeated_output_is_forced_once),
 		cmocka_unit_test(test_secrets_stay_out_unless_used),
 		cmocka_unit_test(test_a_shown_call_shows_its_results),
 		cmocka_unit_test(test_one_long_line_is_cut_in_pieces),
