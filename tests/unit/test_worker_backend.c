@@ -1,0 +1,214 @@
+/* What the two backends' probes teach, and the Ollama API's questions answered for a llama-server.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "common/json.h"
+#include "workers/backend.h"
+
+static const struct settings no_settings;
+
+static enum probe_verdict learn(const struct backend_ops *ops, struct backend_view *v,
+	unsigned step, int status, const char *body)
+{
+	return ops->learn(&no_settings, v, step, status, slice_str(body));
+}
+
+static struct json_value parse(struct slice text)
+{
+	struct json_value root;
+	assert_int_equal(json_parse(text, JSON_MAX_DEPTH, &root, NULL), 0);
+	return root;
+}
+
+static void ollama_is_known_by_its_version(void **state)
+{
+	static const struct {
+		int status;
+		const char *body;
+		enum probe_verdict verdict;
+	} cases[] = {
+		{200, "{\"version\":\"0.5.1\"}", PROBE_OK},
+		{200, "{\"version\":1}", PROBE_WRONG},
+		{200, "{}", PROBE_WRONG},
+		{200, "hello", PROBE_WRONG},
+		{200, "", PROBE_WRONG},
+		{404, "{\"version\":\"0.5.1\"}", PROBE_WRONG},
+	};
+	struct backend_view v = {0};
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		assert_int_equal(learn(&ollama_ops, &v, 0, cases[i].status, cases[i].body),
+			cases[i].verdict);
+}
+
+static void ollama_lists_models_and_windows(void **state)
+{
+	const struct settings s = {.model = (char *)(uintptr_t) "b:2b"};
+	struct backend_view v = {0};
+	(void)state;
+	assert_int_equal(
+		learn(&ollama_ops, &v, 1, 200,
+			"{\"models\":[{\"name\":\"a:1b\",\"modified_at\":\"2026-08-21T12:00:00.25+"
+			"02:00\"},"
+			"{\"no\":\"name\"},3,{\"name\":\"b:2b\",\"modified_at\":\"garbage\"}]}"),
+		PROBE_OK);
+	assert_int_equal(ollama_ops.learn(&s, &v, 2, 200,
+				 SLICE("{\"models\":[{\"name\":\"b:2b\",\"context_length\":8192},{"
+				       "\"name\":\"a:1b\"}]}")),
+		PROBE_OK);
+	assert_int_equal(v.count, 2);
+	assert_string_equal(v.model, "a:1b");
+	assert_int_equal(v.models[0].window, 0);
+	assert_int_equal(v.models[1].window, 8192);
+	assert_int_equal(v.window, 8192);
+	assert_string_equal(
+		v.models[1].ollama_json, "{\"name\":\"b:2b\",\"modified_at\":\"garbage\"}");
+	int64_t created;
+	assert_true(json_to_int(
+		json_get(parse(slice_str(v.models[0].openai_json)), "created"), &created));
+	assert_int_equal(created, 1787306400); /* 2026-08-21T10:00:00Z */
+	assert_string_equal(v.models[1].openai_json,
+		"{\"id\":\"b:2b\",\"object\":\"model\",\"created\":0,\"owned_by\":\"library\"}");
+	backend_view_fini(&v);
+}
+
+static void ollama_may_have_no_models(void **state)
+{
+	struct backend_view v = {0};
+	(void)state;
+	assert_int_equal(learn(&ollama_ops, &v, 1, 200, "{\"models\":null}"), PROBE_OK);
+	assert_int_equal(learn(&ollama_ops, &v, 2, 404, "404 page not found"), PROBE_OK);
+	assert_int_equal(v.count, 0);
+	assert_null(v.model);
+	assert_int_equal(learn(&ollama_ops, &v, 1, 200, "{\"models\":{}}"), PROBE_WRONG);
+	assert_int_equal(learn(&ollama_ops, &v, 1, 500, "{\"models\":[]}"), PROBE_WRONG);
+	backend_view_fini(&v);
+}
+
+static const char props[] =
+	"{\"default_generation_settings\":{\"n_ctx\":4096,\"params\":{}},\"total_slots\":2,"
+	"\"model_path\":\"/m/qwen3-1.7b-Q4_K_M.gguf\",\"chat_template\":\"{{ enable_thinking }}\","
+	"\"chat_template_caps\":{\"supports_tools\":true},\"modalities\":{\"vision\":true,"
+	"\"audio\":false}}";
+static const char models[] = "{\"object\":\"list\",\"data\":[{\"id\":\"qwen\\u0033\",\"object\":"
+			     "\"model\",\"created\":17,"
+			     "\"owned_by\":\"llamacpp\",\"meta\":{\"n_ctx_train\":40960,\"n_"
+			     "params\":1720574976,\"size\":1107402752}}]}";
+
+static void llama_view(struct backend_view *v)
+{
+	assert_int_equal(learn(&llama_server_ops, v, 0, 200, "{\"status\":\"ok\"}"), PROBE_OK);
+	assert_int_equal(learn(&llama_server_ops, v, 1, 200, props), PROBE_OK);
+	assert_int_equal(learn(&llama_server_ops, v, 2, 200, models), PROBE_OK);
+}
+
+static void llama_server_is_learnt_from_props_and_models(void **state)
+{
+	struct backend_view v = {0};
+	(void)state;
+	assert_int_equal(learn(&llama_server_ops, &v, 0, 503, "{\"error\":{}}"), PROBE_LOADING);
+	assert_int_equal(learn(&llama_server_ops, &v, 2, 503, ""), PROBE_LOADING);
+	assert_int_equal(learn(&llama_server_ops, &v, 0, 200, "Ollama is running"), PROBE_WRONG);
+	assert_int_equal(learn(&llama_server_ops, &v, 2, 200, "{\"data\":3}"), PROBE_WRONG);
+	llama_view(&v);
+	assert_int_equal(v.window, 4096);
+	assert_int_equal(v.slots, 2);
+	assert_int_equal(v.count, 1);
+	assert_string_equal(v.model, "qwen3");
+	assert_int_equal(v.models[0].window, 4096);
+
+	struct json_value tag = parse(slice_str(v.models[0].ollama_json));
+	struct json_value details = json_get(tag, "details");
+	assert_true(json_string_is(json_get(tag, "name"), "qwen3"));
+	assert_true(json_string_is(json_get(details, "quantization_level"), "Q4_K_M"));
+	assert_true(json_string_is(json_get(details, "parameter_size"), "1.7B"));
+	assert_int_equal(json_get(tag, "digest").raw.n, 64 + 2);
+	backend_view_fini(&v);
+}
+
+static struct slice ask(const struct backend_view *v, const char *method, const char *path,
+	const char *body, int status, struct backend_answer *a)
+{
+	*a = (struct backend_answer){0};
+	assert_true(llama_server_ops.owns(slice_str(path)));
+	assert_int_equal(
+		llama_server_ops.answer(v, slice_str(method), slice_str(path), slice_str(body), a),
+		0);
+	assert_int_equal(a->status, status);
+	return buf_slice(&a->body);
+}
+
+static void ollamas_questions_have_answers(void **state)
+{
+	struct backend_view v = {0};
+	struct backend_answer a;
+	(void)state;
+	llama_view(&v);
+	for (int spelling = 0; spelling < 3; spelling++) {
+		static const char *const bodies[] = {"{\"model\":\"QWEN3:latest\"}",
+			"{\"name\":\"qwen3\",\"model\":\"\"}", "{\"model\":\"any other name\"}"};
+		struct json_value show =
+			parse(ask(&v, "POST", "/api/show?x=1", bodies[spelling], 200, &a));
+		int64_t window;
+		assert_true(json_to_int(
+			json_get(json_get(show, "model_info"), "llama.context_length"), &window));
+		assert_int_equal(window, 4096);
+		assert_true(slice_eq(json_get(show, "capabilities").raw,
+			SLICE("[\"completion\",\"tools\",\"vision\",\"thinking\"]")));
+		buf_free(&a.body);
+	}
+	struct json_value ps = json_get(parse(ask(&v, "GET", "/api/ps", "", 200, &a)), "models"),
+			  first;
+	struct json_iter it = json_iter(ps);
+	assert_true(json_array_next(&it, &first));
+	assert_true(slice_eq(json_get(first, "context_length").raw, SLICE("4096")));
+	assert_true(slice_eq(json_get(first, "size_vram").raw, SLICE("1107402752")));
+	buf_free(&a.body);
+
+	static const struct {
+		const char *method, *path, *body;
+		int status;
+	} errors[] = {
+		{"POST", "/api/show", "", 400},
+		{"POST", "/api/show", "[]", 400},
+		{"POST", "/api/show", "{}", 400},
+		{"POST", "/api/show", "{\"model\":3}", 400},
+		{"GET", "/api/show", "", 405},
+		{"POST", "/api/tags", "", 405},
+		{"POST", "/api/embed", "{}", 501},
+	};
+	for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
+		struct slice body = ask(
+			&v, errors[i].method, errors[i].path, errors[i].body, errors[i].status, &a);
+		assert_true(json_is(json_get(parse(body), "error"), JSON_STRING));
+		buf_free(&a.body);
+	}
+	backend_view_fini(&v);
+	/* of two models an unknown name is neither */
+	assert_int_equal(
+		learn(&llama_server_ops, &v, 2, 200, "{\"data\":[{\"id\":\"a\"},{\"id\":\"b\"}]}"),
+		PROBE_OK);
+	ask(&v, "POST", "/api/show", "{\"model\":\"c\"}", 404, &a);
+	buf_free(&a.body);
+	backend_view_fini(&v);
+	assert_false(llama_server_ops.owns(SLICE("/v1/models")));
+	assert_false(llama_server_ops.owns(SLICE("/props")));
+	assert_false(llama_server_ops.owns(SLICE("/apiary")));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(ollama_is_known_by_its_version),
+		cmocka_unit_test(ollama_lists_models_and_windows),
+		cmocka_unit_test(ollama_may_have_no_models),
+		cmocka_unit_test(llama_server_is_learnt_from_props_and_models),
+		cmocka_unit_test(ollamas_questions_have_answers),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
