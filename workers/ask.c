@@ -15,8 +15,10 @@ static struct ask *ask_of(struct task *t)
 
 /* --- failures --- */
 
-/* Refused with a status before the first byte: the client gets that status, in its own dialect
- * (protocols.md 2.5, 4.6). */
+/*
+ * Refused with a status before the first byte: the client gets that status, in its own dialect
+ * (protocols.md 2.5, 4.6).
+ */
 static void fail_refused(struct ask *a)
 {
 	struct task *t = &a->task;
@@ -52,8 +54,10 @@ static void fail_refused(struct ask *a)
 	buf_free(&body);
 }
 
-/* An error in the middle of a 200: words for the client when it reads our translation, already
- * there when it reads raw bytes. */
+/*
+ * An error in the middle of a 200: words for the client when it reads our translation, already
+ * there when it reads raw bytes.
+ */
 static void fail_in_band(struct ask *a)
 {
 	struct task *t = &a->task;
@@ -284,8 +288,10 @@ static int load_body(const struct ask *a, struct buf *out)
 	return buf_error(out);
 }
 
-/* The last answer came from this very model with these very options, not long ago, and nothing else
- * was asked since. */
+/*
+ * The last answer came from this very model with these very options, not long ago, and nothing
+ * else was asked since.
+ */
 static bool is_warm(const struct ask *a)
 {
 	const struct worker *w = a->task.worker;
@@ -303,8 +309,10 @@ bool ask_linger(struct task *t)
 	buf_init(&body, 0);
 	int rc = load_body(a, &body);
 	if (rc == 0) {
-		/* the body must live as long as the request: in place of the answer's, which nobody
-		 * reads now */
+		/*
+		 * the body must live as long as the request: in place of the answer's, which
+		 * nobody reads now
+		 */
 		buf_free(&a->refusal);
 		a->refusal = body;
 		static const struct proto_header json = {

@@ -17,10 +17,9 @@
 #define BACKEND_READY_MS 10000	    /* between probes while it is ready */
 #define BACKEND_DOWN_MS 2000	    /* while it is not */
 #define BACKEND_LOADING_MS 500
-#define BACKEND_BOOT_MS 50 /* after a start; doubles up to BACKEND_LOADING_MS */
-#define BACKEND_SILENT_PROBES                                                                      \
-	3 /* so many failed probes take READY away; a refused connection does at once */
-#define BACKEND_MODELS_MAX 4096	       /* of one list */
+#define BACKEND_BOOT_MS 50	/* after a start; doubles up to BACKEND_LOADING_MS */
+#define BACKEND_SILENT_PROBES 3 /* failed probes that take READY away; a refusal does at once */
+#define BACKEND_MODELS_MAX 4096 /* of one list */
 #define BACKEND_MODEL_JSON_BYTES 65536 /* of one model's object; larger ones are left out */
 
 struct backend_model {
@@ -74,7 +73,8 @@ extern const struct backend_ops ollama_ops, llama_server_ops;
 int backend_view_add(struct backend_view *v, struct backend_model *m);
 void backend_view_fini(struct backend_view *v);
 
-/* Called once, after the next whole probe (whatever it found) that began after backend_refresh().
+/*
+ * Called once, after the next whole probe (whatever it found) that began after backend_refresh().
  */
 struct backend_waiter {
 	struct backend_waiter *next;

@@ -10,8 +10,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Waits until the worker's end of the pipe is gone, then ends the whole group, this process
- * included. */
+/*
+ * Waits until the worker's end of the pipe is gone, then ends the whole group, this process
+ * included.
+ */
 static _Noreturn void guard_watch(pid_t group)
 {
 	signal(SIGTERM, SIG_IGN);
@@ -59,8 +61,10 @@ int guard_exec(char **argv)
 		return GUARD_EXEC_FAILED;
 	}
 	close(GUARD_FD);
-	/* Quicker than the guard where the kernel honours it; the guard also ends what the backend
-	 * has started. */
+	/*
+	 * Quicker than the guard where the kernel honours it; the guard also ends what the
+	 * backend has started.
+	 */
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
 	execvp(argv[0], argv);
 	fprintf(stderr, "cannot run %s: %s\n", argv[0], strerror(errno));

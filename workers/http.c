@@ -211,7 +211,8 @@ static uint64_t transfer_deadline(const struct http_transfer *t)
 	if (t->total_ms > 0)
 		at = t->started_ms + (uint64_t)t->total_ms;
 	if (t->idle_ms > 0) {
-		/* before the first byte and while paused the clock stands still: look again later
+		/*
+		 * before the first byte and while paused the clock stands still: look again later
 		 */
 		uint64_t from = t->head_done && !t->paused ? t->last_ms : uv_now(t->http->loop);
 		if (from + (uint64_t)t->idle_ms < at)

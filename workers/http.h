@@ -62,15 +62,19 @@ struct http_request {
 
 /* 0 or -ENOMEM. connect_ms: limit of a connect. */
 int http_create(uv_loop_t *loop, int64_t connect_ms, struct http **out);
-/* Cancels every transfer and frees http once the loop has let go of its handles. NULL does nothing.
+/*
+ * Cancels every transfer and frees http once the loop has let go of its handles. NULL does
+ * nothing.
  */
 void http_destroy(struct http *h);
 
 /* "http://host:port[/prefix]" of later transfers. 0, -EINVAL or -ENOMEM. */
 int http_set_base(struct http *h, const char *url);
 
-/* 0; -EINVAL for a target or header that cannot be sent; -ENOTCONN without a base; -ENOMEM. On
- * failure no event comes. */
+/*
+ * 0; -EINVAL for a target or header that cannot be sent; -ENOTCONN without a base; -ENOMEM. On
+ * failure no event comes.
+ */
 int http_start(struct http *h, const struct http_request *r, const struct http_events *e, void *ctx,
 	struct http_transfer **out);
 /*

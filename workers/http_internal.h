@@ -69,8 +69,10 @@ void transfer_apply_pause(struct http_transfer *t);
 /* curl's verdict in our words. */
 enum http_result transfer_result(CURLcode code);
 
-/* Has doomed and paused transfers looked at when curl is off the stack, at the latest in the next
- * turn. */
+/*
+ * Has doomed and paused transfers looked at when curl is off the stack, at the latest in the next
+ * turn.
+ */
 void http_need_attention(struct http *h);
 
 #endif

@@ -20,8 +20,10 @@
 
 struct launcher;
 
-/* The backend has ended by itself; why is a sentence with its last lines. Not called after
- * launcher_stop(). */
+/*
+ * The backend has ended by itself; why is a sentence with its last lines. Not called after
+ * launcher_stop().
+ */
 typedef void launcher_exited_fn(void *ctx, struct slice why);
 typedef void launcher_stopped_fn(void *ctx);
 /* It runs (again): at this URL from now on. */

@@ -49,8 +49,10 @@ static void parameter_size(int64_t n, char *out, size_t size)
 		snprintf(out, size, "unknown");
 }
 
-/* 64 hex digits that stand for these words: an identity for clients to compare, not a hash of the
- * file. */
+/*
+ * 64 hex digits that stand for these words: an identity for clients to compare, not a hash of the
+ * file.
+ */
 static void put_digest(struct buf *b, const char *name, int64_t bytes)
 {
 	uint64_t h = 14695981039346656037u ^ (uint64_t)bytes;
@@ -130,8 +132,10 @@ static void put_show(struct buf *b, const struct backend_view *v, const struct f
 		buf_printf(b, ",\"general.parameter_count\":%lld", (long long)f->parameters);
 	buf_add_str(b, ",\"");
 	json_put_escaped(b, slice_str(f->arch));
-	/* the window it runs with, not the one it was trained with: this is what clients size their
-	 * prompts by */
+	/*
+	 * the window it runs with, not the one it was trained with: this is what clients size
+	 * their prompts by
+	 */
 	buf_printf(b, ".context_length\":%lld},\"capabilities\":",
 		(long long)(f->window > 0 ? f->window : f->train));
 	put_capabilities(b, v);
@@ -219,8 +223,10 @@ static void answer_list(const struct backend_view *v, struct buf *b)
 	buf_add_str(b, "]}");
 }
 
-/* A llama-server's models are always loaded: the list again, with when they expire and what they
- * hold. */
+/*
+ * A llama-server's models are always loaded: the list again, with when they expire and what they
+ * hold.
+ */
 static void answer_ps(const struct backend_view *v, struct buf *b)
 {
 	char expires[32];

@@ -18,8 +18,10 @@ struct settings {
 	size_t body_bytes, line_bytes, result_bytes;
 };
 
-/* 0, -ENOMEM, or -EINVAL when the record names neither a URL nor a command, or a type we do not
- * know. */
+/*
+ * 0, -ENOMEM, or -EINVAL when the record names neither a URL nor a command, or a type we do not
+ * know.
+ */
 int settings_init(struct settings *s, const struct proto_ack *ack);
 void settings_fini(struct settings *s);
 

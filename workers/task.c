@@ -490,8 +490,10 @@ size_t task_count(const struct task_table *table)
 	return table->open;
 }
 
-/* Not for the backend: what belongs to one connection, or names the client's side of it
- * (protocols.md 7.2). */
+/*
+ * Not for the backend: what belongs to one connection, or names the client's side of it
+ * (protocols.md 7.2).
+ */
 static bool header_is_private(struct slice name)
 {
 	static const char *const names[] = {"host", "connection", "keep-alive", "transfer-encoding",

@@ -2,7 +2,8 @@
  * Tasks: the jobs of the supervisor as this worker does them.
  *
  * A task opens with a JOB record and ends exactly once: task_end(), task_fail(), or a CANCEL;
- * whoever called must not touch it again. What a kind of job does differently stands behind
+ * whoever called must not touch it again
+ * (its memory goes in the next turn). What a kind of job does differently stands behind
  * task_ops (task_chat.c, task_notes.c, task_pass.c); what they share is here: the body that comes
  * in under credit, the answer that goes out under credit, the transfer, the end.
  *
@@ -27,8 +28,10 @@ struct task_ops {
 	void (*begin)(struct task *t);
 	/* A piece of the body; last: the body is complete. May end the task. */
 	void (*body)(struct task *t, struct slice bytes, bool last);
-	/* The supervisor no longer wants it and has been told so. True: it goes on unheard for a
-	 * while and then calls task_release(). */
+	/*
+	 * The supervisor no longer wants it and has been told so. True: it goes on unheard for a
+	 * while and then calls task_release().
+	 */
 	bool (*linger)(struct task *t);
 	/* Frees what is its own; the transfer is cancelled already. */
 	void (*fini)(struct task *t);
@@ -76,8 +79,10 @@ extern const struct task_ops task_chat_ops, task_notes_ops, task_pass_ops;
 
 /* Body bytes are disposed of: gives CREDIT, in steps. */
 void task_take(struct task *t, size_t n);
-/* Appends to t->body and takes. False: over limits.body_bytes or out of memory, and the task has
- * failed. */
+/*
+ * Appends to t->body and takes. False: over limits.body_bytes or out of memory, and the task has
+ * failed.
+ */
 bool task_hold(struct task *t, struct slice bytes);
 
 /* Starts t->transfer with e and the task as context. False: the task has failed. */
@@ -88,8 +93,10 @@ void task_first_byte(struct task *t);
 /* START. Headers are borrowed until return. */
 void task_start(struct task *t, int status, const struct proto_header *headers, size_t count,
 	int64_t body_bytes);
-/* Answer bytes: sent now, or kept while credit lacks. False: out of memory, and the task has
- * failed. */
+/*
+ * Answer bytes: sent now, or kept while credit lacks. False: out of memory, and the task has
+ * failed.
+ */
 bool task_emit(struct task *t, struct slice bytes);
 /* END, as soon as every byte is out. */
 void task_end(struct task *t, const struct task_end *e);
@@ -116,8 +123,10 @@ void task_table_destroy(struct task_table *table);
 /* Open tasks, as the supervisor counts them. */
 size_t task_count(const struct task_table *table);
 
-/* Records of the supervisor about one task. Unknown ids are those that have just ended: nothing to
- * do. */
+/*
+ * Records of the supervisor about one task. Unknown ids are those that have just ended: nothing
+ * to do.
+ */
 void tasks_open(struct worker *w, const struct proto_record *r);
 void tasks_body(struct worker *w, const struct proto_record *r);
 void tasks_credit(struct worker *w, const struct proto_record *r);

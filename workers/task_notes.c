@@ -82,7 +82,8 @@ static void notes_bytes(struct ask *a, struct slice bytes)
 	(void)a, (void)bytes;
 }
 
-/* An answer without one note line is a poor answer (its verdict says so); an answer without a word is a failure. */
+/* An answer without one note line is a poor answer (its verdict says so); an answer without a word
+ * is a failure. */
 static bool is_blank(struct slice s)
 {
 	while (s.n && strchr(" \t\r\n", s.p[s.n - 1]))

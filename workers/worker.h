@@ -17,10 +17,9 @@
 enum worker_code {
 	WORKER_EXIT_OK = 0, /* drained, or told to go */
 	WORKER_EXIT_USAGE = 64,
-	WORKER_EXIT_LINK = 70, /* the supervisor is gone, or the link broke */
-	WORKER_EXIT_ACK = 71,  /* no configuration came, or none that makes sense */
-	WORKER_EXIT_BOOT =
-		72, /* the backend was not ready by the boot deadline, or could not be started */
+	WORKER_EXIT_LINK = 70,	  /* the supervisor is gone, or the link broke */
+	WORKER_EXIT_ACK = 71,	  /* no configuration came, or none that makes sense */
+	WORKER_EXIT_BOOT = 72,	  /* the backend did not start, or was not ready by its deadline */
 	WORKER_EXIT_BACKEND = 73, /* the backend we started died */
 	WORKER_EXIT_MEMORY = 74,
 };
@@ -46,8 +45,8 @@ struct worker {
 	struct task_table *tasks;
 
 	uint64_t progress; /* grows whenever a task or the backend advances (PONG) */
-	uint64_t warm_key,
-		warm_ms; /* of the model that answered last, and when (ask.c); 0: unknown */
+	uint64_t warm_key; /* of the model that answered last (ask.c); 0: unknown */
+	uint64_t warm_ms;  /* and when, loop time */
 	uint64_t done, failed, bytes_in, bytes_out; /* STATS */
 
 	uv_timer_t deadline; /* of ACK, then of DRAIN, then of the last words */
@@ -69,8 +68,10 @@ struct worker_options {
 /* Runs until the process should end; returns its exit code. */
 int worker_run(const struct worker_options *o);
 
-/* Sends a record. A link that cannot take it is broken, and the worker ends: callers have nothing
- * to check. */
+/*
+ * Sends a record. A link that cannot take it is broken, and the worker ends: callers have nothing
+ * to check.
+ */
 void worker_put(struct worker *w, const struct proto_record *r);
 
 /* Ends the worker: open tasks fail, a started backend is stopped. Later calls change nothing. */

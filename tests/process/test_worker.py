@@ -705,11 +705,24 @@ def test_a_started_backend_is_pinned_used_and_stopped(link):
         env = dict(x.split("=", 1) for x in f.read().split("\0") if "=" in x)
     assert env["CUDA_VISIBLE_DEVICES"] == env["HIP_VISIBLE_DEVICES"] == env["GGML_VK_VISIBLE_DEVICES"] == "1"
     assert env["ONEAPI_DEVICE_SELECTOR"] == "level_zero:1"
-    assert sorted(os.readlink(f"/proc/{pid}/fd/{n}") for n in os.listdir(f"/proc/{pid}/fd"))[0] == "/dev/null"
     assert w.chat(dialect=OPENAI_CHAT, model="tiny", messages=user("x"))[2]["type"] == "end"
     w.do("drain", deadline_ms=1000)
     assert w.worker.wait(10) == 0
     assert not alive(pid)
+
+
+def test_a_started_backend_holds_no_descriptor_of_ours(link, folder):
+    script = os.path.join(folder, "fds.sh")
+    with open(script, "w") as f:
+        f.write(f"#!/bin/sh\nls -l /proc/$$/fd > {folder}/fds\n"
+                f'exec {BIN}/fake-backend --type llama-server "$@"\n')
+    os.chmod(script, 0o755)
+    w = link()
+    w.ready(type="llama-server", command=[script, "-m", "x.gguf"])
+    with open(os.path.join(folder, "fds")) as f:
+        fds = dict(line.split()[-3::2] for line in f if "->" in line)
+    fds = {n: t for n, t in fds.items() if t not in (script, f"{folder}/fds")}  # the shell's own
+    assert sorted(fds) == ["0", "2"] and fds["0"] == "/dev/null" and fds["2"].startswith("pipe:"), fds
 
 
 def test_a_started_ollama_gets_its_address_by_the_environment(link, folder):
