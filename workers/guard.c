@@ -54,6 +54,8 @@ static int guard_start(pid_t group)
 
 int guard_exec(char **argv)
 {
+	/* curl's sockets are not CLOEXEC: a backend must not hold connections to another one */
+	close_range(GUARD_FD + 1, ~0U, 0);
 	/* We lead our own group: uv_spawn() called setsid(). */
 	int rc = guard_start(getpid());
 	if (rc) {

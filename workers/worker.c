@@ -44,9 +44,13 @@ static void on_backend_stopped(void *ctx);
 static void on_last_words(uv_timer_t *timer)
 {
 	struct worker *w = timer->data;
-	/* with no backlog everything is in the kernel (channel_flush()) */
-	if (!w->link_gone && channel_backlog(w->channel) && uv_now(w->loop) < w->words_until) {
-		uv_timer_start(timer, on_last_words, 5, 0);
+	/*
+	 * nng sends on threads of its own, and a receiver that sees us hang up may drop what it has
+	 * not read: an END right before an exit would be lost on a busy machine
+	 */
+	uint64_t age = uv_now(w->loop) - w->last_put_ms;
+	if (!w->link_gone && age < WORKER_LAST_WORDS_MS) {
+		uv_timer_start(timer, on_last_words, WORKER_LAST_WORDS_MS - age, 0);
 		return;
 	}
 	w->words_said = true;
@@ -61,7 +65,6 @@ static void on_exit_turn(uv_timer_t *timer)
 	tasks_fail_all(w, FAIL_CUT, "the worker is stopping");
 	if (w->channel)
 		channel_flush(w->channel);
-	w->words_until = uv_now(w->loop) + WORKER_LAST_WORDS_MS;
 	uv_timer_start(&w->deadline, on_last_words, 0, 0);
 	if (w->backend)
 		backend_stop(w->backend, on_backend_stopped, w);
@@ -98,6 +101,7 @@ void worker_task_ended(struct worker *w)
 
 void worker_put(struct worker *w, const struct proto_record *r)
 {
+	w->last_put_ms = uv_now(w->loop);
 	int rc = channel_put(w->channel, r);
 	if (rc == 0 || w->exiting)
 		return;

@@ -26,8 +26,8 @@ enum worker_code {
 
 /* From HELLO to ACK. */
 #define WORKER_ACK_MS 10000
-/* At the end: for records that the link has not taken yet. */
-#define WORKER_LAST_WORDS_MS 500
+/* From the last record to the hang-up. */
+#define WORKER_LAST_WORDS_MS 200
 /* Records waiting for the link; credit keeps it far below. */
 #define WORKER_LINK_BYTES (64u << 20)
 
@@ -55,7 +55,7 @@ struct worker {
 	bool lifeline_open;
 	bool acked, draining, exiting;
 	bool link_gone, backend_gone, words_said; /* what the end still waits for */
-	uint64_t words_until;			  /* loop time */
+	uint64_t last_put_ms;			  /* loop time of the last record */
 	enum worker_code code;
 };
 

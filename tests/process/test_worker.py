@@ -215,6 +215,7 @@ def test_a_translated_answer_is_in_the_clients_dialect(link, fake, type, dialect
 
 
 def test_a_large_body_is_parsed_while_the_loop_goes_on(link, folder):
+    """Between two pings the loop's own thread never works for long; its CPU time is measured, whatever else runs here."""
     answer = b'{"message":{"role":"assistant","content":"x"},"done":true,"done_reason":"stop"}\n'
     path = os.path.join(folder, "body")
     with open(path, "w") as f:
@@ -222,21 +223,26 @@ def test_a_large_body_is_parsed_while_the_loop_goes_on(link, folder):
     with raw_backend(lambda path, n: chunked(answer, 100, "application/x-ndjson")) as url:
         w = link()
         w.ready(type="ollama", url=url)
+
+        def loop_cpu_ms():
+            with open(f"/proc/{w.worker.pid}/task/{w.worker.pid}/schedstat") as f:
+                return int(f.read().split()[0]) / 1e6
+
         id = w.job(dialect=OPENAI_CHAT, body_file=path)  # 100 MB, translated
-        gaps, last, seq, ended = [], None, 0, None
+        work, seq, ended = [loop_cpu_ms()], 0, None
         w.do("ping", seq=0)
         while not ended:
             r = w.lines.get(timeout=60)
             if r["type"] == "pong":
-                gaps.append(r["us"] - (last or r["us"]))
-                last = r["us"]
+                work.append(loop_cpu_ms())
                 seq += 1
                 w.do("ping", seq=seq)
             elif r["job"] == id and r["type"] in ("end", "fail"):
                 ended = r
         assert ended["type"] == "end", ended
-        if not SANITIZED:  # on the loop it would take twice that; the bound leaves room for a busy machine
-            assert max(gaps) < 300_000, f"the worker's loop stood still for {max(gaps)} us"
+        longest = max(b - a for a, b in zip(work, work[1:]))
+        if not SANITIZED:
+            assert longest < 60, f"{longest:.0f} ms of work between two pings"
 
 
 @pytest.mark.parametrize("dialect,body,status", [
@@ -320,7 +326,7 @@ def test_an_overflow_is_said_in_words_that_clients_know(link, fake, dialect):
     w = link()
     w.ready(type="llama-server", url=fake("b", type="llama-server", options=["--num-ctx", "512"]).url)
     _, _, fail = w.chat(dialect=dialect, model="m:1b", messages=user("word " * 2000))
-    assert (fail["cause"], fail["status"]) == ("status", 400)
+    assert (fail["cause"], fail["status"]) == ("overflow", 400)
     assert "maximum context length is 512 tokens" in bytes.fromhex(fail["body"]).decode()
 
 
@@ -711,18 +717,19 @@ def test_a_started_backend_is_pinned_used_and_stopped(link):
     assert not alive(pid)
 
 
-def test_a_started_backend_holds_no_descriptor_of_ours(link, folder):
-    script = os.path.join(folder, "fds.sh")
-    with open(script, "w") as f:
-        f.write(f"#!/bin/sh\nls -l /proc/$$/fd > {folder}/fds\n"
-                f'exec {BIN}/fake-backend --type llama-server "$@"\n')
-    os.chmod(script, 0o755)
+def test_a_started_backend_holds_no_descriptor_of_ours(link, fake):
+    """What it opened itself is close-on-exec; what it inherited is not."""
     w = link()
-    w.ready(type="llama-server", command=[script, "-m", "x.gguf"])
-    with open(os.path.join(folder, "fds")) as f:
-        fds = dict(line.split()[-3::2] for line in f if "->" in line)
-    fds = {n: t for n, t in fds.items() if t not in (script, f"{folder}/fds")}  # the shell's own
-    assert sorted(fds) == ["0", "2"] and fds["0"] == "/dev/null" and fds["2"].startswith("pipe:"), fds
+    w.ready(type="llama-server", url=f"http://127.0.0.1:{free_port()}", command=started())  # after a probe: curl has sockets
+    pid = next(r["pid"] for r in reversed(w.records) if r["type"] == "state")
+    inherited = {}
+    for n in os.listdir(f"/proc/{pid}/fd"):
+        with open(f"/proc/{pid}/fdinfo/{n}") as f:
+            flags = next(int(line.split()[1], 8) for line in f if line.startswith("flags"))
+        if not flags & os.O_CLOEXEC:
+            inherited[int(n)] = os.readlink(f"/proc/{pid}/fd/{n}")
+    assert sorted(inherited) == [0, 1, 2], inherited
+    assert inherited[0] == "/dev/null" and inherited[1] == inherited[2] and inherited[1].startswith("pipe:")
 
 
 def test_a_started_ollama_gets_its_address_by_the_environment(link, folder):
