@@ -167,8 +167,9 @@ static void note_fall_back(struct chat_note *n, const char *cause, bool hopeless
 	}
 	size_t chunk_tokens = (size_t)((double)condense_chunk(&c->condense, n->index).n /
 				       tokens_ratio(c->base.sup->tokens, buf_slice(&c->model)));
-	bool original = plan_original_sooner(
-		&c->facts, 1 + notes_open(c), chunk_tokens, c->sent_tokens, times);
+	size_t on_main = hopeless ? 1 + notes_open(c) : 1;
+	bool original =
+		plan_original_sooner(&c->facts, on_main, chunk_tokens, c->sent_tokens, times);
 	if (!original && c->device->state == WORKER_READY) {
 		n->on_main = true;
 		if (note_submit(n, c->device) == 0) {
