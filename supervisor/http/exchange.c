@@ -11,6 +11,7 @@
 #define READER_BLOCK_BYTES 65536
 #define OWN_TIMEOUT_S 86400u
 #define OUT_COMPACT_BYTES 65536
+#define OUT_KEEP_BYTES 16384
 
 /* --- begin and end --- */
 
@@ -158,7 +159,11 @@ static void take(struct exchange *x, char *to, size_t n)
 	x->out_head += n;
 	x->taken += n;
 	if (x->out_head == x->out.n) {
-		buf_clear(&x->out);
+		/* An idle stream does not keep what a burst needed. */
+		if (x->out.cap > OUT_KEEP_BYTES)
+			buf_free(&x->out);
+		else
+			buf_clear(&x->out);
 		x->out_head = 0;
 	} else if (x->out_head >= OUT_COMPACT_BYTES) {
 		buf_drop(&x->out, x->out_head);

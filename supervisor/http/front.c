@@ -14,8 +14,9 @@
 
 #define BACKLOG 1024
 #define ANSWER_HEAD_BYTES 8192 /* of a connection's memory, beside the request's head */
-#define RUNS_PER_TURN 4 /* a run may make work for the next one; the rest waits for the next turn  \
-			 */
+#define RUNS_PER_TURN                                                                              \
+	4 /* a run may make work for the next one; the rest waits for the next turn                \
+	   */
 
 /* --- the listening socket --- */
 

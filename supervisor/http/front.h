@@ -1,17 +1,24 @@
 /*
  * The HTTP front door: libmicrohttpd in external epoll mode, nested in the supervisor's libuv loop.
  *
- * An exchange is one HTTP request and its answer as the rest of the supervisor sees it. front.c
+ * An exchange is one HTTP request and its answer as the rest of the supervisor sees it. This module
  * owns sockets, parsing, keep-alive, chunked uploads, Expect: 100-continue, back-pressure both ways
- * and the detection of clients that leave (EPOLLRDHUP while MHD has the connection suspended); it
- * knows no dialect. All calls and callbacks are on the loop thread; nothing blocks. Calls that wake
- * a connection only mark it: MHD runs once per loop turn (no 1 ms or 10 ms steps).
+ * and the detection of clients that leave; it knows no dialect. All calls and callbacks are on the
+ * loop thread; nothing blocks. Calls that wake a connection only mark it: MHD runs once per loop
+ * turn (no 1 ms or 10 ms steps).
  *
- * Life: on_head -> on_body* -> on_body_end -> [exchange_head -> exchange_write* -> exchange_end |
- * exchange_abort] ; on_gone at any time before on_done when the client leaves; on_done exactly
- * once, last: the exchange is freed after it. An answer may begin before the upload has ended (an
- * early error): the rest of the upload is then read and thrown away up to a bound, or the
- * connection is closed.
+ * Life: head -> body* -> body_end -> [exchange_head -> exchange_write* -> exchange_end |
+ * exchange_abort] -> done. gone comes at most once, when the client leaves before exchange_end() or
+ * exchange_abort(), and done follows within the turn. done comes exactly once, last, and never
+ * before the end, the abort or gone; the exchange is freed after it. Requests that HTTP itself
+ * forbids are refused here and are never seen as exchanges.
+ *
+ * A client that only half-closes counts as gone as soon as it would have to wait, as with Ollama;
+ * what can be answered at once still reaches it.
+ *
+ * An answer may be given before the upload has ended. A small rest of the upload is then read and
+ * thrown away and the connection lives on; before a large one the answer is sent at once and the
+ * connection ends, but not before the client could read the answer (linger.c).
  */
 #ifndef TANDEM_FRONT_H
 #define TANDEM_FRONT_H
@@ -35,7 +42,7 @@ struct front_events {
 	/* So many answer bytes have been handed to the socket since the last call: room for more
 	 * (credit). */
 	void (*sent)(void *ctx, struct exchange *x, size_t n);
-	/* The client is gone (connection closed or reset before the answer was complete). No more
+	/* The client is gone: closed, reset or timed out before the answer was complete. No more
 	 * writes are useful. */
 	void (*gone)(void *ctx, struct exchange *x);
 	/* Last callback of this exchange. */
@@ -49,8 +56,8 @@ struct front_options {
 	size_t header_bytes;  /* request line and headers */
 	size_t stream_bytes;  /* unsent answer bytes of one exchange: exchange_write() past it gives
 				 -ENOBUFS */
-	unsigned idle_ms;     /* idle keep-alive and slow headers */
-	int listen_fd;	      /* an already listening socket, or -1 */
+	unsigned idle_ms; /* without a byte either way while we wait for the client; full seconds */
+	int listen_fd;	  /* an already listening socket, or -1 */
 };
 
 /* 0 or -errno with words in err (port taken, bad address, ...). */
@@ -94,16 +101,18 @@ void exchange_resume_body(struct exchange *x);
 /* Adds a header to the answer; before exchange_head(). 0 or -ENOMEM/-EINVAL (CR, LF, NUL in it). */
 int exchange_add_header(struct exchange *x, const char *name, struct slice value);
 /* Status and headers may go out now. body_bytes >= 0: that Content-Length; -1: chunked (or until
- * close for HTTP/1.0). 0 or -errno. */
+ * close for HTTP/1.0). 0, -EALREADY, or -EPIPE when the client is gone. */
 int exchange_head(struct exchange *x, int status, int64_t body_bytes);
 bool exchange_head_sent(const struct exchange *x);
-/* Appends answer bytes (copied). 0; -ENOBUFS over stream_bytes (nothing taken); -ENOMEM; -EPIPE
- * client gone. */
+/* Appends answer bytes (copied; thrown away when the answer has no body, as to HEAD). 0; nothing
+ * taken: -ENOBUFS over stream_bytes, -EMSGSIZE over the declared length, -ENOMEM, -EPIPE client
+ * gone or answer ended. */
 int exchange_write(struct exchange *x, const char *p, size_t n);
-/* The answer is complete. */
+/* The answer is complete. Short of the declared length, or before exchange_head(), it is an abort.
+ */
 void exchange_end(struct exchange *x);
-/* The answer cannot be completed: the connection is closed so that the client sees a broken body,
- * never a short one. */
+/* The answer cannot be completed: what is written still goes out, then the connection is closed so
+ * that the client sees a broken body, never a short one. */
 void exchange_abort(struct exchange *x);
 /* head + write + end in one; any size. 0 or -errno. */
 int exchange_reply(struct exchange *x, int status, const char *content_type, struct slice body);

@@ -467,6 +467,31 @@ def test_answer_back_pressure(front, length):
         assert Answer(s, rest=a.rest).status == 200
 
 
+@pytest.mark.parametrize("length", [-1, 100])
+def test_head_alone_goes_out(front, length):
+    """Early headers, long before the first byte of the body; then bytes one by one, each at once."""
+    f = front()
+    with f.connect() as s:
+        for i in (1, 2):  # on a fresh connection and on a used one
+            s.sendall(request("/m"))
+            f.next("body_end", i)
+            at = time.monotonic()
+            f.ask("head", i, 200, length)
+            got = b""
+            while b"\r\n\r\n" not in got:
+                got += s.recv(65536)
+            for k in range(1, 20):
+                f.ask("write", i, 1)
+                while got.count(b"a", got.index(b"\r\n\r\n")) < k:
+                    got += s.recv(65536)
+            assert time.monotonic() - at < 0.15  # a corked socket waits 200 ms
+            if length > 0:
+                f.ask("write", i, length - 19)
+            f.tell("end", i)
+            assert not Answer(s, rest=got).broken
+            f.next("done", i)
+
+
 def test_last_byte_waits_for_the_end(front):
     """done never comes before the supervisor has ended, even when the declared length is complete."""
     f = front()
