@@ -174,7 +174,7 @@ def idle_streams(stack, folder, bodies):
     stack.callback(tandem.stop)
     out = {}
     for s in (nginx_subject, tandem_subject):
-        idle = s.rss()
+        idle, private = s.rss(), s.private()
         loads = [subjects.Load(s.ports[n], bodies[n], "--connections", HOLD_STREAMS // HOLD_DEVICES, "--announce", hold=True)
                  for n in names]
         for held in loads:
@@ -182,7 +182,7 @@ def idle_streams(stack, folder, bodies):
         full = s.rss()
         for held in loads:
             held.result(tolerant=True)
-        out[s.name] = {"idle": idle, "streams": full}
+        out[s.name] = {"idle": idle, "idle_private": private, "streams": full}
     # A client that leaves cancels its job: what stays behind afterwards is memory the allocator keeps, or a leak.
     subjects.wait_for(lambda: tandem.status()["requests"]["active"] == 0, "end of the cancelled streams")
     out["tandem"]["after"] = tandem_subject.rss()
@@ -209,7 +209,7 @@ def measure(plan, folder, stack):
     }
     for b in backends.values():
         stack.callback(b.stop)
-    backends["small"].call("/fake/control", {"match": "small request", "times": -1, "text": "word " * 148})
+    backends["small"].call("/fake/control", {"match": "small request", "times": -1, "tokens": 1, "hugeline": 740})
     nginx, nginx_subject = subjects.start_nginx(folder, backends)
     stack.callback(nginx.stop)
     devices = {name: (b, 80, ["main"]) for name, b in backends.items()}

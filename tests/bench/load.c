@@ -9,12 +9,12 @@
  * Exits 0 when every reply was a whole 200, 1 when one was not, 2 on wrong usage.
  */
 #include "tests/bench/histogram.h"
+#include "tests/bench/options.h"
 #include "tests/bench/reply.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
@@ -22,28 +22,12 @@
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
-#define CONNECTIONS_MAX 4096
-#define BODY_MAX (256u << 20)
 #define READ_BYTES (256u << 10)
 #define BATCH 256 /* events of one epoll_wait */
 #define MS_NS 1000000ull
-
-struct options {
-	int port;
-	const char *path, *body;
-	unsigned connections;
-	uint64_t requests; /* of all connections together; 0: only the time counts */
-	uint64_t ms;	   /* no request starts later than that */
-	uint64_t limit_ms; /* all over by then, or it is an error */
-	uint64_t pause_us; /* between a reply and the next request of its connection */
-	unsigned skip;	   /* first replies of each connection that no histogram counts */
-	bool announce;	   /* "streaming" on stderr once every connection has a first body byte */
-	bool hold;	   /* send once; end when stdin does, whatever arrived */
-};
 
 struct conn {
 	int fd;
@@ -54,7 +38,7 @@ struct conn {
 };
 
 struct load {
-	struct options o;
+	struct load_options o;
 	int epoll_fd;
 	char *request;
 	size_t request_len;
@@ -356,116 +340,6 @@ static void print(const struct load *l)
 
 /* --- start --- */
 
-/* The whole request, head and body, in one block. */
-static int build_request(struct load *l)
-{
-	char head[1024];
-	struct stat st;
-	int fd = open(l->o.body, O_RDONLY | O_CLOEXEC), head_len, rc = 0;
-	size_t at;
-
-	if (fd < 0)
-		return -errno;
-	if (fstat(fd, &st) || st.st_size > BODY_MAX) {
-		rc = -EFBIG;
-		goto out;
-	}
-	head_len = snprintf(head, sizeof(head),
-		"POST %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Type: application/json\r\n"
-		"Content-Length: %lld\r\n\r\n",
-		l->o.path, l->o.port, (long long)st.st_size);
-	if (head_len < 0 || (size_t)head_len >= sizeof(head)) {
-		rc = -ENAMETOOLONG;
-		goto out;
-	}
-	l->request_len = (size_t)head_len + (size_t)st.st_size;
-	l->request = malloc(l->request_len);
-	if (!l->request) {
-		rc = -ENOMEM;
-		goto out;
-	}
-	memcpy(l->request, head, (size_t)head_len);
-	for (at = (size_t)head_len; at < l->request_len;) {
-		ssize_t n = read(fd, l->request + at, l->request_len - at);
-
-		if (n <= 0) {
-			rc = -EIO;
-			break;
-		}
-		at += (size_t)n;
-	}
-out:
-	close(fd);
-	return rc;
-}
-
-static const struct option long_options[] = {
-	{"port", required_argument, NULL, 'p'},
-	{"path", required_argument, NULL, 'P'},
-	{"body", required_argument, NULL, 'b'},
-	{"connections", required_argument, NULL, 'c'},
-	{"requests", required_argument, NULL, 'n'},
-	{"ms", required_argument, NULL, 'm'},
-	{"limit-ms", required_argument, NULL, 'l'},
-	{"pause-us", required_argument, NULL, 'u'},
-	{"skip", required_argument, NULL, 's'},
-	{"announce", no_argument, NULL, 'a'},
-	{"hold", no_argument, NULL, 'H'},
-	{NULL, 0, NULL, 0},
-};
-
-static int parse_options(struct options *o, int argc, char **argv)
-{
-	int opt;
-
-	*o = (struct options){.path = "/api/chat", .connections = 1, .limit_ms = 60000};
-	while ((opt = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
-		switch (opt) {
-		case 'p':
-			o->port = atoi(optarg);
-			break;
-		case 'P':
-			o->path = optarg;
-			break;
-		case 'b':
-			o->body = optarg;
-			break;
-		case 'c':
-			o->connections = (unsigned)strtoul(optarg, NULL, 10);
-			break;
-		case 'n':
-			o->requests = strtoull(optarg, NULL, 10);
-			break;
-		case 'm':
-			o->ms = strtoull(optarg, NULL, 10);
-			break;
-		case 'l':
-			o->limit_ms = strtoull(optarg, NULL, 10);
-			break;
-		case 'u':
-			o->pause_us = strtoull(optarg, NULL, 10);
-			break;
-		case 's':
-			o->skip = (unsigned)strtoul(optarg, NULL, 10);
-			break;
-		case 'a':
-			o->announce = true;
-			break;
-		case 'H':
-			o->hold = true;
-			break;
-		default:
-			return -EINVAL;
-		}
-	}
-	if (o->hold)
-		o->requests = o->connections;
-	if (optind < argc || o->port < 1 || o->port > 65535 || !o->body || o->connections == 0 ||
-		o->connections > CONNECTIONS_MAX || (o->requests == 0 && o->ms == 0))
-		return -EINVAL;
-	return 0;
-}
-
 /* A pipe or the like on stdin; a file or /dev/null cannot be polled, and --hold needs an end. */
 static int watch_stdin(struct load *l)
 {
@@ -477,18 +351,14 @@ static int watch_stdin(struct load *l)
 int main(int argc, char **argv)
 {
 	static struct load l;
-	int rc = parse_options(&l.o, argc, argv);
+	int rc = load_options_parse(&l.o, argc, argv);
 
-	if (rc) {
-		fprintf(stderr,
-			"usage: bench-load --port N --body FILE [--path P] [--connections N]\n"
-			"  [--requests N] [--ms N] [--limit-ms N] [--pause-us N] [--skip N]\n"
-			"  [--announce] [--hold]\n");
+	if (rc)
 		return 2;
-	}
 	l.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	l.conns = calloc(l.o.connections, sizeof(*l.conns));
-	rc = !l.conns || l.epoll_fd < 0 ? -ENOMEM : build_request(&l);
+	rc = !l.conns || l.epoll_fd < 0 ? -ENOMEM
+					: load_request_build(&l.o, &l.request, &l.request_len);
 	if (rc == 0 && l.o.hold)
 		rc = watch_stdin(&l);
 	if (rc == 0) {

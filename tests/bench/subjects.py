@@ -53,6 +53,12 @@ def cpu_s(pid):
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
+def private_bytes(pid):
+    """What of the RSS no other process shares: without the pages of libraries that others have mapped too."""
+    with open(f"/proc/{pid}/smaps_rollup") as f:
+        return sum(int(line.split()[1]) for line in f if line.startswith("Private_")) * 1024
+
+
 class Backend(Process):
     """A scripted backend without logs or dumps."""
 
@@ -77,6 +83,9 @@ class Subject:
 
     def cpu(self):
         return {part: sum(cpu_s(p) for p in pids) for part, pids in self.pids.items()}
+
+    def private(self):
+        return {part: max(private_bytes(p) for p in pids) for part, pids in self.pids.items()}
 
     def rss(self):
         return {part: max(rss_bytes(p) for p in pids) for part, pids in self.pids.items()}
