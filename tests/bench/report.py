@@ -61,17 +61,15 @@ def find_steps(histograms):
 
 def targets(m, memory, steps, script_gap_us):
     one = m["small_1"]
-    ratio = one["tandem/nginx"]["p50_us"]["median"]
-    p99 = one["tandem"]["p99_us"]["median"]
-    rate = m["small_64"]["tandem"]["requests_s"]["median"]
+    ratio, p99, rate = one["tandem/nginx"]["p50_us"], one["tandem"]["p99_us"], m["small_64"]["tandem"]["requests_s"]
     idle = memory["tandem"]["idle"]
     own_steps = [f"{k} at {at:g} ms ({share:.1%})" for k, v in steps.items() for at, share in v.get("tandem", ())]
     delay = max(m[k]["tandem"]["gap_max_us"]["median"] - script_gap_us for k in ("big_image", "big_text")) / 1e3
     quiet = (m["big_none"]["tandem"]["gap_max_us"]["median"] - script_gap_us) / 1e3
     return [
-        ("one request at a time: p50 at most 2.5 x nginx's", f"{ratio:.2f} x", ratio <= 2.5),
-        ("one request at a time: p99 under 1 ms", f"{p99 / 1e3:.2f} ms", p99 < 1000),
-        ("small requests at 64 connections: 20,000/s", f"{rate:,.0f}/s", rate >= 20000),
+        ("one request at a time: p50 at most 2.5 x nginx's", f"{cell(ratio)} x", ratio["median"] <= 2.5),
+        ("one request at a time: p99 under 1 ms", f"{cell(p99, 1e3)} ms", p99["median"] < 1000),
+        ("small requests at 64 connections: 20,000/s", f"{cell(rate)}/s", rate["median"] >= 20000),
         ("no step at 1 ms or 10 ms", ", ".join(own_steps) or "none", not own_steps),
         ("supervisor idle under 10 MB", f"{idle['supervisor'] / 1e6:.1f} MB", idle["supervisor"] < 10e6),
         ("worker idle under 10 MB", f"{idle['worker'] / 1e6:.1f} MB", idle["worker"] < 10e6),
@@ -120,7 +118,7 @@ def gross(r):
 
 
 def number(v):
-    return f"{v:,.0f}" if v >= 100 else f"{v:.1f}" if v >= 1 else f"{v:.2f}"
+    return f"{v:,.0f}" if v >= 100 else f"{v:.1f}" if v >= 10 else f"{v:.2f}"
 
 
 def cell(s, unit=1.0):
