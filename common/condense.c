@@ -36,6 +36,44 @@ static size_t content_bytes(const struct chat_message *m)
 	return n;
 }
 
+#define CALL_NAME_BYTES 120 /* of a call, in the header of its result */
+
+static struct slice unquoted(struct json_value v)
+{
+	if (!json_is(v, JSON_STRING) || memchr(v.raw.p, '\\', v.raw.n))
+		return (struct slice){0};
+	return (struct slice){v.raw.p + 1, v.raw.n - 2};
+}
+
+/* What a tool result answers: the name it carries, else the first call of the assistant before it.
+ */
+static struct slice call_of(const struct condense *c, size_t result)
+{
+	const struct chat_message *m = &c->request->messages[result];
+	if (m->role == CHAT_TOOL && json_is(m->raw, JSON_OBJECT)) {
+		struct slice name = unquoted(json_get(m->raw, "tool_name"));
+		if (name.n == 0)
+			name = unquoted(json_get(m->raw, "name"));
+		if (name.n)
+			return name;
+	}
+	if (result == 0 || !c->messages[result - 1].calls_tools)
+		return (struct slice){0};
+	const struct text_message *caller = &c->messages[result - 1];
+	struct slice line = {caller->text.p + caller->calls_at, caller->text.n - caller->calls_at};
+	while (line.n && *line.p == '\n') {
+		line.p++;
+		line.n--;
+	}
+	const char *end = line.n ? memchr(line.p, '\n', line.n) : NULL;
+	if (end)
+		line.n = (size_t)(end - line.p);
+	if (line.n > CALL_NAME_BYTES)
+		line.n = CALL_NAME_BYTES;
+	line.n = utf8_valid_prefix(line);
+	return line;
+}
+
 static int read_messages(struct condense *c)
 {
 	const struct chat_request *r = c->request;
@@ -57,6 +95,8 @@ static int read_messages(struct condense *c)
 		t->calls_at = t->calls_tools ? content_bytes(m) : 0;
 		t->tool_result = m->role == CHAT_TOOL ||
 				 (m->role == CHAT_USER && text_is_tool_result(t->text));
+		if (t->tool_result)
+			t->call = call_of(c, i);
 	}
 	return 0;
 }

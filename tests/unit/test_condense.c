@@ -98,6 +98,8 @@ static void test_history(void **state)
 	/* an older call is not a structured call any more, and its result went with it */
 	assert_false(holds(text, "\"id\":\"c3\""));
 	assert_false(holds(text, "\"tool_call_id\":\"c3\""));
+	/* ... whose header names the call */
+	assert_true(holds(text, "[tool read_file("));
 	/* constraint, visible marks, notes */
 	assert_true(holds(text, "Never touch src/legacy.c."));
 	assert_true(holds(text, "omitted") || holds(text, "[.."));
