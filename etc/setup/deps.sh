@@ -1,0 +1,54 @@
+#!/bin/bash
+# deps.sh run|check|bench|engine...: installs the Debian packages that building and running (run), the tests (check), the
+# benchmark (bench) or compiling llama.cpp (engine) need. Does nothing, quickly, when they are all there.
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+
+run=(gcc libc6-dev make pkg-config libnng-dev libmsgpack-dev libcurl4-openssl-dev libconfig-dev libmicrohttpd-dev
+	libuv1-dev python3 python3-pip ca-certificates curl libgomp1 libstdc++6)
+check=("${run[@]}" g++ clang clang-format libclang-rt-14-dev libcmocka-dev nng-utils python3-venv procps)
+bench=("${run[@]}" nginx-light python3-venv)
+engine=(g++ cmake ninja-build python3 python3-pip ca-certificates curl)
+
+wanted=()
+for kind in "$@"; do
+	case $kind in
+	run) wanted+=("${run[@]}") ;;
+	check) wanted+=("${check[@]}") ;;
+	bench) wanted+=("${bench[@]}") ;;
+	engine) wanted+=("${engine[@]}") ;;
+	*) die "usage: deps.sh run|check|bench|engine..." ;;
+	esac
+done
+
+if ! command -v dpkg-query >/dev/null; then
+	say "not a Debian system: make sure that these are installed: ${wanted[*]}"
+	exit 0
+fi
+
+# nginx-light is one of several packages that bring an nginx; any will do.
+provided() { [ "$1" = nginx-light ] && [ -x /usr/sbin/nginx ]; }
+
+missing=()
+installed=$(dpkg-query -W -f='${Status} ${Package}\n' "${wanted[@]}" 2>/dev/null | sed -n 's/^install ok installed //p') || true
+for package in "${wanted[@]}"; do
+	grep -qxF "$package" <<<"$installed" || provided "$package" || missing+=("$package")
+done
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+root=()
+if [ "$(id -u)" -ne 0 ]; then
+	if command -v sudo >/dev/null && { sudo -n true 2>/dev/null || [ -t 0 ]; }; then
+		root=(sudo)
+	else
+		die "these Debian packages are missing, and neither root nor sudo is at hand to install them:" \
+			"  ${missing[*]}" \
+			"Ask an administrator for: apt-get install ${missing[*]}"
+	fi
+fi
+
+say "installing: ${missing[*]}"
+apt=("${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 -qq)
+"${apt[@]}" update </dev/null >&2 || say "apt-get update failed; trying with the lists that are here"
+"${apt[@]}" install -y --no-install-recommends "${missing[@]}" </dev/null >&2 ||
+	die "apt-get could not install them (see above)"
