@@ -1,6 +1,7 @@
 #!/bin/bash
-# deps.sh run|check|bench|engine...: installs the Debian packages that building and running (run), the tests (check), the
-# benchmark (bench) or compiling llama.cpp (engine) need. Does nothing, quickly, when they are all there.
+# deps.sh KIND...: installs the Debian packages that building and running (run), the tests (check), the benchmark (bench),
+# static analysis (lint), compiling llama.cpp (engine) or Vulkan on an NVIDIA driver (gpu) need. Does nothing, quickly, when
+# they are all there.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
@@ -8,7 +9,9 @@ run=(gcc libc6-dev make pkg-config libnng-dev libmsgpack-dev libcurl4-openssl-de
 	libuv1-dev python3 python3-pip ca-certificates curl libgomp1 libstdc++6)
 check=("${run[@]}" g++ clang clang-format libclang-rt-14-dev libcmocka-dev nng-utils python3-venv procps)
 bench=("${run[@]}" nginx-light python3-venv)
+lint=("${run[@]}" libcmocka-dev clang-format clang-tidy shellcheck)
 engine=(g++ cmake ninja-build python3 python3-pip ca-certificates curl)
+gpu=(libvulkan1 libegl1 libglvnd0 libopengl0 libgl1 libglx0 libgles2)
 
 wanted=()
 for kind in "$@"; do
@@ -16,8 +19,10 @@ for kind in "$@"; do
 	run) wanted+=("${run[@]}") ;;
 	check) wanted+=("${check[@]}") ;;
 	bench) wanted+=("${bench[@]}") ;;
+	lint) wanted+=("${lint[@]}") ;;
 	engine) wanted+=("${engine[@]}") ;;
-	*) die "usage: deps.sh run|check|bench|engine..." ;;
+	gpu) wanted+=("${gpu[@]}") ;;
+	*) die "usage: deps.sh run|check|bench|lint|engine|gpu..." ;;
 	esac
 done
 
