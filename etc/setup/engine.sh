@@ -1,6 +1,7 @@
 #!/bin/bash
 # Prints the path of a llama-server that works on this machine, and on a second line the folder of its libraries (empty
 # when it needs none set). In this order: $LLAMA_SERVER; llama-server on PATH; the pinned wheel; a build from source.
+# With --own only the last two.
 #
 # The wheel's CPU library was compiled for one family of processors and dies elsewhere ("Illegal instruction"), which
 # --version does not show: so an engine from here is tried with a real completion, once for each processor and engine.
@@ -156,15 +157,17 @@ from_source() {
 	works "$folder"
 }
 
-if [ -n "${LLAMA_SERVER:-}" ]; then
-	said=$(version_of "$LLAMA_SERVER") || die "LLAMA_SERVER=$LLAMA_SERVER does not run:" "$said"
-	answer "$(command -v "$LLAMA_SERVER")" ""
-fi
-if found=$(command -v llama-server); then
-	if said=$(version_of "$found"); then
-		answer "$found" ""
+if [ "${1:-}" != --own ]; then
+	if [ -n "${LLAMA_SERVER:-}" ]; then
+		said=$(version_of "$LLAMA_SERVER") || die "LLAMA_SERVER=$LLAMA_SERVER does not run:" "$said"
+		answer "$(command -v "$LLAMA_SERVER")" ""
 	fi
-	say "$found is on PATH, but does not run; looking further"
+	if found=$(command -v llama-server); then
+		if version_of "$found" >/dev/null; then
+			answer "$found" ""
+		fi
+		say "$found is on PATH, but does not run; looking further"
+	fi
 fi
 
 cache_lock engine

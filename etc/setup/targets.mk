@@ -6,6 +6,16 @@ C_FILES = $(sort $(shell find common proto supervisor workers tests -name '*.[ch
 
 .PHONY: deps run demo check check-ollama asan tsan format format-check lint install uninstall
 
+# What check.sh builds beside the programs.
+.PHONY: test-programs
+test-programs: $(UNIT_BIN) $(BUILD)/bin/fake-backend \
+	$(patsubst tests/process/%_driver.c,$(BUILD)/bin/%-driver,$(wildcard tests/process/*_driver.c))
+
+.PHONY: bench-deps
+bench bench-smoke: | bench-deps
+bench-deps:
+	@$(SETUP)/deps.sh bench
+
 deps: ## install the Debian packages that building, running and testing need
 	@$(SETUP)/deps.sh run check
 

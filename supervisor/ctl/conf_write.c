@@ -140,7 +140,7 @@ static void put_embedded(struct buf *b, const struct conf_plan *p)
 	buf_add_str(b, "\n);\n");
 	if (!p->gpu_condense)
 		buf_add_str(b, "\n# A CPU writes slowly: short notes, and more time for them.\n"
-			       "condense = { notes_max_tokens = 96; job_timeout_ms = 60000; };\n");
+			       "condense = { notes_max_tokens = 64; job_timeout_ms = 240000; };\n");
 }
 
 int conf_text(const struct conf_plan *p, struct buf *out)

@@ -1,0 +1,125 @@
+#!/bin/bash
+# check.sh check|ollama|asan|tsan: runs the tests of that name, every stage even after one has failed. Ends with a line
+# "N passed, N failed" that counts single tests, and 1 when anything failed.
+#
+# check   formatting, the build with gcc and with clang, unit tests, tests of whole processes and of client packages
+# ollama  a real Ollama behind tandem and in front of it its own clients
+# asan, tsan  unit tests and tests of whole processes under the sanitizers
+set -uo pipefail
+. "$(dirname "$0")/lib.sh"
+cd "$ROOT" || exit 1
+
+jobs=-j$(nproc)
+make=("${MAKE:-make}" --no-print-directory)
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+passed=0 failed=0 skipped=0
+
+# count FILE: adds up the closing lines of cmocka and pytest in it.
+count() {
+	local p f s
+	read -r p f s < <(awk '
+		/^\[  PASSED  \] [0-9]+ test/ { p += $4 }
+		/^\[  FAILED  \] [0-9]+ test/ { f += $4 }
+		/ in [0-9.:]+s/ && / (passed|failed|error|errors|skipped)/ {
+			for (i = 2; i <= NF; i++) {
+				if ($i ~ /^passed/) p += $(i - 1)
+				if ($i ~ /^failed/) f += $(i - 1)
+				if ($i ~ /^error/) f += $(i - 1)
+				if ($i ~ /^skipped/) s += $(i - 1)
+			}
+		}
+		END { print p + 0, f + 0, s + 0 }' "$1")
+	passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+	counted=$((p + f + s))
+}
+
+# stage NAME COMMAND...: runs it; a stage without counted tests counts as one.
+stage() {
+	local name=$1 start=$SECONDS rc=0 before=$failed
+	shift
+	printf '\n== %s\n' "$name"
+	"$@" </dev/null 2>&1 | tee "$logs/log" || rc=$?
+	count "$logs/log"
+	if [ $rc -ne 0 ] && [ "$failed" -eq "$before" ]; then
+		failed=$((failed + 1))
+	elif [ $rc -eq 0 ] && [ "$counted" -eq 0 ]; then
+		passed=$((passed + 1))
+	fi
+	[ $rc -eq 0 ] || printf '== %s FAILED (exit %d)\n' "$name" "$rc"
+	printf '== %s: %d s\n' "$name" $((SECONDS - start))
+	return $rc
+}
+
+# units BUILD: every unit test of a build, also after a failure.
+units() {
+	local t rc=0
+	for t in "$1"/unit/test_*; do
+		[ -x "$t" ] && [ ! -d "$t" ] || continue
+		echo "-- $t"
+		"$t" || rc=1
+	done
+	return $rc
+}
+
+# python_tests BUILD FOLDER...: those folders that exist.
+python_tests() {
+	local bin=$1/bin python folders=() folder
+	shift
+	for folder in "$@"; do
+		[ -d "$folder" ] && folders+=("$folder")
+	done
+	python=$("$SETUP/venv.sh") || return 1
+	TANDEM_BIN=$ROOT/$bin "$python" -m pytest -q -p no:cacheprovider --timeout 900 "${folders[@]}"
+}
+
+build_all() { "${make[@]}" "$jobs" "$@" all test-programs; }
+
+# sanitized NAME FLAGS: build, unit and process tests with these flags.
+sanitized() {
+	local build=build-$1 deadline
+	export CFLAGS="-O1 -g -fno-omit-frame-pointer -fsanitize=$2" LDFLAGS="-fsanitize=$2"
+	stage "build with -fsanitize=$2" build_all BUILD="$build" || return
+	unset CFLAGS LDFLAGS
+	deadline=${TANDEM_TEST_DEADLINE_S:-60}
+	export TANDEM_TEST_DEADLINE_S=$deadline
+	stage "unit tests ($1)" units "$build"
+	stage "process tests ($1)" python_tests "$build" tests/process
+}
+
+case ${1:-} in
+check)
+	"$SETUP/deps.sh" run check || exit 1
+	stage formatting "${make[@]}" format-check
+	stage "build" build_all && {
+		stage "unit tests" units build
+		stage "process and client tests" python_tests build tests/process tests/clients
+	}
+	stage "build with clang" build_all BUILD=build-clang CC=clang
+	;;
+ollama)
+	"$SETUP/deps.sh" run check || exit 1
+	stage "build" build_all && stage "a real Ollama" "$ROOT/tests/ollama/build.sh" && stage "tests with a real Ollama" python_tests build tests/ollama
+	;;
+asan)
+	"$SETUP/deps.sh" run check || exit 1
+	export ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
+	sanitized asan "address,undefined -fno-sanitize-recover=all"
+	;;
+tsan)
+	"$SETUP/deps.sh" run check || exit 1
+	export TSAN_OPTIONS="suppressions=$SETUP/tsan.supp halt_on_error=0 exitcode=66"
+	sanitized tsan thread
+	;;
+*)
+	die "usage: check.sh check|ollama|asan|tsan"
+	;;
+esac
+
+echo
+if [ "$skipped" -gt 0 ]; then
+	echo "$passed passed, $failed failed, $skipped skipped"
+else
+	echo "$passed passed, $failed failed"
+fi
+[ "$failed" -eq 0 ]
