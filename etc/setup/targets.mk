@@ -1,6 +1,7 @@
 # The targets that run, check, install. Included by the root Makefile, whose variables it uses.
 
 SETUP := etc/setup
+.SECONDARY: # objects of tests are kept, not made again
 SYSCONFDIR ?= /etc
 C_FILES = $(sort $(shell find common proto supervisor workers tests -name '*.[ch]'))
 
