@@ -53,8 +53,8 @@ enum ctl_exit ctl_query_status(const char *run_dir, int timeout_ms, struct buf *
 /* Prints the status of tandemd as a table on stdout. */
 void ctl_print_status(struct json_value status);
 
-/* The text of object's member for a terminal: decoded, control characters as '?', cut to size. "-"
- * when absent or null. */
+/* The text of object's member for one line of a terminal: decoded, line ends as '|', other control
+ * characters as '?', cut to size. "-" when absent or null. */
 void ctl_text(struct json_value object, const char *name, char *out, size_t size);
 
 /* The member as a number; 0 when absent or no number. */
