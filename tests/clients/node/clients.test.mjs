@@ -1,0 +1,123 @@
+// The `ollama` and `openai` packages, and the AI SDK with the two providers that Cline is built on, against the tandem at
+// $TANDEM_URL. Run by test_node.py; prompts of known size come from there in the JSON file $TANDEM_PROMPTS.
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { test } from 'node:test'
+import { createOpenAICompatible } from '@ai-sdk/openai-compatible'
+import { APICallError, generateText, streamText, tool } from 'ai'
+import { Ollama } from 'ollama'
+import { createOllama } from 'ollama-ai-provider-v2'
+import OpenAI from 'openai'
+import { z } from 'zod'
+
+const url = process.env.TANDEM_URL
+const { prompts, slow, tools, cut, late, overflow, hang } = JSON.parse(readFileSync(process.env.TANDEM_PROMPTS))
+const model = 'm:1b'
+const answer = [...Array(16).keys()].map(i => `w${i}`).join(' ')
+const user = content => [{ role: 'user', content }]
+
+const ollama = new Ollama({ host: url })
+const openai = new OpenAI({ baseURL: url + '/v1', apiKey: 'unused', maxRetries: 0 })
+const sdks = {
+  'ollama-ai-provider': createOllama({ baseURL: url + '/api' })(model),
+  'openai-compatible': createOpenAICompatible({ name: 'tandem', baseURL: url + '/v1', includeUsage: true })(model),
+}
+const warnings = []
+console.warn = (...words) => warnings.push(words.join(' '))
+
+async function ollamaText(content, more = {}) {
+  let text = ''
+  for await (const part of await ollama.chat({ model, messages: user(content), stream: true, ...more }))
+    text += part.message.content
+  return text
+}
+
+async function openaiText(content) {
+  let text = ''
+  for await (const chunk of await openai.chat.completions.create({ model, messages: user(content), stream: true }))
+    text += chunk.choices[0]?.delta?.content ?? ''
+  return text
+}
+
+for (const [name, prompt] of [...Object.entries(prompts), ['slow', slow]]) {
+  test(`ollama ${name}`, async () => {
+    assert.equal(await ollamaText(prompt), answer)
+    assert.equal((await ollama.chat({ model, messages: user(prompt) })).message.content, answer)
+    assert.equal((await ollama.generate({ model, prompt })).response, answer)
+  })
+  test(`openai ${name}`, async () => {
+    assert.equal(await openaiText(prompt), answer)
+    const whole = await openai.chat.completions.create({ model, messages: user(prompt) })
+    assert.equal(whole.choices[0].message.content, answer)
+  })
+  for (const [sdk, languageModel] of Object.entries(sdks))
+    test(`${sdk} ${name}`, async () => {
+      const result = streamText({ model: languageModel, prompt, maxRetries: 0 })
+      const parts = []
+      for await (const part of result.fullStream) parts.push(part)
+      assert.deepEqual(parts.filter(p => p.type === 'error'), [])
+      assert.equal(parts.filter(p => p.type === 'text-delta').map(p => p.text).join(''), answer)
+      assert.equal(await result.finishReason, 'stop')
+      assert.ok((await result.usage).inputTokens > 0)
+      assert.equal((await generateText({ model: languageModel, prompt, maxRetries: 0 })).text, answer)
+    })
+}
+
+test('ollama tools', async () => {
+  const read = { type: 'function', function: { name: 'read' } }
+  const { message } = await ollama.chat({ model, messages: user(tools), tools: [read] })
+  assert.deepEqual(message.tool_calls.map(c => [c.function.name, c.function.arguments]), [['read', { path: 'a.c' }]])
+})
+
+test('openai tools', async () => {
+  const read = { type: 'function', function: { name: 'read', parameters: {} } }
+  const runner = openai.chat.completions.stream({ model, messages: user(tools), tools: [read] })
+  const { message, finish_reason } = (await runner.finalChatCompletion()).choices[0]
+  assert.equal(finish_reason, 'tool_calls')
+  assert.deepEqual(JSON.parse(message.tool_calls[0].function.arguments), { path: 'a.c' })
+})
+
+for (const [sdk, languageModel] of Object.entries(sdks)) {
+  test(`${sdk} tools`, async () => {
+    const read = tool({ inputSchema: z.object({ path: z.string() }), execute: async ({ path }) => `contents of ${path}` })
+    const result = streamText({ model: languageModel, prompt: tools, tools: { read }, maxRetries: 0 })
+    assert.deepEqual((await result.toolCalls).map(c => c.input), [{ path: 'a.c' }])
+    assert.deepEqual((await result.toolResults).map(r => r.output), ['contents of a.c'])
+  })
+
+  test(`${sdk} overflow`, async () => {
+    await assert.rejects(generateText({ model: languageModel, system: overflow, prompt: 'hi', maxRetries: 0 }), e => {
+      assert.ok(APICallError.isInstance(e), e)
+      assert.equal(e.statusCode, 400)
+      assert.match(e.message + e.responseBody, /maximum context length is \d+ tokens/)
+      return true
+    })
+  })
+}
+
+test('errors', async () => {
+  await assert.rejects(ollama.chat({ model: 'nobody', messages: user('hi') }), /not found/)
+  await assert.rejects(ollamaText(cut), /./)
+  await assert.rejects(openaiText(cut), /./)
+  await assert.rejects(ollamaText(late), /out of memory/)
+  await assert.rejects(openaiText(late), /out of memory/)
+})
+
+test('abort', async () => {
+  const stream = await ollama.chat({ model, messages: user(hang), stream: true })
+  await assert.rejects(async () => {
+    for await (const _ of stream) stream.abort()
+  }, { name: 'AbortError' })
+  const other = await openai.chat.completions.create({ model, messages: user(hang), stream: true })
+  for await (const _ of other) other.controller.abort()
+})
+
+test('models', async () => {
+  const names = ['m:1b', 's:0.5b']
+  assert.deepEqual((await ollama.list()).models.map(m => m.model), names)
+  assert.deepEqual((await openai.models.list()).data.map(m => m.id), names)
+  assert.ok((await ollama.show({ model })).capabilities.includes('completion'))
+  assert.match((await ollama.version()).version, /^\d+\.\d+/)
+})
+
+test('no client warned of a line it did not understand', () => assert.deepEqual(warnings, []))
