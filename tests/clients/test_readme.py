@@ -1,0 +1,109 @@
+"""What the README says: its commands run, its tables are complete, its examples are valid."""
+
+import ast
+import os
+import re
+import subprocess
+
+import pytest
+
+from harness import BIN, ROOT
+from prompts import ANSWER, MODEL, SMALL_MODEL
+
+PAGES = ["README.md", "README.pt.md"]
+
+
+def read(*path):
+    with open(os.path.join(ROOT, *path)) as f:
+        return f.read()
+
+
+def blocks(page, language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", read(page), re.M | re.S)
+
+
+def here(site, text):
+    """The text of a page, with the addresses and models of this site."""
+    for theirs, ours in (("127.0.0.1:8512", site.tandem.address), ("qwen2.5-coder:7b", MODEL), ("qwen3:1.7b", SMALL_MODEL),
+                         ("/run/tandem", site.tandem.run_dir)):
+        text = text.replace(theirs, ours)
+    return text
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands(site, page):
+    commands = blocks(page, "sh")
+    assert commands
+    strict = 'set -e\ncurl() { command curl -sS --fail-with-body "$@"; }\n'
+    for command in commands:
+        r = subprocess.run(["bash", "-c", strict + here(site, command)], capture_output=True, text=True, timeout=30)
+        assert r.returncode == 0 and r.stdout, (command, r)
+        if "/chat" in command:
+            assert "".join(re.findall(r'"content":"([^"]*)"', r.stdout)) == ANSWER, r.stdout
+        if "curl -i" in command:
+            shown = set(re.findall(r"^(X-Tandem-[\w-]+):", read("README.md"), re.M))
+            assert shown == set(re.findall(r"^(X-Tandem-[\w-]+):", r.stdout, re.M))
+
+
+def test_python(site, capsys):
+    for block in blocks("README.md", "python"):
+        exec(compile(ast.parse(here(site, block)), "README.md", "exec"), {})
+    assert capsys.readouterr().out == f"{ANSWER}\n{ANSWER}\n"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_configurations(page, tmp_path):
+    for i, text in enumerate(blocks(page, "conf")):
+        (tmp_path / f"{i}.conf").write_text(text)
+        subprocess.run([os.path.join(BIN, "tandemctl"), "check", str(tmp_path / f"{i}.conf")], check=True)
+
+
+def keys_of_the_source():
+    """{key: default} of common/config_keys.c; None where there is none to compare."""
+    source = read("common", "config_keys.c")
+    keys = {}
+    main, device = source.split("device_keys[]")
+    for group, name, default in re.findall(r"NUMBER\(\w+, (\w+), (\w+), [^,]+, [^,]+, ([\d.e]+)\)", main):
+        keys[f"{group}.{name}"] = default
+    for text, prefix in ((main, ""), (device, "devices[].")):
+        for entry in re.findall(r'\{((?:\.group = "\w+",\s*)?\.name = "\w+",.*?)\}', text, re.S):
+            group, name = re.search(r'\.group = "(\w+)"', entry), re.search(r'\.name = "(\w+)"', entry)
+            default = re.search(r'\.text = "([^"]+)"', entry)
+            keys[prefix + (group[1] + "." if group else "") + name[1]] = default[1] if default else None
+    keys.pop("devices")
+    return keys
+
+
+def test_every_key_stands_in_the_table():
+    rows = dict(re.findall(r"^\| `((?:\w+|devices\[\])[.\w]*)` \|([^|]*)\| [^|]+ \|$", read("README.md"), re.M))
+    source = keys_of_the_source()
+    assert len(source) > 40 and set(rows) == set(source)
+    for key, default in source.items():
+        if default is not None:
+            said = rows[key].strip("` ")
+            assert said == default or float(said) == float(default), key
+
+
+def test_tandemctl_commands_exist():
+    usage = subprocess.run([os.path.join(BIN, "tandemctl"), "--help"], capture_output=True, text=True).stdout
+    for page in PAGES:
+        for command in re.findall(r"tandemctl ([a-z][a-z-]+)", read(page)):
+            assert f"\n  {command}" in usage, command
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links(page):
+    for link in re.findall(r"\]\(([^)]+)\)", read(page)):
+        assert os.path.exists(os.path.join(ROOT, link)), link
+
+
+def test_said_messages_are_those_of_the_programs():
+    """Words that people search for: the troubleshooting table quotes what the programs print."""
+    sources = "".join(read(os.path.relpath(os.path.join(folder, name), ROOT))
+                      for top in ("supervisor", "workers", "common")
+                      for folder, _, names in os.walk(os.path.join(ROOT, top)) for name in names if name.endswith(".c"))
+    joined = re.sub(r'"\s*\n\s*"', "", sources)
+    for words in ("cannot listen on", "already runs with run folder", "nothing answers at", "exited with status",
+                  "is not available", "prompt_count_low", "backend_without_gpu", "no tandemd at", "must be between",
+                  "maximum context length is"):
+        assert words in read("README.md") and words in joined, words
