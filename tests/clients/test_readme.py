@@ -84,6 +84,14 @@ def test_every_key_stands_in_the_table():
             assert said == default or float(said) == float(default), key
 
 
+def test_make_targets_exist():
+    known = subprocess.run(["make", "-C", ROOT, "-npq"], capture_output=True, text=True).stdout
+    targets = set(re.findall(r"^([\w-]+):", known, re.M))
+    for page in PAGES:
+        named = set(re.findall(r"make ([a-z][\w-]+)`", read(page)))
+        assert named and named <= targets, named - targets
+
+
 def test_tandemctl_commands_exist():
     usage = subprocess.run([os.path.join(BIN, "tandemctl"), "--help"], capture_output=True, text=True).stdout
     for page in PAGES:
