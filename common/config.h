@@ -84,7 +84,7 @@ struct config {
 		int64_t idle_ms;          /* an idle keep-alive or slow-header connection is closed; default 120000 */
 	} limits;
 	struct {
-		int64_t first_ms, max_ms;  /* restart delay of a worker: doubles from first_ms (200) to max_ms (30000), reset after 30 s of health */
+		int64_t first_ms, max_ms;  /* restart delay of a worker: doubles from first_ms (200) to max_ms (30000); begins anew after max_ms of health */
 	} backoff;
 };
 

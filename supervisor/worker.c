@@ -19,8 +19,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define WORKER_STOP_MS 10000	/* TERM to KILL: the worker itself gives its backend some seconds */
-#define WORKER_HEALTHY_MS 30000 /* READY that long resets the back-off */
+#define WORKER_STOP_MS 10000 /* TERM to KILL: the worker itself gives its backend some seconds */
 #define PINGS_MISSED_MAX 3
 
 enum worker_event {
@@ -293,8 +292,9 @@ static int spawn(struct device *d)
 static void act_back_off(struct device *d)
 {
 	const struct config *c = &d->sup->config;
-	bool healthy = d->ready_since_ms && now_ms() - d->ready_since_ms >= WORKER_HEALTHY_MS;
 	uint64_t first = (uint64_t)c->backoff.first_ms, most = (uint64_t)c->backoff.max_ms;
+	/* Ready for as long as the longest delay: this death has little to do with the last one. */
+	bool healthy = d->ready_since_ms && now_ms() - d->ready_since_ms >= most;
 	d->backoff_ms = d->backoff_ms == 0 || healthy ? first : d->backoff_ms * 2;
 	if (d->backoff_ms > most)
 		d->backoff_ms = most;
