@@ -1,0 +1,659 @@
+"""Lives and deaths: of workers, of backends that workers start, of tandemd itself. The front door answers throughout."""
+
+import datetime
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+
+import pytest
+
+from conftest import attached
+from harness import BIN, Process, children, free_port, libconfig, ndjson, nng_req, wait_for
+
+FAKE = os.path.join(BIN, "fake-backend")
+
+
+def alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as f:
+            return f.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def family(pid):
+    """All live descendants."""
+    out = []
+    for child in children(pid):
+        out += [child] + family(child)
+    return out
+
+
+def script(folder, name, text):
+    path = os.path.join(folder, name)
+    with open(path, "w") as f:
+        f.write(text)
+    os.chmod(path, 0o755)
+    return path
+
+
+def started(name="gpu0", roles=("main",), command=(), url=None, **more):
+    """A device whose backend its worker starts."""
+    backend = {"type": "llama-server", "command": list(command or [FAKE, "--type", "llama-server", "-c", "8192", "-np", "2"])}
+    if url:
+        backend["url"] = url
+    return {"name": name, "roles": list(roles), "slots": 2, **more, "backend": backend}
+
+
+def logged(t, event, **fields):
+    """Lines of the log with that event and those fields, in order."""
+    return [line for line in t.log().splitlines()
+            if f"ev={event} " in line + " " and all(f"{k}={v} " in line + " " for k, v in fields.items())]
+
+
+def answers(t, model="m:1b"):
+    status, _, body = t.chat("hi", model=model)
+    assert status == 200, body
+    return True
+
+
+# --- workers that die, and workers that talk rubbish ---
+
+# A stand-in for tandem-worker: for the devices named in the file `mode` beside it (one "device mode" a line) it misbehaves,
+# for all others it becomes the real one. It speaks nng's ipc framing (type, length) and pair1 (a hop count) by hand.
+IMPOSTOR = """#!%(python)s -ESs
+import os, socket, struct, sys, time
+here = os.path.dirname(os.path.abspath(sys.argv[0]))
+args = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+with open(os.path.join(here, "mode")) as f:
+    modes = dict(line.split(None, 1) for line in f.read().splitlines())
+mode = modes.get(args.get("--device"))
+if mode is None:
+    os.execv("%(bin)s/tandem-worker", ["%(bin)s/tandem-worker"] + sys.argv[1:])
+if mode.startswith("exit"):
+    sys.exit(int(mode.split()[1]))
+if mode == "mute":
+    time.sleep(1000)
+
+s = socket.socket(socket.AF_UNIX)
+s.connect(args["--link"].removeprefix("ipc://"))
+if mode == "no handshake":
+    s.sendall(b"GET / HTTP/1.0\\r\\n\\r\\n" * 1000)
+    time.sleep(1000)
+s.sendall(b"\\0SP\\0" + struct.pack(">HH", 0x11, 0))
+hello = b""
+while len(hello) < 8:
+    hello += s.recv(8 - len(hello))
+
+def message(body):
+    body = struct.pack(">I", 1) + body
+    try:
+        s.sendall(b"\\1" + struct.pack(">Q", len(body)) + body)
+    except OSError:
+        pass
+
+def text(v):
+    v = v.encode()
+    return bytes([0xd9, len(v)]) + v
+
+def hello_record(pid=None, device=None, version="%(version)s"):
+    pid = struct.pack(">I", os.getpid() if pid is None else pid)
+    return b"\\x95\\x01\\x00\\xce" + pid + text(device or args["--device"]) + text(version)
+
+def frame(*records, version=1):
+    return bytes([0x90 + 2 + len(records), version, int(args["--generation"])]) + b"".join(records)
+
+if mode == "bytes":
+    message(os.urandom(4096))
+elif mode == "empty":
+    message(b"")
+elif mode == "huge":
+    s.sendall(b"\\1" + struct.pack(">Q", 1 << 40))
+elif mode == "frame version":
+    message(frame(hello_record(), version=9))
+elif mode == "wrong pid":
+    message(frame(hello_record(pid=1)))
+elif mode == "wrong version":
+    message(frame(hello_record(version="0.0.0")))
+elif mode == "wrong device":
+    message(frame(hello_record(device="gpu9")))
+elif mode == "early":
+    message(frame(b"\\x95\\x08\\x00\\x01\\x00\\x00"))
+elif mode == "silent":
+    message(frame(hello_record()))
+elif mode == "hang up":
+    message(frame(hello_record()))
+    s.close()
+elif mode == "then garbage":
+    message(frame(hello_record()))
+    time.sleep(0.2)
+    message(b"\\xc1" * 100)
+elif mode == "wrong side":
+    message(frame(hello_record(), b"\\x92\\x23\\x01"))
+time.sleep(1000)
+"""
+
+
+@pytest.fixture
+def impostor(folder, monkeypatch):
+    """A folder with tandemd and the impostor; impostor(gpu1="bytes") says who misbehaves from now on."""
+    where = os.path.join(folder, "bin")
+    os.makedirs(where)
+    shutil.copy2(os.path.join(BIN, "tandemd"), where)
+    version = subprocess.run([os.path.join(BIN, "tandemd"), "-V"], capture_output=True, text=True, check=True).stdout.split()[1]
+    script(where, "tandem-worker", IMPOSTOR % {"python": sys.executable, "bin": BIN, "version": version})
+    shutil.copy2(FAKE, where)  # the harness looks for all programs in one folder
+    monkeypatch.setattr("harness.BIN", where)
+
+    def says(**modes):
+        with open(os.path.join(where, "mode.new"), "w") as f:
+            f.writelines(f"{device} {mode}\n" for device, mode in modes.items())
+        os.rename(os.path.join(where, "mode.new"), os.path.join(where, "mode"))
+
+    says()
+    return says
+
+
+@pytest.fixture
+def backends(fake):
+    return fake("main", options=("--slots", "8")), fake("small", model=("s:0.5b",))
+
+
+def two(backends):
+    a, b = backends
+    return [attached(a, slots=4, num_ctx=16384), {**attached(b, "gpu1", ("condense",), num_ctx=8192), "model": "s:0.5b"}]
+
+
+WORDS = {
+    "bytes": "not", "empty": None, "huge": None, "frame version": "version", "wrong pid": "another process",
+    "wrong version": "another version", "wrong device": "another device", "early": "spoke before HELLO", "then garbage": None,
+    "wrong side": None, "silent": "heartbeats", "hang up": "heartbeats", "mute": "no HELLO", "no handshake": "no HELLO",
+}
+
+
+@pytest.mark.parametrize("mode", WORDS)
+def test_a_worker_that_talks_rubbish_ends_alone(impostor, backends, tandem, mode):
+    impostor(gpu1=mode)
+    t = tandem(two(backends), wait=False, backoff={"first_ms": 50, "max_ms": 100}, deadlines={"hello_ms": 700, "ping_ms": 200})
+    t.wait_ready("gpu0")
+    gpu0 = t.device("gpu0")["pid"]
+
+    def gone_twice():
+        assert answers(t)
+        assert t.device("gpu1")["state"] != "ready"
+        return t.device("gpu1")["generation"] >= 3
+
+    wait_for(gone_twice, "the second replacement of the impostor")
+    assert t.device("gpu1")["last_exit"] == "signal 9"
+    why = logged(t, "worker_given_up", device="gpu1")
+    assert why, t.log()[-3000:]
+    if WORDS[mode]:
+        assert all(WORDS[mode] in line for line in why), why
+    # a good one takes over, and what its neighbour did has not touched the main device
+    impostor()
+    t.wait_ready()
+    assert t.device("gpu0")["pid"] == gpu0 and t.device("gpu0")["generation"] == 1
+    assert len(children(t.pid)) == 2
+    assert answers(t)
+
+
+def delays(t, device):
+    """Milliseconds between each death and the next start of a device's worker, from the log's own times."""
+    def when(line):
+        return datetime.datetime.fromisoformat(line.split()[0].removeprefix("ts=").replace("Z", "+00:00")).timestamp() * 1000
+
+    deaths = [when(line) for line in logged(t, "worker_state", device=device, to="back-off")]
+    births = [when(line) for line in logged(t, "worker_state", device=device, to="spawning")]
+    return [birth - death for death, birth in zip(deaths, births[1:])]
+
+
+def test_backoff_doubles_to_its_cap_and_health_resets_it(impostor, backends, tandem):
+    impostor(gpu1="exit 3")
+    t = tandem(two(backends), wait=False, backoff={"first_ms": 100, "max_ms": 400})
+    wait_for(lambda: len(delays(t, "gpu1")) >= 5, "five restarts")
+    d = t.device("gpu1")
+    assert d["last_exit"] == "exit 3" and d["restarts"] == d["generation"] - 1 >= 5
+    for wanted, got in zip((100, 200, 400, 400, 400), delays(t, "gpu1")):
+        assert wanted - 5 <= got < wanted + 300, delays(t, "gpu1")
+    impostor()
+    t.wait_ready()
+
+    def killed():
+        """The delay after killing the worker that is ready now."""
+        seen = len(delays(t, "gpu1"))
+        os.kill(t.device("gpu1")["pid"], signal.SIGKILL)
+        wait_for(lambda: len(delays(t, "gpu1")) > seen, "the restart")
+        t.wait_ready()
+        return delays(t, "gpu1")[-1]
+
+    assert killed() >= 380, "a short life changes nothing"
+    ready = time.monotonic()
+    wait_for(lambda: time.monotonic() - ready > 0.5, "a life longer than the cap")
+    assert killed() < 300, "begins anew"
+    assert answers(t)
+
+
+def test_both_workers_killed_again_and_again(backends, tandem):
+    t = tandem(two(backends), backoff={"first_ms": 20, "max_ms": 50})
+    for i in range(5):
+        for d in t.status()["devices"]:
+            if d["pid"]:
+                os.kill(d["pid"], signal.SIGKILL)
+        assert answers(t), i
+        t.wait_ready()
+    assert [d["restarts"] for d in t.status()["devices"]] == [5, 5]
+    assert len(children(t.pid)) == 2
+    assert sorted(n for n in os.listdir(t.run_dir) if n.startswith("w")) == ["w0-6.ipc", "w1-6.ipc"]
+
+
+# --- backends that workers start ---
+
+
+def test_started_backends_serve_and_go_with_us(tandem):
+    t = tandem([started(), started("gpu1", ("condense",))])
+    pids = [d["backend"]["pid"] for d in t.status()["devices"]]
+    assert all(alive(p) for p in pids)
+    d = t.device("gpu0")
+    assert d["backend"]["window"] == 4096, "-c is divided among -np slots"
+    status, headers, body = t.chat("hi", model="fake")
+    assert status == 200 and ndjson(body)[-1]["done"]
+    all_of_them = family(t.pid)
+    assert t.stop() == 0
+    wait_for(lambda: not any(alive(p) for p in all_of_them + pids), "the end of everything started")
+
+
+def test_a_started_backend_that_is_killed_comes_back(tandem):
+    t = tandem([started()], backoff={"first_ms": 50, "max_ms": 100})
+    first = t.device("gpu0")["backend"]["pid"]
+    os.kill(first, signal.SIGKILL)
+    assert answers(t, "fake"), "waits for the new one"
+    d = t.device("gpu0")
+    assert d["backend"]["pid"] not in (None, first) and alive(d["backend"]["pid"])
+    assert d["restarts"] == 1 and d["last_exit"] == "exit 73"
+
+
+def test_a_url_that_answers_is_taken_else_the_command(fake, tandem, folder):
+    a = fake("there", type="llama-server")
+    free = f"http://127.0.0.1:{free_port()}"
+    t = tandem([started(url=a.url), started("gpu1", ("condense",), url=free)])
+    there, not_there = t.device("gpu0")["backend"], t.device("gpu1")["backend"]
+    assert there["pid"] is None and there["url"] == a.url
+    assert alive(not_there["pid"]) and not_there["url"] != free
+    # the attached one is somebody else's: it stays when we go
+    assert t.stop() == 0
+    assert a.stats() is not None and not alive(not_there["pid"])
+
+
+BOOT = {
+    "exits": ("#!/bin/sh\nfor i in 1 2 3; do echo line $i >&2; done\necho 'error: cannot load the model' >&2\nexit 4\n",
+              ["status 4", "line 3", "error: cannot load the model"]),
+    "hangs": ("#!/bin/sh\necho loading for ever\nexec sleep 1000\n", ["not ready after 400 ms", "loading for ever"]),
+    "not there": (None, ["cannot run /no/such/server", "No such file"]),
+}
+
+
+@pytest.mark.parametrize("how", BOOT)
+def test_a_backend_that_does_not_come_up_says_why(fake, tandem, folder, how):
+    """In status and in the log, while the other device serves."""
+    text, words = BOOT[how]
+    command = [script(folder, "server.sh", text) if text else "/no/such/server"]
+    a = fake("main")
+    t = tandem([attached(a, num_ctx=16384), started("gpu1", ("condense",), command=command)], wait=False,
+               deadlines={"worker_boot_ms": 400}, backoff={"first_ms": 300, "max_ms": 300})
+    t.wait_ready("gpu0")
+
+    def told():
+        detail = t.device("gpu1")["backend"]["detail"] or ""
+        return all(w in detail for w in words)
+
+    wait_for(told, f"{words} in status")
+    wait_for(lambda: all(any(w in line for line in logged(t, "backend_state", device="gpu1")) for w in words), "words in the log")
+    wait_for(lambda: t.device("gpu1")["restarts"] >= 2, "another try")
+    assert t.device("gpu1")["last_exit"] == "exit 72"
+    assert answers(t)
+
+
+def test_the_reason_stays_in_status_while_the_next_try_runs(tandem, folder):
+    """Whoever asks `tandemctl status` during a long boot should still see why the last one failed."""
+    once = script(folder, "server.sh", f"#!/bin/sh\nif mkdir {folder}/once 2>/dev/null; then echo out of VRAM >&2; exit 1; fi\nexec sleep 1000\n")
+    t = tandem([started(command=[once])], wait=False, backoff={"first_ms": 20, "max_ms": 50})
+    wait_for(lambda: t.device("gpu0")["generation"] == 2 and t.device("gpu0")["state"] == "loading" and
+             t.device("gpu0")["backend"]["pid"], "the second try")
+    assert t.device("gpu0")["last_exit"] == "exit 72"
+    assert logged(t, "backend_state", state="down") and "out of VRAM" in t.log()
+
+
+def inherited(pid):
+    """Descriptors that were not opened by the process itself: what it opens is close-on-exec."""
+    out = {}
+    for n in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            with open(f"/proc/{pid}/fdinfo/{n}") as f:
+                flags = next(int(line.split()[1], 8) for line in f if line.startswith("flags"))
+            if not flags & os.O_CLOEXEC:
+                out[int(n)] = os.readlink(f"/proc/{pid}/fd/{n}")
+        except OSError:
+            pass
+    return out
+
+
+def sockets_of(pid):
+    return {os.readlink(f"/proc/{pid}/fd/{n}") for n in os.listdir(f"/proc/{pid}/fd")
+            if os.readlink(f"/proc/{pid}/fd/{n}").startswith("socket:")}
+
+
+def test_children_hold_only_what_they_should(tandem):
+    t = tandem([started()], backoff={"first_ms": 20, "max_ms": 50})
+    c = t.connect()
+    c.request("GET", "/api/version")
+    c.getresponse().read()
+    os.kill(t.device("gpu0")["pid"], signal.SIGKILL)  # a worker born while clients are connected
+    wait_for(lambda: t.device("gpu0")["generation"] == 2, "the second worker")
+    t.wait_ready()
+    answers(t, "fake")
+    d = t.device("gpu0")
+    ours = sockets_of(t.pid)
+    for pid in (d["pid"], d["backend"]["pid"]):
+        assert not sockets_of(pid) & ours, "a socket of the supervisor"
+        assert not any("tandemd.pid" in os.readlink(f"/proc/{pid}/fd/{n}") for n in os.listdir(f"/proc/{pid}/fd"))
+    assert sorted(inherited(d["backend"]["pid"])) == [0, 1, 2]
+    std = {n: os.readlink(f"/proc/{d['pid']}/fd/{n}") for n in (0, 1, 2)}
+    assert std[0] == "/dev/null" and std[1] == std[2] == t.log_path
+    c.close()
+
+
+def environment(pid):
+    with open(f"/proc/{pid}/environ") as f:
+        return dict(x.split("=", 1) for x in f.read().split("\0") if "=" in x)
+
+
+def test_pins(tandem):
+    t = tandem([started(pin="1"), started("gpu1", ("condense",))], env={"CUDA_VISIBLE_DEVICES": "7"})
+    env = environment(t.device("gpu0")["backend"]["pid"])
+    assert env["CUDA_VISIBLE_DEVICES"] == env["HIP_VISIBLE_DEVICES"] == env["GGML_VK_VISIBLE_DEVICES"] == "1"
+    assert env["ONEAPI_DEVICE_SELECTOR"] == "level_zero:1"
+    env = environment(t.device("gpu1")["backend"]["pid"])
+    assert env["CUDA_VISIBLE_DEVICES"] == "7" and "HIP_VISIBLE_DEVICES" not in env
+
+
+# --- starting ---
+
+
+def tandemd(*args, timeout=10):
+    return subprocess.run([os.path.join(BIN, "tandemd"), *args], capture_output=True, text=True, timeout=timeout)
+
+
+def config(folder, name="other.conf", **more):
+    path = os.path.join(folder, name)
+    whole = {"listen": {"address": "127.0.0.1", "port": 0}, "run_dir": "/tmp/never-used",
+             "devices": [{"name": "gpu0", "roles": ["main"], "backend": {"type": "ollama", "url": "http://127.0.0.1:9"}}], **more}
+    with open(path, "w") as f:
+        for key, value in whole.items():
+            f.write(f"{key} = {libconfig(value)};\n")
+    return path
+
+
+def test_a_second_instance_is_refused(backends, tandem, folder):
+    t = tandem(two(backends))
+    r = tandemd("-c", config(folder), "-R", t.run_dir)
+    assert r.returncode == 1
+    assert f"another tandemd (pid {t.pid}) already runs with run folder {t.run_dir}" in r.stderr
+    # and has not harmed the first
+    assert answers(t) and t.status()["pid"] == t.pid
+    assert [d["generation"] for d in t.status()["devices"]] == [1, 1]
+
+
+def test_what_a_killed_instance_left_does_not_matter(backends, tandem, folder):
+    t = tandem(two(backends))
+    t.popen.kill()
+    t.popen.wait()
+    assert os.path.exists(os.path.join(t.run_dir, "stats.ipc")), "it had no time to tidy up"
+    for name in ("w7-99.ipc", "odd.ipc"):
+        with open(os.path.join(t.run_dir, name), "w") as f:
+            f.write("stale")
+    with open(os.path.join(t.run_dir, "notes.txt"), "w") as f:
+        f.write("somebody's")
+    again = Process([os.path.join(BIN, "tandemd"), "-c", t.conf], os.path.join(folder, "again.log"))
+
+    def status():
+        assert again.popen.poll() is None, again.log()
+        return t.status()  # of whoever listens in that run folder
+
+    wait_for(lambda: status()["pid"] == again.pid and all(d["state"] == "ready" for d in status()["devices"]), "the new instance")
+    assert not os.path.exists(os.path.join(t.run_dir, "odd.ipc"))
+    t.port = int(status()["listen"].rsplit(":", 1)[1])
+    assert answers(t)
+    assert again.stop() == 0
+    assert sorted(os.listdir(t.run_dir)) == ["notes.txt"], "nothing of ours is left"
+
+
+def test_a_port_that_is_taken(backends, tandem, folder):
+    t = tandem(two(backends))
+    r = tandemd("-c", config(folder, listen={"address": "127.0.0.1", "port": t.port}, run_dir=t.run_dir + "2"))
+    assert r.returncode == 1 and f"cannot listen on 127.0.0.1 port {t.port}: Address already in use" in r.stderr
+    assert answers(t)
+
+
+def test_run_folders_that_will_not_do(folder):
+    conf = config(folder)
+    a_file = os.path.join("/tmp", f"tandem-file-{os.getpid()}")
+    with open(a_file, "w") as f:
+        f.write("x")
+    link = a_file + ".link"
+    os.symlink("/tmp", link)
+    try:
+        for run_dir, words in ((a_file, "not a folder of this user"), (link, "not a folder of this user"),
+                               ("/tmp/" + "x" * 100, "at most"), ("relative", "must be absolute"),
+                               (a_file + "/below", "Not a directory"), ("/proc/tandem", "run folder /proc/tandem")):
+            r = tandemd("-c", conf, "-R", run_dir)
+            assert r.returncode == 1 and words in r.stderr, (run_dir, r)
+            assert "run folder" in r.stderr and len(r.stderr.splitlines()) == 1, r.stderr
+    finally:
+        os.unlink(link)
+        os.unlink(a_file)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's folder")
+def test_a_run_folder_of_somebody_else(folder):
+    where = f"/tmp/tandem-theirs-{os.getpid()}"
+    os.mkdir(where)
+    os.chown(where, 12345, 12345)
+    try:
+        r = tandemd("-c", config(folder), "-R", where)
+        assert r.returncode == 1 and "not a folder of this user" in r.stderr
+    finally:
+        os.rmdir(where)
+
+
+def test_a_run_folder_is_made_private(backends, tandem):
+    t = tandem(two(backends))
+    assert stat.S_IMODE(os.stat(t.run_dir).st_mode) == 0o700
+    pid_file = os.path.join(t.run_dir, "tandemd.pid")
+    assert stat.S_IMODE(os.stat(pid_file).st_mode) == 0o600
+    with open(pid_file) as f:
+        assert int(f.read()) == t.pid
+
+
+def test_no_worker_beside_tandemd(folder):
+    where = os.path.join(folder, "lonely")
+    os.mkdir(where)
+    shutil.copy2(os.path.join(BIN, "tandemd"), where)
+    r = subprocess.run([os.path.join(where, "tandemd"), "-c", config(folder)], capture_output=True, text=True, timeout=10)
+    assert r.returncode == 1 and "tandem-worker: No such file" in r.stderr
+
+
+def test_checking_a_configuration(folder):
+    good = config(folder)
+    r = tandemd("-t", "-c", good)
+    assert r.returncode == 0 and "configuration is good" in r.stdout
+    assert not os.path.exists("/tmp/never-used"), "a check touches nothing"
+    r = tandemd("-t", "-c", config(folder, "bad.conf", rooting={"a_max_tokens": 1}))
+    assert r.returncode == 2 and "bad.conf:4: rooting: unknown key, did you mean 'routing'?" in r.stderr
+    r = tandemd("-t", "-c", os.path.join(folder, "none.conf"))
+    assert r.returncode == 2 and "none.conf" in r.stderr and "No such file" in r.stderr
+    assert tandemd("-x").returncode == 2 and tandemd("-t", "extra").returncode == 2
+    assert tandemd("-V").stdout.startswith("tandemd ")
+
+
+# --- the stats socket ---
+
+
+def test_stats_over_nngcat(backends, tandem):
+    if not shutil.which("nngcat"):
+        pytest.skip("nngcat is not installed")
+    t = tandem(two(backends))
+    r = subprocess.run(["nngcat", "--req", "--dial", f"ipc://{t.run_dir}/stats.ipc", "--data", "status", "--raw"],
+                       capture_output=True, timeout=10)
+    s = json.loads(r.stdout)
+    assert s["pid"] == t.pid and [d["name"] for d in s["devices"]] == ["gpu0", "gpu1"]
+
+
+def test_odd_requests_to_stats(backends, tandem):
+    t = tandem(two(backends))
+    path = os.path.join(t.run_dir, "stats.ipc")
+    for request in ("", "stat", "STATUS", "status now", "\0\0\0", "x" * 4000):
+        assert "unknown request" in json.loads(nng_req(path, request))["error"], request
+    assert json.loads(nng_req(path, "status\n"))["pid"] == t.pid
+    with pytest.raises(OSError):
+        nng_req(path, "x" * 5000)  # longer than any request: the connection goes
+    assert t.status()["pid"] == t.pid and answers(t)
+
+
+# --- stopping ---
+
+
+def open_stream(t, tokens, model="m:1b"):
+    """A stream whose first line has come: (connection, response, line)."""
+    c = t.connect()
+    body = {"model": model, "messages": [{"role": "user", "content": f"[[fake tokens={tokens}]]"}]}
+    c.request("POST", "/api/chat", json.dumps(body), {"Content-Type": "application/json"})
+    r = c.getresponse()
+    return c, r, r.readline()
+
+
+def refused(t):
+    try:
+        socket.create_connection(("127.0.0.1", t.port), 2).close()
+        return False
+    except ConnectionRefusedError:
+        return True
+
+
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_lets_streams_finish(fake, tandem, sig):
+    a = fake("main", options=("--decode", "200"))
+    t = tandem([attached(a, slots=2), started("gpu1", ("condense",))])
+    everything = family(t.pid)
+    c, r, first = open_stream(t, 200)
+    idle = t.connect()
+    idle.request("GET", "/api/version")
+    idle.getresponse().read()
+    t.popen.send_signal(sig)
+    wait_for(lambda: refused(t), "the closed door")
+    assert t.popen.poll() is None
+    lines = ndjson(first + r.read())
+    assert lines[-1]["done"] is True and lines[-1]["eval_count"] == 200
+    assert t.popen.wait(10) == 0
+    assert "drain" in t.log() or "stopping" in t.log()
+    wait_for(lambda: not any(alive(p) for p in everything), "the end of every child")
+    assert os.listdir(t.run_dir) == []
+    c.close()
+    idle.close()
+
+
+def test_a_second_signal_stops_at_once(fake, tandem):
+    a = fake("main", options=("--decode", "20"))
+    t = tandem([attached(a, slots=2)])
+    c, r, first = open_stream(t, 2000)
+    t.popen.send_signal(signal.SIGTERM)
+    wait_for(lambda: refused(t), "the closed door")
+    begun = time.monotonic()
+    t.popen.send_signal(signal.SIGTERM)
+    with pytest.raises((http.client.HTTPException, OSError, AssertionError)):
+        lines = ndjson(r.read())
+        assert lines[-1].get("done") is True and "error" not in lines[-1]
+    assert t.popen.wait(10) == 0
+    assert time.monotonic() - begun < 5
+    c.close()
+    wait_for(lambda: a.stats()["active"] == 0 if "active" in a.stats() else True, "the backend is told")
+
+
+def test_a_stop_ends_at_its_deadline(fake, tandem):
+    a = fake("main", options=("--decode", "20"))
+    t = tandem([attached(a, slots=2)], deadlines={"drain_ms": 500})
+    c, r, first = open_stream(t, 2000)
+    begun = time.monotonic()
+    t.popen.send_signal(signal.SIGTERM)
+    assert t.popen.wait(10) == 0
+    assert 0.45 < time.monotonic() - begun < 6
+    c.close()
+
+
+@pytest.mark.parametrize("phase", ["waiting for a device", "condensing", "queued", "half a body"])
+def test_a_stop_in_every_phase(fake, tandem, phase):
+    """At its deadline a stop ends whatever is under way, cleanly."""
+    a, b = fake("main"), fake("small", model=("s:0.5b",))
+    devices = two((a, b))
+    devices[0]["slots"] = 1
+    t = tandem(devices, deadlines={"drain_ms": 300})
+    c = t.connect()
+    if phase == "waiting for a device":
+        a.fault(fault="hang", times=-1)
+    elif phase == "condensing":
+        b.fault(fault="hang", times=-1)
+    elif phase == "queued":
+        a.fault(fault="hang", times=-1)
+    content = "word " * 3200 if phase == "condensing" else "hi"
+    body = json.dumps({"model": "m:1b", "messages": [{"role": "user", "content": content}]}).encode()
+    head = (f"POST /api/chat HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n\r\n").encode()
+    sockets = []
+    for _ in range(3 if phase == "queued" else 1):
+        s = socket.create_connection(("127.0.0.1", t.port), 10)
+        s.sendall(head + (body[:10] if phase == "half a body" else body))
+        sockets.append(s)
+    want = 3 if phase == "queued" else 1
+    wait_for(lambda: t.status()["requests"]["active"] == want, "the requests")
+    if phase == "queued":
+        wait_for(lambda: t.status()["queue"]["waiting"] == 2, "the queue")
+    t.popen.send_signal(signal.SIGTERM)
+    assert t.popen.wait(10) == 0, t.log()[-3000:]
+    for s in sockets:
+        s.close()
+    c.close()
+
+
+def test_a_stop_before_anything_is_ready(tandem, folder):
+    slow = script(folder, "slow.sh", "#!/bin/sh\nexec sleep 1000\n")
+    t = tandem([started(command=[slow])], wait=False)
+    pid = wait_for(lambda: t.device("gpu0")["backend"]["pid"], "the backend's process")
+    assert t.stop(deadline=12) == 0
+    wait_for(lambda: not alive(pid), "its end")
+
+
+def test_a_stop_while_a_worker_waits_for_its_restart(impostor, backends, tandem):
+    impostor(gpu1="exit 1")
+    t = tandem(two(backends), wait=False, backoff={"first_ms": 20000, "max_ms": 20000})
+    t.wait_ready("gpu0")
+    wait_for(lambda: t.device("gpu1")["state"] == "back-off", "the back-off")
+    begun = time.monotonic()
+    assert t.stop() == 0 and time.monotonic() - begun < 6
+
+
+def test_nothing_outlives_a_killed_supervisor(fake, tandem):
+    a = fake("main", options=("--decode", "20"))
+    t = tandem([attached(a, slots=2), started("gpu1", ("condense",))])
+    everything = family(t.pid) + [t.device("gpu1")["backend"]["pid"]]
+    assert len(everything) >= 3
+    c, r, first = open_stream(t, 2000)
+    t.popen.kill()
+    t.popen.wait()
+    wait_for(lambda: not any(alive(p) for p in everything), "the end of workers and started backends", 10)
+    assert a.stats() is not None
+    c.close()
