@@ -25,13 +25,18 @@
 static void add_headers(struct chat *c)
 {
 	char reason[2 * PLAN_REASON_BYTES + 8];
-	snprintf(reason, sizeof(reason), "%s%s%s", c->parsed ? c->plan.reason : "not understood",
+	bool planned = c->plan.reason[0]; /* what is refused before took none of the routes */
+	snprintf(reason, sizeof(reason), "%s%s%s",
+		planned	    ? c->plan.reason
+		: c->parsed ? "no device serves this model"
+			    : "not understood",
 		c->note[0] ? "; " : "", c->note);
-	request_tell(c->base.exchange, &(struct request_story){.id = c->base.id,
-					       .strategy = strategy_name(c->plan.strategy),
-					       .tokens_in = c->facts.tokens,
-					       .tokens_sent = c->sent_tokens,
-					       .reason = reason});
+	request_tell(c->base.exchange,
+		&(struct request_story){.id = c->base.id,
+			.strategy = planned ? strategy_name(c->plan.strategy) : "pass",
+			.tokens_in = c->facts.tokens,
+			.tokens_sent = c->sent_tokens,
+			.reason = reason});
 	if (c->device)
 		exchange_add_header(
 			c->base.exchange, "X-Tandem-Device", slice_str(c->device->conf->name));
