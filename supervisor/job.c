@@ -311,9 +311,11 @@ void job_record(struct device *d, const struct proto_record *r)
 	}
 	case PROTO_CREDIT:
 		j->credit += r->u.credit.bytes;
+		if (!j->events)
+			break; /* cancelled: its body is gone */
 		if (!j->spec.upload)
 			send_body(j);
-		else if (j->events && j->events->room)
+		else if (j->events->room)
 			j->events->room(j->ctx, j);
 		break;
 	default:

@@ -7,11 +7,13 @@ backend) and has a deadline.
 import http.client
 import json
 import os
+import shlex
 import signal
 import socket
 import struct
 import subprocess
 import tempfile
+import threading
 import time
 import urllib.request
 
@@ -186,6 +188,31 @@ class Tandem(Process):
     def device(self, name):
         return next(d for d in self.status()["devices"] if d["name"] == name)
 
+    def requests(self):
+        return self.status()["requests"]
+
+    def wait_idle(self, deadline=None):
+        """No request, no job, no held byte is left."""
+
+        def idle():
+            s = self.status()
+            return s["requests"]["active"] == 0 and s["queue"]["waiting"] == 0 and s["held_bytes"] == 0 and \
+                all(d["inflight"] == 0 and d["waiting"] == 0 for d in s["devices"])
+
+        wait_for(idle, "idle tandem", deadline)
+
+    def events(self, rid=None):
+        """Log lines (of one request) as dicts."""
+        out = []
+        for line in self.log().splitlines():
+            try:
+                fields = dict(p.split("=", 1) for p in shlex.split(line) if "=" in p)
+            except ValueError:
+                continue
+            if "ev" in fields and (rid is None or fields.get("req") == rid):
+                out.append(fields)
+        return out
+
     def wait_ready(self, *names, deadline=None):
         def ready():
             devices = self.status()["devices"]
@@ -215,6 +242,100 @@ class Tandem(Process):
         rc = super().stop(sig, deadline)
         self.run_holder.cleanup()
         return rc
+
+
+class Client:
+    """One raw connection: what arrives can be looked at as it arrives, and the connection left in any phase."""
+
+    def __init__(self, t, timeout=20, **options):
+        self.sock = socket.socket()
+        for name, value in options.items():
+            self.sock.setsockopt(socket.SOL_SOCKET, getattr(socket, name), value)
+        self.sock.settimeout(timeout)
+        self.sock.connect(("127.0.0.1", t.port))
+        self.data = b""
+
+    def send(self, method, path, body=None, headers=(), length=None):
+        """The whole request, or with length > len(body) only its first part."""
+        data = json.dumps(body).encode() if isinstance(body, (dict, list)) else body or b""
+        lines = [f"{method} {path} HTTP/1.1", "Host: localhost", *headers]
+        if data or length is not None:
+            lines += ["Content-Type: application/json", f"Content-Length: {len(data) if length is None else length}"]
+        self.sock.sendall("\r\n".join(lines).encode() + b"\r\n\r\n" + data)
+        return self
+
+    def more(self):
+        piece = self.sock.recv(1 << 16)
+        if not piece:
+            raise EOFError(f"connection closed; unread {self.data[-200:]!r}")
+        self.data += piece
+
+    def until(self, mark):
+        while mark not in self.data:
+            self.more()
+        part, self.data = self.data.split(mark, 1)
+        return part
+
+    def exactly(self, n):
+        while len(self.data) < n:
+            self.more()
+        part, self.data = self.data[:n], self.data[n:]
+        return part
+
+    def head(self):
+        """Status line and headers; 100 Continue is passed over."""
+        while True:
+            lines = self.until(b"\r\n\r\n").decode("latin-1").split("\r\n")
+            self.status = int(lines[0].split()[1])
+            if self.status != 100:
+                break
+        self.header_lines = lines[1:]
+        self.headers = {k.lower(): v for k, v in (line.split(": ", 1) for line in lines[1:])}
+        self.left = int(self.headers.get("content-length", 0))
+        self.chunked = self.headers.get("transfer-encoding") == "chunked"
+        return self.status
+
+    def piece(self):
+        """The next bytes of the body as they were sent (a chunk, or what has come of a body of known length); b"" at its end."""
+        if self.chunked:
+            part = self.exactly(int(self.until(b"\r\n"), 16))
+            assert self.exactly(2) == b"\r\n"
+            return part
+        if self.left and not self.data:
+            self.more()
+        part = self.exactly(min(self.left, len(self.data)))
+        self.left -= len(part)
+        return part
+
+    def rest(self):
+        return b"".join(iter(self.piece, b""))
+
+    def close(self, reset=False):
+        if reset:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.close()
+
+
+def in_thread(fn):
+    """Runs fn in a thread; join() returns its result or raises what it raised."""
+
+    class T(threading.Thread):
+        def run(self):
+            try:
+                self.result = fn()
+            except BaseException as e:  # noqa: BLE001 - handed over to the joiner
+                self.error = e
+
+        def join(self, timeout=30):
+            super().join(timeout)
+            assert not self.is_alive(), "the request never ended"
+            if hasattr(self, "error"):
+                raise self.error
+            return self.result
+
+    t = T(daemon=True)
+    t.start()
+    return t
 
 
 def ndjson(data):

@@ -3,12 +3,11 @@
 import json
 import os
 import signal
-import threading
 import time
 
 import pytest
 
-from harness import children, ndjson, ollama_text, sse, wait_for
+from harness import in_thread, ndjson, ollama_text, sse, wait_for
 from test_routes import prompt, prose
 
 CHAT = {"model": "m:1b", "stream": True}
@@ -17,30 +16,6 @@ CHAT = {"model": "m:1b", "stream": True}
 def last_body(backend):
     backend.stats()
     return json.loads(backend.bodies()[-1])
-
-
-
-
-def in_thread(fn):
-    """Runs fn in a thread; join() returns its result or raises what it raised."""
-
-    class T(threading.Thread):
-        def run(self):
-            try:
-                self.result = fn()
-            except BaseException as e:  # noqa: BLE001 - handed over to the joiner
-                self.error = e
-
-        def join(self, timeout=30):
-            super().join(timeout)
-            assert not self.is_alive(), "the request never ended"
-            if hasattr(self, "error"):
-                raise self.error
-            return self.result
-
-    t = T()
-    t.start()
-    return t
 
 
 def working(t, device, kind=None):
