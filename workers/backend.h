@@ -72,6 +72,10 @@ extern const struct backend_ops ollama_ops, llama_server_ops;
 /* Adds a model; takes the strings of m over, also on failure. 0, -ENOMEM or -E2BIG. */
 int backend_view_add(struct backend_view *v, struct backend_model *m);
 void backend_view_fini(struct backend_view *v);
+/* Changes when the models do. Never 0. */
+uint64_t backend_view_hash(const struct backend_view *v);
+/* Sends the list as MODELS records. */
+void backend_view_tell(const struct backend_view *v, struct worker *w);
 
 /*
  * Called once, after the next whole probe (whatever it found) that began after backend_refresh().
