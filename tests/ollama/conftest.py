@@ -74,7 +74,7 @@ def tandem(backends, tmp_path_factory):
                {"name": "gpu1", "roles": ["condense"], "model": SMALL, "num_ctx": NUM_CTX,
                 "backend": {"type": "ollama", "url": small.url}}]
     # Two small models share a small machine's CPU: every deadline that a GPU would keep is longer here.
-    t = Tandem(str(tmp_path_factory.mktemp("tandem")), devices, condense={"notes_max_tokens": 48, "job_timeout_ms": 300000},
+    t = Tandem(str(tmp_path_factory.mktemp("tandem")), devices, condense={"chunk_tokens": 250, "notes_max_tokens": 24, "job_timeout_ms": 300000},
                routing={"a_max_tokens": 300, "b_max_tokens": 900})
     yield t
     assert t.stop(deadline=60) == 0, t.log()[-4000:]

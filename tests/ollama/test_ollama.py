@@ -11,14 +11,18 @@ import pytest
 
 from conftest import MAIN, SMALL
 
-SENTENCE = "On day {0} the keeper of lock {0} wrote that the water stood at {1} cm and that barge {2} passed. "
-SIZES = {"A": 0, "B": 22, "C": 52}  # sentences
+SENTENCE = "On day {0} the keeper of lock {0} wrote that the water stood at {1} cm and that barge {2} passed.\n"
+TURNS = {"A": 0, "B": 5, "C": 10}
 
 
 def messages(route):
-    log = "".join(SENTENCE.format(n, 150 + n, n % 7) + "\n" for n in range(SIZES[route]))
-    return [{"role": "system", "content": "You are a helpful assistant."},
-            {"role": "user", "content": f"{log}What is the capital of France?"}]
+    """A conversation about a log, four days a turn, and a question at its end."""
+    talk = [{"role": "system", "content": "You are a helpful assistant."}]
+    for turn in range(TURNS[route]):
+        days = "".join(SENTENCE.format(n, 150 + n, n % 7) for n in range(turn * 4, turn * 4 + 4))
+        talk += [{"role": "user", "content": f"Part {turn} of the log:\n{days}Tell me when you have read it."},
+                 {"role": "assistant", "content": f"I have read part {turn} of the log."}]
+    return talk + [{"role": "user", "content": "What is the capital of France?"}]
 
 
 @pytest.fixture
