@@ -132,6 +132,11 @@ static const struct request_ops chat_ops = {.body = chat_body,
 	.gone = chat_gone,
 	.destroy = chat_destroy};
 
+int64_t chat_sent_bytes_max(const struct config *conf)
+{
+	return conf->limits.body_bytes * 2;
+}
+
 void chat_begin(struct supervisor *s, struct exchange *x, enum dialect d)
 {
 	struct chat *c = (struct chat *)request_create(s, x, d, &chat_ops, sizeof(*c));
@@ -142,7 +147,7 @@ void chat_begin(struct supervisor *s, struct exchange *x, enum dialect d)
 	s->count.requests++;
 	buf_init(&c->body, (size_t)s->config.limits.body_bytes);
 	buf_init(&c->model, 4096);
-	buf_init(&c->rewritten, (size_t)s->config.limits.body_bytes * 2);
+	buf_init(&c->rewritten, (size_t)chat_sent_bytes_max(&s->config));
 	uv_timer_init(s->loop, &c->tick);
 	uv_timer_init(s->loop, &c->wait);
 	c->tick.data = c->wait.data = c;

@@ -141,4 +141,8 @@ void chat_finish(struct chat *c);
 /* Counts and logs that the plan was left. */
 void chat_fallback(struct chat *c, const char *cause, const char *to);
 
+/* The longest body sent for a client's of limits.body_bytes: the gateway may add num_ctx, notes and
+ * markers to it, and escaping may double text. */
+int64_t chat_sent_bytes_max(const struct config *conf);
+
 #endif

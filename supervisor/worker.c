@@ -9,6 +9,7 @@
 #include "supervisor/worker.h"
 
 #include "common/log.h"
+#include "supervisor/chat.h"
 #include "supervisor/job.h"
 #include "supervisor/spawn.h"
 #include "supervisor/supervisor.h"
@@ -93,7 +94,7 @@ static void send_ack(struct device *d)
 	a->boot_ms = c->deadlines.worker_boot_ms;
 	a->connect_ms = c->deadlines.backend_connect_ms;
 	a->idle_ms = c->deadlines.backend_idle_ms;
-	a->body_bytes = c->limits.body_bytes;
+	a->body_bytes = chat_sent_bytes_max(c);
 	a->line_bytes = c->limits.line_bytes;
 	a->result_bytes = c->condense.result_bytes;
 	a->log_level = c->log.level;
