@@ -80,8 +80,10 @@ static void fail_parse(struct ask *a, int rc)
 	if (rc == -EPROTO)
 		task_fail_text(&a->task, FAIL_GARBAGE, answer_parser_problem(a->parser));
 	else if (rc == -E2BIG)
-		task_fail_text(&a->task, FAIL_TOO_LARGE,
-			"a line of the backend's answer is over limits.line_bytes");
+		task_fail(&a->task, &(struct task_failure){.cause = FAIL_TOO_LARGE,
+					    .status = 502, /* not the client's fault */
+					    .message = SLICE("a line of the backend's answer is "
+							     "over limits.line_bytes")});
 	else
 		task_fail_text(&a->task, FAIL_INTERNAL, "out of memory");
 }

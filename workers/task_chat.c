@@ -165,9 +165,13 @@ static bool send_out(struct chat *c)
 {
 	struct task *t = &c->ask.task;
 	if (c->writer_rc) {
-		task_fail_text(t, c->writer_rc == -E2BIG ? FAIL_TOO_LARGE : FAIL_INTERNAL,
-			c->writer_rc == -E2BIG ? "the answer is over limits.line_bytes"
-					       : "out of memory");
+		if (c->writer_rc == -E2BIG)
+			task_fail(t,
+				&(struct task_failure){.cause = FAIL_TOO_LARGE,
+					.status = 502, /* not the client's fault */
+					.message = SLICE("the answer is over limits.line_bytes")});
+		else
+			task_fail_text(t, FAIL_INTERNAL, "out of memory");
 		return false;
 	}
 	if (c->out.n == 0)
