@@ -283,7 +283,9 @@ static size_t send_delta(struct task *t, struct slice bytes)
 			n = PROTO_PIECE_BYTES;
 		if (n > t->credit)
 			n = (size_t)t->credit;
-		struct proto_record r = {.type = PROTO_DELTA, .job = t->id};
+		struct proto_record r; /* not cleared: it has room for a job's headers */
+		r.type = PROTO_DELTA;
+		r.job = t->id;
 		r.u.delta.bytes = (struct slice){bytes.p + sent, n};
 		worker_put(t->worker, &r);
 		t->credit -= n;

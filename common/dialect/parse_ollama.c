@@ -52,10 +52,12 @@ static int read_calls(struct answer_parser *p, struct json_value calls)
 
 int parser_ollama_object(struct answer_parser *p, struct json_value root)
 {
-	struct json_value message, text, thinking, calls, logprobs, done, reason;
+	struct json_value message, text, thinking, calls, logprobs, done, reason, error;
 	FIELDS_GET(root, {"message", &message}, {"response", &text}, {"thinking", &thinking},
 		{"tool_calls", &calls}, {"logprobs", &logprobs}, {"done", &done},
-		{"done_reason", &reason});
+		{"done_reason", &reason}, {"error", &error});
+	if (!is_absent(error))
+		return parser_emit_error(p, error);
 	if (p->format == ANSWER_OLLAMA_CHAT)
 		FIELDS_GET(message, {"content", &text}, {"thinking", &thinking},
 			{"tool_calls", &calls});

@@ -118,8 +118,11 @@ static int read_choice(struct answer_parser *p, struct json_value choice)
 
 int parser_openai_object(struct answer_parser *p, struct json_value root)
 {
-	struct json_value choices, usage, timings, choice;
-	FIELDS_GET(root, {"choices", &choices}, {"usage", &usage}, {"timings", &timings});
+	struct json_value choices, usage, timings, error, choice;
+	FIELDS_GET(root, {"choices", &choices}, {"usage", &usage}, {"timings", &timings},
+		{"error", &error});
+	if (!is_absent(error))
+		return parser_emit_error(p, error);
 	read_usage(p, usage);
 	read_timings(p, timings);
 	struct json_iter it = json_iter(choices);
@@ -131,10 +134,12 @@ int parser_openai_object(struct answer_parser *p, struct json_value root)
 
 int parser_infill_object(struct answer_parser *p, struct json_value root)
 {
-	struct json_value text, stop, type, limit, timings, evaluated, predicted;
+	struct json_value text, stop, type, limit, timings, evaluated, predicted, error;
 	FIELDS_GET(root, {"content", &text}, {"stop", &stop}, {"stop_type", &type},
 		{"stopped_limit", &limit}, {"timings", &timings}, {"tokens_evaluated", &evaluated},
-		{"tokens_predicted", &predicted});
+		{"tokens_predicted", &predicted}, {"error", &error});
+	if (!is_absent(error))
+		return parser_emit_error(p, error);
 	int rc = parser_emit_text(p, ANSWER_TEXT, text, none);
 	if (rc || stop.type != JSON_TRUE)
 		return rc;

@@ -173,9 +173,6 @@ static int read_object(struct answer_parser *p, struct slice text)
 		return parser_fail(p, "the backend sent what is not JSON");
 	if (root.type != JSON_OBJECT)
 		return parser_fail(p, "the backend sent what is no JSON object");
-	struct json_value error = json_get(root, "error");
-	if (!is_absent(error))
-		return parser_emit_error(p, error);
 	switch (p->format) {
 	case ANSWER_OLLAMA_CHAT:
 	case ANSWER_OLLAMA_GENERATE:

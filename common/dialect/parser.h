@@ -32,7 +32,7 @@ struct answer_parser {
 	int64_t tool_index; /* its index in the backend's own counting */
 };
 
-/* The readers: one whole JSON object. 0 or a negative errno. */
+/* The readers: one whole JSON object, an answer's or an error's. 0 or a negative errno. */
 int parser_ollama_object(struct answer_parser *p, struct json_value root);
 int parser_openai_object(struct answer_parser *p, struct json_value root);
 int parser_infill_object(struct answer_parser *p, struct json_value root);
