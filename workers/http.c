@@ -10,12 +10,6 @@
 	10 /* deadlines are that coarse: one look a sweep, not one timer a transfer                \
 	    */
 
-struct http_socket {
-	uv_poll_t poll;
-	struct http *http;
-	curl_socket_t fd;
-};
-
 static void reap(struct http *h);
 
 /* --- ending transfers --- */
@@ -118,7 +112,7 @@ static void reap(struct http *h)
 	}
 }
 
-static void act(struct http *h, curl_socket_t fd, int events)
+void http_act(struct http *h, curl_socket_t fd, int events)
 {
 	int running;
 	h->in_curl++;
@@ -129,64 +123,9 @@ static void act(struct http *h, curl_socket_t fd, int events)
 
 /* --- curl <-> libuv --- */
 
-static void on_socket_closed(uv_handle_t *handle)
-{
-	struct http_socket *s = handle->data;
-	struct http *h = s->http;
-	free(s);
-	if (--h->handles == 0)
-		free(h);
-}
-
-static void on_poll(uv_poll_t *poll, int status, int events)
-{
-	struct http_socket *s = poll->data;
-	int mask = status < 0 ? CURL_CSELECT_ERR : 0;
-	if (events & UV_READABLE)
-		mask |= CURL_CSELECT_IN;
-	if (events & UV_WRITABLE)
-		mask |= CURL_CSELECT_OUT;
-	act(s->http, s->fd, mask);
-}
-
-static int on_curl_socket(CURL *easy, curl_socket_t fd, int what, void *ctx, void *socket_ctx)
-{
-	struct http *h = ctx;
-	struct http_socket *s = socket_ctx;
-	(void)easy;
-	if (what == CURL_POLL_REMOVE) {
-		if (s) {
-			curl_multi_assign(h->multi, fd, NULL);
-			uv_poll_stop(&s->poll);
-			uv_close((uv_handle_t *)&s->poll, on_socket_closed);
-		}
-		return 0;
-	}
-	if (!s) {
-		s = calloc(1, sizeof(*s));
-		if (!s)
-			return -1;
-		s->http = h;
-		s->fd = fd;
-		s->poll.data = s;
-		if (uv_poll_init_socket(h->loop, &s->poll, fd)) {
-			free(s);
-			return -1;
-		}
-		h->handles++;
-		curl_multi_assign(h->multi, fd, s);
-	}
-	int events = 0;
-	if (what & CURL_POLL_IN)
-		events |= UV_READABLE;
-	if (what & CURL_POLL_OUT)
-		events |= UV_WRITABLE;
-	return uv_poll_start(&s->poll, events, on_poll) ? -1 : 0;
-}
-
 static void on_timer(uv_timer_t *timer)
 {
-	act(timer->data, CURL_SOCKET_TIMEOUT, 0);
+	http_act(timer->data, CURL_SOCKET_TIMEOUT, 0);
 }
 
 static int on_curl_timer(CURLM *multi, long ms, void *ctx)
@@ -276,7 +215,7 @@ int http_create(uv_loop_t *loop, int64_t connect_ms, struct http **out)
 		free(h);
 		return -ENOMEM;
 	}
-	curl_multi_setopt(h->multi, CURLMOPT_SOCKETFUNCTION, on_curl_socket);
+	curl_multi_setopt(h->multi, CURLMOPT_SOCKETFUNCTION, http_socket_watch);
 	curl_multi_setopt(h->multi, CURLMOPT_SOCKETDATA, h);
 	curl_multi_setopt(h->multi, CURLMOPT_TIMERFUNCTION, on_curl_timer);
 	curl_multi_setopt(h->multi, CURLMOPT_TIMERDATA, h);
@@ -307,6 +246,7 @@ void http_destroy(struct http *h)
 		transfer_free(t);
 	}
 	curl_multi_cleanup(h->multi);
+	free(h->sockets);
 	free(h->origin);
 	free(h->prefix);
 	uv_close((uv_handle_t *)&h->curl_timer, on_handle_closed);

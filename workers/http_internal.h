@@ -1,6 +1,6 @@
 /*
- * Between http.c (the multi handle and the loop) and http_transfer.c (one transfer). Nobody else
- * includes this.
+ * Between http.c (the multi handle and the loop), http_socket.c (its sockets in the loop) and
+ * http_transfer.c (one transfer). Nobody else includes this.
  */
 #ifndef TANDEM_WORKERS_HTTP_INTERNAL_H
 #define TANDEM_WORKERS_HTTP_INTERNAL_H
@@ -39,11 +39,13 @@ struct http_transfer {
 struct http {
 	uv_loop_t *loop;
 	CURLM *multi;
-	uv_timer_t curl_timer; /* what CURLMOPT_TIMERFUNCTION asks for */
-	uv_timer_t sweep;      /* the earliest idle or total deadline */
-	uv_idle_t wake;	       /* something needs attention at the next turn */
-	uint64_t sweep_at;     /* loop time it is armed for; 0: not */
-	unsigned handles;      /* uv handles not yet closed */
+	uv_timer_t curl_timer;	      /* what CURLMOPT_TIMERFUNCTION asks for */
+	uv_timer_t sweep;	      /* the earliest idle or total deadline */
+	uv_idle_t wake;		      /* something needs attention at the next turn */
+	uint64_t sweep_at;	      /* loop time it is armed for; 0: not */
+	unsigned handles;	      /* uv handles not yet closed */
+	struct http_socket **sockets; /* by descriptor; NULL where none is watched */
+	size_t socket_room;
 	int64_t connect_ms;
 	char *origin; /* "http://host:port/" */
 	char *prefix; /* "/prefix" or "" */
@@ -53,6 +55,15 @@ struct http {
 	bool attention;	  /* some transfer is doomed or needs curl_easy_pause() */
 	bool closing;
 };
+
+/* Runs curl for what happened on a socket, or CURL_SOCKET_TIMEOUT; then delivers what is done. */
+void http_act(struct http *h, curl_socket_t fd, int events);
+
+/* CURLMOPT_SOCKETFUNCTION, CURLOPT_OPENSOCKETFUNCTION and CURLOPT_CLOSESOCKETFUNCTION; ctx is the
+ * http. */
+int http_socket_watch(CURL *easy, curl_socket_t fd, int what, void *ctx, void *socket_ctx);
+curl_socket_t http_socket_open(void *ctx, curlsocktype purpose, struct curl_sockaddr *address);
+int http_socket_close(void *ctx, curl_socket_t fd);
 
 /* A transfer from the pool or a new one; NULL when memory is out. */
 struct http_transfer *transfer_get(struct http *h);

@@ -17,7 +17,7 @@
  *   launcher.[ch]     a backend that we start: port, pinning, output, stop
  *   tail.[ch]         its last lines
  *   guard.[ch]        `--exec`: between spawn and exec; nothing outlives the worker
- *   http.[ch], http_transfer.c, http_internal.h   libcurl in the loop
+ * *   http.[ch], http_socket.c, http_transfer.c, http_internal.h   libcurl in the loop
  */
 #include "workers/guard.h"
 #include "workers/worker.h"
