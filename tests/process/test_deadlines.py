@@ -15,7 +15,7 @@ QUICK = {"first_byte_ms": FIRST_MS, "heartbeat_ms": BEAT_MS, "first_byte_nonstre
 
 
 def ask(t, path, text, stream=True, **more):
-    return Wire(t.port).send("POST", path, question(path, text, stream, **more))
+    return Wire(t).send("POST", path, question(path, text, stream, **more))
 
 
 def split_beats(path, body, stream=True):

@@ -14,15 +14,15 @@ RAW = [("ollama", CHAT), ("ollama", GENERATE), ("llama-server", OPENAI)]
 TRANSLATED = [("ollama", OPENAI), ("llama-server", CHAT), ("llama-server", GENERATE)]
 
 
-def exchange(port, path, body):
+def exchange(to, path, body):
     """(the head, the body's bytes) of one request on a connection of its own."""
-    with Wire(port) as w:
+    with Wire(to) as w:
         return w.send("POST", path, body).head(), w.body()
 
 
 def check_story(w):
     for name in STORY:
-        assert w.headers.get(name.lower()), (name, w.fields)
+        assert w.headers.get(name.lower()), (name, w.header_lines)
     assert w.headers["x-tandem-strategy"] in ("A", "B", "C", "pass")
 
 
@@ -35,8 +35,8 @@ def test_a_backends_error_is_its_own_bytes(pair, main, path, stream):
     t, a, b = pair(main)
     for status in (400, 404, 500, 503):
         body = question(path, f"[[fake fault={status}&error=caf%C3%A9+%22quoted%22+%E2%80%A8+end]] hi", stream)
-        theirs, their_body = exchange(a.port, path, body)
-        ours, our_body = exchange(t.port, path, body)
+        theirs, their_body = exchange(a, path, body)
+        ours, our_body = exchange(t, path, body)
         assert theirs.status == status, "the fault itself"
         assert (ours.status, our_body) == (theirs.status, their_body)
         assert ours.headers["content-type"] == theirs.headers["content-type"]
@@ -49,7 +49,7 @@ def test_a_backends_error_is_its_own_bytes(pair, main, path, stream):
 @pytest.mark.parametrize("main,path", TRANSLATED)
 def test_a_backends_error_in_the_clients_dialect(pair, main, path, stream):
     t, a, b = pair(main)
-    with Wire(t.port) as w:
+    with Wire(t) as w:
         for status in (400, 404, 500, 503):
             w.send("POST", path, question(path, f"[[fake fault={status}&error=caf%C3%A9+%22quoted%22]] hi", stream)).head()
             assert w.status == status
@@ -68,7 +68,7 @@ def test_a_backends_error_in_the_clients_dialect(pair, main, path, stream):
 def test_an_error_in_mid_stream(pair, main, path, fault):
     """What came before it stays, then one error in the dialect's form, then a clean end; the connection lives."""
     t, a, b = pair(main, main_options=("--decode", "400"))
-    with Wire(t.port) as w:
+    with Wire(t) as w:
         w.send("POST", path, question(path, f"[[fake tokens=50&{fault}]] hi")).head()
         assert w.status == 200
         objects, whole = units(path, w.body())  # a clean end of the chunked body
@@ -100,7 +100,7 @@ def test_a_broken_answer_without_a_stream(pair, main, path, fault):
 def test_half_an_object_is_a_broken_body(pair, path):
     """The worker dies while a large answer goes out: the client must see that it is not whole."""
     t, a, b = pair("ollama" if path == CHAT else "llama-server")
-    with Wire(t.port, rcvbuf=65536) as w:
+    with Wire(t, SO_RCVBUF=65536) as w:
         w.send("POST", path, question(path, "[[fake tokens=1&hugeline=12000000]] hi", False)).head()
         assert w.status == 200
         got = len(w.piece())
@@ -164,7 +164,7 @@ BAD = [
 @pytest.mark.parametrize("path", [CHAT, OPENAI])
 def test_a_bad_request(pair, main, path):
     t, a, b = pair(main)
-    with Wire(t.port) as w:
+    with Wire(t) as w:
         for body in BAD:
             w.send("POST", path, body).head()
             answer = w.body()
@@ -182,7 +182,7 @@ def test_a_bad_request(pair, main, path):
 
 def test_bad_generate_requests(pair):
     t, a, b = pair()
-    with Wire(t.port) as w:
+    with Wire(t) as w:
         for body in (b"", b"{", b"[]", b'{"model":"m:1b","prompt":1}', b'{"model":"m:1b","prompt":["x"]}', b'{"model":[],"prompt":"x"}'):
             w.send("POST", GENERATE, body).head()
             assert 400 <= w.status < 500, (body, w.status)
@@ -210,7 +210,7 @@ def test_an_unknown_model_before_a_llama_server(pair):
 def test_a_body_over_its_limit(pair):
     t, a, b = pair(limits={"body_bytes": 100000})
     for path in PATHS:
-        with Wire(t.port) as w:
+        with Wire(t) as w:
             w.send("POST", path, question(path, "x" * 200000)).head()
             assert w.status == 413
             check_story(w)
@@ -232,12 +232,12 @@ def test_every_answer_tells_its_story(pair, main):
             ("POST", "/api/show", {"model": "m:1b"}), ("POST", "/api/show", {"model": "nobody"}), ("DELETE", "/api/delete", {"model": "x"}),
             ("GET", CHAT, None), ("POST", "/v1/embeddings", {"model": "m:1b", "input": "x"})]
     ids = set()
-    with Wire(t.port) as w:
+    with Wire(t) as w:
         for method, target, body in asks:
-            w.send(method, target, body).head(method)
+            w.send(method, target, body).head()
             w.body()
             check_story(w)
-            assert (w.headers["x-tandem-strategy"] == "A") == (method == "POST" and target in PATHS and body != b"{"), (method, target, w.fields)
+            assert (w.headers["x-tandem-strategy"] == "A") == (method == "POST" and target in PATHS and body != b"{"), (method, target, w.header_lines)
             parts = dict(p.split("=") for p in w.headers["x-tandem-tokens"].split())
             assert set(parts) == {"in", "sent"} and all(v.isdigit() for v in parts.values())
             assert "\n" not in w.headers["x-tandem-reason"]

@@ -1,10 +1,9 @@
 """A client that sees its answer as it comes over the wire: each piece with its time, a clean end or a broken one."""
 
 import json
-import socket
 import time
 
-from harness import ndjson, sse
+from harness import Client, ndjson, sse
 
 CHAT, GENERATE, OPENAI = "/api/chat", "/api/generate", "/v1/chat/completions"
 PATHS = (CHAT, GENERATE, OPENAI)
@@ -56,89 +55,31 @@ def error_text(path, o):
     return o["error"]
 
 
-class Wire:
-    """One connection; one request at a time."""
+class Wire(Client):
+    """A Client that notes when things come: began, head_s, and the times of pieces()."""
 
-    def __init__(self, port, timeout=30, rcvbuf=None):
-        self.sock = socket.socket()
-        if rcvbuf:
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
-        self.sock.settimeout(timeout)
-        self.sock.connect(("127.0.0.1", port))
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.rest = b""
+    def send(self, method, path, body=None, headers=(), length=None):
+        self.method = method
+        self.began = time.monotonic()
+        return super().send(method, path, body, headers, length)
+
+    def head(self):
+        super().head()
+        self.head_s = time.monotonic() - self.began
+        if self.method == "HEAD" or self.status in (204, 304):
+            self.left, self.chunked = 0, False
+        return self
+
+    def pieces(self):
+        """(seconds since the request, bytes) until the clean end. EOFError where the body breaks."""
+        for data in iter(self.piece, b""):
+            yield time.monotonic() - self.began, data
+
+    def body(self):
+        return self.rest()
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
         self.close()
-
-    def close(self):
-        self.sock.close()
-
-    def send(self, method, target, body=None, headers=()):
-        """Sends a request. A body that is a dict goes as JSON; bytes go as they are."""
-        data = json.dumps(body).encode() if isinstance(body, dict) else body
-        lines = [f"{method} {target} HTTP/1.1", "Host: 127.0.0.1"]
-        lines += [f"{name}: {value}" for name, value in headers]
-        if data is not None:
-            lines += ["Content-Type: application/json", f"Content-Length: {len(data)}"]
-        self.began = time.monotonic()
-        self.sock.sendall("\r\n".join(lines).encode() + b"\r\n\r\n" + (data or b""))
-        return self
-
-    def more(self):
-        data = self.sock.recv(1 << 16)
-        if not data:
-            raise EOFError(self.rest[-200:])
-        self.rest += data
-
-    def upto(self, mark):
-        while mark not in self.rest:
-            self.more()
-        got, self.rest = self.rest.split(mark, 1)
-        return got
-
-    def exactly(self, n):
-        while len(self.rest) < n:
-            self.more()
-        got, self.rest = self.rest[:n], self.rest[n:]
-        return got
-
-    def head(self, method="POST"):
-        """Reads the status line and the headers; the time that took is in head_s."""
-        lines = self.upto(b"\r\n\r\n").decode("latin-1").split("\r\n")
-        self.head_s = time.monotonic() - self.began
-        self.status = int(lines[0].split()[1])
-        self.fields = [tuple(line.split(": ", 1)) for line in lines[1:]]
-        self.headers = {k.lower(): v for k, v in self.fields}
-        self.chunked = self.headers.get("transfer-encoding") == "chunked"
-        self.left = 0 if method == "HEAD" or self.status in (204, 304) else int(self.headers.get("content-length", 0))
-        return self
-
-    def piece(self):
-        """The next bytes of the body as they come, b"" at its clean end. EOFError where it breaks."""
-        if self.chunked:
-            n = int(self.upto(b"\r\n").split(b";")[0], 16)
-            data = self.exactly(n)
-            assert self.exactly(2) == b"\r\n"
-            return data
-        if self.left == 0:
-            return b""
-        if not self.rest:
-            self.more()
-        data, self.rest = self.rest[:self.left], self.rest[self.left:]
-        self.left -= len(data)
-        return data
-
-    def pieces(self):
-        """(seconds since the request, bytes) until the clean end."""
-        while True:
-            data = self.piece()
-            if not data:
-                return
-            yield time.monotonic() - self.began, data
-
-    def body(self):
-        return b"".join(data for _, data in self.pieces())
