@@ -62,7 +62,8 @@ static void put_attached(struct buf *b, const struct conf_plan *p)
 			"#   CUDA_VISIBLE_DEVICES=1 OLLAMA_HOST=127.0.0.1:11435 ollama serve\n"
 			"# ) add a device with roles = [ \"condense\" ], or run `tandemctl init "
 			"--force` again.\n"
-			"# Until then long prompts are shortened by selection alone.\n");
+			"# Until then prompts go unchanged, and only those that do not fit are "
+			"shortened, by selection alone.\n");
 	buf_add_str(b, "devices = (\n");
 	put_ollama(b, "gpu0", "main", &p->main);
 	if (p->condense.server) {

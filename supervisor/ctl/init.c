@@ -176,10 +176,12 @@ static void plan_ollama(struct init *in, struct conf_plan *plan, struct ollama *
 	fprintf(in->say, "main:     %s at %s, %" PRId64 " tokens (%s)\n", m->name, found[0]->url,
 		plan->main.num_ctx, m->loaded ? "loaded right now" : "its largest chat model");
 	if (!found[1]) {
-		fprintf(in->say, "condense: nobody; long prompts are shortened by selection alone. "
-				 "A second\n"
-				 "          Ollama (usually on :11435, on the smaller GPU) would "
-				 "do it better.\n");
+		fprintf(in->say,
+			"condense: nobody; prompts go unchanged, and those that do not fit are "
+			"shortened by selection.\n"
+			"          A second Ollama (usually on :11435, on the smaller GPU) would "
+			"do "
+			"it better.\n");
 		return;
 	}
 	m = ollama_small_model(found[1]);
