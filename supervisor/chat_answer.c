@@ -15,6 +15,7 @@
 #define RETRY_UNREACHABLE_MS 200
 #define WAIT_STEP_MS                                                                               \
 	100 /* how often a waiting request looks whether its device is away for too long */
+#define PARSING_STEP_MS 10 /* how often a late first byte looks whether the body is understood */
 #define RETRY_AFTER_S 5
 #define LOW_COUNT                                                                                  \
 	0.6 /* a backend that counts fewer tokens than this share of our estimate has cut the      \
@@ -362,9 +363,13 @@ void chat_answer_wait_over(struct chat *c)
 void chat_answer_tick(struct chat *c)
 {
 	const struct config *conf = &c->base.sup->config;
-	if (c->state == CHAT_PARSING)
-		return; /* a body so large that the thread pool still works on it: nothing is known
-			   of the answer's form */
+	if (c->state == CHAT_PARSING) {
+		/* A body so large that the thread pool still works on it: nothing is known of the
+		 * answer's form. */
+		uv_timer_start(&c->tick, c->tick.timer_cb, PARSING_STEP_MS,
+			(uint64_t)conf->deadlines.heartbeat_ms);
+		return;
+	}
 	bool stream = c->view.stream;
 	if (!stream &&
 		now_ms() - c->base.begun_ms < (uint64_t)conf->deadlines.first_byte_nonstream_ms) {

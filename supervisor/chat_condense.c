@@ -267,10 +267,7 @@ void chat_condense_notes(struct chat *c)
 		int rc = note_submit(&c->notes[i], c->small);
 		if (rc)
 			note_fall_back(&c->notes[i],
-				rc == -EBUSY	? "queue full"
-				: rc == -EAGAIN ? "condensing device lost"
-						: "out of memory",
-				true);
+				rc == -EAGAIN ? "condensing device lost" : "out of memory", true);
 	}
 }
 

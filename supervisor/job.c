@@ -29,6 +29,14 @@ static void job_free(struct job *j)
 		free(j);
 }
 
+/* Work of our own (impatient jobs: notes) is bounded by the requests it is for; limits.queue counts
+ * what clients wait for. */
+static void count_waiting(struct job *j, int by)
+{
+	if (!j->spec.impatient)
+		j->device->sup->queued += (unsigned)by;
+}
+
 /* Takes the job out of its device; the memory stays until job_free(). */
 static void job_unlink(struct job *j)
 {
@@ -38,7 +46,7 @@ static void job_unlink(struct job *j)
 		d->inflight -= j->spec.takes_slot;
 	} else {
 		TAILQ_REMOVE(&d->waiting, j, link);
-		d->sup->queued--;
+		count_waiting(j, -1);
 	}
 }
 
@@ -129,7 +137,7 @@ static void job_start(struct job *j)
 {
 	struct device *d = j->device;
 	TAILQ_REMOVE(&d->waiting, j, link);
-	d->sup->queued--;
+	count_waiting(j, -1);
 	TAILQ_INSERT_TAIL(&d->running, j, link);
 	d->inflight += j->spec.takes_slot;
 	j->running = true;
@@ -168,7 +176,7 @@ int job_submit(struct device *d, const struct job_spec *spec, const struct job_e
 		return -EAGAIN;
 	bool waits = d->state != WORKER_READY ||
 		     (spec->takes_slot && d->inflight >= (unsigned)device_slots(d));
-	if (waits && s->queued >= (unsigned)s->config.limits.queue)
+	if (waits && !spec->impatient && s->queued >= (unsigned)s->config.limits.queue)
 		return -EBUSY;
 	struct job *j = calloc(1, sizeof(*j));
 	if (!j)
@@ -184,7 +192,7 @@ int job_submit(struct device *d, const struct job_spec *spec, const struct job_e
 		j->timeout.data = j;
 	}
 	TAILQ_INSERT_TAIL(&d->waiting, j, link);
-	s->queued++;
+	count_waiting(j, 1);
 	*out = j;
 	jobs_kick(d);
 	return 0;

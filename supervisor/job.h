@@ -62,8 +62,8 @@ struct job {
 	uv_timer_t timeout; /* only initialised when spec.message.timeout_ms > 0 */
 };
 
-/* 0 and *out; -EBUSY when it would have to wait and limits.queue is reached; -EAGAIN when impatient
- * and the device is not ready; -ENOMEM. */
+/* 0 and *out; -EBUSY when a patient job would have to wait and limits.queue is reached; -EAGAIN
+ * when impatient and the device is not ready; -ENOMEM. */
 int job_submit(struct device *d, const struct job_spec *spec, const struct job_events *events,
 	void *ctx, struct job **out);
 void job_cancel(struct job *j);

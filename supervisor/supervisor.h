@@ -38,7 +38,7 @@ struct supervisor {
 	struct stats_server *stats;
 	struct request_list requests;
 	unsigned active;   /* requests in the list */
-	unsigned queued;   /* jobs waiting for a slot, all devices */
+	unsigned queued;   /* client requests waiting for a slot, all devices */
 	size_t held_bytes; /* request bodies held in memory */
 	uint64_t next_job;
 	uint64_t next_request;

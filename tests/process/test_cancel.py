@@ -8,7 +8,6 @@ import time
 
 import pytest
 
-from conftest import attached
 from harness import Client, fd_count, wait_for
 from test_routes import prompt
 
@@ -157,6 +156,7 @@ def test_after_early_heartbeats(pair):
         before = cancelled(a)
         c = Client(t).send("POST", "/api/chat", ask("/api/chat", "stay"))
         assert c.head() == 200 and c.piece() == b" " and c.piece() == b" "
+        under_way(a)
         return leave_and_time(c, lambda: cancelled(a) > before)
 
     soon(scenario)

@@ -149,3 +149,14 @@ def test_waiting_in_the_queue(pair):
             beats, rest = split_beats(OPENAI, second.body())
             assert beats >= 2 and units(OPENAI, rest)[1]
         assert units(CHAT, first.body())[1]
+
+
+def test_a_body_that_takes_long_to_understand(pair):
+    """The deadline passes while the body is parsed: the first byte comes right after, not a heartbeat later."""
+    t, a, b = pair(deadlines={"first_byte_ms": 5, "heartbeat_ms": 20000}, main_device={"num_ctx": 10**7},
+                   routing={"a_max_tokens": 10**7, "b_max_tokens": 10**7})
+    a.fault(times=-1, fault="hang")
+    many = [{"role": "user", "content": "x" * 1000}] * 20000
+    with ask(t, CHAT, many) as w:
+        assert w.head().status == 200 and w.piece() == b" "
+        assert w.head_s < 10

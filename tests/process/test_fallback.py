@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import threading
 import time
 
 import pytest
@@ -43,6 +44,9 @@ def test_small_backend_faults(pair, fault, small):
     assert "fallback" in headers["X-Tandem-Reason"]
     s = t.status()["requests"]
     assert s["fallbacks"] >= 1 and s["failed"] == 0
+    told = t.events(headers["X-Tandem-Request-Id"])
+    assert {"job_fail", "fallback"} <= {e["ev"] for e in told if e["proc"] == "tandemd"}
+    assert "job_fail" in {e["ev"] for e in told if e["proc"] == "tandem-worker"}
     # what is sooner by the estimate: here the original, byte for byte but for the window
     assert last_body(a)["messages"][-1]["content"] == prompt(3568)
 
@@ -141,6 +145,91 @@ def test_small_backend_dies_for_good_then_comes_back(pair, fake, folder):
     assert "fallback" not in headers["X-Tandem-Reason"]
 
 
+def test_notes_do_not_fill_the_clients_queue(pair):
+    """limits.queue counts requests: the chunks of a few long ones are no reason to refuse anybody, nor to give up on notes."""
+    t, a, b = pair(limits={"queue": 2}, main_device={"slots": 1}, small_device={"slots": 1}, small_options=("--decode", "1000"))
+    requests = [in_thread(lambda i=i: t.chat(f"{prompt(9000)} {i}", stream=True)) for i in range(3)]
+    for r in requests:
+        status, headers, body = r.join()
+        check_good(status, headers, body)
+        assert "fallback" not in headers["X-Tandem-Reason"]
+    assert t.requests()["fallbacks"] == 0
+
+
+def test_small_worker_killed_again_and_again(pair):
+    """Whatever moment a kill hits, the client gets an answer; condensing comes back with the worker."""
+    t, a, b = pair(small_options=("--decode", "2000"), backoff={"first_ms": 1, "max_ms": 20})
+    over = threading.Event()
+
+    def kill_loop():
+        kills = 0
+        while not over.is_set():
+            pid = t.device("gpu1")["pid"]
+            if pid:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                    kills += 1
+                except ProcessLookupError:
+                    pass
+            over.wait(0.05)
+        return kills
+
+    killer = in_thread(kill_loop)
+    try:
+        for i in range(12):
+            status, headers, body = t.chat(f"{prompt((3000, 9000)[i % 2])} {i}", stream=i % 3 != 0)
+            check_good(status, headers, body)
+    finally:
+        over.set()
+    assert killer.join() > 2
+    assert t.requests()["failed"] == 0
+    t.wait_ready()
+    status, headers, body = t.chat(prompt(3568), stream=True)
+    check_good(status, headers, body)
+    assert "fallback" not in headers["X-Tandem-Reason"]
+    t.wait_idle()
+
+
+def test_small_backend_stopped(pair):
+    """Its kernel still accepts connections; nobody answers."""
+    t, a, b = pair(condense={"job_timeout_ms": 300})
+    os.kill(b.pid, signal.SIGSTOP)
+    try:
+        status, headers, body = t.chat(prompt(10981), stream=True)
+        check_good(status, headers, body)
+        assert "fallback" in headers["X-Tandem-Reason"]
+    finally:
+        os.kill(b.pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("fault", [{"fault": "500"}, {"fault": "garbage"}, {"cut": 1}, {"fault": "hang"}])
+def test_one_bad_chunk_of_many(pair, fault):
+    """One chunk of several fails where the original does not fit: the others' notes are used, nothing is lost in silence."""
+    t, a, b = pair(main_device={"num_ctx": 8192}, condense={"job_timeout_ms": 400})
+    b.fault(times=1, **fault)
+    status, headers, body = t.chat(prompt(12000), stream=True)
+    check_good(status, headers, body)
+    assert headers["X-Tandem-Strategy"] == "C" and "selection" in headers["X-Tandem-Reason"]
+    content = last_body(a)["messages"][-1]["content"]
+    assert "[.." in content and len(content) < 8192 * 4
+    assert t.requests()["fallbacks"] == 1 and t.requests()["failed"] == 0
+
+
+def test_one_device_for_both_roles(fake, tandem):
+    a = fake("main")
+    device = {"name": "gpu0", "roles": ["main", "condense"], "slots": 1, "model": "m:1b", "num_ctx": 16384,
+              "backend": {"type": "ollama", "url": a.url}}
+    t = tandem([device])
+    for tokens, strategy in ((3568, "B"), (10981, "C")):
+        status, headers, body = t.chat(prompt(tokens), stream=True)
+        check_good(status, headers, body)
+        assert headers["X-Tandem-Strategy"] == strategy and "fallback" not in headers["X-Tandem-Reason"]
+    a.fault(times=1, fault="500")
+    status, headers, body = t.chat(prompt(3569), stream=True)
+    check_good(status, headers, body)
+    assert t.requests()["fallbacks"] == 1
+
+
 # --- the main device ---
 
 
@@ -165,6 +254,62 @@ def test_main_worker_killed_before_the_first_byte(pair, stream):
     status, headers, body = r.join()
     assert status == 200 and ollama_text(body)
     assert "worker lost" in headers["X-Tandem-Reason"]
+
+
+def test_main_worker_killed_after_early_heartbeats(pair):
+    t, a, b = pair(deadlines={"first_byte_ms": 50, "heartbeat_ms": 50})
+    a.fault(times=1, fault="hang")
+    c, r = stream_lines(t, "/api/chat", {**CHAT, "messages": [{"role": "user", "content": "hi"}]})
+    assert r.status == 200 and r.read(1) == b" "
+    working(t, "gpu0")
+    os.kill(t.device("gpu0")["pid"], signal.SIGKILL)
+    body = r.read()
+    assert ndjson(body)[-1]["done"] is True and body.lstrip(b" ").startswith(b"{")
+    c.close()
+
+
+def test_main_worker_stopped(pair):
+    """A worker that hangs is replaced after three missed heartbeats, and the request begun again."""
+    t, a, b = pair(deadlines={"ping_ms": 100})
+    a.fault(times=1, fault="hang")
+    request = in_thread(lambda: t.chat("hello", stream=True))
+    working(t, "gpu0")
+    os.kill(t.device("gpu0")["pid"], signal.SIGSTOP)
+    check_good(*request.join())
+    t.wait_ready()
+    assert t.device("gpu0")["generation"] == 2
+
+
+def test_main_worker_stopped_in_mid_stream(pair):
+    t, a, b = pair(deadlines={"ping_ms": 100}, main_options=("--decode", "50"))
+    c, r = stream_lines(t, "/api/chat", {**CHAT, "messages": [{"role": "user", "content": "[[fake tokens=500]] go"}]})
+    assert r.readline()
+    os.kill(t.device("gpu0")["pid"], signal.SIGSTOP)
+    assert "error" in ndjson(r.read())[-1]
+    c.close()
+    t.wait_ready()
+
+
+def test_what_waits_in_the_queue_survives_the_worker(pair):
+    t, a, b = pair(main_device={"slots": 1})
+    a.fault(times=1, fault="hang")
+    requests = [in_thread(lambda i=i: t.chat(f"number {i}", stream=i % 2 == 0)) for i in range(4)]
+    wait_for(lambda: t.device("gpu0")["inflight"] == 1 and t.device("gpu0")["waiting"] == 3, "three that wait behind one")
+    os.kill(t.device("gpu0")["pid"], signal.SIGKILL)
+    for r in requests:
+        status, headers, body = r.join()
+        assert status == 200 and ollama_text(body)
+    assert t.requests()["failed"] == 0
+
+
+def test_a_model_of_another_device_that_is_away(pair):
+    """Nobody else has it: the request waits for that device as it would for the main one."""
+    t, a, b = pair(deadlines={"main_wait_ms": 400})
+    assert t.chat("hello", model="s:0.5b")[1]["X-Tandem-Device"] == "gpu1"
+    b.stop(signal.SIGKILL)
+    status, headers, body = t.chat("hello", model="s:0.5b")
+    assert status == 503 and headers["Retry-After"] and "gpu1" in json.loads(body)["error"]
+    assert t.chat("hello")[0] == 200
 
 
 def test_a_request_that_kills_two_workers_is_refused(pair):
@@ -251,5 +396,8 @@ def test_every_step_is_logged_with_the_request_id(pair):
     events = [dict(p.split("=", 1) for p in line.split() if "=" in p)["ev"] for line in lines]
     for ev in ("plan", "selected", "job_start", "job_end", "request_done"):
         assert ev in events, events
-    assert any("proc=tandem-worker" in line for line in lines)
+    workers = [line for line in lines if "proc=tandem-worker" in line]
+    for device in ("gpu0", "gpu1"):
+        for ev in ("job_start", "job_end"):
+            assert any(f"device={device}" in line and f"ev={ev}" in line for line in workers), (device, ev)
     assert "WORDS" not in t.log() and "src/part_1.c" not in t.log()  # no prompt text
