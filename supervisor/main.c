@@ -12,7 +12,7 @@
  *   pass.c probes.c   everything else: streamed through, or answered at once
  *   job.c             work for a device: queue, slots, body and answer credit
  *   device.c          what is known of a device; worker.c spawn.c its worker's life
- *   stats.c           the stats socket
+ *   stats.c rep.c     the status document; the REP socket it is asked on
  *   ctl/              tandemctl, a program of its own
  */
 #include "common/log.h"
@@ -136,7 +136,8 @@ static int start_front(struct supervisor *s)
 		.listen_fd = -1,
 	};
 	s->loopback = strcmp(c->listen.address, "localhost") == 0 ||
-		strcmp(c->listen.address, "::1") == 0 || strncmp(c->listen.address, "127.", 4) == 0;
+		      strcmp(c->listen.address, "::1") == 0 ||
+		      strncmp(c->listen.address, "127.", 4) == 0;
 	struct buf err;
 	buf_init(&err, 4096);
 	int rc = front_start(s->loop, &o, &request_front_events, s, &s->front, &err);
@@ -193,7 +194,7 @@ static int run(struct supervisor *s)
 			device_fini(&s->devices[i]);
 	}
 	if (s->stats)
-		stats_stop(s->stats);
+		rep_stop(s->stats);
 	uv_close((uv_handle_t *)&s->drain_timer, NULL);
 	uv_close((uv_handle_t *)&s->sigint, NULL);
 	uv_close((uv_handle_t *)&s->sigterm, NULL);

@@ -5,20 +5,8 @@
 #include "supervisor/job.h"
 #include "supervisor/worker.h"
 
-#include <errno.h>
-#include <nng/nng.h>
-#include <nng/protocol/reqrep0/rep.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <unistd.h>
-
-#define STATS_REQUEST_BYTES 4096
-
-struct stats_server {
-	struct supervisor *sup;
-	nng_socket socket;
-	uv_poll_t poll;
-};
 
 /* --- the document --- */
 
@@ -135,80 +123,25 @@ void stats_status(const struct supervisor *s, struct buf *b)
 
 /* --- the socket --- */
 
-static void answer(struct stats_server *st, struct slice request, struct buf *out)
+static void answer(void *ctx, struct slice request, struct buf *out)
 {
 	while (request.n && (request.p[request.n - 1] == '\n' || request.p[request.n - 1] == '\0' ||
 				    request.p[request.n - 1] == ' '))
 		request.n--;
 	if (slice_eq(request, SLICE("status"))) {
-		stats_status(st->sup, out);
+		stats_status(ctx, out);
 		return;
 	}
 	buf_add_str(out, "{\"error\":\"unknown request; known: status\"}");
 }
 
-static void on_readable(uv_poll_t *poll, int status, int events)
+int stats_start(struct supervisor *s, struct rep **out)
 {
-	(void)status;
-	(void)events;
-	struct stats_server *st = poll->data;
-	nng_msg *request;
-	/* One a turn: RECVFD stays readable while there are more. */
-	if (nng_recvmsg(st->socket, &request, NNG_FLAG_NONBLOCK))
-		return;
-	struct buf out;
-	buf_init(&out, 0);
-	answer(st, (struct slice){nng_msg_body(request), nng_msg_len(request)}, &out);
-	nng_msg_free(request);
-	if (!buf_error(&out))
-		nng_send(st->socket, out.p, out.n,
-			NNG_FLAG_NONBLOCK); /* a reader that left gets nothing */
-	buf_free(&out);
-}
-
-int stats_start(struct supervisor *s, struct stats_server **out)
-{
-	char url[512];
-	int fd, rc;
-	struct stats_server *st = calloc(1, sizeof(*st));
-	if (!st)
-		return -ENOMEM;
-	st->sup = s;
-	snprintf(url, sizeof(url), "ipc://%s/stats.ipc", s->run_dir);
-	rc = nng_rep0_open(&st->socket);
+	char path[512];
+	snprintf(path, sizeof(path), "%s/stats.ipc", s->run_dir);
+	int rc = rep_start(s->loop, path, answer, s, out);
 	if (rc)
-		goto error_free;
-	rc = nng_socket_set_size(st->socket, NNG_OPT_RECVMAXSZ, STATS_REQUEST_BYTES);
-	if (rc == 0)
-		rc = nng_listen(st->socket, url, NULL, 0);
-	if (rc == 0)
-		rc = nng_socket_get_int(st->socket, NNG_OPT_RECVFD, &fd);
-	if (rc)
-		goto error_close;
-	uv_poll_init(s->loop, &st->poll, fd);
-	st->poll.data = st;
-	uv_poll_start(&st->poll, UV_READABLE, on_readable);
-	*out = st;
-	return 0;
-
-error_close:
-	nng_close(st->socket);
-error_free:
-	free(st);
-	log_line(LOG_ERROR, "stats_socket", LOG_STR("url", url), LOG_STR("error", nng_strerror(rc)),
-		LOG_END);
-	return rc == NNG_EADDRINUSE ? -EADDRINUSE : rc == NNG_ENOMEM ? -ENOMEM : -EIO;
-}
-
-static void on_poll_closed(uv_handle_t *h)
-{
-	struct stats_server *st = h->data;
-	nng_close(st->socket);
-	free(st);
-}
-
-void stats_stop(struct stats_server *st)
-{
-	uv_poll_stop(&st->poll);
-	uv_close((uv_handle_t *)&st->poll, on_poll_closed);
+		log_line(LOG_ERROR, "stats_socket", LOG_STR("path", path),
+			LOG_STR("error", strerror(-rc)), LOG_END);
+	return rc;
 }

@@ -1,22 +1,19 @@
 /*
- * The stats socket: nng REP at RUNDIR/stats.ipc. One plain text request, one JSON answer, so that
- * `nngcat --req --data status` reads it.
+ * The stats socket: REP (rep.h) at RUNDIR/stats.ipc. One plain text request, one JSON answer, so
+ * that `nngcat --req --data status` reads it.
  *
  *   status   the whole state (see ARCHITECTURE.md for the fields)
  *
- * Anything else is answered with {"error": "..."}. One request a loop turn; a slow reader delays
- * nobody.
+ * Anything else is answered with {"error": "..."}. A slow reader delays nobody.
  */
 #ifndef TANDEM_STATS_H
 #define TANDEM_STATS_H
 
+#include "supervisor/rep.h"
 #include "supervisor/supervisor.h"
 
-struct stats_server;
-
-/* 0 or -errno. */
-int stats_start(struct supervisor *s, struct stats_server **out);
-void stats_stop(struct stats_server *st);
+/* 0 or -errno. *out is ended by rep_stop(). */
+int stats_start(struct supervisor *s, struct rep **out);
 
 /* Appends the status document. */
 void stats_status(const struct supervisor *s, struct buf *out);

@@ -35,7 +35,7 @@ struct supervisor {
 	struct device devices[CONFIG_DEVICES_MAX];
 	size_t device_count;
 	struct tokens *tokens;
-	struct stats_server *stats;
+	struct rep *stats;
 	struct request_list requests;
 	unsigned active;   /* requests in the list */
 	unsigned queued;   /* client requests waiting for a slot, all devices */
@@ -44,7 +44,7 @@ struct supervisor {
 	uint64_t next_request;
 	uint64_t started_ms; /* uv_hrtime based */
 	struct counters count;
-	bool loopback;             /* we listen on loopback only: Host headers are looked at */
+	bool loopback; /* we listen on loopback only: Host headers are looked at */
 	bool stopping;
 	uv_signal_t sigint, sigterm;
 	uv_timer_t drain_timer;

@@ -16,6 +16,7 @@ import pytest
 
 from conftest import attached
 from harness import BIN, Process, children, free_port, libconfig, ndjson, nng_req, wait_for
+from test_fallback import in_thread
 
 FAKE = os.path.join(BIN, "fake-backend")
 
@@ -181,7 +182,7 @@ WORDS = {
 @pytest.mark.parametrize("mode", WORDS)
 def test_a_worker_that_talks_rubbish_ends_alone(impostor, backends, tandem, mode):
     impostor(gpu1=mode)
-    t = tandem(two(backends), wait=False, backoff={"first_ms": 50, "max_ms": 100}, deadlines={"hello_ms": 700, "ping_ms": 200})
+    t = tandem(two(backends), wait=False, backoff={"first_ms": 50, "max_ms": 100}, deadlines={"hello_ms": 1500, "ping_ms": 500})
     t.wait_ready("gpu0")
     gpu0 = t.device("gpu0")["pid"]
 
@@ -190,12 +191,12 @@ def test_a_worker_that_talks_rubbish_ends_alone(impostor, backends, tandem, mode
         assert t.device("gpu1")["state"] != "ready"
         return t.device("gpu1")["generation"] >= 3
 
-    wait_for(gone_twice, "the second replacement of the impostor")
+    wait_for(gone_twice, "the second replacement of the impostor", 30)
     assert t.device("gpu1")["last_exit"] == "signal 9"
     why = logged(t, "worker_given_up", device="gpu1")
     assert why, t.log()[-3000:]
     if WORDS[mode]:
-        assert all(WORDS[mode] in line for line in why), why
+        assert any(WORDS[mode] in line for line in why), why
     # a good one takes over, and what its neighbour did has not touched the main device
     impostor()
     t.wait_ready()
@@ -513,6 +514,44 @@ def test_stats_over_nngcat(backends, tandem):
                        capture_output=True, timeout=10)
     s = json.loads(r.stdout)
     assert s["pid"] == t.pid and [d["name"] for d in s["devices"]] == ["gpu0", "gpu1"]
+
+
+def test_nothing_blocks_the_stats_socket(backends, tandem):
+    """Not a peer that leaves in mid-handshake (which nng's own listener does not survive), nor one that stays and says nothing."""
+    t = tandem(two(backends))
+    path = os.path.join(t.run_dir, "stats.ipc")
+    fds = len(os.listdir(f"/proc/{t.pid}/fd"))
+    hello = b"\0SP\0\0\x30\0\0"
+    length = (8).to_bytes(8, "big")
+    for text in (b"", hello[:3], hello, b"GET / HTTP/1.1\r\n\r\n", b"\0SP\0\0\x11\0\0", hello + b"\1" + b"\xff" * 8, hello + b"\7" + length,
+                 hello + b"\1" + length + b"\0\0\0\1stat", hello + b"\1" + bytes(8), hello + b"\1" + length + b"\x80\0\0"):
+        for _ in range(10):
+            with socket.socket(socket.AF_UNIX) as s:
+                s.connect(path)
+                s.sendall(text)
+        assert t.status()["pid"] == t.pid, text
+    # one that asks and never reads
+    deaf = socket.socket(socket.AF_UNIX)
+    deaf.connect(path)
+    deaf.setblocking(False)
+    ask = b"\1" + (10).to_bytes(8, "big") + b"\x80\0\0\1status"
+    try:
+        deaf.send(hello)
+        while True:
+            deaf.send(ask)
+    except OSError:
+        pass
+    silent = []
+    for _ in range(63):
+        silent.append(socket.socket(socket.AF_UNIX))
+        silent[-1].connect(path)
+    late = in_thread(t.status)  # has to wait: 64 are there
+    silent.pop().close()
+    assert late.join()["pid"] == t.pid
+    for s in silent + [deaf]:
+        s.close()
+    wait_for(lambda: len(os.listdir(f"/proc/{t.pid}/fd")) == fds, "descriptors as before")
+    assert answers(t)
 
 
 def test_odd_requests_to_stats(backends, tandem):
