@@ -78,21 +78,27 @@ int rundir_open(struct rundir *r, const char *path, struct buf *err)
 	if (rc)
 		return rc;
 	snprintf(r->pid_path, sizeof(r->pid_path), "%s/tandemd.pid", path);
-	r->lock_fd = open(r->pid_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	if (r->lock_fd < 0) {
-		rc = -errno;
-		buf_printf(err, "%s: %s", r->pid_path, strerror(-rc));
-		return rc;
-	}
-	if (flock(r->lock_fd, LOCK_EX | LOCK_NB)) {
-		char pid[32] = "";
-		ssize_t n = read(r->lock_fd, pid, sizeof(pid) - 1);
-		buf_printf(err, "another tandemd (pid %.*s) already runs with run folder %s",
-			n > 0 ? (int)strcspn(pid, "\n") : 1, n > 0 ? pid : "?", path);
-		close(r->lock_fd);
-		r->lock_fd = -1;
-		return -EBUSY;
-	}
+	struct stat st = {0};
+	do { /* once more when its holder has removed it between our open() and flock() */
+		if (r->lock_fd >= 0)
+			close(r->lock_fd);
+		r->lock_fd = open(r->pid_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+		if (r->lock_fd < 0) {
+			rc = -errno;
+			buf_printf(err, "%s: %s", r->pid_path, strerror(-rc));
+			return rc;
+		}
+		if (flock(r->lock_fd, LOCK_EX | LOCK_NB)) {
+			char pid[32] = "";
+			ssize_t n = read(r->lock_fd, pid, sizeof(pid) - 1);
+			buf_printf(err,
+				"another tandemd (pid %.*s) already runs with run folder %s",
+				n > 0 ? (int)strcspn(pid, "\n") : 1, n > 0 ? pid : "?", path);
+			close(r->lock_fd);
+			r->lock_fd = -1;
+			return -EBUSY;
+		}
+	} while (fstat(r->lock_fd, &st) == 0 && st.st_nlink == 0);
 	remove_stale(path);
 	if (ftruncate(r->lock_fd, 0) == 0)
 		dprintf(r->lock_fd, "%d\n", (int)getpid());
