@@ -22,6 +22,23 @@ bool slice_ieq(struct slice a, struct slice b)
 	return true;
 }
 
+bool slice_lists(struct slice list, struct slice name)
+{
+	while (list.n) {
+		const char *comma = memchr(list.p, ',', list.n);
+		struct slice item = {list.p, comma ? (size_t)(comma - list.p) : list.n};
+		size_t past = item.n + (comma != NULL);
+		list = (struct slice){list.p + past, list.n - past};
+		while (item.n && (item.p[0] == ' ' || item.p[0] == '\t'))
+			item = (struct slice){item.p + 1, item.n - 1};
+		while (item.n && (item.p[item.n - 1] == ' ' || item.p[item.n - 1] == '\t'))
+			item.n--;
+		if (slice_ieq(item, name))
+			return true;
+	}
+	return false;
+}
+
 char *slice_dup(struct slice s)
 {
 	char *copy = malloc(s.n + 1);

@@ -36,6 +36,9 @@ static inline bool slice_eq(struct slice a, struct slice b)
 /* ASCII case-insensitive comparison. */
 bool slice_ieq(struct slice a, struct slice b);
 
+/* Is the name in a comma-separated list, as of a Connection header? Ignores ASCII case. */
+bool slice_lists(struct slice list, struct slice name);
+
 /* A fresh NUL-terminated copy (free() it), or NULL when memory is out. */
 char *slice_dup(struct slice s);
 

@@ -132,10 +132,17 @@ static bool forwarded(const char *name)
 	return strncasecmp(name, "proxy-", 6) != 0;
 }
 
+struct forwarding {
+	struct proto_job *job;
+	struct slice connection; /* names further headers of this hop alone (RFC 9110 7.6.1) */
+};
+
 static bool forward_header(void *ctx, const char *name, const char *value)
 {
-	struct proto_job *job = ctx;
-	if (forwarded(name) && job->header_count < PROTO_HEADERS_MAX)
+	struct forwarding *f = ctx;
+	struct proto_job *job = f->job;
+	if (forwarded(name) && !slice_lists(f->connection, slice_str(name)) &&
+		job->header_count < PROTO_HEADERS_MAX)
 		job->headers[job->header_count++] =
 			(struct proto_header){slice_str(name), slice_str(value)};
 	return true;
@@ -143,8 +150,10 @@ static bool forward_header(void *ctx, const char *name, const char *value)
 
 void request_forward_headers(struct request *r, struct proto_job *job)
 {
+	const char *connection = exchange_header(r->exchange, "Connection");
+	struct forwarding f = {.job = job, .connection = slice_str(connection ? connection : "")};
 	job->header_count = 0;
-	exchange_each_header(r->exchange, forward_header, job);
+	exchange_each_header(r->exchange, forward_header, &f);
 }
 
 /* --- the front door's events --- */

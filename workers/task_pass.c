@@ -52,12 +52,14 @@ static void on_head(void *ctx, int status)
 	struct task *t = ctx;
 	struct proto_header headers[PROTO_HEADERS_MAX];
 	struct slice name, value;
+	/* besides our own list it names what is of this hop alone (RFC 9110 7.6.1) */
+	struct slice connection = http_header(t->transfer, "connection");
 	size_t count = 0;
 	pass_of(t)->status = status;
 	task_first_byte(t);
 	for (size_t at = 0;
 		count < PROTO_HEADERS_MAX && http_header_next(t->transfer, &at, &name, &value);)
-		if (header_stays(name))
+		if (header_stays(name) && !slice_lists(connection, name))
 			headers[count++] = (struct proto_header){name, value};
 	task_start(t, status, headers, count, content_length(t->transfer));
 }

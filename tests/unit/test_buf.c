@@ -34,6 +34,11 @@ static void slices_compare_bytes(void **state)
 	assert_false(slice_ieq(SLICE("a\0b"), SLICE("a\0c")));
 	assert_false(slice_ieq(SLICE("["), SLICE("{"))); /* 0x20 apart, yet no letters */
 	assert_true(slice_ieq((struct slice){0}, SLICE("")));
+	assert_true(slice_lists(SLICE("x-hop"), SLICE("X-Hop")));
+	assert_true(slice_lists(SLICE("close,\t X-Hop ,y"), SLICE("x-hop")));
+	assert_true(slice_lists(SLICE(",, y"), SLICE("y")));
+	assert_false(slice_lists(SLICE("x-hop2, x"), SLICE("x-hop")));
+	assert_false(slice_lists((struct slice){0}, SLICE("x")));
 	assert_int_equal(slice_str(NULL).n, 0);
 }
 
