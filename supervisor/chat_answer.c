@@ -255,6 +255,8 @@ static void answer_end(void *ctx, struct job *j, const struct proto_record *r)
 	(void)j;
 	struct chat *c = ctx;
 	const struct proto_usage *u = &r->u.end.usage;
+	if (slice_eq(r->u.end.finish, SLICE("error")))
+		c->base.sup->count.failed++; /* told to the client by the backend's own bytes */
 	if (u->prompt_tokens > 0 && c->images == 0) {
 		uint64_t counted = (uint64_t)u->prompt_tokens;
 		if (counted >= TOKENS_LEARN_MIN || c->sent_tokens < TOKENS_LEARN_MIN ||

@@ -119,6 +119,8 @@ static struct device *device_of_body(struct pass *p)
 		model = json_get(root, "model");
 		if (!json_is(model, JSON_STRING))
 			model = json_get(root, "name");
+		if (!json_is(model, JSON_STRING))
+			model = json_get(root, "source"); /* of a copy */
 		if (json_is(model, JSON_STRING) && json_string_decode(model, &name) == 0)
 			d = request_device(p->base.sup, buf_slice(&name));
 	}
@@ -261,13 +263,23 @@ static const struct request_ops pass_ops = {.body = pass_body,
 /* Paths whose JSON body names the model that decides the device. */
 static bool peeked(struct slice path)
 {
-	static const char *const paths[] = {"/api/show", "/api/embed", "/api/embeddings",
-		"/v1/embeddings", "/v1/completions", "/v1/responses", "/v1/messages",
-		"/v1/messages/count_tokens"};
+	static const char *const paths[] = {"/api/show", "/api/copy", "/api/delete", "/api/push",
+		"/api/embed", "/api/embeddings", "/v1/embeddings", "/v1/completions",
+		"/v1/responses", "/v1/messages", "/v1/messages/count_tokens"};
 	for (size_t i = 0; i < sizeof(paths) / sizeof(*paths); i++)
 		if (slice_eq(path, slice_str(paths[i])))
 			return true;
 	return false;
+}
+
+/* GET /v1/models/MODEL goes to who has it, all else to the main device until a body says otherwise.
+ */
+static struct device *device_of_path(struct supervisor *s, struct slice path)
+{
+	struct slice prefix = SLICE("/v1/models/");
+	if (path.n > prefix.n && memcmp(path.p, prefix.p, prefix.n) == 0)
+		return request_device(s, (struct slice){path.p + prefix.n, path.n - prefix.n});
+	return request_role(s, ROLE_MAIN);
 }
 
 void pass_begin(struct supervisor *s, struct exchange *x, enum dialect d)
@@ -281,7 +293,7 @@ void pass_begin(struct supervisor *s, struct exchange *x, enum dialect d)
 	buf_init(&p->body, (size_t)s->config.limits.body_bytes);
 	uv_timer_init(s->loop, &p->wait);
 	p->wait.data = p;
-	p->device = request_role(s, ROLE_MAIN);
+	p->device = device_of_path(s, exchange_path(x));
 	int64_t bytes = exchange_body_bytes(x);
 	p->hold = bytes != 0 && peeked(exchange_path(x));
 	p->upload = bytes != 0 && !p->hold;

@@ -510,3 +510,13 @@ def test_a_main_device_that_is_away(pair):
     status, headers, body = t.request("GET", "/api/ps")
     assert status == 503 and int(headers["Retry-After"]) > 0 and json.loads(body)["error"]
     assert t.request("GET", "/")[0] == 200
+
+
+def test_model_paths_go_to_the_device_that_has_the_model(pair):
+    t, a, b = pair()
+    for method, path, body in (("GET", "/v1/models/s:0.5b", None), ("DELETE", "/api/delete", {"model": "s:0.5b"}),
+                               ("POST", "/api/copy", {"source": "s:0.5b", "destination": "copy"})):
+        status, headers, data = t.request(method, path, body)
+        assert "gpu1" in headers["X-Tandem-Reason"], (path, status, data)
+    status, headers, data = t.request("GET", "/v1/models/m:1b")
+    assert status == 200 and "gpu0" in headers["X-Tandem-Reason"]
