@@ -2,6 +2,7 @@
  * What the pretended model says: thinking "t0 t1 ...", text "w0 w1 ..." or a scripted one, then
  * tool calls. A scripted text is cut into tokens of --chars-per-token code points, as prompts are.
  */
+#include "tests/fake/digits.h"
 #include "tests/fake/engine.h"
 #include "tests/fake/mem.h"
 
@@ -78,10 +79,12 @@ static void say(struct gen *g, bool thinking, struct slice text)
 
 static void say_word(struct gen *g, bool thinking, size_t k)
 {
-	char word[32];
-	int n = snprintf(word, sizeof(word), "%s%c%zu", k ? " " : "", thinking ? 't' : 'w', k);
+	char word[2 + DIGITS_BYTES] = {' ', thinking ? 't' : 'w'}, room[DIGITS_BYTES];
+	struct slice number = digits(room, k, 10, 1);
+	size_t skip = k ? 0 : 1; /* no space before the first */
 
-	say(g, thinking, (struct slice){word, (size_t)n});
+	memcpy(word + 2, number.p, number.n);
+	say(g, thinking, (struct slice){word + skip, 2 + number.n - skip});
 }
 
 static void say_huge(struct gen *g, size_t bytes)

@@ -1,3 +1,4 @@
+#include "tests/fake/digits.h"
 #include "tests/fake/http_conn.h"
 #include "tests/fake/mem.h"
 
@@ -79,11 +80,11 @@ static void add_piece(struct http_exchange *x, struct slice data)
 	struct buf *out = &x->conn->out;
 
 	if (x->chunked) {
-		char size[20];
-		int n = snprintf(size, sizeof(size), "%zx\r\n", data.n);
+		char room[DIGITS_BYTES];
 
-		buf_reserve(out, data.n + 24);
-		buf_add(out, size, (size_t)n);
+		buf_reserve(out, data.n + DIGITS_BYTES + 4);
+		buf_add_slice(out, digits(room, data.n, 16, 1));
+		buf_add(out, "\r\n", 2);
 		buf_add_slice(out, data);
 		buf_add(out, "\r\n", 2);
 	} else {

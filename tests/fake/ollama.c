@@ -3,6 +3,7 @@
  * protocols.md 1.1 to 1.7.
  */
 #include "tests/fake/dialect.h"
+#include "tests/fake/digits.h"
 #include "tests/fake/mem.h"
 
 #include <stdio.h>
@@ -18,8 +19,7 @@ void put_now(struct buf *out)
 	static char second[32];
 	static time_t at;
 	struct timespec ts;
-	char text[64];
-	int n;
+	char room[DIGITS_BYTES];
 
 	clock_gettime(CLOCK_REALTIME, &ts);
 	if (ts.tv_sec != at) {
@@ -27,18 +27,21 @@ void put_now(struct buf *out)
 
 		at = ts.tv_sec;
 		gmtime_r(&at, &tm);
-		strftime(second, sizeof(second), "\"%Y-%m-%dT%H:%M:%S", &tm);
+		strftime(second, sizeof(second), "\"%Y-%m-%dT%H:%M:%S.", &tm);
 	}
-	n = snprintf(text, sizeof(text), "%s.%09ldZ\"", second, ts.tv_nsec);
-	buf_add(out, text, (size_t)n);
+	buf_add_str(out, second);
+	buf_add_slice(out, digits(room, (uint64_t)ts.tv_nsec, 10, 9));
+	buf_add_str(out, "Z\"");
 }
 
 void put_count(struct buf *out, const char *name, uint64_t n)
 {
+	char room[DIGITS_BYTES];
+
 	if (!n)
 		return;
 	json_put_key(out, name);
-	json_put_int(out, (int64_t)n);
+	buf_add_slice(out, digits(room, n, 10, 1));
 }
 
 static const char *usual_message(int status)

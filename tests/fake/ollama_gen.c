@@ -8,13 +8,18 @@
 static struct buf line = {
 	.max = LINE_MAX_BYTES}; /* the object being built; one thread, one at a time */
 
-/* Go's encoder writes <, > and & as escapes too. */
+/* Go's encoder writes these as escapes, too. */
+static bool go_escapes(char c)
+{
+	return c == '<' || c == '>' || c == '&';
+}
+
 static void put_escaped(struct buf *out, struct slice text)
 {
 	while (text.n) {
 		size_t plain = 0;
 
-		while (plain < text.n && !strchr("<>&", text.p[plain] ? text.p[plain] : 'x'))
+		while (plain < text.n && !go_escapes(text.p[plain]))
 			plain++;
 		json_put_escaped(out, (struct slice){text.p, plain});
 		if (plain < text.n)
