@@ -17,6 +17,8 @@
 struct supervisor;
 struct job;
 TAILQ_HEAD(job_list, job);
+LIST_HEAD(job_bucket, job);
+#define JOB_BUCKETS 256 /* as many as a device has slots at most */
 
 enum worker_state {
 	WORKER_STOPPED,	 /* no process, none wanted */
@@ -68,7 +70,8 @@ struct device {
 	size_t incoming_count;
 
 	struct job_list waiting, running;
-	unsigned inflight; /* running jobs that take a slot */
+	struct job_bucket by_id[JOB_BUCKETS]; /* the running ones, for each record of the worker */
+	unsigned inflight;		      /* running jobs that take a slot */
 	uint64_t jobs_done, jobs_failed;
 	double prefill_tok_s, decode_tok_s; /* learned; 0 before the first measurement */
 };

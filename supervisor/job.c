@@ -14,6 +14,12 @@ const char *job_cause_name(int cause)
 	return cause == JOB_LOST ? "worker_lost" : proto_cause_name((enum proto_cause)cause);
 }
 
+/* Ids are given in order: running jobs rarely share a bucket. */
+static struct job_bucket *job_bucket(struct device *d, uint64_t id)
+{
+	return &d->by_id[id % JOB_BUCKETS];
+}
+
 /* --- ending --- */
 
 static void on_timer_closed(uv_handle_t *h)
@@ -43,6 +49,7 @@ static void job_unlink(struct job *j)
 	struct device *d = j->device;
 	if (j->running) {
 		TAILQ_REMOVE(&d->running, j, link);
+		LIST_REMOVE(j, same);
 		d->inflight -= j->spec.takes_slot;
 	} else {
 		TAILQ_REMOVE(&d->waiting, j, link);
@@ -139,6 +146,7 @@ static void job_start(struct job *j)
 	TAILQ_REMOVE(&d->waiting, j, link);
 	count_waiting(j, -1);
 	TAILQ_INSERT_TAIL(&d->running, j, link);
+	LIST_INSERT_HEAD(job_bucket(d, j->id), j, same);
 	d->inflight += j->spec.takes_slot;
 	j->running = true;
 	j->credit = PROTO_WINDOW_BYTES;
@@ -246,7 +254,7 @@ void job_credit(struct job *j, size_t n)
 static struct job *job_find(struct device *d, uint64_t id)
 {
 	struct job *j;
-	TAILQ_FOREACH(j, &d->running, link)
+	LIST_FOREACH(j, job_bucket(d, id), same)
 	if (j->id == id)
 		return j;
 	return NULL;

@@ -48,6 +48,7 @@ struct job_spec {
 
 struct job {
 	TAILQ_ENTRY(job) link; /* in device.waiting or device.running */
+	LIST_ENTRY(job) same;  /* while running: in its bucket of device.by_id */
 	struct device *device;
 	uint64_t id;
 	struct job_spec spec;
