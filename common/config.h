@@ -1,9 +1,11 @@
 /*
- * The configuration file (libconfig syntax; the unit is in every key's name). Read whole or refused whole.
+ * The configuration file (libconfig syntax; the unit is in every key's name). Read whole or refused
+ * whole.
  *
- * config_load() checks every key: unknown ones are errors with a "did you mean", values out of range say the range,
- * each message names file, line and key. The struct owns all its strings; config_free() frees them.
- * Reads the file with blocking I/O: call at start, or from a worker thread.
+ * config_load() checks every key: unknown ones are errors with a "did you mean", values out of
+ * range say the range, each message names file, line and key. The struct owns all its strings;
+ * config_free() frees them. Reads the file with blocking I/O: call at start, or from a worker
+ * thread.
  */
 #ifndef TANDEM_CONFIG_H
 #define TANDEM_CONFIG_H
@@ -22,17 +24,20 @@ enum backend_type { BACKEND_TYPE_OLLAMA, BACKEND_TYPE_LLAMA_SERVER };
 
 struct config_backend {
 	enum backend_type type;
-	char *url;      /* attached: http(s)://host:port[/prefix] without a slash at its end; NULL when only started */
-	char **command; /* started: argv without --host/--port, NULL-terminated; NULL when only attached */
+	char *url; /* attached: http(s)://host:port[/prefix] without a slash at its end; NULL when
+		      only started */
+	char **command; /* started: argv without --host/--port, NULL-terminated; NULL when only
+			   attached */
 };
 
 struct config_device {
 	char name[CONFIG_NAME_BYTES];
-	unsigned roles;   /* enum device_role bits */
-	int slots;        /* requests at once */
-	char *model;      /* the model this device serves by default; may be NULL (then: what the backend reports first) */
-	int64_t num_ctx;  /* window in tokens; 0: what the backend reports */
-	char *pin;        /* device number(s) for the runtimes' *_VISIBLE_DEVICES; NULL: not set */
+	unsigned roles; /* enum device_role bits */
+	int slots;	/* requests at once */
+	char *model; /* the model this device serves by default; may be NULL (then: what the backend
+			reports first) */
+	int64_t num_ctx; /* window in tokens; 0: what the backend reports */
+	char *pin;	 /* device number(s) for the runtimes' *_VISIBLE_DEVICES; NULL: not set */
 	struct config_backend backend;
 };
 
@@ -53,44 +58,51 @@ struct config {
 		int64_t a_max_tokens, b_max_tokens;
 	} routing;
 	struct {
-		double keep_ratio_b, keep_ratio_c;  /* share of the condensable bytes kept verbatim, 0.02..1 */
+		double keep_ratio_b,
+			keep_ratio_c; /* share of the condensable bytes kept verbatim, 0.02..1 */
 		int64_t chunk_tokens;
-		int64_t notes_max_tokens;           /* hard output limit of one notes job; default 160 */
+		int64_t notes_max_tokens; /* hard output limit of one notes job; default 160 */
 		int64_t job_timeout_ms;
-		int64_t max_chunks;                 /* notes jobs of one request; default 64 */
-		int64_t result_bytes;               /* cap of one notes answer; default 65536 */
+		int64_t max_chunks;   /* notes jobs of one request; default 64 */
+		int64_t result_bytes; /* cap of one notes answer; default 65536 */
 	} condense;
 	struct {
-		int64_t first_byte_ms;            /* stream:true: 200, headers and a heartbeat by then */
-		int64_t first_byte_nonstream_ms;  /* stream:false: default 20000 (an error keeps its status until then) */
-		int64_t heartbeat_ms;             /* between later heartbeats; default 10000 */
-		int64_t worker_boot_ms;           /* spawn to backend ready */
-		int64_t hello_ms;                 /* spawn to HELLO; default 5000 */
-		int64_t ping_ms;                  /* between pings; a worker silent for 3 of them is replaced; default 2000 */
+		int64_t first_byte_ms; /* stream:true: 200, headers and a heartbeat by then */
+		int64_t first_byte_nonstream_ms; /* stream:false: default 20000 (an error keeps its
+						    status until then) */
+		int64_t heartbeat_ms;		 /* between later heartbeats; default 10000 */
+		int64_t worker_boot_ms;		 /* spawn to backend ready */
+		int64_t hello_ms;		 /* spawn to HELLO; default 5000 */
+		int64_t ping_ms; /* between pings; a worker silent for 3 of them is replaced;
+				    default 2000 */
 		int64_t drain_ms;
-		int64_t main_wait_ms;             /* how long a request waits for a main device that is down */
-		int64_t backend_connect_ms;       /* default 3000 */
-		int64_t backend_idle_ms;          /* a backend silent that long in mid-answer has failed; default 300000 */
+		int64_t main_wait_ms; /* how long a request waits for a main device that is down */
+		int64_t backend_connect_ms; /* default 3000 */
+		int64_t backend_idle_ms;    /* a backend silent that long in mid-answer has failed;
+					       default 300000 */
 	} deadlines;
 	struct {
-		int64_t body_bytes;       /* a request body that must be held (chat) */
+		int64_t body_bytes; /* a request body that must be held (chat) */
 		int64_t connections;
-		int64_t queue;            /* requests waiting for a slot */
-		int64_t stream_bytes;     /* unsent answer bytes held for one client; default 262144 */
-		int64_t line_bytes;       /* one line or event of a backend; default 16777216 */
-		int64_t link_bytes;       /* bytes queued towards one worker; default 67108864 */
-		int64_t header_bytes;     /* request line and headers; default 32768 */
+		int64_t queue;	      /* requests waiting for a slot */
+		int64_t stream_bytes; /* unsent answer bytes held for one client; default 262144 */
+		int64_t line_bytes;   /* one line or event of a backend; default 16777216 */
+		int64_t link_bytes;   /* bytes queued towards one worker; default 67108864 */
+		int64_t header_bytes; /* request line and headers; default 32768 */
 		int64_t body_total_bytes; /* all held request bodies together; default 1073741824 */
-		int64_t idle_ms;          /* an idle keep-alive or slow-header connection is closed; default 120000 */
+		int64_t idle_ms; /* an idle keep-alive or slow-header connection is closed; default
+				    120000 */
 	} limits;
 	struct {
-		int64_t first_ms, max_ms;  /* restart delay of a worker: doubles from first_ms (200) to max_ms (30000); begins anew after max_ms of health */
+		int64_t first_ms,
+			max_ms; /* restart delay of a worker: doubles from first_ms (200) to max_ms
+				   (30000); begins anew after max_ms of health */
 	} backoff;
 };
 
 /*
- * Loads and checks path. 0, or -EINVAL/-ENOENT/-EACCES/-ENOMEM with a human message "FILE:LINE: key: what is wrong" in err
- * (several problems: one a line).
+ * Loads and checks path. 0, or -EINVAL/-ENOENT/-EACCES/-ENOMEM with a human message "FILE:LINE:
+ * key: what is wrong" in err (several problems: one a line).
  */
 int config_load(const char *path, struct config *out, struct buf *err);
 

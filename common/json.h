@@ -37,12 +37,14 @@ struct json_value {
 };
 
 struct json_error {
-	size_t offset;    /* byte where the text stops being JSON */
+	size_t offset;	  /* byte where the text stops being JSON */
 	const char *what; /* static English phrase */
 };
 
-/* Validates text and sets *root to its one value. 0, or -EINVAL with *err filled (err may be NULL). */
-int json_parse(struct slice text, unsigned max_depth, struct json_value *root, struct json_error *err);
+/* Validates text and sets *root to its one value. 0, or -EINVAL with *err filled (err may be NULL).
+ */
+int json_parse(
+	struct slice text, unsigned max_depth, struct json_value *root, struct json_error *err);
 
 /* --- cursors over validated text --- */
 
@@ -65,16 +67,19 @@ struct json_value json_get(struct json_value object, const char *name);
 /* True when v is a string whose decoded form equals text. */
 bool json_string_is(struct json_value v, const char *text);
 
-/* Appends the decoded string (\u0000 becomes a NUL byte). 0, -EINVAL when v is no string, or the buf's error. */
+/* Appends the decoded string (\u0000 becomes a NUL byte). 0, -EINVAL when v is no string, or the
+ * buf's error. */
 int json_string_decode(struct json_value v, struct buf *out);
 
-/* Decoded form as a fresh C string; NULL when v is no string, memory is out, or it holds a NUL byte. */
+/* Decoded form as a fresh C string; NULL when v is no string, memory is out, or it holds a NUL
+ * byte. */
 char *json_string_dup(struct json_value v);
 
 /* Code points of the decoded string; 0 when v is no string. */
 size_t json_string_chars(struct json_value v);
 
-/* Conversions: true and *out set when v has that type and fits. Integers accept 3.0 and 3e0 forms. */
+/* Conversions: true and *out set when v has that type and fits. Integers accept 3.0 and 3e0 forms.
+ */
 bool json_to_int(struct json_value v, int64_t *out);
 bool json_to_double(struct json_value v, double *out);
 bool json_to_bool(struct json_value v, bool *out);
@@ -87,12 +92,13 @@ static inline bool json_is(struct json_value v, enum json_type type)
 /* --- building: appenders whose errors stay in the buf --- */
 
 /*
- * Appends text as a quoted JSON string. Escapes C0 controls, DEL, U+0085, U+2028 and U+2029 (httpx splits
- * NDJSON lines on them: protocols.md 0.9). Invalid UTF-8 is replaced by U+FFFD.
+ * Appends text as a quoted JSON string. Escapes C0 controls, DEL, U+0085, U+2028 and U+2029 (httpx
+ * splits NDJSON lines on them: protocols.md 0.9). Invalid UTF-8 is replaced by U+FFFD.
  */
 int json_put_string(struct buf *out, struct slice text);
 
-/* The same without the quotes: for building one string from several pieces. Pieces must not split a UTF-8 sequence. */
+/* The same without the quotes: for building one string from several pieces. Pieces must not split a
+ * UTF-8 sequence. */
 int json_put_escaped(struct buf *out, struct slice text);
 
 /* Appends "name": (with a comma before it unless the last byte is '{'). name is plain ASCII. */
@@ -102,7 +108,8 @@ int json_put_int(struct buf *out, int64_t v);
 
 /* --- UTF-8 --- */
 
-/* Bytes of text that form whole, valid sequences from the start: all of them, or up to the first bad or cut one. */
+/* Bytes of text that form whole, valid sequences from the start: all of them, or up to the first
+ * bad or cut one. */
 size_t utf8_valid_prefix(struct slice text);
 
 /* Code points in valid UTF-8. */

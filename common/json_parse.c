@@ -49,7 +49,8 @@ static bool escape(struct parser *s)
 			return true;
 		return fail(s, start, "no such escape");
 	}
-	/* A surrogate alone is grammatical, and clients that cut a string inside an emoji send it: it decodes to U+FFFD. */
+	/* A surrogate alone is grammatical, and clients that cut a string inside an emoji send it:
+	 * it decodes to U+FFFD. */
 	if (json_hex4(s->p, s->end) < 0)
 		return fail(s, start, "\\u needs four hex digits");
 	s->p += 4;

@@ -4,10 +4,11 @@
  *   log_line(LOG_INFO, "job_end", LOG_STR("req", id), LOG_INT("ms", 12), LOG_END);
  *   -> ts=2026-01-02T03:04:05.678Z level=info proc=tandemd pid=12 ev=job_end req=... ms=12
  *
- * A line is built in one buffer and written with one write(2); a line over LOG_LINE_BYTES is cut with a visible mark.
- * Values are quoted and escaped as needed. Prompt text is passed only through log_content(), which drops it unless
- * log.content is on. Not thread-safe: the loop thread only. write() may block when stderr is a full pipe: stderr is set non-blocking
- * never; a log reader that stops is the operator's choice.
+ * A line is built in one buffer and written with one write(2); a line over LOG_LINE_BYTES is cut
+ * with a visible mark. Values are quoted and escaped as needed. Prompt text is passed only through
+ * log_content(), which drops it unless log.content is on. Not thread-safe: the loop thread only.
+ * write() may block when stderr is a full pipe: stderr is set non-blocking never; a log reader that
+ * stops is the operator's choice.
  */
 #ifndef TANDEM_LOG_H
 #define TANDEM_LOG_H
@@ -22,7 +23,8 @@ enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
 enum log_format { LOG_LOGFMT, LOG_JSON };
 
 /* proc and device (may be NULL) stand in every line; static or outliving strings. */
-void log_init(const char *proc, const char *device, enum log_level level, enum log_format format, bool content);
+void log_init(const char *proc, const char *device, enum log_level level, enum log_format format,
+	bool content);
 bool log_enabled(enum log_level level);
 
 enum log_field_type { LOG_F_END, LOG_F_STR, LOG_F_SLICE, LOG_F_INT, LOG_F_MS };

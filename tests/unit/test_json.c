@@ -355,9 +355,17 @@ static void decodes_strings(void **state)
 		{"\"\\ud800\\udc00\\uDBFF\\uDFFF\"", {"\xf0\x90\x80\x80\xf4\x8f\xbf\xbf", 8}, 2},
 		/* halves alone become U+FFFD each */
 		{"\"\\ud800\"", {"\xef\xbf\xbd", 3}, 1},
-		{"\"a\\udc00b\"", {"a\xef\xbf\xbd" "b", 5}, 3},
+		{"\"a\\udc00b\"",
+			{"a\xef\xbf\xbd"
+			 "b",
+				5},
+			3},
 		{"\"\\ud800\\n\\udc00\"", {"\xef\xbf\xbd\n\xef\xbf\xbd", 7}, 3},
-		{"\"\\ud800\\u0041\"", {"\xef\xbf\xbd" "A", 4}, 2},
+		{"\"\\ud800\\u0041\"",
+			{"\xef\xbf\xbd"
+			 "A",
+				4},
+			2},
 		{"\"\\ud800\\ud800\\udc00\"", {"\xef\xbf\xbd\xf0\x90\x80\x80", 7}, 2},
 		{"\"\\udc00\\ud800\"", {"\xef\xbf\xbd\xef\xbf\xbd", 6}, 2},
 		{"\"\\\\u0041\\\\\"", {"\\u0041\\", 7}, 7},
