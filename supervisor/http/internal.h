@@ -1,6 +1,6 @@
 /*
- * Shared by front.c (daemon, loop, connections) and exchange.c (one request and its answer). Nobody
- * else includes this.
+ * Shared by front.c (daemon, loop, connections) and exchange.c (one request and its answer),
+ * exchange_api.c (what the supervisor asks of it). Nobody else includes this.
  */
 #ifndef TANDEM_HTTP_INTERNAL_H
 #define TANDEM_HTTP_INTERNAL_H
@@ -89,6 +89,8 @@ void front_wake(struct front *f);
 
 /* The client closed its side of this exchange's connection. */
 void exchange_lost(struct exchange *x);
+/* An answer that has no body by the rules of HTTP: HEAD, 204, 304, length 0. */
+bool exchange_bodyless(const struct exchange *x);
 /* Takes a suspended connection up again. */
 void exchange_resume(struct exchange *x);
 /* The connection is closed and this exchange was never completed (MHD's own way out when memory is
