@@ -62,15 +62,17 @@ units() {
 	return $rc
 }
 
-# python_tests BUILD FOLDER...: those folders that exist.
+# python_tests BUILD FOLDER: each folder in a pytest of its own (their conftest.py and helpers share names).
 python_tests() {
-	local bin=$1/bin python folders=() folder
-	shift
-	for folder in "$@"; do
-		[ -d "$folder" ] && folders+=("$folder")
-	done
+	local python
 	python=$("$SETUP/venv.sh") || return 1
-	TANDEM_BIN=$ROOT/$bin "$python" -m pytest -q -p no:cacheprovider --timeout 900 "${folders[@]}"
+	TANDEM_BIN=$ROOT/$1/bin "$python" -m pytest -q -p no:cacheprovider --timeout 900 "$2"
+}
+
+# The Node packages of the client tests, where there is an npm; without one those tests are skipped.
+node_packages() {
+	command -v npm >/dev/null || return 0
+	[ -d tests/clients/node/node_modules ] || (cd tests/clients/node && npm install --no-audit --no-fund --no-package-lock)
 }
 
 build_all() { "${make[@]}" "$jobs" "$@" all test-programs; }
@@ -93,7 +95,9 @@ check)
 	stage formatting "${make[@]}" format-check
 	stage "build" build_all && {
 		stage "unit tests" units build
-		stage "process and client tests" python_tests build tests/process tests/clients
+		stage "process tests" python_tests build tests/process
+		stage "Node packages" node_packages
+		stage "client tests" python_tests build tests/clients
 	}
 	stage "build with clang" build_all BUILD=build-clang CC=clang
 	;;
