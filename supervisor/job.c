@@ -176,6 +176,13 @@ void jobs_kick(struct device *d)
 	}
 }
 
+static struct slice keep_request_id(struct job *j, struct slice id)
+{
+	size_t n = id.n < sizeof(j->request_id) ? id.n : sizeof(j->request_id);
+	memcpy(j->request_id, id.p, n);
+	return (struct slice){j->request_id, n};
+}
+
 int job_submit(struct device *d, const struct job_spec *spec, const struct job_events *events,
 	void *ctx, struct job **out)
 {
@@ -192,6 +199,7 @@ int job_submit(struct device *d, const struct job_spec *spec, const struct job_e
 	j->device = d;
 	j->id = ++s->next_job;
 	j->spec = *spec;
+	j->spec.message.request_id = keep_request_id(j, spec->message.request_id);
 	j->events = events;
 	j->ctx = ctx;
 	j->submitted_ms = now_ms();

@@ -17,6 +17,7 @@
 /* Causes of the supervisor's own, beside enum proto_cause. */
 enum { JOB_LOST = 100 /* the worker died with the job open */ };
 
+#define JOB_REQUEST_ID_BYTES 32
 #define JOB_TIMEOUT_GRACE_MS                                                                       \
 	1000 /* the worker's own timeout comes first; ours catches a worker that hangs */
 
@@ -52,6 +53,7 @@ struct job {
 	struct device *device;
 	uint64_t id;
 	struct job_spec spec;
+	char request_id[JOB_REQUEST_ID_BYTES]; /* a cancelled job outlives its request */
 	const struct job_events *events; /* NULL: cancelled, waiting for the worker's last word */
 	void *ctx;
 	bool running;

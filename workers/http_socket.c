@@ -2,6 +2,9 @@
  * curl's sockets in the loop. curl asks to watch a connection with each request and not to watch it
  * with each end; doing so costs five system calls a request. So a connection stays watched for its
  * whole life, and only when something happens on it that nobody waits for is the watch taken off.
+ *
+ * curl 7.88 tells nobody when it closes a socket that is not connected yet: until something is
+ * expected to be read from it, a socket is no longer known once curl no longer watches it.
  */
 #include "workers/http_internal.h"
 
@@ -13,9 +16,10 @@ struct http_socket {
 	uv_poll_t poll;
 	struct http *http;
 	curl_socket_t fd;
-	bool connection; /* we hear of its close; else it is gone when curl no longer watches it */
-	int wanted;	 /* UV_READABLE, UV_WRITABLE: what curl waits for */
-	int watched;	 /* ... and what the loop watches, maybe for longer */
+	bool opened;	/* by http_socket_open(): a connection, or about to be one */
+	bool connected; /* we hear of its close */
+	int wanted;	/* UV_READABLE, UV_WRITABLE: what curl waits for */
+	int watched;	/* ... and what the loop watches, maybe for longer */
 };
 
 static void on_closed(uv_handle_t *handle)
@@ -54,16 +58,19 @@ static int make_room(struct http *h, curl_socket_t fd)
 	return 0;
 }
 
-static struct http_socket *add(struct http *h, curl_socket_t fd, bool connection)
+static struct http_socket *add(struct http *h, curl_socket_t fd, bool opened)
 {
-	struct http_socket *s = calloc(1, sizeof(*s));
+	struct http_socket *s = find(h, fd);
+	if (s)
+		forget(s); /* closed in silence, and its number used again */
+	s = calloc(1, sizeof(*s));
 	if (!s || make_room(h, fd) || uv_poll_init_socket(h->loop, &s->poll, fd)) {
 		free(s);
 		return NULL;
 	}
 	s->http = h;
 	s->fd = fd;
-	s->connection = connection;
+	s->opened = opened;
 	s->poll.data = s;
 	h->handles++;
 	h->sockets[fd] = s;
@@ -93,7 +100,7 @@ int http_socket_watch(CURL *easy, curl_socket_t fd, int what, void *ctx, void *s
 	(void)easy;
 	(void)socket_ctx;
 	if (what == CURL_POLL_REMOVE) {
-		if (s && s->connection)
+		if (s && s->connected)
 			s->wanted = 0;
 		else if (s)
 			forget(s);
@@ -108,6 +115,7 @@ int http_socket_watch(CURL *easy, curl_socket_t fd, int what, void *ctx, void *s
 		s->wanted |= UV_READABLE;
 	if (what & CURL_POLL_OUT)
 		s->wanted |= UV_WRITABLE;
+	s->connected = s->opened && (s->connected || (what & CURL_POLL_IN));
 	if (!s->wanted || s->watched == s->wanted)
 		return 0;
 	s->watched = s->wanted;

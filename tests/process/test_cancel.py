@@ -3,12 +3,15 @@
 import json
 import os
 import random
+import select
 import signal
+import socket
+import threading
 import time
 
 import pytest
 
-from harness import Client, fd_count, wait_for
+from harness import Client, fd_count, in_thread, wait_for
 from test_routes import prompt
 
 CANCEL_S = 0.1
@@ -266,6 +269,66 @@ def test_a_large_body_on_its_way_to_the_worker(pair):
         t.wait_idle()
     assert t.device("gpu0")["pid"] == worker
     check_clean(t, 2)
+
+
+class Deaf:
+    """An Ollama that answers probes, each on a connection of its own, until deafen(): then connects are never completed."""
+
+    REPLIES = {"/api/version": b'{"version":"0.33.0"}', "/api/tags": b'{"models":[]}'}
+
+    def __init__(self):
+        self.socket = socket.create_server(("127.0.0.1", 0), backlog=0)
+        self.socket.settimeout(0.02)
+        self.url = "http://127.0.0.1:%d" % self.socket.getsockname()[1]
+        self.deaf = threading.Event()
+        self.fill = []
+        self.thread = in_thread(self.serve)
+
+    def serve(self):
+        while not self.deaf.is_set():
+            try:
+                c = self.socket.accept()[0]
+            except TimeoutError:
+                continue
+            with c:
+                c.settimeout(5)
+                request = c.recv(65536).decode()
+                body = self.REPLIES.get(request.split()[1], b"{}")
+                c.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+
+    def deafen(self):
+        self.deaf.set()
+        self.thread.join()
+        while True:  # until the kernel's queue is full
+            s = socket.socket()
+            s.setblocking(False)
+            self.fill.append(s)
+            s.connect_ex(self.socket.getsockname())
+            if not select.select([], [s], [], 0.2)[1]:
+                return
+
+    def close(self):
+        for s in [self.socket, *self.fill]:
+            s.close()
+
+
+def test_while_the_worker_connects(tandem):
+    backend = Deaf()
+    t = tandem([{"name": "gpu0", "roles": ["main"], "slots": 2, "model": "m:1b", "num_ctx": 4096,
+                 "backend": {"type": "ollama", "url": backend.url}}])
+    worker = t.device("gpu0")["pid"]
+    backend.deafen()
+    for n in range(3):
+        clients = [Client(t).send("POST", path, ask(path, "hello")) for path in PATHS[:2]]
+        wait_for(lambda: t.device("gpu0")["inflight"] == 2, "jobs at the worker")
+        for c in clients:
+            c.close()
+        wait_for(lambda: t.requests()["cancelled"] == 2 * n + 2, "the cancels")
+        wait_for(lambda: t.device("gpu0")["inflight"] == 0, "free slots")
+    assert t.device("gpu0")["pid"] == worker
+    t.stop()
+    assert "exit=\"exit 0\"" in t.log()
+    backend.close()
 
 
 def test_a_crowd_that_leaves_at_random(pair):
