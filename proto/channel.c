@@ -1,49 +1,13 @@
-#include "proto/channel.h"
-#include "proto/socket.h"
+#include "proto/channel_private.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#define TURN_FRAMES 64
 #define DRAIN_MS 100 /* nng sees a killed peer's end after about 1 ms */
 
 static void on_soon(uv_idle_t *handle);
-
-struct waiting {
-	struct waiting *next;
-	nng_msg *message;
-};
-
-struct channel {
-	struct link_socket link;
-	struct channel_options options;
-	const struct channel_events *events;
-	void *ctx;
-	bool supervisor;
-
-	uv_poll_t readable;
-	uv_poll_t writable; /* polled only while frames wait: nng's SENDFD is readable nearly always
-			     */
-	uv_async_t wake;
-	/* Active while something is to be done before the loop polls again: a started frame, an
-	 * error to tell. An active idle handle also keeps the loop from sleeping, whichever handle
-	 * of this turn put the record. */
-	uv_idle_t soon;
-	int handles;
-
-	struct proto_writer writer;
-	struct proto_reader *reader;
-	struct waiting *first, **last;
-	size_t waiting_bytes;
-
-	int error;
-	char what[128];
-	bool error_told, joined_told, gone_told;
-	bool reading, closed;
-	struct channel_counts counts;
-};
 
 /* --- failure: told from the loop, never from inside a call --- */
 
@@ -60,12 +24,12 @@ static void give_up(struct channel *c, int error, const char *what)
  */
 static bool is_deaf(const struct channel *c)
 {
-	return c->closed || c->error == -EPROTO || c->error == -EPROTONOSUPPORT;
+	return channel_closed(c) || c->error == -EPROTO || c->error == -EPROTONOSUPPORT;
 }
 
 /* --- sending --- */
 
-static void drop_waiting(struct channel *c)
+void channel_drop_waiting(struct channel *c)
 {
 	while (c->first) {
 		struct waiting *w = c->first;
@@ -166,8 +130,7 @@ int channel_put(struct channel *c, const struct proto_record *r)
 		return -ENOBUFS;
 	}
 	int rc = proto_put(&c->writer, r);
-	if (rc == -E2BIG &&
-		c->writer.count) { /* perhaps only too long for what is left of this frame */
+	if (rc == -E2BIG && c->writer.count) { /* for what is left of this frame, perhaps */
 		channel_flush(c);
 		rc = proto_put(&c->writer, r);
 	}
@@ -187,6 +150,14 @@ size_t channel_backlog(const struct channel *c)
 
 /* --- receiving --- */
 
+static void tell_joined(struct channel *c)
+{
+	if (c->joined_told || channel_closed(c))
+		return;
+	c->joined_told = true;
+	c->events->peer(c->ctx, true);
+}
+
 static void deliver(struct channel *c, struct slice frame)
 {
 	struct proto_record r;
@@ -204,7 +175,7 @@ static void deliver(struct channel *c, struct slice frame)
 		c->events->record(c->ctx, &r);
 		rc = 0;
 	}
-	if (rc < 0 && !c->closed)
+	if (rc < 0 && !channel_closed(c))
 		give_up(c, rc, proto_reader_problem(c->reader));
 }
 
@@ -221,6 +192,7 @@ static bool receive(struct channel *c, size_t max)
 			used_up = true;
 		} else {
 			c->counts.frames_in++;
+			tell_joined(c);
 			deliver(c, (struct slice){nng_msg_body(message), nng_msg_len(message)});
 			nng_msg_free(message);
 		}
@@ -232,19 +204,21 @@ static bool receive(struct channel *c, size_t max)
 /* Reads for one turn; when the peer is gone and all it sent is read, says so. */
 static void receive_turn(struct channel *c)
 {
-	bool gone =
-		atomic_load(&c->link.gone); /* before reading: what came earlier is read first */
+	bool gone = link_gone(&c->link); /* before reading: what came earlier is read first */
 	bool used_up = receive(c, c->options.turn_frames);
-	if (!gone || !used_up || c->closed || c->gone_told)
+	if (!gone || !used_up || channel_closed(c) || c->gone_told)
+		return;
+	tell_joined(c); /* it may have gone before it was seen */
+	if (channel_closed(c))
 		return;
 	c->gone_told = true;
 	uv_poll_stop(&c->readable);
 	uv_poll_stop(&c->writable);
-	drop_waiting(c);
+	channel_drop_waiting(c);
 	c->events->peer(c->ctx, false);
 }
 
-static void on_readable(uv_poll_t *handle, int status, int events)
+void channel_on_readable(uv_poll_t *handle, int status, int events)
 {
 	(void)status, (void)events;
 	receive_turn(handle->data);
@@ -252,12 +226,12 @@ static void on_readable(uv_poll_t *handle, int status, int events)
 
 void channel_drain(struct channel *c)
 {
-	struct pollfd fd = {.fd = c->link.recv_fd, .events = POLLIN};
+	struct pollfd fd = {.fd = c->link.in.fd, .events = POLLIN};
 	uint64_t deadline = uv_hrtime() + DRAIN_MS * UINT64_C(1000000);
-	if (!atomic_load(&c->link.joined))
+	if (link_peer_pid(&c->link) == 0)
 		return;
 	while (!c->reading && !is_deaf(c) && uv_hrtime() < deadline) {
-		bool gone = atomic_load(&c->link.gone);
+		bool gone = link_gone(&c->link);
 		if (receive(c, SIZE_MAX) && gone)
 			return;
 		if (!is_deaf(c))
@@ -267,15 +241,15 @@ void channel_drain(struct channel *c)
 
 /* --- events of the loop --- */
 
-static void on_wake(uv_async_t *handle)
+void channel_on_wake(uv_async_t *handle)
 {
 	struct channel *c = handle->data;
-	if (atomic_load(&c->link.joined) && !c->joined_told) {
-		c->joined_told = true;
-		c->events->peer(c->ctx, true);
-	}
-	if (c->closed)
+	if (link_joined(&c->link))
+		tell_joined(c);
+	if (channel_closed(c)) {
+		channel_go_on_closing(c);
 		return;
+	}
 	if (c->first) /* SENDFD does not always tell of a change of the peer */
 		send_waiting(c);
 	receive_turn(c);
@@ -295,113 +269,9 @@ static void on_soon(uv_idle_t *handle)
 	}
 }
 
-/* --- life --- */
-
-static void channel_free(struct channel *c)
-{
-	proto_reader_destroy(c->reader);
-	proto_writer_fini(&c->writer);
-	free(c);
-}
-
-static void on_handle_closed(uv_handle_t *handle)
-{
-	struct channel *c = handle->data;
-	if (--c->handles == 0)
-		channel_free(c);
-}
-
-static void close_handle(void *handle)
-{
-	if (((uv_handle_t *)handle)->data) /* was initialised */
-		uv_close(handle, on_handle_closed);
-}
-
-void channel_close(struct channel *c)
-{
-	if (c->closed)
-		return;
-	c->closed = true;
-	drop_waiting(c);
-	close_handle(&c->readable); /* before nng closes their descriptors */
-	close_handle(&c->writable);
-	link_close(&c->link); /* before the handle that its callbacks wake */
-	close_handle(&c->wake);
-	close_handle(&c->soon);
-	if (c->handles == 0)
-		channel_free(c);
-}
-
-static void wake_loop(void *ctx)
-{
-	struct channel *c = ctx;
-	uv_async_send(&c->wake);
-}
-
-/* Marks a handle as initialised for close_handle(). Returns rc. */
-static int own_handle(struct channel *c, void *handle, int rc)
-{
-	if (rc == 0) {
-		((uv_handle_t *)handle)->data = c;
-		c->handles++;
-	}
-	return rc;
-}
-
-static int open_channel(uv_loop_t *loop, const char *url, const struct channel_options *o,
-	const struct channel_events *e, void *ctx, bool supervisor, struct channel **out)
-{
-	struct channel *c = calloc(1, sizeof *c);
-	if (!c)
-		return -ENOMEM;
-	c->options = *o;
-	if (c->options.turn_frames == 0)
-		c->options.turn_frames = TURN_FRAMES;
-	c->events = e;
-	c->ctx = ctx;
-	c->supervisor = supervisor;
-	c->last = &c->first;
-	c->link.wake = wake_loop;
-	c->link.ctx = c;
-	proto_writer_init(&c->writer, o->generation);
-	c->reader = proto_reader_create();
-
-	int rc = c->reader ? link_open(&c->link) : -ENOMEM;
-	if (!rc)
-		rc = own_handle(c, &c->soon, uv_idle_init(loop, &c->soon));
-	if (!rc)
-		rc = own_handle(c, &c->wake, uv_async_init(loop, &c->wake, on_wake));
-	if (!rc)
-		rc = own_handle(c, &c->readable, uv_poll_init(loop, &c->readable, c->link.recv_fd));
-	if (!rc)
-		rc = own_handle(c, &c->writable, uv_poll_init(loop, &c->writable, c->link.send_fd));
-	if (!rc)
-		rc = uv_poll_start(&c->readable, UV_READABLE, on_readable);
-	if (!rc)
-		rc = supervisor ? link_listen(&c->link, url) : link_dial(&c->link, url);
-	if (rc) {
-		channel_close(c);
-		return rc;
-	}
-	*out = c;
-	return 0;
-}
-
-int channel_listen(uv_loop_t *loop, const char *url, const struct channel_options *o,
-	const struct channel_events *e, void *ctx, struct channel **out)
-{
-	return open_channel(loop, url, o, e, ctx, true, out);
-}
-
-int channel_dial(uv_loop_t *loop, const char *url, const struct channel_options *o,
-	const struct channel_events *e, void *ctx, struct channel **out)
-{
-	return open_channel(loop, url, o, e, ctx, false, out);
-}
-
 uint64_t channel_peer_pid(const struct channel *c)
 {
-	return atomic_load(&c->link.pid);
+	return link_peer_pid(&c->link);
 }
 
 struct channel_counts channel_counts(const struct channel *c)

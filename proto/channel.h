@@ -1,7 +1,8 @@
 /*
- * One end of the link between supervisor and worker: an nng pair1 socket inside a libuv loop.
+ * One end of the link between supervisor and worker: nng pair1 sockets inside a libuv loop, one for
+ * each direction (link.h says why two).
  *
- * Per worker incarnation there is a new socket and a new ipc URL; the supervisor listens, the
+ * Per worker incarnation there are new sockets and a new ipc URL; the supervisor listens, the
  * worker dials (a listener is wedged for good by a peer that dies during the handshake: nng #1518).
  * One peer in a channel's life, of our own user id; every other connection is turned away, also
  * after the peer is gone. RECVFD is polled by the loop; records put during a turn leave as one
@@ -45,9 +46,10 @@ struct channel_options {
 };
 
 /*
- * Supervisor: listens on url ("ipc:///run/.../w0-1.ipc", in a folder that only we can enter; the
- * file's mode is 0600). Worker: dials it once, blocking until the socket file answers or refuses. 0
- * or -errno (-EINVAL: not ipc://, or too long a path).
+ * Supervisor: listens on url ("ipc:///run/.../w0-1.ipc", in a folder that only we can enter) and on
+ * url.down; both files have mode 0600 and are removed on closing. A URL is used once: another
+ * listen on it wedges the first. Worker: dials, blocking until the socket file answers or refuses.
+ * 0 or -errno (-EINVAL: not ipc://, or too long a path).
  */
 int channel_listen(uv_loop_t *loop, const char *url, const struct channel_options *o,
 	const struct channel_events *e, void *ctx, struct channel **out);
@@ -74,8 +76,12 @@ size_t channel_backlog(const struct channel *c);
  * nng has seen the death, about 1 ms, at most 100 ms. Not from inside a callback of this channel.
  */
 void channel_drain(struct channel *c);
-/* Closes socket and handles; frees c once the loop has let go of the handles. What nng has not sent
- * yet is lost. */
+/*
+ * Hangs up, and frees c once nng and the loop have let go. Returns at once; it takes a turn or two
+ * of the loop when the peer is gone, and up to a second when it lives and does not hang up in its
+ * turn. Better order, for whoever owns the peer process: kill it, wait for its exit, drain, close.
+ * What waited to be sent is lost.
+ */
 void channel_close(struct channel *c);
 
 struct channel_counts {
