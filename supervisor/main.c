@@ -198,7 +198,8 @@ static int run(struct supervisor *s)
 	uv_close((uv_handle_t *)&s->drain_timer, NULL);
 	uv_close((uv_handle_t *)&s->sigint, NULL);
 	uv_close((uv_handle_t *)&s->sigterm, NULL);
-	uv_run(s->loop, UV_RUN_DEFAULT); /* lets every handle close */
+	while (uv_run(s->loop, UV_RUN_DEFAULT))
+		; /* lets every handle close, though the last request's end stops it once more */
 	uv_loop_close(s->loop);
 	tokens_destroy(s->tokens);
 	rundir_close(&rundir);

@@ -226,6 +226,8 @@ static void on_done(void *ctx, struct exchange *x)
 	struct request *r = exchange_context(x);
 	if (!r)
 		return;
+	r->ops->gone(r); /* the front door's own end tells of no other; one that is over ignores it
+			  */
 	exchange_set_context(x, NULL);
 	r->exchange = NULL;
 	request_release(r);

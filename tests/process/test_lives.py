@@ -15,7 +15,7 @@ import time
 import pytest
 
 from conftest import attached
-from harness import BIN, Process, children, free_port, libconfig, ndjson, nng_req, wait_for
+from harness import BIN, Client, Process, children, free_port, libconfig, ndjson, nng_req, wait_for
 from test_fallback import in_thread
 
 FAKE = os.path.join(BIN, "fake-backend")
@@ -620,6 +620,7 @@ def test_a_second_signal_stops_at_once(fake, tandem):
         assert lines[-1].get("done") is True and "error" not in lines[-1]
     assert t.popen.wait(10) == 0
     assert time.monotonic() - begun < 5
+    assert os.listdir(t.run_dir) == []
     c.close()
     wait_for(lambda: a.stats()["active"] == 0 if "active" in a.stats() else True, "the backend is told")
 
@@ -632,6 +633,23 @@ def test_a_stop_ends_at_its_deadline(fake, tandem):
     t.popen.send_signal(signal.SIGTERM)
     assert t.popen.wait(10) == 0
     assert 0.45 < time.monotonic() - begun < 6
+    c.close()
+
+
+def test_a_stop_while_a_thread_selects(fake, tandem):
+    """The selection of a very long prompt is still under way when its client, the door and the workers are gone."""
+    a, b = fake("main"), fake("small", model=("s:0.5b",))
+    t = tandem(two((a, b)), limits={"body_bytes": 1 << 28})
+    line = "".join(f"line {i} of src/part_{i % 977}.c holds value_{i}; " for i in range(60000))
+    messages = [{"role": r, "content": line} for _ in range(12) for r in ("user", "assistant")] + [{"role": "user", "content": "go on"}]
+    body = json.dumps({"model": "m:1b", "messages": messages}).encode()
+    c = Client(t).send("POST", "/api/chat", body)
+    wait_for(lambda: " ev=plan " in t.log(), "the plan")
+    t.popen.send_signal(signal.SIGTERM)
+    wait_for(lambda: refused(t), "the closed door")
+    t.popen.send_signal(signal.SIGTERM)
+    assert t.popen.wait(20) == 0, t.log()[-3000:]
+    assert " ev=selected " not in t.log()
     c.close()
 
 
