@@ -85,7 +85,7 @@ static void send_cancel(struct job *j)
 static void job_detach(struct job *j)
 {
 	j->events = NULL;
-	j->spec.body = (struct slice){0};
+	j->spec.body = j->spec.message.request_id = (struct slice){0};
 	if (j->spec.message.timeout_ms > 0)
 		uv_timer_stop(&j->timeout);
 	send_cancel(j);
