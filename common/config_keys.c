@@ -82,7 +82,8 @@ static const struct config_key main_keys[] = {
 	NUMBER(KEY_INT64, limits, stream_bytes, KIB, GIB, 262144),
 	NUMBER(KEY_INT64, limits, line_bytes, KIB, GIB, 16777216),
 	NUMBER(KEY_INT64, limits, link_bytes, 64 * KIB, 16 * GIB, 67108864),
-	NUMBER(KEY_INT64, limits, header_bytes, KIB, 16 * MIB, 32768),
+	/* A header or target crosses to the worker as one text: PROTO_PIECE_BYTES. */
+	NUMBER(KEY_INT64, limits, header_bytes, KIB, 64 * KIB, 32768),
 	NUMBER(KEY_INT64, limits, body_total_bytes, KIB, 1024 * GIB, 1073741824),
 	NUMBER(KEY_INT64, limits, idle_ms, 10, DAY_MS, 120000),
 

@@ -334,7 +334,7 @@ RANGES = {
     ("limits", "stream_bytes"): (0, 10**12),
     ("limits", "line_bytes"): (0, 10**12),
     ("limits", "link_bytes"): (0, 10**15),
-    ("limits", "header_bytes"): (0, 10**12),
+    ("limits", "header_bytes"): (0, 65537),
     ("limits", "body_total_bytes"): (0, 10**18),
     ("limits", "idle_ms"): (0, 10**12),
     ("backoff", "first_ms"): (0, 10**12),
