@@ -101,17 +101,19 @@ static int read_messages(struct condense *c)
 	return 0;
 }
 
-/* Selection knows text only: a group that carries images stays whole. 0 or -ENOMEM. */
-static int keep_images(struct condense *c, unsigned groups)
+/* Selection knows text only: a group that carries anything else stays whole. 0 or -ENOMEM. */
+static int keep_attachments(struct condense *c, unsigned groups)
 {
-	bool *has_images = calloc(groups ? groups : 1, sizeof(*has_images));
-	if (!has_images)
+	bool *carries = calloc(groups ? groups : 1, sizeof(*carries));
+	if (!carries)
 		return -ENOMEM;
+	for (size_t i = 0; i < c->count; i++) {
+		const struct chat_message *m = &c->request->messages[i];
+		carries[c->messages[i].group] |= m->images > 0 || m->others > 0;
+	}
 	for (size_t i = 0; i < c->count; i++)
-		has_images[c->messages[i].group] |= c->request->messages[i].images > 0;
-	for (size_t i = 0; i < c->count; i++)
-		c->messages[i].verbatim |= has_images[c->messages[i].group];
-	free(has_images);
+		c->messages[i].verbatim |= carries[c->messages[i].group];
+	free(carries);
 	return 0;
 }
 
@@ -267,7 +269,7 @@ enum condense_result condense_prepare(
 		return CONDENSE_FAILED;
 	unsigned groups = text_group(c->messages, c->count);
 	text_mark_verbatim(c->messages, c->count, CONDENSE_KEEP_GROUPS);
-	if (keep_images(c, groups))
+	if (keep_attachments(c, groups))
 		return CONDENSE_FAILED;
 	c->history_bytes = text_old_bytes(c->messages, c->count);
 
@@ -342,6 +344,9 @@ static void edit_run(const struct condense *c, const struct slice *notes, size_t
 	bool last, struct assembly *a)
 {
 	struct buf *text = &a->texts[from];
+	size_t thinking = 0;
+	for (size_t i = from; i < to; i++)
+		thinking += c->request->messages[i].thinking;
 	buf_add_str(text, history_intro);
 	size_t begin = text->n;
 	text_render_part(c->messages, c->count, &c->history, from, to, text);
@@ -349,6 +354,8 @@ static void edit_run(const struct condense *c, const struct slice *notes, size_t
 		buf_printf(text, "[omitted %zu messages]\n", to - from);
 	if (!buf_error(text))
 		buf_add(&a->history, text->p + begin, text->n - begin);
+	if (thinking)
+		buf_printf(text, "[omitted %zu characters of thinking]\n", thinking);
 	if (last && c->history.index)
 		buf_printf(text, "%s\n", c->history.index);
 	if (last)

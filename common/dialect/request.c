@@ -57,6 +57,7 @@ static void count_content(struct chat_message *m)
 			m->images++;
 			break;
 		case PART_OTHER:
+			m->others++;
 			break;
 		}
 	}
@@ -82,7 +83,9 @@ static void parse_message(struct json_value value, struct chat_message *m)
 	m->role = role_of(role);
 	m->images = (unsigned)array_count(images);
 	count_content(m);
-	m->chars += json_string_chars(string_or(thinking, string_or(reasoning_content, reasoning)));
+	m->thinking =
+		json_string_chars(string_or(thinking, string_or(reasoning_content, reasoning)));
+	m->chars += m->thinking;
 	if (m->tool_calls.type == JSON_ARRAY) {
 		struct json_iter it = json_iter(m->tool_calls);
 		while (json_array_next(&it, &call))

@@ -23,6 +23,8 @@ struct chat_message {
 	struct json_value content; /* string, array of parts, null or absent */
 	struct json_value tool_calls;
 	unsigned images; /* images carried by this message */
+	unsigned others; /* content parts that are neither text nor image: audio, files, ... */
+	size_t thinking; /* code points of its thinking, which its text does not have */
 	size_t chars;	 /* code points of text: content, thinking, tool-call names and arguments */
 };
 

@@ -247,6 +247,59 @@ static void test_images_stay(void **state)
 	done(&f);
 }
 
+/* Audio, files and parts nobody knows yet are no text that could be selected from. */
+static void test_other_parts_stay(void **state)
+{
+	(void)state;
+	static const char part[] = "{\"role\":\"user\",\"content\":[{\"type\":\"input_audio\","
+				   "\"input_audio\":{\"data\":\"aGVsbG8=\"}}]}";
+	struct fixture f = {0};
+	struct buf out = {0};
+	buf_printf(&f.body, "{\"model\":\"m\",\"messages\":[%s,", part);
+	for (int i = 0; i < 30; i++)
+		buf_printf(&f.body,
+			"{\"role\":\"assistant\",\"content\":\"Answer %d talks at length about "
+			"src/file_%d.c and about the value that it reads there.\"},"
+			"{\"role\":\"user\",\"content\":\"And then, what about number %d?\"},",
+			i, i, i);
+	buf_add_str(&f.body, "{\"role\":\"assistant\",\"content\":\"Yes.\"},{\"role\":\"user\","
+			     "\"content\":\"Thanks. Sum up.\"}]}");
+	prepare(&f, DIALECT_OPENAI_CHAT, &options);
+	assert_int_equal(f.result, CONDENSE_OK);
+	assert_int_equal(condense_assemble(&f.c, NULL, 0, &out), CONDENSE_OK);
+	assert_true(holds(buf_slice(&out), part));
+	buf_free(&out);
+	done(&f);
+}
+
+static void test_thinking_leaves_a_marker(void **state)
+{
+	(void)state;
+	static const char *const names[] = {"thinking", "reasoning", "reasoning_content"};
+	for (size_t n = 0; n < sizeof(names) / sizeof(names[0]); n++) {
+		struct fixture f = {0};
+		struct buf out = {0};
+		buf_add_str(&f.body, "{\"model\":\"m\",\"messages\":["
+				     "{\"role\":\"user\",\"content\":\"Begin.\"},");
+		for (int i = 0; i < 20; i++)
+			buf_printf(&f.body,
+				"{\"role\":\"assistant\",\"%s\":\"So it is.\",\"content\":\"Answer "
+				"%d "
+				"talks at length about src/file_%d.c and about the value there.\"},"
+				"{\"role\":\"user\",\"content\":\"And then, what about number "
+				"%d?\"},",
+				names[n], i, i, i);
+		buf_add_str(&f.body, "{\"role\":\"assistant\",\"content\":\"Yes.\"},"
+				     "{\"role\":\"user\",\"content\":\"Thanks.\"}]}");
+		prepare(&f, DIALECT_OLLAMA_CHAT, &options);
+		assert_int_equal(f.result, CONDENSE_OK);
+		assert_int_equal(condense_assemble(&f.c, NULL, 0, &out), CONDENSE_OK);
+		assert_true(holds(buf_slice(&out), "[omitted 180 characters of thinking]"));
+		buf_free(&out);
+		done(&f);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -257,6 +310,8 @@ int main(void)
 		cmocka_unit_test(test_room),
 		cmocka_unit_test(test_must_shrink_cuts_live_results),
 		cmocka_unit_test(test_images_stay),
+		cmocka_unit_test(test_other_parts_stay),
+		cmocka_unit_test(test_thinking_leaves_a_marker),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
