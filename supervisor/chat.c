@@ -9,6 +9,8 @@
 #define CHAT_INLINE_BYTES                                                                          \
 	(96u << 10) /* a body up to this is parsed in the loop: well under a millisecond */
 
+#define TELL_NUM_CTX_TOKENS 2000 /* old Ollamas have a window of 2048 unless told otherwise */
+
 /* --- background work --- */
 
 struct chat_task {
@@ -257,10 +259,12 @@ static void act_plan(struct chat *c)
 	c->sent_tokens = c->facts.tokens;
 	c->sent_chars = c->chars;
 	/* Where Ollama is asked for much, it must be told the window: without it a long prompt is
-	 * cut in silence. */
+	 * cut in silence, however wide way A is. */
 	if (dialect_is_ollama(c->base.dialect) &&
 		c->device->conf->backend.type == BACKEND_TYPE_OLLAMA && c->view.num_ctx == 0 &&
-		c->device->conf->num_ctx > 0 && c->facts.tokens >= (uint64_t)c->facts.a_max_tokens)
+		c->device->conf->num_ctx > 0 &&
+		(c->facts.tokens >= (uint64_t)c->facts.a_max_tokens ||
+			c->facts.tokens >= TELL_NUM_CTX_TOKENS))
 		c->set_num_ctx = c->device->conf->num_ctx;
 	log_line(LOG_INFO, "plan", LOG_STR("req", c->base.id),
 		LOG_SLICE("model", buf_slice(&c->model)), LOG_STR("device", c->device->conf->name),

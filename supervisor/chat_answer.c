@@ -373,12 +373,11 @@ void chat_answer_tick(struct chat *c)
 		return;
 	}
 	bool stream = c->view.stream;
-	if (!stream &&
-		now_ms() - c->base.begun_ms < (uint64_t)conf->deadlines.first_byte_nonstream_ms) {
+	uint64_t age = now_ms() - c->base.begun_ms,
+		 nonstream = (uint64_t)conf->deadlines.first_byte_nonstream_ms;
+	if (!stream && age < nonstream) {
 		/* Without a stream an error keeps its status for longer (protocols.md 7.1). */
-		uint64_t left = (uint64_t)conf->deadlines.first_byte_nonstream_ms -
-				(now_ms() - c->base.begun_ms);
-		uv_timer_start(&c->tick, c->tick.timer_cb, left + 1,
+		uv_timer_start(&c->tick, c->tick.timer_cb, nonstream - age + 1,
 			(uint64_t)conf->deadlines.heartbeat_ms);
 		return;
 	}

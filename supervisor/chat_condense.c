@@ -44,7 +44,8 @@ void chat_condense_prepare(struct chat *c)
 		.must_shrink = c->plan.must_shrink,
 	};
 	if (c->plan.room_tokens > 0) {
-		double room = (double)c->plan.room_tokens * ratio - (double)c->view.tools_bytes;
+		double tokens = (double)c->plan.room_tokens - (double)c->images * TOKENS_PER_IMAGE;
+		double room = tokens * ratio - (double)c->view.tools_bytes;
 		o.room_bytes = room > 1 ? (size_t)room : 1;
 	}
 	o.notes_bytes = (size_t)((double)o.chunk_bytes * NOTES_SHARE);
@@ -118,9 +119,9 @@ static int note_submit(struct chat_note *n, struct device *d)
 	spec.message.request_id = slice_str(c->base.id);
 	spec.message.dialect = c->base.dialect;
 	spec.message.body_bytes = (int64_t)spec.body.n;
-	spec.message.model = d == c->device ? buf_slice(&c->model) : slice_str(device_model(d));
-	if (spec.message.model.n == 0)
-		spec.message.model = slice_str(device_model(d));
+	/* Empty: the worker takes what its backend serves when the job runs. What we know of that
+	 * here may change while the job waits. */
+	spec.message.model = d == c->device ? buf_slice(&c->model) : slice_str(d->conf->model);
 	spec.message.num_ctx = d->conf->num_ctx;
 	spec.message.max_tokens = conf->condense.notes_max_tokens;
 	spec.message.timeout_ms = conf->condense.job_timeout_ms;

@@ -119,3 +119,31 @@ def test_overflow_after_the_estimate(pair):
     assert "counted more tokens" in headers["X-Tandem-Reason"]
     assert t.status()["requests"]["fallbacks"] == 1
     assert t.status()["requests"]["by_strategy"]["A"] == 1
+
+
+@pytest.mark.parametrize("path", ["/api/chat", "/api/generate"])
+def test_a_long_prompt_on_way_a_tells_ollama_its_window(pair, path):
+    """Ollama's own default window may be 4096 tokens or less: with way A widened it must not cut what is between."""
+    t, a, b = pair(routing={"a_max_tokens": 10000, "b_max_tokens": 12000})
+    text = prompt(5000)
+    ask = {"prompt": text} if path == "/api/generate" else {"messages": [{"role": "user", "content": text}]}
+    status, headers, body = t.request("POST", path, {"model": "m:1b", "stream": False, **ask})
+    assert status == 200 and headers["X-Tandem-Strategy"] == "A"
+    sent = json.loads(a.bodies()[-1])
+    assert sent["options"] == {"num_ctx": 16384}
+    assert {k: sent[k] for k in ask} == ask
+    assert t.chat("short")[0] == 200
+    assert "options" not in json.loads(a.bodies()[-1])
+
+
+def test_images_take_their_part_of_the_window(pair):
+    t, a, b = pair(main_device={"num_ctx": 8192}, condense={"keep_ratio_c": 0.9})  # only the window bounds what stays
+    messages = [{"role": "user", "content": "Look at these.", "images": ["aGVsbG8="] * 5}, {"role": "assistant", "content": "I see."}]
+    for i in range(20):
+        messages += [{"role": "user", "content": f"Question {i}"}, {"role": "assistant", "content": prose(4000)}]
+    messages += [{"role": "user", "content": "Sum up."}]
+    status, headers, body = t.chat(messages)
+    assert status == 200, body
+    tokens = dict(p.split("=") for p in headers["X-Tandem-Tokens"].split())
+    assert int(tokens["sent"]) < 8192 < int(tokens["in"])
+    assert json.loads(a.bodies()[-1])["messages"][0] == messages[0]
