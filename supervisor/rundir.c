@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* ipc socket paths must fit sockaddr_un (108 bytes) with "/w15-18446744073709551615.ipc" behind the
+/* ipc socket paths must fit sockaddr_un (108 bytes) with "/w15-4294967295.ipc.down" behind the
  * folder. */
 #define RUNDIR_PATH_MAX 76
 
@@ -51,8 +51,7 @@ static void remove_stale(const char *path)
 	DIR *dir = opendir(path);
 	struct dirent *e;
 	while (dir && (e = readdir(dir))) {
-		size_t n = strlen(e->d_name);
-		if (n > 4 && strcmp(e->d_name + n - 4, ".ipc") == 0) {
+		if (strstr(e->d_name, ".ipc")) { /* w0-1.ipc, w0-1.ipc.down */
 			snprintf(file, sizeof(file), "%s/%s", path, e->d_name);
 			unlink(file);
 		}
