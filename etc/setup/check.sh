@@ -107,7 +107,7 @@ sanitized() {
 	stage "build with -fsanitize=$2" build_all BUILD="$build" || return
 	unset CFLAGS LDFLAGS
 	deadline=${TANDEM_TEST_DEADLINE_S:-60}
-	export TANDEM_TEST_DEADLINE_S=$deadline
+	export TANDEM_SANITIZED=$1 TANDEM_TEST_DEADLINE_S=$deadline
 	stage "unit tests ($1)" units "$build"
 	stage "process tests ($1)" python_tests "$build" tests/process
 }

@@ -258,6 +258,7 @@ def test_result_bytes(pair):
     assert [d["generation"] for d in t.status()["devices"]] == [1, 1]
 
 
+@pytest.mark.measured
 def test_clients_that_do_not_read(one):
     """The backend floods, four clients read nothing: what waits is bounded in every process, and then arrives whole."""
     t, a = one(options=("--slots", "8", "--num-ctx", "1000000"), device={"num_ctx": 1000000}, limits={"stream_bytes": 65536})
@@ -300,6 +301,7 @@ def test_clients_that_do_not_read(one):
     works(t)
 
 
+@pytest.mark.measured
 def test_link_bytes(one):
     """A worker that does not read its link is replaced before the queue to it grows beyond the cap."""
     t, a = one(limits={"link_bytes": 65536}, deadlines={"ping_ms": 60000}, backoff={"first_ms": 50, "max_ms": 100})

@@ -214,6 +214,7 @@ def test_a_translated_answer_is_in_the_clients_dialect(link, fake, type, dialect
     assert said == "hello world"
 
 
+@pytest.mark.measured
 def test_a_large_body_is_parsed_while_the_loop_goes_on(link, folder):
     """Between two pings the loop's own thread never works for long; its CPU time is measured, whatever else runs here."""
     answer = b'{"message":{"role":"assistant","content":"x"},"done":true,"done_reason":"stop"}\n'
@@ -565,6 +566,7 @@ def test_a_target_that_could_split_the_request_is_refused(link, fake, path):
     assert (fail["cause"], fail["status"]) == ("refused", 400)
 
 
+@pytest.mark.measured
 @pytest.mark.parametrize("length", [None, -1])
 def test_a_large_upload_is_streamed_in_bounded_memory(link, fake, length):
     backend = fake("b")
@@ -596,6 +598,7 @@ def test_a_large_upload_is_streamed_in_bounded_memory(link, fake, length):
         assert peak < 40 << 20, f"peak RSS {peak >> 20} MB"
 
 
+@pytest.mark.measured
 def test_a_large_answer_is_streamed_in_bounded_memory(link):
     size = (16 if SANITIZED else 128) << 20
     block = bytes(range(256)) * 256
@@ -930,6 +933,7 @@ def test_bad_arguments_are_told(folder):
     assert r.returncode == 64 and "started by tandemd" in r.stderr
 
 
+@pytest.mark.measured
 def test_thousands_of_jobs_leave_memory_and_descriptors_where_they_were(link, fake):
     backend = fake("b", options=["--slots", "64"])
     w = link()
