@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define WINDOW_MAX (INT64_C(1) << 30) /* tokens; a client that asks for more gets what fits */
 #define CHAT_INLINE_BYTES                                                                          \
 	(96u << 10) /* a body up to this is parsed in the loop: well under a millisecond */
 
@@ -216,7 +217,7 @@ static void fill_facts(struct chat *c)
 	c->small = to_main ? request_role(c->base.sup, ROLE_CONDENSE) : NULL;
 	int64_t window = device_window(c->device);
 	if (c->view.num_ctx > 0 && c->device->conf->backend.type == BACKEND_TYPE_OLLAMA)
-		window = c->view.num_ctx;
+		window = c->view.num_ctx < WINDOW_MAX ? c->view.num_ctx : WINDOW_MAX;
 	f->tokens = tokens_estimate(c->base.sup->tokens, buf_slice(&c->model), c->chars, c->images);
 	f->max_output = c->view.max_output;
 	f->condensable = c->view.condensable && !c->view.is_load;
@@ -276,7 +277,13 @@ static void act_plan(struct chat *c)
 	if (c->plan.strategy != STRATEGY_A && c->small && !c->facts.small.ready)
 		chat_fallback(c, "condensing device not ready",
 			c->plan.condense ? "selection" : "original");
-	if (c->plan.condense)
+	/* What cannot be rewritten and does not fit would be cut by Ollama in silence. */
+	bool would_be_cut = !c->plan.condense && !c->view.is_load && c->facts.main.window > 0 &&
+			    c->facts.tokens > (uint64_t)c->facts.main.window &&
+			    c->device->conf->backend.type == BACKEND_TYPE_OLLAMA;
+	if (would_be_cut)
+		chat_answer_overflow(c);
+	else if (c->plan.condense)
 		chat_condense_prepare(c);
 	else
 		chat_answer_submit(c);

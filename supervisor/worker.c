@@ -237,7 +237,9 @@ static void on_process_exit(uv_process_t *p, int64_t status, int signal)
 		LOG_STR("device", d->conf->name), LOG_INT("generation", d->generation),
 		LOG_INT("worker_pid", d->pid), LOG_STR("exit", d->last_exit),
 		LOG_STR("detail", d->backend.detail), LOG_END);
-	/* What it said before it died still counts: an answer's END may be in the socket. */
+	/* What it said before it died still counts: an answer's END may be in the socket. The state
+	 * changes first, so that the slot this frees gives no job to a dead worker. */
+	worker_event(d, EV_EXIT);
 	channel_drain(d->channel);
 	char path[512];
 	link_url(d, path, sizeof(path), false);
@@ -249,7 +251,6 @@ static void on_process_exit(uv_process_t *p, int64_t status, int signal)
 	d->pid = 0;
 	d->backend.pid = 0;
 	uv_close((uv_handle_t *)p, on_process_closed);
-	worker_event(d, EV_EXIT);
 	jobs_lost(d);
 }
 

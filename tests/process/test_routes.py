@@ -147,3 +147,11 @@ def test_images_take_their_part_of_the_window(pair):
     tokens = dict(p.split("=") for p in headers["X-Tandem-Tokens"].split())
     assert int(tokens["sent"]) < 8192 < int(tokens["in"])
     assert json.loads(a.bodies()[-1])["messages"][0] == messages[0]
+
+
+def test_what_cannot_be_rewritten_is_never_cut_in_silence(pair):
+    """A prefilled answer is not condensed; longer than Ollama's window, it is refused with words that agents know."""
+    t, a, b = pair(main_device={"num_ctx": 4096})
+    status, headers, body = t.chat([{"role": "user", "content": prose(30000)}, {"role": "assistant", "content": "The answer is"}])
+    assert status == 400 and "maximum context length is 4096 tokens" in json.loads(body)["error"]
+    assert not any(a.bodies())
