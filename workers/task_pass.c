@@ -3,12 +3,15 @@
  * held and sent as one, over a kept connection; a large one never is. Questions that the backend
  * has no answer for but we do (backend_ops.owns) are answered here.
  */
+#include "common/log.h"
 #include "workers/backend.h"
 #include "workers/task.h"
 
 #include <errno.h>
 
-#define PASS_HELD_BYTES PROTO_PIECE_BYTES /* bodies up to this are held */
+#define HEADERS_MAX (PROTO_HEADERS_MAX - 8) /* of an answer; the gateway adds some of its own */
+#define HEADERS_BYTES_MAX 32768		    /* together; what is over is left out, and logged */
+#define PASS_HELD_BYTES PROTO_PIECE_BYTES   /* bodies up to this are held */
 
 struct pass {
 	struct task task;
@@ -54,13 +57,22 @@ static void on_head(void *ctx, int status)
 	struct slice name, value;
 	/* besides our own list it names what is of this hop alone (RFC 9110 7.6.1) */
 	struct slice connection = http_header(t->transfer, "connection");
-	size_t count = 0;
+	size_t count = 0, bytes = 0, left_out = 0;
 	pass_of(t)->status = status;
 	task_first_byte(t);
-	for (size_t at = 0;
-		count < PROTO_HEADERS_MAX && http_header_next(t->transfer, &at, &name, &value);)
-		if (header_stays(name) && !slice_lists(connection, name))
-			headers[count++] = (struct proto_header){name, value};
+	for (size_t at = 0; http_header_next(t->transfer, &at, &name, &value);) {
+		if (!header_stays(name) || slice_lists(connection, name))
+			continue;
+		if (count == HEADERS_MAX || bytes + name.n + value.n > HEADERS_BYTES_MAX) {
+			left_out++;
+			continue;
+		}
+		bytes += name.n + value.n;
+		headers[count++] = (struct proto_header){name, value};
+	}
+	if (left_out)
+		log_line(LOG_WARN, "headers_left_out", LOG_SLICE("req", t->spec.request_id),
+			LOG_INT("count", left_out), LOG_END);
 	task_start(t, status, headers, count, content_length(t->transfer));
 }
 

@@ -520,3 +520,38 @@ def test_model_paths_go_to_the_device_that_has_the_model(pair):
         assert "gpu1" in headers["X-Tandem-Reason"], (path, status, data)
     status, headers, data = t.request("GET", "/v1/models/m:1b")
     assert status == 200 and "gpu0" in headers["X-Tandem-Reason"]
+
+
+def test_a_backend_with_absurd_headers_hurts_nobody(tandem, folder):
+    """Headers over the cap are left out, with a word in the log; the worker lives."""
+    import http.server
+    import threading
+
+    class Absurd(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = b'{"version":"0.33.0","models":[]}'
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            if self.path == "/absurd":
+                for i in range(90):
+                    self.send_header(f"X-Many-{i}", "y" * 700)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Absurd)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        t = tandem([{"name": "gpu0", "roles": ["main"], "model": "m:1b",
+                     "backend": {"type": "ollama", "url": f"http://127.0.0.1:{server.server_address[1]}"}}])
+        status, headers, data = t.request("GET", "/absurd")
+        assert status == 200 and data and headers["X-Tandem-Strategy"] == "pass"
+        assert headers["X-Many-0"] and "X-Many-89" not in headers
+        assert "ev=headers_left_out" in t.log()
+        assert t.device("gpu0")["generation"] == 1
+    finally:
+        server.shutdown()
+        server.server_close()
