@@ -47,7 +47,7 @@ struct channel_options {
 
 /*
  * Supervisor: listens on url ("ipc:///run/.../w0-1.ipc", in a folder that only we can enter) and on
- * url.down; both files have mode 0600 and are removed on closing. A URL is used once: another
+ *w0-1.ipc.down ; both files have mode 0600 and are removed on closing. A URL is used once: another
  * listen on it wedges the first. Worker: dials, blocking until the socket file answers or refuses.
  * 0 or -errno (-EINVAL: not ipc://, or too long a path).
  */

@@ -11,8 +11,8 @@
 	128 /* each way; with nng's default of 0 every message costs two thread switches */
 #define HOP_COUNT_BYTES 4 /* of a pair1 message; nng's limit counts them */
 #define SOCKET_MODE 0600
+#define SCHEME "ipc://"
 #define DOWN_SUFFIX ".down"
-#define URL_BYTES 256 /* nng refuses a path over 107 bytes */
 
 static int to_errno(int error)
 {
@@ -149,13 +149,14 @@ int link_open(struct link *l)
 	return to_errno(rc);
 }
 
-/* The URL of the way down. Only a Unix socket tells who the peer is, so any other kind of URL is
- * refused. */
-static int down_url(const char *url, char out[URL_BYTES])
+/* Only a Unix socket tells who the peer is, so any other kind of URL is refused. */
+static int set_urls(struct link *l, const char *url)
 {
-	if (strncmp(url, "ipc://", 6) != 0)
+	int n = snprintf(l->down_url, sizeof l->down_url, "%s%s", url, DOWN_SUFFIX);
+	if (strncmp(url, SCHEME, strlen(SCHEME)) != 0 || (size_t)n >= sizeof l->down_url)
 		return -EINVAL;
-	return snprintf(out, URL_BYTES, "%s%s", url, DOWN_SUFFIX) < URL_BYTES ? 0 : -EINVAL;
+	snprintf(l->url, sizeof l->url, "%s", url);
+	return 0;
 }
 
 static int listen_way(struct link_way *w, const char *url)
@@ -171,24 +172,35 @@ static int listen_way(struct link_way *w, const char *url)
 
 int link_listen(struct link *l, const char *url)
 {
-	char down[URL_BYTES];
-	int rc = down_url(url, down);
+	int rc = set_urls(l, url);
 	if (!rc)
-		rc = listen_way(&l->in, url);
+		rc = listen_way(&l->in, l->url);
 	if (!rc)
-		rc = listen_way(&l->out, down);
+		l->url_is_ours = true;
+	if (!rc)
+		rc = listen_way(&l->out, l->down_url);
+	if (!rc)
+		l->down_url_is_ours = true;
 	return rc;
 }
 
 int link_dial(struct link *l, const char *url)
 {
-	char down[URL_BYTES];
-	int rc = down_url(url, down);
+	int rc = set_urls(l, url);
 	if (!rc)
-		rc = to_errno(nng_dial(l->out.socket, url, NULL, 0));
+		rc = to_errno(nng_dial(l->out.socket, l->url, NULL, 0));
 	if (!rc)
-		rc = to_errno(nng_dial(l->in.socket, down, NULL, 0));
+		rc = to_errno(nng_dial(l->in.socket, l->down_url, NULL, 0));
 	return rc;
+}
+
+void link_unlink(struct link *l, bool all)
+{
+	if (l->down_url_is_ours)
+		unlink(l->down_url + strlen(SCHEME));
+	l->down_url_is_ours = false;
+	if (all && l->url_is_ours)
+		unlink(l->url + strlen(SCHEME));
 }
 
 void link_close_out(struct link *l)

@@ -1,15 +1,15 @@
 /*
  * Private to proto/: the nng sockets below a channel, for one peer in its life.
  *
- * A link is two pair1 sockets, one for each direction: URL carries what the worker says, URL.down
- * what the supervisor says. One socket for both would do but for a fault of nng before 1.8 (#1543,
- * #1813): when a pipe is closed, by us or because a send failed, while a message is coming in on it
- * or a send is just ending, nng's one reaper thread may wait for ever; then that nng_close() and
- * every later one in the process never return, and no pipe is ever reported gone. With one socket a
- * worker killed while both sides were sending did it about once in a hundred times. So nothing is
- * ever sent on a pipe that receives, a pipe is closed by us only when its peer has gone or nothing
- * moves on it, and nng_close() never runs on the loop's thread. It follows, too, that all that a
- * dead peer has sent is read: no failed send can cut it off.
+ * A link is two pair1 sockets, one for each direction: w0-1.ipc carries what the worker says,
+ * w0-1.ipc.down what the supervisor says. One socket for both would do but for a fault of nng
+ * before 1.8 (#1543, #1813): when a pipe is closed, by us or because a send failed, while a message
+ * is coming in on it or a send is just ending, nng's one reaper thread may wait for ever; then that
+ * nng_close() and every later one in the process never return, and no pipe is ever reported gone.
+ * With one socket a worker killed while both sides were sending did it about once in a hundred
+ * times. So nothing is ever sent on a pipe that receives, a pipe is closed by us only when its peer
+ * has gone or nothing moves on it, and nng_close() never runs on the loop's thread. It follows,
+ * too, that all that a dead peer has sent is read: no failed send can cut it off.
  *
  * nng's pipe callbacks run on nng's threads; they only store atomics here and call wake (an
  * uv_async_send). The first peer with our user id is the peer; others are turned away, also after
@@ -37,6 +37,8 @@ struct link_way {
 };
 
 struct link {
+	char url[128], down_url[128];	    /* nng refuses a path over 107 bytes */
+	bool url_is_ours, down_url_is_ours; /* we listen on it, so the file is ours to remove */
 	struct link_way in, out;
 	void (*wake)(void *ctx); /* any thread */
 	void *ctx;
@@ -50,6 +52,13 @@ int link_listen(struct link *l, const char *url);
 /* Blocks until the connections are refused or made; nng gives up a peer that does not answer after
  * 10 s. */
 int link_dial(struct link *l, const char *url);
+
+/*
+ * Removes our socket files: of the way down, which only the peer needs, once it is there; or all,
+ * at the end. nng does it too, when it comes to close, which may be too late for a process that
+ * exits.
+ */
+void link_unlink(struct link *l, bool all);
 
 /*
  * The end, in two steps; each blocks for some 100 us while nng's threads let go: call them on a
