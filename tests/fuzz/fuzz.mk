@@ -8,6 +8,7 @@ FUZZ_CFLAGS := -std=c17 $(WARN) -O1 -g -fno-omit-frame-pointer -fno-strict-alias
 	-fsanitize=address,undefined -fno-sanitize-recover=all
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 FUZZ_BIN := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ_SRC))
+CODEC_SRC := $(addprefix proto/,encode.c decode.c fields.c names.c wire.c)
 JSON_SRC := $(wildcard common/json_*.c) common/buf.c
 
 $(BUILD)/fuzz/obj/%.o: %.c
@@ -16,9 +17,9 @@ $(BUILD)/fuzz/obj/%.o: %.c
 	$(Q)$(FUZZ_CC) $(CPPFLAGS) $(FUZZ_CFLAGS) -fsanitize=fuzzer-no-link -c -o $@ $<
 
 $(FUZZ_BIN): $(BUILD)/fuzz/fuzz_%: $(BUILD)/fuzz/obj/tests/fuzz/fuzz_%.o \
-		$(patsubst %.c,$(BUILD)/fuzz/obj/%.o,$(COMMON_SRC))
+		$(patsubst %.c,$(BUILD)/fuzz/obj/%.o,$(COMMON_SRC) $(CODEC_SRC))
 	$(call say,LD,$@)
-	$(Q)$(FUZZ_CC) $(FUZZ_CFLAGS) -fsanitize=fuzzer -o $@ $^ $(LDLIBS_COMMON)
+	$(Q)$(FUZZ_CC) $(FUZZ_CFLAGS) -fsanitize=fuzzer -o $@ $^ -lmsgpackc $(LDLIBS_COMMON)
 
 # One binary with the wide steps of json_scan.h, one with the portable ones.
 $(BUILD)/fuzz/json_oracle: tests/fuzz/json_oracle.c $(JSON_SRC) common/json.h common/json_scan.h
@@ -38,7 +39,7 @@ fuzz: $(FUZZ_BIN) ## fuzz each parser for FUZZ_SECONDS (30) under ASan and UBSan
 		mkdir -p $(BUILD)/fuzz/corpus/$${f##*/}; \
 		$$f -max_total_time=$(FUZZ_SECONDS) -max_len=16384 -timeout=5 -verbosity=0 -print_final_stats=1 \
 			-dict=tests/fuzz/json.dict -artifact_prefix=$(BUILD)/fuzz/ \
-			$(BUILD)/fuzz/corpus/$${f##*/} tests/fuzz/seeds/json; done
+			$(BUILD)/fuzz/corpus/$${f##*/} $$(ls -d tests/fuzz/seeds/$${f##*/fuzz_} 2>/dev/null || echo tests/fuzz/seeds/json); done
 
 .PHONY: differential
 differential: $(BUILD)/fuzz/json_oracle $(BUILD)/fuzz/json_oracle_portable ## compare the JSON reader with Python's over mutated texts
