@@ -5,11 +5,14 @@
 #include <errno.h>
 #include <stdlib.h>
 
-int device_init(struct device *d, struct supervisor *s, const struct config_device *conf)
+struct device *device_create(struct supervisor *s, const struct config_device *conf)
 {
-	memset(d, 0, sizeof(*d));
+	struct device *d = calloc(1, sizeof(*d));
+	if (!d)
+		return NULL;
 	d->sup = s;
 	d->conf = conf;
+	d->number = s->next_device++;
 	d->state = WORKER_STOPPED;
 	d->not_ready_since_ms = now_ms();
 	TAILQ_INIT(&d->waiting);
@@ -18,7 +21,8 @@ int device_init(struct device *d, struct supervisor *s, const struct config_devi
 	uv_timer_init(s->loop, &d->ping);
 	d->timer.data = d;
 	d->ping.data = d;
-	return 0;
+	d->handles = 2;
+	return d;
 }
 
 static void models_free(struct device_model *m, size_t n)
@@ -31,14 +35,21 @@ static void models_free(struct device_model *m, size_t n)
 	free(m);
 }
 
-void device_fini(struct device *d)
+static void on_handle_closed(uv_handle_t *h)
 {
-	uv_close((uv_handle_t *)&d->timer, NULL);
-	uv_close((uv_handle_t *)&d->ping, NULL);
+	struct device *d = h->data;
+	if (--d->handles == 0)
+		free(d);
+}
+
+void device_destroy(struct device *d)
+{
 	models_free(d->models, d->model_count);
 	models_free(d->incoming, d->incoming_count);
 	d->models = d->incoming = NULL;
 	d->model_count = d->incoming_count = 0;
+	uv_close((uv_handle_t *)&d->timer, on_handle_closed);
+	uv_close((uv_handle_t *)&d->ping, on_handle_closed);
 }
 
 int device_slots(const struct device *d)

@@ -42,6 +42,8 @@ struct device_model {
 struct device {
 	struct supervisor *sup;
 	const struct config_device *conf;
+	unsigned number;  /* unique in this process: names its sockets */
+	unsigned handles; /* open uv handles */
 
 	enum worker_state state;
 	uint64_t generation;
@@ -76,9 +78,10 @@ struct device {
 	double prefill_tok_s, decode_tok_s; /* learned; 0 before the first measurement */
 };
 
-/* Prepares a device of the configuration; starts nothing. 0 or -errno. */
-int device_init(struct device *d, struct supervisor *s, const struct config_device *conf);
-void device_fini(struct device *d);
+/* A device of the configuration; starts nothing. NULL when memory is out. */
+struct device *device_create(struct supervisor *s, const struct config_device *conf);
+/* Frees it once its handles have closed: in the loop's next turns. */
+void device_destroy(struct device *d);
 
 /* Requests this device takes at once. */
 int device_slots(const struct device *d);

@@ -54,11 +54,12 @@ void supervisor_check_stopped(struct supervisor *s)
 		return;
 	bool all_gone = true;
 	for (size_t i = 0; i < s->device_count; i++) {
-		if (worker_gone(&s->devices[i]) && s->devices[i].state != WORKER_BACKOFF)
+		struct device *d = s->devices[i];
+		if (worker_gone(d) && d->state != WORKER_BACKOFF)
 			continue;
-		all_gone = all_gone && worker_gone(&s->devices[i]);
-		if (s->devices[i].state != WORKER_STOPPING)
-			worker_stop(&s->devices[i]);
+		all_gone = all_gone && worker_gone(d);
+		if (d->state != WORKER_STOPPING)
+			worker_stop(d);
 	}
 	if (all_gone)
 		uv_stop(s->loop);
@@ -179,9 +180,11 @@ static int run(struct supervisor *s)
 		rc = start_front(s);
 	if (rc == 0) {
 		for (size_t i = 0; i < s->config.device_count; i++) {
-			device_init(&s->devices[i], s, &s->config.devices[i]);
-			s->device_count++;
-			worker_start(&s->devices[i]);
+			struct device *d = device_create(s, &s->config.devices[i]);
+			if (!d)
+				continue;
+			s->devices[s->device_count++] = d;
+			worker_start(d);
 		}
 		uv_signal_start(&s->sigint, on_signal, SIGINT);
 		uv_signal_start(&s->sigterm, on_signal, SIGTERM);
@@ -191,7 +194,7 @@ static int run(struct supervisor *s)
 		uv_run(s->loop, UV_RUN_DEFAULT);
 		front_stop(s->front);
 		for (size_t i = 0; i < s->device_count; i++)
-			device_fini(&s->devices[i]);
+			device_destroy(s->devices[i]);
 	}
 	if (s->stats)
 		rep_stop(s->stats);

@@ -16,14 +16,14 @@ static bool is_read(const struct exchange *x)
 static bool listed_before(
 	const struct supervisor *s, size_t device, size_t model, enum device_role pass)
 {
-	struct slice name = slice_str(s->devices[device].models[model].name);
+	struct slice name = slice_str(s->devices[device]->models[model].name);
 	for (size_t d = 0; d < s->device_count; d++) {
-		bool main = s->devices[d].conf->roles & ROLE_MAIN;
+		bool main = s->devices[d]->conf->roles & ROLE_MAIN;
 		bool earlier = pass == ROLE_MAIN ? main && d < device : main || d < device;
 		if (d == device || !earlier)
 			continue;
-		for (size_t m = 0; m < s->devices[d].model_count; m++)
-			if (slice_ieq(name, slice_str(s->devices[d].models[m].name)))
+		for (size_t m = 0; m < s->devices[d]->model_count; m++)
+			if (slice_ieq(name, slice_str(s->devices[d]->models[m].name)))
 				return true;
 	}
 	return false;
@@ -33,7 +33,7 @@ static void add_models(
 	const struct supervisor *s, enum device_role pass, bool openai, struct buf *out)
 {
 	for (size_t d = 0; d < s->device_count; d++) {
-		const struct device *dev = &s->devices[d];
+		const struct device *dev = s->devices[d];
 		if (!!(dev->conf->roles & ROLE_MAIN) != (pass == ROLE_MAIN))
 			continue;
 		for (size_t m = 0; m < dev->model_count; m++) {

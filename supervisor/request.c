@@ -97,7 +97,7 @@ struct device *request_role(struct supervisor *s, enum device_role role)
 {
 	struct device *best = NULL;
 	for (size_t i = 0; i < s->device_count; i++) {
-		struct device *d = &s->devices[i];
+		struct device *d = s->devices[i];
 		if ((d->conf->roles & role) && (!best || less_busy(d, best)))
 			best = d;
 	}
@@ -108,7 +108,7 @@ struct device *request_device(struct supervisor *s, struct slice model)
 {
 	struct device *best = NULL;
 	for (size_t i = 0; i < s->device_count; i++) {
-		struct device *d = &s->devices[i];
+		struct device *d = s->devices[i];
 		if (!device_serves(d, model))
 			continue;
 		bool main = d->conf->roles & ROLE_MAIN,

@@ -106,7 +106,7 @@ void stats_status(const struct supervisor *s, struct buf *b)
 	for (size_t i = 0; i < s->device_count; i++) {
 		if (i)
 			buf_add_char(b, ',');
-		put_device(b, &s->devices[i]);
+		put_device(b, s->devices[i]);
 	}
 	buf_add_char(b, ']');
 	buf_printf(b,

@@ -12,6 +12,7 @@
 #include "common/tokens.h"
 #include "supervisor/device.h"
 #include "supervisor/http/front.h"
+#include "supervisor/operation.h"
 
 #include <sys/queue.h>
 #include <uv.h>
@@ -32,7 +33,7 @@ struct supervisor {
 	const char *run_dir;	/* of the configuration, or -R */
 	char worker_path[4096]; /* the tandem-worker beside this program */
 	struct front *front;
-	struct device devices[CONFIG_DEVICES_MAX];
+	struct device *devices[CONFIG_DEVICES_MAX]; /* in the configuration's order */
 	size_t device_count;
 	struct tokens *tokens;
 	struct rep *stats;
@@ -41,9 +42,11 @@ struct supervisor {
 	unsigned queued;   /* client requests waiting for a slot, all devices */
 	size_t held_bytes; /* request bodies held in memory */
 	uint64_t next_job;
+	unsigned next_device;
 	uint64_t next_request;
 	uint64_t started_ms; /* uv_hrtime based */
 	struct counters count;
+	struct operations operations;
 	bool loopback; /* we listen on loopback only: Host headers are looked at */
 	bool stopping;
 	uv_signal_t sigint, sigterm;

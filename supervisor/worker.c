@@ -70,7 +70,7 @@ static void on_timer(uv_timer_t *t)
 static void link_url(const struct device *d, char *out, size_t n, bool with_scheme)
 {
 	snprintf(out, n, "%s%s/w%u-%llu.ipc", with_scheme ? "ipc://" : "", d->sup->run_dir,
-		(unsigned)(d - d->sup->devices), (unsigned long long)d->generation);
+		d->number, (unsigned long long)d->generation);
 }
 
 /* --- what the link brings --- */

@@ -51,17 +51,17 @@ static void setup(struct fixture *f)
 	f->sup.config.limits.queue = 8;
 	strcpy(f->conf.name, "gpu0");
 	f->conf.slots = 1;
-	struct device *d = &f->sup.devices[0];
-	assert_int_equal(device_init(d, &f->sup, &f->conf), 0);
+	struct device *d = f->sup.devices[0] = device_create(&f->sup, &f->conf);
+	assert_non_null(d);
 	assert_int_equal(channel_listen(&f->loop, url, &o, &link_events, d, &d->channel), 0);
 	d->state = WORKER_READY;
 }
 
 static void teardown(struct fixture *f)
 {
-	struct device *d = &f->sup.devices[0];
+	struct device *d = f->sup.devices[0];
 	channel_close(d->channel);
-	device_fini(d);
+	device_destroy(d);
 	uv_run(&f->loop, UV_RUN_DEFAULT);
 	assert_int_equal(uv_loop_close(&f->loop), 0);
 	rmdir(f->folder);
@@ -113,7 +113,7 @@ static void test_a_cancelled_job_does_not_look_at_its_owner(void **state)
 		.start = start, .delta = delta, .end = start, .fail = failed};
 	struct fixture f;
 	setup(&f);
-	struct device *d = &f.sup.devices[0];
+	struct device *d = f.sup.devices[0];
 	char id[] = "abc123-1", log[4096];
 	struct job_spec spec = {.takes_slot = true, .body = SLICE("{}")};
 	spec.message.kind = JOB_CHAT;
