@@ -89,6 +89,8 @@ static const struct config_key main_keys[] = {
 
 	NUMBER(KEY_INT64, backoff, first_ms, 1, HOUR_MS, 200),
 	NUMBER(KEY_INT64, backoff, max_ms, 1, HOUR_MS, 30000),
+	NUMBER(KEY_INT64, backoff, max_restarts, 0, CONFIG_RESTARTS_MAX, 10),
+	NUMBER(KEY_INT64, backoff, window_ms, 1, DAY_MS, 600000),
 };
 
 static const struct config_key device_keys[] = {

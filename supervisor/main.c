@@ -3,7 +3,7 @@
  *
  * Map of the files:
  *   main.c            arguments, start, signals, stop
- *   supervisor.h      the state all modules share
+ *   supervisor.h      the state all modules share; stop.c: the way out
  *   rundir.c          run folder, lock, stale sockets
  *   http/             the front door: HTTP connections as exchanges
  *   request.c         one client request: identity, routing to its kind
@@ -16,10 +16,11 @@
  *   ctl/              tandemctl, a program of its own
  */
 #include "common/log.h"
+#include "supervisor/control.h"
 #include "supervisor/request.h"
+#include "supervisor/restart.h"
 #include "supervisor/rundir.h"
 #include "supervisor/stats.h"
-#include "supervisor/worker.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -44,49 +45,23 @@ static void usage(FILE *to)
 		    "  -V         version\n");
 }
 
-/* --- stop --- */
+/* --- signals --- */
 
-void supervisor_check_stopped(struct supervisor *s)
-{
-	if (!s->stopping)
-		return;
-	if (s->active > 0 && uv_is_active((uv_handle_t *)&s->drain_timer))
-		return;
-	bool all_gone = true;
-	for (size_t i = 0; i < s->device_count; i++) {
-		struct device *d = s->devices[i];
-		if (worker_gone(d) && d->state != WORKER_BACKOFF)
-			continue;
-		all_gone = all_gone && worker_gone(d);
-		if (d->state != WORKER_STOPPING)
-			worker_stop(d);
-	}
-	if (all_gone)
-		uv_stop(s->loop);
-}
-
-static void on_drain_over(uv_timer_t *t)
-{
-	struct supervisor *s = t->data;
-	uv_timer_stop(t);
-	supervisor_check_stopped(s);
-}
-
-static void on_signal(uv_signal_t *h, int signum)
+static void on_hangup(uv_signal_t *h, int signum)
 {
 	struct supervisor *s = h->data;
-	bool again = s->stopping;
-	log_line(LOG_INFO, "stopping", LOG_INT("signal", signum), LOG_INT("active", s->active),
-		LOG_INT("again", again), LOG_END);
-	s->stopping = true;
-	if (again) {
-		uv_timer_stop(&s->drain_timer);
-	} else {
-		front_quiesce(s->front);
-		uv_timer_start(
-			&s->drain_timer, on_drain_over, (uint64_t)s->config.deadlines.drain_ms, 0);
-	}
-	supervisor_check_stopped(s);
+	struct buf err;
+	(void)signum;
+	buf_init(&err, 0);
+	if (control_reload(s, &err) == 0)
+		log_line(LOG_WARN, "reload", LOG_STR("result", "refused"),
+			LOG_STR("why", buf_cstr(&err)), LOG_END);
+	buf_free(&err);
+}
+
+static void on_stop(uv_signal_t *h, int signum)
+{
+	supervisor_stop(h->data, signum);
 }
 
 /* --- start --- */
@@ -169,7 +144,8 @@ static int run(struct supervisor *s)
 	uv_timer_init(s->loop, &s->drain_timer);
 	uv_signal_init(s->loop, &s->sigint);
 	uv_signal_init(s->loop, &s->sigterm);
-	s->drain_timer.data = s->sigint.data = s->sigterm.data = s;
+	uv_signal_init(s->loop, &s->sighup);
+	s->drain_timer.data = s->sigint.data = s->sigterm.data = s->sighup.data = s;
 	TAILQ_INIT(&s->requests);
 	s->started_ms = now_ms();
 	s->tokens = tokens_create();
@@ -184,10 +160,11 @@ static int run(struct supervisor *s)
 			if (!d)
 				continue;
 			s->devices[s->device_count++] = d;
-			worker_start(d);
+			worker_start(d->current);
 		}
-		uv_signal_start(&s->sigint, on_signal, SIGINT);
-		uv_signal_start(&s->sigterm, on_signal, SIGTERM);
+		uv_signal_start(&s->sigint, on_stop, SIGINT);
+		uv_signal_start(&s->sigterm, on_stop, SIGTERM);
+		uv_signal_start(&s->sighup, on_hangup, SIGHUP);
 		log_line(LOG_INFO, "listening", LOG_STR("address", front_address(s->front)),
 			LOG_STR("run_dir", s->run_dir), LOG_INT("devices", s->device_count),
 			LOG_END);
@@ -195,12 +172,15 @@ static int run(struct supervisor *s)
 		front_stop(s->front);
 		for (size_t i = 0; i < s->device_count; i++)
 			device_destroy(s->devices[i]);
+		for (size_t i = 0; i < s->removed_count; i++)
+			device_destroy(s->removed[i]);
 	}
 	if (s->stats)
 		rep_stop(s->stats);
 	uv_close((uv_handle_t *)&s->drain_timer, NULL);
 	uv_close((uv_handle_t *)&s->sigint, NULL);
 	uv_close((uv_handle_t *)&s->sigterm, NULL);
+	uv_close((uv_handle_t *)&s->sighup, NULL);
 	while (uv_run(s->loop, UV_RUN_DEFAULT))
 		; /* lets every handle close, though the last request's end stops it once more */
 	uv_loop_close(s->loop);
@@ -256,6 +236,7 @@ int main(int argc, char **argv)
 		return EXIT_SUCCESS;
 	}
 	log_init("tandemd", NULL, s.config.log.level, s.config.log.format, s.config.log.content);
+	s.config_path = path;
 	s.run_dir = run_dir ? run_dir : s.config.run_dir;
 	s.loop = uv_default_loop();
 	int rc = run(&s);

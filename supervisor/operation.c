@@ -22,6 +22,13 @@ struct operation *operation_begin(
 	return op;
 }
 
+void operation_add_part(struct operations *o, uint64_t id)
+{
+	struct operation *op = place(o, id);
+	if (op->id == id)
+		op->open++;
+}
+
 void operation_part_ended(
 	struct operations *o, uint64_t id, bool ok, const char *why, uint64_t now_ms)
 {

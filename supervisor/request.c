@@ -49,6 +49,7 @@ void request_release(struct request *r)
 	TAILQ_REMOVE(&s->requests, r, link);
 	s->active--;
 	r->ops->destroy(r);
+	devices_sweep(s);
 	supervisor_check_stopped(s);
 }
 

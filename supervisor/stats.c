@@ -36,15 +36,16 @@ static void put_backend(struct buf *b, const struct device *d)
 	json_put_key(b, "backend");
 	buf_add_char(b, '{');
 	put_string(b, "type", backend_type_name(d->conf->backend.type));
-	put_string(b, "url", d->backend.url[0] ? d->backend.url : d->conf->backend.url);
+	const struct worker_backend *now = device_backend(d);
+	put_string(b, "url", now->url[0] ? now->url : d->conf->backend.url);
 	json_put_key(b, "pid");
-	if (d->backend.pid > 0)
-		json_put_int(b, d->backend.pid);
+	if (now->pid > 0)
+		json_put_int(b, now->pid);
 	else
 		buf_add_str(b, "null");
 	put_string(b, "model", device_model(d));
-	put_string(b, "state", proto_state_name(d->backend.state));
-	put_string(b, "detail", d->backend.detail);
+	put_string(b, "state", proto_state_name(now->state));
+	put_string(b, "detail", now->detail);
 	put_int(b, "window", device_window(d));
 	put_int(b, "models", (int64_t)d->model_count);
 	buf_add_char(b, '}');
@@ -72,11 +73,11 @@ static void put_device(struct buf *b, const struct device *d)
 	buf_add_char(b, ']');
 	put_string(b, "state", worker_state_name(d->state));
 	json_put_key(b, "pid");
-	if (d->pid > 0)
-		json_put_int(b, d->pid);
+	if (d->current->pid > 0)
+		json_put_int(b, d->current->pid);
 	else
 		buf_add_str(b, "null");
-	put_int(b, "generation", (int64_t)d->generation);
+	put_int(b, "generation", (int64_t)d->current->generation);
 	put_int(b, "restarts", (int64_t)d->restarts);
 	put_string(b, "last_exit", d->last_exit);
 	put_backend(b, d);

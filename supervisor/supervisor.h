@@ -18,6 +18,8 @@
 #include <uv.h>
 
 #define STRATEGIES 3 /* A, B, C */
+/* A reload that would leave more behind is refused. */
+#define DEVICES_REMOVED_MAX (4 * CONFIG_DEVICES_MAX)
 
 struct counters {
 	uint64_t requests, failed, cancelled, fallbacks, passed;
@@ -30,11 +32,14 @@ TAILQ_HEAD(request_list, request);
 struct supervisor {
 	uv_loop_t *loop;
 	struct config config;
+	const char *config_path;
 	const char *run_dir;	/* of the configuration, or -R */
 	char worker_path[4096]; /* the tandem-worker beside this program */
 	struct front *front;
 	struct device *devices[CONFIG_DEVICES_MAX]; /* in the configuration's order */
 	size_t device_count;
+	struct device *removed[DEVICES_REMOVED_MAX]; /* still finish what they have */
+	size_t removed_count;
 	struct tokens *tokens;
 	struct rep *stats;
 	struct request_list requests;
@@ -49,7 +54,8 @@ struct supervisor {
 	struct operations operations;
 	bool loopback; /* we listen on loopback only: Host headers are looked at */
 	bool stopping;
-	uv_signal_t sigint, sigterm;
+	bool reloading;
+	uv_signal_t sigint, sigterm, sighup;
 	uv_timer_t drain_timer;
 };
 
@@ -59,6 +65,9 @@ static inline uint64_t now_ms(void)
 	return uv_hrtime() / 1000000u;
 }
 
+/* Stops: answers under way have deadlines.drain_ms, a second call ends them. signum is for the log.
+ */
+void supervisor_stop(struct supervisor *s, int signum);
 /* The last request has ended or the last worker is gone: the shutdown looks whether it can go on.
  */
 void supervisor_check_stopped(struct supervisor *s);
