@@ -236,7 +236,6 @@ void restart_worker_gone(struct worker *w)
 		return;
 	if (w != d->current) {
 		worker_destroy(w);
-		devices_sweep(d->sup);
 		return;
 	}
 	if (d->respawn && !d->sup->stopping) {
@@ -245,7 +244,6 @@ void restart_worker_gone(struct worker *w)
 	} else if (d->drained) {
 		tell_operator(d, true, "drained");
 	}
-	devices_sweep(d->sup);
 }
 
 void restart_worker_stuck(struct worker *w)

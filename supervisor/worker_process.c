@@ -36,6 +36,7 @@ static void on_process_exit(uv_process_t *p, int64_t status, int signal)
 {
 	struct worker *w = p->data;
 	struct device *d = w->device;
+	struct supervisor *s = d->sup;
 	if (signal)
 		snprintf(d->last_exit, sizeof(d->last_exit), "signal %d", signal);
 	else
@@ -56,7 +57,8 @@ static void on_process_exit(uv_process_t *p, int64_t status, int signal)
 	uv_close((uv_handle_t *)p, on_process_closed);
 	jobs_lost(w);
 	restart_worker_gone(w); /* may free it */
-	supervisor_check_stopped(d->sup);
+	devices_sweep(s);	/* ... and its device */
+	supervisor_check_stopped(s);
 }
 
 int worker_spawn(struct worker *w)
