@@ -1,6 +1,6 @@
 #include "supervisor/control.h"
 
-#include "supervisor/supervisor.h"
+#include "supervisor/request.h"
 
 static uint64_t not_yet(struct buf *err)
 {
@@ -40,6 +40,11 @@ uint64_t control_upgrade(struct supervisor *s, struct buf *err)
 
 bool control_cancel(struct supervisor *s, const char *request_id)
 {
-	(void)s, (void)request_id;
+	struct request *r;
+	TAILQ_FOREACH(r, &s->requests, link)
+	if (strcmp(r->id, request_id) == 0) {
+		r->ops->cancel(r);
+		return true;
+	}
 	return false;
 }

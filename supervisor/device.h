@@ -10,6 +10,7 @@
 
 #include "common/config.h"
 #include "proto/channel.h"
+#include "supervisor/report.h"
 
 #include <sys/queue.h>
 #include <uv.h>
@@ -54,6 +55,7 @@ struct device {
 	uv_timer_t ping;
 	uint64_t ping_seq, pong_seq;
 	unsigned pings_missed;
+	struct report report; /* of this incarnation */
 	uint64_t backoff_ms;
 	uint64_t ready_since_ms, not_ready_since_ms;
 	uint64_t restarts;
@@ -75,6 +77,7 @@ struct device {
 	struct job_bucket by_id[JOB_BUCKETS]; /* the running ones, for each record of the worker */
 	unsigned inflight;		      /* running jobs that take a slot */
 	uint64_t jobs_done, jobs_failed;
+	struct report_sums sums;
 	double prefill_tok_s, decode_tok_s; /* learned; 0 before the first measurement */
 };
 

@@ -170,8 +170,10 @@ static void on_record(void *ctx, const struct proto_record *r)
 		break;
 	case PROTO_PONG:
 		d->pong_seq = r->u.ping.seq;
+		report_take(&d->report, &d->sums, r, now_ms());
 		break;
 	case PROTO_STATS:
+		report_take(&d->report, &d->sums, r, now_ms());
 		break;
 	case PROTO_START:
 	case PROTO_DELTA:
@@ -260,6 +262,7 @@ static int spawn(struct device *d)
 		.record = on_record, .peer = on_peer, .broken = on_broken};
 	char url[512], generation[24];
 	d->generation++;
+	report_begin(&d->report, now_ms());
 	link_url(d, url, sizeof(url), true);
 	snprintf(generation, sizeof(generation), "%llu", (unsigned long long)d->generation);
 	const char *args[] = {d->sup->worker_path, "--link", url, "--generation", generation,
