@@ -15,7 +15,7 @@ struct report {
 	uint64_t jobs_done, jobs_failed, bytes_in, bytes_out, rss_bytes;
 };
 
-/* Of a device: every incarnation up to its last heartbeat. Bytes from and to the backend. */
+/* Of a device: every incarnation up to its last heartbeat. Bytes of bodies in, of answers out. */
 struct report_sums {
 	uint64_t heartbeats, bytes_in, bytes_out;
 };

@@ -4,7 +4,7 @@
 static void print_counters(struct json_value root)
 {
 	static const char *const titles[] = {"DEVICE", "JOBS DONE", "FAILED", "STARTS", "RESTARTS",
-		"HEARTBEATS", "FROM BACKEND", "TO BACKEND"};
+		"HEARTBEATS", "BYTES IN", "BYTES OUT"};
 	static const char *const members[] = {"device", "jobs_done", "jobs_failed", "starts",
 		"restarts", "heartbeats", "bytes_in", "bytes_out"};
 	const size_t columns = sizeof(titles) / sizeof(*titles);
