@@ -132,6 +132,9 @@ void chat_answer_overflow(struct chat *c)
 void chat_answer_ended(struct chat *c)
 {
 	exchange_end(c->base.exchange);
+	struct times *times = &c->base.sup->times;
+	histogram_add(&times->first_byte[c->plan.strategy], c->first_byte_ms);
+	histogram_add(&times->total[c->plan.strategy], now_ms() - c->base.begun_ms);
 	log_line(LOG_INFO, "request_done", LOG_STR("req", c->base.id),
 		LOG_STR("strategy", strategy_name(c->plan.strategy)),
 		LOG_STR("device", c->device->conf->name), LOG_INT("tokens_in", c->facts.tokens),

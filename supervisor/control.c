@@ -2,8 +2,8 @@
 
 #include "common/log.h"
 #include "supervisor/reload.h"
+#include "supervisor/request.h"
 #include "supervisor/restart.h"
-#include "supervisor/supervisor.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -115,6 +115,11 @@ uint64_t control_upgrade(struct supervisor *s, struct buf *err)
 
 bool control_cancel(struct supervisor *s, const char *request_id)
 {
-	(void)s, (void)request_id;
+	struct request *r;
+	TAILQ_FOREACH(r, &s->requests, link)
+	if (strcmp(r->id, request_id) == 0) {
+		r->ops->cancel(r);
+		return true;
+	}
 	return false;
 }

@@ -57,6 +57,7 @@ struct device {
 	struct job_bucket by_id[JOB_BUCKETS]; /* the running ones, for each record of the worker */
 	unsigned inflight;		      /* running jobs that take a slot */
 	uint64_t jobs_done, jobs_failed;
+	struct report_sums sums;
 	double prefill_tok_s, decode_tok_s; /* learned; 0 before the first measurement */
 };
 

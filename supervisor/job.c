@@ -152,6 +152,8 @@ static void job_start(struct job *j)
 	j->worker = d->current;
 	j->credit = PROTO_WINDOW_BYTES;
 	j->started_ms = now_ms();
+	histogram_add(
+		&d->sup->times.queue_wait[j->spec.message.kind], j->started_ms - j->submitted_ms);
 	log_line(LOG_INFO, "job_start", LOG_SLICE("req", j->spec.message.request_id),
 		LOG_INT("job", j->id), LOG_STR("device", d->conf->name),
 		LOG_STR("kind", proto_kind_name(j->spec.message.kind)),
@@ -292,6 +294,9 @@ static void job_end(struct job *j, const struct proto_record *r)
 	job_unlink(j);
 	d->jobs_done++;
 	learn_rates(d, u);
+	if (r->u.end.backend_ms >= 0)
+		histogram_add(&d->sup->times.backend[j->spec.message.kind],
+			(uint64_t)r->u.end.backend_ms);
 	log_line(LOG_INFO, "job_end", LOG_SLICE("req", j->spec.message.request_id),
 		LOG_INT("job", j->id), LOG_STR("device", d->conf->name),
 		LOG_STR("kind", proto_kind_name(j->spec.message.kind)),
@@ -318,6 +323,7 @@ void job_record(struct worker *w, const struct proto_record *r)
 			j->events->start(j->ctx, j, r);
 		break;
 	case PROTO_DELTA:
+		j->received += r->u.delta.bytes.n;
 		if (j->events)
 			j->events->delta(j->ctx, j, r->u.delta.bytes);
 		break;

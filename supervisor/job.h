@@ -60,6 +60,7 @@ struct job {
 	bool running;
 	size_t sent;	   /* body bytes given to the link */
 	uint64_t credit;   /* body bytes the worker still allows */
+	uint64_t received; /* answer bytes */
 	size_t credit_due; /* answer bytes disposed of and not yet credited */
 	bool body_ended;
 	uint64_t submitted_ms, started_ms;

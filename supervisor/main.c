@@ -12,7 +12,9 @@
  *   pass.c probes.c   everything else: streamed through, or answered at once
  *   job.c             work for a device: queue, slots, body and answer credit
  *   device.c          what is known of a device; worker.c spawn.c its worker's life
- *   stats.c rep.c     the status document; the REP socket it is asked on
+ *   stats*.c nvml.c   documents that tell of it all; histogram.c report.c what they are made of
+ *   commands.c        what can be asked and ordered; control.c operation.c the orders
+ *   sp.c rep.c pub.c  the sockets stats.ipc and events.ipc; events.c what goes out on the second
  *   ctl/              tandemctl, a program of its own
  */
 #include "common/log.h"
@@ -151,7 +153,7 @@ static int run(struct supervisor *s)
 	s->tokens = tokens_create();
 	rc = s->tokens ? 0 : -ENOMEM;
 	if (rc == 0)
-		rc = stats_start(s, &s->stats);
+		rc = stats_start(s);
 	if (rc == 0)
 		rc = start_front(s);
 	if (rc == 0) {
@@ -175,8 +177,7 @@ static int run(struct supervisor *s)
 		for (size_t i = 0; i < s->removed_count; i++)
 			device_destroy(s->removed[i]);
 	}
-	if (s->stats)
-		rep_stop(s->stats);
+	stats_stop(s);
 	uv_close((uv_handle_t *)&s->drain_timer, NULL);
 	uv_close((uv_handle_t *)&s->sigint, NULL);
 	uv_close((uv_handle_t *)&s->sigterm, NULL);

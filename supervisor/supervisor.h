@@ -11,6 +11,7 @@
 #include "common/config.h"
 #include "common/tokens.h"
 #include "supervisor/device.h"
+#include "supervisor/histogram.h"
 #include "supervisor/http/front.h"
 #include "supervisor/operation.h"
 
@@ -24,6 +25,15 @@
 struct counters {
 	uint64_t requests, failed, cancelled, fallbacks, passed;
 	uint64_t by_strategy[STRATEGIES];
+};
+
+/* How long things took, in ms: requests by way (A, B, C, pass), jobs by enum proto_kind. */
+#define TIMED_STRATEGIES (STRATEGIES + 1)
+#define TIMED_KINDS 3
+
+struct times {
+	struct histogram first_byte[TIMED_STRATEGIES], total[TIMED_STRATEGIES];
+	struct histogram queue_wait[TIMED_KINDS], backend[TIMED_KINDS];
 };
 
 struct request;
@@ -42,6 +52,8 @@ struct supervisor {
 	size_t removed_count;
 	struct tokens *tokens;
 	struct rep *stats;
+	struct events *events;
+	struct nvml *nvml;
 	struct request_list requests;
 	unsigned active;   /* requests in the list */
 	unsigned queued;   /* client requests waiting for a slot, all devices */
@@ -51,6 +63,7 @@ struct supervisor {
 	uint64_t next_request;
 	uint64_t started_ms; /* uv_hrtime based */
 	struct counters count;
+	struct times times;
 	struct operations operations;
 	bool loopback; /* we listen on loopback only: Host headers are looked at */
 	bool stopping;

@@ -47,7 +47,6 @@ static void enter(struct worker *w, enum worker_state state)
 		LOG_STR("to", worker_state_name(state)), LOG_INT("worker_pid", w->pid),
 		LOG_STR("detail", w->backend.detail), LOG_END);
 	w->state = state;
-	w->state_ms = now_ms();
 	device_changed(d);
 }
 
@@ -100,11 +99,9 @@ static void act_spawn(struct worker *w)
 	struct device *d = w->device;
 	w->ping_seq = w->pong_seq = 0;
 	w->pings_missed = w->kills = 0;
-	w->progress = w->active = 0;
 	w->keep_backend = false;
 	w->backend.detail[0] = '\0';
 	w->backend.state = STATE_STARTING;
-	memset(&w->stats, 0, sizeof(w->stats));
 	if (d->generation)
 		d->restarts++;
 	int rc = worker_spawn(w);

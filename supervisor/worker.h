@@ -13,6 +13,7 @@
 
 #include "common/config.h"
 #include "proto/channel.h"
+#include "supervisor/report.h"
 
 #include <sys/queue.h>
 #include <uv.h>
@@ -56,14 +57,12 @@ struct worker {
 	uv_timer_t ping;
 	unsigned handles; /* open uv handles */
 
-	uint64_t ping_seq, pong_seq, pong_ms;
+	uint64_t ping_seq, pong_seq;
 	unsigned pings_missed;
-	uint64_t progress, progress_ms, active; /* what PONG told, and when progress last grew */
-	struct {
-		uint64_t jobs_done, jobs_failed, bytes_in, bytes_out, rss_bytes;
-	} stats; /* of this process */
+	struct report report; /* of this process */
+	uint64_t moved_ms;    /* when its jobs last made progress, or it had none */
 
-	uint64_t spawned_ms, state_ms, ready_since_ms;
+	uint64_t ready_since_ms;
 	uint64_t backoff_ms;
 	bool keep_backend; /* when it drains: its successor uses the backend that it started */
 	unsigned kills;	   /* while DYING */

@@ -68,7 +68,7 @@ static void on_ping(uv_timer_t *t)
 		give_up(w, EV_SILENT, "silent: missed its heartbeats");
 		return;
 	}
-	if (w->active > 0 && uv_now(t->loop) - w->progress_ms > stall) {
+	if (w->report.active > 0 && now_ms() - w->moved_ms > stall) {
 		give_up(w, EV_SILENT, "stalled: its jobs make no progress");
 		return;
 	}
@@ -84,7 +84,7 @@ static void on_ping(uv_timer_t *t)
 void worker_ping_start(struct worker *w)
 {
 	uint64_t period = (uint64_t)w->device->sup->config.deadlines.ping_ms;
-	w->progress_ms = uv_now(w->ping.loop);
+	w->moved_ms = now_ms();
 	uv_timer_start(&w->ping, on_ping, period, period);
 }
 
@@ -134,11 +134,9 @@ static void on_state(struct worker *w, const struct proto_state *st)
 static void on_pong(struct worker *w, const struct proto_record *r)
 {
 	w->pong_seq = r->u.ping.seq;
-	w->pong_ms = uv_now(w->ping.loop);
-	if (w->progress != r->u.ping.progress || r->u.ping.active == 0)
-		w->progress_ms = w->pong_ms;
-	w->progress = r->u.ping.progress;
-	w->active = r->u.ping.active;
+	if (w->report.progress != r->u.ping.progress || r->u.ping.active == 0)
+		w->moved_ms = now_ms();
+	report_take(&w->report, &w->device->sums, r, now_ms());
 }
 
 static void on_record(void *ctx, const struct proto_record *r)
@@ -163,11 +161,7 @@ static void on_record(void *ctx, const struct proto_record *r)
 		on_pong(w, r);
 		break;
 	case PROTO_STATS:
-		w->stats.jobs_done = r->u.stats.jobs_done;
-		w->stats.jobs_failed = r->u.stats.jobs_failed;
-		w->stats.bytes_in = r->u.stats.bytes_in;
-		w->stats.bytes_out = r->u.stats.bytes_out;
-		w->stats.rss_bytes = r->u.stats.rss_bytes;
+		report_take(&w->report, &w->device->sums, r, now_ms());
 		break;
 	case PROTO_START:
 	case PROTO_DELTA:

@@ -67,7 +67,7 @@ int worker_spawn(struct worker *w)
 	struct supervisor *s = d->sup;
 	char url[512], generation[24];
 	w->generation = ++d->generation;
-	w->spawned_ms = now_ms();
+	report_begin(&w->report, now_ms());
 	link_url(w, url, sizeof(url), true);
 	snprintf(generation, sizeof(generation), "%llu", (unsigned long long)w->generation);
 	const char *args[] = {s->worker_path, "--link", url, "--generation", generation, "--device",

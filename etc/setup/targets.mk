@@ -57,9 +57,38 @@ install: all ## into $(PREFIX) (/usr/local); DESTDIR and SYSCONFDIR (/etc) are h
 	install -m 755 $(PROGRAMS) $(DESTDIR)$(PREFIX)/bin
 	install -m 644 README.md LICENSE $(DESTDIR)$(PREFIX)/share/doc/tandem
 	install -m 644 etc/tandem.conf $(DESTDIR)$(PREFIX)/share/doc/tandem/tandem.conf
+	$(if $(shell command -v scdoc),$(MAKE) --no-print-directory install-man,@echo "no scdoc: no manual pages")
+	install -D -m 644 etc/completions/tandemctl.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/tandemctl
+	install -D -m 644 etc/completions/_tandemctl $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_tandemctl
+	install -D -m 644 etc/completions/tandemctl.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/tandemctl.fish
 	@[ -e $(DESTDIR)$(SYSCONFDIR)/tandem/tandem.conf ] || \
 		echo "next: tandemctl init -o $(DESTDIR)$(SYSCONFDIR)/tandem/tandem.conf"
 
 uninstall: ## what install put there; the configuration stays
 	rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,$(notdir $(PROGRAMS)))
 	rm -rf $(DESTDIR)$(PREFIX)/share/doc/tandem
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/share/man/,man1/tandemctl.1 man5/tandem.conf.5 man8/tandemd.8) \
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/tandemctl \
+		$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_tandemctl \
+		$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/tandemctl.fish
+
+# --- manual pages ---
+
+MAN_PAGES := $(patsubst etc/man/%.scd,$(BUILD)/man/%,$(wildcard etc/man/*.scd))
+
+.PHONY: man
+man: $(MAN_PAGES) ## build the manual pages into build/man/ (needs scdoc)
+
+# The keys of tandem.conf(5) are the README's table.
+$(BUILD)/man/%: etc/man/%.scd etc/man/keys.awk README.md
+	$(call say,MAN,$@)
+	@mkdir -p $(@D)
+	$(Q)awk -f etc/man/keys.awk README.md >$@.keys
+	$(Q)sed -e '/^@KEYS@$$/{r $@.keys' -e 'd}' $< >$@.scd
+	$(Q)scdoc <$@.scd >$@.new && mv $@.new $@ && rm -f $@.keys $@.scd
+
+.PHONY: install-man
+install-man: man
+	install -D -m 644 $(BUILD)/man/tandemctl.1 $(DESTDIR)$(PREFIX)/share/man/man1/tandemctl.1
+	install -D -m 644 $(BUILD)/man/tandem.conf.5 $(DESTDIR)$(PREFIX)/share/man/man5/tandem.conf.5
+	install -D -m 644 $(BUILD)/man/tandemd.8 $(DESTDIR)$(PREFIX)/share/man/man8/tandemd.8
