@@ -211,7 +211,7 @@ static enum rep_when do_help(struct asking *a)
 static enum rep_when run(struct asking *a, const struct command *c)
 {
 	if (a->w->count - 1 > c->args_max)
-		return say_error(a, "too many arguments");
+		return say_error(a, "unknown request: too many arguments; ask for help");
 	if (c->run)
 		return c->run(a);
 	c->document(a->s, a->out);
