@@ -51,13 +51,31 @@ static void put_backend(struct buf *b, const struct device *d)
 	buf_add_char(b, '}');
 }
 
-static unsigned waiting(const struct device *d)
+static void put_queue(struct buf *b, const struct device *d)
 {
-	unsigned n = 0;
-	const struct job *j;
-	TAILQ_FOREACH(j, &d->waiting, link)
-	n++;
-	return n;
+	json_put_key(b, "queue");
+	buf_add_char(b, '{');
+	for (int c = 0; c < JOB_CLASSES; c++)
+		put_int(b, job_class_name((enum job_class)c), d->queue.class[c].waiting);
+	buf_add_char(b, '}');
+}
+
+/* The whole queue: what waits, of how many clients (each device's counted by itself), how long. */
+static void put_queues(struct buf *b, const struct supervisor *s)
+{
+	unsigned clients = 0;
+	uint64_t oldest = 0;
+	for (size_t i = 0; i < s->device_count; i++) {
+		uint64_t ms = jobs_oldest_ms(s->devices[i]);
+		clients += queue_clients(&s->devices[i]->queue);
+		oldest = ms > oldest ? ms : oldest;
+	}
+	json_put_key(b, "queue");
+	buf_add_char(b, '{');
+	put_int(b, "waiting", s->queued);
+	put_int(b, "clients", clients);
+	put_int(b, "oldest_ms", (int64_t)oldest);
+	buf_add_char(b, '}');
 }
 
 static void put_device(struct buf *b, const struct device *d)
@@ -83,9 +101,11 @@ static void put_device(struct buf *b, const struct device *d)
 	put_backend(b, d);
 	put_int(b, "slots", device_slots(d));
 	put_int(b, "inflight", d->inflight);
-	put_int(b, "waiting", waiting(d));
-	buf_printf(b, ",\"jobs\":{\"done\":%llu,\"failed\":%llu}", (unsigned long long)d->jobs_done,
-		(unsigned long long)d->jobs_failed);
+	put_int(b, "waiting", jobs_waiting(d));
+	put_queue(b, d);
+	buf_printf(b, ",\"jobs\":{\"done\":%llu,\"failed\":%llu,\"preempted\":%llu}",
+		(unsigned long long)d->jobs_done, (unsigned long long)d->jobs_failed,
+		(unsigned long long)d->jobs_preempted);
 	put_real(b, "prefill_tok_s", d->prefill_tok_s);
 	put_real(b, "decode_tok_s", d->decode_tok_s);
 	buf_add_char(b, '}');
@@ -112,14 +132,15 @@ void stats_status(const struct supervisor *s, struct buf *b)
 	buf_add_char(b, ']');
 	buf_printf(b,
 		",\"requests\":{\"active\":%u,\"total\":%llu,\"failed\":%llu,\"cancelled\":%llu,"
-		"\"fallbacks\":%llu,\"passed\":%llu,"
+		"\"fallbacks\":%llu,\"passed\":%llu,\"coalesced\":%llu,"
 		"\"by_strategy\":{\"A\":%llu,\"B\":%llu,\"C\":%llu}}",
 		s->active, (unsigned long long)c->requests, (unsigned long long)c->failed,
 		(unsigned long long)c->cancelled, (unsigned long long)c->fallbacks,
-		(unsigned long long)c->passed, (unsigned long long)c->by_strategy[0],
-		(unsigned long long)c->by_strategy[1], (unsigned long long)c->by_strategy[2]);
-	buf_printf(b, ",\"queue\":{\"waiting\":%u},\"connections\":%u,\"held_bytes\":%zu}",
-		s->queued, connections, s->held_bytes);
+		(unsigned long long)c->passed, (unsigned long long)c->coalesced,
+		(unsigned long long)c->by_strategy[0], (unsigned long long)c->by_strategy[1],
+		(unsigned long long)c->by_strategy[2]);
+	put_queues(b, s);
+	buf_printf(b, ",\"connections\":%u,\"held_bytes\":%zu}", connections, s->held_bytes);
 }
 
 /* --- the socket --- */
