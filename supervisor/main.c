@@ -10,7 +10,10 @@
  *   chat*.c           a chat request: table, condensing stage, answer
  *   plan.c            A, B or C: a pure function
  *   pass.c probes.c   everything else: streamed through, or answered at once
- *   job.c             work for a device: queue, slots, body and answer credit
+ *   client.c          who asks, and how urgent it is: pure functions
+ *   coalesce.c        retries of a request under way get its answer
+ *   queue.c           who is next: classes, and fairness between clients
+ *   job.c             work for a device: slots, body and answer credit; job_wait.c its waiting
  *   device.c          what is known of a device; worker.c spawn.c its worker's life
  *   stats*.c nvml.c   documents that tell of it all; histogram.c report.c what they are made of
  *   commands.c        what can be asked and ordered; control.c operation.c the orders
@@ -149,6 +152,8 @@ static int run(struct supervisor *s)
 	uv_signal_init(s->loop, &s->sighup);
 	s->drain_timer.data = s->sigint.data = s->sigterm.data = s->sighup.data = s;
 	TAILQ_INIT(&s->requests);
+	TAILQ_INIT(&s->chats);
+	uv_random(NULL, NULL, s->client_secret, sizeof(s->client_secret), 0, NULL);
 	s->started_ms = now_ms();
 	s->tokens = tokens_create();
 	rc = s->tokens ? 0 : -ENOMEM;
