@@ -3,6 +3,7 @@
 #include "common/log.h"
 #include "supervisor/commands.h"
 #include "supervisor/events.h"
+#include "supervisor/job.h"
 #include "supervisor/nvml.h"
 #include "supervisor/stats_put.h"
 
