@@ -34,8 +34,7 @@ uint64_t control_reload(struct supervisor *s, struct buf *err)
 
 uint64_t control_upgrade(struct supervisor *s, struct buf *err)
 {
-	(void)s;
-	return not_yet(err);
+	return upgrade_begin(s, err);
 }
 
 bool control_cancel(struct supervisor *s, const char *request_id)

@@ -101,6 +101,12 @@ void stats_status(const struct supervisor *s, struct buf *b)
 	put_int(b, "pid", getpid());
 	put_real(b, "uptime_s", (double)(now_ms() - s->started_ms) / 1000.0);
 	put_string(b, "listen", s->front ? front_address(s->front) : NULL);
+	json_put_key(b, "old_pids");
+	buf_add_char(b, '[');
+	const struct elder *e;
+	TAILQ_FOREACH(e, &s->elders.list, link)
+	buf_printf(b, "%s%d", e == TAILQ_FIRST(&s->elders.list) ? "" : ",", (int)e->pid);
+	buf_add_char(b, ']');
 	json_put_key(b, "devices");
 	buf_add_char(b, '[');
 	for (size_t i = 0; i < s->device_count; i++) {
@@ -135,10 +141,18 @@ static void answer(void *ctx, struct slice request, struct buf *out)
 	buf_add_str(out, "{\"error\":\"unknown request; known: status\"}");
 }
 
+int stats_restart(struct supervisor *s)
+{
+	if (s->stats)
+		rep_stop(s->stats);
+	s->stats = NULL;
+	return stats_start(s, &s->stats);
+}
+
 int stats_start(struct supervisor *s, struct rep **out)
 {
-	char path[512];
-	snprintf(path, sizeof(path), "%s/stats.ipc", s->run_dir);
+	char path[RUNDIR_BYTES];
+	rundir_socket(&s->rundir, "stats", path);
 	int rc = rep_start(s->loop, path, answer, s, out);
 	if (rc)
 		log_line(LOG_ERROR, "stats_socket", LOG_STR("path", path),

@@ -12,8 +12,11 @@
 #include "supervisor/rep.h"
 #include "supervisor/supervisor.h"
 
-/* 0 or -errno. *out is ended by rep_stop(). */
+/* Listens under a name of this process's own; rundir_take() gives it the known one. 0 or -errno.
+ * *out is ended by rep_stop(). */
 int stats_start(struct supervisor *s, struct rep **out);
+/* Anew, after a successor that took the name has failed. */
+int stats_restart(struct supervisor *s);
 
 /* Appends the status document. */
 void stats_status(const struct supervisor *s, struct buf *out);

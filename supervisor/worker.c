@@ -60,6 +60,7 @@ static void enter(struct device *d, enum worker_state state)
 	if (d->state == WORKER_READY)
 		d->not_ready_since_ms = now_ms();
 	d->state = state;
+	supervisor_devices_changed(d->sup);
 }
 
 static void on_timer(uv_timer_t *t)
@@ -69,8 +70,9 @@ static void on_timer(uv_timer_t *t)
 
 static void link_url(const struct device *d, char *out, size_t n, bool with_scheme)
 {
-	snprintf(out, n, "%s%s/w%u-%llu.ipc", with_scheme ? "ipc://" : "", d->sup->run_dir,
-		d->number, (unsigned long long)d->generation);
+	/* Our pid: during an upgrade two tandemds have sockets in the folder. */
+	snprintf(out, n, "%s%s/w%x-%u-%llu.ipc", with_scheme ? "ipc://" : "", d->sup->run_dir,
+		(unsigned)getpid(), d->number, (unsigned long long)d->generation);
 }
 
 /* --- what the link brings --- */
@@ -149,6 +151,7 @@ static void on_state(struct device *d, const struct proto_state *st)
 		LOG_STR("url", d->backend.url), LOG_INT("window", st->window),
 		LOG_STR("detail", d->backend.detail), LOG_END);
 	worker_event(d, st->state == STATE_READY ? EV_READY : EV_NOT_READY);
+	supervisor_devices_changed(d->sup); /* the detail may be new */
 }
 
 static void on_record(void *ctx, const struct proto_record *r)
