@@ -24,6 +24,7 @@
 #define CHECK_MS 10000 /* reading a file */
 #define TAKE_MS 5000   /* from "take" to "taken": one turn of its loop */
 #define UNDO_MS 5000   /* TERM to KILL */
+#define HANG_UP_MS 1000
 #define ARGS_MAX 64
 
 enum upgrade_event {
@@ -309,6 +310,15 @@ static void act_undone(struct supervisor *s)
 	supervisor_check_stopped(s);
 }
 
+/* TERM, and the next time KILL. */
+static void act_push(struct supervisor *s)
+{
+	struct upgrade *u = &s->upgrade;
+	kill_process(s, u->told ? SIGKILL : SIGTERM);
+	u->told = true;
+	uv_timer_start(&u->timer, on_timer, UNDO_MS, 0);
+}
+
 static void act_undo(struct supervisor *s)
 {
 	struct upgrade *u = &s->upgrade;
@@ -321,8 +331,13 @@ static void act_undo(struct supervisor *s)
 		act_undone(s);
 		return;
 	}
-	kill_process(s, SIGTERM);
-	uv_timer_start(&u->timer, on_timer, UNDO_MS, 0);
+	/* One that hung up without a word is about to exit: its status is the best word there is.
+	 */
+	u->told = false;
+	if (u->why[0])
+		act_push(s);
+	else
+		uv_timer_start(&u->timer, on_timer, HANG_UP_MS, 0);
 }
 
 /* It may have taken the names of the run folder already. */
@@ -357,11 +372,6 @@ static void act_called_off_taking(struct supervisor *s)
 {
 	rundir_take(&s->rundir); /* at least the pid file is right again */
 	act_called_off(s);
-}
-
-static void act_kill(struct supervisor *s)
-{
-	kill_process(s, SIGKILL);
 }
 
 /* The check has ended and said all it had to say. */
@@ -458,7 +468,7 @@ static action_fn *const actions[UPGRADE_STATES][UPGRADE_EVENTS] = {
 		[EV_TIMER] = act_undo_mute,
 		[EV_STOP] = act_called_off_taking},
 	[UPGRADE_HANDED] = {[EV_EXIT] = act_lost},
-	[UPGRADE_UNDOING] = {[EV_EXIT] = act_undone, [EV_TIMER] = act_kill},
+	[UPGRADE_UNDOING] = {[EV_EXIT] = act_undone, [EV_TIMER] = act_push},
 };
 
 static void upgrade_event(struct supervisor *s, enum upgrade_event e)

@@ -42,6 +42,7 @@ struct upgrade {
 	uv_process_t *process; /* the check or the successor; heap: outlives us until it closes */
 	uv_pipe_t *words;      /* the check's stderr, heap likewise; NULL at its end */
 	int exit_status, exit_signal;
+	bool told; /* TERM was sent: KILL is next */
 	struct talk *talk;
 	uv_timer_t timer;	      /* of the state */
 	char said[UPGRADE_WHY_BYTES]; /* the check's words, or what the successor waits for */

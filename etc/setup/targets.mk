@@ -52,14 +52,41 @@ lint: format-check ## static analysis of C and shell files
 		clang-tidy --quiet --warnings-as-errors='*' --checks='$(LINT_CHECKS)' {} -- 2>/dev/null
 	$(Q)shellcheck -x -P $(SETUP) $(SETUP)/*.sh tests/ollama/*.sh .ci/run
 
-install: all ## into $(PREFIX) (/usr/local); DESTDIR and SYSCONFDIR (/etc) are honoured
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(SYSCONFDIR)/tandem $(DESTDIR)$(PREFIX)/share/doc/tandem
-	install -m 755 $(PROGRAMS) $(DESTDIR)$(PREFIX)/bin
-	install -m 644 README.md LICENSE $(DESTDIR)$(PREFIX)/share/doc/tandem
-	install -m 644 etc/tandem.conf $(DESTDIR)$(PREFIX)/share/doc/tandem/tandem.conf
+# Units name the programs by their place: @PREFIX@ and @SYSCONFDIR@ are filled in.
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+LIBDIR := $(PREFIX)/lib
+SHAREDIR := $(PREFIX)/share
+UNITS := tandem.service tandem.socket
+MAN_PAGES = $(wildcard etc/man/*.[1-8])
+fill = sed -e 's|@PREFIX@|$(PREFIX)|g' -e 's|@SYSCONFDIR@|$(SYSCONFDIR)|g'
+
+install: all ## into $(PREFIX) (/usr/local); DESTDIR, SYSCONFDIR (/etc) and UNITDIR are honoured
+	install -d $(addprefix $(DESTDIR),$(PREFIX)/bin $(SYSCONFDIR)/tandem $(SHAREDIR)/doc/tandem $(UNITDIR) \
+		$(LIBDIR)/sysusers.d $(LIBDIR)/tmpfiles.d)
+	for p in $(PROGRAMS); do install -m 755 $$p $(DESTDIR)$(PREFIX)/bin/$${p##*/}.new && \
+		mv -f $(DESTDIR)$(PREFIX)/bin/$${p##*/}.new $(DESTDIR)$(PREFIX)/bin/$${p##*/} || exit 1; done
+	install -m 644 README.md CHANGELOG.md LICENSE $(DESTDIR)$(SHAREDIR)/doc/tandem
+	install -m 644 etc/tandem.conf $(DESTDIR)$(SHAREDIR)/doc/tandem/tandem.conf
+	for u in $(UNITS); do $(fill) etc/systemd/$$u.in >$(DESTDIR)$(UNITDIR)/$$u && \
+		chmod 644 $(DESTDIR)$(UNITDIR)/$$u || exit 1; done
+	install -m 644 etc/systemd/tandem.sysusers $(DESTDIR)$(LIBDIR)/sysusers.d/tandem.conf
+	install -m 644 etc/systemd/tandem.tmpfiles $(DESTDIR)$(LIBDIR)/tmpfiles.d/tandem.conf
+	$(call install_each,etc/completions/tandemctl.bash,bash-completion/completions,tandemctl)
+	$(call install_each,etc/completions/_tandemctl,zsh/site-functions,_tandemctl)
+	$(call install_each,etc/completions/tandemctl.fish,fish/vendor_completions.d,tandemctl.fish)
+	for m in $(MAN_PAGES); do install -D -m 644 $$m $(DESTDIR)$(SHAREDIR)/man/man$${m##*.}/$${m##*/} || exit 1; done
 	@[ -e $(DESTDIR)$(SYSCONFDIR)/tandem/tandem.conf ] || \
 		echo "next: tandemctl init -o $(DESTDIR)$(SYSCONFDIR)/tandem/tandem.conf"
+	@[ -n "$(DESTDIR)" ] || [ ! -d /run/systemd/system ] || \
+		echo "next: systemd-sysusers && systemctl daemon-reload && systemctl enable --now tandem"
+
+# $(1): a file, $(2): folder in share, $(3): name there
+install_each = [ ! -e $(1) ] || install -D -m 644 $(1) $(DESTDIR)$(SHAREDIR)/$(2)/$(3)
 
 uninstall: ## what install put there; the configuration stays
-	rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,$(notdir $(PROGRAMS)))
-	rm -rf $(DESTDIR)$(PREFIX)/share/doc/tandem
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,$(notdir $(PROGRAMS))) $(addprefix $(DESTDIR)$(UNITDIR)/,$(UNITS))
+	rm -f $(DESTDIR)$(LIBDIR)/sysusers.d/tandem.conf $(DESTDIR)$(LIBDIR)/tmpfiles.d/tandem.conf
+	rm -f $(addprefix $(DESTDIR)$(SHAREDIR)/,bash-completion/completions/tandemctl zsh/site-functions/_tandemctl \
+		fish/vendor_completions.d/tandemctl.fish)
+	for m in $(MAN_PAGES); do rm -f $(DESTDIR)$(SHAREDIR)/man/man$${m##*.}/$${m##*/}; done
+	rm -rf $(DESTDIR)$(SHAREDIR)/doc/tandem
