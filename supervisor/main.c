@@ -182,6 +182,7 @@ static int run(struct supervisor *s, struct buf *err)
 	s->notify.quiet = s->successor.waiting;
 	notify_init(&s->notify, s->loop);
 	int code = prepare(s, err);
+	bool begun = code == 0;
 	raise_fd_limit(&s->config);
 	signal(SIGPIPE, SIG_IGN);
 	life_init(s);
@@ -208,7 +209,8 @@ static int run(struct supervisor *s, struct buf *err)
 	uv_loop_close(s->loop);
 	tokens_destroy(s->tokens);
 	rundir_close(&s->rundir);
-	log_line(LOG_INFO, "stopped", LOG_INT("rc", code), LOG_END);
+	if (begun)
+		log_line(LOG_INFO, "stopped", LOG_INT("rc", code), LOG_END);
 	return code;
 }
 
