@@ -86,10 +86,13 @@ static const struct config_key main_keys[] = {
 	NUMBER(KEY_INT64, limits, header_bytes, KIB, 64 * KIB, 32768),
 	NUMBER(KEY_INT64, limits, body_total_bytes, KIB, 1024 * GIB, 1073741824),
 	NUMBER(KEY_INT64, limits, old_processes, 1, 64, 4),
+	NUMBER(KEY_INT64, limits, event_bytes, 16 * KIB, GIB, 1048576),
 	NUMBER(KEY_INT64, limits, idle_ms, 10, DAY_MS, 120000),
 
 	NUMBER(KEY_INT64, backoff, first_ms, 1, HOUR_MS, 200),
 	NUMBER(KEY_INT64, backoff, max_ms, 1, HOUR_MS, 30000),
+	NUMBER(KEY_INT64, backoff, max_restarts, 0, CONFIG_RESTARTS_MAX, 10),
+	NUMBER(KEY_INT64, backoff, window_ms, 1, DAY_MS, 600000),
 };
 
 static const struct config_key device_keys[] = {

@@ -105,6 +105,11 @@ static void chat_gone(struct request *r)
 	chat_event((struct chat *)r, CHAT_GONE);
 }
 
+static void chat_cancel(struct request *r)
+{
+	chat_event((struct chat *)r, CHAT_CANCELLED);
+}
+
 static void on_timer_closed(uv_handle_t *h)
 {
 	struct chat *c = h->data;
@@ -133,6 +138,7 @@ static const struct request_ops chat_ops = {.body = chat_body,
 	.body_end = chat_body_end,
 	.sent = chat_sent,
 	.gone = chat_gone,
+	.cancel = chat_cancel,
 	.destroy = chat_destroy};
 
 int64_t chat_sent_bytes_max(const struct config *conf)
@@ -305,6 +311,13 @@ static void act_gone_early(struct chat *c)
 	chat_finish(c);
 }
 
+static void act_cancelled(struct chat *c)
+{
+	snprintf(c->note, sizeof(c->note), REQUEST_CANCELLED_TEXT);
+	chat_answer_error(c, REQUEST_CANCELLED_STATUS, SLICE(REQUEST_CANCELLED_TEXT),
+		(struct slice){0}, (struct slice){0}, 0);
+}
+
 static void act_started(struct chat *c)
 {
 	c->state = CHAT_ANSWERING;
@@ -317,26 +330,33 @@ static void act_started(struct chat *c)
 typedef void action_fn(struct chat *c);
 
 static action_fn *const actions[CHAT_STATES][CHAT_EVENTS] = {
-	[CHAT_READING] = {[CHAT_BODY_END] = act_parse, [CHAT_GONE] = act_gone_early},
-	[CHAT_PARSING] =
-		{[CHAT_PARSED] = act_plan, [CHAT_TICK] = chat_answer_tick, [CHAT_GONE] = act_gone},
+	[CHAT_READING] = {[CHAT_BODY_END] = act_parse,
+		[CHAT_GONE] = act_gone_early,
+		[CHAT_CANCELLED] = act_cancelled},
+	[CHAT_PARSING] = {[CHAT_PARSED] = act_plan,
+		[CHAT_TICK] = chat_answer_tick,
+		[CHAT_GONE] = act_gone,
+		[CHAT_CANCELLED] = act_cancelled},
 	[CHAT_CONDENSING] = {[CHAT_PREPARED] = chat_condense_notes,
 		[CHAT_SETTLED] = chat_condense_assemble,
 		[CHAT_ORIGINAL] = chat_answer_submit,
 		[CHAT_ASSEMBLED] = chat_answer_submit,
 		[CHAT_WAIT_OVER] = chat_condense_late,
 		[CHAT_TICK] = chat_answer_tick,
-		[CHAT_GONE] = act_gone},
+		[CHAT_GONE] = act_gone,
+		[CHAT_CANCELLED] = act_cancelled},
 	[CHAT_WAITING] = {[CHAT_STARTED] = act_started,
 		[CHAT_FAILED] = chat_answer_failed,
 		[CHAT_ENDED] = chat_answer_ended,
 		[CHAT_TICK] = chat_answer_tick,
 		[CHAT_WAIT_OVER] = chat_answer_wait_over,
-		[CHAT_GONE] = act_gone},
+		[CHAT_GONE] = act_gone,
+		[CHAT_CANCELLED] = act_cancelled},
 	[CHAT_ANSWERING] = {[CHAT_ENDED] = chat_answer_ended,
 		[CHAT_FAILED] = chat_answer_failed,
 		[CHAT_TICK] = chat_answer_tick,
-		[CHAT_GONE] = act_gone},
+		[CHAT_GONE] = act_gone,
+		[CHAT_CANCELLED] = act_cancelled},
 	[CHAT_OVER] = {0},
 };
 

@@ -42,6 +42,7 @@ enum chat_event {
 	CHAT_WAIT_OVER, /* the stage's deadline: notes too slow, or the answering device away for
 			   too long */
 	CHAT_GONE,	/* the client left */
+	CHAT_CANCELLED, /* an operator ends it */
 	CHAT_EVENTS,
 };
 

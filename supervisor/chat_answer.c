@@ -132,6 +132,9 @@ void chat_answer_overflow(struct chat *c)
 void chat_answer_ended(struct chat *c)
 {
 	exchange_end(c->base.exchange);
+	struct times *times = &c->base.sup->times;
+	histogram_add(&times->first_byte[c->plan.strategy], c->first_byte_ms);
+	histogram_add(&times->total[c->plan.strategy], now_ms() - c->base.begun_ms);
 	log_line(LOG_INFO, "request_done", LOG_STR("req", c->base.id),
 		LOG_STR("strategy", strategy_name(c->plan.strategy)),
 		LOG_STR("device", c->device->conf->name), LOG_INT("tokens_in", c->facts.tokens),
@@ -207,9 +210,10 @@ void chat_answer_submit(struct chat *c)
 	int rc = job_submit(c->device, &spec, &answer_events, c, &c->answer);
 	if (rc) {
 		chat_answer_error(c, 503,
-			rc == -EBUSY ? SLICE("server busy, please try again.  maximum pending "
-					     "requests exceeded")
-				     : SLICE("out of memory"),
+			rc == -EBUSY	? SLICE("server busy, please try again.  maximum pending "
+						   "requests exceeded")
+			: rc == -EAGAIN ? SLICE("no worker serves the device now")
+					: SLICE("out of memory"),
 			(struct slice){0}, (struct slice){0}, RETRY_AFTER_S);
 		return;
 	}
@@ -354,8 +358,8 @@ void chat_answer_wait_over(struct chat *c)
 {
 	char text[128];
 	snprintf(text, sizeof(text), "device %s is not available (%s)", c->device->conf->name,
-		c->device->backend.detail[0] ? "its backend does not answer"
-					     : "its worker is restarting");
+		device_backend(c->device)->detail[0] ? "its backend does not answer"
+						     : "its worker is restarting");
 	chat_answer_error(
 		c, 503, slice_str(text), (struct slice){0}, (struct slice){0}, RETRY_AFTER_S);
 }

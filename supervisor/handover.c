@@ -23,6 +23,7 @@ size_t handover_write(const struct handover *h, struct buf *env, int fds[HANDOVE
 	buf_printf(env, VARIABLE "=talk=%d", put_fd(h->talk_fd, fds, &n));
 	buf_printf(env, " listen=%d", put_fd(h->listen_fd, fds, &n));
 	buf_printf(env, " lock=%d", put_fd(h->lock_fd, fds, &n));
+	buf_printf(env, " given=%d", h->given);
 	buf_printf(env, " operation=%llu", (unsigned long long)h->operation);
 	for (size_t i = 0; i < h->old_count; i++)
 		buf_printf(env, " old=%d:%d", (int)h->old[i].pid, put_fd(h->old[i].fd, fds, &n));
@@ -102,10 +103,14 @@ static int read_word(struct handover *h, char *word)
 		return read_old(h, value);
 	if (strcmp(word, "wait") == 0)
 		return read_wait(h, value);
-	if (strcmp(word, "operation") != 0)
+	bool given = strcmp(word, "given") == 0;
+	if (!given && strcmp(word, "operation") != 0)
 		return read_extra(h, word, value);
 	int rc = read_number(value, &number);
-	h->operation = number;
+	if (given)
+		h->given = number;
+	else
+		h->operation = number;
 	return rc;
 }
 

@@ -2,7 +2,7 @@
  * What an old tandemd hands to its successor: descriptors from HANDOVER_FIRST_FD on, and one
  * environment variable that says which is which:
  *
- *   TANDEM_UPGRADE="talk=3 listen=4 lock=5 operation=7 old=812:6 lifeline=7 wait=gpu0"
+ *   TANDEM_UPGRADE="talk=3 listen=4 lock=5 given=0 operation=7 old=812:6 lifeline=7 wait=gpu0"
  *
  * talk: one end of a socketpair for the conversation (talk.h). old=PID:FD: a pidfd of a tandemd
  * that still finishes its streams; the one that hands over is the first. wait=NAME: a main device
@@ -28,6 +28,7 @@ struct handover_extra {
 
 struct handover {
 	int talk_fd, listen_fd, lock_fd;
+	bool given; /* the listening socket is a socket unit's, whatever the configuration says */
 	uint64_t operation; /* the operator's command, which the successor reports on */
 	struct {
 		pid_t pid;

@@ -74,10 +74,10 @@ static void job_fail(struct job *j, const struct job_failure *f)
 
 static void send_cancel(struct job *j)
 {
-	if (!j->device->channel)
+	if (!j->worker->channel)
 		return; /* the worker is gone already */
 	struct proto_record r = {.type = PROTO_CANCEL, .job = j->id};
-	channel_put(j->device->channel, &r);
+	channel_put(j->worker->channel, &r);
 }
 
 /* The owner is done with it; a running job stays listed until the worker's last word, for its slot.
@@ -132,7 +132,7 @@ static void send_body(struct job *j)
 		struct proto_record r = {.type = PROTO_BODY, .job = j->id};
 		r.u.body.bytes = (struct slice){body.p + j->sent, n};
 		r.u.body.last = last;
-		if (channel_put(j->device->channel, &r))
+		if (channel_put(j->worker->channel, &r))
 			return; /* the link is being given up; JOB_LOST follows */
 		j->sent += n;
 		j->credit -= n;
@@ -149,8 +149,11 @@ static void job_start(struct job *j)
 	LIST_INSERT_HEAD(job_bucket(d, j->id), j, same);
 	d->inflight += j->spec.takes_slot;
 	j->running = true;
+	j->worker = d->current;
 	j->credit = PROTO_WINDOW_BYTES;
 	j->started_ms = now_ms();
+	histogram_add(
+		&d->sup->times.queue_wait[j->spec.message.kind], j->started_ms - j->submitted_ms);
 	log_line(LOG_INFO, "job_start", LOG_SLICE("req", j->spec.message.request_id),
 		LOG_INT("job", j->id), LOG_STR("device", d->conf->name),
 		LOG_STR("kind", proto_kind_name(j->spec.message.kind)),
@@ -160,7 +163,7 @@ static void job_start(struct job *j)
 			(uint64_t)j->spec.message.timeout_ms + JOB_TIMEOUT_GRACE_MS, 0);
 	struct proto_record r = {.type = PROTO_JOB, .job = j->id};
 	r.u.job = j->spec.message;
-	if (channel_put(d->channel, &r) == 0 && !j->spec.upload)
+	if (channel_put(j->worker->channel, &r) == 0 && !j->spec.upload)
 		send_body(j);
 	else if (j->spec.upload && j->events && j->events->room)
 		j->events->room(j->ctx, j);
@@ -187,7 +190,7 @@ int job_submit(struct device *d, const struct job_spec *spec, const struct job_e
 	void *ctx, struct job **out)
 {
 	struct supervisor *s = d->sup;
-	if (spec->impatient && d->state != WORKER_READY)
+	if (device_hopeless(d) || (spec->impatient && d->state != WORKER_READY))
 		return -EAGAIN;
 	bool waits = d->state != WORKER_READY ||
 		     (spec->takes_slot && d->inflight >= (unsigned)device_slots(d));
@@ -227,7 +230,7 @@ size_t job_body(struct job *j, const char *p, size_t n)
 			piece = (size_t)j->credit;
 		struct proto_record r = {.type = PROTO_BODY, .job = j->id};
 		r.u.body.bytes = (struct slice){p + taken, piece};
-		if (channel_put(j->device->channel, &r))
+		if (channel_put(j->worker->channel, &r))
 			break;
 		taken += piece;
 		j->credit -= piece;
@@ -241,29 +244,29 @@ void job_body_end(struct job *j)
 		return;
 	struct proto_record r = {.type = PROTO_BODY, .job = j->id};
 	r.u.body.last = true;
-	channel_put(j->device->channel, &r);
+	channel_put(j->worker->channel, &r);
 	j->body_ended = true;
 }
 
 void job_credit(struct job *j, size_t n)
 {
 	j->credit_due += n;
-	if (!j->running || j->credit_due < PROTO_WINDOW_BYTES / 4 || !j->device->channel)
+	if (!j->running || j->credit_due < PROTO_WINDOW_BYTES / 4 || !j->worker->channel)
 		return; /* small change is saved up: a record for each quarter of the window is
 			   enough */
 	struct proto_record r = {.type = PROTO_CREDIT, .job = j->id};
 	r.u.credit.bytes = j->credit_due;
 	j->credit_due = 0;
-	channel_put(j->device->channel, &r);
+	channel_put(j->worker->channel, &r);
 }
 
 /* --- what the worker says --- */
 
-static struct job *job_find(struct device *d, uint64_t id)
+static struct job *job_find(struct worker *w, uint64_t id)
 {
 	struct job *j;
-	LIST_FOREACH(j, job_bucket(d, id), same)
-	if (j->id == id)
+	LIST_FOREACH(j, job_bucket(w->device, id), same)
+	if (j->id == id && j->worker == w)
 		return j;
 	return NULL;
 }
@@ -291,6 +294,9 @@ static void job_end(struct job *j, const struct proto_record *r)
 	job_unlink(j);
 	d->jobs_done++;
 	learn_rates(d, u);
+	if (r->u.end.backend_ms >= 0)
+		histogram_add(&d->sup->times.backend[j->spec.message.kind],
+			(uint64_t)r->u.end.backend_ms);
 	log_line(LOG_INFO, "job_end", LOG_SLICE("req", j->spec.message.request_id),
 		LOG_INT("job", j->id), LOG_STR("device", d->conf->name),
 		LOG_STR("kind", proto_kind_name(j->spec.message.kind)),
@@ -305,9 +311,10 @@ static void job_end(struct job *j, const struct proto_record *r)
 	jobs_kick(d);
 }
 
-void job_record(struct device *d, const struct proto_record *r)
+void job_record(struct worker *w, const struct proto_record *r)
 {
-	struct job *j = job_find(d, r->job);
+	struct device *d = w->device;
+	struct job *j = job_find(w, r->job);
 	if (!j)
 		return; /* of a job that was lost with an earlier incarnation */
 	switch (r->type) {
@@ -316,6 +323,7 @@ void job_record(struct device *d, const struct proto_record *r)
 			j->events->start(j->ctx, j, r);
 		break;
 	case PROTO_DELTA:
+		j->received += r->u.delta.bytes.n;
 		if (j->events)
 			j->events->delta(j->ctx, j, r->u.delta.bytes);
 		break;
@@ -352,16 +360,42 @@ static const struct job_failure lost = {.cause = JOB_LOST,
 	.message = {"the device's worker or backend is gone",
 		sizeof("the device's worker or backend is gone") - 1}};
 
-void jobs_lost(struct device *d)
+static struct job *first_of(const struct worker *w)
+{
+	struct job *j;
+	TAILQ_FOREACH(j, &w->device->running, link)
+	if (j->worker == w)
+		return j;
+	return NULL;
+}
+
+void jobs_lost(struct worker *w)
 {
 	/* A fail callback may submit new jobs, to this device too: those wait, they never run
 	 * before the next READY. */
 	struct job *j;
-	while ((j = TAILQ_FIRST(&d->running))) {
+	while ((j = first_of(w))) {
 		job_unlink(j);
 		job_fail(j, &lost);
 	}
-	jobs_unready(d);
+	if (w == w->device->current)
+		jobs_unready(w->device);
+	else
+		jobs_kick(w->device); /* an old worker's slots are free now */
+}
+
+static const struct job_failure evicted = {.cause = FAIL_DRAINING,
+	.status = 503,
+	.message = {"the device takes no more work", sizeof("the device takes no more work") - 1}};
+
+void jobs_evict(struct device *d)
+{
+	/* What a callback submits here again is refused at once: the device is hopeless. */
+	struct job *j;
+	while ((j = TAILQ_FIRST(&d->waiting))) {
+		job_unlink(j);
+		job_fail(j, &evicted);
+	}
 }
 
 void jobs_unready(struct device *d)

@@ -51,6 +51,7 @@ struct job {
 	TAILQ_ENTRY(job) link; /* in device.waiting or device.running */
 	LIST_ENTRY(job) same;  /* while running: in its bucket of device.by_id */
 	struct device *device;
+	struct worker *worker; /* who runs it; NULL while it waits */
 	uint64_t id;
 	struct job_spec spec;
 	char request_id[JOB_REQUEST_ID_BYTES]; /* a cancelled job outlives its request */
@@ -59,6 +60,7 @@ struct job {
 	bool running;
 	size_t sent;	   /* body bytes given to the link */
 	uint64_t credit;   /* body bytes the worker still allows */
+	uint64_t received; /* answer bytes */
 	size_t credit_due; /* answer bytes disposed of and not yet credited */
 	bool body_ended;
 	uint64_t submitted_ms, started_ms;
@@ -66,7 +68,7 @@ struct job {
 };
 
 /* 0 and *out; -EBUSY when a patient job would have to wait and limits.queue is reached; -EAGAIN
- * when impatient and the device is not ready; -ENOMEM. */
+ * when the device is hopeless, or not ready and the job impatient; -ENOMEM. */
 int job_submit(struct device *d, const struct job_spec *spec, const struct job_events *events,
 	void *ctx, struct job **out);
 void job_cancel(struct job *j);
@@ -79,11 +81,13 @@ void job_body_end(struct job *j);
 /* --- for the device's link and worker --- */
 
 /* A record of the worker about a job. */
-void job_record(struct device *d, const struct proto_record *r);
+void job_record(struct worker *w, const struct proto_record *r);
 /* The worker is ready or a slot is free: starts what can start. */
 void jobs_kick(struct device *d);
 /* The worker is gone: its running jobs fail with JOB_LOST. */
-void jobs_lost(struct device *d);
+void jobs_lost(struct worker *w);
+/* The device takes no work any more: what waits for it fails with FAIL_DRAINING. */
+void jobs_evict(struct device *d);
 /* The device is not ready any more: impatient jobs that wait for it fail with JOB_LOST. */
 void jobs_unready(struct device *d);
 

@@ -13,8 +13,8 @@
 
 #include "common/log.h"
 #include "supervisor/control.h"
+#include "supervisor/restart.h"
 #include "supervisor/supervisor.h"
-#include "supervisor/worker.h"
 
 #include <signal.h>
 
@@ -27,13 +27,13 @@
  * for. */
 #define END_MS 20000
 
-enum life_event { EV_TERM, EV_HANDED, EV_END, EV_TIMER, EV_LOOK, LIFE_EVENTS };
+enum life_event { LIFE_TERM, LIFE_HANDED, LIFE_END, LIFE_TIMER, LIFE_LOOK, LIFE_EVENTS };
 
 static void life_event(struct supervisor *s, enum life_event e);
 
 static void on_timer(uv_timer_t *t)
 {
-	life_event(t->data, EV_TIMER);
+	life_event(t->data, LIFE_TIMER);
 }
 
 /* --- actions --- */
@@ -43,7 +43,7 @@ static void act_end(struct supervisor *s)
 	uv_timer_start(&s->life.timer, on_timer, END_MS, 0);
 	s->stopping = true;
 	s->life.state = LIFE_ENDING;
-	life_event(s, EV_LOOK);
+	life_event(s, LIFE_LOOK);
 }
 
 static void act_drain(struct supervisor *s)
@@ -57,7 +57,7 @@ static void act_drain(struct supervisor *s)
 	successor_stop(s);
 	elders_hurry(s);
 	uv_timer_start(&s->life.timer, on_timer, (uint64_t)s->config.deadlines.drain_ms, 0);
-	life_event(s, EV_LOOK);
+	life_event(s, LIFE_LOOK);
 }
 
 static void act_hurry(struct supervisor *s)
@@ -92,14 +92,10 @@ static void act_drain_look(struct supervisor *s)
 static void act_end_look(struct supervisor *s)
 {
 	bool all_gone = upgrade_gone(s);
-	for (size_t i = 0; i < s->device_count; i++) {
-		struct device *d = s->devices[i];
-		if (worker_gone(d) && d->state != WORKER_BACKOFF)
-			continue;
-		all_gone = all_gone && worker_gone(d);
-		if (d->state != WORKER_STOPPING)
-			worker_stop(d);
-	}
+	for (size_t i = 0; i < s->device_count; i++)
+		all_gone = device_stop(s->devices[i]) && all_gone;
+	for (size_t i = 0; i < s->removed_count; i++)
+		all_gone = device_stop(s->removed[i]) && all_gone;
 	if (all_gone && s->elders.count == 0)
 		uv_stop(s->loop);
 }
@@ -113,14 +109,16 @@ static void act_end_late(struct supervisor *s)
 typedef void action_fn(struct supervisor *s);
 
 static action_fn *const actions[LIFE_STATES][LIFE_EVENTS] = {
-	[LIFE_RUNNING] = {[EV_TERM] = act_drain, [EV_HANDED] = act_retire, [EV_END] = act_end},
-	[LIFE_RETIRING] = {[EV_TERM] = act_drain, [EV_END] = act_end, [EV_TIMER] = act_retire_look},
-	[LIFE_DRAINING] = {[EV_TERM] = act_hurry,
-		[EV_END] = act_end,
-		[EV_TIMER] = act_end,
-		[EV_LOOK] = act_drain_look},
+	[LIFE_RUNNING] =
+		{[LIFE_TERM] = act_drain, [LIFE_HANDED] = act_retire, [LIFE_END] = act_end},
+	[LIFE_RETIRING] =
+		{[LIFE_TERM] = act_drain, [LIFE_END] = act_end, [LIFE_TIMER] = act_retire_look},
+	[LIFE_DRAINING] = {[LIFE_TERM] = act_hurry,
+		[LIFE_END] = act_end,
+		[LIFE_TIMER] = act_end,
+		[LIFE_LOOK] = act_drain_look},
 	[LIFE_ENDING] =
-		{[EV_TERM] = act_hurry, [EV_TIMER] = act_end_late, [EV_LOOK] = act_end_look},
+		{[LIFE_TERM] = act_hurry, [LIFE_TIMER] = act_end_late, [LIFE_LOOK] = act_end_look},
 };
 
 static void life_event(struct supervisor *s, enum life_event e)
@@ -132,7 +130,7 @@ static void life_event(struct supervisor *s, enum life_event e)
 
 void supervisor_check_stopped(struct supervisor *s)
 {
-	life_event(s, EV_LOOK);
+	life_event(s, LIFE_LOOK);
 }
 
 /* --- what comes from outside --- */
@@ -156,7 +154,7 @@ static void on_signal(uv_signal_t *h, int signum)
 		if (control_upgrade(s, &err) == 0)
 			refused("upgrade_refused", &err);
 	} else {
-		life_event(s, EV_TERM);
+		life_event(s, LIFE_TERM);
 	}
 	buf_free(&err);
 }
@@ -187,15 +185,15 @@ void life_fini(struct supervisor *s)
 
 void life_stop(struct supervisor *s)
 {
-	life_event(s, EV_TERM);
+	life_event(s, LIFE_TERM);
 }
 
 void life_end(struct supervisor *s)
 {
-	life_event(s, EV_END);
+	life_event(s, LIFE_END);
 }
 
 void life_retire(struct supervisor *s)
 {
-	life_event(s, EV_HANDED);
+	life_event(s, LIFE_HANDED);
 }

@@ -39,7 +39,7 @@ static bool usable(const struct config *c, const struct notify *n, int fd, bool 
 	return rc == 0 && (same || !stored);
 }
 
-int listener_given(const struct config *c, const struct notify *n)
+int listener_given(const struct config *c, const struct notify *n, bool *by_unit)
 {
 	int count = given_count(), taken = -1;
 	const char *names = getenv("LISTEN_FDNAMES");
@@ -51,10 +51,12 @@ int listener_given(const struct config *c, const struct notify *n)
 		name = (struct slice){name.p + used, name.n - used};
 		if (fcntl(fd, F_SETFD, FD_CLOEXEC))
 			continue;
-		if (taken < 0 && usable(c, n, fd, stored))
-			taken = fd;
-		else
+		if (taken >= 0 || !usable(c, n, fd, stored)) {
 			close(fd);
+			continue;
+		}
+		taken = fd;
+		*by_unit = !stored;
 	}
 	unsetenv("LISTEN_PID");
 	unsetenv("LISTEN_FDS");

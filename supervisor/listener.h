@@ -14,8 +14,8 @@
 /*
  * Reads and removes LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES. Returns the first socket that can be
  * used, or -1; others are closed. A stored one that is not at the configured address is given up;
- * one from a socket unit is used, with a warning.
+ * one from a socket unit is used, with a warning. *by_unit: it is not a stored one.
  */
-int listener_given(const struct config *c, const struct notify *n);
+int listener_given(const struct config *c, const struct notify *n, bool *by_unit);
 
 #endif

@@ -16,14 +16,15 @@
  *   pass.c probes.c   everything else: streamed through, or answered at once
  *   job.c             work for a device: queue, slots, body and answer credit
  *   device.c          what is known of a device; worker.c spawn.c its worker's life
- *   stats.c rep.c     the status document; the REP socket it is asked on
+ *   stats*.c nvml.c   documents that tell of it all; histogram.c report.c what they are made of
+ *   commands.c        what can be asked and ordered; control.c operation.c the orders
+ *   sp.c rep.c pub.c  the sockets stats.ipc and events.ipc; events.c what goes out on the second
  *   ctl/              tandemctl, a program of its own
  */
 #include "common/log.h"
 #include "supervisor/listener.h"
 #include "supervisor/request.h"
 #include "supervisor/stats.h"
-#include "supervisor/worker.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -123,15 +124,15 @@ static int prepare(struct supervisor *s, struct buf *err)
 /* The sockets that others know; a successor's come later. 0 or -errno. */
 static int open_doors(struct supervisor *s, struct buf *err)
 {
-	int rc = stats_start(s, &s->stats);
+	int rc = stats_start(s);
 	if (rc) {
 		buf_printf(err, "stats socket in %s: %s", s->run_dir, strerror(-rc));
 		return rc;
 	}
 	if (s->successor.waiting)
 		return 0;
-	int given = listener_given(&s->config, &s->notify);
-	s->service.given = given >= 0;
+	int given = listener_given(&s->config, &s->notify, &s->service.given);
+	s->service.stored = given >= 0;
 	rc = supervisor_open_front(s, given, err);
 	if (rc == 0)
 		rundir_take(&s->rundir);
@@ -145,7 +146,7 @@ static void start_devices(struct supervisor *s)
 		if (!d)
 			continue;
 		s->devices[s->device_count++] = d;
-		worker_start(d);
+		worker_start(d->current);
 	}
 }
 
@@ -159,7 +160,8 @@ static int serve(struct supervisor *s, struct buf *err)
 	if (!s->successor.waiting) {
 		supervisor_in_charge(s);
 	} else {
-		s->service.given = true; /* stored by the predecessor */
+		s->service.given = s->successor.handover.given;
+		s->service.stored = true; /* by the predecessor */
 		rc = successor_start(s);
 		if (rc)
 			life_end(s);
@@ -171,6 +173,8 @@ static int serve(struct supervisor *s, struct buf *err)
 		front_stop(s->front);
 	for (size_t i = 0; i < s->device_count; i++)
 		device_destroy(s->devices[i]);
+	for (size_t i = 0; i < s->removed_count; i++)
+		device_destroy(s->removed[i]);
 	return rc;
 }
 
@@ -196,8 +200,7 @@ static int run(struct supervisor *s, struct buf *err)
 		fprintf(stderr, "tandemd: %s\n", buf_cstr(err));
 		successor_failed(s, buf_cstr(err));
 	}
-	if (s->stats)
-		rep_stop(s->stats);
+	stats_stop(s);
 	successor_fini(s);
 	upgrade_fini(s);
 	elders_fini(s);
@@ -260,6 +263,7 @@ int main(int argc, char **argv)
 		return EXIT_SUCCESS;
 	}
 	log_init("tandemd", NULL, s.config.log.level, s.config.log.format, s.config.log.content);
+	s.config_path = path;
 	s.run_dir = run_dir ? run_dir : s.config.run_dir;
 	s.loop = uv_default_loop();
 	s.argv = argv;

@@ -27,6 +27,7 @@ struct pass {
 	size_t held;
 	bool head_sent, over;
 	unsigned deaths;
+	uint64_t first_byte_ms;
 	uv_timer_t wait;
 };
 
@@ -175,6 +176,13 @@ static void pass_destroy(struct request *r)
 	uv_close((uv_handle_t *)&p->wait, on_closed);
 }
 
+static void pass_cancel(struct request *r)
+{
+	struct pass *p = (struct pass *)r;
+	if (!p->over)
+		pass_error(p, REQUEST_CANCELLED_STATUS, REQUEST_CANCELLED_TEXT);
+}
+
 /* --- from the worker --- */
 
 static void pass_start(void *ctx, struct job *j, const struct proto_record *rec)
@@ -195,6 +203,7 @@ static void pass_start(void *ctx, struct job *j, const struct proto_record *rec)
 		&(struct request_story){.id = p->base.id, .strategy = "pass", .reason = reason});
 	exchange_head(p->base.exchange, (int)rec->u.start.status, rec->u.start.body_bytes);
 	p->head_sent = true;
+	p->first_byte_ms = now_ms() - p->base.begun_ms;
 	uv_timer_stop(&p->wait);
 }
 
@@ -213,6 +222,9 @@ static void pass_end(void *ctx, struct job *j, const struct proto_record *r)
 	struct pass *p = ctx;
 	p->job = NULL;
 	exchange_end(p->base.exchange);
+	struct times *times = &p->base.sup->times;
+	histogram_add(&times->first_byte[STRATEGIES], p->first_byte_ms);
+	histogram_add(&times->total[STRATEGIES], now_ms() - p->base.begun_ms);
 	log_line(LOG_INFO, "request_done", LOG_STR("req", p->base.id), LOG_STR("strategy", "pass"),
 		LOG_STR("device", p->device->conf->name),
 		LOG_STR("method", exchange_method(p->base.exchange)),
@@ -258,6 +270,7 @@ static const struct request_ops pass_ops = {.body = pass_body,
 	.body_end = pass_body_end,
 	.sent = pass_sent,
 	.gone = pass_gone,
+	.cancel = pass_cancel,
 	.destroy = pass_destroy};
 
 /* Paths whose JSON body names the model that decides the device. */

@@ -33,6 +33,8 @@ struct request *request_create(struct supervisor *s, struct exchange *x, enum di
 	exchange_set_context(x, r);
 	TAILQ_INSERT_TAIL(&s->requests, r, link);
 	s->active++;
+	log_step("request_begin", LOG_STR("req", r->id), LOG_STR("method", exchange_method(x)),
+		LOG_SLICE("path", exchange_path(x)), LOG_END);
 	return r;
 }
 
@@ -49,6 +51,7 @@ void request_release(struct request *r)
 	TAILQ_REMOVE(&s->requests, r, link);
 	s->active--;
 	r->ops->destroy(r);
+	devices_sweep(s);
 	supervisor_check_stopped(s);
 }
 

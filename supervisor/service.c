@@ -34,10 +34,10 @@ static void describe(const struct supervisor *s, char *out, size_t size)
 	out[0] = '\0';
 	for (size_t i = 0; i < s->device_count && n < size - 1; i++) {
 		const struct device *d = s->devices[i];
-		bool more = d->state != WORKER_READY && d->backend.detail[0];
+		bool more = d->state != WORKER_READY && d->current->backend.detail[0];
 		int length = snprintf(out + n, size - n, "%s%s %s%s%.80s", i ? ", " : "",
 			d->conf->name, worker_state_name(d->state), more ? ": " : "",
-			more ? d->backend.detail : "");
+			more ? d->current->backend.detail : "");
 		n += length > 0 ? (size_t)length : 0;
 	}
 	for (char *p = out; *p; p++)
@@ -76,7 +76,7 @@ void supervisor_in_charge(struct supervisor *s)
 	s->notify.quiet = false;
 	log_line(LOG_INFO, "listening", LOG_STR("address", front_address(s->front)),
 		LOG_STR("run_dir", s->run_dir), LOG_INT("devices", s->device_count), LOG_END);
-	if (!v->given)
+	if (!v->stored)
 		notify_store(&s->notify, front_listen_fd(s->front), LISTENER_STORED_NAME);
 	notify_watchdog_start(&s->notify);
 	uv_timer_start(&v->extend, on_extend, 0, EXTEND_EVERY_MS);

@@ -16,7 +16,8 @@ struct supervisor;
 struct service {
 	bool in_charge; /* we accept, and have the known names */
 	bool announced; /* READY=1 was said */
-	bool given;	/* the listening socket came from the service manager: it has it already */
+	bool given;  /* the listening socket is a socket unit's, whatever the configuration says */
+	bool stored; /* the service manager has the socket already */
 	uv_timer_t extend;
 	char status[SERVICE_STATUS_BYTES]; /* as last told */
 };

@@ -1,6 +1,7 @@
 #include "supervisor/successor.h"
 
 #include "common/log.h"
+#include "supervisor/listener.h"
 #include "supervisor/supervisor.h"
 #include "supervisor/worker.h"
 
@@ -18,19 +19,40 @@ static void give_up(struct supervisor *s, const char *why)
 	life_end(s);
 }
 
+/* On the same socket, unless the configuration has another address by now (and no socket unit has
+ * the last word): then clients of the old one are refused from here on, as was asked for. */
+static int open_front(struct supervisor *s, struct buf *err)
+{
+	struct successor *n = &s->successor;
+	const struct config *c = &s->config;
+	bool same = false;
+	int fd = n->handover.listen_fd;
+	n->handover.listen_fd = -1;
+	int rc = front_check_listener(fd, c->listen.address, c->listen.port, &same, err);
+	if (rc == 0 && (same || n->handover.given))
+		return supervisor_open_front(s, fd, err);
+	close(fd);
+	if (rc == 0)
+		rc = supervisor_open_front(s, -1, err);
+	if (rc)
+		return rc;
+	s->notify.quiet = false;
+	notify_say(&s->notify, "FDSTOREREMOVE=1\nFDNAME=" LISTENER_STORED_NAME);
+	s->service.stored = false; /* the new one is to be */
+	return 0;
+}
+
 static void take_over(struct supervisor *s)
 {
 	struct successor *n = &s->successor;
 	struct buf err;
 	buf_init(&err, 512);
-	if (supervisor_open_front(s, n->handover.listen_fd, &err)) {
-		n->handover.listen_fd = -1;
+	int rc = open_front(s, &err);
+	if (rc)
 		give_up(s, buf_cstr(&err));
-		buf_free(&err);
-		return;
-	}
 	buf_free(&err);
-	n->handover.listen_fd = -1;
+	if (rc)
+		return;
 	n->waiting = false;
 	rundir_take(&s->rundir);
 	for (size_t i = 0; i < n->handover.old_count; i++)
@@ -86,7 +108,8 @@ void successor_look(struct supervisor *s)
 		return;
 	const struct device *d = not_ready(s);
 	if (d) {
-		const char *detail = d->backend.detail[0] ? d->backend.detail : d->last_exit;
+		const char *detail =
+			d->current->backend.detail[0] ? d->current->backend.detail : d->last_exit;
 		talk_say(n->talk, "waiting device %s is %s%s%s", d->conf->name,
 			worker_state_name(d->state), detail[0] ? ": " : "", detail);
 		return;

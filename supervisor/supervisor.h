@@ -12,6 +12,7 @@
 #include "common/tokens.h"
 #include "supervisor/device.h"
 #include "supervisor/elders.h"
+#include "supervisor/histogram.h"
 #include "supervisor/http/front.h"
 #include "supervisor/life.h"
 #include "supervisor/notify.h"
@@ -25,10 +26,21 @@
 #include <uv.h>
 
 #define STRATEGIES 3 /* A, B, C */
+/* A reload that would leave more behind is refused. */
+#define DEVICES_REMOVED_MAX (4 * CONFIG_DEVICES_MAX)
 
 struct counters {
 	uint64_t requests, failed, cancelled, fallbacks, passed;
 	uint64_t by_strategy[STRATEGIES];
+};
+
+/* How long things took, in ms: requests by way (A, B, C, pass), jobs by enum proto_kind. */
+#define TIMED_STRATEGIES (STRATEGIES + 1)
+#define TIMED_KINDS 3
+
+struct times {
+	struct histogram first_byte[TIMED_STRATEGIES], total[TIMED_STRATEGIES];
+	struct histogram queue_wait[TIMED_KINDS], backend[TIMED_KINDS];
 };
 
 struct request;
@@ -37,6 +49,7 @@ TAILQ_HEAD(request_list, request);
 struct supervisor {
 	uv_loop_t *loop;
 	struct config config;
+	const char *config_path;
 	const char *run_dir;	/* of the configuration, or -R */
 	char worker_path[4096]; /* the tandem-worker beside this program */
 	char program[4096];	/* what we were started as: an upgrade starts it again */
@@ -44,8 +57,12 @@ struct supervisor {
 	struct front *front; /* NULL in a successor that has not taken over */
 	struct device *devices[CONFIG_DEVICES_MAX]; /* in the configuration's order */
 	size_t device_count;
+	struct device *removed[DEVICES_REMOVED_MAX]; /* still finish what they have */
+	size_t removed_count;
 	struct tokens *tokens;
 	struct rep *stats;
+	struct events *events;
+	struct nvml *nvml;
 	struct request_list requests;
 	unsigned active;   /* requests in the list */
 	unsigned queued;   /* client requests waiting for a slot, all devices */
@@ -55,9 +72,11 @@ struct supervisor {
 	uint64_t next_request;
 	uint64_t started_ms; /* uv_hrtime based */
 	struct counters count;
+	struct times times;
 	struct operations operations;
 	bool loopback; /* we listen on loopback only: Host headers are looked at */
 	bool stopping;
+	bool reloading;
 	bool keep_backends; /* a successor has them: our workers leave them running */
 	struct rundir rundir;
 	struct life life;

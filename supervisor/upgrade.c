@@ -28,14 +28,14 @@
 #define ARGS_MAX 64
 
 enum upgrade_event {
-	EV_GOOD,
-	EV_BAD,
-	EV_READY,
-	EV_TAKEN,
-	EV_FAILED, /* it says so, or says no more */
-	EV_EXIT,
-	EV_TIMER,
-	EV_STOP,
+	ON_GOOD,
+	ON_BAD,
+	ON_READY,
+	ON_TAKEN,
+	ON_FAILED, /* it says so, or says no more */
+	ON_EXIT,
+	ON_TIMER,
+	ON_STOP,
 	UPGRADE_EVENTS
 };
 
@@ -43,7 +43,7 @@ static void upgrade_event(struct supervisor *s, enum upgrade_event e);
 
 static void on_timer(uv_timer_t *t)
 {
-	upgrade_event(t->data, EV_TIMER);
+	upgrade_event(t->data, ON_TIMER);
 }
 
 static void enter(struct supervisor *s, enum upgrade_state state)
@@ -73,7 +73,7 @@ static void on_process_exit(uv_process_t *p, int64_t status, int signal)
 	u->process = NULL;
 	uv_close((uv_handle_t *)p, on_closed);
 	if (!u->words)
-		upgrade_event(s, EV_EXIT);
+		upgrade_event(s, ON_EXIT);
 }
 
 static void kill_process(struct supervisor *s, int signal)
@@ -145,7 +145,7 @@ static void on_words(uv_stream_t *stream, ssize_t n, const uv_buf_t *b)
 		return;
 	words_close(u);
 	if (!u->process)
-		upgrade_event(s, EV_EXIT);
+		upgrade_event(s, ON_EXIT);
 }
 
 static int start_check(struct supervisor *s)
@@ -177,21 +177,21 @@ static void on_line(void *ctx, const char *line)
 	struct supervisor *s = ctx;
 	struct upgrade *u = &s->upgrade;
 	if (strcmp(line, "ready") == 0) {
-		upgrade_event(s, EV_READY);
+		upgrade_event(s, ON_READY);
 	} else if (strcmp(line, "taken") == 0) {
-		upgrade_event(s, EV_TAKEN);
+		upgrade_event(s, ON_TAKEN);
 	} else if (strncmp(line, "waiting ", 8) == 0) {
 		snprintf(u->said, sizeof(u->said), "%s", line + 8);
 	} else if (strncmp(line, "failed ", 7) == 0) {
 		if (u->state == UPGRADE_BOOTING || u->state == UPGRADE_TAKING)
 			snprintf(u->why, sizeof(u->why), "the new tandemd: %s", line + 7);
-		upgrade_event(s, EV_FAILED);
+		upgrade_event(s, ON_FAILED);
 	}
 }
 
 static void on_end(void *ctx)
 {
-	upgrade_event(ctx, EV_FAILED);
+	upgrade_event(ctx, ON_FAILED);
 }
 
 static void fill_handover(struct supervisor *s, struct handover *h)
@@ -200,6 +200,7 @@ static void fill_handover(struct supervisor *s, struct handover *h)
 	struct elder *e;
 	h->listen_fd = front_listen_fd(s->front);
 	h->lock_fd = s->rundir.lock_fd;
+	h->given = s->service.given;
 	h->operation = u->operation;
 	TAILQ_FOREACH(e, &s->elders.list, link)
 	if (h->old_count < HANDOVER_OLD_MAX) {
@@ -343,7 +344,7 @@ static void act_undo(struct supervisor *s)
 /* It may have taken the names of the run folder already. */
 static void act_undo_taking(struct supervisor *s)
 {
-	stats_restart(s);
+	stats_reopen(s);
 	rundir_take(&s->rundir);
 	act_undo(s);
 }
@@ -378,7 +379,7 @@ static void act_called_off_taking(struct supervisor *s)
 static void act_checked(struct supervisor *s)
 {
 	struct upgrade *u = &s->upgrade;
-	upgrade_event(s, u->exit_status == 0 && u->exit_signal == 0 ? EV_GOOD : EV_BAD);
+	upgrade_event(s, u->exit_status == 0 && u->exit_signal == 0 ? ON_GOOD : ON_BAD);
 }
 
 static void act_refused(struct supervisor *s)
@@ -452,23 +453,23 @@ static void act_lost(struct supervisor *s)
 typedef void action_fn(struct supervisor *s);
 
 static action_fn *const actions[UPGRADE_STATES][UPGRADE_EVENTS] = {
-	[UPGRADE_CHECKING] = {[EV_EXIT] = act_checked,
-		[EV_GOOD] = act_boot,
-		[EV_BAD] = act_refused,
-		[EV_TIMER] = act_check_late,
-		[EV_STOP] = act_called_off},
-	[UPGRADE_BOOTING] = {[EV_READY] = act_take,
-		[EV_FAILED] = act_undo,
-		[EV_EXIT] = act_undone,
-		[EV_TIMER] = act_undo_late,
-		[EV_STOP] = act_called_off},
-	[UPGRADE_TAKING] = {[EV_TAKEN] = act_handed,
-		[EV_FAILED] = act_undo_taking,
-		[EV_EXIT] = act_undo_taking,
-		[EV_TIMER] = act_undo_mute,
-		[EV_STOP] = act_called_off_taking},
-	[UPGRADE_HANDED] = {[EV_EXIT] = act_lost},
-	[UPGRADE_UNDOING] = {[EV_EXIT] = act_undone, [EV_TIMER] = act_push},
+	[UPGRADE_CHECKING] = {[ON_EXIT] = act_checked,
+		[ON_GOOD] = act_boot,
+		[ON_BAD] = act_refused,
+		[ON_TIMER] = act_check_late,
+		[ON_STOP] = act_called_off},
+	[UPGRADE_BOOTING] = {[ON_READY] = act_take,
+		[ON_FAILED] = act_undo,
+		[ON_EXIT] = act_undone,
+		[ON_TIMER] = act_undo_late,
+		[ON_STOP] = act_called_off},
+	[UPGRADE_TAKING] = {[ON_TAKEN] = act_handed,
+		[ON_FAILED] = act_undo_taking,
+		[ON_EXIT] = act_undo_taking,
+		[ON_TIMER] = act_undo_mute,
+		[ON_STOP] = act_called_off_taking},
+	[UPGRADE_HANDED] = {[ON_EXIT] = act_lost},
+	[UPGRADE_UNDOING] = {[ON_EXIT] = act_undone, [ON_TIMER] = act_push},
 };
 
 static void upgrade_event(struct supervisor *s, enum upgrade_event e)
@@ -520,7 +521,7 @@ bool upgrade_gone(const struct supervisor *s)
 
 void upgrade_stop(struct supervisor *s)
 {
-	upgrade_event(s, EV_STOP);
+	upgrade_event(s, ON_STOP);
 }
 
 uint64_t upgrade_begin(struct supervisor *s, struct buf *err)
@@ -532,6 +533,10 @@ uint64_t upgrade_begin(struct supervisor *s, struct buf *err)
 	}
 	if (upgrade_under_way(s)) {
 		buf_add_str(err, "an upgrade is under way");
+		return 0;
+	}
+	if (s->reloading) {
+		buf_add_str(err, "a reload is under way");
 		return 0;
 	}
 	if (s->elders.count >= (unsigned)s->config.limits.old_processes) {

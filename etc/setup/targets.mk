@@ -57,7 +57,6 @@ UNITDIR ?= $(PREFIX)/lib/systemd/system
 LIBDIR := $(PREFIX)/lib
 SHAREDIR := $(PREFIX)/share
 UNITS := tandem.service tandem.socket
-MAN_PAGES = $(wildcard etc/man/*.[1-8])
 fill = sed -e 's|@PREFIX@|$(PREFIX)|g' -e 's|@SYSCONFDIR@|$(SYSCONFDIR)|g'
 
 install: all ## into $(PREFIX) (/usr/local); DESTDIR, SYSCONFDIR (/etc) and UNITDIR are honoured
@@ -71,22 +70,38 @@ install: all ## into $(PREFIX) (/usr/local); DESTDIR, SYSCONFDIR (/etc) and UNIT
 		chmod 644 $(DESTDIR)$(UNITDIR)/$$u || exit 1; done
 	install -m 644 etc/systemd/tandem.sysusers $(DESTDIR)$(LIBDIR)/sysusers.d/tandem.conf
 	install -m 644 etc/systemd/tandem.tmpfiles $(DESTDIR)$(LIBDIR)/tmpfiles.d/tandem.conf
-	$(call install_each,etc/completions/tandemctl.bash,bash-completion/completions,tandemctl)
-	$(call install_each,etc/completions/_tandemctl,zsh/site-functions,_tandemctl)
-	$(call install_each,etc/completions/tandemctl.fish,fish/vendor_completions.d,tandemctl.fish)
-	for m in $(MAN_PAGES); do install -D -m 644 $$m $(DESTDIR)$(SHAREDIR)/man/man$${m##*.}/$${m##*/} || exit 1; done
+	install -D -m 644 etc/completions/tandemctl.bash $(DESTDIR)$(SHAREDIR)/bash-completion/completions/tandemctl
+	install -D -m 644 etc/completions/_tandemctl $(DESTDIR)$(SHAREDIR)/zsh/site-functions/_tandemctl
+	install -D -m 644 etc/completions/tandemctl.fish $(DESTDIR)$(SHAREDIR)/fish/vendor_completions.d/tandemctl.fish
+	$(if $(shell command -v scdoc),$(MAKE) --no-print-directory install-man,@echo "no scdoc: no manual pages")
 	@[ -e $(DESTDIR)$(SYSCONFDIR)/tandem/tandem.conf ] || \
 		echo "next: tandemctl init -o $(DESTDIR)$(SYSCONFDIR)/tandem/tandem.conf"
 	@[ -n "$(DESTDIR)" ] || [ ! -d /run/systemd/system ] || \
 		echo "next: systemd-sysusers && systemctl daemon-reload && systemctl enable --now tandem"
-
-# $(1): a file, $(2): folder in share, $(3): name there
-install_each = [ ! -e $(1) ] || install -D -m 644 $(1) $(DESTDIR)$(SHAREDIR)/$(2)/$(3)
 
 uninstall: ## what install put there; the configuration stays
 	rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,$(notdir $(PROGRAMS))) $(addprefix $(DESTDIR)$(UNITDIR)/,$(UNITS))
 	rm -f $(DESTDIR)$(LIBDIR)/sysusers.d/tandem.conf $(DESTDIR)$(LIBDIR)/tmpfiles.d/tandem.conf
 	rm -f $(addprefix $(DESTDIR)$(SHAREDIR)/,bash-completion/completions/tandemctl zsh/site-functions/_tandemctl \
 		fish/vendor_completions.d/tandemctl.fish)
-	for m in $(MAN_PAGES); do rm -f $(DESTDIR)$(SHAREDIR)/man/man$${m##*.}/$${m##*/}; done
+	rm -f $(foreach m,$(notdir $(MAN_PAGES)),$(DESTDIR)$(SHAREDIR)/man/man$(subst .,,$(suffix $(m)))/$(m))
 	rm -rf $(DESTDIR)$(SHAREDIR)/doc/tandem
+
+# --- manual pages ---
+
+MAN_PAGES := $(patsubst etc/man/%.scd,$(BUILD)/man/%,$(wildcard etc/man/*.scd))
+
+.PHONY: man
+man: $(MAN_PAGES) ## build the manual pages into build/man/ (needs scdoc)
+
+# The keys of tandem.conf(5) are the README's table.
+$(BUILD)/man/%: etc/man/%.scd etc/man/keys.awk README.md
+	$(call say,MAN,$@)
+	@mkdir -p $(@D)
+	$(Q)awk -f etc/man/keys.awk README.md >$@.keys
+	$(Q)sed -e '/^@KEYS@$$/{r $@.keys' -e 'd}' $< >$@.scd
+	$(Q)scdoc <$@.scd >$@.new && mv $@.new $@ && rm -f $@.keys $@.scd
+
+.PHONY: install-man
+install-man: man
+	for m in $(MAN_PAGES); do install -D -m 644 $$m $(DESTDIR)$(SHAREDIR)/man/man$${m##*.}/$${m##*/} || exit 1; done

@@ -185,6 +185,24 @@ class Tandem(Process):
     def status(self):
         return json.loads(nng_req(os.path.join(self.run_dir, "stats.ipc"), "status"))
 
+    def command(self, text):
+        """A request to the stats socket; its answer."""
+        return json.loads(nng_req(os.path.join(self.run_dir, "stats.ipc"), text))
+
+    def operation(self, number, deadline=None):
+        """The outcome of an operation, once it has ended."""
+        return wait_for(lambda: (o := self.command(f"operation {number}")).get("state") in ("done", "failed") and o, f"end of operation {number}",
+                        deadline)
+
+    def operate(self, text, deadline=None):
+        """A command, and what came of it."""
+        begun = self.command(text)
+        assert "operation" in begun, begun
+        return self.operation(begun["operation"], deadline)
+
+    def client(self, **options):
+        return Client(self, **options)
+
     def device(self, name):
         return next(d for d in self.status()["devices"] if d["name"] == name)
 

@@ -338,6 +338,7 @@ RANGES = {
     ("limits", "link_bytes"): (0, 10**15),
     ("limits", "header_bytes"): (0, 65537),
     ("limits", "body_total_bytes"): (0, 10**18),
+    ("limits", "event_bytes"): (10, 10**12),
     ("limits", "idle_ms"): (0, 10**12),
     ("backoff", "first_ms"): (0, 10**12),
     ("backoff", "max_ms"): (0, 10**12),

@@ -53,6 +53,7 @@ static void test_written_is_read_alike(void **state)
 	struct handover out = {.talk_fd = BASE,
 		.listen_fd = BASE + 1,
 		.lock_fd = BASE + 2,
+		.given = true,
 		.operation = 77,
 		.old = {{812, BASE + 3}, {7, BASE + 4}},
 		.old_count = 2,
@@ -69,16 +70,18 @@ static void test_written_is_read_alike(void **state)
 	for (int i = 0; i < 7; i++)
 		assert_int_equal(fds[HANDOVER_FIRST_FD + i], BASE + i);
 	assert_int_equal(env.p[env.n - 1], '\0');
-	assert_string_equal(env.p, "TANDEM_UPGRADE=talk=3 listen=4 lock=5 operation=77 old=812:6 "
-				   "old=7:7 lifeline=8 x=9 wait=gpu0 wait=a-b_c");
+	assert_string_equal(env.p,
+		"TANDEM_UPGRADE=talk=3 listen=4 lock=5 given=1 operation=77 old=812:6 "
+		"old=7:7 lifeline=8 x=9 wait=gpu0 wait=a-b_c");
 	/* The same with descriptors that the test does not need for itself. */
-	assert_int_equal(set_and_read(&in, "talk=100 listen=101 lock=102 operation=77 old=812:103 "
-					   "old=7:104 lifeline=105 x=106 wait=gpu0 wait=a-b_c"),
+	assert_int_equal(
+		set_and_read(&in, "talk=100 listen=101 lock=102 given=1 operation=77 old=812:103 "
+				  "old=7:104 lifeline=105 x=106 wait=gpu0 wait=a-b_c"),
 		1);
 	assert_int_equal(in.talk_fd, BASE);
 	assert_int_equal(in.listen_fd, BASE + 1);
 	assert_int_equal(in.lock_fd, BASE + 2);
-	assert_true(in.operation == 77);
+	assert_true(in.given && in.operation == 77);
 	assert_int_equal(in.old_count, 2);
 	assert_int_equal(in.old[0].pid, 812);
 	assert_int_equal(in.old[1].fd, BASE + 4);

@@ -53,14 +53,16 @@ static void setup(struct fixture *f)
 	f->conf.slots = 1;
 	struct device *d = f->sup.devices[0] = device_create(&f->sup, &f->conf);
 	assert_non_null(d);
-	assert_int_equal(channel_listen(&f->loop, url, &o, &link_events, d, &d->channel), 0);
-	d->state = WORKER_READY;
+	assert_int_equal(
+		channel_listen(&f->loop, url, &o, &link_events, d, &d->current->channel), 0);
+	d->current->state = WORKER_READY;
+	device_changed(d);
 }
 
 static void teardown(struct fixture *f)
 {
 	struct device *d = f->sup.devices[0];
-	channel_close(d->channel);
+	channel_close(d->current->channel);
 	device_destroy(d);
 	uv_run(&f->loop, UV_RUN_DEFAULT);
 	assert_int_equal(uv_loop_close(&f->loop), 0);
@@ -127,7 +129,7 @@ static void test_a_cancelled_job_does_not_look_at_its_owner(void **state)
 	if (rc == 0)
 		job_cancel(j);
 	memset(id, '#', sizeof(id) - 1);
-	job_record(d, &end);
+	job_record(d->current, &end);
 	heard(log, sizeof(log));
 	assert_int_equal(rc, 0);
 	assert_non_null(strstr(log, "ev=job_start req=abc123-1"));
