@@ -85,7 +85,12 @@ struct config {
 	struct {
 		int64_t body_bytes; /* a request body that must be held (chat) */
 		int64_t connections;
-		int64_t queue;	      /* requests waiting for a slot */
+		int64_t queue;		  /* requests waiting for a slot */
+		int64_t queue_per_client; /* the same of one client; 0: no bound of its own;
+					     default 64 */
+		bool coalesce; /* an identical request of the same client joins the running one */
+		int64_t coalesce_after_ms; /* ... when that is this old: a retry, not a second
+					      sample; default 500 */
 		int64_t stream_bytes; /* unsent answer bytes held for one client; default 262144 */
 		int64_t line_bytes;   /* one line or event of a backend; default 16777216 */
 		int64_t link_bytes;   /* bytes queued towards one worker; default 67108864 */

@@ -1,4 +1,5 @@
 #include "supervisor/chat.h"
+#include "supervisor/coalesce.h"
 
 #include "common/log.h"
 
@@ -95,9 +96,7 @@ static void chat_body_end(struct request *r)
 
 static void chat_sent(struct request *r, size_t n)
 {
-	struct chat *c = (struct chat *)r;
-	if (c->answer && c->state == CHAT_ANSWERING)
-		job_credit(c->answer, n);
+	coalesce_sent((struct chat *)r, n);
 }
 
 static void chat_gone(struct request *r)
@@ -154,6 +153,7 @@ void chat_begin(struct supervisor *s, struct exchange *x, enum dialect d)
 		return;
 	}
 	s->count.requests++;
+	coalesce_init(c);
 	buf_init(&c->body, (size_t)s->config.limits.body_bytes);
 	buf_init(&c->model, 4096);
 	buf_init(&c->rewritten, (size_t)chat_sent_bytes_max(&s->config));
@@ -200,6 +200,8 @@ static void act_parse(struct chat *c)
 	int64_t first = conf->deadlines.first_byte_ms - conf->deadlines.first_byte_ms / 10;
 	c->state = CHAT_PARSING;
 	uv_timer_start(&c->tick, on_tick, (uint64_t)first, (uint64_t)conf->deadlines.heartbeat_ms);
+	if (coalesce_join(c))
+		return;
 	chat_work(c, parse_work, CHAT_PARSED, c->body.n <= CHAT_INLINE_BYTES);
 }
 
@@ -239,6 +241,27 @@ static void fill_facts(struct chat *c)
 	f->max_chunks = conf->condense.max_chunks;
 }
 
+/* The last human message as it stands in the body, as far as it is one string. */
+static struct slice last_text(const struct chat_request *view)
+{
+	for (size_t i = view->count; i > 0; i--)
+		if (view->messages[i - 1].role == CHAT_USER)
+			return json_is(view->messages[i - 1].content, JSON_STRING)
+				       ? view->messages[i - 1].content.raw
+				       : (struct slice){0};
+	return (struct slice){0};
+}
+
+static enum job_class class_of(const struct chat *c)
+{
+	return client_class(
+		&(struct client_facts){.wish = exchange_header(c->base.exchange, "X-Tandem-Class"),
+			.user_agent = exchange_header(c->base.exchange, "User-Agent"),
+			.tools = json_is(c->view.tools, JSON_ARRAY),
+			.tokens = c->facts.tokens,
+			.last = last_text(&c->view)});
+}
+
 static void act_plan(struct chat *c)
 {
 	struct supervisor *s = c->base.sup;
@@ -262,6 +285,7 @@ static void act_plan(struct chat *c)
 		return;
 	}
 	fill_facts(c);
+	c->class = class_of(c);
 	plan_decide(&c->facts, &c->plan);
 	c->sent_tokens = c->facts.tokens;
 	c->sent_chars = c->chars;
@@ -276,7 +300,7 @@ static void act_plan(struct chat *c)
 	log_line(LOG_INFO, "plan", LOG_STR("req", c->base.id),
 		LOG_SLICE("model", buf_slice(&c->model)), LOG_STR("device", c->device->conf->name),
 		LOG_INT("messages", c->view.count), LOG_INT("bytes", c->body.n),
-		LOG_INT("tokens", c->facts.tokens),
+		LOG_INT("tokens", c->facts.tokens), LOG_STR("class", job_class_name(c->class)),
 		LOG_STR("strategy", strategy_name(c->plan.strategy)),
 		LOG_STR("reason", c->plan.reason), LOG_END);
 	log_content("request", c->base.id, buf_slice(&c->body));
@@ -302,7 +326,8 @@ static void act_gone(struct chat *c)
 	c->base.sup->count.cancelled++;
 	log_line(LOG_INFO, "client_gone", LOG_STR("req", c->base.id),
 		LOG_INT("ms", now_ms() - c->base.begun_ms), LOG_END);
-	chat_finish(c);
+	if (!coalesce_hand_over(c))
+		chat_finish(c);
 }
 
 static void act_gone_early(struct chat *c)
@@ -355,6 +380,9 @@ static action_fn *const actions[CHAT_STATES][CHAT_EVENTS] = {
 	[CHAT_ANSWERING] = {[CHAT_ENDED] = chat_answer_ended,
 		[CHAT_FAILED] = chat_answer_failed,
 		[CHAT_TICK] = chat_answer_tick,
+		[CHAT_GONE] = act_gone,
+		[CHAT_CANCELLED] = act_cancelled},
+	[CHAT_JOINED] = {[CHAT_TICK] = chat_answer_tick,
 		[CHAT_GONE] = act_gone,
 		[CHAT_CANCELLED] = act_cancelled},
 	[CHAT_OVER] = {0},

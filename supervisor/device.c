@@ -20,8 +20,9 @@ struct device *device_create(struct supervisor *s, const struct config_device *c
 	d->number = s->next_device++;
 	d->state = WORKER_STOPPED;
 	d->not_ready_since_ms = now_ms();
+	queue_init(&d->queue);
+	TAILQ_INIT(&d->passing);
 	TAILQ_INIT(&d->workers);
-	TAILQ_INIT(&d->waiting);
 	TAILQ_INIT(&d->running);
 	d->current = worker_create(d);
 	if (d->current)
@@ -49,6 +50,7 @@ void device_destroy(struct device *d)
 		worker_destroy(w);
 	models_free(d->models, d->model_count);
 	models_free(d->incoming, d->incoming_count);
+	queue_fini(&d->queue);
 	config_device_free((struct config_device *)d->conf);
 	free((struct config_device *)d->conf);
 	if (d->conf_before) {
@@ -83,8 +85,8 @@ static bool in_use(const struct supervisor *s, const struct device *d)
 	TAILQ_FOREACH(w, &d->workers, link)
 	if (worker_has_process(w))
 		return true;
-	return !TAILQ_EMPTY(&d->waiting) || !TAILQ_EMPTY(&d->running) ||
-	       (oldest && oldest->begun_ms <= d->removed_ms);
+	return queue_waiting(&d->queue) > 0 || !TAILQ_EMPTY(&d->passing) ||
+	       !TAILQ_EMPTY(&d->running) || (oldest && oldest->begun_ms <= d->removed_ms);
 }
 
 void devices_sweep(struct supervisor *s)

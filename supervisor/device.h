@@ -1,15 +1,16 @@
 /*
  * A device: one configured GPU (or CPU), the workers that serve it, and the jobs given to it.
  *
- * One of its workers is current: it gets the work. Jobs wait in the device's queue until that one
- * is READY and a slot is free; they survive the worker while they wait, and fail with JOB_LOST when
- * it dies under them. Slots are the backend's, so the jobs of an old worker that is still draining
- * count too.
+ * One of its workers is current: it gets the work. Jobs wait in the device's queue (queue.h: by
+ * class, then fair between clients) until that one is READY and a slot is free; they survive the
+ * worker while they wait, and fail with JOB_LOST when it dies under them. Slots are the backend's,
+ * so the jobs of an old worker that is still draining count too.
  */
 #ifndef TANDEM_DEVICE_H
 #define TANDEM_DEVICE_H
 
 #include "common/config.h"
+#include "supervisor/queue.h"
 #include "supervisor/worker.h"
 
 #include <sys/queue.h>
@@ -53,10 +54,13 @@ struct device {
 	struct device_model *incoming; /* a list being received */
 	size_t incoming_count;
 
-	struct job_list waiting, running;
+	struct queue queue;	 /* jobs that take a slot; waiting or running */
+	struct job_list passing; /* waiting jobs that take none */
+	struct job_list running;
 	struct job_bucket by_id[JOB_BUCKETS]; /* the running ones, for each record of the worker */
 	unsigned inflight;		      /* running jobs that take a slot */
-	uint64_t jobs_done, jobs_failed;
+	unsigned preempting;		      /* of these: told to let go */
+	uint64_t jobs_done, jobs_failed, jobs_preempted;
 	struct report_sums sums;
 	double prefill_tok_s, decode_tok_s; /* learned; 0 before the first measurement */
 };

@@ -4,6 +4,8 @@
 #include "supervisor/supervisor.h"
 
 #include <errno.h>
+#include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #define RATE_WEIGHT 0.3	   /* of a new measurement in the moving averages */
@@ -14,6 +16,10 @@ const char *job_cause_name(int cause)
 	return cause == JOB_LOST ? "worker_lost" : proto_cause_name((enum proto_cause)cause);
 }
 
+static const struct job_failure lost = {.cause = JOB_LOST,
+	.status = 503,
+	.message = {"the device's worker or backend is gone",
+		sizeof("the device's worker or backend is gone") - 1}};
 /* Ids are given in order: running jobs rarely share a bucket. */
 static struct job_bucket *job_bucket(struct device *d, uint64_t id)
 {
@@ -51,10 +57,13 @@ static void job_unlink(struct job *j)
 		TAILQ_REMOVE(&d->running, j, link);
 		LIST_REMOVE(j, same);
 		d->inflight -= j->spec.takes_slot;
+		d->preempting -= j->preempted;
 	} else {
-		TAILQ_REMOVE(&d->waiting, j, link);
+		if (!j->spec.takes_slot)
+			TAILQ_REMOVE(&d->passing, j, link);
 		count_waiting(j, -1);
 	}
+	queue_leave(&d->queue, &j->place);
 }
 
 static void job_fail(struct job *j, const struct job_failure *f)
@@ -140,10 +149,12 @@ static void send_body(struct job *j)
 	}
 }
 
+/* j is in no list of waiting jobs any more. */
 static void job_start(struct job *j)
 {
 	struct device *d = j->device;
-	TAILQ_REMOVE(&d->waiting, j, link);
+	char client[17];
+	snprintf(client, sizeof(client), "%016llx", (unsigned long long)j->spec.client);
 	count_waiting(j, -1);
 	TAILQ_INSERT_TAIL(&d->running, j, link);
 	LIST_INSERT_HEAD(job_bucket(d, j->id), j, same);
@@ -157,6 +168,7 @@ static void job_start(struct job *j)
 	log_line(LOG_INFO, "job_start", LOG_SLICE("req", j->spec.message.request_id),
 		LOG_INT("job", j->id), LOG_STR("device", d->conf->name),
 		LOG_STR("kind", proto_kind_name(j->spec.message.kind)),
+		LOG_STR("class", job_class_name(j->spec.class)), LOG_STR("client", client),
 		LOG_INT("queued_ms", j->started_ms - j->submitted_ms), LOG_END);
 	if (j->spec.message.timeout_ms > 0)
 		uv_timer_start(&j->timeout, on_timeout,
@@ -171,12 +183,60 @@ static void job_start(struct job *j)
 
 void jobs_kick(struct device *d)
 {
-	struct job *next;
-	for (struct job *j = TAILQ_FIRST(&d->waiting); j && d->state == WORKER_READY; j = next) {
-		next = TAILQ_NEXT(j, link);
-		if (!j->spec.takes_slot || d->inflight < (unsigned)device_slots(d))
-			job_start(j);
+	struct job *j;
+	while (d->state == WORKER_READY && (j = TAILQ_FIRST(&d->passing))) {
+		TAILQ_REMOVE(&d->passing, j, link);
+		job_start(j);
 	}
+	while (d->state == WORKER_READY && d->inflight < (unsigned)device_slots(d)) {
+		struct queue_entry *e = queue_take(&d->queue);
+		if (!e)
+			return;
+		job_start(job_of_place(e));
+	}
+	if (d->state == WORKER_READY)
+		jobs_preempt(d);
+}
+
+struct job *job_of_place(struct queue_entry *e)
+{
+	return (struct job *)((char *)e - offsetof(struct job, place));
+}
+
+/* --- pre-emption --- */
+
+void job_preempt(struct job *j)
+{
+	struct device *d = j->device;
+	j->preempted = true;
+	j->preemptions++;
+	d->preempting++;
+	d->jobs_preempted++;
+	log_line(LOG_INFO, "job_preempt", LOG_SLICE("req", j->spec.message.request_id),
+		LOG_INT("job", j->id), LOG_STR("device", d->conf->name),
+		LOG_INT("ms", now_ms() - j->started_ms), LOG_END);
+	send_cancel(j);
+}
+
+/* The worker has let go of a pre-empted job: it waits again, as a new one to the worker. */
+static void job_restart(struct job *j)
+{
+	struct device *d = j->device;
+	TAILQ_REMOVE(&d->running, j, link);
+	LIST_REMOVE(j, same);
+	d->inflight -= j->spec.takes_slot;
+	d->preempting--;
+	if (j->spec.message.timeout_ms > 0)
+		uv_timer_stop(&j->timeout);
+	j->worker = NULL;
+	j->running = j->preempted = j->body_ended = false;
+	j->sent = j->credit_due = 0;
+	j->credit = 0;
+	j->id = ++d->sup->next_job;
+	j->submitted_ms = now_ms();
+	queue_put_back(&d->queue, &j->place);
+	count_waiting(j, 1);
+	j->events->restart(j->ctx, j);
 }
 
 static struct slice keep_request_id(struct job *j, struct slice id)
@@ -190,12 +250,9 @@ int job_submit(struct device *d, const struct job_spec *spec, const struct job_e
 	void *ctx, struct job **out)
 {
 	struct supervisor *s = d->sup;
-	if (device_hopeless(d) || (spec->impatient && d->state != WORKER_READY))
-		return -EAGAIN;
-	bool waits = d->state != WORKER_READY ||
-		     (spec->takes_slot && d->inflight >= (unsigned)device_slots(d));
-	if (waits && !spec->impatient && s->queued >= (unsigned)s->config.limits.queue)
-		return -EBUSY;
+	int rc = job_admit(d, spec);
+	if (rc)
+		return rc;
 	struct job *j = calloc(1, sizeof(*j));
 	if (!j)
 		return -ENOMEM;
@@ -206,11 +263,17 @@ int job_submit(struct device *d, const struct job_spec *spec, const struct job_e
 	j->events = events;
 	j->ctx = ctx;
 	j->submitted_ms = now_ms();
+	if (!spec->takes_slot)
+		TAILQ_INSERT_TAIL(&d->passing, j, link);
+	else if (queue_put(&d->queue, &j->place, spec->class, spec->client,
+			 spec->prompt_tokens + spec->output_tokens)) {
+		free(j);
+		return -ENOMEM;
+	}
 	if (spec->message.timeout_ms > 0) {
 		uv_timer_init(s->loop, &j->timeout);
 		j->timeout.data = j;
 	}
-	TAILQ_INSERT_TAIL(&d->waiting, j, link);
 	count_waiting(j, 1);
 	*out = j;
 	jobs_kick(d);
@@ -336,8 +399,13 @@ void job_record(struct worker *w, const struct proto_record *r)
 			.message = r->u.fail.message,
 			.body = r->u.fail.body,
 			.content_type = r->u.fail.content_type};
-		job_unlink(j);
-		job_fail(j, &f);
+		if (j->preempted && j->events && f.cause == FAIL_CANCELLED &&
+			d->state == WORKER_READY && !device_hopeless(d)) {
+			job_restart(j);
+		} else {
+			job_unlink(j);
+			job_fail(j, j->preempted && f.cause == FAIL_CANCELLED ? &lost : &f);
+		}
 		jobs_kick(d);
 		break;
 	}
@@ -354,11 +422,6 @@ void job_record(struct worker *w, const struct proto_record *r)
 		break;
 	}
 }
-
-static const struct job_failure lost = {.cause = JOB_LOST,
-	.status = 503,
-	.message = {"the device's worker or backend is gone",
-		sizeof("the device's worker or backend is gone") - 1}};
 
 static struct job *first_of(const struct worker *w)
 {
@@ -391,8 +454,10 @@ static const struct job_failure evicted = {.cause = FAIL_DRAINING,
 void jobs_evict(struct device *d)
 {
 	/* What a callback submits here again is refused at once: the device is hopeless. */
+	struct queue_entry *e;
 	struct job *j;
-	while ((j = TAILQ_FIRST(&d->waiting))) {
+	while ((j = (e = TAILQ_FIRST(&d->queue.all)) ? job_of_place(e)
+						     : TAILQ_FIRST(&d->passing))) {
 		job_unlink(j);
 		job_fail(j, &evicted);
 	}
@@ -400,14 +465,14 @@ void jobs_evict(struct device *d)
 
 void jobs_unready(struct device *d)
 {
-	struct job *j = TAILQ_FIRST(&d->waiting);
-	while (j) {
-		if (!j->spec.impatient) {
-			j = TAILQ_NEXT(j, link);
+	struct queue_entry *e = TAILQ_FIRST(&d->queue.all);
+	while (e) {
+		struct job *j = job_of_place(e);
+		e = TAILQ_NEXT(e, in_all);
+		if (!j->spec.impatient)
 			continue;
-		}
 		job_unlink(j);
 		job_fail(j, &lost);
-		j = TAILQ_FIRST(&d->waiting); /* the callback may have changed the list */
+		e = TAILQ_FIRST(&d->queue.all); /* the callback may have changed the list */
 	}
 }

@@ -14,7 +14,10 @@
  *   chat*.c           a chat request: table, condensing stage, answer
  *   plan.c            A, B or C: a pure function
  *   pass.c probes.c   everything else: streamed through, or answered at once
- *   job.c             work for a device: queue, slots, body and answer credit
+ *   client.c          who asks, and how urgent it is: pure functions
+ *   coalesce.c        retries of a request under way get its answer
+ *   queue.c           who is next: classes, and fairness between clients
+ *   job.c             work for a device: slots, body and answer credit; job_wait.c its waiting
  *   device.c          what is known of a device; worker.c spawn.c its worker's life
  *   stats*.c nvml.c   documents that tell of it all; histogram.c report.c what they are made of
  *   commands.c        what can be asked and ordered; control.c operation.c the orders
@@ -181,7 +184,9 @@ static int serve(struct supervisor *s, struct buf *err)
 static int run(struct supervisor *s, struct buf *err)
 {
 	TAILQ_INIT(&s->requests);
+	TAILQ_INIT(&s->chats);
 	TAILQ_INIT(&s->elders.list);
+	uv_random(NULL, NULL, s->client_secret, sizeof(s->client_secret), 0, NULL);
 	s->rundir.lock_fd = -1;
 	s->notify.quiet = s->successor.waiting;
 	notify_init(&s->notify, s->loop);

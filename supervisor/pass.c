@@ -71,7 +71,10 @@ static void on_wait(uv_timer_t *t)
 
 static void pass_submit(struct pass *p)
 {
-	struct job_spec spec = {.upload = p->upload, .body = buf_slice(&p->body)};
+	struct job_spec spec = {.upload = p->upload,
+		.body = buf_slice(&p->body),
+		.class = CLASS_INTERACTIVE,
+		.client = p->base.client};
 	spec.message.kind = JOB_PASS;
 	spec.message.request_id = slice_str(p->base.id);
 	spec.message.dialect = p->base.dialect;
@@ -80,9 +83,9 @@ static void pass_submit(struct pass *p)
 	spec.message.body_bytes =
 		p->upload ? exchange_body_bytes(p->base.exchange) : (int64_t)p->body.n;
 	request_forward_headers(&p->base, &spec.message);
-	if (job_submit(p->device, &spec, &pass_events, p, &p->job))
-		pass_error(p, 503,
-			"server busy, please try again.  maximum pending requests exceeded");
+	int rc = job_submit(p->device, &spec, &pass_events, p, &p->job);
+	if (rc)
+		pass_error(p, 503, job_refusal(rc));
 	else
 		uv_timer_start(&p->wait, on_wait, PASS_WAIT_STEP_MS, PASS_WAIT_STEP_MS);
 }

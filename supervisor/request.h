@@ -38,7 +38,8 @@ struct request {
 	enum dialect dialect;
 	char id[REQUEST_ID_BYTES];
 	uint64_t begun_ms;
-	unsigned holds; /* the exchange, background work, running jobs */
+	uint64_t client; /* who asks (client.h) */
+	unsigned holds;	 /* the exchange, background work, running jobs */
 };
 
 extern const struct front_events request_front_events;

@@ -27,10 +27,12 @@ static void put_device(struct buf *b, const struct device *d)
 	buf_add_char(b, '}');
 	put_int(b, "slots", device_slots(d));
 	put_int(b, "inflight", d->inflight);
-	put_int(b, "waiting", stats_waiting(d));
+	put_int(b, "waiting", jobs_waiting(d));
+	stats_put_classes(b, d);
 	put_open(b, "jobs", '{');
 	put_int(b, "done", (int64_t)d->jobs_done);
 	put_int(b, "failed", (int64_t)d->jobs_failed);
+	put_int(b, "preempted", (int64_t)d->jobs_preempted);
 	buf_add_char(b, '}');
 	put_real(b, "prefill_tok_s", d->prefill_tok_s);
 	put_real(b, "decode_tok_s", d->decode_tok_s);
@@ -47,6 +49,7 @@ static void put_requests(struct buf *b, const struct supervisor *s)
 	put_int(b, "cancelled", (int64_t)c->cancelled);
 	put_int(b, "fallbacks", (int64_t)c->fallbacks);
 	put_int(b, "passed", (int64_t)c->passed);
+	put_int(b, "coalesced", (int64_t)c->coalesced);
 	put_open(b, "by_strategy", '{');
 	put_int(b, "A", (int64_t)c->by_strategy[0]);
 	put_int(b, "B", (int64_t)c->by_strategy[1]);
@@ -74,7 +77,7 @@ void stats_status(const struct supervisor *s, struct buf *b)
 	buf_add_char(b, ']');
 	put_requests(b, s);
 	put_open(b, "queue", '{');
-	put_int(b, "waiting", s->queued);
+	stats_put_queue(b, s);
 	buf_add_char(b, '}');
 	put_int(b, "connections", connections);
 	put_int(b, "held_bytes", (int64_t)s->held_bytes);

@@ -81,6 +81,7 @@ static void put_job(struct buf *b, const struct job *j)
 		buf_add_str(b, "null"); /* cancelled: it waits for the worker's last word */
 	put_string(b, "kind", proto_kind_name(j->spec.message.kind));
 	put_string(b, "device", j->device->conf->name);
+	put_string(b, "class", job_class_name(j->spec.class));
 	put_string(b, "state", !j->events ? "cancelled" : j->running ? "running" : "waiting");
 	put_int(b, "age_ms", (int64_t)(now - j->submitted_ms));
 	put_int_if(b, "running_ms", j->running, (int64_t)(now - j->started_ms));
@@ -92,40 +93,58 @@ static void put_job(struct buf *b, const struct job *j)
 void stats_jobs(const struct supervisor *s, struct buf *b)
 {
 	const struct job *j;
+	struct queue_entry *e;
 	put_open(b, "jobs", '[');
 	for (size_t i = 0; i < s->device_count; i++) {
 		TAILQ_FOREACH(j, &s->devices[i]->running, link)
 		put_job(b, j);
-		TAILQ_FOREACH(j, &s->devices[i]->waiting, link)
+		TAILQ_FOREACH(j, &s->devices[i]->passing, link)
 		put_job(b, j);
+		TAILQ_FOREACH(e, &s->devices[i]->queue.all, in_all)
+		put_job(b, job_of_place(e));
 	}
 	buf_add_char(b, ']');
 }
 
 /* --- queues --- */
 
-unsigned stats_waiting(const struct device *d)
+void stats_put_classes(struct buf *b, const struct device *d)
 {
-	unsigned n = 0;
-	const struct job *j;
-	TAILQ_FOREACH(j, &d->waiting, link)
-	n++;
-	return n;
+	put_open(b, "queue", '{');
+	for (int c = 0; c < JOB_CLASSES; c++)
+		put_int(b, job_class_name((enum job_class)c), d->queue.class[c].waiting);
+	buf_add_char(b, '}');
+}
+
+/* What waits on all devices, of how many clients (each device's counted by itself), how long. */
+void stats_put_queue(struct buf *b, const struct supervisor *s)
+{
+	unsigned clients = 0;
+	uint64_t oldest = 0;
+	for (size_t i = 0; i < s->device_count; i++) {
+		uint64_t ms = jobs_oldest_ms(s->devices[i]);
+		clients += queue_clients(&s->devices[i]->queue);
+		oldest = ms > oldest ? ms : oldest;
+	}
+	put_int(b, "waiting", s->queued);
+	put_int(b, "clients", clients);
+	put_int(b, "oldest_ms", (int64_t)oldest);
 }
 
 void stats_queues(const struct supervisor *s, struct buf *b)
 {
-	put_int(b, "waiting", s->queued);
+	stats_put_queue(b, s);
 	put_int(b, "limit", s->config.limits.queue);
+	put_int(b, "limit_per_client", s->config.limits.queue_per_client);
 	put_open(b, "queues", '[');
 	for (size_t i = 0; i < s->device_count; i++) {
 		const struct device *d = s->devices[i];
-		const struct job *first = TAILQ_FIRST(&d->waiting);
+		unsigned waiting = jobs_waiting(d);
 		put_element(b);
 		put_string(b, "device", d->conf->name);
-		put_int(b, "waiting", stats_waiting(d));
-		put_int_if(b, "oldest_ms", first != NULL,
-			first ? (int64_t)(now_ms() - first->submitted_ms) : 0);
+		put_int(b, "waiting", waiting);
+		stats_put_classes(b, d);
+		put_int_if(b, "oldest_ms", waiting > 0, (int64_t)jobs_oldest_ms(d));
 		put_int(b, "inflight", d->inflight);
 		put_int(b, "slots", device_slots(d));
 		buf_add_char(b, '}');

@@ -6,7 +6,7 @@
 #define TANDEM_STATS_PUT_H
 
 #include "common/json.h"
-#include "supervisor/device.h"
+#include "supervisor/supervisor.h"
 
 #include <math.h>
 
@@ -70,6 +70,8 @@ static inline void put_element(struct buf *b)
 void stats_put_worker(struct buf *b, const struct worker *w);
 /* Members of a backend, the same in `status` and `backends`. stats_lists.c */
 void stats_put_backend(struct buf *b, const struct device *d);
-unsigned stats_waiting(const struct device *d);
+/* Jobs that wait for a device's slots, by class; the sums over all devices. stats_lists.c */
+void stats_put_classes(struct buf *b, const struct device *d);
+void stats_put_queue(struct buf *b, const struct supervisor *s);
 
 #endif

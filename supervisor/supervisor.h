@@ -30,7 +30,7 @@
 #define DEVICES_REMOVED_MAX (4 * CONFIG_DEVICES_MAX)
 
 struct counters {
-	uint64_t requests, failed, cancelled, fallbacks, passed;
+	uint64_t requests, failed, cancelled, fallbacks, passed, coalesced;
 	uint64_t by_strategy[STRATEGIES];
 };
 
@@ -45,6 +45,8 @@ struct times {
 
 struct request;
 TAILQ_HEAD(request_list, request);
+struct chat;
+TAILQ_HEAD(chat_list, chat);
 
 struct supervisor {
 	uv_loop_t *loop;
@@ -64,9 +66,11 @@ struct supervisor {
 	struct events *events;
 	struct nvml *nvml;
 	struct request_list requests;
-	unsigned active;   /* requests in the list */
-	unsigned queued;   /* client requests waiting for a slot, all devices */
-	size_t held_bytes; /* request bodies held in memory */
+	struct chat_list chats;	   /* those that a retry may join (coalesce.h) */
+	uint64_t client_secret[2]; /* keys the hashes of clients (client.h) */
+	unsigned active;	   /* requests in the list */
+	unsigned queued;	   /* client requests waiting for a slot, all devices */
+	size_t held_bytes;	   /* request bodies held in memory */
 	uint64_t next_job;
 	unsigned next_device;
 	uint64_t next_request;

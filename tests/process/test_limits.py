@@ -333,6 +333,8 @@ RANGES = {
     ("limits", "body_bytes"): (0, 10**15),
     ("limits", "connections"): (0, 10**9),
     ("limits", "queue"): (-1, 10**9),
+    ("limits", "queue_per_client"): (-1, 10**9),
+    ("limits", "coalesce_after_ms"): (-1, 10**12),
     ("limits", "stream_bytes"): (0, 10**12),
     ("limits", "line_bytes"): (0, 10**12),
     ("limits", "link_bytes"): (0, 10**15),
