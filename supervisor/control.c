@@ -103,14 +103,16 @@ uint64_t control_reset(struct supervisor *s, const char *device, struct buf *err
 
 uint64_t control_reload(struct supervisor *s, struct buf *err)
 {
+	if (s->life.state == LIFE_RETIRING || upgrade_under_way(s)) {
+		buf_add_str(err, "an upgrade is under way: the new tandemd reads the file");
+		return 0;
+	}
 	return reload_begin(s, err);
 }
 
 uint64_t control_upgrade(struct supervisor *s, struct buf *err)
 {
-	(void)s;
-	buf_add_str(err, "this tandemd cannot do that");
-	return 0;
+	return upgrade_begin(s, err);
 }
 
 bool control_cancel(struct supervisor *s, const char *request_id)

@@ -66,6 +66,7 @@ void device_changed(struct device *d)
 	if (d->state == WORKER_READY && state != WORKER_READY)
 		d->not_ready_since_ms = now_ms();
 	d->state = state;
+	supervisor_devices_changed(d->sup);
 }
 
 struct device *device_find(struct supervisor *s, const char *name)

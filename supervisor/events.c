@@ -83,13 +83,11 @@ static void lost_text(void *ctx, uint64_t count, struct buf *out)
 	buf_add_char(out, '}');
 }
 
-int events_start(uv_loop_t *loop, const char *run_dir, size_t queue_bytes, struct events **out)
+int events_start(uv_loop_t *loop, const char *path, size_t queue_bytes, struct events **out)
 {
-	char path[512];
 	struct events *e = calloc(1, sizeof(*e));
 	if (!e)
 		return -ENOMEM;
-	snprintf(path, sizeof(path), "%s/events.ipc", run_dir);
 	int rc = pub_start(loop, path, queue_bytes, lost_text, NULL, &e->pub);
 	if (rc) {
 		free(e);

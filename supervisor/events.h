@@ -19,8 +19,8 @@
 
 struct events;
 
-/* Listens and becomes the log's sink. 0 or -errno. */
-int events_start(uv_loop_t *loop, const char *run_dir, size_t queue_bytes, struct events **out);
+/* Listens on path, which must not exist, and becomes the log's sink. 0 or -errno. */
+int events_start(uv_loop_t *loop, const char *path, size_t queue_bytes, struct events **out);
 /* A changed limits.event_bytes. */
 void events_set_queue_bytes(struct events *e, size_t queue_bytes);
 /* No events any more; e is freed. */

@@ -111,6 +111,7 @@ static void end(struct reload *r, bool ok, const char *why)
 	log_line(ok ? LOG_INFO : LOG_ERROR, "reload", LOG_STR("file", s->config_path),
 		LOG_STR("result", ok ? "done" : "refused"), LOG_STR("why", why), LOG_END);
 	s->reloading = false;
+	service_reloaded(s);
 	buf_free(&r->err);
 	free(r);
 }
@@ -276,6 +277,7 @@ uint64_t reload_begin(struct supervisor *s, struct buf *err)
 		return 0;
 	}
 	s->reloading = true;
+	notify_reloading(&s->notify);
 	r->operation = operation_begin(&s->operations, "reload", "all", 1, now_ms())->id;
 	return r->operation;
 }

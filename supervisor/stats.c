@@ -67,6 +67,11 @@ void stats_status(const struct supervisor *s, struct buf *b)
 	put_int(b, "pid", getpid());
 	put_real(b, "uptime_s", (double)(now_ms() - s->started_ms) / 1000.0);
 	put_string(b, "listen", s->front ? front_address(s->front) : NULL);
+	put_open(b, "old_pids", '[');
+	const struct elder *e;
+	TAILQ_FOREACH(e, &s->elders.list, link)
+	buf_printf(b, "%s%d", e == TAILQ_FIRST(&s->elders.list) ? "" : ",", (int)e->pid);
+	buf_add_char(b, ']');
 	put_open(b, "devices", '[');
 	for (size_t i = 0; i < s->device_count; i++)
 		put_device(b, s->devices[i]);
@@ -93,31 +98,47 @@ void stats_operation(const struct operation *op, struct buf *b)
 
 /* --- the sockets --- */
 
-int stats_start(struct supervisor *s)
+static int open_sockets(struct supervisor *s)
 {
-	char path[512];
-	snprintf(path, sizeof(path), "%s/stats.ipc", s->run_dir);
-	int rc = nvml_create(s->loop, &s->nvml);
-	if (rc == 0)
-		rc = rep_start(s->loop, path, commands_answer, s, &s->stats);
-	if (rc == 0)
-		rc = events_start(
-			s->loop, s->run_dir, (size_t)s->config.limits.event_bytes, &s->events);
+	char path[RUNDIR_BYTES];
+	rundir_socket(&s->rundir, "stats", path);
+	int rc = rep_start(s->loop, path, commands_answer, s, &s->stats);
+	if (rc == 0) {
+		rundir_socket(&s->rundir, "events", path);
+		rc = events_start(s->loop, path, (size_t)s->config.limits.event_bytes, &s->events);
+	}
 	if (rc)
 		log_line(LOG_ERROR, "stats_socket", LOG_STR("run_dir", s->run_dir),
 			LOG_STR("error", strerror(-rc)), LOG_END);
 	return rc;
 }
 
-void stats_stop(struct supervisor *s)
+static void close_sockets(struct supervisor *s)
 {
 	if (s->stats)
 		rep_stop(s->stats);
 	if (s->events)
 		events_stop(s->events);
-	if (s->nvml)
-		nvml_destroy(s->nvml);
 	s->stats = NULL;
 	s->events = NULL;
+}
+
+int stats_start(struct supervisor *s)
+{
+	int rc = nvml_create(s->loop, &s->nvml);
+	return rc ? rc : open_sockets(s);
+}
+
+int stats_reopen(struct supervisor *s)
+{
+	close_sockets(s);
+	return open_sockets(s);
+}
+
+void stats_stop(struct supervisor *s)
+{
+	close_sockets(s);
+	if (s->nvml)
+		nvml_destroy(s->nvml);
 	s->nvml = NULL;
 }

@@ -12,8 +12,11 @@
 #include "supervisor/rep.h"
 #include "supervisor/supervisor.h"
 
-/* 0 or -errno; stats_stop() is due either way. */
+/* Listens under names of this process's own; rundir_take() gives them the known ones. 0 or -errno;
+ * stats_stop() is due either way. */
 int stats_start(struct supervisor *s);
+/* Both sockets anew, after a successor that took the names has failed. */
+int stats_reopen(struct supervisor *s);
 void stats_stop(struct supervisor *s);
 
 /* --- documents --- */

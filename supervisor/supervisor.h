@@ -11,9 +11,16 @@
 #include "common/config.h"
 #include "common/tokens.h"
 #include "supervisor/device.h"
+#include "supervisor/elders.h"
 #include "supervisor/histogram.h"
 #include "supervisor/http/front.h"
+#include "supervisor/life.h"
+#include "supervisor/notify.h"
 #include "supervisor/operation.h"
+#include "supervisor/rundir.h"
+#include "supervisor/service.h"
+#include "supervisor/successor.h"
+#include "supervisor/upgrade.h"
 
 #include <sys/queue.h>
 #include <uv.h>
@@ -47,7 +54,9 @@ struct supervisor {
 	const char *config_path;
 	const char *run_dir;	/* of the configuration, or -R */
 	char worker_path[4096]; /* the tandem-worker beside this program */
-	struct front *front;
+	char program[4096];	/* what we were started as: an upgrade starts it again */
+	char **argv;
+	struct front *front; /* NULL in a successor that has not taken over */
 	struct device *devices[CONFIG_DEVICES_MAX]; /* in the configuration's order */
 	size_t device_count;
 	struct device *removed[DEVICES_REMOVED_MAX]; /* still finish what they have */
@@ -72,8 +81,14 @@ struct supervisor {
 	bool loopback; /* we listen on loopback only: Host headers are looked at */
 	bool stopping;
 	bool reloading;
-	uv_signal_t sigint, sigterm, sighup;
-	uv_timer_t drain_timer;
+	bool keep_backends; /* a successor has them: our workers leave them running */
+	struct rundir rundir;
+	struct life life;
+	struct notify notify;
+	struct service service;
+	struct elders elders;
+	struct upgrade upgrade;
+	struct successor successor;
 };
 
 /* Milliseconds of the monotonic clock. */
@@ -82,11 +97,17 @@ static inline uint64_t now_ms(void)
 	return uv_hrtime() / 1000000u;
 }
 
-/* Stops: answers under way have deadlines.drain_ms, a second call ends them. signum is for the log.
- */
-void supervisor_stop(struct supervisor *s, int signum);
 /* The last request has ended or the last worker is gone: the shutdown looks whether it can go on.
  */
 void supervisor_check_stopped(struct supervisor *s);
+
+/* Opens the front door on an already listening socket (ours from then on), or with -1 on a new one.
+ * 0 or -errno with words in err. */
+int supervisor_open_front(struct supervisor *s, int listen_fd, struct buf *err);
+
+/* We accept and have the known names: from now on we speak for the service (service.h). */
+void supervisor_in_charge(struct supervisor *s);
+/* A device's state has changed. */
+void supervisor_devices_changed(struct supervisor *s);
 
 #endif

@@ -129,6 +129,7 @@ static void on_state(struct worker *w, const struct proto_state *st)
 		LOG_STR("state", proto_state_name(st->state)), LOG_STR("url", b->url),
 		LOG_INT("window", st->window), LOG_STR("detail", b->detail), LOG_END);
 	worker_event(w, st->state == STATE_READY ? EV_READY : EV_NOT_READY);
+	supervisor_devices_changed(w->device->sup); /* the detail may be new */
 }
 
 static void on_pong(struct worker *w, const struct proto_record *r)

@@ -14,8 +14,10 @@
 
 static void link_url(const struct worker *w, char *out, size_t n, bool with_scheme)
 {
-	snprintf(out, n, "%s%s/w%u-%llu.ipc", with_scheme ? "ipc://" : "", w->device->sup->run_dir,
-		w->device->number, (unsigned long long)w->generation);
+	/* Our pid: during an upgrade two tandemds have sockets in the folder. */
+	snprintf(out, n, "%s%s/w%x-%u-%llu.ipc", with_scheme ? "ipc://" : "",
+		w->device->sup->run_dir, (unsigned)getpid(), w->device->number,
+		(unsigned long long)w->generation);
 }
 
 static void on_process_closed(uv_handle_t *h)

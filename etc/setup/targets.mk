@@ -52,25 +52,40 @@ lint: format-check ## static analysis of C and shell files
 		clang-tidy --quiet --warnings-as-errors='*' --checks='$(LINT_CHECKS)' {} -- 2>/dev/null
 	$(Q)shellcheck -x -P $(SETUP) $(SETUP)/*.sh tests/ollama/*.sh .ci/run
 
-install: all ## into $(PREFIX) (/usr/local); DESTDIR and SYSCONFDIR (/etc) are honoured
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(SYSCONFDIR)/tandem $(DESTDIR)$(PREFIX)/share/doc/tandem
-	install -m 755 $(PROGRAMS) $(DESTDIR)$(PREFIX)/bin
-	install -m 644 README.md LICENSE $(DESTDIR)$(PREFIX)/share/doc/tandem
-	install -m 644 etc/tandem.conf $(DESTDIR)$(PREFIX)/share/doc/tandem/tandem.conf
+# Units name the programs by their place: @PREFIX@ and @SYSCONFDIR@ are filled in.
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+LIBDIR := $(PREFIX)/lib
+SHAREDIR := $(PREFIX)/share
+UNITS := tandem.service tandem.socket
+fill = sed -e 's|@PREFIX@|$(PREFIX)|g' -e 's|@SYSCONFDIR@|$(SYSCONFDIR)|g'
+
+install: all ## into $(PREFIX) (/usr/local); DESTDIR, SYSCONFDIR (/etc) and UNITDIR are honoured
+	install -d $(addprefix $(DESTDIR),$(PREFIX)/bin $(SYSCONFDIR)/tandem $(SHAREDIR)/doc/tandem $(UNITDIR) \
+		$(LIBDIR)/sysusers.d $(LIBDIR)/tmpfiles.d)
+	for p in $(PROGRAMS); do install -m 755 $$p $(DESTDIR)$(PREFIX)/bin/$${p##*/}.new && \
+		mv -f $(DESTDIR)$(PREFIX)/bin/$${p##*/}.new $(DESTDIR)$(PREFIX)/bin/$${p##*/} || exit 1; done
+	install -m 644 README.md CHANGELOG.md LICENSE $(DESTDIR)$(SHAREDIR)/doc/tandem
+	install -m 644 etc/tandem.conf $(DESTDIR)$(SHAREDIR)/doc/tandem/tandem.conf
+	for u in $(UNITS); do $(fill) etc/systemd/$$u.in >$(DESTDIR)$(UNITDIR)/$$u && \
+		chmod 644 $(DESTDIR)$(UNITDIR)/$$u || exit 1; done
+	install -m 644 etc/systemd/tandem.sysusers $(DESTDIR)$(LIBDIR)/sysusers.d/tandem.conf
+	install -m 644 etc/systemd/tandem.tmpfiles $(DESTDIR)$(LIBDIR)/tmpfiles.d/tandem.conf
+	install -D -m 644 etc/completions/tandemctl.bash $(DESTDIR)$(SHAREDIR)/bash-completion/completions/tandemctl
+	install -D -m 644 etc/completions/_tandemctl $(DESTDIR)$(SHAREDIR)/zsh/site-functions/_tandemctl
+	install -D -m 644 etc/completions/tandemctl.fish $(DESTDIR)$(SHAREDIR)/fish/vendor_completions.d/tandemctl.fish
 	$(if $(shell command -v scdoc),$(MAKE) --no-print-directory install-man,@echo "no scdoc: no manual pages")
-	install -D -m 644 etc/completions/tandemctl.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/tandemctl
-	install -D -m 644 etc/completions/_tandemctl $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_tandemctl
-	install -D -m 644 etc/completions/tandemctl.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/tandemctl.fish
 	@[ -e $(DESTDIR)$(SYSCONFDIR)/tandem/tandem.conf ] || \
 		echo "next: tandemctl init -o $(DESTDIR)$(SYSCONFDIR)/tandem/tandem.conf"
+	@[ -n "$(DESTDIR)" ] || [ ! -d /run/systemd/system ] || \
+		echo "next: systemd-sysusers && systemctl daemon-reload && systemctl enable --now tandem"
 
 uninstall: ## what install put there; the configuration stays
-	rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,$(notdir $(PROGRAMS)))
-	rm -rf $(DESTDIR)$(PREFIX)/share/doc/tandem
-	rm -f $(addprefix $(DESTDIR)$(PREFIX)/share/man/,man1/tandemctl.1 man5/tandem.conf.5 man8/tandemd.8) \
-		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/tandemctl \
-		$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_tandemctl \
-		$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/tandemctl.fish
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,$(notdir $(PROGRAMS))) $(addprefix $(DESTDIR)$(UNITDIR)/,$(UNITS))
+	rm -f $(DESTDIR)$(LIBDIR)/sysusers.d/tandem.conf $(DESTDIR)$(LIBDIR)/tmpfiles.d/tandem.conf
+	rm -f $(addprefix $(DESTDIR)$(SHAREDIR)/,bash-completion/completions/tandemctl zsh/site-functions/_tandemctl \
+		fish/vendor_completions.d/tandemctl.fish)
+	rm -f $(foreach m,$(notdir $(MAN_PAGES)),$(DESTDIR)$(SHAREDIR)/man/man$(subst .,,$(suffix $(m)))/$(m))
+	rm -rf $(DESTDIR)$(SHAREDIR)/doc/tandem
 
 # --- manual pages ---
 
@@ -89,6 +104,4 @@ $(BUILD)/man/%: etc/man/%.scd etc/man/keys.awk README.md
 
 .PHONY: install-man
 install-man: man
-	install -D -m 644 $(BUILD)/man/tandemctl.1 $(DESTDIR)$(PREFIX)/share/man/man1/tandemctl.1
-	install -D -m 644 $(BUILD)/man/tandem.conf.5 $(DESTDIR)$(PREFIX)/share/man/man5/tandem.conf.5
-	install -D -m 644 $(BUILD)/man/tandemd.8 $(DESTDIR)$(PREFIX)/share/man/man8/tandemd.8
+	for m in $(MAN_PAGES); do install -D -m 644 $$m $(DESTDIR)$(SHAREDIR)/man/man$${m##*.}/$${m##*/} || exit 1; done

@@ -151,7 +151,7 @@ def libconfig(value, indent=0):
 class Tandem(Process):
     """tandemd with the given devices (dicts as in the configuration) and further groups."""
 
-    def __init__(self, folder, devices, env=None, wait=True, **groups):
+    def __init__(self, folder, devices, env=None, wait=True, program=None, **groups):
         self.folder = folder
         # Unix socket paths are short: the run folder cannot live in a deep test folder.
         self.run_holder = tempfile.TemporaryDirectory(prefix="tandem-")
@@ -164,7 +164,7 @@ class Tandem(Process):
         with open(self.conf, "w") as f:
             for key, value in config.items():
                 f.write(f"{key} = {libconfig(value)};\n")
-        super().__init__([os.path.join(BIN, "tandemd"), "-c", self.conf], os.path.join(folder, "tandemd.log"), env)
+        super().__init__([program or os.path.join(BIN, "tandemd"), "-c", self.conf], os.path.join(folder, "tandemd.log"), env)
         try:
             status = wait_for(self.alive_status, "stats socket of tandemd")
             self.address = status["listen"]

@@ -251,7 +251,7 @@ def test_both_workers_killed_again_and_again(backends, tandem):
         t.wait_ready()
     assert [d["restarts"] for d in t.status()["devices"]] == [5, 5]
     assert len(children(t.pid)) == 2
-    assert sorted(n for n in os.listdir(t.run_dir) if n.startswith("w")) == ["w0-6.ipc", "w1-6.ipc"]
+    assert sorted(n for n in os.listdir(t.run_dir) if n.startswith("w")) == [f"w{t.pid:x}-0-6.ipc", f"w{t.pid:x}-1-6.ipc"]
 
 
 # --- backends that workers start ---
@@ -404,7 +404,7 @@ def config(folder, name="other.conf", **more):
 def test_a_second_instance_is_refused(backends, tandem, folder):
     t = tandem(two(backends))
     r = tandemd("-c", config(folder), "-R", t.run_dir)
-    assert r.returncode == 1
+    assert r.returncode == 3
     assert f"another tandemd (pid {t.pid}) already runs with run folder {t.run_dir}" in r.stderr
     # and has not harmed the first
     assert answers(t) and t.status()["pid"] == t.pid

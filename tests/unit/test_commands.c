@@ -12,11 +12,6 @@
 
 #include <cmocka.h>
 
-void supervisor_check_stopped(struct supervisor *s)
-{
-	(void)s;
-}
-
 static void test_split(void **state)
 {
 	static const struct {
