@@ -317,7 +317,7 @@ void job_record(struct device *d, const struct proto_record *r)
 		break;
 	case PROTO_DELTA:
 		if (j->events)
-			j->events->delta(j->ctx, j, r->u.delta.bytes);
+			j->events->delta(j->ctx, j, r);
 		break;
 	case PROTO_END:
 		job_end(j, r);
@@ -347,25 +347,30 @@ void job_record(struct device *d, const struct proto_record *r)
 	}
 }
 
-static const struct job_failure lost = {.cause = JOB_LOST,
-	.status = 503,
-	.message = {"the device's worker or backend is gone",
-		sizeof("the device's worker or backend is gone") - 1}};
+static struct job_failure lost(const struct device *d)
+{
+	return (struct job_failure){.cause = JOB_LOST,
+		.status = 503,
+		.message = SLICE("the device's worker or backend is gone"),
+		.expected = d->state == WORKER_STOPPING || d->state == WORKER_STOPPED};
+}
 
 void jobs_lost(struct device *d)
 {
+	struct job_failure f = lost(d);
 	/* A fail callback may submit new jobs, to this device too: those wait, they never run
 	 * before the next READY. */
 	struct job *j;
 	while ((j = TAILQ_FIRST(&d->running))) {
 		job_unlink(j);
-		job_fail(j, &lost);
+		job_fail(j, &f);
 	}
 	jobs_unready(d);
 }
 
 void jobs_unready(struct device *d)
 {
+	struct job_failure f = lost(d);
 	struct job *j = TAILQ_FIRST(&d->waiting);
 	while (j) {
 		if (!j->spec.impatient) {
@@ -373,7 +378,7 @@ void jobs_unready(struct device *d)
 			continue;
 		}
 		job_unlink(j);
-		job_fail(j, &lost);
+		job_fail(j, &f);
 		j = TAILQ_FIRST(&d->waiting); /* the callback may have changed the list */
 	}
 }

@@ -13,6 +13,7 @@
 #include "supervisor/device.h"
 #include "supervisor/http/front.h"
 #include "supervisor/operation.h"
+#include "supervisor/poison.h"
 
 #include <sys/queue.h>
 #include <uv.h>
@@ -20,7 +21,7 @@
 #define STRATEGIES 3 /* A, B, C */
 
 struct counters {
-	uint64_t requests, failed, cancelled, fallbacks, passed;
+	uint64_t requests, failed, cancelled, fallbacks, passed, resumed;
 	uint64_t by_strategy[STRATEGIES];
 };
 
@@ -46,6 +47,7 @@ struct supervisor {
 	uint64_t next_request;
 	uint64_t started_ms; /* uv_hrtime based */
 	struct counters count;
+	struct poison poison;
 	struct operations operations;
 	bool loopback; /* we listen on loopback only: Host headers are looked at */
 	bool stopping;
