@@ -53,7 +53,7 @@ def settle(path, objects):
     """What must be the same in a stream that was broken and in one that was not."""
     out = {"text": content(path, objects)}
     if path == OPENAI:
-        out["ids"] = len({json.dumps([o[k] for k in ("id", "created", "model", "object", "system_fingerprint")]) for o in objects})
+        out["ids"] = len({json.dumps([o[k] for k in ("id", "model", "object", "system_fingerprint")]) for o in objects})
         choices = [o["choices"][0] for o in objects if o["choices"]]
         out["roles"] = [c["delta"]["role"] for c in choices if "role" in c["delta"]]
         out["finish"] = [c["finish_reason"] for c in choices if c["finish_reason"]]
@@ -214,9 +214,6 @@ def test_another_device_takes_over(fake, tandem, first, second, path):
     check_same(t, path, s, wanted)
     assert t.device("gpu0")["state"] == "back-off"
     assert [e["device"] for e in t.events() if e["ev"] == "resumed"] == ["gpu1"]
-    # and before the first byte
-    status, headers, body = t.request("POST", path, question(path, "hi", False))
-    assert status in (200, 503)
 
 
 # --- what cannot be gone on with ---

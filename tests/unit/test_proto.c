@@ -532,7 +532,7 @@ static void test_frame_limit(void **state)
 	while ((rc = proto_put(&p->w, &r)) == 0)
 		n++;
 	assert_int_equal(rc, -E2BIG);
-	assert_int_equal(n, PROTO_FRAME_MAX / (2 * PROTO_PIECE_BYTES + 48));
+	assert_int_equal(n, PROTO_FRAME_MAX / (PROTO_PIECE_BYTES + 64));
 	assert_int_equal(read_all(p->r, proto_writer_frame(&p->w)), n);
 	/* What is small still fits, and the next frame is fresh. */
 	sample(&r, PROTO_PING, FILL_SMALL);
@@ -664,7 +664,7 @@ static void test_wrong_forms(void **state)
 	assert_int_equal(read_all(p->r, SLICE("\x93\x01\x01\x93\x24\x00\x00")), 1);
 	assert_int_equal(read_all(p->r, SLICE("\x92\x01\x01")), 0);
 	assert_int_equal(
-		read_all(p->r, SLICE("\x93\x01\x01\x96\x04\x01\xcd\x00\xc8\x91\x92\xa0\xa0\xff")),
+		read_all(p->r, SLICE("\x93\x01\x01\x96\x04\x01\xcd\x00\xc8\x91\x92\xa0\xa0\xff\xa0")),
 		1);
 }
 
@@ -692,8 +692,8 @@ static void test_list_limits_on_decoding(void **state)
 		const char *end;
 		size_t end_n;
 	} cases[] = {
-		{"\x93\x01\x01\x96\x04\x01\x00", 7, PROTO_HEADERS_MAX, "\x92\xa0\xa0", 3, "\x00",
-			1},
+		{"\x93\x01\x01\x96\x04\x01\x00", 7, PROTO_HEADERS_MAX, "\x92\xa0\xa0", 3,
+			"\x00\xa0", 2},
 		{"\x93\x01\x01\x95\x03\x00\xc2\xc2", 8, PROTO_MODELS_MAX, "\x94\xa0\x00\xa0\xa0", 5,
 			"", 0},
 		{"\x93\x01\x01\xdc\x00\x13\x20\x00\xa0\x00\xa0", 11, PROTO_ARGS_MAX, "\xa0", 1,
@@ -728,10 +728,11 @@ static void test_long_text_on_decoding(void **state)
 	for (size_t n = PROTO_PIECE_BYTES; n <= PROTO_PIECE_BYTES + 1; n++) {
 		struct buf b;
 		buf_init(&b, 0);
-		buf_add(&b, "\x93\x01\x01\x93\x05\x01\xc6", 7);
+		buf_add(&b, "\x93\x01\x01\x97\x05\x01\xc6", 7);
 		for (int shift = 24; shift >= 0; shift -= 8)
 			buf_add_char(&b, (char)(n >> shift));
 		buf_add(&b, long_text, n);
+		buf_add(&b, "\xc3\xc2\x00\xa0", 4);
 		assert_int_equal(buf_error(&b), 0);
 		if (n > PROTO_PIECE_BYTES)
 			refused(p->r, b.p, b.n);
