@@ -93,8 +93,13 @@ struct config {
 					      sample; default 500 */
 		int64_t stream_bytes; /* unsent answer bytes held for one client; default 262144 */
 		int64_t line_bytes;   /* one line or event of a backend; default 16777216 */
-		int64_t link_bytes;   /* bytes queued towards one worker; default 67108864 */
-		int64_t header_bytes; /* request line and headers; default 32768 */
+		int64_t resume_bytes; /* text of a streamed answer kept to go on with it when its
+					 worker dies; default 1048576 */
+		int64_t resumes;      /* how often one request goes on after a death; default 8 */
+		int64_t request_deaths; /* deaths under a request that has not advanced, after which
+					   it is refused; default 2 */
+		int64_t link_bytes;	/* bytes queued towards one worker; default 67108864 */
+		int64_t header_bytes;	/* request line and headers; default 32768 */
 		int64_t body_total_bytes; /* all held request bodies together; default 1073741824 */
 		int64_t old_processes; /* after upgrades: tandemds that still finish their streams;
 					  default 4 */

@@ -88,6 +88,9 @@ static const struct config_key main_keys[] = {
 	NUMBER(KEY_INT64, limits, coalesce_after_ms, 0, HOUR_MS, 500),
 	NUMBER(KEY_INT64, limits, stream_bytes, KIB, GIB, 262144),
 	NUMBER(KEY_INT64, limits, line_bytes, KIB, GIB, 16777216),
+	NUMBER(KEY_INT64, limits, resume_bytes, 0, GIB, 1048576),
+	NUMBER(KEY_INT64, limits, resumes, 0, 1e6, 8),
+	NUMBER(KEY_INT64, limits, request_deaths, 1, 1000, 2),
 	NUMBER(KEY_INT64, limits, link_bytes, 64 * KIB, 16 * GIB, 67108864),
 	/* A header or target crosses to the worker as one text: PROTO_PIECE_BYTES. */
 	NUMBER(KEY_INT64, limits, header_bytes, KIB, 64 * KIB, 32768),

@@ -104,10 +104,15 @@ static const struct wire_field start[] = {
 	RANGE(start.status, 0, HTTP_STATUS_MAX),
 	LIST(start.headers, start_headers),
 	RANGE(start.body_bytes, -1, INT64_MAX),
+	TEXT(start.identity),
 };
 
 static const struct wire_field delta[] = {
 	BYTES(delta.bytes),
+	BOOL(delta.whole),
+	BOOL(delta.opaque),
+	RANGE(delta.tokens, 0, INT64_MAX),
+	TEXT(delta.text),
 };
 
 static const struct wire_field end[] = {
@@ -177,6 +182,10 @@ static const struct wire_field job[] = {
 	I64(job.num_ctx),
 	I64(job.max_tokens),
 	I64(job.timeout_ms),
+	BOOL(job.resume),
+	RANGE(job.resume_bytes, 0, INT64_MAX),
+	RANGE(job.resume_tokens, 0, INT64_MAX),
+	TEXT(job.identity),
 };
 
 static const struct wire_field body[] = {

@@ -136,6 +136,11 @@ struct proto_job {
 	int64_t num_ctx;    /* window to ask for where the dialect allows it, 0: leave */
 	int64_t max_tokens; /* JOB_NOTES */
 	int64_t timeout_ms; /* whole job, 0: none */
+	/* JOB_CHAT: goes on with a stream that another job began. */
+	bool resume;
+	int64_t resume_bytes;  /* the body's last bytes are that much of the answer's text */
+	int64_t resume_tokens; /* ... which were so many tokens */
+	struct slice identity; /* of its START */
 };
 
 struct proto_usage {
@@ -155,9 +160,18 @@ struct proto_record {
 			struct proto_header headers[PROTO_HEADERS_MAX];
 			size_t header_count;
 			int64_t body_bytes; /* -1 unknown */
+			/* JOB_CHAT: what the stream's objects have in common, for the job that
+			 * may have to go on with it; opaque to the supervisor, empty: nothing */
+			struct slice identity;
 		} start;
 		struct {
 			struct slice bytes;
+			/* Of a streamed JOB_CHAT: what the bytes mean, so that another job can go
+			 * on where this one ends. */
+			bool whole;	   /* the bytes so far end with a whole line or event */
+			bool opaque;	   /* they hold more than text: cannot be gone on with */
+			int64_t tokens;	   /* generated in them */
+			struct slice text; /* of the answer, in them */
 		} delta;
 		struct {
 			struct proto_usage usage;

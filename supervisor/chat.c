@@ -59,7 +59,7 @@ void chat_work(struct chat *c, void (*fn)(struct chat *c), enum chat_event then,
 
 /* --- reading --- */
 
-static void hold_bytes(struct chat *c, size_t n)
+void chat_hold(struct chat *c, size_t n)
 {
 	c->held += n;
 	c->base.sup->held_bytes += n;
@@ -84,7 +84,7 @@ static size_t chat_body(struct request *r, const char *p, size_t n)
 			too_large ? 0 : 2);
 		chat_finish(c);
 	} else {
-		hold_bytes(c, n);
+		chat_hold(c, n);
 	}
 	return n;
 }
@@ -127,6 +127,8 @@ static void chat_destroy(struct request *r)
 	buf_free(&c->body);
 	buf_free(&c->model);
 	buf_free(&c->rewritten);
+	chat_resume_fini(c);
+	free(c->head.type);
 	r->sup->held_bytes -= c->held;
 	c->timers_open = 2;
 	uv_close((uv_handle_t *)&c->tick, on_timer_closed);
@@ -142,7 +144,7 @@ static const struct request_ops chat_ops = {.body = chat_body,
 
 int64_t chat_sent_bytes_max(const struct config *conf)
 {
-	return conf->limits.body_bytes * 2;
+	return conf->limits.body_bytes * 2 + conf->limits.resume_bytes;
 }
 
 void chat_begin(struct supervisor *s, struct exchange *x, enum dialect d)
@@ -157,6 +159,7 @@ void chat_begin(struct supervisor *s, struct exchange *x, enum dialect d)
 	buf_init(&c->body, (size_t)s->config.limits.body_bytes);
 	buf_init(&c->model, 4096);
 	buf_init(&c->rewritten, (size_t)chat_sent_bytes_max(&s->config));
+	chat_resume_init(c);
 	uv_timer_init(s->loop, &c->tick);
 	uv_timer_init(s->loop, &c->wait);
 	c->tick.data = c->wait.data = c;
@@ -174,6 +177,8 @@ void chat_begin(struct supervisor *s, struct exchange *x, enum dialect d)
 
 static void parse_work(struct chat *c)
 {
+	if (c->hash_wanted)
+		c->hash = poison_hash(&c->base.sup->poison, buf_slice(&c->body));
 	c->parse_result =
 		chat_request_parse(c->base.dialect, buf_slice(&c->body), &c->view, &c->parse_error);
 	if (c->parse_result)
@@ -199,6 +204,7 @@ static void act_parse(struct chat *c)
 	/* The bytes must be at the client by then: a tenth of it is kept for the way. */
 	int64_t first = conf->deadlines.first_byte_ms - conf->deadlines.first_byte_ms / 10;
 	c->state = CHAT_PARSING;
+	c->hash_wanted = c->base.sup->poison.used;
 	uv_timer_start(&c->tick, on_tick, (uint64_t)first, (uint64_t)conf->deadlines.heartbeat_ms);
 	if (coalesce_join(c))
 		return;
@@ -287,6 +293,10 @@ static void act_plan(struct chat *c)
 	fill_facts(c);
 	c->class = class_of(c);
 	plan_decide(&c->facts, &c->plan);
+	if (c->hash_wanted && poison_has(&s->poison, c->hash, now_ms())) {
+		chat_answer_poison(c);
+		return;
+	}
 	c->sent_tokens = c->facts.tokens;
 	c->sent_chars = c->chars;
 	/* Where Ollama is asked for much, it must be told the window: without it a long prompt is
@@ -347,7 +357,8 @@ static void act_started(struct chat *c)
 {
 	c->state = CHAT_ANSWERING;
 	uv_timer_stop(&c->wait);
-	c->first_byte_ms = now_ms() - c->base.begun_ms;
+	if (!chat_begun(c))
+		c->first_byte_ms = now_ms() - c->base.begun_ms;
 }
 
 /* --- the table --- */

@@ -3,11 +3,12 @@
  *   chat.c          the table (states x events), reading, parsing, planning
  *   chat_condense.c selection, notes jobs and their fallbacks, assembly
  *   chat_answer.c   the job on the answering device, heartbeats, errors, the end
+ *   chat_resume.c   what the client has of the answer, and going on after a death
  *
  *   coalesce.c      requests that get another one's answer
  *
  *   READING -> PARSING -> [CONDENSING] -> WAITING -> ANSWERING -> OVER
- *      '-----> JOINED -------------------------------------------'
+ *      '-----> JOINED --------------------------------^---- death ---'
  *
  * Work on the thread pool (parsing large bodies, selection, assembly) owns the fields it writes
  * until its event comes back; the loop thread only reads `state` meanwhile. A request that ends
@@ -59,6 +60,28 @@ struct chat_note {
 	struct buf text;
 };
 
+struct chat_resume {
+	struct buf text; /* of the answer; up to `said` the client has it, the rest is held */
+	size_t said;
+	int64_t tokens;	 /* of what was said */
+	bool opaque;	 /* there is more to the answer than text, or too much of it */
+	struct buf held; /* the bytes of a line or event (without a stream: of the object) that is
+			    not whole */
+	bool open;	 /* it was too long to be held: the client has half of one */
+	struct buf identity; /* of the first START */
+	struct buf body;     /* of the job that goes on: the request, then the text */
+	size_t body_held;    /* counted in supervisor.held_bytes */
+
+	unsigned deaths;     /* under this request */
+	int64_t idle_deaths; /* of these, the last ones that no byte of the answer came before */
+	uint64_t bytes_at_start;	 /* bytes_out when the last job was submitted */
+	const struct device *cut_device; /* whose backend cut the answer last */
+	uint64_t cut_generation;
+	bool poison; /* refused: workers die of it */
+	unsigned retries, timeouts;
+	uint64_t lost_ms;
+};
+
 struct chat {
 	struct request base;
 	enum chat_state state;
@@ -105,10 +128,9 @@ struct chat {
 	bool use_condensed; /* ... and it is shorter than the original */
 
 	struct job *answer;
-	unsigned deaths;  /* workers lost under this request */
-	unsigned retries; /* attempts after other failures */
-	bool overflowed;  /* the backend found the prompt too long, once */
-	bool counted;	  /* in by_strategy */
+	struct chat_resume resume;
+	bool overflowed; /* the backend found the prompt too long, once */
+	bool counted;	 /* in by_strategy */
 	struct job_failure *failure;
 
 	uv_work_t work;
@@ -116,6 +138,13 @@ struct chat {
 	uv_timer_t tick, wait;
 	unsigned timers_open;
 	bool head_sent;
+	struct { /* of a START that waits for the whole object (no stream) */
+		int status;
+		char *type;
+		int64_t body_bytes;
+	} head;
+	bool hash_wanted; /* some bodies are refused now (poison.h) */
+	uint64_t hash;
 	uint64_t bytes_out; /* of the answer, heartbeats excluded */
 	uint64_t bytes_at_tick;
 	char tail[2]; /* last two bytes of the answer */
@@ -146,6 +175,12 @@ void chat_answer_tick(struct chat *c);
 void chat_answer_failed(struct chat *c);
 void chat_answer_ended(struct chat *c);
 void chat_answer_wait_over(struct chat *c);
+/* Sends bytes of the answer. False: the client cannot take them, and the request is over. */
+bool chat_answer_write(struct chat *c, struct slice bytes);
+/* Submits after a pause. */
+void chat_answer_pause(struct chat *c, uint64_t ms);
+/* Refuses a request that workers die of. */
+void chat_answer_poison(struct chat *c);
 /* Sends status and headers of a good answer. */
 void chat_answer_head(struct chat *c, int status, const char *content_type, int64_t body_bytes);
 /* Ends the request with an error in whatever form is still possible. body empty: the dialect's own.
@@ -160,6 +195,26 @@ void chat_answer_readdress(struct chat *c);
 void chat_finish(struct chat *c);
 /* Counts and logs that the plan was left. */
 void chat_fallback(struct chat *c, const char *cause, const char *to);
+
+/* --- chat_resume.c --- */
+void chat_resume_init(struct chat *c);
+void chat_resume_fini(struct chat *c);
+/* The client has a part of the answer. */
+bool chat_begun(const struct chat *c);
+/* A job's START and DELTA. */
+void chat_resume_started(struct chat *c, const struct proto_record *r);
+void chat_resume_delta(struct chat *c, const struct proto_record *r);
+/* Makes of a job for the request, whose body is set, one that goes on with the answer. 0, -ENOMEM,
+ * -E2BIG. */
+int chat_resume_spec(struct chat *c, struct job_spec *spec);
+/* The answer's job failed. True: it was submitted again. */
+bool chat_resume_failed(struct chat *c, const struct job_failure *f);
+
+/* A full queue is no reason yet to end an answer that has begun. */
+bool chat_resume_patient(const struct chat *c);
+
+/* Counts bytes that the request holds until it is destroyed. */
+void chat_hold(struct chat *c, size_t n);
 
 /* The longest body sent for a client's of limits.body_bytes: the gateway may add num_ctx, notes and
  * markers to it, and escaping may double text. */

@@ -11,11 +11,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define DEATHS_MAX 2  /* workers that may die under one request before it is refused */
-#define RETRIES_MAX 2 /* further attempts after other failures before the first byte */
-#define RETRY_UNREACHABLE_MS 200
 #define WAIT_STEP_MS                                                                               \
 	100 /* how often a waiting request looks whether its device is away for too long */
+#define DRAIN_STEP_MS 10   /* how often an answer that goes on looks whether the client has all */
 #define PARSING_STEP_MS 10 /* how often a late first byte looks whether the body is understood */
 #define RETRY_AFTER_S 5
 /* Of an answer, for its cost; and the most that counts: what a limit allows is rarely used. */
@@ -134,8 +132,20 @@ void chat_answer_overflow(struct chat *c)
 	buf_free(&body);
 }
 
+/* The head of an answer without a stream waits for the object: until it is whole another worker
+ * can still be asked. */
+static void send_kept_head(struct chat *c)
+{
+	int status = c->head.status ? c->head.status : 200;
+	const char *type =
+		c->head.type ? c->head.type : dialect_content_type(c->base.dialect, c->view.stream);
+	chat_answer_head(c, status, type, c->head.body_bytes);
+	coalesce_head(c, status, type, c->head.body_bytes);
+}
+
 void chat_answer_ended(struct chat *c)
 {
+	send_kept_head(c);
 	exchange_end(c->base.exchange);
 	struct times *times = &c->base.sup->times;
 	histogram_add(&times->first_byte[c->plan.strategy], c->first_byte_ms);
@@ -159,7 +169,7 @@ static void on_wait(uv_timer_t *t)
 {
 	struct chat *c = t->data;
 	const struct device *d = c->device;
-	if (!c->answer) { /* the pause after an unreachable backend */
+	if (!c->answer) { /* the pause of chat_answer_pause() */
 		uv_timer_stop(t);
 		chat_answer_submit(c);
 		return;
@@ -194,7 +204,13 @@ void chat_answer_readdress(struct chat *c)
 		address(c, &c->answer->spec.message);
 }
 
-void chat_answer_submit(struct chat *c)
+void chat_answer_pause(struct chat *c, uint64_t ms)
+{
+	uv_timer_start(&c->wait, on_wait, ms, WAIT_STEP_MS);
+}
+
+/* The request is about to be sent for the first time, or in another form. */
+static void settle_form(struct chat *c)
 {
 	if (!c->counted && c->has_condense && !c->use_condensed && c->assembled != CONDENSE_OK &&
 		c->prepared == CONDENSE_OK && !c->note[0])
@@ -213,7 +229,19 @@ void chat_answer_submit(struct chat *c)
 	if (!c->counted)
 		c->base.sup->count.by_strategy[c->plan.strategy]++;
 	c->counted = true;
+}
+
+void chat_answer_submit(struct chat *c)
+{
 	c->state = CHAT_WAITING;
+	if (!chat_begun(c)) {
+		settle_form(c);
+	} else if (coalesce_backlog(c) > 0) {
+		/* The next job begins with a whole window of credit, and what the last one had used
+		 * of its own is not with the client yet. */
+		chat_answer_pause(c, DRAIN_STEP_MS);
+		return;
+	}
 
 	struct job_spec spec = {.takes_slot = true,
 		.class = c->class,
@@ -228,11 +256,17 @@ void chat_answer_submit(struct chat *c)
 	spec.message.request_id = slice_str(c->base.id);
 	spec.message.dialect = c->base.dialect;
 	spec.message.stream = c->view.stream;
+	int rc = chat_resume_spec(c, &spec);
 	spec.message.body_bytes = (int64_t)spec.body.n;
 	spec.message.model = buf_slice(&c->model);
 	spec.message.num_ctx = c->device->conf->num_ctx;
 	address(c, &spec.message);
-	int rc = job_submit(c->device, &spec, &answer_events, c, &c->answer);
+	if (rc == 0)
+		rc = job_submit(c->device, &spec, &answer_events, c, &c->answer);
+	if (rc == -EBUSY && chat_resume_patient(c)) {
+		chat_answer_pause(c, WAIT_STEP_MS);
+		return;
+	}
 	if (rc) {
 		chat_answer_error(c, 503, slice_str(job_refusal(rc)), (struct slice){0},
 			(struct slice){0}, job_retry_after_s(c->device));
@@ -246,23 +280,22 @@ static void answer_start(void *ctx, struct job *j, const struct proto_record *r)
 {
 	(void)j;
 	struct chat *c = ctx;
-	const char *fallback = dialect_content_type(c->base.dialect, c->view.stream);
-	char *type = NULL;
-	for (size_t i = 0; i < r->u.start.header_count && !type; i++)
+	free(c->head.type);
+	c->head.type = NULL;
+	for (size_t i = 0; i < r->u.start.header_count && !c->head.type; i++)
 		if (slice_ieq(r->u.start.headers[i].name, SLICE("content-type")))
-			type = slice_dup(r->u.start.headers[i].value);
-	chat_answer_head(c, (int)r->u.start.status, type ? type : fallback, r->u.start.body_bytes);
-	coalesce_head(c, (int)r->u.start.status, type ? type : fallback, r->u.start.body_bytes);
-	free(type);
+			c->head.type = slice_dup(r->u.start.headers[i].value);
+	c->head.status = (int)r->u.start.status;
+	c->head.body_bytes = r->u.start.body_bytes;
+	if (c->view.stream)
+		send_kept_head(c);
+	chat_resume_started(c, r);
 	chat_event(c, CHAT_STARTED);
 }
 
-static void answer_delta(void *ctx, struct job *j, struct slice bytes)
+bool chat_answer_write(struct chat *c, struct slice bytes)
 {
-	(void)j;
-	struct chat *c = ctx;
-	if (bytes.n == 0)
-		return;
+	send_kept_head(c);
 	if (coalesce_write(c, bytes)) {
 		/* Credit keeps us far from the cap: a worker that ignores it, or memory is out. The
 		 * client must see a broken stream. */
@@ -270,21 +303,28 @@ static void answer_delta(void *ctx, struct job *j, struct slice bytes)
 		log_line(LOG_ERROR, "answer_overrun", LOG_STR("req", c->base.id), LOG_END);
 		exchange_abort(c->base.exchange);
 		chat_finish(c);
-		return;
+		return false;
 	}
 	c->bytes_out += bytes.n;
 	c->tail[0] = bytes.n > 1 ? bytes.p[bytes.n - 2] : c->tail[1];
 	c->tail[1] = bytes.p[bytes.n - 1];
+	return true;
+}
+
+static void answer_delta(void *ctx, struct job *j, const struct proto_record *r)
+{
+	(void)j;
+	if (r->u.delta.bytes.n)
+		chat_resume_delta(ctx, r);
 }
 
 static void answer_end(void *ctx, struct job *j, const struct proto_record *r)
 {
-	(void)j;
 	struct chat *c = ctx;
 	const struct proto_usage *u = &r->u.end.usage;
 	if (slice_eq(r->u.end.finish, SLICE("error")))
 		c->base.sup->count.failed++; /* told to the client by the backend's own bytes */
-	if (u->prompt_tokens > 0 && c->images == 0) {
+	if (u->prompt_tokens > 0 && c->images == 0 && j->spec.message.resume_bytes == 0) {
 		uint64_t counted = (uint64_t)u->prompt_tokens;
 		if (counted >= TOKENS_LEARN_MIN || c->sent_tokens < TOKENS_LEARN_MIN ||
 			(double)counted >= LOW_COUNT * (double)c->sent_tokens)
@@ -315,66 +355,29 @@ static void answer_fail(void *ctx, struct job *j, const struct job_failure *f)
 static const struct job_events answer_events = {
 	.start = answer_start, .delta = answer_delta, .end = answer_end, .fail = answer_fail};
 
-/* Before the first byte most failures can be tried again; true when it was. */
-static bool try_again(struct chat *c, const struct job_failure *f)
-{
-	switch (f->cause) {
-	case JOB_LOST:
-		if (++c->deaths >= DEATHS_MAX)
-			return false;
-		chat_fallback(
-			c, "worker lost before the first byte", "again on the restarted worker");
-		chat_answer_submit(c);
-		return true;
-	case FAIL_UNREACHABLE:
-	case FAIL_DRAINING:
-		/* The worker reports its backend as down and the job then waits; the pause is for
-		 * the turn in between. */
-		if (c->device->state != WORKER_READY) {
-			chat_answer_submit(c);
-			return true;
-		}
-		if (c->retries++ >= RETRIES_MAX)
-			return false;
-		uv_timer_start(&c->wait, on_wait, RETRY_UNREACHABLE_MS, WAIT_STEP_MS);
-		return true;
-	case FAIL_OVERFLOW:
-		if (c->overflowed || !c->facts.condensable || !c->facts.to_main)
-			return false;
-		chat_condense_overflowed(c);
-		return true;
-	case FAIL_CUT:
-	case FAIL_GARBAGE:
-	case FAIL_STATUS:
-		/* A condensing failure is never an error that the client would not have had: the
-		 * original decides. */
-		if (c->use_condensed && !c->plan.must_shrink) {
-			c->use_condensed = c->use_rewritten = false;
-			chat_fallback(c,
-				f->cause == FAIL_STATUS ? "the condensed request was refused"
-							: "no answer to the condensed request",
-				"original");
-			chat_answer_submit(c);
-			return true;
-		}
-		return false;
-	default:
-		return false;
-	}
-}
-
 void chat_answer_failed(struct chat *c)
 {
 	const struct job_failure *f = c->failure;
-	bool started = c->state == CHAT_ANSWERING;
-	if (!started && try_again(c, f))
+	if (chat_resume_failed(c, f))
 		return;
+	if (c->resume.poison) {
+		chat_answer_poison(c);
+		return;
+	}
 	int status = f->status ? f->status : f->cause == FAIL_TIMEOUT ? 504 : 502;
-	if (f->cause == JOB_LOST && !started)
+	if (f->cause == JOB_LOST && !chat_begun(c))
 		status = 503;
 	chat_answer_error(c, status,
 		f->message.n ? f->message : slice_str(job_cause_name(f->cause)), f->body,
 		f->content_type, status == 503 ? RETRY_AFTER_S : 0);
+}
+
+void chat_answer_poison(struct chat *c)
+{
+	/* A status that no client's library sends the request again for. */
+	chat_answer_error(c, 422,
+		SLICE("workers or backends died of this request; it is refused for ten minutes"),
+		(struct slice){0}, (struct slice){0}, 0);
 }
 
 void chat_answer_wait_over(struct chat *c)

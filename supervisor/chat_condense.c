@@ -199,11 +199,12 @@ static void note_start(void *ctx, struct job *j, const struct proto_record *r)
 	(void)r;
 }
 
-static void note_delta(void *ctx, struct job *j, struct slice bytes)
+static void note_delta(void *ctx, struct job *j, const struct proto_record *r)
 {
 	struct chat_note *n = ctx;
-	buf_add_slice(&n->text, bytes); /* over its cap the sticky error makes the notes unused */
-	job_credit(j, bytes.n);
+	/* over its cap the sticky error makes the notes unused */
+	buf_add_slice(&n->text, r->u.delta.bytes);
+	job_credit(j, r->u.delta.bytes.n);
 }
 
 static void note_end(void *ctx, struct job *j, const struct proto_record *r)

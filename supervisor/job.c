@@ -16,10 +16,14 @@ const char *job_cause_name(int cause)
 	return cause == JOB_LOST ? "worker_lost" : proto_cause_name((enum proto_cause)cause);
 }
 
-static const struct job_failure lost = {.cause = JOB_LOST,
-	.status = 503,
-	.message = {"the device's worker or backend is gone",
-		sizeof("the device's worker or backend is gone") - 1}};
+static struct job_failure lost(const struct worker *w)
+{
+	return (struct job_failure){.cause = JOB_LOST,
+		.status = 503,
+		.message = SLICE("the device's worker or backend is gone"),
+		.expected = w->asked_to_end};
+}
+
 /* Ids are given in order: running jobs rarely share a bucket. */
 static struct job_bucket *job_bucket(struct device *d, uint64_t id)
 {
@@ -388,7 +392,7 @@ void job_record(struct worker *w, const struct proto_record *r)
 	case PROTO_DELTA:
 		j->received += r->u.delta.bytes.n;
 		if (j->events)
-			j->events->delta(j->ctx, j, r->u.delta.bytes);
+			j->events->delta(j->ctx, j, r);
 		break;
 	case PROTO_END:
 		job_end(j, r);
@@ -403,8 +407,10 @@ void job_record(struct worker *w, const struct proto_record *r)
 			d->state == WORKER_READY && !device_hopeless(d)) {
 			job_restart(j);
 		} else {
+			if (j->preempted && f.cause == FAIL_CANCELLED)
+				f = lost(w);
 			job_unlink(j);
-			job_fail(j, j->preempted && f.cause == FAIL_CANCELLED ? &lost : &f);
+			job_fail(j, &f);
 		}
 		jobs_kick(d);
 		break;
@@ -434,12 +440,13 @@ static struct job *first_of(const struct worker *w)
 
 void jobs_lost(struct worker *w)
 {
+	struct job_failure f = lost(w);
 	/* A fail callback may submit new jobs, to this device too: those wait, they never run
 	 * before the next READY. */
 	struct job *j;
 	while ((j = first_of(w))) {
 		job_unlink(j);
-		job_fail(j, &lost);
+		job_fail(j, &f);
 	}
 	if (w == w->device->current)
 		jobs_unready(w->device);
@@ -465,6 +472,7 @@ void jobs_evict(struct device *d)
 
 void jobs_unready(struct device *d)
 {
+	struct job_failure f = lost(d->current);
 	struct queue_entry *e = TAILQ_FIRST(&d->queue.all);
 	while (e) {
 		struct job *j = job_of_place(e);
@@ -472,7 +480,7 @@ void jobs_unready(struct device *d)
 		if (!j->spec.impatient)
 			continue;
 		job_unlink(j);
-		job_fail(j, &lost);
+		job_fail(j, &f);
 		e = TAILQ_FIRST(&d->queue.all); /* the callback may have changed the list */
 	}
 }

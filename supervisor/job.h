@@ -35,12 +35,14 @@ struct job_failure {
 	int cause;  /* enum proto_cause or JOB_LOST */
 	int status; /* HTTP status to show while it can still be set, 0: none */
 	struct slice message, body, content_type;
+	bool expected; /* JOB_LOST: the worker was told to end, so the job is not to blame */
 };
 
 struct job_events {
 	/* The answer's head; r->u.start. */
 	void (*start)(void *ctx, struct job *j, const struct proto_record *r);
-	void (*delta)(void *ctx, struct job *j, struct slice bytes);
+	/* r->u.delta */
+	void (*delta)(void *ctx, struct job *j, const struct proto_record *r);
 	/* r->u.end */
 	void (*end)(void *ctx, struct job *j, const struct proto_record *r);
 	void (*fail)(void *ctx, struct job *j, const struct job_failure *f);

@@ -2,8 +2,10 @@
  * Everything that is not a chat: passed to the device that serves it, bodies streamed both ways.
  *
  * Requests that name a model in a small JSON body (PEEKED) are held until it is known; all others
- * (blobs of many GB) stream through with at most a window of bytes in memory. A request whose body
- * has not left yet may be tried again after a worker's death; a streamed one may not.
+ * (blobs of many GB) stream through with at most a window of bytes in memory.
+ *
+ * At most once: a request that a worker may have begun when it died is tried again only where that
+ * changes nothing, and never one whose body streams. One that never reached the backend is.
  */
 #include "common/json.h"
 #include "common/log.h"
@@ -210,11 +212,11 @@ static void pass_start(void *ctx, struct job *j, const struct proto_record *rec)
 	uv_timer_stop(&p->wait);
 }
 
-static void pass_delta(void *ctx, struct job *j, struct slice bytes)
+static void pass_delta(void *ctx, struct job *j, const struct proto_record *r)
 {
 	(void)j;
 	struct pass *p = ctx;
-	if (exchange_write(p->base.exchange, bytes.p, bytes.n))
+	if (exchange_write(p->base.exchange, r->u.delta.bytes.p, r->u.delta.bytes.n))
 		pass_error(p, 502, "answer over its credit");
 }
 
@@ -236,21 +238,46 @@ static void pass_end(void *ctx, struct job *j, const struct proto_record *r)
 	pass_finish(p);
 }
 
+/* What only asks: GET, HEAD, and those that would be GET if their question fitted in a URL. */
+static bool only_asks(const struct pass *p)
+{
+	static const char *const paths[] = {"/api/show", "/api/embed", "/api/embeddings",
+		"/v1/embeddings", "/v1/completions", "/v1/responses", "/v1/messages",
+		"/v1/messages/count_tokens"};
+	const char *method = exchange_method(p->base.exchange);
+	if (strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0)
+		return true;
+	for (size_t i = 0; i < sizeof(paths) / sizeof(*paths); i++)
+		if (strcmp(method, "POST") == 0 &&
+			slice_eq(exchange_path(p->base.exchange), slice_str(paths[i])))
+			return true;
+	return false;
+}
+
+static bool may_repeat(const struct pass *p, int cause)
+{
+	if (p->head_sent || p->upload)
+		return false;
+	if (cause == FAIL_UNREACHABLE || cause == FAIL_DRAINING)
+		return true; /* it never left the worker */
+	return (cause == JOB_LOST || cause == FAIL_CUT) && only_asks(p);
+}
+
 static void pass_fail(void *ctx, struct job *j, const struct job_failure *f)
 {
 	(void)j;
 	struct pass *p = ctx;
 	char text[256];
 	p->job = NULL;
-	bool again =
+	bool gone =
 		f->cause == JOB_LOST || f->cause == FAIL_UNREACHABLE || f->cause == FAIL_DRAINING;
-	if (again && !p->head_sent && !p->upload && p->deaths++ == 0) {
+	if (may_repeat(p, f->cause) && ++p->deaths < p->base.sup->config.limits.request_deaths) {
 		pass_submit(p);
 		return;
 	}
 	snprintf(text, sizeof(text), "%.*s", f->message.n ? (int)f->message.n : 0,
 		f->message.n ? f->message.p : "");
-	int status = f->status ? f->status : again ? 503 : f->cause == FAIL_TIMEOUT ? 504 : 502;
+	int status = f->status ? f->status : gone ? 503 : f->cause == FAIL_TIMEOUT ? 504 : 502;
 	pass_error(p, status, text[0] ? text : job_cause_name(f->cause));
 }
 

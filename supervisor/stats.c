@@ -51,6 +51,7 @@ static void put_requests(struct buf *b, const struct supervisor *s)
 	put_int(b, "fallbacks", (int64_t)c->fallbacks);
 	put_int(b, "passed", (int64_t)c->passed);
 	put_int(b, "coalesced", (int64_t)c->coalesced);
+	put_int(b, "resumed", (int64_t)c->resumed);
 	put_open(b, "by_strategy", '{');
 	put_int(b, "A", (int64_t)c->by_strategy[0]);
 	put_int(b, "B", (int64_t)c->by_strategy[1]);

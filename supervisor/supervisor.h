@@ -17,6 +17,7 @@
 #include "supervisor/life.h"
 #include "supervisor/notify.h"
 #include "supervisor/operation.h"
+#include "supervisor/poison.h"
 #include "supervisor/rundir.h"
 #include "supervisor/service.h"
 #include "supervisor/successor.h"
@@ -30,7 +31,7 @@
 #define DEVICES_REMOVED_MAX (4 * CONFIG_DEVICES_MAX)
 
 struct counters {
-	uint64_t requests, failed, cancelled, fallbacks, passed, coalesced;
+	uint64_t requests, failed, cancelled, fallbacks, passed, coalesced, resumed;
 	uint64_t by_strategy[STRATEGIES];
 };
 
@@ -77,6 +78,7 @@ struct supervisor {
 	uint64_t started_ms; /* uv_hrtime based */
 	struct counters count;
 	struct times times;
+	struct poison poison;
 	struct operations operations;
 	bool loopback; /* we listen on loopback only: Host headers are looked at */
 	bool stopping;

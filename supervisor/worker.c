@@ -99,7 +99,7 @@ static void act_spawn(struct worker *w)
 	struct device *d = w->device;
 	w->ping_seq = w->pong_seq = 0;
 	w->pings_missed = w->kills = 0;
-	w->keep_backend = false;
+	w->keep_backend = w->asked_to_end = false;
 	w->backend.detail[0] = '\0';
 	w->backend.state = STATE_STARTING;
 	if (d->generation)

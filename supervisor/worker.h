@@ -66,6 +66,7 @@ struct worker {
 	uint64_t backoff_ms;
 	bool keep_backend; /* when it drains: its successor uses the backend that it started */
 	unsigned kills;	   /* while DYING */
+	bool asked_to_end; /* its last exit was */
 	struct worker_backend backend;
 };
 

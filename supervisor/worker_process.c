@@ -43,10 +43,11 @@ static void on_process_exit(uv_process_t *p, int64_t status, int signal)
 		snprintf(d->last_exit, sizeof(d->last_exit), "signal %d", signal);
 	else
 		snprintf(d->last_exit, sizeof(d->last_exit), "exit %lld", (long long)status);
-	bool asked = w->state == WORKER_STOPPING || w->state == WORKER_DRAINING;
-	log_line(asked ? LOG_INFO : LOG_WARN, "worker_exit", LOG_STR("device", d->conf->name),
-		LOG_INT("generation", w->generation), LOG_INT("worker_pid", w->pid),
-		LOG_STR("exit", d->last_exit), LOG_STR("detail", w->backend.detail), LOG_END);
+	w->asked_to_end = w->state == WORKER_STOPPING || w->state == WORKER_DRAINING;
+	log_line(w->asked_to_end ? LOG_INFO : LOG_WARN, "worker_exit",
+		LOG_STR("device", d->conf->name), LOG_INT("generation", w->generation),
+		LOG_INT("worker_pid", w->pid), LOG_STR("exit", d->last_exit),
+		LOG_STR("detail", w->backend.detail), LOG_END);
 	/* What it said before it died still counts: an answer's END may be in the socket. The state
 	 * changes first, so that the slot this frees gives no job to a dead worker. */
 	worker_event(w, EV_EXIT);

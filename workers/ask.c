@@ -117,6 +117,58 @@ static void on_head(void *ctx, int status)
 	a->task.worker->progress++;
 }
 
+/* Where the last whole line (NDJSON) or event (SSE: an empty line ends it) ends; nothing before
+ * `from` ended one. */
+static size_t whole_end(struct slice s, size_t from, bool sse)
+{
+	size_t back = from < 2 ? 0 : from - 2;
+	for (size_t i = s.n; i > back; i--) {
+		if (s.p[i - 1] != '\n')
+			continue;
+		if (!sse || (i >= 2 && s.p[i - 2] == '\n') ||
+			(i >= 3 && s.p[i - 2] == '\r' && s.p[i - 3] == '\n'))
+			return i;
+	}
+	return 0;
+}
+
+static void drop_used(struct ask *a)
+{
+	buf_drop(&a->partial, a->partial_used);
+	a->partial_used = 0;
+}
+
+/*
+ * Of a stream that goes out as it came: only whole lines and events go, so that a client whose
+ * worker dies here is left between two of them, and knows exactly the text that we told the
+ * supervisor. *whole lives until the next call.
+ */
+static int take_whole(struct ask *a, struct slice bytes, struct slice *whole)
+{
+	bool sse = a->call.format == ANSWER_OPENAI_CHAT;
+	drop_used(a);
+	size_t before = a->partial.n, end;
+	if (before == 0) {
+		end = whole_end(bytes, 0, sse);
+		*whole = (struct slice){bytes.p, end};
+		buf_add(&a->partial, bytes.p + end, bytes.n - end);
+	} else {
+		buf_add_slice(&a->partial, bytes);
+		end = whole_end(buf_slice(&a->partial), before, sse);
+		*whole = (struct slice){a->partial.p, end};
+		a->partial_used = end;
+	}
+	size_t most = a->task.worker->settings.line_bytes;
+	if (most && a->partial.n - a->partial_used > most)
+		return -E2BIG;
+	return buf_error(&a->partial);
+}
+
+static bool is_raw_stream(const struct ask *a)
+{
+	return a->call.raw && a->call.stream;
+}
+
 static void on_body(void *ctx, struct slice bytes)
 {
 	struct ask *a = ctx;
@@ -132,13 +184,22 @@ static void on_body(void *ctx, struct slice bytes)
 		buf_add_slice(&a->refusal, bytes); /* over its cap it is not used */
 		return;
 	}
-	int rc = answer_parser_feed(a->parser, bytes);
+	int rc = is_raw_stream(a) ? take_whole(a, bytes, &bytes) : 0;
+	if (rc == 0)
+		rc = answer_parser_feed(a->parser, bytes);
 	if (rc)
 		fail_parse(a, rc);
 	else if (a->error_status && !a->call.raw)
 		fail_in_band(a);
-	else
+	else if (bytes.n)
 		a->ops->bytes(a, bytes);
+}
+
+/* The end of a body whose last line has no end. */
+static int parse_rest(struct ask *a, struct slice rest)
+{
+	int rc = rest.n ? answer_parser_feed(a->parser, rest) : 0;
+	return rc ? rc : answer_parser_finish(a->parser);
 }
 
 static void finish(struct ask *a, enum http_result result)
@@ -152,15 +213,19 @@ static void finish(struct ask *a, enum http_result result)
 		fail_refused(a);
 		return;
 	}
+	drop_used(a);
+	struct slice rest = buf_slice(&a->partial);
 	/* an answer may be whole although its connection broke after it */
-	int rc = a->status == 200 && (result == HTTP_OK || result == HTTP_CUT)
-			 ? answer_parser_finish(a->parser)
-			 : -EPROTO;
-	if (rc == 0 && a->error_status && !a->call.raw)
+	int rc = a->status == 200 && (result == HTTP_OK || result == HTTP_CUT) ? parse_rest(a, rest)
+									       : -EPROTO;
+	if (rc == 0 && a->error_status && !a->call.raw) {
 		fail_in_band(a);
-	else if (rc == 0)
-		a->ops->complete(a);
-	else if (result != HTTP_OK)
+	} else if (rc == 0) {
+		if (rest.n)
+			a->ops->bytes(a, rest);
+		if (!t->detached)
+			a->ops->complete(a);
+	} else if (result != HTTP_OK)
 		task_fail_http(t, result);
 	else if (rc == -EPROTO && (a->call.stream || !t->first_ns))
 		task_fail_text(t, FAIL_CUT, answer_parser_problem(a->parser));
@@ -344,6 +409,8 @@ void ask_init(struct ask *a, const struct ask_ops *ops, enum dialect d)
 	buf_init(&a->request,
 		a->task.worker->settings.body_bytes * 2); /* escaping may double text */
 	buf_init(&a->refusal, ASK_REFUSAL_BYTES);
+	buf_init(&a->partial,
+		0); /* take_whole() holds it at limits.line_bytes and a piece of curl's */
 }
 
 void ask_fini(struct ask *a)
@@ -352,6 +419,7 @@ void ask_fini(struct ask *a)
 	answer_parser_destroy(a->parser);
 	buf_free(&a->request);
 	buf_free(&a->refusal);
+	buf_free(&a->partial);
 }
 
 struct proto_usage ask_usage(const struct ask *a)

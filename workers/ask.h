@@ -28,7 +28,10 @@ struct ask;
 struct ask_ops {
 	/* From inside the parser: must not end the task. */
 	void (*event)(struct ask *a, const struct answer_event *e);
-	/* These bytes have been parsed, their events are out. May end the task. */
+	/*
+	 * These bytes have been parsed, their events are out; of a raw stream they are whole lines
+	 * or events. May end the task.
+	 */
 	void (*bytes)(struct ask *a, struct slice bytes);
 	/* The answer is whole. Ends the task. */
 	void (*complete)(struct ask *a);
@@ -42,6 +45,8 @@ struct ask {
 	struct buf request;	  /* the body to send; when call.raw, task.body is sent instead */
 
 	struct answer_parser *parser;
+	struct buf partial;  /* raw stream: the bytes of a line or event that is not whole yet */
+	size_t partial_used; /* ... of which so many at the front have gone */
 	int status;
 	struct buf refusal;
 	struct answer_usage usage;

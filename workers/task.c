@@ -35,6 +35,7 @@ static void task_free(struct task *t)
 	t->ops->fini(t);
 	buf_free(&t->body);
 	buf_free(&t->pending);
+	buf_free(&t->said);
 	free(t->strings);
 	free(t);
 }
@@ -268,29 +269,43 @@ void task_start(struct task *t, int status, const struct proto_header *headers, 
 	r.u.start.status = status;
 	r.u.start.header_count = count;
 	r.u.start.body_bytes = body_bytes;
+	r.u.start.identity = t->identity;
 	if (count)
 		memcpy(r.u.start.headers, headers, count * sizeof(*headers));
 	t->started = true;
 	worker_put(t->worker, &r);
 }
 
+/* bytes: all that there is to send. With the last of them everything said is out, since each piece
+ * takes as much text as bytes, or all. */
 static size_t send_delta(struct task *t, struct slice bytes)
 {
-	size_t sent = 0;
+	size_t sent = 0, told = 0;
 	while (sent < bytes.n && t->credit) {
 		size_t n = bytes.n - sent;
 		if (n > PROTO_PIECE_BYTES)
 			n = PROTO_PIECE_BYTES;
 		if (n > t->credit)
 			n = (size_t)t->credit;
+		size_t text = t->said.n - told;
+		if (text > PROTO_PIECE_BYTES)
+			text = PROTO_PIECE_BYTES;
 		struct proto_record r; /* not cleared: it has room for a job's headers */
 		r.type = PROTO_DELTA;
 		r.job = t->id;
 		r.u.delta.bytes = (struct slice){bytes.p + sent, n};
+		r.u.delta.whole = sent + n == bytes.n;
+		r.u.delta.opaque = t->opaque;
+		r.u.delta.tokens = r.u.delta.whole ? t->said_tokens : 0;
+		r.u.delta.text = (struct slice){t->said.p + told, text};
 		worker_put(t->worker, &r);
 		t->credit -= n;
 		sent += n;
+		told += text;
 	}
+	buf_drop(&t->said, told);
+	if (sent == bytes.n)
+		t->said_tokens = 0;
 	t->worker->bytes_out += sent;
 	t->worker->progress++;
 	return sent;
@@ -330,7 +345,8 @@ static void task_credit(struct task *t, uint64_t bytes)
 /* Makes the record's slices our own. 0 or -ENOMEM. */
 static int copy_spec(struct task *t, const struct proto_job *from)
 {
-	size_t need = from->request_id.n + from->method.n + 1 + from->path.n + from->model.n;
+	size_t need = from->request_id.n + from->method.n + 1 + from->path.n + from->model.n +
+		      from->identity.n;
 	for (size_t i = 0; i < from->header_count; i++)
 		need += from->headers[i].name.n + from->headers[i].value.n;
 	t->strings = malloc(need + 1);
@@ -342,6 +358,7 @@ static int copy_spec(struct task *t, const struct proto_job *from)
 	KEEP(t->spec.request_id);
 	KEEP(t->spec.path);
 	KEEP(t->spec.model);
+	KEEP(t->spec.identity);
 	for (size_t i = 0; i < t->spec.header_count; i++) {
 		KEEP(t->spec.headers[i].name);
 		KEEP(t->spec.headers[i].value);
@@ -397,6 +414,7 @@ void tasks_open(struct worker *w, const struct proto_record *r)
 	t->credit = PROTO_WINDOW_BYTES;
 	t->opened_ns = uv_hrtime();
 	buf_init(&t->body, w->settings.body_bytes);
+	buf_init(&t->said, 0);
 	buf_init(
 		&t->pending, 0); /* one piece of curl's, or its translation: line_bytes bounds it */
 	t->next = *link;

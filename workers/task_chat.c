@@ -2,7 +2,12 @@
  * JOB_CHAT: a chat request in the client's dialect. The body is held, parsed, and sent as it is
  * (raw) or translated; the answer goes back untouched, observed by the parser, or through the
  * client's writer.
+ *
+ * Of a stream the supervisor is told what its bytes mean (proto_record.delta), so that another job
+ * can go on with it when this worker dies. Such a job gets the client's request with the text so
+ * far behind it (spec.resume), asks the backend to continue, and writes as the one before it did.
  */
+#include "common/dialect/resume.h"
 #include "workers/ask.h"
 #include "workers/backend.h"
 
@@ -20,6 +25,9 @@ struct chat {
 	struct dialect_error error;
 	int rc;
 	bool stream, unload;
+	bool spent; /* resumed with nothing left of the request's limit: only the counts are wanted
+		     */
+	struct buf identity;	      /* of the stream */
 	struct answer_writer *writer; /* NULL: raw */
 	struct buf out; /* translated bytes of one piece; a raw answer that is no stream, until it
 			   is whole */
@@ -53,7 +61,46 @@ static int make_writer(struct chat *c)
 	c->writer = answer_writer_create(r->dialect, r->stream, buf_slice(&model), id,
 		include_usage, c->ask.task.worker->settings.line_bytes);
 	buf_free(&model);
-	return c->writer ? 0 : -ENOMEM;
+	if (!c->writer)
+		return -ENOMEM;
+	int rc = answer_writer_resume(c->writer, c->ask.task.spec.identity);
+	return rc ? rc : buf_add_slice(&c->identity, answer_writer_identity(c->writer));
+}
+
+/* The call that goes on where `said` ends; its answer comes through a writer whatever the dialect.
+ */
+static int build_resumed(struct chat *c, enum backend_api api, struct slice said)
+{
+	struct ask *a = &c->ask;
+	struct task *t = &a->task;
+	struct chat_request again;
+	struct buf body;
+	enum dialect d;
+	const char *why = resume_refused(&c->request);
+	if (why) {
+		c->error.status = 400;
+		snprintf(c->error.text, sizeof(c->error.text), "cannot go on: %s", why);
+		return -EINVAL;
+	}
+	buf_init(&body, t->worker->settings.body_bytes * 2); /* escaping may double the text */
+	int rc =
+		resume_request(&c->request, api, said, t->spec.resume_tokens, &d, &c->spent, &body);
+	if (rc == 0)
+		rc = chat_request_parse(d, buf_slice(&body), &again, &c->error);
+	if (rc) {
+		buf_free(&body);
+		return rc;
+	}
+	rc = backend_call_build(api, &again, t->spec.num_ctx, &a->call, &a->request, &c->error);
+	chat_request_fini(&again);
+	if (rc == 0 && a->call.raw) {
+		buf_free(&a->request);
+		a->request = body;
+		a->call.raw = false;
+	} else {
+		buf_free(&body);
+	}
+	return rc;
 }
 
 /* Only touches the task's own memory: any thread. */
@@ -62,13 +109,21 @@ static void prepare(struct chat *c)
 	struct ask *a = &c->ask;
 	struct task *t = &a->task;
 	enum backend_api api = backend_kind(t->worker->backend)->api;
-	c->rc = chat_request_parse(a->dialect, buf_slice(&t->body), &c->request, &c->error);
+	struct slice body = buf_slice(&t->body), said = {body.p + body.n, 0};
+	if (t->spec.resume) {
+		said.n = (size_t)t->spec.resume_bytes; /* at most body_bytes */
+		body.n -= said.n < body.n ? said.n : body.n;
+		said.p = body.p + body.n;
+	}
+	c->rc = chat_request_parse(a->dialect, body, &c->request, &c->error);
 	if (c->rc)
 		return;
 	c->stream = c->request.stream;
 	c->unload = c->request.is_unload;
-	c->rc = backend_call_build(
-		api, &c->request, t->spec.num_ctx, &a->call, &a->request, &c->error);
+	t->opaque = resume_refused(&c->request) != NULL;
+	c->rc = t->spec.resume ? build_resumed(c, api, said)
+			       : backend_call_build(api, &c->request, t->spec.num_ctx, &a->call,
+					 &a->request, &c->error);
 	if (c->rc == 0 && !a->call.raw)
 		c->rc = make_writer(c);
 	if (c->rc == 0 && a->call.path)
@@ -132,11 +187,33 @@ static void chat_body(struct task *t, struct slice bytes, bool last)
 
 /* --- answering --- */
 
+/* What the supervisor must know to have the stream gone on with. */
+static void note_meaning(struct chat *c, const struct answer_event *e)
+{
+	struct task *t = &c->ask.task;
+	if (!c->stream || t->opaque || e->kind == ANSWER_END)
+		return;
+	if (e->kind != ANSWER_TEXT || buf_add_slice(&t->said, e->text)) {
+		t->opaque = true; /* thinking, a tool call; or memory is out */
+		return;
+	}
+	t->said_tokens++; /* both backends send an event for each token that shows */
+}
+
 static void chat_event(struct ask *a, const struct answer_event *e)
 {
 	struct chat *c = chat_of(a);
+	struct answer_event whole = *e;
+	if (c->spent && e->kind != ANSWER_END)
+		return;
+	if (a->task.spec.resume && e->kind == ANSWER_END) {
+		whole.usage = resume_usage(e->usage, a->task.spec.resume_tokens, c->spent);
+		if (c->spent)
+			whole.finish = a->finish = FINISH_LENGTH;
+	}
+	note_meaning(c, e);
 	if (c->writer && c->writer_rc == 0)
-		c->writer_rc = answer_writer_put(c->writer, e, &c->out);
+		c->writer_rc = answer_writer_put(c->writer, &whole, &c->out);
 }
 
 /* The backend's own type where it is one of an answer; some send text/plain or nothing. */
@@ -157,6 +234,10 @@ static void send_start(struct chat *c)
 	struct proto_header type = {.name = SLICE("Content-Type")};
 	type.value = c->writer ? slice_str(dialect_content_type(c->ask.dialect, c->stream))
 			       : raw_content_type(c);
+	t->identity = buf_slice(&c->identity);
+	/* An event of a stream that has a name nobody knows cannot be written by another. */
+	if (c->stream && c->ask.dialect == DIALECT_OPENAI_CHAT && t->identity.n == 0)
+		t->opaque = true;
 	task_start(t, 200, &type, 1, c->stream ? -1 : (int64_t)c->out.n);
 }
 
@@ -198,8 +279,11 @@ static void chat_bytes(struct ask *a, struct slice bytes)
 		c->writer_rc = buf_add_slice(&c->out, bytes);
 		return;
 	}
-	if (!a->task.started)
+	if (!a->task.started) {
+		if (a->dialect == DIALECT_OPENAI_CHAT)
+			resume_identity(bytes, &c->identity);
 		send_start(c);
+	}
 	task_emit(&a->task, bytes);
 }
 
@@ -235,7 +319,10 @@ static void chat_begin(struct task *t)
 	struct chat *c = (struct chat *)t;
 	ask_init(&c->ask, &chat_ask_ops, (enum dialect)t->spec.dialect);
 	buf_init(&c->out, 0); /* the writer's cap and one piece of curl's bound it */
-	if (t->spec.body_bytes > (int64_t)t->worker->settings.body_bytes)
+	buf_init(&c->identity, RESUME_IDENTITY_BYTES * 2);
+	if (t->spec.resume_bytes > t->spec.body_bytes)
+		task_fail_text(t, FAIL_REFUSED, "more text than body");
+	else if (t->spec.body_bytes > (int64_t)t->worker->settings.body_bytes)
 		task_fail_text(t, FAIL_TOO_LARGE, "the request body is over limits.body_bytes");
 	else if (t->spec.dialect > DIALECT_OPENAI_CHAT)
 		task_fail_text(t, FAIL_REFUSED, "not a chat dialect");
@@ -247,6 +334,7 @@ static void chat_fini(struct task *t)
 	ask_fini(&c->ask);
 	answer_writer_destroy(c->writer);
 	buf_free(&c->out);
+	buf_free(&c->identity);
 }
 
 const struct task_ops task_chat_ops = {

@@ -102,6 +102,14 @@ struct answer_writer *answer_writer_create(enum dialect d, bool stream, struct s
 	const char *id, bool include_usage, size_t max_bytes);
 void answer_writer_destroy(struct answer_writer *w);
 
+/*
+ * What every object of this writer's stream has in common (resume_identity()), and a writer that
+ * goes on with such a stream as if it had begun it. Empty for a dialect whose objects have nothing
+ * in common. 0 or -ENOMEM.
+ */
+struct slice answer_writer_identity(const struct answer_writer *w);
+int answer_writer_resume(struct answer_writer *w, struct slice identity);
+
 /* Appends what the client gets for this event (possibly nothing). 0, -ENOMEM, -E2BIG. */
 int answer_writer_put(struct answer_writer *w, const struct answer_event *event, struct buf *out);
 

@@ -3,15 +3,33 @@
 
 #include <inttypes.h>
 
+#define HEAD_BEGIN "{"
+#define HEAD_END ",\"choices\":["
+
 int writer_openai_init(struct answer_writer *w, struct slice model)
 {
 	struct buf *head = &w->head;
-	buf_add_str(head, "{\"id\":\"chatcmpl-");
+	buf_add_str(head, HEAD_BEGIN "\"id\":\"chatcmpl-");
 	json_put_escaped(head, slice_str(w->id));
 	buf_printf(head, "\",\"object\":\"chat.completion%s\",\"created\":%lld,\"model\":",
 		w->stream ? ".chunk" : "", (long long)time(NULL));
 	json_put_string(head, model);
-	return buf_add_str(head, ",\"system_fingerprint\":\"fp_tandem\",\"choices\":[");
+	return buf_add_str(head, ",\"system_fingerprint\":\"fp_tandem\"" HEAD_END);
+}
+
+struct slice writer_openai_identity(const struct answer_writer *w)
+{
+	struct slice head = buf_slice(&w->head);
+	return (struct slice){
+		head.p + strlen(HEAD_BEGIN), head.n - strlen(HEAD_BEGIN) - strlen(HEAD_END)};
+}
+
+int writer_openai_resume(struct answer_writer *w, struct slice identity)
+{
+	buf_clear(&w->head);
+	buf_add_str(&w->head, HEAD_BEGIN);
+	buf_add_slice(&w->head, identity);
+	return buf_add_str(&w->head, HEAD_END);
 }
 
 static void put_begin(struct answer_writer *w, const struct answer_event *event)

@@ -47,6 +47,20 @@ void answer_writer_destroy(struct answer_writer *w)
 	free(w);
 }
 
+struct slice answer_writer_identity(const struct answer_writer *w)
+{
+	return dialect_is_ollama(w->dialect) || !w->stream ? (struct slice){0}
+							   : writer_openai_identity(w);
+}
+
+int answer_writer_resume(struct answer_writer *w, struct slice identity)
+{
+	if (dialect_is_ollama(w->dialect) || identity.n == 0)
+		return 0;
+	w->role_sent = true;
+	return writer_openai_resume(w, identity);
+}
+
 void writer_put_call_id(
 	const struct answer_writer *w, struct slice id, unsigned index, struct buf *out)
 {

@@ -38,6 +38,10 @@ struct answer_writer {
 int writer_ollama_init(struct answer_writer *w, struct slice model);
 int writer_openai_init(struct answer_writer *w, struct slice model);
 
+/* The members that head opens every event with, and a head made of another stream's. */
+struct slice writer_openai_identity(const struct answer_writer *w);
+int writer_openai_resume(struct answer_writer *w, struct slice identity);
+
 /* Takes ANSWER_TOOL_*; true when something is to be flushed in a stream. */
 bool writer_ollama_tool(struct answer_writer *w, const struct answer_event *event);
 bool writer_openai_tool(struct answer_writer *w, const struct answer_event *event);

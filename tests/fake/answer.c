@@ -2,6 +2,7 @@
  * What the pretended model says: thinking "t0 t1 ...", text "w0 w1 ..." or a scripted one, then
  * tool calls. A scripted text is cut into tokens of --chars-per-token code points, as prompts are.
  */
+#include "tests/fake/api.h"
 #include "tests/fake/digits.h"
 #include "tests/fake/engine.h"
 #include "tests/fake/mem.h"
@@ -38,8 +39,8 @@ void answer_plan(struct gen *g)
 		g->tool_tokens[i] = n ? n : 1;
 		g->total += g->tool_tokens[i];
 	}
-	if (g->max_tokens >= 0 && g->total > (size_t)g->max_tokens) {
-		g->total = (size_t)g->max_tokens;
+	if (g->max_tokens >= 0 && g->total > g->given + (size_t)g->max_tokens) {
+		g->total = g->given + (size_t)g->max_tokens;
 		g->reason = REASON_LENGTH;
 	}
 	/* With context shift generation goes on past the window, up to ten of them
@@ -48,8 +49,8 @@ void answer_plan(struct gen *g)
 
 	if (g->shift)
 		room = window * 10;
-	if (g->total > room) {
-		g->total = room;
+	if (g->total > g->given + room) {
+		g->total = g->given + room;
 		g->reason = REASON_LENGTH;
 		g->window_full = true;
 	}
@@ -70,6 +71,65 @@ static struct slice next_piece(struct gen *g, const struct buf *text, size_t k)
 	return (struct slice){text->p + at, n - at};
 }
 
+/* Appends the k-th word, with the space before it, to word. */
+static struct slice word_of(bool thinking, size_t k, char word[2 + DIGITS_BYTES])
+{
+	char room[DIGITS_BYTES];
+	struct slice number = digits(room, k, 10, 1);
+	size_t skip = k ? 0 : 1; /* no space before the first */
+
+	word[0] = ' ';
+	word[1] = thinking ? 't' : 'w';
+	memcpy(word + 2, number.p, number.n);
+	return (struct slice){word + skip, 2 + number.n - skip};
+}
+
+/* The k-th token of the answer's text, after those before it. */
+static struct slice text_token(struct gen *g, size_t k, char word[2 + DIGITS_BYTES])
+{
+	const struct script *s = &g->r->script;
+
+	return s->has_text ? next_piece(g, &s->text, k) : word_of(false, k, word);
+}
+
+void answer_begin_with(struct gen *g, struct slice text, bool suffix)
+{
+	const struct script *s = &g->r->script;
+	size_t tokens = s->has_text	 ? tokens_of(g, &s->text)
+			: s->tokens >= 0 ? (size_t)s->tokens
+					 : g->r->fake->options.answer_tokens;
+	char word[2 + DIGITS_BYTES];
+	struct buf said;
+
+	if (!text.n || s->hugeline || s->fault == FAULT_EMPTY)
+		return;
+	buf_init(&said, SCRIPT_TEXT_MAX);
+	for (size_t k = 0; k < tokens && said.n < text.n; k++) {
+		buf_add_slice(&said, text_token(g, k, word));
+		if (said.n > text.n || (!suffix && said.n < text.n) ||
+			memcmp(text.p + text.n - said.n, said.p, said.n))
+			continue;
+		g->given = k + 1;
+		g->given_bytes = said.n;
+	}
+	buf_free(&said);
+	/* Where the next piece begins; pieces are of the text's own bytes. */
+	g->cursor = s->has_text ? g->given_bytes : 0;
+	g->emitted = g->given;
+}
+
+bool answer_refuses_begun(struct gen *g)
+{
+	struct request *r = g->r;
+
+	if (!g->begun || !g->thinks || r->script.thinking <= 0)
+		return false;
+	gen_free(g);
+	api_error(
+		r, 400, SLICE("Assistant response prefill is incompatible with enable_thinking."));
+	return true;
+}
+
 static void say(struct gen *g, bool thinking, struct slice text)
 {
 	buf_add_slice(thinking ? &g->thought : &g->text, text);
@@ -79,12 +139,9 @@ static void say(struct gen *g, bool thinking, struct slice text)
 
 static void say_word(struct gen *g, bool thinking, size_t k)
 {
-	char word[2 + DIGITS_BYTES] = {' ', thinking ? 't' : 'w'}, room[DIGITS_BYTES];
-	struct slice number = digits(room, k, 10, 1);
-	size_t skip = k ? 0 : 1; /* no space before the first */
+	char word[2 + DIGITS_BYTES];
 
-	memcpy(word + 2, number.p, number.n);
-	say(g, thinking, (struct slice){word + skip, 2 + number.n - skip});
+	say(g, thinking, word_of(thinking, k, word));
 }
 
 static void say_huge(struct gen *g, size_t bytes)

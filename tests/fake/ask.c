@@ -61,6 +61,13 @@ static void add_message(struct prompt *p, struct json_value message)
 		prompt_image(p, image.raw);
 }
 
+static bool is_last(struct json_iter it)
+{
+	struct json_value next;
+
+	return !json_array_next(&it, &next);
+}
+
 void ask_chat(struct gen *g, struct json_value body)
 {
 	struct json_value tools = json_get(body, "tools"), message;
@@ -70,8 +77,17 @@ void ask_chat(struct gen *g, struct json_value body)
 		prompt_message(&g->prompt, 'T', true);
 		prompt_raw(&g->prompt, tools.raw);
 	}
-	while (json_array_next(&it, &message))
+	while (json_array_next(&it, &message)) {
+		size_t before = g->prompt.text.n;
+
 		add_message(&g->prompt, message);
+		g->begun = json_string_is(json_get(message, "role"), "assistant");
+		if (g->begun && is_last(it))
+			answer_begin_with(g,
+				(struct slice){g->prompt.text.p + before + PROMPT_MARK_BYTES,
+					g->prompt.text.n - before - PROMPT_MARK_BYTES},
+				false);
+	}
 }
 
 static void add_prompt(struct prompt *p, struct json_value prompt, double chars_per_token)
@@ -92,6 +108,7 @@ void ask_completion(struct gen *g, struct json_value body)
 {
 	struct json_iter it = json_iter(json_get(body, "images"));
 	struct json_value system = json_get(body, "system"), image;
+	bool raw = g->r->fake->options.type == TYPE_LLAMA;
 
 	if (json_is(system, JSON_STRING)) {
 		prompt_message(&g->prompt, 's', true);
@@ -102,4 +119,8 @@ void ask_completion(struct gen *g, struct json_value body)
 	prompt_string(&g->prompt, json_get(body, "suffix"));
 	while (json_array_next(&it, &image))
 		prompt_image(&g->prompt, image.raw);
+	/* A prompt that no template is put around may end with a part of the answer. */
+	json_to_bool(json_get(body, "raw"), &raw);
+	if (raw)
+		answer_begin_with(g, buf_slice(&g->prompt.text), true);
 }

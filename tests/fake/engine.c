@@ -218,7 +218,8 @@ void engine_detach(struct gen *g)
 	buf_clear(&s->kv);
 	buf_add(&s->kv, g->prompt.text.p, g->processed == g->prompt_n ? g->prompt.text.n : kept);
 	if (g->processed == g->prompt_n && g->emitted) {
-		buf_add_str(&s->kv, "\377a"); /* the next turn holds it as an assistant message */
+		if (!g->given) /* the next turn holds it as an assistant message */
+			buf_add_str(&s->kv, "\377a");
 		buf_add_slice(&s->kv, buf_slice(&g->text));
 	}
 	if (buf_error(&s->kv))

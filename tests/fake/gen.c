@@ -37,7 +37,7 @@ static void wait_until(struct gen *g, uint64_t due)
 static void note_facts(struct gen *g)
 {
 	g->r->facts = (struct facts){
-		(int64_t)g->prompt_n, (int64_t)g->cached_n, (int64_t)g->emitted, g->slot_id};
+		(int64_t)g->prompt_n, (int64_t)g->cached_n, (int64_t)gen_new_tokens(g), g->slot_id};
 }
 
 static void finish(struct gen *g)
@@ -47,7 +47,7 @@ static void finish(struct gen *g)
 
 	g->prefill_ns =
 		o->prefill > 0 ? prefill_ns(g, g->prompt_n) : (g->prompt_n - g->cached_n) * 1000;
-	g->decode_ns = o->decode > 0 ? decode_ns(g, g->emitted) : g->emitted * 1000;
+	g->decode_ns = o->decode > 0 ? decode_ns(g, gen_new_tokens(g)) : gen_new_tokens(g) * 1000;
 	if (!g->reason && g->r->script.tool_count && g->r->script.fault != FAULT_EMPTY)
 		g->reason = REASON_TOOLS;
 	note_facts(g);
@@ -95,13 +95,13 @@ static void decode(struct gen *g)
 	struct http_exchange *x = g->r->x;
 	uint64_t start = g->started + prefill_ns(g, g->prompt_n);
 
-	if (!g->stream && clock_now() < start + decode_ns(g, g->total)) {
-		wait_until(g, start + decode_ns(g, g->total));
+	if (!g->stream && clock_now() < start + decode_ns(g, g->total - g->given)) {
+		wait_until(g, start + decode_ns(g, g->total - g->given));
 		return;
 	}
 	for (unsigned burst = 0;; burst++) {
 		if (g->stream) {
-			uint64_t due = start + decode_ns(g, g->emitted + 1);
+			uint64_t due = start + decode_ns(g, gen_new_tokens(g) + 1);
 
 			if (http_backlog(x) > BACKLOG) {
 				g->blocked = true;
@@ -179,7 +179,10 @@ void gen_start(struct gen *g)
 
 	g->started = clock_now();
 	g->load_ns = g->started - g->submitted;
-	g->prompt_n = prompt_tokens(text, o->chars_per_token);
+	/* What was generated before counts as the tokens that it was. */
+	g->prompt_n =
+		prompt_tokens((struct slice){text.p, text.n - g->given_bytes}, o->chars_per_token) +
+		g->given;
 	g->cached_n = g->cache_prompt
 			      ? prompt_shared(text, buf_slice(&g->slot->kv), o->chars_per_token)
 			      : 0;

@@ -68,9 +68,9 @@ void llama_put_timings(struct buf *out, const struct gen *g)
 		"per_token_ms\":%.6f,"
 		"\"predicted_per_second\":%.6f}",
 		g->cached_n, fresh, prompt_ms, fresh ? prompt_ms / (double)fresh : 0,
-		prompt_ms > 0 ? (double)fresh * 1000 / prompt_ms : 0, g->emitted, predicted_ms,
-		g->emitted ? predicted_ms / (double)g->emitted : 0,
-		predicted_ms > 0 ? (double)g->emitted * 1000 / predicted_ms : 0);
+		prompt_ms > 0 ? (double)fresh * 1000 / prompt_ms : 0, gen_new_tokens(g),
+		predicted_ms, gen_new_tokens(g) ? predicted_ms / (double)gen_new_tokens(g) : 0,
+		predicted_ms > 0 ? (double)gen_new_tokens(g) * 1000 / predicted_ms : 0);
 }
 
 struct gen *llama_gen_create(struct request *r, const struct gen_ops *gen_ops)
@@ -160,7 +160,7 @@ static void on_text(struct gen *g, bool thinking, struct slice text)
 	buf_printf(&line,
 		",\"tokens\":[],\"stop\":false,\"id_slot\":%u,\"tokens_predicted\":%zu,\"tokens_"
 		"evaluated\":%zu",
-		g->slot_id, g->emitted, g->prompt_n);
+		g->slot_id, gen_new_tokens(g), g->prompt_n);
 	send_event(g);
 }
 
@@ -210,9 +210,9 @@ static void on_finish(struct gen *g)
 		"%zu,"
 		"\"tokens_evaluated\":%zu,\"truncated\":%s,\"stop_type\":\"%s\",\"stopping_word\":"
 		"\"\",\"tokens_cached\":%zu",
-		g->slot_id, g->model->name, g->emitted, g->prompt_n,
+		g->slot_id, g->model->name, gen_new_tokens(g), g->prompt_n,
 		g->window_full ? "true" : "false", g->reason == REASON_LENGTH ? "limit" : "eos",
-		g->prompt_n + g->emitted);
+		g->prompt_n + gen_new_tokens(g));
 	llama_put_timings(&line, g);
 	if (g->stream) {
 		send_event(g);

@@ -137,7 +137,7 @@ static void on_error(struct gen *g, struct slice message)
 static void put_context(const struct gen *g)
 {
 	buf_add_str(&line, ",\"context\":[");
-	for (size_t i = 0; i < g->prompt_n + g->emitted; i++)
+	for (size_t i = 0; i < g->prompt_n + gen_new_tokens(g); i++)
 		buf_printf(&line, i ? ",%zu" : "%zu", i % 32000);
 	buf_add_char(&line, ']');
 }
@@ -171,7 +171,7 @@ static void on_finish(struct gen *g)
 		put_count(&line, "load_duration", g->load_ns);
 		put_count(&line, "prompt_eval_count", g->prompt_n);
 		put_count(&line, "prompt_eval_duration", g->prefill_ns);
-		put_count(&line, "eval_count", g->emitted);
+		put_count(&line, "eval_count", gen_new_tokens(g));
 		put_count(&line, "eval_duration", g->decode_ns);
 	}
 	buf_add_char(&line, '}');
@@ -334,7 +334,8 @@ void ollama_chat(struct request *r)
 	messages = json_iter(json_get(r->json, "messages"));
 	g->load_only = !json_array_next(&messages, &first);
 	ask_chat(g, r->json);
-	ollama_submit(g);
+	if (!answer_refuses_begun(g))
+		ollama_submit(g);
 }
 
 void ollama_generate(struct request *r)

@@ -197,7 +197,7 @@ static void put_usage(const struct gen *g)
 {
 	buf_printf(&line,
 		",\"usage\":{\"prompt_tokens\":%zu,\"completion_tokens\":%zu,\"total_tokens\":%zu",
-		g->prompt_n, g->emitted, g->prompt_n + g->emitted);
+		g->prompt_n, gen_new_tokens(g), g->prompt_n + gen_new_tokens(g));
 	if (is_llama(g))
 		buf_printf(
 			&line, ",\"prompt_tokens_details\":{\"cached_tokens\":%zu}", g->cached_n);
@@ -307,6 +307,8 @@ static void run(struct request *r, bool chat)
 		ask_chat(g, r->json);
 	else
 		ask_completion(g, r->json);
+	if (answer_refuses_begun(g))
+		return;
 	if (llama)
 		llama_submit(g);
 	else

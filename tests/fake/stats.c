@@ -211,7 +211,7 @@ void stats_close(struct request *r, enum http_end end)
 		return;
 	if (r->gen)
 		r->facts.generated_tokens =
-			r->gen->state == GEN_QUEUED ? -1 : (int64_t)r->gen->emitted;
+			r->gen->state == GEN_QUEUED ? -1 : (int64_t)gen_new_tokens(r->gen);
 	if (r->next)
 		r->next->prev = r->prev;
 	*(r->prev ? &r->prev->next : &s->first) = r->next;

@@ -109,10 +109,15 @@ static void sample(struct proto_record *r, enum proto_type type, enum fill fill)
 		r->u.start.status = number(fill, 999);
 		r->u.start.header_count = sample_headers(fill, r->u.start.headers);
 		r->u.start.body_bytes = number(fill, -1);
+		r->u.start.identity = text(fill, "\"id\":\"x\"");
 		return;
 	case PROTO_DELTA:
 		r->job = on ? UINT64_MAX : 1;
 		r->u.delta.bytes = long_one(fill);
+		r->u.delta.whole = on;
+		r->u.delta.opaque = on;
+		r->u.delta.tokens = number(fill, INT64_MAX);
+		r->u.delta.text = text(fill, "said");
 		return;
 	case PROTO_END:
 		r->job = 3;
@@ -182,6 +187,10 @@ static void sample(struct proto_record *r, enum proto_type type, enum fill fill)
 		r->u.job.num_ctx = number(fill, INT64_MAX);
 		r->u.job.max_tokens = number(fill, 160);
 		r->u.job.timeout_ms = number(fill, 30000);
+		r->u.job.resume = on;
+		r->u.job.resume_bytes = number(fill, INT64_MAX);
+		r->u.job.resume_tokens = number(fill, 7);
+		r->u.job.identity = text(fill, NULL);
 		return;
 	case PROTO_BODY:
 		r->job = 10;
@@ -257,9 +266,14 @@ static void same(const struct proto_record *a, const struct proto_record *b)
 		same_headers(a->u.start.headers, a->u.start.header_count, b->u.start.headers,
 			b->u.start.header_count);
 		SAME(start.body_bytes);
+		SAME_TEXT(start.identity);
 		return;
 	case PROTO_DELTA:
 		SAME_TEXT(delta.bytes);
+		SAME(delta.whole);
+		SAME(delta.opaque);
+		SAME(delta.tokens);
+		SAME_TEXT(delta.text);
 		return;
 	case PROTO_END:
 		SAME(end.usage.prompt_tokens);
@@ -328,6 +342,10 @@ static void same(const struct proto_record *a, const struct proto_record *b)
 		SAME(job.num_ctx);
 		SAME(job.max_tokens);
 		SAME(job.timeout_ms);
+		SAME(job.resume);
+		SAME(job.resume_bytes);
+		SAME(job.resume_tokens);
+		SAME_TEXT(job.identity);
 		return;
 	case PROTO_BODY:
 		SAME_TEXT(body.bytes);
@@ -493,6 +511,9 @@ static void test_encode_limits(void **state)
 	REFUSED(PROTO_STATE, -EINVAL, r.u.state.state = STATE_DOWN + 1);
 	REFUSED(PROTO_FAIL, -EINVAL, r.u.fail.cause = FAIL_INTERNAL + 1);
 	REFUSED(PROTO_JOB, -EINVAL, r.u.job.kind = JOB_PASS + 1);
+	REFUSED(PROTO_DELTA, -E2BIG, r.u.delta.text = too_long);
+	REFUSED(PROTO_DELTA, -EINVAL, r.u.delta.tokens = -1);
+	REFUSED(PROTO_JOB, -EINVAL, r.u.job.resume_bytes = -1);
 	REFUSED(PROTO_DELTA, -EINVAL, r.job = 0);
 	REFUSED(PROTO_PING, -EINVAL, r.job = 1);
 	REFUSED(PROTO_PING, -EINVAL, r.type = 0);
@@ -511,7 +532,7 @@ static void test_frame_limit(void **state)
 	while ((rc = proto_put(&p->w, &r)) == 0)
 		n++;
 	assert_int_equal(rc, -E2BIG);
-	assert_int_equal(n, PROTO_FRAME_MAX / (PROTO_PIECE_BYTES + 16));
+	assert_int_equal(n, PROTO_FRAME_MAX / (PROTO_PIECE_BYTES + 64));
 	assert_int_equal(read_all(p->r, proto_writer_frame(&p->w)), n);
 	/* What is small still fits, and the next frame is fresh. */
 	sample(&r, PROTO_PING, FILL_SMALL);
@@ -613,22 +634,23 @@ static void test_wrong_forms(void **state)
 		CASE("seq is an extension", "record: a msgpack type that is not used here", "\x93\x01\x01\x93\x24\x00\xd4\x01\x00"),
 		CASE("seq is reserved 0xc1", "record: a msgpack type that is not used here", "\x93\x01\x01\x93\x24\x00\xc1"),
 		CASE("seq is an array", "ping.seq: wrong type", "\x93\x01\x01\x93\x24\x00\x90"),
-		CASE("delta as text", "delta.bytes: wrong type", "\x93\x01\x01\x93\x05\x01\xa1x"),
-		CASE("delta as number", "delta.bytes: wrong type", "\x93\x01\x01\x93\x05\x01\x01"),
+		CASE("delta as text", "delta.bytes: wrong type", "\x93\x01\x01\x97\x05\x01\xa1x\xc2\xc2\x00\xa0"),
+		CASE("delta as number", "delta.bytes: wrong type", "\x93\x01\x01\x97\x05\x01\x01\xc2\xc2\x00\xa0"),
+		CASE("tokens are negative", "delta.tokens: out of range", "\x93\x01\x01\x97\x05\x01\xc4\x00\xc2\xc2\xff\xa0"),
 		CASE("hello's device as bytes", "hello.device: wrong type", "\x93\x01\x01\x95\x01\x00\x01\xc4\x01x\xa0"),
 		CASE("pid of 33 bits", "hello.pid: out of range", "\x93\x01\x01\x95\x01\x00\xcf\x00\x00\x00\x01\x00\x00\x00\x00\xa0\xa0"),
 		CASE("pid is negative", "hello.pid: out of range", "\x93\x01\x01\x95\x01\x00\xff\xa0\xa0"),
 		CASE("body.last is 1", "body.last: wrong type", "\x93\x01\x01\x94\x22\x01\xc4\x00\x01"),
-		CASE("status 1000", "start.status: out of range", "\x93\x01\x01\x95\x04\x01\xcd\x03\xe8\x90\x00"),
-		CASE("status -1", "start.status: out of range", "\x93\x01\x01\x95\x04\x01\xff\x90\x00"),
-		CASE("body_bytes -2", "start.body_bytes: out of range", "\x93\x01\x01\x95\x04\x01\x00\x90\xfe"),
-		CASE("body_bytes past int64", "start.body_bytes: out of range", "\x93\x01\x01\x95\x04\x01\x00\x90\xcf\x80\x00\x00\x00\x00\x00\x00\x00"),
-		CASE("headers as text", "start.headers: wrong type", "\x93\x01\x01\x95\x04\x01\x00\xa0\x00"),
-		CASE("a header as text", "start.headers: wrong item", "\x93\x01\x01\x95\x04\x01\x00\x91\xa0\x00"),
-		CASE("a header of one", "start.headers: wrong item", "\x93\x01\x01\x95\x04\x01\x00\x91\x91\xa0\x00"),
-		CASE("a header of three", "start.headers: wrong item", "\x93\x01\x01\x95\x04\x01\x00\x91\x93\xa0\xa0\xa0\x00"),
-		CASE("a header of numbers", "header.name: wrong type", "\x93\x01\x01\x95\x04\x01\x00\x91\x92\x01\x01\x00"),
-		CASE("nested too deep", "record: nested too deep", "\x93\x01\x01\x95\x04\x01\x00\x91\x92\xa0\x90\x00"),
+		CASE("status 1000", "start.status: out of range", "\x93\x01\x01\x96\x04\x01\xcd\x03\xe8\x90\x00\xa0"),
+		CASE("status -1", "start.status: out of range", "\x93\x01\x01\x96\x04\x01\xff\x90\x00\xa0"),
+		CASE("body_bytes -2", "start.body_bytes: out of range", "\x93\x01\x01\x96\x04\x01\x00\x90\xfe\xa0"),
+		CASE("body_bytes past int64", "start.body_bytes: out of range", "\x93\x01\x01\x96\x04\x01\x00\x90\xcf\x80\x00\x00\x00\x00\x00\x00\x00\xa0"),
+		CASE("headers as text", "start.headers: wrong type", "\x93\x01\x01\x96\x04\x01\x00\xa0\x00\xa0"),
+		CASE("a header as text", "start.headers: wrong item", "\x93\x01\x01\x96\x04\x01\x00\x91\xa0\x00\xa0"),
+		CASE("a header of one", "start.headers: wrong item", "\x93\x01\x01\x96\x04\x01\x00\x91\x91\xa0\x00\xa0"),
+		CASE("a header of three", "start.headers: wrong item", "\x93\x01\x01\x96\x04\x01\x00\x91\x93\xa0\xa0\xa0\x00\xa0"),
+		CASE("a header of numbers", "header.name: wrong type", "\x93\x01\x01\x96\x04\x01\x00\x91\x92\x01\x01\x00\xa0"),
+		CASE("nested too deep", "record: nested too deep", "\x93\x01\x01\x96\x04\x01\x00\x91\x92\xa0\x90\x00\xa0"),
 		CASE("state 4", "state.state: out of range", "\x93\x01\x01\x99\x02\x00\x04\xa0\xa0\x00\x00\x00\xa0"),
 		CASE("the second record broken", "record: a msgpack type that is not used here", "\x94\x01\x01\x93\x24\x00\x00\x93\x24\x00\xc0"),
 		/* clang-format on */
@@ -642,7 +664,8 @@ static void test_wrong_forms(void **state)
 	assert_int_equal(read_all(p->r, SLICE("\x93\x01\x01\x93\x24\x00\x00")), 1);
 	assert_int_equal(read_all(p->r, SLICE("\x92\x01\x01")), 0);
 	assert_int_equal(
-		read_all(p->r, SLICE("\x93\x01\x01\x95\x04\x01\xcd\x00\xc8\x91\x92\xa0\xa0\xff")),
+		read_all(p->r,
+			SLICE("\x93\x01\x01\x96\x04\x01\xcd\x00\xc8\x91\x92\xa0\xa0\xff\xa0")),
 		1);
 }
 
@@ -670,8 +693,8 @@ static void test_list_limits_on_decoding(void **state)
 		const char *end;
 		size_t end_n;
 	} cases[] = {
-		{"\x93\x01\x01\x95\x04\x01\x00", 7, PROTO_HEADERS_MAX, "\x92\xa0\xa0", 3, "\x00",
-			1},
+		{"\x93\x01\x01\x96\x04\x01\x00", 7, PROTO_HEADERS_MAX, "\x92\xa0\xa0", 3,
+			"\x00\xa0", 2},
 		{"\x93\x01\x01\x95\x03\x00\xc2\xc2", 8, PROTO_MODELS_MAX, "\x94\xa0\x00\xa0\xa0", 5,
 			"", 0},
 		{"\x93\x01\x01\xdc\x00\x13\x20\x00\xa0\x00\xa0", 11, PROTO_ARGS_MAX, "\xa0", 1,
@@ -706,10 +729,11 @@ static void test_long_text_on_decoding(void **state)
 	for (size_t n = PROTO_PIECE_BYTES; n <= PROTO_PIECE_BYTES + 1; n++) {
 		struct buf b;
 		buf_init(&b, 0);
-		buf_add(&b, "\x93\x01\x01\x93\x05\x01\xc6", 7);
+		buf_add(&b, "\x93\x01\x01\x97\x05\x01\xc6", 7);
 		for (int shift = 24; shift >= 0; shift -= 8)
 			buf_add_char(&b, (char)(n >> shift));
 		buf_add(&b, long_text, n);
+		buf_add(&b, "\xc3\xc2\x00\xa0", 4);
 		assert_int_equal(buf_error(&b), 0);
 		if (n > PROTO_PIECE_BYTES)
 			refused(p->r, b.p, b.n);
@@ -735,8 +759,8 @@ static void test_huge_counts_allocate_nothing(void **state)
 		SLICE("\xdd\x04\x00\x00\x00"),
 		SLICE("\xdd\x04\x00\x00\x00\x01\x01"),
 		SLICE("\x93\x01\x01\xdd\x04\x00\x00\x00\x01"),
-		SLICE("\x93\x01\x01\x95\x04\x01\x00\xdd\x04\x00\x00\x00\x00"),
-		SLICE("\x93\x01\x01\x95\x04\x01\x00\x91\xdd\xff\xff\xff\xff\x00"),
+		SLICE("\x93\x01\x01\x96\x04\x01\x00\xdd\x04\x00\x00\x00\x00\xa0"),
+		SLICE("\x93\x01\x01\x96\x04\x01\x00\x91\xdd\xff\xff\xff\xff\x00\xa0"),
 		SLICE("\x93\x01\x01\x93\x05\x01\xc6\xff\xff\xff\xff"),
 		SLICE("\x93\x01\x01\x93\x05\x01\xdb\xff\xff\xff\xff"),
 		SLICE("\x93\x01\x01\xdf\x04\x00\x00\x00"),
