@@ -431,6 +431,35 @@ def test_the_worker_dies(one):
     assert count(a, "retry me") == 2
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_the_worker_dies_in_mid_answer(one, stream):
+    """Whatever becomes of the answer then, all of them see the same."""
+    t, a = one(options=("--decode", "200"), **RETRY)
+    text = "[[fake tokens=100 delay_ms=300]] retry me"
+    first = send(t, text, stream=stream)
+    under_way(a)
+    second = send(t, text, stream=stream)
+    joined(t, 1)
+    if stream:
+        assert first.head() == 200 and first.piece()
+    else:
+        wait_for(lambda: a.stats()["slots"]["active"] == 1, "a slot at work")
+    os.kill(t.device("gpu0")["pid"], signal.SIGKILL)
+    if stream:
+        assert second.head() == 200
+        whole = [c.rest() for c in (first, second)]
+        assert whole[1].endswith(whole[0]) and len(whole[1]) > len(whole[0])  # a piece was read before
+        data = whole[1]
+    else:
+        answers = [answer(first), answer(second)]
+        assert answers[0] == answers[1]
+        data = answers[0][1]
+    last = ndjson(data)[-1]
+    assert last.get("done") or isinstance(last["error"], str), last
+    t.wait_idle()
+    assert t.chat("afterwards")[0] == 200
+
+
 @pytest.mark.parametrize("leaves", [False, True])
 def test_a_slow_reader(one, leaves):
     """The slower one sets the pace, and loses nothing; when it leaves, the other one goes on."""
