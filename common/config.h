@@ -90,8 +90,8 @@ struct config {
 		int64_t link_bytes;   /* bytes queued towards one worker; default 67108864 */
 		int64_t header_bytes; /* request line and headers; default 32768 */
 		int64_t body_total_bytes; /* all held request bodies together; default 1073741824 */
-		int64_t event_bytes; /* events queued for one listener of events.ipc; default
-					1048576 */
+		int64_t event_bytes;	  /* events queued for one listener of events.ipc; default
+					     1048576 */
 		int64_t idle_ms; /* an idle keep-alive or slow-header connection is closed; default
 				    120000 */
 	} limits;

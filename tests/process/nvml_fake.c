@@ -1,7 +1,7 @@
 /*
- * A libnvidia-ml.so.1 with two GPUs, for tests/process/test_control.py. Its second GPU knows little of
- * itself, as old cards do. NVML_FAKE_INIT is what nvmlInit returns, NVML_FAKE_HANG_MS how long each
- * count takes.
+ * A libnvidia-ml.so.1 with two GPUs, for tests/process/test_control.py. Its second GPU knows little
+ * of itself, as old cards do. NVML_FAKE_INIT is what nvmlInit returns, NVML_FAKE_HANG_MS how long
+ * each count takes.
  */
 #include <stdio.h>
 #include <stdlib.h>
