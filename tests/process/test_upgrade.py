@@ -213,7 +213,7 @@ def test_streams_live_through_an_upgrade(upgradable, slow):
 def test_five_upgrades_under_requests(upgradable, fake):
     t = upgradable([attached(fake("main", options=("--slots", "8")), slots=8)])
     hammers = [Hammer(t, keep) for keep in (False, False, True, True)]
-    pids, fds = [t.pid], []
+    pids = [t.pid]
     for _ in range(5):
         seen = [h.done for h in hammers]
         old, new = t.upgrade()
@@ -227,11 +227,10 @@ def test_five_upgrades_under_requests(upgradable, fake):
     assert t.status()["requests"]["failed"] == 0
     wait_for(lambda: not any(alive(p) for p in pids[:-1]), "end of all old tandemds")
     wait_for(lambda: t.status()["connections"] == 0, "closed connections")
-    fds.append(fd_count(pids[-1]))
+    most = fd_count(pids[-1])
     t.upgrade()
     wait_for(lambda: t.status()["old_pids"] == [], "end of the old tandemd")
-    fds.append(fd_count(t.current()))
-    assert fds[0] == fds[1]  # nothing piles up from one to the next
+    wait_for(lambda: fd_count(t.current()) <= most, "as few descriptors: nothing piles up from one to the next")
 
 
 def test_a_worker_of_the_new_one_gets_no_descriptor_of_the_handover(upgradable, fake):

@@ -14,12 +14,6 @@
 #define MEMBERS 8
 #define BODY "{\"model\":\"m\",\"messages\":[]}"
 
-/* main.c's, which is in no library. Nothing here stops. */
-void supervisor_check_stopped(struct supervisor *s)
-{
-	(void)s;
-}
-
 struct member {
 	struct chat c;
 	struct exchange x;
