@@ -98,8 +98,8 @@ struct config {
 		int64_t body_total_bytes; /* all held request bodies together; default 1073741824 */
 		int64_t old_processes; /* after upgrades: tandemds that still finish their streams;
 					  default 4 */
-		int64_t event_bytes;	  /* events queued for one listener of events.ipc; default
-					     1048576 */
+		int64_t event_bytes;   /* events queued for one listener of events.ipc; default
+					  1048576 */
 		int64_t idle_ms; /* an idle keep-alive or slow-header connection is closed; default
 				    120000 */
 	} limits;
