@@ -248,9 +248,13 @@ def test_systemd_socket_activate_starts_it_with_the_first_client(folder, fake, t
 def test_an_upgrade_is_told_to_the_manager(manager, upgradable, fake):  # noqa: F811
     t = upgradable([attached(fake("main"))], env={"NOTIFY_SOCKET": manager.name, "WATCHDOG_USEC": "200000"})
     manager.wait("READY")
+    os.kill(t.pid, signal.SIGHUP)
+    reloading = manager.wait("RELOADING", "1")
+    assert abs(int(reloading["MONOTONIC_USEC"]) / 1e6 - time.monotonic()) < 60
+    manager.wait("READY", after=1)
     old, new = t.upgrade()
     manager.wait("MAINPID", str(new))
-    manager.wait("READY", after=1)
+    manager.wait("READY", after=2)
     wait_for(lambda: t.status()["old_pids"] == [], "end of the old tandemd")
     n = len(manager.said("WATCHDOG"))
     manager.wait("WATCHDOG", "1", after=n + 2)
@@ -443,13 +447,29 @@ def test_a_bad_configuration_is_not_tried_again(machine, service, fake):
     assert "limits.queue: must be between" in machine.read("/run/tandem.log")
 
 
-def test_reload_leaves_the_service_active(machine, service, fake):
-    s = service(fake("main"))
+def test_a_reload_is_applied_or_refused(machine, service, fake):
+    a = fake("main")
+    s = service(a)
     machine.systemctl("start", "tandem.service")
     pid = s.main_pid()
+    service(a, port=s.port, limits={"queue": 7})
     machine.systemctl("reload", "tandem.service")
-    wait_for(lambda: f"pid={pid} ev=signal signal=1 " in machine.read("/run/tandem.log"), "HUP")
-    assert machine.show("ActiveState") == "active" and s.main_pid() == pid and s.answers()
+    assert "ev=reload " in machine.read("/run/tandem.log") and machine.show("ActiveState") == "active"
+    service(a, port=s.port, limits={"queue": -1})
+    r = machine.systemctl("reload", "tandem.service", check=False)
+    assert machine.show("ReloadResult") == "exit-code", r
+    assert "limits.queue: must be between" in machine.read("/run/tandem.log")
+    assert machine.show("ActiveState") == "active" and s.main_pid() == pid and s.answers() and machine.show("StatusText") == "gpu0 ready"
+
+
+def test_tandemctl_upgrades_the_service(machine, service, fake):
+    s = service(fake("main"))
+    machine.systemctl("start", "tandem.service")
+    old = s.main_pid()
+    said = machine.run("tandemctl", "-R", "/run/tandem", "upgrade")
+    new = wait_for(lambda: s.main_pid() != old and s.main_pid(), "another main process")
+    assert said == f"upgrade: done: pid {new} took over"
+    assert machine.show("ActiveState") == "active" and s.answers()
 
 
 def test_the_socket_unit_starts_it_with_the_first_client(machine, service, fake):
