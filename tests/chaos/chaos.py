@@ -2,11 +2,12 @@
 """Clients that stream while workers and backends are killed and stopped, devices restarted, the configuration reloaded and tandemd itself
 upgraded. Every answer is compared, piece by piece, with the one that the scripted backend gives undisturbed.
 
-    chaos.py [--faults 1000] [--clients 32] [--upgrades 5] [--seed N] [--pause-ms 350] [--limit-s 1500]
+    chaos.py [--faults 1000] [--alone 20] [--clients 32] [--upgrades 5] [--seed N] [--pause-ms 350] [--limit-s 1500]
 
 Fails when a request failed, a stream was not the one it had to be, memory, descriptors or processes grew, something was left behind, or
 it took too long. Prints how long each kind of fault was felt: by the device (until it was ready again) and by the clients (the longest
-silence of a stream that was under way).
+silence of any stream). The clients' figures come from --alone faults of each kind that come one by one, all streams being well before;
+then follows the storm.
 """
 
 import argparse
@@ -82,7 +83,8 @@ class Dialect:
         chunks = [json.loads(e[6:]) for e in events[:-1]]
         for chunk in chunks:
             assert "error" not in chunk, chunk
-        assert len({(c["id"], c["created"], c["model"]) for c in chunks}) == 1, "one identity"
+        identities = {(c["id"], c["model"], c.get("system_fingerprint")) for c in chunks}  # llama-server counts `created` on
+        assert len(identities) == 1, f"several identities: {identities}"
         choices = [c["choices"][0] for c in chunks if c["choices"]]
         assert sum("role" in c["delta"] for c in choices) == 1 and "role" in choices[0]["delta"], "one role, first"
         finishes = [c["finish_reason"] for c in choices if c["finish_reason"]]
@@ -161,12 +163,14 @@ class Chaos:
     def __init__(self, folder, o):
         self.folder, self.o = folder, o
         self.random = random.Random(o.seed)
-        self.felt = collections.defaultdict(list)  # kind -> (seconds until ready, when)
+        self.felt = collections.defaultdict(list)  # kind -> seconds until ready
+        self.silence = collections.defaultdict(list)  # kind -> seconds of the longest silence of a stream, of faults that came alone
         self.watch_lock = threading.Lock()
         self.watchers = []
         self.operations = collections.Counter()
         self.problems = []
         self.fakes = {}
+        self.turns = 0
 
     # --- the stage ---
 
@@ -216,7 +220,7 @@ class Chaos:
                     d = self.t.device(name)
                     if d["state"] == "ready" and old not in (d["pid"], d["backend"]["pid"]):
                         with self.watch_lock:
-                            self.felt[kind].append((time.monotonic() - begun, begun))
+                            self.felt[kind].append(time.monotonic() - begun)
                         return
                 except (OSError, ValueError, StopIteration):
                     pass
@@ -234,8 +238,7 @@ class Chaos:
         except ProcessLookupError:
             return False
 
-    def fault(self):
-        kind = self.random.choices(list(FAULTS), FAULTS.values())[0]
+    def fault(self, kind):
         ready = self.ready_devices()
         if kind.endswith("worker"):
             if not ready:
@@ -263,23 +266,21 @@ class Chaos:
                 f.popen.wait()
                 f.log_file.close()
                 self.start_fake(name, f.port)
-                with self.watch_lock:
-                    self.felt[kind].append((time.monotonic() - begun, begun))
+                self.felt[kind].append(time.monotonic() - begun)
             else:
                 self.stall(kind, f.pid)
         return kind
 
     def stall(self, kind, pid):
-        begun = time.monotonic()
         if self.signal(pid, signal.SIGSTOP):
             threading.Timer(STALL_S, self.signal, (pid, signal.SIGCONT)).start()
-        with self.watch_lock:
-            self.felt[kind].append((STALL_S, begun))
+        self.felt[kind].append(STALL_S)
 
     # --- the operator ---
 
-    def operate(self, turn):
-        text = OPERATOR[turn % len(OPERATOR)]
+    def operate(self, text, turn=None):
+        self.turns += 1
+        turn = self.turns if turn is None else turn
         if text == "reload":
             with open(self.t.conf, "w") as f:
                 config = {"listen": {"address": "127.0.0.1", "port": 0}, "run_dir": self.t.run_dir, "devices": self.devices(turn), **self.groups(turn)}
@@ -288,13 +289,13 @@ class Chaos:
         answer = self.t.command(text)
         if "operation" not in answer:
             self.operations[f"{text.split()[0]}: refused"] += 1  # another one is under way
-            return
+            return None
         o = self.t.operation(answer["operation"], 90)
         # A replacement that chaos has killed is a failed operation, told as one; the device lives on.
         self.operations[f"{text.split()[0]}: {o['state']}"] += 1
         if o["state"] == "done":
-            with self.watch_lock:
-                self.felt[text.split()[0]].append((time.monotonic() - begun, begun))
+            self.felt[kind_of(text)].append(time.monotonic() - begun)
+        return text
 
     def upgrade(self):
         """One that lands: the new tandemd may be hit while it starts, then it is tried again."""
@@ -313,13 +314,30 @@ class Chaos:
                 if how == "done":
                     self.pid = self.status()["pid"]
                     self.operations["upgrade: done"] += 1
-                    self.felt["upgrade"].append((time.monotonic() - begun, begun))
+                    self.felt["upgrade"].append(time.monotonic() - begun)
                     return
                 self.operations["upgrade: rolled back"] += 1
             else:
                 self.operations["upgrade: refused"] += 1
                 time.sleep(0.2)  # another operation is under way: the period of the poll
         self.problems.append("no upgrade landed in ten attempts")
+
+    # --- one by one ---
+
+    def alone(self, clients, n):
+        """Each kind of fault n times, with time for every stream to be well in between: what one of them means for the clients."""
+        acts = {kind: (lambda kind=kind: self.fault(kind)) for kind in FAULTS}
+        acts.update({kind_of(text): (lambda text=text: self.operate(text)) for text in ("restart all", "restart gpu0 --backend", "reload")})
+        for kind, act in acts.items():
+            for i in range(n):
+                wait_for(lambda: len(self.ready_devices()) == 3, "three ready devices", 90)
+                answered = wait_for_answers(clients, len(clients), 0)
+                begun = time.monotonic()
+                if act() is None:
+                    continue
+                wait_for(lambda: len(self.ready_devices()) == 3 or None, "three ready devices", 90)
+                wait_for_answers(clients, 2 * len(clients), answered)
+                self.silence[kind].append(max((s[0] for c in clients for s in list(c.silences) if s[2] >= begun), default=0.0))
 
     # --- the run ---
 
@@ -333,7 +351,11 @@ class Chaos:
         for c in clients:
             c.start()
         wait_for(lambda: sum(sum(c.done.values()) for c in clients) >= o.clients, "the first answers", 90)
-        self.first_pid, first = self.pid, (rss_bytes(self.pid), fd_count(self.pid))
+        first = rss_bytes(self.pid), fd_count(self.pid)
+        if o.alone:
+            self.alone(clients, o.alone)
+            print(f"  {o.alone} faults of each kind, one by one: {time.monotonic() - begun:.0f} s", flush=True)
+            self.operations.clear()
         upgrades = [o.faults * (i + 1) // (o.upgrades + 1) for i in range(o.upgrades)]
         done = turn = 0
         counts = collections.Counter()
@@ -341,12 +363,12 @@ class Chaos:
             if time.monotonic() - begun > o.limit_s:
                 self.problems.append(f"only {done} of {o.faults} faults within {o.limit_s} s")
                 break
-            kind = self.fault()
+            kind = self.fault(self.random.choices(list(FAULTS), FAULTS.values())[0])
             if kind:
                 counts[kind] += 1
                 done += 1
                 if done % OPERATOR_EVERY == 0:
-                    self.operate(turn)
+                    self.operate(OPERATOR[turn % len(OPERATOR)], turn)
                     turn += 1
                 if done in upgrades:
                     self.upgrade()
@@ -412,20 +434,30 @@ class Chaos:
 
     def report(self, clients, counts, took):
         streams = sum((c.done for c in clients), collections.Counter())
-        silences = sorted(s for c in clients for s in c.silences)
         print(f"\n{sum(counts.values())} faults ({', '.join(f'{n} x {k}' for k, n in counts.items())})")
         print(f"operator: {', '.join(f'{n} x {k}' for k, n in sorted(self.operations.items()))}")
         print(f"{sum(streams.values())} streams ({', '.join(f'{n} x {k}' for k, n in streams.items())}) of {len(clients)} clients in {took:.0f} s\n")
-        print(f"{'fault':<24} {'n':>5}   {'device ready again':<26} longest silence of a stream then")
-        for kind, felt in sorted(self.felt.items()):
-            times = [t for t, _ in felt]
-            gaps = [max((s[0] for s in silences if s[1] <= when + t + 0.5 and s[2] >= when), default=0.0) for t, when in felt]
-            print(f"{kind:<24} {len(felt):>5}   p50 {quantile(times, .5):6.3f} p99 {quantile(times, .99):6.3f} s  "
-                  f"p50 {quantile(gaps, .5):6.3f} p99 {quantile(gaps, .99):6.3f} s")
+        print(f"{'fault':<24} {'n':>5}  {'device ready again, s':<24} {'alone':>5}  longest silence of a stream, s")
+        for kind, times in sorted(self.felt.items()):
+            gaps = self.silence[kind]
+            print(f"{kind:<24} {len(times):>5}  p50 {quantile(times, .5):6.3f} p99 {quantile(times, .99):6.3f}  {len(gaps):>5}  "
+                  f"p50 {quantile(gaps, .5):6.3f} p99 {quantile(gaps, .99):6.3f}")
         for p in self.problems[:20]:
             print("PROBLEM:", p)
         if len(self.problems) > 20:
             print(f"and {len(self.problems) - 20} more problems")
+
+
+def kind_of(command):
+    return "restart --backend" if command.endswith("--backend") else command.split()[0]
+
+
+def wait_for_answers(clients, n, since):
+    """Until n answers more than `since` are there; how many there are."""
+    total = lambda: sum(sum(c.done.values()) + len(c.failures) for c in clients)  # noqa: E731
+    since = since or total()
+    wait_for(lambda: total() >= since + n, f"{n} more answers", 120)
+    return total()
 
 
 def quantile(values, q):
@@ -461,6 +493,7 @@ def zombie_of(pid, parent):
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--faults", type=int, default=1000)
+    p.add_argument("--alone", type=int, default=0)
     p.add_argument("--clients", type=int, default=32)
     p.add_argument("--upgrades", type=int, default=5)
     p.add_argument("--seed", type=int, default=1)
