@@ -550,7 +550,7 @@ def test_nothing_blocks_the_stats_socket(backends, tandem):
     assert late.join()["pid"] == t.pid
     for s in silent + [deaf]:
         s.close()
-    wait_for(lambda: len(os.listdir(f"/proc/{t.pid}/fd")) == fds, "descriptors as before")
+    wait_for(lambda: len(os.listdir(f"/proc/{t.pid}/fd")) <= fds, "descriptors as before")
     assert answers(t)
 
 
