@@ -89,11 +89,11 @@ struct config {
 		int64_t line_bytes;   /* one line or event of a backend; default 16777216 */
 		int64_t resume_bytes; /* text of a streamed answer kept to go on with it when its
 					 worker dies; default 1048576 */
-		int64_t resumes; /* how often one request goes on after a death; default 8 */
+		int64_t resumes;      /* how often one request goes on after a death; default 8 */
 		int64_t request_deaths; /* deaths under a request that has not advanced, after which
 					   it is refused; default 2 */
-		int64_t link_bytes;   /* bytes queued towards one worker; default 67108864 */
-		int64_t header_bytes; /* request line and headers; default 32768 */
+		int64_t link_bytes;	/* bytes queued towards one worker; default 67108864 */
+		int64_t header_bytes;	/* request line and headers; default 32768 */
 		int64_t body_total_bytes; /* all held request bodies together; default 1073741824 */
 		int64_t idle_ms; /* an idle keep-alive or slow-header connection is closed; default
 				    120000 */

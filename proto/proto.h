@@ -168,8 +168,8 @@ struct proto_record {
 			struct slice bytes;
 			/* Of a streamed JOB_CHAT: what the bytes mean, so that another job can go
 			 * on where this one ends. */
-			bool whole;  /* the bytes so far end with a whole line or event */
-			bool opaque; /* they hold more than text: cannot be gone on with */
+			bool whole;	   /* the bytes so far end with a whole line or event */
+			bool opaque;	   /* they hold more than text: cannot be gone on with */
 			int64_t tokens;	   /* generated in them */
 			struct slice text; /* of the answer, in them */
 		} delta;

@@ -58,8 +58,8 @@ struct chat_note {
 struct chat_resume {
 	struct buf text; /* of the answer; up to `said` the client has it, the rest is held */
 	size_t said;
-	int64_t tokens; /* of what was said */
-	bool opaque;	/* there is more to the answer than text, or too much of it */
+	int64_t tokens;	 /* of what was said */
+	bool opaque;	 /* there is more to the answer than text, or too much of it */
 	struct buf held; /* the bytes of a line or event (without a stream: of the object) that is
 			    not whole */
 	bool open;	 /* it was too long to be held: the client has half of one */
@@ -67,9 +67,9 @@ struct chat_resume {
 	struct buf body;     /* of the job that goes on: the request, then the text */
 	size_t body_held;    /* counted in supervisor.held_bytes */
 
-	unsigned deaths;	 /* under this request */
-	int64_t idle_deaths;	 /* of these, the last ones that no byte of the answer came before */
-	uint64_t bytes_at_start; /* bytes_out when the last job was submitted */
+	unsigned deaths;     /* under this request */
+	int64_t idle_deaths; /* of these, the last ones that no byte of the answer came before */
+	uint64_t bytes_at_start;	 /* bytes_out when the last job was submitted */
 	const struct device *cut_device; /* whose backend cut the answer last */
 	uint64_t cut_generation;
 	bool poison; /* refused: workers die of it */
@@ -113,7 +113,7 @@ struct chat {
 	struct job *answer;
 	struct chat_resume resume;
 	bool overflowed; /* the backend found the prompt too long, once */
-	bool counted;	  /* in by_strategy */
+	bool counted;	 /* in by_strategy */
 	struct job_failure *failure;
 
 	uv_work_t work;

@@ -132,8 +132,7 @@ void chat_answer_overflow(struct chat *c)
 static void send_kept_head(struct chat *c)
 {
 	chat_answer_head(c, c->head.status ? c->head.status : 200,
-		c->head.type ? c->head.type
-			     : dialect_content_type(c->base.dialect, c->view.stream),
+		c->head.type ? c->head.type : dialect_content_type(c->base.dialect, c->view.stream),
 		c->head.body_bytes);
 }
 

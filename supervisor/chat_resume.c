@@ -219,8 +219,8 @@ static bool submit_again(struct chat *c, const struct job_failure *f)
 
 bool chat_resume_patient(const struct chat *c)
 {
-	return chat_begun(c) && now_ms() - c->resume.lost_ms <
-					(uint64_t)c->base.sup->config.deadlines.main_wait_ms;
+	return chat_begun(c) &&
+	       now_ms() - c->resume.lost_ms < (uint64_t)c->base.sup->config.deadlines.main_wait_ms;
 }
 
 /* The condensed request has failed where the original may not. */

@@ -116,8 +116,8 @@ void stats_status(const struct supervisor *s, struct buf *b)
 		s->active, (unsigned long long)c->requests, (unsigned long long)c->failed,
 		(unsigned long long)c->cancelled, (unsigned long long)c->fallbacks,
 		(unsigned long long)c->passed, (unsigned long long)c->resumed,
-		(unsigned long long)c->by_strategy[0],
-		(unsigned long long)c->by_strategy[1], (unsigned long long)c->by_strategy[2]);
+		(unsigned long long)c->by_strategy[0], (unsigned long long)c->by_strategy[1],
+		(unsigned long long)c->by_strategy[2]);
 	buf_printf(b, ",\"queue\":{\"waiting\":%u},\"connections\":%u,\"held_bytes\":%zu}",
 		s->queued, connections, s->held_bytes);
 }

@@ -216,9 +216,8 @@ static void finish(struct ask *a, enum http_result result)
 	drop_used(a);
 	struct slice rest = buf_slice(&a->partial);
 	/* an answer may be whole although its connection broke after it */
-	int rc = a->status == 200 && (result == HTTP_OK || result == HTTP_CUT)
-			 ? parse_rest(a, rest)
-			 : -EPROTO;
+	int rc = a->status == 200 && (result == HTTP_OK || result == HTTP_CUT) ? parse_rest(a, rest)
+									       : -EPROTO;
 	if (rc == 0 && a->error_status && !a->call.raw) {
 		fail_in_band(a);
 	} else if (rc == 0) {
@@ -410,7 +409,8 @@ void ask_init(struct ask *a, const struct ask_ops *ops, enum dialect d)
 	buf_init(&a->request,
 		a->task.worker->settings.body_bytes * 2); /* escaping may double text */
 	buf_init(&a->refusal, ASK_REFUSAL_BYTES);
-	buf_init(&a->partial, 0); /* take_whole() holds it at limits.line_bytes and a piece of curl's */
+	buf_init(&a->partial,
+		0); /* take_whole() holds it at limits.line_bytes and a piece of curl's */
 }
 
 void ask_fini(struct ask *a)

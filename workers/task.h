@@ -65,14 +65,14 @@ struct task {
 	struct buf pending;		/* answer bytes that wait for credit */
 	struct slice identity;		/* START's; the kind sets it before task_start() */
 	/*
-	 * What the bytes mean that are emitted next, or wait (proto_record.delta); the kind fills it
-	 * before task_emit(), which empties it as they go. There is never more text than bytes.
+	 * What the bytes mean that are emitted next, or wait (proto_record.delta); the kind fills
+	 * it before task_emit(), which empties it as they go. There is never more text than bytes.
 	 */
 	struct buf said;
 	int64_t said_tokens;
-	bool opaque; /* stays */
-	bool started;			/* START is out */
-	bool ending;			/* task_end() waits for pending */
+	bool opaque;  /* stays */
+	bool started; /* START is out */
+	bool ending;  /* task_end() waits for pending */
 	struct task_end end;
 
 	uint64_t opened_ns, asked_ns, first_ns; /* 0: not yet */

@@ -27,7 +27,7 @@ struct chat {
 	bool stream, unload;
 	bool spent; /* resumed with nothing left of the request's limit: only the counts are wanted
 		     */
-	struct buf identity; /* of the stream */
+	struct buf identity;	      /* of the stream */
 	struct answer_writer *writer; /* NULL: raw */
 	struct buf out; /* translated bytes of one piece; a raw answer that is no stream, until it
 			   is whole */
@@ -67,7 +67,8 @@ static int make_writer(struct chat *c)
 	return rc ? rc : buf_add_slice(&c->identity, answer_writer_identity(c->writer));
 }
 
-/* The call that goes on where `said` ends; its answer comes through a writer whatever the dialect. */
+/* The call that goes on where `said` ends; its answer comes through a writer whatever the dialect.
+ */
 static int build_resumed(struct chat *c, enum backend_api api, struct slice said)
 {
 	struct ask *a = &c->ask;
@@ -82,8 +83,8 @@ static int build_resumed(struct chat *c, enum backend_api api, struct slice said
 		return -EINVAL;
 	}
 	buf_init(&body, t->worker->settings.body_bytes * 2); /* escaping may double the text */
-	int rc = resume_request(
-		&c->request, api, said, t->spec.resume_tokens, &d, &c->spent, &body);
+	int rc =
+		resume_request(&c->request, api, said, t->spec.resume_tokens, &d, &c->spent, &body);
 	if (rc == 0)
 		rc = chat_request_parse(d, buf_slice(&body), &again, &c->error);
 	if (rc) {

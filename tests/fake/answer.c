@@ -101,7 +101,7 @@ static void put_text_token(struct gen *g, size_t k, struct buf *out)
 void answer_begin_with(struct gen *g, struct slice text, bool suffix)
 {
 	const struct script *s = &g->r->script;
-	size_t tokens = s->has_text	? tokens_of(g, &s->text)
+	size_t tokens = s->has_text	 ? tokens_of(g, &s->text)
 			: s->tokens >= 0 ? (size_t)s->tokens
 					 : g->r->fake->options.answer_tokens;
 	struct buf said;
@@ -130,7 +130,8 @@ bool answer_refuses_begun(struct gen *g)
 	if (!g->begun || !g->thinks || r->script.thinking <= 0)
 		return false;
 	gen_free(g);
-	api_error(r, 400, SLICE("Assistant response prefill is incompatible with enable_thinking."));
+	api_error(
+		r, 400, SLICE("Assistant response prefill is incompatible with enable_thinking."));
 	return true;
 }
 

@@ -68,8 +68,8 @@ void llama_put_timings(struct buf *out, const struct gen *g)
 		"per_token_ms\":%.6f,"
 		"\"predicted_per_second\":%.6f}",
 		g->cached_n, fresh, prompt_ms, fresh ? prompt_ms / (double)fresh : 0,
-		prompt_ms > 0 ? (double)fresh * 1000 / prompt_ms : 0, gen_new_tokens(g), predicted_ms,
-		gen_new_tokens(g) ? predicted_ms / (double)gen_new_tokens(g) : 0,
+		prompt_ms > 0 ? (double)fresh * 1000 / prompt_ms : 0, gen_new_tokens(g),
+		predicted_ms, gen_new_tokens(g) ? predicted_ms / (double)gen_new_tokens(g) : 0,
 		predicted_ms > 0 ? (double)gen_new_tokens(g) * 1000 / predicted_ms : 0);
 }
 

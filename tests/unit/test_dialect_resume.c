@@ -1,5 +1,5 @@
-/* Going on with an answer: the request that continues it, the stream that keeps its name, the counts
- * that add up. */
+/* Going on with an answer: the request that continues it, the stream that keeps its name, the
+ * counts that add up. */
 #include "common/dialect/resume.h"
 #include "tests/unit/test_dialect.h"
 
@@ -105,8 +105,8 @@ static void test_requests(void **state)
 		bool spent;
 		parse(v->dialect, body, &r);
 		buf_init(&out, 0);
-		assert_int_equal(resume_request(&r, v->api, slice_str(v->text), v->tokens, &d,
-					 &spent, &out),
+		assert_int_equal(
+			resume_request(&r, v->api, slice_str(v->text), v->tokens, &d, &spent, &out),
 			0);
 		assert_string_equal(buf_cstr(&out), expected);
 		assert_int_equal(d, v->becomes);
@@ -161,8 +161,7 @@ static void test_refusals(void **state)
 		if (!resume_refused(&r) == cases[i].refused)
 			fail_msg("%s", body);
 		buf_init(&out, 0);
-		assert_int_equal(
-			resume_request(&r, LLAMA, SLICE("x"), 1, &d, &spent, &out),
+		assert_int_equal(resume_request(&r, LLAMA, SLICE("x"), 1, &d, &spent, &out),
 			cases[i].refused ? -EINVAL : 0);
 		buf_free(&out);
 		chat_request_fini(&r);
@@ -186,8 +185,7 @@ static void test_any_bytes_of_text(void **state)
 		buf_add_char(&text, (char)c);
 	buf_add_str(&text, "\xc3\xa9\xe2\x80\xa8\xf0\x9f\x98\x80");
 	parse(CHAT, body, &r);
-	assert_int_equal(
-		resume_request(&r, OLLAMA, buf_slice(&text), 1, &d, &spent, &out), 0);
+	assert_int_equal(resume_request(&r, OLLAMA, buf_slice(&text), 1, &d, &spent, &out), 0);
 	parse(d, buf_cstr(&out), &again);
 	assert_int_equal(again.count, 2);
 	json_string_decode(again.messages[1].content, &back);
@@ -294,7 +292,8 @@ static void test_writer_goes_on(void **state)
 static void test_usage(void **state)
 {
 	(void)state;
-	struct answer_usage u = resume_usage((struct answer_usage){110, 105, 5, 1, 50, 2}, 10, false);
+	struct answer_usage u =
+		resume_usage((struct answer_usage){110, 105, 5, 1, 50, 2}, 10, false);
 	assert_int_equal(u.prompt_tokens, 100);
 	assert_int_equal(u.cached_tokens, 100);
 	assert_int_equal(u.output_tokens, 15);

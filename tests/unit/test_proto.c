@@ -664,7 +664,8 @@ static void test_wrong_forms(void **state)
 	assert_int_equal(read_all(p->r, SLICE("\x93\x01\x01\x93\x24\x00\x00")), 1);
 	assert_int_equal(read_all(p->r, SLICE("\x92\x01\x01")), 0);
 	assert_int_equal(
-		read_all(p->r, SLICE("\x93\x01\x01\x96\x04\x01\xcd\x00\xc8\x91\x92\xa0\xa0\xff\xa0")),
+		read_all(p->r,
+			SLICE("\x93\x01\x01\x96\x04\x01\xcd\x00\xc8\x91\x92\xa0\xa0\xff\xa0")),
 		1);
 }
 
