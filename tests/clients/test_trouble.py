@@ -110,17 +110,27 @@ def test_worker_killed_before_the_first_token(tandem_with, kind, client):
 
 
 def test_worker_killed_in_mid_answer(tandem_with, kind):
-    """An answer that has begun cannot be had again: an error, never a shortened answer; the next request works."""
-    site = tandem_with(kind)
+    """The restarted worker goes on with it: the client sees one stream. When it dies of it again and again, an error, never
+    a shortened answer; the next request works."""
+    site = tandem_with(kind, backoff={"first_ms": 20, "max_ms": 50})
     for client, error in ((chat_ollama, ollama.ResponseError), (chat_openai, openai.APIError)):
-        with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            answer = pool.submit(client, site, fake(hang_after=3), True)
-            wait_for(lambda: [r for r in site.main.stats()["under_way"] if r["reply_bytes"] > 0], "first bytes")
-            wait_for(lambda: site.counts()["active"] == 1 or None, "request under way")
-            kill_worker(site, "gpu0")
-            with pytest.raises(error):
-                answer.result(30)
-        site.tandem.wait_ready()
+        for deaths in (1, 3):
+            with concurrent.futures.ThreadPoolExecutor(1) as pool:
+                site.main.fault(hang_after=3, times=deaths)
+                answer = pool.submit(client, site, f"{client.__name__} {deaths}", True)
+                for _ in range(deaths):
+                    wait_for(lambda: [r for r in site.main.stats()["under_way"] if r["reply_bytes"] > 0], "first bytes")
+                    wait_for(lambda: site.counts()["active"] == 1 or None, "request under way")
+                    site.tandem.wait_ready("gpu0")
+                    kill_worker(site, "gpu0")
+                    wait_for(lambda: not site.main.stats()["under_way"], "the backend to see it")
+                if deaths == 1:
+                    assert answer.result(30) == ANSWER
+                else:
+                    with pytest.raises(error, match="died"):
+                        answer.result(30)
+            site.main.reset()
+            site.tandem.wait_ready()
         assert client(site, "hi", True) == ANSWER
 
 

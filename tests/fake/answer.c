@@ -84,12 +84,18 @@ static struct slice word_of(bool thinking, size_t k, char word[2 + DIGITS_BYTES]
 	return (struct slice){word + skip, 2 + number.n - skip};
 }
 
-/* The k-th token of the answer's text, after those before it. */
-static struct slice text_token(struct gen *g, size_t k, char word[2 + DIGITS_BYTES])
+/* Appends the k-th token of the answer's text, after those before it. */
+static void put_text_token(struct gen *g, size_t k, struct buf *out)
 {
 	const struct script *s = &g->r->script;
+	char word[2 + DIGITS_BYTES];
 
-	return s->has_text ? next_piece(g, &s->text, k) : word_of(false, k, word);
+	if (s->hugeline && k == 0)
+		for (size_t i = 0; i < s->hugeline; i++)
+			buf_add_char(out, 'x');
+	else
+		buf_add_slice(
+			out, s->has_text ? next_piece(g, &s->text, k) : word_of(false, k, word));
 }
 
 void answer_begin_with(struct gen *g, struct slice text, bool suffix)
@@ -98,14 +104,13 @@ void answer_begin_with(struct gen *g, struct slice text, bool suffix)
 	size_t tokens = s->has_text	 ? tokens_of(g, &s->text)
 			: s->tokens >= 0 ? (size_t)s->tokens
 					 : g->r->fake->options.answer_tokens;
-	char word[2 + DIGITS_BYTES];
 	struct buf said;
 
-	if (!text.n || s->hugeline || s->fault == FAULT_EMPTY)
+	if (!text.n || s->fault == FAULT_EMPTY)
 		return;
 	buf_init(&said, SCRIPT_TEXT_MAX);
 	for (size_t k = 0; k < tokens && said.n < text.n; k++) {
-		buf_add_slice(&said, text_token(g, k, word));
+		put_text_token(g, k, &said);
 		if (said.n > text.n || (!suffix && said.n < text.n) ||
 			memcmp(text.p + text.n - said.n, said.p, said.n))
 			continue;

@@ -90,7 +90,8 @@ def test_a_broken_answer_without_a_stream(pair, main, path, fault):
     """Nothing of it has left yet: the client gets a status, never half an object."""
     t, a, b = pair(main, deadlines={"main_wait_ms": 3000})
     status, headers, body = t.request("POST", path, question(path, f"[[fake tokens=50&{fault}]] hi", False))
-    assert 500 <= status < 600
+    # what breaks off each time may be what the backend dies of: no library should send it again
+    assert status == 422 if fault in ("cut=1", "fault=refuse") else 500 <= status < 600
     assert error_text(path, json.loads(body))
     t.wait_ready()
     assert t.request("POST", path, question(path, "hi", False))[0] == 200

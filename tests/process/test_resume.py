@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from conftest import attached
-from harness import BIN, Fake, in_thread, wait_for
+from harness import BIN, in_thread, wait_for
 from wire import CHAT, GENERATE, OPENAI, PATHS, Wire, content, error_text, question, units
 
 TOKENS = 60
@@ -104,7 +104,7 @@ def test_a_backend_that_breaks_off(pair, main, path, fault):
     """Its connection is cut, or its body ends, in mid-answer; its process and the worker live on."""
     t, a, b = pair(main, backoff=FAST)
     wanted = unbroken(t, path)
-    a.fault(**fault, times=1, match="/")
+    a.fault(**fault, times=1)
     s = Stream(t, path)
     check_same(t, path, s, wanted)
     assert t.device("gpu0")["generation"] == 1 and t.requests()["failed"] == 0
@@ -160,7 +160,7 @@ def test_the_limit_of_tokens_holds_over_the_seam(pair, main, path):
     for limit, cut in ((20, 9), (9, 9)):  # with the second nothing is left to generate: only the end was lost
         wanted = unbroken(t, path, **LIMITS[path](limit))
         assert len(wanted["text"].split()) == limit and wanted["finish"] == ["length"]
-        a.fault(cut=cut, times=1, match="/")
+        a.fault(cut=cut, times=1)
         check_same(t, path, Stream(t, path, **LIMITS[path](limit)), wanted)
 
 
@@ -176,7 +176,7 @@ def test_text_is_the_same_byte_for_byte(pair, main, path):
     wanted = unbroken(t, path, ask)
     assert wanted["text"] == ODD
     for cut in range(1, len(ODD)):
-        a.fault(cut=cut, times=1, match="/")
+        a.fault(cut=cut, times=1)
         check_same(t, path, Stream(t, path, ask), wanted)
 
 
@@ -184,7 +184,7 @@ def test_text_is_the_same_byte_for_byte(pair, main, path):
 def test_a_raw_prompt(pair, main):
     t, a, b = pair(main, backoff=FAST)
     wanted = unbroken(t, GENERATE, raw=True)
-    a.fault(cut=9, times=1, match="/")
+    a.fault(cut=9, times=1)
     check_same(t, GENERATE, Stream(t, GENERATE, raw=True), wanted)
 
 
@@ -195,7 +195,7 @@ def test_a_beginning_of_the_clients_own(pair, main, path):
     said = [{"role": "user", "content": ASK}, {"role": "assistant", "content": "w0 w1 w2"}]
     wanted = unbroken(t, path, said)
     assert "w0 w1 w2" + wanted["text"] == WORDS
-    a.fault(cut=9, times=1, match="/")
+    a.fault(cut=9, times=1)
     check_same(t, path, Stream(t, path, said), wanted)
     last = json.loads(a.bodies()[-1])["messages"]
     assert [m["role"] for m in last] == ["user", "assistant"] and last[1]["content"].startswith("w0 w1 w2 w3")
@@ -304,21 +304,14 @@ def test_an_event_too_long_to_be_held(pair):
 
 def test_a_large_event_that_is_whole(pair):
     """Larger than what is held back and than a record: once it is whole the answer can be gone on with."""
-    t, a, b = pair(main_options=("--decode", "20"), backoff=FAST)
-    text = "x" * 500_000
-    ask = f"[[fake text={text}+one+two+three+four+five&tokens=1]] hi"
-    a.stop()
-    again = Fake(t.folder, "long", port=a.port, options=("--chars-per-token", "250000", "--decode", "20", "--num-ctx", "100000"))
-    try:
-        t.wait_ready()
-        s = Stream(t, CHAT, ask)
-        while len(content(CHAT, s.whole_units())) < 500_000:
-            s.got += s.piece()
-        kill_worker(t)
-        objects, whole = s.end()
-        assert whole and content(CHAT, objects) == text + " one two three four five"
-    finally:
-        again.stop()
+    t, a, b = pair(main_options=("--decode", "20", "--num-ctx", "200000"), backoff=FAST, main_device={"num_ctx": 200000})
+    s = Stream(t, CHAT, "[[fake hugeline=500000&tokens=20]] hi")
+    while len(content(CHAT, s.whole_units())) < 500_010:
+        s.got += s.piece()
+    kill_worker(t)
+    objects, whole = s.end()
+    assert whole and content(CHAT, objects) == "x" * 500_000 + "".join(f" w{i}" for i in range(1, 20))
+    assert t.requests()["resumed"] == 1
 
 
 # --- poison ---
@@ -374,14 +367,15 @@ def test_deaths_that_advance_are_bounded(pair):
 @pytest.mark.parametrize("fault", [{"cut": 1}, {"fault": "refuse"}, {"fault": "hang"}])
 def test_a_request_without_a_stream_is_asked_again_whole(pair, main, path, fault):
     t, a, b = pair(main, backoff=FAST)
-    a.fault(**fault, times=1, match="/")
+    a.fault(**fault, times=1)
     r = in_thread(lambda: t.request("POST", path, question(path, ASK, False)))
     if fault.get("fault") == "hang":
         wait_for(lambda: a.stats()["under_way"], "the request at the backend")
         kill_worker(t)
     status, headers, body = r.join()
     assert status == 200 and content(path, [json.loads(body)]) == WORDS
-    assert "lost before the first byte" in headers["X-Tandem-Reason"]
+    if fault.get("fault") != "refuse":  # libcurl itself asks again where a kept connection is reset before any byte
+        assert "lost before the first byte" in headers["X-Tandem-Reason"]
 
 
 def test_what_changes_something_is_done_at_most_once(pair):
