@@ -1,6 +1,7 @@
 #include "supervisor/reload.h"
 
 #include "common/log.h"
+#include "supervisor/events.h"
 #include "supervisor/restart.h"
 #include "supervisor/supervisor.h"
 
@@ -236,6 +237,7 @@ static void apply(struct reload *r)
 		s->config.run_dir = run_dir;
 	}
 	log_init("tandemd", NULL, s->config.log.level, s->config.log.format, s->config.log.content);
+	events_set_queue_bytes(s->events, (size_t)s->config.limits.event_bytes);
 	apply_devices(r, &s->config, all);
 	config_free(&before);
 }
