@@ -209,6 +209,8 @@ void chat_resume_delta(struct chat *c, const struct proto_record *r);
 int chat_resume_spec(struct chat *c, struct job_spec *spec);
 /* The answer's job failed. True: it was submitted again. */
 bool chat_resume_failed(struct chat *c, const struct job_failure *f);
+/* The answer's job waits: another device that could run it at once, or NULL. */
+struct device *chat_resume_elsewhere(struct chat *c);
 
 /* A full queue is no reason yet to end an answer that has begun. */
 bool chat_resume_patient(const struct chat *c);

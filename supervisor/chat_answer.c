@@ -174,7 +174,17 @@ static void on_wait(uv_timer_t *t)
 		chat_answer_submit(c);
 		return;
 	}
-	if (c->answer->running || d->state == WORKER_READY)
+	if (c->answer->running)
+		return;
+	struct device *elsewhere = chat_resume_elsewhere(c);
+	if (elsewhere) {
+		job_cancel(c->answer);
+		c->answer = NULL;
+		c->device = elsewhere;
+		chat_answer_submit(c);
+		return;
+	}
+	if (d->state == WORKER_READY)
 		return;
 	uint64_t since = d->not_ready_since_ms > c->answer->submitted_ms ? d->not_ready_since_ms
 									 : c->answer->submitted_ms;

@@ -175,26 +175,52 @@ static bool outlives(struct chat *c, const struct job_failure *f)
 	return s->deaths <= conf->limits.resumes;
 }
 
+static bool can_take(const struct chat *c, const struct device *d)
+{
+	int64_t window = device_window(d), need = (int64_t)c->sent_tokens + c->resume.tokens;
+	return d->state == WORKER_READY && !device_hopeless(d) && (window <= 0 || window >= need) &&
+	       device_serves(d, buf_slice(&c->model));
+}
+
+static bool has_free_slot(const struct device *d)
+{
+	return d->inflight < (unsigned)device_slots(d) && jobs_waiting(d) == 0;
+}
+
+/* Higher is better: a main device, then one with a free slot. */
+static int rank(const struct device *d)
+{
+	return 2 * !!(d->conf->roles & ROLE_MAIN) + has_free_slot(d);
+}
+
 /* One that is ready and serves the model in a window wide enough, the one that just failed last;
  * where there is none, the one that such a request waits for. */
 static struct device *device_again(struct chat *c)
 {
 	struct supervisor *s = c->base.sup;
-	struct slice model = buf_slice(&c->model);
-	int64_t need = (int64_t)c->sent_tokens + c->resume.tokens;
 	struct device *best = NULL;
 	for (size_t i = 0; i < s->device_count; i++) {
 		struct device *d = s->devices[i];
-		int64_t window = device_window(d);
-		if (d == c->device || d->state != WORKER_READY || !device_serves(d, model) ||
-			(window > 0 && window < need))
-			continue;
-		if (!best || ((d->conf->roles & ROLE_MAIN) && !(best->conf->roles & ROLE_MAIN)))
+		if (d != c->device && can_take(c, d) && (!best || rank(d) > rank(best)))
 			best = d;
 	}
 	if (best)
 		return best;
-	return c->device->state == WORKER_READY ? c->device : request_device(s, model);
+	return c->device->state == WORKER_READY ? c->device
+						: request_device(s, buf_slice(&c->model));
+}
+
+struct device *chat_resume_elsewhere(struct chat *c)
+{
+	struct supervisor *s = c->base.sup;
+	for (size_t i = 0; i < s->device_count; i++) {
+		struct device *d = s->devices[i];
+		bool same_part =
+			!(c->device->conf->roles & ROLE_MAIN) || (d->conf->roles & ROLE_MAIN);
+		if (d != c->device && same_part && can_take(c, d) && has_free_slot(d))
+			return d;
+	}
+	return NULL;
 }
 
 /* False: tried often enough. */
@@ -292,5 +318,7 @@ static bool again_from_here(struct chat *c, const struct job_failure *f)
 
 bool chat_resume_failed(struct chat *c, const struct job_failure *f)
 {
+	if (c->base.sup->life.state == LIFE_ENDING)
+		return false; /* no worker will come: the client is told while it can be */
 	return chat_begun(c) ? again_from_here(c, f) : again_whole(c, f);
 }
