@@ -151,7 +151,9 @@ static int run(struct supervisor *s)
 	TAILQ_INIT(&s->requests);
 	s->started_ms = now_ms();
 	s->tokens = tokens_create();
-	rc = s->tokens ? 0 : -ENOMEM;
+	rc = adopt_start(s, -1, -1);
+	if (rc == 0 && !s->tokens)
+		rc = -ENOMEM;
 	if (rc == 0)
 		rc = stats_start(s);
 	if (rc == 0)
@@ -178,6 +180,7 @@ static int run(struct supervisor *s)
 			device_destroy(s->removed[i]);
 	}
 	stats_stop(s);
+	adopt_stop(s);
 	uv_close((uv_handle_t *)&s->drain_timer, NULL);
 	uv_close((uv_handle_t *)&s->sigint, NULL);
 	uv_close((uv_handle_t *)&s->sigterm, NULL);

@@ -14,7 +14,7 @@ void supervisor_check_stopped(struct supervisor *s)
 		all_gone = device_stop(s->devices[i]) && all_gone;
 	for (size_t i = 0; i < s->removed_count; i++)
 		all_gone = device_stop(s->removed[i]) && all_gone;
-	if (all_gone)
+	if (all_gone && adopt_quiet(s))
 		uv_stop(s->loop);
 }
 

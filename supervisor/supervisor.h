@@ -10,6 +10,7 @@
 
 #include "common/config.h"
 #include "common/tokens.h"
+#include "supervisor/adopt.h"
 #include "supervisor/device.h"
 #include "supervisor/histogram.h"
 #include "supervisor/http/front.h"
@@ -68,6 +69,8 @@ struct supervisor {
 	bool loopback; /* we listen on loopback only: Host headers are looked at */
 	bool stopping;
 	bool reloading;
+	bool keep_backends; /* a successor has them: our workers leave them running */
+	struct adopt adopt;
 	uv_signal_t sigint, sigterm, sighup;
 	uv_timer_t drain_timer;
 };
