@@ -7,6 +7,7 @@
 
 #include <curl/curl.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -58,6 +59,20 @@ static void on_last_words(uv_timer_t *timer)
 		worker_close(w);
 }
 
+/*
+ * What becomes of a backend that we started. Without us it is of use to the next incarnation,
+ * unless it is what failed, or somebody wants it to end. When the supervisor is gone the lifeline
+ * decides: another one of the family may use the backend.
+ */
+static enum backend_end ending_of(const struct worker *w)
+{
+	bool orphaned = getppid() != w->parent;
+	if (w->keep_backend || orphaned || w->code == WORKER_EXIT_LINK ||
+		w->code == WORKER_EXIT_MEMORY)
+		return BACKEND_LEAVE;
+	return w->draining && w->code == WORKER_EXIT_OK ? BACKEND_SAVE : BACKEND_ABRUPT;
+}
+
 /* A turn of its own: whoever asked for the end may stand deep in callbacks. */
 static void on_exit_turn(uv_timer_t *timer)
 {
@@ -69,7 +84,7 @@ static void on_exit_turn(uv_timer_t *timer)
 		channel_flush(w->channel);
 	uv_timer_start(&w->deadline, on_last_words, 0, 0);
 	if (w->backend)
-		backend_stop(w->backend, on_backend_stopped, w);
+		backend_stop(w->backend, ending_of(w), on_backend_stopped, w);
 	else
 		w->backend_gone = true;
 }
@@ -194,11 +209,12 @@ static void on_drain_deadline(uv_timer_t *timer)
 	worker_exit(timer->data, WORKER_EXIT_OK, "the drain deadline has passed");
 }
 
-static void on_drain(struct worker *w, int64_t deadline_ms)
+static void on_drain(struct worker *w, int64_t deadline_ms, bool keep_backend)
 {
 	if (w->draining || w->exiting)
 		return;
 	w->draining = true;
+	w->keep_backend = keep_backend;
 	log_line(LOG_INFO, "drain", LOG_INT("open", task_count(w->tasks)),
 		LOG_INT("deadline_ms", deadline_ms), LOG_END);
 	if (task_count(w->tasks) == 0)
@@ -233,7 +249,7 @@ static void on_record(void *ctx, const struct proto_record *r)
 		on_ping(w, r->u.ping.seq);
 		break;
 	case PROTO_DRAIN:
-		on_drain(w, r->u.drain.deadline_ms);
+		on_drain(w, r->u.drain.deadline_ms, r->u.drain.keep_backend);
 		break;
 	default: /* the channel has refused the supervisor's own kinds already */
 		break;
@@ -308,7 +324,12 @@ static int worker_open(struct worker *w, const struct worker_options *o)
 int worker_run(const struct worker_options *o)
 {
 	uv_loop_t loop;
-	struct worker w = {.loop = &loop, .device = o->device};
+	struct worker w = {.loop = &loop,
+		.device = o->device,
+		.family_fd = o->lifeline_fd,
+		.parent = getppid()};
+	if (o->lifeline_fd >= 0) /* backends get it, their way */
+		fcntl(o->lifeline_fd, F_SETFD, FD_CLOEXEC);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGINT, SIG_IGN); /* Ctrl-C reaches the whole terminal: the supervisor decides what
 				    it means */
