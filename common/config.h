@@ -17,7 +17,8 @@
 
 #define CONFIG_DEVICES_MAX 16
 #define CONFIG_COMMAND_ARGS_MAX 128
-#define CONFIG_NAME_BYTES 32 /* a device name: [a-z0-9_-]+, NUL included */
+#define CONFIG_RESTARTS_MAX 100 /* of backoff.max_restarts: a time is kept for each */
+#define CONFIG_NAME_BYTES 32	/* a device name: [a-z0-9_-]+, NUL included */
 
 enum device_role { ROLE_MAIN = 1, ROLE_CONDENSE = 2 }; /* a bit set */
 enum backend_type { BACKEND_TYPE_OLLAMA, BACKEND_TYPE_LLAMA_SERVER };
@@ -84,7 +85,12 @@ struct config {
 	struct {
 		int64_t body_bytes; /* a request body that must be held (chat) */
 		int64_t connections;
-		int64_t queue;	      /* requests waiting for a slot */
+		int64_t queue;		  /* requests waiting for a slot */
+		int64_t queue_per_client; /* the same of one client; 0: no bound of its own;
+					     default 64 */
+		bool coalesce; /* an identical request of the same client joins the running one */
+		int64_t coalesce_after_ms; /* ... when that is this old: a retry, not a second
+					      sample; default 500 */
 		int64_t stream_bytes; /* unsent answer bytes held for one client; default 262144 */
 		int64_t line_bytes;   /* one line or event of a backend; default 16777216 */
 		int64_t resume_bytes; /* text of a streamed answer kept to go on with it when its
@@ -95,6 +101,10 @@ struct config {
 		int64_t link_bytes;	/* bytes queued towards one worker; default 67108864 */
 		int64_t header_bytes;	/* request line and headers; default 32768 */
 		int64_t body_total_bytes; /* all held request bodies together; default 1073741824 */
+		int64_t old_processes; /* after upgrades: tandemds that still finish their streams;
+					  default 4 */
+		int64_t event_bytes;   /* events queued for one listener of events.ipc; default
+					  1048576 */
 		int64_t idle_ms; /* an idle keep-alive or slow-header connection is closed; default
 				    120000 */
 	} limits;
@@ -102,6 +112,9 @@ struct config {
 		int64_t first_ms,
 			max_ms; /* restart delay of a worker: doubles from first_ms (200) to max_ms
 				   (30000); begins anew after max_ms of health */
+		int64_t max_restarts; /* more deaths than that within window_ms: FAILED until it is
+					 reset; 0: never; default 10 */
+		int64_t window_ms;    /* default 600000 */
 	} backoff;
 };
 
@@ -114,6 +127,18 @@ int config_load(const char *path, struct config *out, struct buf *err);
 /* All defaults with no devices; used by config_load and by tests. 0 or -ENOMEM. */
 int config_defaults(struct config *out);
 void config_free(struct config *c);
+
+/* A deep copy. 0, or -ENOMEM (then *to is empty). */
+int config_device_copy(struct config_device *to, const struct config_device *from);
+void config_device_free(struct config_device *d);
+
+/* Calls fn for each key whose values differ; group is NULL for keys of the outer group. The list of
+ * devices is none of the keys of a whole configuration. */
+typedef void config_difference_fn(void *ctx, const char *group, const char *name);
+void config_differences(
+	const struct config *a, const struct config *b, config_difference_fn *fn, void *ctx);
+void config_device_differences(const struct config_device *a, const struct config_device *b,
+	config_difference_fn *fn, void *ctx);
 
 /* The device of that name, or NULL. */
 const struct config_device *config_device(const struct config *c, const char *name);

@@ -79,6 +79,13 @@ static const struct config_key main_keys[] = {
 	NUMBER(KEY_INT64, limits, body_bytes, KIB, 16 * GIB, 134217728),
 	NUMBER(KEY_INT64, limits, connections, 1, 1e6, 1024),
 	NUMBER(KEY_INT64, limits, queue, 0, 1e6, 256),
+	NUMBER(KEY_INT64, limits, queue_per_client, 0, 1e6, 64),
+	{.group = "limits",
+		.name = "coalesce",
+		.type = KEY_BOOL,
+		.offset = offsetof(struct config, limits.coalesce),
+		.fallback = 1},
+	NUMBER(KEY_INT64, limits, coalesce_after_ms, 0, HOUR_MS, 500),
 	NUMBER(KEY_INT64, limits, stream_bytes, KIB, GIB, 262144),
 	NUMBER(KEY_INT64, limits, line_bytes, KIB, GIB, 16777216),
 	NUMBER(KEY_INT64, limits, resume_bytes, 0, GIB, 1048576),
@@ -88,10 +95,14 @@ static const struct config_key main_keys[] = {
 	/* A header or target crosses to the worker as one text: PROTO_PIECE_BYTES. */
 	NUMBER(KEY_INT64, limits, header_bytes, KIB, 64 * KIB, 32768),
 	NUMBER(KEY_INT64, limits, body_total_bytes, KIB, 1024 * GIB, 1073741824),
+	NUMBER(KEY_INT64, limits, old_processes, 1, 64, 4),
+	NUMBER(KEY_INT64, limits, event_bytes, 16 * KIB, GIB, 1048576),
 	NUMBER(KEY_INT64, limits, idle_ms, 10, DAY_MS, 120000),
 
 	NUMBER(KEY_INT64, backoff, first_ms, 1, HOUR_MS, 200),
 	NUMBER(KEY_INT64, backoff, max_ms, 1, HOUR_MS, 30000),
+	NUMBER(KEY_INT64, backoff, max_restarts, 0, CONFIG_RESTARTS_MAX, 10),
+	NUMBER(KEY_INT64, backoff, window_ms, 1, DAY_MS, 600000),
 };
 
 static const struct config_key device_keys[] = {

@@ -19,6 +19,8 @@ static struct {
 	enum log_level level;
 	enum log_format format;
 	bool content;
+	log_sink_fn *sink;
+	void *sink_ctx;
 } logger = {.proc = "tandem", .level = LOG_INFO};
 
 static const char *const level_names[] = {"debug", "info", "warn", "error"};
@@ -42,7 +44,13 @@ void log_init(const char *proc, const char *device, enum log_level level, enum l
 
 bool log_enabled(enum log_level level)
 {
-	return level >= logger.level;
+	return level >= logger.level || (logger.sink && level >= LOG_INFO);
+}
+
+void log_set_sink(log_sink_fn *sink, void *ctx)
+{
+	logger.sink = sink;
+	logger.sink_ctx = ctx;
 }
 
 enum log_level log_level_parse(const char *name, bool *ok)
@@ -197,15 +205,20 @@ static void line_field(struct line *l, const struct log_field *f)
 	line_close(l, number);
 }
 
-static void line_time(struct line *l)
+void log_time(char out[LOG_TIME_BYTES])
 {
 	struct timespec now;
 	struct tm t;
-	char text[40];
 	clock_gettime(CLOCK_REALTIME, &now);
 	gmtime_r(&now.tv_sec, &t);
-	size_t n = strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &t);
-	snprintf(text + n, sizeof(text) - n, ".%03dZ", (int)(now.tv_nsec / 1000000));
+	size_t n = strftime(out, LOG_TIME_BYTES, "%Y-%m-%dT%H:%M:%S", &t);
+	snprintf(out + n, LOG_TIME_BYTES - n, ".%03dZ", (int)(now.tv_nsec / 1000000));
+}
+
+static void line_time(struct line *l)
+{
+	char text[LOG_TIME_BYTES];
+	log_time(text);
 	line_field(l, &LOG_STR("ts", text));
 }
 
@@ -220,7 +233,7 @@ static void line_write(const struct line *l)
 	}
 }
 
-void log_fields(enum log_level level, const char *event, const struct log_field *fields)
+static void write_fields(enum log_level level, const char *event, const struct log_field *fields)
 {
 	struct line l;
 	bool json = logger.format == LOG_JSON;
@@ -246,9 +259,25 @@ void log_fields(enum log_level level, const char *event, const struct log_field 
 	errno = kept;
 }
 
+void log_to_sink(const char *event, const struct log_field *fields)
+{
+	if (logger.sink)
+		logger.sink(logger.sink_ctx, LOG_INFO, event, fields);
+}
+
+void log_fields(enum log_level level, const char *event, const struct log_field *fields)
+{
+	if (logger.sink && level >= LOG_INFO)
+		logger.sink(logger.sink_ctx, level, event, fields);
+	if (level >= logger.level)
+		write_fields(level, event, fields);
+}
+
 void log_content(const char *event, const char *request_id, struct slice text)
 {
-	if (logger.content)
-		log_line(LOG_INFO, event, LOG_STR("req", request_id), LOG_SLICE("content", text),
-			LOG_END);
+	/* Past the sink: what is listened to from outside never holds a prompt. */
+	if (logger.content && LOG_INFO >= logger.level)
+		write_fields(LOG_INFO, event,
+			(const struct log_field[]){
+				LOG_STR("req", request_id), LOG_SLICE("content", text), LOG_END});
 }

@@ -25,7 +25,11 @@ enum log_format { LOG_LOGFMT, LOG_JSON };
 /* proc and device (may be NULL) stand in every line; static or outliving strings. */
 void log_init(const char *proc, const char *device, enum log_level level, enum log_format format,
 	bool content);
+/* Somebody takes lines of that level. */
 bool log_enabled(enum log_level level);
+/* The time now as in a line: RFC 3339, UTC, milliseconds. */
+#define LOG_TIME_BYTES 40
+void log_time(char out[LOG_TIME_BYTES]);
 
 enum log_field_type { LOG_F_END, LOG_F_STR, LOG_F_SLICE, LOG_F_INT, LOG_F_MS };
 
@@ -44,6 +48,15 @@ struct log_field {
 #define LOG_MS(k, v) ((struct log_field){.type = LOG_F_MS, .key = (k), .real = (v)})
 #define LOG_END ((struct log_field){.type = LOG_F_END})
 
+/*
+ * Whoever else wants to hear of each step: called, before a line is written, for every line of
+ * LOG_INFO and above, whatever log.level is, and for log_step(). Never with prompt text. NULL:
+ * nobody. Must not log.
+ */
+typedef void log_sink_fn(
+	void *ctx, enum log_level level, const char *event, const struct log_field *fields);
+void log_set_sink(log_sink_fn *sink, void *ctx);
+
 void log_fields(enum log_level level, const char *event, const struct log_field *fields);
 
 #define log_line(level, event, ...)                                                                \
@@ -51,6 +64,10 @@ void log_fields(enum log_level level, const char *event, const struct log_field 
 		if (log_enabled(level))                                                            \
 			log_fields((level), (event), (const struct log_field[]){__VA_ARGS__});     \
 	} while (0)
+
+/* A step too small for the log: the sink alone hears of it. */
+void log_to_sink(const char *event, const struct log_field *fields);
+#define log_step(event, ...) log_to_sink((event), (const struct log_field[]){__VA_ARGS__})
 
 /* Prompt or answer text: written (escaped, cut to the line) only when log.content is on. */
 void log_content(const char *event, const char *request_id, struct slice text);

@@ -275,6 +275,12 @@ uint64_t channel_peer_pid(const struct channel *c)
 	return link_peer_pid(&c->link);
 }
 
+bool channel_has_socket(const struct channel *c, uint64_t id)
+{
+	return (c->link.in.open && (uint64_t)nng_socket_id(c->link.in.socket) == id) ||
+	       (c->link.out.open && (uint64_t)nng_socket_id(c->link.out.socket) == id);
+}
+
 struct channel_counts channel_counts(const struct channel *c)
 {
 	struct channel_counts counts = c->counts;

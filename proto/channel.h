@@ -90,6 +90,9 @@ struct channel_counts {
 	uint64_t strangers;    /* connections turned away */
 };
 
+/* Is that the id of one of its nng sockets? For nng's own statistics. */
+bool channel_has_socket(const struct channel *c, uint64_t id);
+
 struct channel_counts channel_counts(const struct channel *c);
 
 #endif

@@ -1,4 +1,5 @@
 #include "supervisor/chat.h"
+#include "supervisor/coalesce.h"
 
 #include "common/log.h"
 
@@ -95,14 +96,17 @@ static void chat_body_end(struct request *r)
 
 static void chat_sent(struct request *r, size_t n)
 {
-	struct chat *c = (struct chat *)r;
-	if (c->answer && c->state == CHAT_ANSWERING)
-		job_credit(c->answer, n);
+	coalesce_sent((struct chat *)r, n);
 }
 
 static void chat_gone(struct request *r)
 {
 	chat_event((struct chat *)r, CHAT_GONE);
+}
+
+static void chat_cancel(struct request *r)
+{
+	chat_event((struct chat *)r, CHAT_CANCELLED);
 }
 
 static void on_timer_closed(uv_handle_t *h)
@@ -135,6 +139,7 @@ static const struct request_ops chat_ops = {.body = chat_body,
 	.body_end = chat_body_end,
 	.sent = chat_sent,
 	.gone = chat_gone,
+	.cancel = chat_cancel,
 	.destroy = chat_destroy};
 
 int64_t chat_sent_bytes_max(const struct config *conf)
@@ -150,6 +155,7 @@ void chat_begin(struct supervisor *s, struct exchange *x, enum dialect d)
 		return;
 	}
 	s->count.requests++;
+	coalesce_init(c);
 	buf_init(&c->body, (size_t)s->config.limits.body_bytes);
 	buf_init(&c->model, 4096);
 	buf_init(&c->rewritten, (size_t)chat_sent_bytes_max(&s->config));
@@ -200,6 +206,8 @@ static void act_parse(struct chat *c)
 	c->state = CHAT_PARSING;
 	c->hash_wanted = c->base.sup->poison.used;
 	uv_timer_start(&c->tick, on_tick, (uint64_t)first, (uint64_t)conf->deadlines.heartbeat_ms);
+	if (coalesce_join(c))
+		return;
 	chat_work(c, parse_work, CHAT_PARSED, c->body.n <= CHAT_INLINE_BYTES);
 }
 
@@ -239,6 +247,27 @@ static void fill_facts(struct chat *c)
 	f->max_chunks = conf->condense.max_chunks;
 }
 
+/* The last human message as it stands in the body, as far as it is one string. */
+static struct slice last_text(const struct chat_request *view)
+{
+	for (size_t i = view->count; i > 0; i--)
+		if (view->messages[i - 1].role == CHAT_USER)
+			return json_is(view->messages[i - 1].content, JSON_STRING)
+				       ? view->messages[i - 1].content.raw
+				       : (struct slice){0};
+	return (struct slice){0};
+}
+
+static enum job_class class_of(const struct chat *c)
+{
+	return client_class(
+		&(struct client_facts){.wish = exchange_header(c->base.exchange, "X-Tandem-Class"),
+			.user_agent = exchange_header(c->base.exchange, "User-Agent"),
+			.tools = json_is(c->view.tools, JSON_ARRAY),
+			.tokens = c->facts.tokens,
+			.last = last_text(&c->view)});
+}
+
 static void act_plan(struct chat *c)
 {
 	struct supervisor *s = c->base.sup;
@@ -262,6 +291,7 @@ static void act_plan(struct chat *c)
 		return;
 	}
 	fill_facts(c);
+	c->class = class_of(c);
 	plan_decide(&c->facts, &c->plan);
 	if (c->hash_wanted && poison_has(&s->poison, c->hash, now_ms())) {
 		chat_answer_poison(c);
@@ -280,7 +310,7 @@ static void act_plan(struct chat *c)
 	log_line(LOG_INFO, "plan", LOG_STR("req", c->base.id),
 		LOG_SLICE("model", buf_slice(&c->model)), LOG_STR("device", c->device->conf->name),
 		LOG_INT("messages", c->view.count), LOG_INT("bytes", c->body.n),
-		LOG_INT("tokens", c->facts.tokens),
+		LOG_INT("tokens", c->facts.tokens), LOG_STR("class", job_class_name(c->class)),
 		LOG_STR("strategy", strategy_name(c->plan.strategy)),
 		LOG_STR("reason", c->plan.reason), LOG_END);
 	log_content("request", c->base.id, buf_slice(&c->body));
@@ -306,13 +336,21 @@ static void act_gone(struct chat *c)
 	c->base.sup->count.cancelled++;
 	log_line(LOG_INFO, "client_gone", LOG_STR("req", c->base.id),
 		LOG_INT("ms", now_ms() - c->base.begun_ms), LOG_END);
-	chat_finish(c);
+	if (!coalesce_hand_over(c))
+		chat_finish(c);
 }
 
 static void act_gone_early(struct chat *c)
 {
 	c->base.sup->count.cancelled++;
 	chat_finish(c);
+}
+
+static void act_cancelled(struct chat *c)
+{
+	snprintf(c->note, sizeof(c->note), REQUEST_CANCELLED_TEXT);
+	chat_answer_error(c, REQUEST_CANCELLED_STATUS, SLICE(REQUEST_CANCELLED_TEXT),
+		(struct slice){0}, (struct slice){0}, 0);
 }
 
 static void act_started(struct chat *c)
@@ -328,26 +366,36 @@ static void act_started(struct chat *c)
 typedef void action_fn(struct chat *c);
 
 static action_fn *const actions[CHAT_STATES][CHAT_EVENTS] = {
-	[CHAT_READING] = {[CHAT_BODY_END] = act_parse, [CHAT_GONE] = act_gone_early},
-	[CHAT_PARSING] =
-		{[CHAT_PARSED] = act_plan, [CHAT_TICK] = chat_answer_tick, [CHAT_GONE] = act_gone},
+	[CHAT_READING] = {[CHAT_BODY_END] = act_parse,
+		[CHAT_GONE] = act_gone_early,
+		[CHAT_CANCELLED] = act_cancelled},
+	[CHAT_PARSING] = {[CHAT_PARSED] = act_plan,
+		[CHAT_TICK] = chat_answer_tick,
+		[CHAT_GONE] = act_gone,
+		[CHAT_CANCELLED] = act_cancelled},
 	[CHAT_CONDENSING] = {[CHAT_PREPARED] = chat_condense_notes,
 		[CHAT_SETTLED] = chat_condense_assemble,
 		[CHAT_ORIGINAL] = chat_answer_submit,
 		[CHAT_ASSEMBLED] = chat_answer_submit,
 		[CHAT_WAIT_OVER] = chat_condense_late,
 		[CHAT_TICK] = chat_answer_tick,
-		[CHAT_GONE] = act_gone},
+		[CHAT_GONE] = act_gone,
+		[CHAT_CANCELLED] = act_cancelled},
 	[CHAT_WAITING] = {[CHAT_STARTED] = act_started,
 		[CHAT_FAILED] = chat_answer_failed,
 		[CHAT_ENDED] = chat_answer_ended,
 		[CHAT_TICK] = chat_answer_tick,
 		[CHAT_WAIT_OVER] = chat_answer_wait_over,
-		[CHAT_GONE] = act_gone},
+		[CHAT_GONE] = act_gone,
+		[CHAT_CANCELLED] = act_cancelled},
 	[CHAT_ANSWERING] = {[CHAT_ENDED] = chat_answer_ended,
 		[CHAT_FAILED] = chat_answer_failed,
 		[CHAT_TICK] = chat_answer_tick,
-		[CHAT_GONE] = act_gone},
+		[CHAT_GONE] = act_gone,
+		[CHAT_CANCELLED] = act_cancelled},
+	[CHAT_JOINED] = {[CHAT_TICK] = chat_answer_tick,
+		[CHAT_GONE] = act_gone,
+		[CHAT_CANCELLED] = act_cancelled},
 	[CHAT_OVER] = {0},
 };
 

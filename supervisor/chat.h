@@ -5,8 +5,10 @@
  *   chat_answer.c   the job on the answering device, heartbeats, errors, the end
  *   chat_resume.c   what the client has of the answer, and going on after a death
  *
+ *   coalesce.c      requests that get another one's answer
+ *
  *   READING -> PARSING -> [CONDENSING] -> WAITING -> ANSWERING -> OVER
- *                                            ^---- death ---'
+ *      '-----> JOINED --------------------------------^---- death ---'
  *
  * Work on the thread pool (parsing large bodies, selection, assembly) owns the fields it writes
  * until its event comes back; the loop thread only reads `state` meanwhile. A request that ends
@@ -16,6 +18,7 @@
 #define TANDEM_CHAT_H
 
 #include "common/condense.h"
+#include "supervisor/client.h"
 #include "supervisor/job.h"
 #include "supervisor/plan.h"
 #include "supervisor/request.h"
@@ -26,6 +29,7 @@ enum chat_state {
 	CHAT_CONDENSING,
 	CHAT_WAITING,
 	CHAT_ANSWERING,
+	CHAT_JOINED, /* gets the answer of `lead` */
 	CHAT_OVER,
 	CHAT_STATES
 };
@@ -44,6 +48,7 @@ enum chat_event {
 	CHAT_WAIT_OVER, /* the stage's deadline: notes too slow, or the answering device away for
 			   too long */
 	CHAT_GONE,	/* the client left */
+	CHAT_CANCELLED, /* an operator ends it */
 	CHAT_EVENTS,
 };
 
@@ -91,6 +96,18 @@ struct chat {
 	uint64_t chars;	  /* of the whole prompt */
 	unsigned images;
 
+	/* Coalescing (coalesce.h). */
+	TAILQ_ENTRY(chat) open;	  /* in supervisor.chats */
+	TAILQ_ENTRY(chat) member; /* in lead->joined */
+	struct chat_list joined;  /* requests that get this one's answer as well */
+	unsigned joined_count;
+	struct chat *lead; /* of a JOINED one */
+	bool is_open;
+	char joined_to[REQUEST_ID_BYTES]; /* the id it joined; "" */
+	uint64_t taken;			  /* answer bytes its client's socket took */
+	uint64_t credited;		  /* of these given to the worker as credit */
+
+	enum job_class class;
 	struct device *device; /* answers */
 	struct device *small;  /* condenses; NULL: none */
 	struct plan_facts facts;
@@ -172,6 +189,8 @@ void chat_answer_error(struct chat *c, int status, struct slice message, struct 
 	struct slice content_type, int retry_after_s);
 /* The prompt cannot fit the window. */
 void chat_answer_overflow(struct chat *c);
+/* The answer's job names the exchange's strings: they are now those of another one. */
+void chat_answer_readdress(struct chat *c);
 /* Stops timers and jobs; the state is OVER afterwards. */
 void chat_finish(struct chat *c);
 /* Counts and logs that the plan was left. */

@@ -3,6 +3,7 @@
  * can end.
  */
 #include "supervisor/chat.h"
+#include "supervisor/coalesce.h"
 
 #include "common/log.h"
 
@@ -15,6 +16,8 @@
 #define DRAIN_STEP_MS 10   /* how often an answer that goes on looks whether the client has all */
 #define PARSING_STEP_MS 10 /* how often a late first byte looks whether the body is understood */
 #define RETRY_AFTER_S 5
+/* Of an answer, for its cost; and the most that counts: what a limit allows is rarely used. */
+#define OUTPUT_GUESS_TOKENS 512
 #define LOW_COUNT                                                                                  \
 	0.6 /* a backend that counts fewer tokens than this share of our estimate has cut the      \
 	       prompt */
@@ -23,13 +26,13 @@
 
 static void add_headers(struct chat *c)
 {
-	char reason[2 * PLAN_REASON_BYTES + 8];
+	char reason[2 * PLAN_REASON_BYTES + REQUEST_ID_BYTES + 16];
 	bool planned = c->plan.reason[0]; /* what is refused before took none of the routes */
-	snprintf(reason, sizeof(reason), "%s%s%s",
+	snprintf(reason, sizeof(reason), "%s%s%s%s%s",
 		planned	    ? c->plan.reason
 		: c->parsed ? "no device serves this model"
 			    : "not understood",
-		c->note[0] ? "; " : "", c->note);
+		c->note[0] ? "; " : "", c->note, c->joined_to[0] ? "; joined " : "", c->joined_to);
 	request_tell(c->base.exchange,
 		&(struct request_story){.id = c->base.id,
 			.strategy = planned ? strategy_name(c->plan.strategy) : "pass",
@@ -56,6 +59,7 @@ void chat_answer_head(struct chat *c, int status, const char *content_type, int6
 void chat_finish(struct chat *c)
 {
 	c->state = CHAT_OVER;
+	coalesce_leave(c);
 	uv_timer_stop(&c->tick);
 	uv_timer_stop(&c->wait);
 	if (c->answer)
@@ -78,6 +82,7 @@ static bool line_is_open(const struct chat *c)
 void chat_answer_error(struct chat *c, int status, struct slice message, struct slice body,
 	struct slice content_type, int retry_after_s)
 {
+	coalesce_error(c, status, message, body, content_type, retry_after_s);
 	struct exchange *x = c->base.exchange;
 	struct buf own;
 	buf_init(&own, 0);
@@ -131,15 +136,20 @@ void chat_answer_overflow(struct chat *c)
  * can still be asked. */
 static void send_kept_head(struct chat *c)
 {
-	chat_answer_head(c, c->head.status ? c->head.status : 200,
-		c->head.type ? c->head.type : dialect_content_type(c->base.dialect, c->view.stream),
-		c->head.body_bytes);
+	int status = c->head.status ? c->head.status : 200;
+	const char *type =
+		c->head.type ? c->head.type : dialect_content_type(c->base.dialect, c->view.stream);
+	chat_answer_head(c, status, type, c->head.body_bytes);
+	coalesce_head(c, status, type, c->head.body_bytes);
 }
 
 void chat_answer_ended(struct chat *c)
 {
 	send_kept_head(c);
 	exchange_end(c->base.exchange);
+	struct times *times = &c->base.sup->times;
+	histogram_add(&times->first_byte[c->plan.strategy], c->first_byte_ms);
+	histogram_add(&times->total[c->plan.strategy], now_ms() - c->base.begun_ms);
 	log_line(LOG_INFO, "request_done", LOG_STR("req", c->base.id),
 		LOG_STR("strategy", strategy_name(c->plan.strategy)),
 		LOG_STR("device", c->device->conf->name), LOG_INT("tokens_in", c->facts.tokens),
@@ -147,6 +157,7 @@ void chat_answer_ended(struct chat *c)
 		LOG_INT("first_byte_ms", c->first_byte_ms),
 		LOG_INT("ms", now_ms() - c->base.begun_ms), LOG_STR("note", c->note), LOG_END);
 	c->answer = NULL;
+	coalesce_end(c);
 	chat_finish(c);
 }
 
@@ -177,6 +188,20 @@ static void add_num_ctx(struct chat *c)
 	buf_clear(&c->rewritten);
 	if (chat_request_rewrite(&c->view, NULL, c->set_num_ctx, &c->rewritten) == 0)
 		c->use_rewritten = true;
+}
+
+/* What the worker is told of the client's request; borrowed from the exchange. */
+static void address(struct chat *c, struct proto_job *message)
+{
+	message->method = slice_str(exchange_method(c->base.exchange));
+	message->path = slice_str(exchange_target(c->base.exchange));
+	request_forward_headers(&c->base, message);
+}
+
+void chat_answer_readdress(struct chat *c)
+{
+	if (c->answer)
+		address(c, &c->answer->spec.message);
 }
 
 void chat_answer_pause(struct chat *c, uint64_t ms)
@@ -211,26 +236,31 @@ void chat_answer_submit(struct chat *c)
 	c->state = CHAT_WAITING;
 	if (!chat_begun(c)) {
 		settle_form(c);
-	} else if (exchange_backlog(c->base.exchange) > 0) {
+	} else if (coalesce_backlog(c) > 0) {
 		/* The next job begins with a whole window of credit, and what the last one had used
 		 * of its own is not with the client yet. */
 		chat_answer_pause(c, DRAIN_STEP_MS);
 		return;
 	}
 
-	struct job_spec spec = {
-		.takes_slot = true, .body = buf_slice(c->use_rewritten ? &c->rewritten : &c->body)};
+	struct job_spec spec = {.takes_slot = true,
+		.class = c->class,
+		.client = c->base.client,
+		.prompt_tokens = c->sent_tokens,
+		.output_tokens = (uint64_t)(c->view.max_output > 0 &&
+							    c->view.max_output < OUTPUT_GUESS_TOKENS
+						    ? c->view.max_output
+						    : OUTPUT_GUESS_TOKENS),
+		.body = buf_slice(c->use_rewritten ? &c->rewritten : &c->body)};
 	spec.message.kind = JOB_CHAT;
 	spec.message.request_id = slice_str(c->base.id);
 	spec.message.dialect = c->base.dialect;
 	spec.message.stream = c->view.stream;
-	spec.message.method = slice_str(exchange_method(c->base.exchange));
-	spec.message.path = slice_str(exchange_target(c->base.exchange));
 	int rc = chat_resume_spec(c, &spec);
 	spec.message.body_bytes = (int64_t)spec.body.n;
 	spec.message.model = buf_slice(&c->model);
 	spec.message.num_ctx = c->device->conf->num_ctx;
-	request_forward_headers(&c->base, &spec.message);
+	address(c, &spec.message);
 	if (rc == 0)
 		rc = job_submit(c->device, &spec, &answer_events, c, &c->answer);
 	if (rc == -EBUSY && chat_resume_patient(c)) {
@@ -238,13 +268,11 @@ void chat_answer_submit(struct chat *c)
 		return;
 	}
 	if (rc) {
-		chat_answer_error(c, 503,
-			rc == -EBUSY ? SLICE("server busy, please try again.  maximum pending "
-					     "requests exceeded")
-				     : SLICE("out of memory"),
-			(struct slice){0}, (struct slice){0}, RETRY_AFTER_S);
+		chat_answer_error(c, 503, slice_str(job_refusal(rc)), (struct slice){0},
+			(struct slice){0}, job_retry_after_s(c->device));
 		return;
 	}
+	coalesce_submitted(c);
 	uv_timer_start(&c->wait, on_wait, WAIT_STEP_MS, WAIT_STEP_MS);
 }
 
@@ -268,7 +296,7 @@ static void answer_start(void *ctx, struct job *j, const struct proto_record *r)
 bool chat_answer_write(struct chat *c, struct slice bytes)
 {
 	send_kept_head(c);
-	if (exchange_write(c->base.exchange, bytes.p, bytes.n)) {
+	if (coalesce_write(c, bytes)) {
 		/* Credit keeps us far from the cap: a worker that ignores it, or memory is out. The
 		 * client must see a broken stream. */
 		c->base.sup->count.failed++;
@@ -356,8 +384,8 @@ void chat_answer_wait_over(struct chat *c)
 {
 	char text[128];
 	snprintf(text, sizeof(text), "device %s is not available (%s)", c->device->conf->name,
-		c->device->backend.detail[0] ? "its backend does not answer"
-					     : "its worker is restarting");
+		device_backend(c->device)->detail[0] ? "its backend does not answer"
+						     : "its worker is restarting");
 	chat_answer_error(
 		c, 503, slice_str(text), (struct slice){0}, (struct slice){0}, RETRY_AFTER_S);
 }
@@ -367,7 +395,9 @@ void chat_answer_wait_over(struct chat *c)
 void chat_answer_tick(struct chat *c)
 {
 	const struct config *conf = &c->base.sup->config;
-	if (c->state == CHAT_PARSING) {
+	coalesce_mirror(c);
+	enum chat_state state = c->lead ? c->lead->state : c->state;
+	if (state == CHAT_PARSING) {
 		/* A body so large that the thread pool still works on it: nothing is known of the
 		 * answer's form. */
 		uv_timer_start(&c->tick, c->tick.timer_cb, PARSING_STEP_MS,
@@ -385,7 +415,7 @@ void chat_answer_tick(struct chat *c)
 	}
 	bool quiet = c->bytes_out == c->bytes_at_tick;
 	c->bytes_at_tick = c->bytes_out;
-	if (c->state == CHAT_ANSWERING && (!stream || !quiet || line_is_open(c)))
+	if (state == CHAT_ANSWERING && (!stream || !quiet || line_is_open(c)))
 		return;
 	chat_answer_head(c, 200, dialect_content_type(c->base.dialect, stream), -1);
 	struct slice beat = dialect_heartbeat(c->base.dialect, stream);

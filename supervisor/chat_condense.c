@@ -114,7 +114,13 @@ static int note_submit(struct chat_note *n, struct device *d)
 	const struct config *conf = &c->base.sup->config;
 	struct job_spec spec = {.takes_slot = true,
 		.impatient = true,
+		.class = CLASS_MAP,
+		.client = c->base.client,
+		.output_tokens = (uint64_t)conf->condense.notes_max_tokens,
 		.body = condense_chunk(&c->condense, n->index)};
+	spec.prompt_tokens = PLAN_NOTES_PROMPT_TOKENS +
+			     (uint64_t)((double)spec.body.n /
+					tokens_ratio(c->base.sup->tokens, buf_slice(&c->model)));
 	spec.message.kind = JOB_NOTES;
 	spec.message.request_id = slice_str(c->base.id);
 	spec.message.dialect = c->base.dialect;
@@ -219,13 +225,34 @@ static void note_fail(void *ctx, struct job *j, const struct job_failure *f)
 	note_fall_back(ctx, cause, f->cause == FAIL_TIMEOUT || f->cause == JOB_LOST);
 }
 
-static const struct job_events note_events = {
-	.start = note_start, .delta = note_delta, .end = note_end, .fail = note_fail};
-
 static void on_late(uv_timer_t *t)
 {
 	chat_event(t->data, CHAT_WAIT_OVER);
 }
+
+/* Each job has its own timeout once it runs; this one bounds the waiting for slots as well. */
+static void watch_notes(struct chat *c)
+{
+	uint64_t slots = (uint64_t)device_slots(c->small);
+	uint64_t rounds = 1 + (c->note_count + slots - 1) / slots;
+	uv_timer_start(&c->wait, on_late,
+		rounds * (uint64_t)c->base.sup->config.condense.job_timeout_ms, 0);
+}
+
+/* More urgent work took its slot. JOB_PREEMPTIONS_MAX bounds how often the wait begins anew. */
+static void note_restart(void *ctx, struct job *j)
+{
+	struct chat_note *n = ctx;
+	(void)j;
+	buf_clear(&n->text);
+	watch_notes(n->chat);
+}
+
+static const struct job_events note_events = {.start = note_start,
+	.delta = note_delta,
+	.end = note_end,
+	.fail = note_fail,
+	.restart = note_restart};
 
 void chat_condense_notes(struct chat *c)
 {
@@ -254,13 +281,8 @@ void chat_condense_notes(struct chat *c)
 		chat_event(c, CHAT_SETTLED);
 		return;
 	}
-	/* Each job has its own timeout once it runs; this one bounds the waiting for slots as well.
-	 */
-	const struct config *conf = &c->base.sup->config;
-	uint64_t rounds =
-		1 + (chunks + (size_t)device_slots(c->small) - 1) / (size_t)device_slots(c->small);
-	uv_timer_start(&c->wait, on_late, rounds * (uint64_t)conf->condense.job_timeout_ms, 0);
 	c->note_count = c->unsettled = chunks;
+	watch_notes(c);
 	for (size_t i = 0; i < chunks; i++) {
 		c->notes[i] = (struct chat_note){.chat = c, .index = i};
 		buf_init(&c->notes[i].text, (size_t)c->base.sup->config.condense.result_bytes);

@@ -1,6 +1,7 @@
 #include "supervisor/device.h"
 
-#include "supervisor/supervisor.h"
+#include "common/log.h"
+#include "supervisor/request.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -8,21 +9,28 @@
 struct device *device_create(struct supervisor *s, const struct config_device *conf)
 {
 	struct device *d = calloc(1, sizeof(*d));
-	if (!d)
+	struct config_device *copy = calloc(1, sizeof(*copy));
+	if (!d || !copy || config_device_copy(copy, conf)) {
+		free(copy);
+		free(d);
 		return NULL;
+	}
 	d->sup = s;
-	d->conf = conf;
+	d->conf = copy;
 	d->number = s->next_device++;
 	d->state = WORKER_STOPPED;
 	d->not_ready_since_ms = now_ms();
-	TAILQ_INIT(&d->waiting);
+	queue_init(&d->queue);
+	TAILQ_INIT(&d->passing);
+	TAILQ_INIT(&d->workers);
 	TAILQ_INIT(&d->running);
-	uv_timer_init(s->loop, &d->timer);
-	uv_timer_init(s->loop, &d->ping);
-	d->timer.data = d;
-	d->ping.data = d;
-	d->handles = 2;
-	return d;
+	d->current = worker_create(d);
+	if (d->current)
+		return d;
+	config_device_free(copy);
+	free(copy);
+	free(d);
+	return NULL;
 }
 
 static void models_free(struct device_model *m, size_t n)
@@ -35,21 +43,64 @@ static void models_free(struct device_model *m, size_t n)
 	free(m);
 }
 
-static void on_handle_closed(uv_handle_t *h)
-{
-	struct device *d = h->data;
-	if (--d->handles == 0)
-		free(d);
-}
-
 void device_destroy(struct device *d)
 {
+	struct worker *w;
+	while ((w = TAILQ_FIRST(&d->workers)))
+		worker_destroy(w);
 	models_free(d->models, d->model_count);
 	models_free(d->incoming, d->incoming_count);
-	d->models = d->incoming = NULL;
-	d->model_count = d->incoming_count = 0;
-	uv_close((uv_handle_t *)&d->timer, on_handle_closed);
-	uv_close((uv_handle_t *)&d->ping, on_handle_closed);
+	queue_fini(&d->queue);
+	config_device_free((struct config_device *)d->conf);
+	free((struct config_device *)d->conf);
+	if (d->conf_before) {
+		config_device_free(d->conf_before);
+		free(d->conf_before);
+	}
+	free(d);
+}
+
+void device_changed(struct device *d)
+{
+	enum worker_state state = d->current->state;
+	if (d->state == WORKER_READY && state != WORKER_READY)
+		d->not_ready_since_ms = now_ms();
+	d->state = state;
+	supervisor_devices_changed(d->sup);
+}
+
+struct device *device_find(struct supervisor *s, const char *name)
+{
+	for (size_t i = 0; i < s->device_count; i++)
+		if (strcmp(s->devices[i]->conf->name, name) == 0)
+			return s->devices[i];
+	return NULL;
+}
+
+/* Requests refer to the devices that were there when they began. */
+static bool in_use(const struct supervisor *s, const struct device *d)
+{
+	const struct request *oldest = TAILQ_FIRST(&s->requests);
+	const struct worker *w;
+	TAILQ_FOREACH(w, &d->workers, link)
+	if (worker_has_process(w))
+		return true;
+	return queue_waiting(&d->queue) > 0 || !TAILQ_EMPTY(&d->passing) ||
+	       !TAILQ_EMPTY(&d->running) || (oldest && oldest->begun_ms <= d->removed_ms);
+}
+
+void devices_sweep(struct supervisor *s)
+{
+	for (size_t i = 0; i < s->removed_count;) {
+		if (in_use(s, s->removed[i])) {
+			i++;
+			continue;
+		}
+		log_line(LOG_INFO, "device_gone", LOG_STR("device", s->removed[i]->conf->name),
+			LOG_END);
+		device_destroy(s->removed[i]);
+		s->removed[i] = s->removed[--s->removed_count];
+	}
 }
 
 int device_slots(const struct device *d)
@@ -60,10 +111,10 @@ int device_slots(const struct device *d)
 int64_t device_window(const struct device *d)
 {
 	/* What a llama-server reports is a fact; for Ollama num_ctx is what we ask for. */
-	if (d->conf->backend.type == BACKEND_TYPE_LLAMA_SERVER && d->backend.window > 0 &&
-		(d->conf->num_ctx == 0 || d->backend.window < d->conf->num_ctx))
-		return d->backend.window;
-	return d->conf->num_ctx ? d->conf->num_ctx : d->backend.window;
+	if (d->conf->backend.type == BACKEND_TYPE_LLAMA_SERVER && d->current->backend.window > 0 &&
+		(d->conf->num_ctx == 0 || d->current->backend.window < d->conf->num_ctx))
+		return d->current->backend.window;
+	return d->conf->num_ctx ? d->conf->num_ctx : d->current->backend.window;
 }
 
 /* "Name:latest" and "name" are the same model to Ollama. */
@@ -96,8 +147,8 @@ const char *device_model(const struct device *d)
 {
 	if (d->conf->model)
 		return d->conf->model;
-	if (d->backend.model[0])
-		return d->backend.model;
+	if (d->current->backend.model[0])
+		return d->current->backend.model;
 	return d->model_count ? d->models[0].name : "";
 }
 

@@ -1,18 +1,19 @@
 /*
- * A device: one configured GPU (or CPU), the worker that serves it now, and the jobs given to it.
+ * A device: one configured GPU (or CPU), the workers that serve it, and the jobs given to it.
  *
- * The worker's life is one table (worker.c): states x events -> action. Jobs wait in a device's
- * queue until the worker is READY and a slot is free; they survive the worker while they wait, and
- * fail with JOB_LOST when it dies under them.
+ * One of its workers is current: it gets the work. Jobs wait in the device's queue (queue.h: by
+ * class, then fair between clients) until that one is READY and a slot is free; they survive the
+ * worker while they wait, and fail with JOB_LOST when it dies under them. Slots are the backend's,
+ * so the jobs of an old worker that is still draining count too.
  */
 #ifndef TANDEM_DEVICE_H
 #define TANDEM_DEVICE_H
 
 #include "common/config.h"
-#include "proto/channel.h"
+#include "supervisor/queue.h"
+#include "supervisor/worker.h"
 
 #include <sys/queue.h>
-#include <uv.h>
 
 struct supervisor;
 struct job;
@@ -20,68 +21,72 @@ TAILQ_HEAD(job_list, job);
 LIST_HEAD(job_bucket, job);
 #define JOB_BUCKETS 256 /* as many as a device has slots at most */
 
-enum worker_state {
-	WORKER_STOPPED,	 /* no process, none wanted */
-	WORKER_SPAWNING, /* process started, no HELLO yet */
-	WORKER_LOADING,	 /* HELLO done, backend not ready (starting, loading, or unreachable) */
-	WORKER_READY,
-	WORKER_STOPPING, /* told to exit */
-	WORKER_BACKOFF,	 /* exited; the next start is scheduled */
-	WORKER_STATES,
-};
-
 struct device_model {
 	char *name;
 	int64_t window; /* tokens, 0 unknown */
 	char *ollama_json, *openai_json;
 };
 
-#define DEVICE_DETAIL_BYTES 512
-#define DEVICE_EXIT_BYTES 64
-
 struct device {
 	struct supervisor *sup;
-	const struct config_device *conf;
-	unsigned number;  /* unique in this process: names its sockets */
-	unsigned handles; /* open uv handles */
+	const struct config_device *conf;  /* our copy */
+	struct config_device *conf_before; /* while a next worker boots with other settings */
+	unsigned number;		   /* unique in this process: names its sockets */
 
-	enum worker_state state;
-	uint64_t generation;
-	uv_process_t *process; /* heap: outlives the incarnation until its close callback */
-	int pid;
-	struct channel *channel;
-	uv_timer_t timer; /* the state's deadline: HELLO, stop, back-off */
-	uv_timer_t ping;
-	uint64_t ping_seq, pong_seq;
-	unsigned pings_missed;
-	uint64_t backoff_ms;
-	uint64_t ready_since_ms, not_ready_since_ms;
+	struct worker_list workers; /* all of them, newest first */
+	struct worker *current;	    /* never NULL */
+	struct worker *next;	    /* boots beside it, or NULL */
+	enum worker_state state;    /* of the current one */
+	bool respawn;		    /* it drains, and is to start again then */
+	bool keep_backend;	    /* what the old worker of a succession does with its backend */
+	bool drained;		    /* by an operator: not to be used before a reset */
+	bool removed;		    /* from the configuration: ends with its last job */
+	uint64_t operation;	    /* whose part is under way here, 0: none */
+	uint64_t generation;	    /* the last one given */
+	uint64_t not_ready_since_ms, removed_ms;
 	uint64_t restarts;
-	char last_exit[DEVICE_EXIT_BYTES]; /* "" before the first */
+	uint64_t deaths[CONFIG_RESTARTS_MAX]; /* times of the last ones: a ring */
+	uint64_t death_count;
+	char last_exit[WORKER_EXIT_BYTES]; /* "" before the first */
 
-	struct {
-		enum proto_backend_state state;
-		char detail[DEVICE_DETAIL_BYTES];
-		char url[256];
-		int64_t pid, window, slots;
-		char model[256];
-	} backend;
 	struct device_model *models;
 	size_t model_count;
 	struct device_model *incoming; /* a list being received */
 	size_t incoming_count;
 
-	struct job_list waiting, running;
+	struct queue queue;	 /* jobs that take a slot; waiting or running */
+	struct job_list passing; /* waiting jobs that take none */
+	struct job_list running;
 	struct job_bucket by_id[JOB_BUCKETS]; /* the running ones, for each record of the worker */
 	unsigned inflight;		      /* running jobs that take a slot */
-	uint64_t jobs_done, jobs_failed;
+	unsigned preempting;		      /* of these: told to let go */
+	uint64_t jobs_done, jobs_failed, jobs_preempted;
+	struct report_sums sums;
 	double prefill_tok_s, decode_tok_s; /* learned; 0 before the first measurement */
 };
 
-/* A device of the configuration; starts nothing. NULL when memory is out. */
+/* A device of the configuration, which is copied, with a stopped worker. NULL when memory is out.
+ */
 struct device *device_create(struct supervisor *s, const struct config_device *conf);
-/* Frees it once its handles have closed: in the loop's next turns. */
+/* Frees it and its workers, whose processes are gone. */
 void device_destroy(struct device *d);
+/* The current worker is another one, or has another state. */
+void device_changed(struct device *d);
+/* The device of that name, or NULL. */
+struct device *device_find(struct supervisor *s, const char *name);
+/* Destroys removed devices to which no worker, job or request refers any more. */
+void devices_sweep(struct supervisor *s);
+
+/* No worker will come by itself: what waits for this device waits in vain. */
+static inline bool device_hopeless(const struct device *d)
+{
+	return d->state == WORKER_FAILED || d->drained || d->removed;
+}
+
+static inline const struct worker_backend *device_backend(const struct device *d)
+{
+	return &d->current->backend;
+}
 
 /* Requests this device takes at once. */
 int device_slots(const struct device *d);

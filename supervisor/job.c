@@ -4,6 +4,8 @@
 #include "supervisor/supervisor.h"
 
 #include <errno.h>
+#include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #define RATE_WEIGHT 0.3	   /* of a new measurement in the moving averages */
@@ -12,6 +14,14 @@
 const char *job_cause_name(int cause)
 {
 	return cause == JOB_LOST ? "worker_lost" : proto_cause_name((enum proto_cause)cause);
+}
+
+static struct job_failure lost(const struct worker *w)
+{
+	return (struct job_failure){.cause = JOB_LOST,
+		.status = 503,
+		.message = SLICE("the device's worker or backend is gone"),
+		.expected = w->asked_to_end};
 }
 
 /* Ids are given in order: running jobs rarely share a bucket. */
@@ -51,10 +61,13 @@ static void job_unlink(struct job *j)
 		TAILQ_REMOVE(&d->running, j, link);
 		LIST_REMOVE(j, same);
 		d->inflight -= j->spec.takes_slot;
+		d->preempting -= j->preempted;
 	} else {
-		TAILQ_REMOVE(&d->waiting, j, link);
+		if (!j->spec.takes_slot)
+			TAILQ_REMOVE(&d->passing, j, link);
 		count_waiting(j, -1);
 	}
+	queue_leave(&d->queue, &j->place);
 }
 
 static void job_fail(struct job *j, const struct job_failure *f)
@@ -74,10 +87,10 @@ static void job_fail(struct job *j, const struct job_failure *f)
 
 static void send_cancel(struct job *j)
 {
-	if (!j->device->channel)
+	if (!j->worker->channel)
 		return; /* the worker is gone already */
 	struct proto_record r = {.type = PROTO_CANCEL, .job = j->id};
-	channel_put(j->device->channel, &r);
+	channel_put(j->worker->channel, &r);
 }
 
 /* The owner is done with it; a running job stays listed until the worker's last word, for its slot.
@@ -132,7 +145,7 @@ static void send_body(struct job *j)
 		struct proto_record r = {.type = PROTO_BODY, .job = j->id};
 		r.u.body.bytes = (struct slice){body.p + j->sent, n};
 		r.u.body.last = last;
-		if (channel_put(j->device->channel, &r))
+		if (channel_put(j->worker->channel, &r))
 			return; /* the link is being given up; JOB_LOST follows */
 		j->sent += n;
 		j->credit -= n;
@@ -140,27 +153,33 @@ static void send_body(struct job *j)
 	}
 }
 
+/* j is in no list of waiting jobs any more. */
 static void job_start(struct job *j)
 {
 	struct device *d = j->device;
-	TAILQ_REMOVE(&d->waiting, j, link);
+	char client[17];
+	snprintf(client, sizeof(client), "%016llx", (unsigned long long)j->spec.client);
 	count_waiting(j, -1);
 	TAILQ_INSERT_TAIL(&d->running, j, link);
 	LIST_INSERT_HEAD(job_bucket(d, j->id), j, same);
 	d->inflight += j->spec.takes_slot;
 	j->running = true;
+	j->worker = d->current;
 	j->credit = PROTO_WINDOW_BYTES;
 	j->started_ms = now_ms();
+	histogram_add(
+		&d->sup->times.queue_wait[j->spec.message.kind], j->started_ms - j->submitted_ms);
 	log_line(LOG_INFO, "job_start", LOG_SLICE("req", j->spec.message.request_id),
 		LOG_INT("job", j->id), LOG_STR("device", d->conf->name),
 		LOG_STR("kind", proto_kind_name(j->spec.message.kind)),
+		LOG_STR("class", job_class_name(j->spec.class)), LOG_STR("client", client),
 		LOG_INT("queued_ms", j->started_ms - j->submitted_ms), LOG_END);
 	if (j->spec.message.timeout_ms > 0)
 		uv_timer_start(&j->timeout, on_timeout,
 			(uint64_t)j->spec.message.timeout_ms + JOB_TIMEOUT_GRACE_MS, 0);
 	struct proto_record r = {.type = PROTO_JOB, .job = j->id};
 	r.u.job = j->spec.message;
-	if (channel_put(d->channel, &r) == 0 && !j->spec.upload)
+	if (channel_put(j->worker->channel, &r) == 0 && !j->spec.upload)
 		send_body(j);
 	else if (j->spec.upload && j->events && j->events->room)
 		j->events->room(j->ctx, j);
@@ -168,12 +187,60 @@ static void job_start(struct job *j)
 
 void jobs_kick(struct device *d)
 {
-	struct job *next;
-	for (struct job *j = TAILQ_FIRST(&d->waiting); j && d->state == WORKER_READY; j = next) {
-		next = TAILQ_NEXT(j, link);
-		if (!j->spec.takes_slot || d->inflight < (unsigned)device_slots(d))
-			job_start(j);
+	struct job *j;
+	while (d->state == WORKER_READY && (j = TAILQ_FIRST(&d->passing))) {
+		TAILQ_REMOVE(&d->passing, j, link);
+		job_start(j);
 	}
+	while (d->state == WORKER_READY && d->inflight < (unsigned)device_slots(d)) {
+		struct queue_entry *e = queue_take(&d->queue);
+		if (!e)
+			return;
+		job_start(job_of_place(e));
+	}
+	if (d->state == WORKER_READY)
+		jobs_preempt(d);
+}
+
+struct job *job_of_place(struct queue_entry *e)
+{
+	return (struct job *)((char *)e - offsetof(struct job, place));
+}
+
+/* --- pre-emption --- */
+
+void job_preempt(struct job *j)
+{
+	struct device *d = j->device;
+	j->preempted = true;
+	j->preemptions++;
+	d->preempting++;
+	d->jobs_preempted++;
+	log_line(LOG_INFO, "job_preempt", LOG_SLICE("req", j->spec.message.request_id),
+		LOG_INT("job", j->id), LOG_STR("device", d->conf->name),
+		LOG_INT("ms", now_ms() - j->started_ms), LOG_END);
+	send_cancel(j);
+}
+
+/* The worker has let go of a pre-empted job: it waits again, as a new one to the worker. */
+static void job_restart(struct job *j)
+{
+	struct device *d = j->device;
+	TAILQ_REMOVE(&d->running, j, link);
+	LIST_REMOVE(j, same);
+	d->inflight -= j->spec.takes_slot;
+	d->preempting--;
+	if (j->spec.message.timeout_ms > 0)
+		uv_timer_stop(&j->timeout);
+	j->worker = NULL;
+	j->running = j->preempted = j->body_ended = false;
+	j->sent = j->credit_due = 0;
+	j->credit = 0;
+	j->id = ++d->sup->next_job;
+	j->submitted_ms = now_ms();
+	queue_put_back(&d->queue, &j->place);
+	count_waiting(j, 1);
+	j->events->restart(j->ctx, j);
 }
 
 static struct slice keep_request_id(struct job *j, struct slice id)
@@ -187,12 +254,9 @@ int job_submit(struct device *d, const struct job_spec *spec, const struct job_e
 	void *ctx, struct job **out)
 {
 	struct supervisor *s = d->sup;
-	if (spec->impatient && d->state != WORKER_READY)
-		return -EAGAIN;
-	bool waits = d->state != WORKER_READY ||
-		     (spec->takes_slot && d->inflight >= (unsigned)device_slots(d));
-	if (waits && !spec->impatient && s->queued >= (unsigned)s->config.limits.queue)
-		return -EBUSY;
+	int rc = job_admit(d, spec);
+	if (rc)
+		return rc;
 	struct job *j = calloc(1, sizeof(*j));
 	if (!j)
 		return -ENOMEM;
@@ -203,11 +267,17 @@ int job_submit(struct device *d, const struct job_spec *spec, const struct job_e
 	j->events = events;
 	j->ctx = ctx;
 	j->submitted_ms = now_ms();
+	if (!spec->takes_slot)
+		TAILQ_INSERT_TAIL(&d->passing, j, link);
+	else if (queue_put(&d->queue, &j->place, spec->class, spec->client,
+			 spec->prompt_tokens + spec->output_tokens)) {
+		free(j);
+		return -ENOMEM;
+	}
 	if (spec->message.timeout_ms > 0) {
 		uv_timer_init(s->loop, &j->timeout);
 		j->timeout.data = j;
 	}
-	TAILQ_INSERT_TAIL(&d->waiting, j, link);
 	count_waiting(j, 1);
 	*out = j;
 	jobs_kick(d);
@@ -227,7 +297,7 @@ size_t job_body(struct job *j, const char *p, size_t n)
 			piece = (size_t)j->credit;
 		struct proto_record r = {.type = PROTO_BODY, .job = j->id};
 		r.u.body.bytes = (struct slice){p + taken, piece};
-		if (channel_put(j->device->channel, &r))
+		if (channel_put(j->worker->channel, &r))
 			break;
 		taken += piece;
 		j->credit -= piece;
@@ -241,29 +311,29 @@ void job_body_end(struct job *j)
 		return;
 	struct proto_record r = {.type = PROTO_BODY, .job = j->id};
 	r.u.body.last = true;
-	channel_put(j->device->channel, &r);
+	channel_put(j->worker->channel, &r);
 	j->body_ended = true;
 }
 
 void job_credit(struct job *j, size_t n)
 {
 	j->credit_due += n;
-	if (!j->running || j->credit_due < PROTO_WINDOW_BYTES / 4 || !j->device->channel)
+	if (!j->running || j->credit_due < PROTO_WINDOW_BYTES / 4 || !j->worker->channel)
 		return; /* small change is saved up: a record for each quarter of the window is
 			   enough */
 	struct proto_record r = {.type = PROTO_CREDIT, .job = j->id};
 	r.u.credit.bytes = j->credit_due;
 	j->credit_due = 0;
-	channel_put(j->device->channel, &r);
+	channel_put(j->worker->channel, &r);
 }
 
 /* --- what the worker says --- */
 
-static struct job *job_find(struct device *d, uint64_t id)
+static struct job *job_find(struct worker *w, uint64_t id)
 {
 	struct job *j;
-	LIST_FOREACH(j, job_bucket(d, id), same)
-	if (j->id == id)
+	LIST_FOREACH(j, job_bucket(w->device, id), same)
+	if (j->id == id && j->worker == w)
 		return j;
 	return NULL;
 }
@@ -291,6 +361,9 @@ static void job_end(struct job *j, const struct proto_record *r)
 	job_unlink(j);
 	d->jobs_done++;
 	learn_rates(d, u);
+	if (r->u.end.backend_ms >= 0)
+		histogram_add(&d->sup->times.backend[j->spec.message.kind],
+			(uint64_t)r->u.end.backend_ms);
 	log_line(LOG_INFO, "job_end", LOG_SLICE("req", j->spec.message.request_id),
 		LOG_INT("job", j->id), LOG_STR("device", d->conf->name),
 		LOG_STR("kind", proto_kind_name(j->spec.message.kind)),
@@ -305,9 +378,10 @@ static void job_end(struct job *j, const struct proto_record *r)
 	jobs_kick(d);
 }
 
-void job_record(struct device *d, const struct proto_record *r)
+void job_record(struct worker *w, const struct proto_record *r)
 {
-	struct job *j = job_find(d, r->job);
+	struct device *d = w->device;
+	struct job *j = job_find(w, r->job);
 	if (!j)
 		return; /* of a job that was lost with an earlier incarnation */
 	switch (r->type) {
@@ -316,6 +390,7 @@ void job_record(struct device *d, const struct proto_record *r)
 			j->events->start(j->ctx, j, r);
 		break;
 	case PROTO_DELTA:
+		j->received += r->u.delta.bytes.n;
 		if (j->events)
 			j->events->delta(j->ctx, j, r);
 		break;
@@ -328,8 +403,15 @@ void job_record(struct device *d, const struct proto_record *r)
 			.message = r->u.fail.message,
 			.body = r->u.fail.body,
 			.content_type = r->u.fail.content_type};
-		job_unlink(j);
-		job_fail(j, &f);
+		if (j->preempted && j->events && f.cause == FAIL_CANCELLED &&
+			d->state == WORKER_READY && !device_hopeless(d)) {
+			job_restart(j);
+		} else {
+			if (j->preempted && f.cause == FAIL_CANCELLED)
+				f = lost(w);
+			job_unlink(j);
+			job_fail(j, &f);
+		}
 		jobs_kick(d);
 		break;
 	}
@@ -347,38 +429,58 @@ void job_record(struct device *d, const struct proto_record *r)
 	}
 }
 
-static struct job_failure lost(const struct device *d)
+static struct job *first_of(const struct worker *w)
 {
-	return (struct job_failure){.cause = JOB_LOST,
-		.status = 503,
-		.message = SLICE("the device's worker or backend is gone"),
-		.expected = d->state == WORKER_STOPPING || d->state == WORKER_STOPPED};
+	struct job *j;
+	TAILQ_FOREACH(j, &w->device->running, link)
+	if (j->worker == w)
+		return j;
+	return NULL;
 }
 
-void jobs_lost(struct device *d)
+void jobs_lost(struct worker *w)
 {
-	struct job_failure f = lost(d);
+	struct job_failure f = lost(w);
 	/* A fail callback may submit new jobs, to this device too: those wait, they never run
 	 * before the next READY. */
 	struct job *j;
-	while ((j = TAILQ_FIRST(&d->running))) {
+	while ((j = first_of(w))) {
 		job_unlink(j);
 		job_fail(j, &f);
 	}
-	jobs_unready(d);
+	if (w == w->device->current)
+		jobs_unready(w->device);
+	else
+		jobs_kick(w->device); /* an old worker's slots are free now */
+}
+
+static const struct job_failure evicted = {.cause = FAIL_DRAINING,
+	.status = 503,
+	.message = {"the device takes no more work", sizeof("the device takes no more work") - 1}};
+
+void jobs_evict(struct device *d)
+{
+	/* What a callback submits here again is refused at once: the device is hopeless. */
+	struct queue_entry *e;
+	struct job *j;
+	while ((j = (e = TAILQ_FIRST(&d->queue.all)) ? job_of_place(e)
+						     : TAILQ_FIRST(&d->passing))) {
+		job_unlink(j);
+		job_fail(j, &evicted);
+	}
 }
 
 void jobs_unready(struct device *d)
 {
-	struct job_failure f = lost(d);
-	struct job *j = TAILQ_FIRST(&d->waiting);
-	while (j) {
-		if (!j->spec.impatient) {
-			j = TAILQ_NEXT(j, link);
+	struct job_failure f = lost(d->current);
+	struct queue_entry *e = TAILQ_FIRST(&d->queue.all);
+	while (e) {
+		struct job *j = job_of_place(e);
+		e = TAILQ_NEXT(e, in_all);
+		if (!j->spec.impatient)
 			continue;
-		}
 		job_unlink(j);
 		job_fail(j, &f);
-		j = TAILQ_FIRST(&d->waiting); /* the callback may have changed the list */
+		e = TAILQ_FIRST(&d->queue.all); /* the callback may have changed the list */
 	}
 }

@@ -14,10 +14,20 @@
 
 #include "supervisor/device.h"
 
+/*
+ * Jobs that take a slot wait in the device's queue (queue.h), in the order of their class, client
+ * and cost; the others only wait for the worker and run past it. A notes job that holds a slot
+ * which an interactive or agent job waits for may be pre-empted (job_wait.c): it is cancelled, and
+ * when the worker has let go of it, restart() is called and it waits again. Its time-out starts
+ * anew.
+ */
+
 /* Causes of the supervisor's own, beside enum proto_cause. */
 enum { JOB_LOST = 100 /* the worker died with the job open */ };
 
 #define JOB_REQUEST_ID_BYTES 32
+#define JOB_RETRY_MAX_S 60
+#define JOB_PREEMPTIONS_MAX 2 /* a job pre-empted that often is then left alone */
 #define JOB_TIMEOUT_GRACE_MS                                                                       \
 	1000 /* the worker's own timeout comes first; ours catches a worker that hangs */
 
@@ -36,6 +46,9 @@ struct job_events {
 	/* r->u.end */
 	void (*end)(void *ctx, struct job *j, const struct proto_record *r);
 	void (*fail)(void *ctx, struct job *j, const struct job_failure *f);
+	/* The job was pre-empted and will run again from its beginning: what came of it is void.
+	 * NULL for kinds that are never pre-empted. */
+	void (*restart)(void *ctx, struct job *j);
 	/* A streamed upload may go on: job_body() has room again. May be NULL. */
 	void (*room)(void *ctx, struct job *j);
 };
@@ -47,30 +60,42 @@ struct job_spec {
 			 */
 	struct slice body; /* the whole body, or empty with `upload` */
 	bool upload;	   /* the body comes through job_body() */
+	enum job_class class;
+	uint64_t client;		       /* client.h */
+	uint64_t prompt_tokens, output_tokens; /* estimates: together its cost */
 };
 
 struct job {
-	TAILQ_ENTRY(job) link; /* in device.waiting or device.running */
-	LIST_ENTRY(job) same;  /* while running: in its bucket of device.by_id */
+	TAILQ_ENTRY(job) link;	  /* in device.passing or device.running */
+	struct queue_entry place; /* in device.queue, when it takes a slot */
+	LIST_ENTRY(job) same;	  /* while running: in its bucket of device.by_id */
 	struct device *device;
+	struct worker *worker; /* who runs it; NULL while it waits */
 	uint64_t id;
 	struct job_spec spec;
 	char request_id[JOB_REQUEST_ID_BYTES]; /* a cancelled job outlives its request */
 	const struct job_events *events; /* NULL: cancelled, waiting for the worker's last word */
 	void *ctx;
 	bool running;
+	bool preempted; /* cancelled to run again; the worker has not let go of it yet */
+	unsigned preemptions;
 	size_t sent;	   /* body bytes given to the link */
 	uint64_t credit;   /* body bytes the worker still allows */
+	uint64_t received; /* answer bytes */
 	size_t credit_due; /* answer bytes disposed of and not yet credited */
 	bool body_ended;
 	uint64_t submitted_ms, started_ms;
 	uv_timer_t timeout; /* only initialised when spec.message.timeout_ms > 0 */
 };
 
-/* 0 and *out; -EBUSY when a patient job would have to wait and limits.queue is reached; -EAGAIN
- * when impatient and the device is not ready; -ENOMEM. */
+/* 0 and *out; -EBUSY when a patient job would have to wait and limits.queue, or its client's share
+ * of it, is reached; -ENODEV when no worker will come for it; -EAGAIN when impatient and the device
+ * is not ready; -ENOMEM. */
 int job_submit(struct device *d, const struct job_spec *spec, const struct job_events *events,
 	void *ctx, struct job **out);
+/* What a client is told of these, and when it may try again (seconds, 1 to JOB_RETRY_MAX_S). */
+const char *job_refusal(int rc);
+int job_retry_after_s(const struct device *d);
 void job_cancel(struct job *j);
 /* The owner has disposed of n answer bytes. */
 void job_credit(struct job *j, size_t n);
@@ -81,14 +106,33 @@ void job_body_end(struct job *j);
 /* --- for the device's link and worker --- */
 
 /* A record of the worker about a job. */
-void job_record(struct device *d, const struct proto_record *r);
+void job_record(struct worker *w, const struct proto_record *r);
 /* The worker is ready or a slot is free: starts what can start. */
 void jobs_kick(struct device *d);
 /* The worker is gone: its running jobs fail with JOB_LOST. */
-void jobs_lost(struct device *d);
+void jobs_lost(struct worker *w);
+/* The device takes no work any more: what waits for it fails with FAIL_DRAINING. */
+void jobs_evict(struct device *d);
 /* The device is not ready any more: impatient jobs that wait for it fail with JOB_LOST. */
 void jobs_unready(struct device *d);
 
 const char *job_cause_name(int cause);
+
+/* --- job_wait.c and job.c --- */
+
+/* May it be submitted now? As job_submit(). */
+int job_admit(const struct device *d, const struct job_spec *spec);
+/* Pre-empts notes as far as more urgent jobs wait for their slots. */
+void jobs_preempt(struct device *d);
+/* Sends CANCEL; the worker's FAIL brings the restart. */
+void job_preempt(struct job *j);
+struct job *job_of_place(struct queue_entry *e);
+
+/* --- for the status --- */
+
+/* Jobs that wait for this device. */
+unsigned jobs_waiting(const struct device *d);
+/* How long the one that came first has waited. */
+uint64_t jobs_oldest_ms(const struct device *d);
 
 #endif

@@ -2,24 +2,32 @@
  * tandemd: the supervisor.
  *
  * Map of the files:
- *   main.c            arguments, start, signals, stop
+ *   main.c            arguments, start
  *   supervisor.h      the state all modules share
- *   rundir.c          run folder, lock, stale sockets
+ *   life.c            signals, drain, retirement, stop: a table
+ *   upgrade.c         the old side of an upgrade (a table); successor.c the new side;
+ *                     handover.c talk.c what goes between; elders.c older ones that still finish
+ *   service.c         what the service manager is told; notify.c how; listener.c sockets from it
+ *   rundir.c          run folder, lock, stale sockets, names
  *   http/             the front door: HTTP connections as exchanges
  *   request.c         one client request: identity, routing to its kind
  *   chat*.c           a chat request: table, condensing stage, answer
  *   plan.c            A, B or C: a pure function
  *   pass.c probes.c   everything else: streamed through, or answered at once
- *   job.c             work for a device: queue, slots, body and answer credit
+ *   client.c          who asks, and how urgent it is: pure functions
+ *   coalesce.c        retries of a request under way get its answer
+ *   queue.c           who is next: classes, and fairness between clients
+ *   job.c             work for a device: slots, body and answer credit; job_wait.c its waiting
  *   device.c          what is known of a device; worker.c spawn.c its worker's life
- *   stats.c rep.c     the status document; the REP socket it is asked on
+ *   stats*.c nvml.c   documents that tell of it all; histogram.c report.c what they are made of
+ *   commands.c        what can be asked and ordered; control.c operation.c the orders
+ *   sp.c rep.c pub.c  the sockets stats.ipc and events.ipc; events.c what goes out on the second
  *   ctl/              tandemctl, a program of its own
  */
 #include "common/log.h"
+#include "supervisor/listener.h"
 #include "supervisor/request.h"
-#include "supervisor/rundir.h"
 #include "supervisor/stats.h"
-#include "supervisor/worker.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -28,12 +36,13 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #define CONFIG_DEFAULT_PATH "/etc/tandem/tandem.conf"
 
-enum { EXIT_CONFIG = 2, EXIT_START = 1 };
+enum { EXIT_START = 1, EXIT_CONFIG = 2, EXIT_ANOTHER = 3 };
 
 static void usage(FILE *to)
 {
@@ -41,52 +50,9 @@ static void usage(FILE *to)
 		    "  -c FILE    configuration (default " CONFIG_DEFAULT_PATH ")\n"
 		    "  -t         check the configuration and exit\n"
 		    "  -R RUNDIR  run folder instead of the configuration's run_dir\n"
-		    "  -V         version\n");
-}
-
-/* --- stop --- */
-
-void supervisor_check_stopped(struct supervisor *s)
-{
-	if (!s->stopping)
-		return;
-	if (s->active > 0 && uv_is_active((uv_handle_t *)&s->drain_timer))
-		return;
-	bool all_gone = true;
-	for (size_t i = 0; i < s->device_count; i++) {
-		struct device *d = s->devices[i];
-		if (worker_gone(d) && d->state != WORKER_BACKOFF)
-			continue;
-		all_gone = all_gone && worker_gone(d);
-		if (d->state != WORKER_STOPPING)
-			worker_stop(d);
-	}
-	if (all_gone)
-		uv_stop(s->loop);
-}
-
-static void on_drain_over(uv_timer_t *t)
-{
-	struct supervisor *s = t->data;
-	uv_timer_stop(t);
-	supervisor_check_stopped(s);
-}
-
-static void on_signal(uv_signal_t *h, int signum)
-{
-	struct supervisor *s = h->data;
-	bool again = s->stopping;
-	log_line(LOG_INFO, "stopping", LOG_INT("signal", signum), LOG_INT("active", s->active),
-		LOG_INT("again", again), LOG_END);
-	s->stopping = true;
-	if (again) {
-		uv_timer_stop(&s->drain_timer);
-	} else {
-		front_quiesce(s->front);
-		uv_timer_start(
-			&s->drain_timer, on_drain_over, (uint64_t)s->config.deadlines.drain_ms, 0);
-	}
-	supervisor_check_stopped(s);
+		    "  -V         version\n"
+		    "exit codes: 0 stopped, 1 could not start, 2 arguments or configuration,\n"
+		    "            3 another tandemd has the run folder\n");
 }
 
 /* --- start --- */
@@ -119,95 +85,141 @@ static void raise_fd_limit(const struct config *c)
 			LOG_INT("wanted", want), LOG_END);
 }
 
-static int start_front(struct supervisor *s)
+/* The path that we were started by, so that an upgrade finds what stands there by then: also where
+ * it is a link. */
+static int find_program(struct supervisor *s)
 {
-	const struct config *c = &s->config;
-	struct front_options o = {
-		.address = c->listen.address,
-		.port = c->listen.port,
-		.connections = (unsigned)c->limits.connections,
-		.header_bytes = (size_t)c->limits.header_bytes,
-		/* Credit bounds what a worker sends; beside it stand heartbeats and an in-band
-		   error. */
-		.stream_bytes = (size_t)(c->limits.stream_bytes > PROTO_WINDOW_BYTES
-						 ? c->limits.stream_bytes
-						 : PROTO_WINDOW_BYTES) +
-				65536,
-		.idle_ms = (unsigned)c->limits.idle_ms,
-		.listen_fd = -1,
-	};
-	s->loopback = strcmp(c->listen.address, "localhost") == 0 ||
-		      strcmp(c->listen.address, "::1") == 0 ||
-		      strncmp(c->listen.address, "127.", 4) == 0;
-	struct buf err;
-	buf_init(&err, 4096);
-	int rc = front_start(s->loop, &o, &request_front_events, s, &s->front, &err);
+	size_t room = sizeof(s->program);
+	const char *name = s->argv[0];
+	ssize_t n = 0;
+	if (!strchr(name, '/'))
+		n = readlink("/proc/self/exe", s->program, room - 1);
+	else if (name[0] != '/')
+		n = getcwd(s->program, room) ? (ssize_t)strlen(s->program) : -1;
+	if (n < 0)
+		return -errno;
+	s->program[n] = '\0';
+	if (!strchr(name, '/'))
+		return 0;
+	int length = snprintf(s->program + n, room - (size_t)n, "%s%s", n ? "/" : "", name);
+	return (size_t)length < room - (size_t)n ? 0 : -ENAMETOOLONG;
+}
+
+/* What a predecessor handed over, the run folder, the programs. 0 or an exit code. */
+static int prepare(struct supervisor *s, struct buf *err)
+{
+	int rc = find_worker(s);
+	if (rc == 0)
+		rc = find_program(s);
+	if (rc) {
+		buf_printf(err, "%s: %s", s->worker_path, strerror(-rc));
+		return EXIT_START;
+	}
+	if (s->successor.waiting)
+		rc = rundir_join(&s->rundir, s->run_dir, s->successor.handover.lock_fd, err);
+	else
+		rc = rundir_open(&s->rundir, s->run_dir, err);
 	if (rc)
-		fprintf(stderr, "tandemd: %s\n", buf_cstr(&err));
-	buf_free(&err);
+		return rc == -EBUSY ? EXIT_ANOTHER : EXIT_START;
+	return 0;
+}
+
+/* The sockets that others know; a successor's come later. 0 or -errno. */
+static int open_doors(struct supervisor *s, struct buf *err)
+{
+	int rc = stats_start(s);
+	if (rc) {
+		buf_printf(err, "stats socket in %s: %s", s->run_dir, strerror(-rc));
+		return rc;
+	}
+	if (s->successor.waiting)
+		return 0;
+	int given = listener_given(&s->config, &s->notify, &s->service.given);
+	s->service.stored = given >= 0;
+	rc = supervisor_open_front(s, given, err);
+	if (rc == 0)
+		rundir_take(&s->rundir);
 	return rc;
 }
 
-static int run(struct supervisor *s)
+static void start_devices(struct supervisor *s)
 {
-	struct rundir rundir;
-	struct buf err;
-	buf_init(&err, 4096);
-	int rc = find_worker(s);
-	if (rc) {
-		fprintf(stderr, "tandemd: %s: %s\n", s->worker_path, strerror(-rc));
-		return EXIT_START;
+	for (size_t i = 0; i < s->config.device_count; i++) {
+		struct device *d = device_create(s, &s->config.devices[i]);
+		if (!d)
+			continue;
+		s->devices[s->device_count++] = d;
+		worker_start(d->current);
 	}
-	rc = rundir_open(&rundir, s->run_dir, &err);
-	if (rc) {
-		fprintf(stderr, "tandemd: %s\n", buf_cstr(&err));
-		buf_free(&err);
-		return EXIT_START;
+}
+
+static int serve(struct supervisor *s, struct buf *err)
+{
+	int rc = open_doors(s, err);
+	if (rc)
+		return rc;
+	start_devices(s);
+	life_hear(s);
+	if (!s->successor.waiting) {
+		supervisor_in_charge(s);
+	} else {
+		s->service.given = s->successor.handover.given;
+		s->service.stored = true; /* by the predecessor */
+		rc = successor_start(s);
+		if (rc)
+			life_end(s);
+		else
+			successor_look(s);
 	}
+	uv_run(s->loop, UV_RUN_DEFAULT);
+	if (s->front)
+		front_stop(s->front);
+	for (size_t i = 0; i < s->device_count; i++)
+		device_destroy(s->devices[i]);
+	for (size_t i = 0; i < s->removed_count; i++)
+		device_destroy(s->removed[i]);
+	return rc;
+}
+
+static int run(struct supervisor *s, struct buf *err)
+{
+	TAILQ_INIT(&s->requests);
+	TAILQ_INIT(&s->chats);
+	TAILQ_INIT(&s->elders.list);
+	uv_random(NULL, NULL, s->client_secret, sizeof(s->client_secret), 0, NULL);
+	s->rundir.lock_fd = -1;
+	s->notify.quiet = s->successor.waiting;
+	notify_init(&s->notify, s->loop);
+	int code = prepare(s, err);
+	bool begun = code == 0;
 	raise_fd_limit(&s->config);
 	signal(SIGPIPE, SIG_IGN);
-	uv_timer_init(s->loop, &s->drain_timer);
-	uv_signal_init(s->loop, &s->sigint);
-	uv_signal_init(s->loop, &s->sigterm);
-	s->drain_timer.data = s->sigint.data = s->sigterm.data = s;
-	TAILQ_INIT(&s->requests);
+	life_init(s);
+	service_init(s);
+	upgrade_init(s);
 	s->started_ms = now_ms();
 	s->tokens = tokens_create();
-	rc = s->tokens ? 0 : -ENOMEM;
-	if (rc == 0)
-		rc = stats_start(s, &s->stats);
-	if (rc == 0)
-		rc = start_front(s);
-	if (rc == 0) {
-		for (size_t i = 0; i < s->config.device_count; i++) {
-			struct device *d = device_create(s, &s->config.devices[i]);
-			if (!d)
-				continue;
-			s->devices[s->device_count++] = d;
-			worker_start(d);
-		}
-		uv_signal_start(&s->sigint, on_signal, SIGINT);
-		uv_signal_start(&s->sigterm, on_signal, SIGTERM);
-		log_line(LOG_INFO, "listening", LOG_STR("address", front_address(s->front)),
-			LOG_STR("run_dir", s->run_dir), LOG_INT("devices", s->device_count),
-			LOG_END);
-		uv_run(s->loop, UV_RUN_DEFAULT);
-		front_stop(s->front);
-		for (size_t i = 0; i < s->device_count; i++)
-			device_destroy(s->devices[i]);
+	if (code == 0 && (!s->tokens || serve(s, err)))
+		code = EXIT_START;
+	if (code) {
+		fprintf(stderr, "tandemd: %s\n", buf_cstr(err));
+		successor_failed(s, buf_cstr(err));
 	}
-	if (s->stats)
-		rep_stop(s->stats);
-	uv_close((uv_handle_t *)&s->drain_timer, NULL);
-	uv_close((uv_handle_t *)&s->sigint, NULL);
-	uv_close((uv_handle_t *)&s->sigterm, NULL);
+	stats_stop(s);
+	successor_fini(s);
+	upgrade_fini(s);
+	elders_fini(s);
+	service_fini(s);
+	life_fini(s);
+	notify_fini(&s->notify);
 	while (uv_run(s->loop, UV_RUN_DEFAULT))
 		; /* lets every handle close, though the last request's end stops it once more */
 	uv_loop_close(s->loop);
 	tokens_destroy(s->tokens);
-	rundir_close(&rundir);
-	log_line(LOG_INFO, "stopped", LOG_INT("rc", rc), LOG_END);
-	return rc ? EXIT_START : EXIT_SUCCESS;
+	rundir_close(&s->rundir);
+	if (begun)
+		log_line(LOG_INFO, "stopped", LOG_INT("rc", code), LOG_END);
+	return code;
 }
 
 int main(int argc, char **argv)
@@ -249,16 +261,23 @@ int main(int argc, char **argv)
 		buf_free(&err);
 		return EXIT_CONFIG;
 	}
-	buf_free(&err);
 	if (check) {
 		printf("%s: configuration is good\n", path);
+		buf_free(&err);
 		config_free(&s.config);
 		return EXIT_SUCCESS;
 	}
 	log_init("tandemd", NULL, s.config.log.level, s.config.log.format, s.config.log.content);
+	s.config_path = path;
 	s.run_dir = run_dir ? run_dir : s.config.run_dir;
 	s.loop = uv_default_loop();
-	int rc = run(&s);
+	s.argv = argv;
+	int rc = EXIT_START;
+	if (successor_read(&s, &err))
+		fprintf(stderr, "tandemd: %s\n", buf_cstr(&err));
+	else
+		rc = run(&s, &err);
+	buf_free(&err);
 	config_free(&s.config);
 	return rc;
 }

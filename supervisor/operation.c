@@ -1,11 +1,22 @@
 #include "supervisor/operation.h"
 
+#include "common/log.h"
+
 #include <stdio.h>
 #include <string.h>
 
 static struct operation *place(struct operations *o, uint64_t id)
 {
 	return &o->kept[id % OPERATIONS_KEPT];
+}
+
+static void tell(const struct operation *op)
+{
+	log_line(op->state == OPERATION_FAILED ? LOG_WARN : LOG_INFO, "operation",
+		LOG_INT("operation", op->id), LOG_STR("kind", op->kind),
+		LOG_STR("target", op->target), LOG_STR("state", operation_state_name(op->state)),
+		LOG_STR("why", op->why),
+		LOG_INT("ms", op->ended_ms ? op->ended_ms - op->begun_ms : 0), LOG_END);
 }
 
 struct operation *operation_begin(
@@ -19,7 +30,15 @@ struct operation *operation_begin(
 		op->state = OPERATION_DONE;
 		op->ended_ms = now_ms;
 	}
+	tell(op);
 	return op;
+}
+
+void operation_add_part(struct operations *o, uint64_t id)
+{
+	struct operation *op = place(o, id);
+	if (op->id == id)
+		op->open++;
 }
 
 void operation_part_ended(
@@ -38,6 +57,7 @@ void operation_part_ended(
 	if (op->state == OPERATION_RUNNING)
 		op->state = OPERATION_DONE;
 	op->ended_ms = now_ms;
+	tell(op);
 }
 
 const struct operation *operation_find(const struct operations *o, uint64_t id)

@@ -35,6 +35,8 @@ struct operations {
 /* A new operation of `parts` parts that end one by one. Never NULL: the oldest makes room. */
 struct operation *operation_begin(struct operations *o, const char *kind, const char *target,
 	unsigned parts, uint64_t now_ms);
+/* One part more for an operation under way. */
+void operation_add_part(struct operations *o, uint64_t id);
 /* One part has ended. The operation has when all have; one failed part makes it a failed one. why
  * may be NULL; the whys of several parts are joined. Unknown ids are ignored (long forgotten). */
 void operation_part_ended(

@@ -29,6 +29,7 @@ struct pass {
 	size_t held;
 	bool head_sent, over;
 	unsigned deaths;
+	uint64_t first_byte_ms;
 	uv_timer_t wait;
 };
 
@@ -72,7 +73,10 @@ static void on_wait(uv_timer_t *t)
 
 static void pass_submit(struct pass *p)
 {
-	struct job_spec spec = {.upload = p->upload, .body = buf_slice(&p->body)};
+	struct job_spec spec = {.upload = p->upload,
+		.body = buf_slice(&p->body),
+		.class = CLASS_INTERACTIVE,
+		.client = p->base.client};
 	spec.message.kind = JOB_PASS;
 	spec.message.request_id = slice_str(p->base.id);
 	spec.message.dialect = p->base.dialect;
@@ -81,9 +85,9 @@ static void pass_submit(struct pass *p)
 	spec.message.body_bytes =
 		p->upload ? exchange_body_bytes(p->base.exchange) : (int64_t)p->body.n;
 	request_forward_headers(&p->base, &spec.message);
-	if (job_submit(p->device, &spec, &pass_events, p, &p->job))
-		pass_error(p, 503,
-			"server busy, please try again.  maximum pending requests exceeded");
+	int rc = job_submit(p->device, &spec, &pass_events, p, &p->job);
+	if (rc)
+		pass_error(p, 503, job_refusal(rc));
 	else
 		uv_timer_start(&p->wait, on_wait, PASS_WAIT_STEP_MS, PASS_WAIT_STEP_MS);
 }
@@ -177,6 +181,13 @@ static void pass_destroy(struct request *r)
 	uv_close((uv_handle_t *)&p->wait, on_closed);
 }
 
+static void pass_cancel(struct request *r)
+{
+	struct pass *p = (struct pass *)r;
+	if (!p->over)
+		pass_error(p, REQUEST_CANCELLED_STATUS, REQUEST_CANCELLED_TEXT);
+}
+
 /* --- from the worker --- */
 
 static void pass_start(void *ctx, struct job *j, const struct proto_record *rec)
@@ -197,6 +208,7 @@ static void pass_start(void *ctx, struct job *j, const struct proto_record *rec)
 		&(struct request_story){.id = p->base.id, .strategy = "pass", .reason = reason});
 	exchange_head(p->base.exchange, (int)rec->u.start.status, rec->u.start.body_bytes);
 	p->head_sent = true;
+	p->first_byte_ms = now_ms() - p->base.begun_ms;
 	uv_timer_stop(&p->wait);
 }
 
@@ -215,6 +227,9 @@ static void pass_end(void *ctx, struct job *j, const struct proto_record *r)
 	struct pass *p = ctx;
 	p->job = NULL;
 	exchange_end(p->base.exchange);
+	struct times *times = &p->base.sup->times;
+	histogram_add(&times->first_byte[STRATEGIES], p->first_byte_ms);
+	histogram_add(&times->total[STRATEGIES], now_ms() - p->base.begun_ms);
 	log_line(LOG_INFO, "request_done", LOG_STR("req", p->base.id), LOG_STR("strategy", "pass"),
 		LOG_STR("device", p->device->conf->name),
 		LOG_STR("method", exchange_method(p->base.exchange)),
@@ -285,6 +300,7 @@ static const struct request_ops pass_ops = {.body = pass_body,
 	.body_end = pass_body_end,
 	.sent = pass_sent,
 	.gone = pass_gone,
+	.cancel = pass_cancel,
 	.destroy = pass_destroy};
 
 /* Paths whose JSON body names the model that decides the device. */

@@ -1,6 +1,7 @@
 #include "supervisor/request.h"
 
 #include "common/log.h"
+#include "supervisor/client.h"
 #include "supervisor/http/origin.h"
 
 #include <errno.h>
@@ -17,6 +18,11 @@ void request_new_id(struct supervisor *s, char id[REQUEST_ID_BYTES])
 		(unsigned long long)++s->next_request);
 }
 
+static const char *client_header(const void *x, const char *name)
+{
+	return exchange_header(x, name);
+}
+
 struct request *request_create(struct supervisor *s, struct exchange *x, enum dialect d,
 	const struct request_ops *ops, size_t size)
 {
@@ -28,11 +34,14 @@ struct request *request_create(struct supervisor *s, struct exchange *x, enum di
 	r->ops = ops;
 	r->dialect = d;
 	r->begun_ms = now_ms();
+	r->client = client_key(s->client_secret, exchange_peer(x), client_header, x);
 	r->holds = 1;
 	request_new_id(s, r->id);
 	exchange_set_context(x, r);
 	TAILQ_INSERT_TAIL(&s->requests, r, link);
 	s->active++;
+	log_step("request_begin", LOG_STR("req", r->id), LOG_STR("method", exchange_method(x)),
+		LOG_SLICE("path", exchange_path(x)), LOG_END);
 	return r;
 }
 
@@ -49,6 +58,7 @@ void request_release(struct request *r)
 	TAILQ_REMOVE(&s->requests, r, link);
 	s->active--;
 	r->ops->destroy(r);
+	devices_sweep(s);
 	supervisor_check_stopped(s);
 }
 
@@ -125,7 +135,8 @@ static bool forwarded(const char *name)
 {
 	static const char *const dropped[] = {"host", "connection", "keep-alive",
 		"transfer-encoding", "content-length", "expect", "upgrade", "te", "trailer",
-		"origin", "referer", "accept-encoding", "x-conversation-id", "cookie"};
+		"origin", "referer", "accept-encoding", "x-conversation-id", "cookie",
+		"x-tandem-class"};
 	for (size_t i = 0; i < sizeof(dropped) / sizeof(*dropped); i++)
 		if (strcasecmp(name, dropped[i]) == 0)
 			return false;
@@ -228,6 +239,7 @@ static void on_done(void *ctx, struct exchange *x)
 		return;
 	r->ops->gone(r); /* the front door's own end tells of no other; one that is over ignores it
 			  */
+	r = exchange_context(x); /* another one where that handed its exchange over (coalesce.h) */
 	exchange_set_context(x, NULL);
 	r->exchange = NULL;
 	request_release(r);

@@ -14,12 +14,18 @@
 #include "supervisor/supervisor.h"
 
 #define REQUEST_ID_BYTES 24
+/* What a client is told whose request an operator ended. No library tries again after this status.
+ */
+#define REQUEST_CANCELLED_STATUS 499
+#define REQUEST_CANCELLED_TEXT "cancelled by the operator"
 
 struct request_ops {
 	size_t (*body)(struct request *r, const char *p, size_t n);
 	void (*body_end)(struct request *r);
 	void (*sent)(struct request *r, size_t n);
 	void (*gone)(struct request *r);
+	/* An operator ends it: the client is told where that is still possible. */
+	void (*cancel)(struct request *r);
 	/* The request is over and nothing refers to it: free what the kind owns, and r itself. */
 	void (*destroy)(struct request *r);
 };
@@ -32,7 +38,8 @@ struct request {
 	enum dialect dialect;
 	char id[REQUEST_ID_BYTES];
 	uint64_t begun_ms;
-	unsigned holds; /* the exchange, background work, running jobs */
+	uint64_t client; /* who asks (client.h) */
+	unsigned holds;	 /* the exchange, background work, running jobs */
 };
 
 extern const struct front_events request_front_events;

@@ -1,5 +1,7 @@
 #include "supervisor/rundir.h"
 
+#include "common/log.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -9,9 +11,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* ipc socket paths must fit sockaddr_un (108 bytes) with "/w15-4294967295.ipc.down" behind the
- * folder. */
+/* ipc socket paths must fit sockaddr_un (108 bytes, NUL included) with
+ * "/w400000-999-9999999.ipc.down" (worker.c) behind the folder. */
 #define RUNDIR_PATH_MAX 76
+_Static_assert(RUNDIR_PATH_MAX + sizeof("/w400000-999-9999999.ipc.down") <= 108, "sun_path");
+_Static_assert(RUNDIR_PATH_MAX + sizeof("/events.400000.ipc") <= RUNDIR_BYTES, "rundir_socket");
+
+/* Sockets with a known name. */
+static const char *const known[] = {"stats", "events"};
+#define KNOWN (sizeof(known) / sizeof(known[0]))
 
 static int make_parents(const char *path)
 {
@@ -60,31 +68,25 @@ static void remove_stale(const char *path)
 		closedir(dir);
 }
 
-int rundir_open(struct rundir *r, const char *path, struct buf *err)
+/* --- the lock --- */
+
+static void pid_path(const struct rundir *r, char out[RUNDIR_BYTES])
 {
-	r->lock_fd = -1;
-	if (path[0] != '/' || strlen(path) > RUNDIR_PATH_MAX) {
-		buf_printf(err, "run folder %s: must be absolute and at most %d bytes", path,
-			RUNDIR_PATH_MAX);
-		return -EINVAL;
-	}
-	int rc = make_parents(path);
-	if (rc) {
-		buf_printf(err, "run folder %s: %s (set run_dir, or -R)", path, strerror(-rc));
-		return rc;
-	}
-	rc = check_folder(path, err);
-	if (rc)
-		return rc;
-	snprintf(r->pid_path, sizeof(r->pid_path), "%s/tandemd.pid", path);
+	snprintf(out, RUNDIR_BYTES, "%.*s/tandemd.pid", RUNDIR_PATH_MAX, r->path);
+}
+
+static int lock(struct rundir *r, struct buf *err)
+{
+	char file[RUNDIR_BYTES];
 	struct stat st = {0};
+	pid_path(r, file);
 	do { /* once more when its holder has removed it between our open() and flock() */
 		if (r->lock_fd >= 0)
 			close(r->lock_fd);
-		r->lock_fd = open(r->pid_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+		r->lock_fd = open(file, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 		if (r->lock_fd < 0) {
-			rc = -errno;
-			buf_printf(err, "%s: %s", r->pid_path, strerror(-rc));
+			int rc = -errno;
+			buf_printf(err, "%s: %s", file, strerror(-rc));
 			return rc;
 		}
 		if (flock(r->lock_fd, LOCK_EX | LOCK_NB)) {
@@ -92,23 +94,115 @@ int rundir_open(struct rundir *r, const char *path, struct buf *err)
 			ssize_t n = read(r->lock_fd, pid, sizeof(pid) - 1);
 			buf_printf(err,
 				"another tandemd (pid %.*s) already runs with run folder %s",
-				n > 0 ? (int)strcspn(pid, "\n") : 1, n > 0 ? pid : "?", path);
+				n > 0 ? (int)strcspn(pid, "\n") : 1, n > 0 ? pid : "?", r->path);
 			close(r->lock_fd);
 			r->lock_fd = -1;
 			return -EBUSY;
 		}
 	} while (fstat(r->lock_fd, &st) == 0 && st.st_nlink == 0);
-	remove_stale(path);
-	if (ftruncate(r->lock_fd, 0) == 0)
-		dprintf(r->lock_fd, "%d\n", (int)getpid());
 	return 0;
+}
+
+static void write_pid(const struct rundir *r)
+{
+	char text[32];
+	/* Not at the file's position: a successor's descriptor shares ours. */
+	int n = snprintf(text, sizeof(text), "%d\n", (int)getpid());
+	if (ftruncate(r->lock_fd, 0) || pwrite(r->lock_fd, text, (size_t)n, 0) != n)
+		log_line(LOG_WARN, "pid_file", LOG_STR("error", strerror(errno)), LOG_END);
+}
+
+/* --- life --- */
+
+static int check_length(const char *path, struct buf *err)
+{
+	if (path[0] == '/' && strlen(path) <= RUNDIR_PATH_MAX)
+		return 0;
+	buf_printf(
+		err, "run folder %s: must be absolute and at most %d bytes", path, RUNDIR_PATH_MAX);
+	return -EINVAL;
+}
+
+int rundir_open(struct rundir *r, const char *path, struct buf *err)
+{
+	*r = (struct rundir){.lock_fd = -1};
+	int rc = check_length(path, err);
+	if (rc)
+		return rc;
+	snprintf(r->path, sizeof(r->path), "%s", path);
+	rc = make_parents(path);
+	if (rc) {
+		buf_printf(err, "run folder %s: %s (set run_dir, or -R)", path, strerror(-rc));
+		return rc;
+	}
+	rc = check_folder(path, err);
+	if (rc == 0)
+		rc = lock(r, err);
+	if (rc)
+		return rc;
+	remove_stale(path);
+	write_pid(r);
+	r->owner = true;
+	return 0;
+}
+
+int rundir_join(struct rundir *r, const char *path, int lock_fd, struct buf *err)
+{
+	struct stat ours, theirs;
+	char file[RUNDIR_BYTES];
+	*r = (struct rundir){.lock_fd = lock_fd};
+	int rc = check_length(path, err);
+	if (rc)
+		return rc;
+	snprintf(r->path, sizeof(r->path), "%s", path);
+	pid_path(r, file);
+	if (stat(file, &ours) == 0 && fstat(lock_fd, &theirs) == 0 &&
+		ours.st_dev == theirs.st_dev && ours.st_ino == theirs.st_ino)
+		return 0;
+	buf_printf(err,
+		"run folder %s: not the one of the tandemd that runs (run_dir needs a restart)",
+		path);
+	return -EXDEV;
+}
+
+void rundir_socket(const struct rundir *r, const char *name, char out[RUNDIR_BYTES])
+{
+	snprintf(out, RUNDIR_BYTES, "%.*s/%.8s.%x.ipc", RUNDIR_PATH_MAX, r->path, name,
+		(unsigned)getpid());
+}
+
+void rundir_take(struct rundir *r)
+{
+	char from[RUNDIR_BYTES], to[RUNDIR_BYTES];
+	for (size_t i = 0; i < KNOWN; i++) {
+		rundir_socket(r, known[i], from);
+		snprintf(to, sizeof(to), "%.*s/%s.ipc", RUNDIR_PATH_MAX, r->path, known[i]);
+		if (rename(from, to) && errno != ENOENT)
+			log_line(LOG_ERROR, "run_dir_rename", LOG_STR("path", to),
+				LOG_STR("error", strerror(errno)), LOG_END);
+	}
+	write_pid(r);
+	r->owner = true;
+}
+
+void rundir_leave(struct rundir *r)
+{
+	r->owner = false;
+	close(r->lock_fd); /* the lock is the successor's alone: a third one can follow it */
+	r->lock_fd = -1;
 }
 
 void rundir_close(struct rundir *r)
 {
-	if (r->lock_fd < 0)
-		return;
-	unlink(r->pid_path);
-	close(r->lock_fd);
-	r->lock_fd = -1;
+	char file[RUNDIR_BYTES];
+	for (size_t i = 0; r->owner && i < KNOWN; i++) {
+		snprintf(file, sizeof(file), "%.*s/%s.ipc", RUNDIR_PATH_MAX, r->path, known[i]);
+		unlink(file);
+	}
+	pid_path(r, file);
+	if (r->owner)
+		unlink(file);
+	if (r->lock_fd >= 0)
+		close(r->lock_fd);
+	*r = (struct rundir){.lock_fd = -1};
 }

@@ -1,15 +1,24 @@
 /*
  * The run folder: mode 0700, ours, holding tandemd.pid and the sockets. Blocking file calls; used
- * at start and stop only.
+ * at start, stop and when one tandemd takes over from another.
+ *
+ * Two tandemds share it during an upgrade. The names that others know (tandemd.pid, stats.ipc, ...)
+ * belong to one of them: sockets are bound under a name of the process's own (rundir_socket) and
+ * get the known name by rename(2) in rundir_take(), so that there is no moment without one.
  */
 #ifndef TANDEM_RUNDIR_H
 #define TANDEM_RUNDIR_H
 
 #include "common/buf.h"
 
+#include <stdbool.h>
+
+#define RUNDIR_BYTES 128 /* of a path in it */
+
 struct rundir {
-	int lock_fd; /* tandemd.pid, locked as long as we live */
-	char pid_path[512];
+	int lock_fd; /* tandemd.pid, locked as long as one of its holders lives; -1: not ours */
+	bool owner;  /* the known names are ours */
+	char path[RUNDIR_BYTES];
 };
 
 /*
@@ -18,6 +27,16 @@ struct rundir {
  * Words in err.
  */
 int rundir_open(struct rundir *r, const char *path, struct buf *err);
+/* The same for a successor, whose predecessor's lock comes with it. Touches nothing. */
+int rundir_join(struct rundir *r, const char *path, int lock_fd, struct buf *err);
+
+/* Path to bind the socket NAME.ipc at ("stats", "events"). */
+void rundir_socket(const struct rundir *r, const char *name, char out[RUNDIR_BYTES]);
+/* The known names are this process's from now on. */
+void rundir_take(struct rundir *r);
+/* They are the successor's: nothing of them is touched any more. */
+void rundir_leave(struct rundir *r);
+/* Removes the names if they are ours. */
 void rundir_close(struct rundir *r);
 
 #endif

@@ -11,48 +11,86 @@
 #include "common/config.h"
 #include "common/tokens.h"
 #include "supervisor/device.h"
+#include "supervisor/elders.h"
+#include "supervisor/histogram.h"
 #include "supervisor/http/front.h"
+#include "supervisor/life.h"
+#include "supervisor/notify.h"
 #include "supervisor/operation.h"
 #include "supervisor/poison.h"
+#include "supervisor/rundir.h"
+#include "supervisor/service.h"
+#include "supervisor/successor.h"
+#include "supervisor/upgrade.h"
 
 #include <sys/queue.h>
 #include <uv.h>
 
 #define STRATEGIES 3 /* A, B, C */
+/* A reload that would leave more behind is refused. */
+#define DEVICES_REMOVED_MAX (4 * CONFIG_DEVICES_MAX)
 
 struct counters {
-	uint64_t requests, failed, cancelled, fallbacks, passed, resumed;
+	uint64_t requests, failed, cancelled, fallbacks, passed, coalesced, resumed;
 	uint64_t by_strategy[STRATEGIES];
+};
+
+/* How long things took, in ms: requests by way (A, B, C, pass), jobs by enum proto_kind. */
+#define TIMED_STRATEGIES (STRATEGIES + 1)
+#define TIMED_KINDS 3
+
+struct times {
+	struct histogram first_byte[TIMED_STRATEGIES], total[TIMED_STRATEGIES];
+	struct histogram queue_wait[TIMED_KINDS], backend[TIMED_KINDS];
 };
 
 struct request;
 TAILQ_HEAD(request_list, request);
+struct chat;
+TAILQ_HEAD(chat_list, chat);
 
 struct supervisor {
 	uv_loop_t *loop;
 	struct config config;
+	const char *config_path;
 	const char *run_dir;	/* of the configuration, or -R */
 	char worker_path[4096]; /* the tandem-worker beside this program */
-	struct front *front;
+	char program[4096];	/* what we were started as: an upgrade starts it again */
+	char **argv;
+	struct front *front; /* NULL in a successor that has not taken over */
 	struct device *devices[CONFIG_DEVICES_MAX]; /* in the configuration's order */
 	size_t device_count;
+	struct device *removed[DEVICES_REMOVED_MAX]; /* still finish what they have */
+	size_t removed_count;
 	struct tokens *tokens;
 	struct rep *stats;
+	struct events *events;
+	struct nvml *nvml;
 	struct request_list requests;
-	unsigned active;   /* requests in the list */
-	unsigned queued;   /* client requests waiting for a slot, all devices */
-	size_t held_bytes; /* request bodies held in memory */
+	struct chat_list chats;	   /* those that a retry may join (coalesce.h) */
+	uint64_t client_secret[2]; /* keys the hashes of clients (client.h) */
+	unsigned active;	   /* requests in the list */
+	unsigned queued;	   /* client requests waiting for a slot, all devices */
+	size_t held_bytes;	   /* request bodies held in memory */
 	uint64_t next_job;
 	unsigned next_device;
 	uint64_t next_request;
 	uint64_t started_ms; /* uv_hrtime based */
 	struct counters count;
+	struct times times;
 	struct poison poison;
 	struct operations operations;
 	bool loopback; /* we listen on loopback only: Host headers are looked at */
 	bool stopping;
-	uv_signal_t sigint, sigterm;
-	uv_timer_t drain_timer;
+	bool reloading;
+	bool keep_backends; /* a successor has them: our workers leave them running */
+	struct rundir rundir;
+	struct life life;
+	struct notify notify;
+	struct service service;
+	struct elders elders;
+	struct upgrade upgrade;
+	struct successor successor;
 };
 
 /* Milliseconds of the monotonic clock. */
@@ -64,5 +102,14 @@ static inline uint64_t now_ms(void)
 /* The last request has ended or the last worker is gone: the shutdown looks whether it can go on.
  */
 void supervisor_check_stopped(struct supervisor *s);
+
+/* Opens the front door on an already listening socket (ours from then on), or with -1 on a new one.
+ * 0 or -errno with words in err. */
+int supervisor_open_front(struct supervisor *s, int listen_fd, struct buf *err);
+
+/* We accept and have the known names: from now on we speak for the service (service.h). */
+void supervisor_in_charge(struct supervisor *s);
+/* A device's state has changed. */
+void supervisor_devices_changed(struct supervisor *s);
 
 #endif

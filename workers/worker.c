@@ -62,7 +62,9 @@ static void on_last_words(uv_timer_t *timer)
 static void on_exit_turn(uv_timer_t *timer)
 {
 	struct worker *w = timer->data;
-	tasks_fail_all(w, FAIL_CUT, "the worker is stopping");
+	/* Told to end: the jobs are as good as before, for another worker. */
+	tasks_fail_all(
+		w, w->code == WORKER_EXIT_OK ? FAIL_DRAINING : FAIL_CUT, "the worker is stopping");
 	if (w->channel)
 		channel_flush(w->channel);
 	uv_timer_start(&w->deadline, on_last_words, 0, 0);

@@ -1,8 +1,9 @@
 #!/bin/bash
-# check.sh check|ollama|asan|tsan: runs the tests of that name, every stage even after one has failed. Ends with a line
+# check.sh check|ollama|chaos|asan|tsan: runs the tests of that name, every stage even after one has failed. Ends with a line
 # "N passed, N failed" that counts single tests, and 1 when anything failed.
 #
 # check   formatting, the build with gcc and with clang, unit tests, tests of whole processes and of client packages
+# chaos   streaming clients through 1,000 kills and stops, restarts, reloads and upgrades (CHAOS_OPTIONS: other numbers)
 # ollama  a real Ollama behind tandem and in front of it its own clients
 # asan, tsan  unit tests and tests of whole processes under the sanitizers
 set -uo pipefail
@@ -128,6 +129,12 @@ ollama)
 	"$SETUP/deps.sh" run check || exit 1
 	stage "build" build_all && stage "a real Ollama" "$ROOT/tests/ollama/build.sh" && stage "tests with a real Ollama" python_tests build tests/ollama
 	;;
+chaos)
+	"$SETUP/deps.sh" run check || exit 1
+	python=$("$SETUP/venv.sh") || exit 1
+	read -ra options <<<"${CHAOS_OPTIONS:---faults 1000 --alone 20 --clients 32 --upgrades 5}"
+	stage "build" build_all && stage "chaos" "$python" tests/chaos/chaos.py "${options[@]}"
+	;;
 asan)
 	"$SETUP/deps.sh" run check || exit 1
 	export ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
@@ -139,7 +146,7 @@ tsan)
 	sanitized tsan thread
 	;;
 *)
-	die "usage: check.sh check|ollama|asan|tsan"
+	die "usage: check.sh check|ollama|chaos|asan|tsan"
 	;;
 esac
 

@@ -5,7 +5,7 @@ SETUP := etc/setup
 SYSCONFDIR ?= /etc
 C_FILES = $(sort $(shell find common proto supervisor workers tests -name '*.[ch]'))
 
-.PHONY: deps run demo check check-ollama asan tsan format format-check lint install uninstall
+.PHONY: deps run demo check chaos check-ollama asan tsan format format-check lint install uninstall
 
 # What check.sh builds beside the programs.
 .PHONY: test-programs
@@ -32,6 +32,9 @@ check: ## install what the tests need and run them all
 check-ollama: ## test against a real Ollama (built once, kept in the cache)
 	@$(SETUP)/check.sh ollama
 
+chaos: ## 32 streaming clients through 1,000 kills and stops, restarts, reloads, upgrades
+	@$(SETUP)/check.sh chaos
+
 asan: ## the tests under AddressSanitizer and UBSan
 	@$(SETUP)/check.sh asan
 
@@ -52,14 +55,56 @@ lint: format-check ## static analysis of C and shell files
 		clang-tidy --quiet --warnings-as-errors='*' --checks='$(LINT_CHECKS)' {} -- 2>/dev/null
 	$(Q)shellcheck -x -P $(SETUP) $(SETUP)/*.sh tests/ollama/*.sh .ci/run
 
-install: all ## into $(PREFIX) (/usr/local); DESTDIR and SYSCONFDIR (/etc) are honoured
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(SYSCONFDIR)/tandem $(DESTDIR)$(PREFIX)/share/doc/tandem
-	install -m 755 $(PROGRAMS) $(DESTDIR)$(PREFIX)/bin
-	install -m 644 README.md LICENSE $(DESTDIR)$(PREFIX)/share/doc/tandem
-	install -m 644 etc/tandem.conf $(DESTDIR)$(PREFIX)/share/doc/tandem/tandem.conf
+# Units name the programs by their place: @PREFIX@ and @SYSCONFDIR@ are filled in.
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+LIBDIR := $(PREFIX)/lib
+SHAREDIR := $(PREFIX)/share
+UNITS := tandem.service tandem.socket
+fill = sed -e 's|@PREFIX@|$(PREFIX)|g' -e 's|@SYSCONFDIR@|$(SYSCONFDIR)|g'
+
+install: all ## into $(PREFIX) (/usr/local); DESTDIR, SYSCONFDIR (/etc) and UNITDIR are honoured
+	install -d $(addprefix $(DESTDIR),$(PREFIX)/bin $(SYSCONFDIR)/tandem $(SHAREDIR)/doc/tandem $(UNITDIR) \
+		$(LIBDIR)/sysusers.d $(LIBDIR)/tmpfiles.d)
+	for p in $(PROGRAMS); do install -m 755 $$p $(DESTDIR)$(PREFIX)/bin/$${p##*/}.new && \
+		mv -f $(DESTDIR)$(PREFIX)/bin/$${p##*/}.new $(DESTDIR)$(PREFIX)/bin/$${p##*/} || exit 1; done
+	install -m 644 README.md CHANGELOG.md LICENSE $(DESTDIR)$(SHAREDIR)/doc/tandem
+	install -m 644 etc/tandem.conf $(DESTDIR)$(SHAREDIR)/doc/tandem/tandem.conf
+	for u in $(UNITS); do $(fill) etc/systemd/$$u.in >$(DESTDIR)$(UNITDIR)/$$u && \
+		chmod 644 $(DESTDIR)$(UNITDIR)/$$u || exit 1; done
+	install -m 644 etc/systemd/tandem.sysusers $(DESTDIR)$(LIBDIR)/sysusers.d/tandem.conf
+	install -m 644 etc/systemd/tandem.tmpfiles $(DESTDIR)$(LIBDIR)/tmpfiles.d/tandem.conf
+	install -D -m 644 etc/completions/tandemctl.bash $(DESTDIR)$(SHAREDIR)/bash-completion/completions/tandemctl
+	install -D -m 644 etc/completions/_tandemctl $(DESTDIR)$(SHAREDIR)/zsh/site-functions/_tandemctl
+	install -D -m 644 etc/completions/tandemctl.fish $(DESTDIR)$(SHAREDIR)/fish/vendor_completions.d/tandemctl.fish
+	$(if $(shell command -v scdoc),$(MAKE) --no-print-directory install-man,@echo "no scdoc: no manual pages")
 	@[ -e $(DESTDIR)$(SYSCONFDIR)/tandem/tandem.conf ] || \
 		echo "next: tandemctl init -o $(DESTDIR)$(SYSCONFDIR)/tandem/tandem.conf"
+	@[ -n "$(DESTDIR)" ] || [ ! -d /run/systemd/system ] || \
+		echo "next: systemd-sysusers && systemctl daemon-reload && systemctl enable --now tandem"
 
 uninstall: ## what install put there; the configuration stays
-	rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,$(notdir $(PROGRAMS)))
-	rm -rf $(DESTDIR)$(PREFIX)/share/doc/tandem
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,$(notdir $(PROGRAMS))) $(addprefix $(DESTDIR)$(UNITDIR)/,$(UNITS))
+	rm -f $(DESTDIR)$(LIBDIR)/sysusers.d/tandem.conf $(DESTDIR)$(LIBDIR)/tmpfiles.d/tandem.conf
+	rm -f $(addprefix $(DESTDIR)$(SHAREDIR)/,bash-completion/completions/tandemctl zsh/site-functions/_tandemctl \
+		fish/vendor_completions.d/tandemctl.fish)
+	rm -f $(foreach m,$(notdir $(MAN_PAGES)),$(DESTDIR)$(SHAREDIR)/man/man$(subst .,,$(suffix $(m)))/$(m))
+	rm -rf $(DESTDIR)$(SHAREDIR)/doc/tandem
+
+# --- manual pages ---
+
+MAN_PAGES := $(patsubst etc/man/%.scd,$(BUILD)/man/%,$(wildcard etc/man/*.scd))
+
+.PHONY: man
+man: $(MAN_PAGES) ## build the manual pages into build/man/ (needs scdoc)
+
+# The keys of tandem.conf(5) are the README's table.
+$(BUILD)/man/%: etc/man/%.scd etc/man/keys.awk README.md
+	$(call say,MAN,$@)
+	@mkdir -p $(@D)
+	$(Q)awk -f etc/man/keys.awk README.md >$@.keys
+	$(Q)sed -e '/^@KEYS@$$/{r $@.keys' -e 'd}' $< >$@.scd
+	$(Q)scdoc <$@.scd >$@.new && mv $@.new $@ && rm -f $@.keys $@.scd
+
+.PHONY: install-man
+install-man: man
+	for m in $(MAN_PAGES); do install -D -m 644 $$m $(DESTDIR)$(SHAREDIR)/man/man$${m##*.}/$${m##*/} || exit 1; done

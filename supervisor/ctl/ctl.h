@@ -1,11 +1,18 @@
 /*
- * tandemctl: a short-lived program beside tandemd. It asks the stats socket (nng REQ), checks and
- * writes configurations. Everything here blocks, with time limits; nothing here runs inside
- * tandemd.
+ * tandemctl: a short-lived program beside tandemd. It asks the stats socket (nng REQ), listens to
+ * the events (nng SUB), checks and writes configurations. Everything here blocks, with time limits;
+ * nothing here runs inside tandemd.
  *
- *   main.c       options, the table of commands, where the run folder is
+ *   main.c       the table of commands, help
+ *   options.c    their options and arguments, the run folder
  *   query.c      one question to the stats socket
- *   status.c     status: the table for people
+ *   table.c      columns for people, and how numbers look in them
+ *   status.c     status
+ *   lists.c      workers, jobs, queues, backends, devices: a table of columns each
+ *   stats.c      stats: counters and histograms
+ *   top.c        top
+ *   events.c     events
+ *   operate.c    restart, drain, reset, reload, upgrade, cancel
  *   wait.c       wait-ready
  *   init.c       init: its options, what it chooses, what it says
  *   ollama.c     which Ollama servers answer, and their models (libcurl)
@@ -18,6 +25,8 @@
 #include "common/buf.h"
 #include "common/json.h"
 
+#include <stdio.h>
+
 /* Exit codes; part of the interface. */
 enum ctl_exit {
 	CTL_OK = 0,
@@ -25,33 +34,81 @@ enum ctl_exit {
 	CTL_USAGE = 2,
 	CTL_NO_ENGINE = 3,   /* init found no Ollama and got no engine */
 	CTL_NOT_RUNNING = 4, /* nobody answers at the stats socket */
+	CTL_TIMED_OUT = 5,   /* what was asked for is still under way */
 };
 
 #define CTL_TIMEOUT_MS 3000
 #define CTL_ANSWER_BYTES (4 << 20)
 
-struct ctl {
-	const char *run_dir;
-	bool json;
+/* Options that a command may take beside -R; a bit set. */
+enum ctl_option {
+	CTL_JSON = 1,
+	CTL_TIMEOUT = 2,
+	CTL_BACKEND = 4,
+	CTL_COUNT = 8,
+	CTL_ONCE = 16,
+	CTL_OWN = 32, /* parses argv itself */
 };
 
-/*
- * Every command: argv[0] is the command's name. Each returns an exit code.
- */
-enum ctl_exit ctl_status(struct ctl *ctl, int argc, char **argv);
-enum ctl_exit ctl_wait_ready(struct ctl *ctl, int argc, char **argv);
-enum ctl_exit ctl_check(struct ctl *ctl, int argc, char **argv);
-enum ctl_exit ctl_init(struct ctl *ctl, int argc, char **argv);
+struct ctl {
+	const struct ctl_command *command;
+	const char *run_dir;
+	const char *argument; /* the one argument, or NULL */
+	bool json, backend, once;
+	long timeout_s, count; /* -1: not given */
+	int argc;	       /* CTL_OWN: argv[0] is the command's name */
+	char **argv;
+};
+
+struct ctl_command {
+	const char *name;
+	const char *arguments; /* for people: "[DEVICE|all]" */
+	unsigned options;      /* enum ctl_option bits */
+	bool needs_argument, takes_argument;
+	const char *help;
+	enum ctl_exit (*run)(struct ctl *ctl);
+};
+
+/* Every command's function. */
+enum ctl_exit ctl_status(struct ctl *ctl);
+enum ctl_exit ctl_list(struct ctl *ctl);
+enum ctl_exit ctl_stats(struct ctl *ctl);
+enum ctl_exit ctl_top(struct ctl *ctl);
+enum ctl_exit ctl_events(struct ctl *ctl);
+enum ctl_exit ctl_operate(struct ctl *ctl);
+enum ctl_exit ctl_cancel(struct ctl *ctl);
+enum ctl_exit ctl_wait_ready(struct ctl *ctl);
+enum ctl_exit ctl_check(struct ctl *ctl);
+enum ctl_exit ctl_init(struct ctl *ctl);
+
+/* --- options.c --- */
+
+/* Fills ctl from a command's argv (argv[0] is its name). CTL_OK or CTL_USAGE. */
+enum ctl_exit ctl_parse(struct ctl *ctl, int argc, char **argv);
+/* The run folder when neither -R nor $TANDEM_RUN_DIR names one. Static storage. */
+const char *ctl_default_run_dir(void);
+/* Says on stderr "tandemctl: ..." and how to get help; returns CTL_USAGE. */
+enum ctl_exit ctl_usage(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* A number of an option: true when text is a whole number in lo..hi. */
+bool ctl_number(const char *text, long lo, long hi, long *out);
+
+/* --- query.c --- */
 
 /*
- * Asks RUNDIR/stats.ipc for its status. CTL_OK: *root is the validated answer over *answer's bytes.
- * Else err says why in one line without a newline.
+ * Asks RUNDIR/stats.ipc. CTL_OK: *root is the validated answer, an object, over *answer's bytes.
+ * Else err says why in one line without a newline; also where the answer is {"error":...}:
+ * CTL_FAILED, with *root set.
  */
-enum ctl_exit ctl_query_status(const char *run_dir, int timeout_ms, struct buf *answer,
+enum ctl_exit ctl_ask(const char *run_dir, const char *request, int timeout_ms, struct buf *answer,
 	struct json_value *root, struct buf *err);
-
-/* Prints the status of tandemd as a table on stdout. */
-void ctl_print_status(struct json_value status);
+/* RUNDIR/NAME.ipc as a URL. CTL_OK, or CTL_USAGE with err. */
+enum ctl_exit ctl_url(const char *run_dir, const char *name, char url[256], struct buf *err);
+/* An nng error of a dial or an exchange as an exit code and words. */
+enum ctl_exit ctl_nng_error(
+	int rc, const char *run_dir, const char *url, int timeout_ms, struct buf *err);
+/* Prints the document that answers request, as it came (--json) or by print. */
+enum ctl_exit ctl_show(struct ctl *ctl, const char *request,
+	void (*print)(struct json_value root, void *ctx), void *ctx);
 
 /* The text of object's member for one line of a terminal: decoded, line ends as '|', other control
  * characters as '?', cut to size. "-" when absent or null. */
@@ -59,14 +116,33 @@ void ctl_text(struct json_value object, const char *name, char *out, size_t size
 
 /* The member as a number; 0 when absent or no number. */
 int64_t ctl_int(struct json_value object, const char *name);
+double ctl_real(struct json_value object, const char *name);
 
-/* The run folder when neither -R nor $TANDEM_RUN_DIR names one. Static storage. */
-const char *ctl_default_run_dir(void);
+/* --- table.c --- */
 
-/* Says on stderr "tandemctl: ..." and how to get help; returns CTL_USAGE. */
-enum ctl_exit ctl_usage(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+#define CTL_CELL_BYTES 80
+#define CTL_COLUMNS_MAX 16
 
-/* A number of an option: true when text is a whole number in lo..hi. */
-bool ctl_number(const char *text, long lo, long hi, long *out);
+struct ctl_table {
+	size_t columns, rows, room;
+	char (*cell)[CTL_CELL_BYTES]; /* rows x columns */
+};
+
+/* A table whose first row is titles. */
+void ctl_table_init(struct ctl_table *t, size_t columns, const char *const *titles);
+/* The cells of a new row, empty; NULL when memory is out. Valid until the next row. */
+char (*ctl_table_row(struct ctl_table *t))[CTL_CELL_BYTES];
+/* Prints and frees. */
+void ctl_table_print(struct ctl_table *t, FILE *to);
+
+void ctl_duration(double s, char *out, size_t size);  /* "1h02m" */
+void ctl_bytes(double bytes, char *out, size_t size); /* "1.5 GiB" */
+
+/* --- what several commands print --- */
+
+void ctl_print_status_head(struct json_value status, FILE *to);
+void ctl_print_requests(struct json_value status, FILE *to);
+/* The list of that name ("jobs") in its answer, at most `most` rows. */
+void ctl_print_list(const char *name, struct json_value root, size_t most, FILE *to);
 
 #endif

@@ -279,11 +279,11 @@ static enum ctl_exit write_plan(struct init *in, const struct conf_plan *plan)
 	return result;
 }
 
-enum ctl_exit ctl_init(struct ctl *ctl, int argc, char **argv)
+enum ctl_exit ctl_init(struct ctl *ctl)
 {
 	struct init in = {.output = "tandem.conf", .port = 8512, .run_dir = ctl->run_dir};
 	struct ollama *found[2] = {NULL, NULL};
-	enum ctl_exit rc = parse_options(&in, argc, argv);
+	enum ctl_exit rc = parse_options(&in, ctl->argc, ctl->argv);
 
 	if (rc != CTL_OK)
 		return rc;

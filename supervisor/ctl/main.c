@@ -3,22 +3,50 @@
 #include "common/config.h"
 #include "common/config_suggest.h"
 
-#include <errno.h>
 #include <getopt.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
 
-static const char help[] =
-	"Usage: tandemctl [-R RUNDIR] COMMAND [options]\n"
+static const struct ctl_command commands[] = {
+	{"status", "", CTL_JSON, .help = "tandemd, its devices and requests", .run = ctl_status},
+	{"top", "", CTL_ONCE, .help = "the same as a screen that is kept fresh", .run = ctl_top},
+	{"events", "", CTL_JSON | CTL_COUNT,
+		.help = "each step of workers and requests as it happens", .run = ctl_events},
+	{"workers", "", CTL_JSON, .help = "processes, heartbeats, restarts", .run = ctl_list},
+	{"jobs", "", CTL_JSON, .help = "work that runs or waits", .run = ctl_list},
+	{"queues", "", CTL_JSON, .help = "what waits for each device", .run = ctl_list},
+	{"backends", "", CTL_JSON, .help = "backends and what they serve", .run = ctl_list},
+	{"devices", "", CTL_JSON, .help = "GPUs: memory, load, temperature", .run = ctl_list},
+	{"stats", "", CTL_JSON, .help = "counters, and how long things took", .run = ctl_stats},
+	{"restart", "[DEVICE|all]", CTL_JSON | CTL_TIMEOUT | CTL_BACKEND, .takes_argument = true,
+		.help = "new workers without a pause; --backend: backends too", .run = ctl_operate},
+	{"drain", "DEVICE", CTL_JSON | CTL_TIMEOUT, .needs_argument = true, .takes_argument = true,
+		.help = "give a device no new work, wait for its last job", .run = ctl_operate},
+	{"reset", "[DEVICE|all]", CTL_JSON | CTL_TIMEOUT, .takes_argument = true,
+		.help = "start a failed or drained device afresh", .run = ctl_operate},
+	{"reload", "", CTL_JSON | CTL_TIMEOUT, .help = "read the configuration again",
+		.run = ctl_operate},
+	{"upgrade", "", CTL_JSON | CTL_TIMEOUT, .help = "a new tandemd takes over, streams go on",
+		.run = ctl_operate},
+	{"cancel", "REQUEST-ID", CTL_JSON, .needs_argument = true, .takes_argument = true,
+		.help = "end a client's request", .run = ctl_cancel},
+	{"wait-ready", "", CTL_JSON | CTL_TIMEOUT,
+		.help = "wait until the devices are ready, show the progress",
+		.run = ctl_wait_ready},
+	{"check", "FILE", 0, .needs_argument = true, .takes_argument = true,
+		.help = "check a configuration, like `tandemd -t -c FILE`", .run = ctl_check},
+	{"init", "[options]", CTL_OWN, .help = "write a configuration that fits this machine",
+		.run = ctl_init},
+};
+
+#define COMMANDS (sizeof(commands) / sizeof(commands[0]))
+
+static const char help_options[] =
 	"\n"
-	"Commands\n"
-	"  status [--json]              what tandemd, its devices and requests are doing\n"
-	"  wait-ready [--timeout S]     wait until the devices are ready (default 300 s), show the "
-	"progress\n"
-	"  check FILE                   check a configuration, like `tandemd -t -c FILE`\n"
-	"  init [options]               write a configuration that fits this machine\n"
+	"Options\n"
+	"  --json                       the answer as JSON\n"
+	"  --timeout S                  wait no longer (default 300 s; 0: do not wait)\n"
+	"  --backend                    restart: the backends that tandem started as well\n"
+	"  --count N                    events: end after N of them\n"
+	"  --once                       top: once, also on a terminal\n"
 	"\n"
 	"Options of init\n"
 	"  -o, --output FILE            where to write (default tandem.conf; - is stdout)\n"
@@ -42,67 +70,44 @@ static const char help[] =
 	"  -V, --version                the version\n"
 	"\n"
 	"Exit codes: 0 done, 1 failed, 2 wrong usage, 3 init needs an engine, 4 no tandemd is "
-	"running.\n";
+	"running,\n"
+	"5 still under way when the time was over.\n";
 
-static const struct {
-	const char *name;
-	enum ctl_exit (*run)(struct ctl *ctl, int argc, char **argv);
-} commands[] = {
-	{"status", ctl_status},
-	{"wait-ready", ctl_wait_ready},
-	{"check", ctl_check},
-	{"init", ctl_init},
-};
-
-enum ctl_exit ctl_usage(const char *fmt, ...)
+static void help(void)
 {
-	va_list ap;
-	va_start(ap, fmt);
-	fputs("tandemctl: ", stderr);
-	vfprintf(stderr, fmt, ap);
-	fputs("\nTry `tandemctl --help`.\n", stderr);
-	va_end(ap);
-	return CTL_USAGE;
-}
+	static const struct {
+		unsigned option;
+		const char *text;
+	} options[] = {{CTL_BACKEND, " [--backend]"}, {CTL_TIMEOUT, " [--timeout S]"},
+		{CTL_COUNT, " [--count N]"}, {CTL_ONCE, " [--once]"}, {CTL_JSON, " [--json]"}};
 
-bool ctl_number(const char *text, long lo, long hi, long *out)
-{
-	char *end;
-	errno = 0;
-	*out = strtol(text, &end, 10);
-	return *text && !*end && !errno && *out >= lo && *out <= hi;
-}
-
-const char *ctl_default_run_dir(void)
-{
-	static char path[128];
-	const char *named = getenv("TANDEM_RUN_DIR");
-	const char *session = getenv("XDG_RUNTIME_DIR");
-
-	if (named && *named)
-		return named;
-	if (geteuid() != 0 && access("/run/tandem", F_OK) != 0) {
-		if (session && *session)
-			snprintf(path, sizeof(path), "%s/tandem", session);
-		else
-			snprintf(path, sizeof(path), "/tmp/tandem-%u", (unsigned)geteuid());
-		return path;
+	puts("Usage: tandemctl [-R RUNDIR] COMMAND [options]\n\nCommands");
+	for (size_t i = 0; i < COMMANDS; i++) {
+		const struct ctl_command *c = &commands[i];
+		struct buf line;
+		buf_init(&line, 0);
+		buf_printf(&line, "%s%s%s", c->name, *c->arguments ? " " : "", c->arguments);
+		for (size_t o = 0; o < sizeof(options) / sizeof(*options); o++)
+			if (c->options & options[o].option)
+				buf_add_str(&line, options[o].text);
+		printf("  %-28s", buf_cstr(&line));
+		if (line.n > 28)
+			printf("\n%30s", "");
+		printf(" %s\n", c->help);
+		buf_free(&line);
 	}
-	return "/run/tandem";
+	fputs(help_options, stdout);
 }
 
-enum ctl_exit ctl_check(struct ctl *ctl, int argc, char **argv)
+enum ctl_exit ctl_check(struct ctl *ctl)
 {
 	struct config config;
 	struct buf err;
-	(void)ctl;
 
-	if (argc != 2)
-		return ctl_usage("check wants one file");
 	buf_init(&err, 0);
-	int rc = config_load(argv[1], &config, &err);
+	int rc = config_load(ctl->argument, &config, &err);
 	if (rc == 0) {
-		printf("%s is fine: %zu devices, %s:%d\n", argv[1], config.device_count,
+		printf("%s is fine: %zu devices, %s:%d\n", ctl->argument, config.device_count,
 			config.listen.address, config.listen.port);
 		config_free(&config);
 	} else {
@@ -117,9 +122,12 @@ static enum ctl_exit run_command(struct ctl *ctl, int argc, char **argv)
 	struct suggest near;
 
 	suggest_init(&near, argv[0]);
-	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
-		if (strcmp(argv[0], commands[i].name) == 0)
-			return commands[i].run(ctl, argc, argv);
+	for (size_t i = 0; i < COMMANDS; i++) {
+		if (strcmp(argv[0], commands[i].name) == 0) {
+			ctl->command = &commands[i];
+			enum ctl_exit rc = ctl_parse(ctl, argc, argv);
+			return rc == CTL_OK ? commands[i].run(ctl) : rc;
+		}
 		suggest_offer(&near, commands[i].name);
 	}
 	if (near.best)
@@ -136,7 +144,7 @@ int main(int argc, char **argv)
 		{"version", no_argument, NULL, 'V'},
 		{0},
 	};
-	struct ctl ctl = {0};
+	struct ctl ctl = {.timeout_s = -1, .count = -1};
 	int c;
 
 	while ((c = getopt_long(argc, argv, "+R:hV", options, NULL)) != -1) {
@@ -148,7 +156,7 @@ int main(int argc, char **argv)
 			ctl.json = true;
 			break;
 		case 'h':
-			fputs(help, stdout);
+			help();
 			return CTL_OK;
 		case 'V':
 			puts("tandemctl " TANDEM_VERSION);

@@ -31,22 +31,18 @@ static int exchange(const char *url, struct slice request, int timeout_ms, struc
 	return rc;
 }
 
-enum ctl_exit ctl_query_status(const char *run_dir, int timeout_ms, struct buf *answer,
-	struct json_value *root, struct buf *err)
+enum ctl_exit ctl_url(const char *run_dir, const char *name, char url[256], struct buf *err)
 {
-	char url[256];
-	struct json_error bad;
+	if (snprintf(url, 256, "ipc://%s/%s.ipc", run_dir, name) < 256)
+		return CTL_OK;
+	buf_printf(err, "the run folder's path is too long");
+	return CTL_USAGE;
+}
 
-	buf_clear(answer);
-	buf_clear(err);
-	if ((size_t)snprintf(url, sizeof(url), "ipc://%s/stats.ipc", run_dir) >= sizeof(url)) {
-		buf_printf(err, "the run folder's path is too long");
-		return CTL_USAGE;
-	}
-	int rc = exchange(url, SLICE("status"), timeout_ms, answer);
+enum ctl_exit ctl_nng_error(
+	int rc, const char *run_dir, const char *url, int timeout_ms, struct buf *err)
+{
 	switch (rc) {
-	case 0:
-		break;
 	case NNG_ECONNREFUSED:
 	case NNG_ENOENT:
 	case NNG_EADDRINVAL:
@@ -63,13 +59,53 @@ enum ctl_exit ctl_query_status(const char *run_dir, int timeout_ms, struct buf *
 		buf_printf(err, "%s: %s", url, nng_strerror(rc));
 		return CTL_FAILED;
 	}
+}
+
+enum ctl_exit ctl_ask(const char *run_dir, const char *request, int timeout_ms, struct buf *answer,
+	struct json_value *root, struct buf *err)
+{
+	char url[256];
+	struct json_error bad;
+
+	buf_clear(answer);
+	buf_clear(err);
+	enum ctl_exit usage = ctl_url(run_dir, "stats", url, err);
+	if (usage != CTL_OK)
+		return usage;
+	int rc = exchange(url, slice_str(request), timeout_ms, answer);
+	if (rc)
+		return ctl_nng_error(rc, run_dir, url, timeout_ms, err);
 	if (json_parse(buf_slice(answer), JSON_MAX_DEPTH, root, &bad) ||
 		!json_is(*root, JSON_OBJECT)) {
 		buf_printf(
 			err, "what answers at %s is no tandemd: it does not speak JSON", run_dir);
 		return CTL_FAILED;
 	}
+	if (json_is(json_get(*root, "error"), JSON_STRING)) {
+		json_string_decode(json_get(*root, "error"), err);
+		return CTL_FAILED;
+	}
 	return CTL_OK;
+}
+
+enum ctl_exit ctl_show(struct ctl *ctl, const char *request,
+	void (*print)(struct json_value root, void *ctx), void *ctx)
+{
+	struct buf answer, err;
+	struct json_value root;
+
+	buf_init(&answer, CTL_ANSWER_BYTES);
+	buf_init(&err, 0);
+	enum ctl_exit rc = ctl_ask(ctl->run_dir, request, CTL_TIMEOUT_MS, &answer, &root, &err);
+	if (rc != CTL_OK)
+		fprintf(stderr, "tandemctl: %s\n", buf_cstr(&err));
+	else if (ctl->json)
+		printf("%.*s\n", (int)root.raw.n, root.raw.p);
+	else
+		print(root, ctx);
+	buf_free(&answer);
+	buf_free(&err);
+	return rc;
 }
 
 void ctl_text(struct json_value object, const char *name, char *out, size_t size)
@@ -98,5 +134,12 @@ int64_t ctl_int(struct json_value object, const char *name)
 {
 	int64_t value = 0;
 	json_to_int(json_get(object, name), &value);
+	return value;
+}
+
+double ctl_real(struct json_value object, const char *name)
+{
+	double value = 0;
+	json_to_double(json_get(object, name), &value);
 	return value;
 }

@@ -2,7 +2,6 @@
 
 #include "common/config.h"
 
-#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -92,7 +91,7 @@ static enum ctl_exit wait_until(
 		int limit = left > CTL_TIMEOUT_MS ? CTL_TIMEOUT_MS
 			    : left > POLL_MS	  ? (int)left
 						  : POLL_MS;
-		enum ctl_exit rc = ctl_query_status(ctl->run_dir, limit, answer, &root, err);
+		enum ctl_exit rc = ctl_ask(ctl->run_dir, "status", limit, answer, &root, err);
 		bool late = now_ms() >= deadline;
 
 		if (rc == CTL_OK) {
@@ -111,30 +110,10 @@ static enum ctl_exit wait_until(
 	}
 }
 
-enum ctl_exit ctl_wait_ready(struct ctl *ctl, int argc, char **argv)
+enum ctl_exit ctl_wait_ready(struct ctl *ctl)
 {
-	static const struct option options[] = {
-		{"json", no_argument, NULL, 'j'},
-		{"rundir", required_argument, NULL, 'R'},
-		{"timeout", required_argument, NULL, 't'},
-		{0},
-	};
 	struct buf answer, err;
-	long seconds = 300;
-	int c;
-
-	while ((c = getopt_long(argc, argv, "R:", options, NULL)) != -1) {
-		if (c == '?')
-			return CTL_USAGE;
-		if (c == 'R')
-			ctl->run_dir = optarg;
-		else if (c == 'j')
-			ctl->json = true;
-		else if (!ctl_number(optarg, 0, 86400, &seconds))
-			return ctl_usage("--timeout wants seconds, 0 to 86400, not '%s'", optarg);
-	}
-	if (optind < argc)
-		return ctl_usage("wait-ready takes no argument '%s'", argv[optind]);
+	long seconds = ctl->timeout_s < 0 ? 300 : ctl->timeout_s;
 
 	buf_init(&answer, CTL_ANSWER_BYTES);
 	buf_init(&err, 0);

@@ -42,6 +42,8 @@ void *exchange_begin(void *cls, const char *uri, struct MHD_Connection *mhd)
 	x->mhd = mhd;
 	x->connection = c;
 	c->current = x;
+	if (c->hurried)
+		front_unhurry(c);
 	buf_init(&x->out, 0);
 	TAILQ_INSERT_TAIL(&f->exchanges, x, link);
 	f->exchange_count++;

@@ -4,6 +4,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -20,18 +21,22 @@
 
 /* --- the listening socket --- */
 
-static int open_listener(const struct front_options *o, struct buf *err)
+static int resolve(const char *address, int port, struct addrinfo **list)
 {
 	struct addrinfo hints = {.ai_family = AF_UNSPEC,
 		.ai_socktype = SOCK_STREAM,
-		.ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+		.ai_flags = AI_PASSIVE | AI_NUMERICSERV | AI_NUMERICHOST};
+	const char *host = strcmp(address, "localhost") == 0 ? "127.0.0.1" : address;
+	char service[16];
+	snprintf(service, sizeof(service), "%d", port);
+	return getaddrinfo(host, service, &hints, list) ? -EINVAL : 0;
+}
+
+static int open_listener(const struct front_options *o, struct buf *err)
+{
 	struct addrinfo *list;
-	const char *host = strcmp(o->address, "localhost") == 0 ? "127.0.0.1" : o->address;
-	char port[16];
 	int one = 1, rc = 0;
-	snprintf(port, sizeof(port), "%d", o->port);
-	hints.ai_flags |= AI_NUMERICHOST;
-	if (getaddrinfo(host, port, &hints, &list)) {
+	if (resolve(o->address, o->port, &list)) {
 		buf_printf(err, "listen.address \"%s\": not an IPv4 or IPv6 address", o->address);
 		return -EINVAL;
 	}
@@ -51,6 +56,42 @@ static int open_listener(const struct front_options *o, struct buf *err)
 	if (fd >= 0)
 		close(fd);
 	return rc;
+}
+
+static bool same_address(const struct sockaddr *a, const struct sockaddr *b, bool any_port)
+{
+	const struct sockaddr_in *a4 = (const void *)a, *b4 = (const void *)b;
+	const struct sockaddr_in6 *a6 = (const void *)a, *b6 = (const void *)b;
+	if (a->sa_family != b->sa_family)
+		return false;
+	if (a->sa_family == AF_INET)
+		return a4->sin_addr.s_addr == b4->sin_addr.s_addr &&
+		       (any_port || a4->sin_port == b4->sin_port);
+	return memcmp(&a6->sin6_addr, &b6->sin6_addr, sizeof(a6->sin6_addr)) == 0 &&
+	       (any_port || a6->sin6_port == b6->sin6_port);
+}
+
+int front_check_listener(int fd, const char *address, int port, bool *same, struct buf *err)
+{
+	struct sockaddr_storage a = {0};
+	socklen_t n = sizeof(a), n_int = sizeof(int);
+	int type = 0, accepts = 0, flags = fcntl(fd, F_GETFL);
+	if (flags < 0 || getsockname(fd, (struct sockaddr *)&a, &n) ||
+		getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &n_int) ||
+		getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &accepts, &n_int) ||
+		type != SOCK_STREAM || !accepts ||
+		(a.ss_family != AF_INET && a.ss_family != AF_INET6)) {
+		buf_printf(err, "descriptor %d is not a listening TCP socket", fd);
+		return -EINVAL;
+	}
+	fcntl(fd, F_SETFL, flags | O_NONBLOCK); /* two processes may be woken for one client */
+	struct addrinfo *list;
+	*same = false;
+	if (resolve(address, port, &list) == 0) {
+		*same = same_address((struct sockaddr *)&a, list->ai_addr, port == 0);
+		freeaddrinfo(list);
+	}
+	return 0;
 }
 
 static void name_address(struct front *f)
@@ -119,7 +160,9 @@ static struct connection *connection_create(struct front *f, struct MHD_Connecti
 		return NULL;
 	}
 	c->front = f;
+	c->mhd = mhd;
 	c->fd = fd;
+	TAILQ_INSERT_TAIL(&f->open, c, link);
 	c->poll.data = c;
 	name_peer(c, mhd);
 	uv_poll_start(&c->poll, UV_DISCONNECT, on_disconnect);
@@ -145,6 +188,7 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
 		return;
 	if (c->current)
 		exchange_drop(c->current);
+	TAILQ_REMOVE(&f->open, c, link);
 	uv_close((uv_handle_t *)&c->poll,
 		on_connection_freed); /* stops at once, while the descriptor is still ours */
 }
@@ -211,18 +255,28 @@ static void on_mhd_log(void *cls, const char *format, va_list ap)
 
 /* --- life --- */
 
+static unsigned idle_seconds(unsigned idle_ms)
+{
+	return (idle_ms + 999) / 1000;
+}
+
 int front_start(uv_loop_t *loop, const struct front_options *o, const struct front_events *e,
 	void *ctx, struct front **out, struct buf *err)
 {
 	struct front *f = calloc(1, sizeof(*f));
-	if (!f)
+	if (!f) {
+		if (o->listen_fd >= 0)
+			close(o->listen_fd);
 		return -ENOMEM;
+	}
 	f->loop = loop;
 	f->events = e;
 	f->ctx = ctx;
 	f->stream_bytes = o->stream_bytes;
 	f->header_bytes = o->header_bytes;
 	f->connections_max = o->connections;
+	f->idle_ms = o->idle_ms;
+	TAILQ_INIT(&f->open);
 	TAILQ_INIT(&f->exchanges);
 	TAILQ_INIT(&f->lingers);
 	f->listen_fd = o->listen_fd >= 0 ? o->listen_fd : open_listener(o, err);
@@ -234,7 +288,7 @@ int front_start(uv_loop_t *loop, const struct front_options *o, const struct fro
 		0, NULL, NULL, exchange_handle, f, MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, f,
 		MHD_OPTION_LISTEN_SOCKET, f->listen_fd, MHD_OPTION_CONNECTION_LIMIT, o->connections,
 		MHD_OPTION_CONNECTION_MEMORY_LIMIT, o->header_bytes + ANSWER_HEAD_BYTES,
-		MHD_OPTION_CONNECTION_TIMEOUT, (o->idle_ms + 999) / 1000,
+		MHD_OPTION_CONNECTION_TIMEOUT, idle_seconds(o->idle_ms),
 		MHD_OPTION_URI_LOG_CALLBACK, exchange_begin, f, MHD_OPTION_NOTIFY_COMPLETED,
 		exchange_completed, f, MHD_OPTION_NOTIFY_CONNECTION, on_connection, f,
 		MHD_OPTION_END);
@@ -272,6 +326,34 @@ bool front_is_loopback(const struct front *f)
 	return f->loopback;
 }
 
+int front_listen_fd(const struct front *f)
+{
+	return f->listen_fd;
+}
+
+void front_unhurry(struct connection *c)
+{
+	c->hurried = false;
+	MHD_set_connection_option(
+		c->mhd, MHD_CONNECTION_OPTION_TIMEOUT, idle_seconds(c->front->idle_ms));
+}
+
+void front_close_idle(struct front *f, unsigned idle_ms)
+{
+	struct connection *c;
+	if (idle_ms >= f->idle_ms)
+		return;
+	TAILQ_FOREACH(c, &f->open, link)
+	{
+		if (c->current || c->hurried)
+			continue;
+		c->hurried = true;
+		MHD_set_connection_option(
+			c->mhd, MHD_CONNECTION_OPTION_TIMEOUT, idle_seconds(idle_ms));
+	}
+	front_wake(f); /* MHD looks at its timeouts, and sets the timer anew */
+}
+
 void front_quiesce(struct front *f)
 {
 	if (f->quiesced)
@@ -298,6 +380,7 @@ static void on_handle_closed(uv_handle_t *h)
 void front_stop(struct front *f)
 {
 	struct exchange *x;
+	front_quiesce(f); /* MHD must not close, let alone shut down, a socket that others share */
 	f->stopping = true; /* nothing is suspended from here on: MHD panics when it is stopped with
 			       a connection suspended */
 	TAILQ_FOREACH(x, &f->exchanges, link)
@@ -305,8 +388,7 @@ void front_stop(struct front *f)
 	linger_stop_all(f);
 	uv_poll_stop(&f->epoll);
 	MHD_run(f->daemon);
-	MHD_stop_daemon(f->daemon); /* ends the exchanges that are left; closes the listening socket
-				       unless quiesced */
+	MHD_stop_daemon(f->daemon); /* ends the exchanges that are left */
 	uv_close((uv_handle_t *)&f->epoll, on_handle_closed);
 	uv_close((uv_handle_t *)&f->timer, on_handle_closed);
 	uv_close((uv_handle_t *)&f->check, on_handle_closed);

@@ -57,7 +57,8 @@ struct front_options {
 	size_t stream_bytes;  /* unsent answer bytes of one exchange: exchange_write() past it gives
 				 -ENOBUFS */
 	unsigned idle_ms; /* without a byte either way while we wait for the client; full seconds */
-	int listen_fd;	  /* an already listening socket, or -1 */
+	int listen_fd;	  /* an already listening socket (the front's from now on, also when it
+			     does not start), or -1 */
 };
 
 /* 0 or -errno with words in err (port taken, bad address, ...). */
@@ -67,8 +68,18 @@ int front_start(uv_loop_t *loop, const struct front_options *o, const struct fro
 const char *front_address(const struct front *f);
 /* True when only this machine can connect. */
 bool front_is_loopback(const struct front *f);
-/* Stops accepting new connections; exchanges go on; answers get Connection: close. */
+/* The listening socket; -1 once quiesced. Borrowed. */
+int front_listen_fd(const struct front *f);
+/* Stops accepting new connections; exchanges go on; answers get Connection: close. The listening
+ * socket is closed, never shut down: another process may accept on it. */
 void front_quiesce(struct front *f);
+/* Once quiesced: closes connections that have been without a request and without a byte for
+ * idle_ms (full seconds). Others get it when their turn has come; call it again and again, but not
+ * from a callback of the front. */
+void front_close_idle(struct front *f, unsigned idle_ms);
+/* Is fd a listening TCP socket? -EINVAL with words in err when not. Then *same says whether it is
+ * the address and port (0: any) that front_start() would listen at. */
+int front_check_listener(int fd, const char *address, int port, bool *same, struct buf *err);
 /* Open connections, of which with an exchange in progress. */
 void front_counts(const struct front *f, unsigned *connections, unsigned *exchanges);
 /* Ends every exchange (their done callbacks run) and frees everything. */

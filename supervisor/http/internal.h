@@ -14,6 +14,7 @@ struct connection;
 struct lingering;
 TAILQ_HEAD(exchange_list, exchange);
 TAILQ_HEAD(linger_list, lingering);
+TAILQ_HEAD(connection_list, connection);
 
 struct front {
 	uv_loop_t *loop;
@@ -31,7 +32,9 @@ struct front {
 		idle; /* active while a run is pending, so that the loop does not sleep before it */
 	unsigned open_handles;
 	bool loopback, pending, quiesced, stopping;
+	unsigned idle_ms;
 	unsigned connections;
+	struct connection_list open; /* those that are watched */
 	struct exchange_list exchanges;
 	unsigned exchange_count;
 	struct linger_list lingers;
@@ -41,12 +44,15 @@ struct front {
 /* A TCP connection: watches for clients that leave, which MHD does not while it has the connection
  * suspended or a write blocked. */
 struct connection {
+	TAILQ_ENTRY(connection) link; /* in front.open */
 	struct front *front;
+	struct MHD_Connection *mhd;
 	uv_poll_t poll;
 	int fd;
 	char peer[64];
 	struct exchange *current;
-	bool left; /* the client has closed, or half-closed, its side */
+	bool left;    /* the client has closed, or half-closed, its side */
+	bool hurried; /* has a short timeout while it is idle: front_close_idle() */
 };
 
 struct answer_header {
@@ -86,6 +92,9 @@ struct exchange {
 
 /* Something was given to MHD: it must run before the loop sleeps. */
 void front_wake(struct front *f);
+
+/* A request begins: an idle connection's short timeout ends. */
+void front_unhurry(struct connection *c);
 
 /* The client closed its side of this exchange's connection. */
 void exchange_lost(struct exchange *x);

@@ -151,7 +151,7 @@ def libconfig(value, indent=0):
 class Tandem(Process):
     """tandemd with the given devices (dicts as in the configuration) and further groups."""
 
-    def __init__(self, folder, devices, env=None, wait=True, **groups):
+    def __init__(self, folder, devices, env=None, wait=True, program=None, **groups):
         self.folder = folder
         # Unix socket paths are short: the run folder cannot live in a deep test folder.
         self.run_holder = tempfile.TemporaryDirectory(prefix="tandem-")
@@ -164,7 +164,7 @@ class Tandem(Process):
         with open(self.conf, "w") as f:
             for key, value in config.items():
                 f.write(f"{key} = {libconfig(value)};\n")
-        super().__init__([os.path.join(BIN, "tandemd"), "-c", self.conf], os.path.join(folder, "tandemd.log"), env)
+        super().__init__([program or os.path.join(BIN, "tandemd"), "-c", self.conf], os.path.join(folder, "tandemd.log"), env)
         try:
             status = wait_for(self.alive_status, "stats socket of tandemd")
             self.address = status["listen"]
@@ -184,6 +184,24 @@ class Tandem(Process):
 
     def status(self):
         return json.loads(nng_req(os.path.join(self.run_dir, "stats.ipc"), "status"))
+
+    def command(self, text):
+        """A request to the stats socket; its answer."""
+        return json.loads(nng_req(os.path.join(self.run_dir, "stats.ipc"), text))
+
+    def operation(self, number, deadline=None):
+        """The outcome of an operation, once it has ended."""
+        return wait_for(lambda: (o := self.command(f"operation {number}")).get("state") in ("done", "failed") and o, f"end of operation {number}",
+                        deadline)
+
+    def operate(self, text, deadline=None):
+        """A command, and what came of it."""
+        begun = self.command(text)
+        assert "operation" in begun, begun
+        return self.operation(begun["operation"], deadline)
+
+    def client(self, **options):
+        return Client(self, **options)
 
     def device(self, name):
         return next(d for d in self.status()["devices"] if d["name"] == name)

@@ -16,7 +16,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PROGRAM = ROOT / os.environ.get("BUILD", "build") / "bin" / "tandemctl"
 
-OK, FAILED, USAGE, NO_ENGINE, NOT_RUNNING = range(5)
+OK, FAILED, USAGE, NO_ENGINE, NOT_RUNNING, TIMED_OUT = range(6)
 
 
 def run(*args, cwd=None, env=None, timeout=30):
@@ -162,6 +162,83 @@ def test_somebody_else_there(folder, stats, answer, words):
     assert r.returncode == FAILED and words in r.stderr and r.stdout == ""
 
 
+# --- orders -----------------------------------------------------------------------------------------------------------
+
+
+def operation(state, why=None, kind="restart", target="gpu1"):
+    return {"operation": 7, "kind": kind, "target": target, "state": state, "why": why, "ms": 12}
+
+
+def test_orders_are_waited_for(folder, stats):
+    server = stats({"operation": 7}, operation("running"), operation("running"), operation("done", "generation 2 is ready"))
+    r = run("-R", folder, "restart", "gpu1", "--backend")
+    assert (r.returncode, r.stdout, r.stderr) == (OK, "restart gpu1: done: generation 2 is ready\n", "")
+    assert server.requests == [b"restart gpu1 --backend"] + [b"operation 7"] * 3
+
+
+@pytest.mark.parametrize("command, request_, words", [
+    (("drain", "gpu0"), b"drain gpu0", "drain gpu0: done"),
+    (("reset",), b"reset", "reset: done"),
+    (("reset", "all"), b"reset all", "reset all: done"),
+    (("restart",), b"restart", "restart: done"),
+    (("reload",), b"reload", "reload: done"),
+])  # fmt: skip
+def test_each_order_is_one_request(folder, stats, command, request_, words):
+    server = stats({"operation": 7}, operation("done"))
+    r = run("-R", folder, *command)
+    assert (r.returncode, r.stdout) == (OK, words + "\n") and server.requests == [request_, b"operation 7"]
+
+
+def test_orders_that_fail(folder, stats):
+    stats({"operation": 7}, operation("failed", "worker did not become ready"))
+    r = run("-R", folder, "restart", "gpu1")
+    assert (r.returncode, r.stdout) == (FAILED, "")
+    assert r.stderr == "tandemctl: restart gpu1: failed: worker did not become ready\n"
+
+
+def test_orders_that_are_refused_or_forgotten(folder, stats):
+    server = stats({"error": "no device gpu9"}, {"operation": 7}, {"error": "no such operation"})
+    r = run("-R", folder, "restart", "gpu9")
+    assert (r.returncode, r.stderr) == (FAILED, "tandemctl: no device gpu9\n") and len(server.requests) == 1
+    r = run("-R", folder, "drain", "gpu0")
+    assert (r.returncode, r.stderr) == (FAILED, "tandemctl: no such operation\n")
+
+
+def test_orders_that_take_too_long(folder, stats):
+    stats({"operation": 7}, operation("running"))
+    r = run("-R", folder, "drain", "gpu0", "--timeout", 0)
+    assert (r.returncode, r.stderr) == (TIMED_OUT, "tandemctl: drain gpu0: still under way\n")
+    r = run("-R", folder, "drain", "gpu0", "--timeout", 0, "--json")
+    assert r.returncode == TIMED_OUT and json.loads(r.stdout) == operation("running")
+
+
+def test_an_upgrade_is_done_when_another_tandemd_answers(folder, stats):
+    old, new = status(device("gpu0", "main")), {**status(device("gpu0", "main")), "pid": 4711}
+    unknown = {"error": "no such operation"}
+    server = stats(old, {"operation": 7}, operation("running", kind="upgrade"), unknown, old, unknown, new)
+    r = run("-R", folder, "upgrade")
+    assert (r.returncode, r.stdout) == (OK, "upgrade: done: a new tandemd has taken over\n")
+    assert server.requests == [b"status", b"upgrade", b"operation 7", b"operation 7", b"status", b"operation 7", b"status"]
+
+
+def test_an_upgrade_that_is_rolled_back(folder, stats):
+    stats(status(), {"operation": 7}, operation("failed", "the new tandemd exited with status 1", kind="upgrade"))
+    r = run("-R", folder, "upgrade")
+    assert r.returncode == FAILED and "the new tandemd exited with status 1" in r.stderr
+
+
+def test_an_upgrade_lives_with_nobody_there_for_a_moment(folder):
+    first = Stats(folder, status(), {"operation": 7})
+    process = subprocess.Popen([str(PROGRAM), "-R", str(folder), "upgrade"], stdout=subprocess.PIPE, text=True)
+    while b"operation 7" not in first.requests:
+        assert process.poll() is None
+    first.close()
+    (folder / "stats.ipc").unlink()
+    second = Stats(folder, {"error": "no such operation"}, {**status(), "pid": 4711})
+    assert process.communicate(timeout=20)[0] == "upgrade: done: a new tandemd has taken over\n" and process.returncode == OK
+    second.close()
+
+
 # --- wait-ready -----------------------------------------------------------------------------------------------------
 
 
@@ -223,6 +300,13 @@ def test_wait_ready_gives_up_on_what_failed_for_good(folder, stats):
         (("x",), "unknown command 'x'"),
         (("status", "now"), "status takes no argument 'now'"),
         (("status", "--jsn2"), "--jsn2"),
+        (("status", "--backend"), "--backend"),
+        (("drain",), "drain wants one DEVICE"),
+        (("drain", "a", "b"), "drain wants one DEVICE"),
+        (("cancel",), "cancel wants one REQUEST-ID"),
+        (("restart", "a", "b"), "restart takes no argument 'b'"),
+        (("reload", "x"), "reload takes no argument 'x'"),
+        (("events", "--count", "0"), "--count wants a number from 1"),
         (("wait-ready", "--timeout", "1s"), "--timeout wants seconds"),
         (("check",), "check wants one file"),
         (("init", "x"), "init takes no argument 'x'"),

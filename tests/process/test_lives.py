@@ -192,7 +192,7 @@ def test_a_worker_that_talks_rubbish_ends_alone(impostor, backends, tandem, mode
         return t.device("gpu1")["generation"] >= 3
 
     wait_for(gone_twice, "the second replacement of the impostor", 30)
-    assert t.device("gpu1")["last_exit"] == "signal 9"
+    assert t.device("gpu1")["last_exit"] == ("signal 6" if WORDS[mode] == "heartbeats" else "signal 9")
     why = logged(t, "worker_given_up", device="gpu1")
     assert why, t.log()[-3000:]
     if WORDS[mode]:
@@ -251,7 +251,7 @@ def test_both_workers_killed_again_and_again(backends, tandem):
         t.wait_ready()
     assert [d["restarts"] for d in t.status()["devices"]] == [5, 5]
     assert len(children(t.pid)) == 2
-    assert sorted(n for n in os.listdir(t.run_dir) if n.startswith("w")) == ["w0-6.ipc", "w1-6.ipc"]
+    assert sorted(n for n in os.listdir(t.run_dir) if n.startswith("w")) == [f"w{t.pid:x}-0-6.ipc", f"w{t.pid:x}-1-6.ipc"]
 
 
 # --- backends that workers start ---
@@ -404,7 +404,7 @@ def config(folder, name="other.conf", **more):
 def test_a_second_instance_is_refused(backends, tandem, folder):
     t = tandem(two(backends))
     r = tandemd("-c", config(folder), "-R", t.run_dir)
-    assert r.returncode == 1
+    assert r.returncode == 3
     assert f"another tandemd (pid {t.pid}) already runs with run folder {t.run_dir}" in r.stderr
     # and has not harmed the first
     assert answers(t) and t.status()["pid"] == t.pid
@@ -550,7 +550,7 @@ def test_nothing_blocks_the_stats_socket(backends, tandem):
     assert late.join()["pid"] == t.pid
     for s in silent + [deaf]:
         s.close()
-    wait_for(lambda: len(os.listdir(f"/proc/{t.pid}/fd")) == fds, "descriptors as before")
+    wait_for(lambda: len(os.listdir(f"/proc/{t.pid}/fd")) <= fds, "descriptors as before")
     assert answers(t)
 
 

@@ -3,6 +3,7 @@
 #include "supervisor/job.h"
 #include "supervisor/supervisor.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -53,14 +54,16 @@ static void setup(struct fixture *f)
 	f->conf.slots = 1;
 	struct device *d = f->sup.devices[0] = device_create(&f->sup, &f->conf);
 	assert_non_null(d);
-	assert_int_equal(channel_listen(&f->loop, url, &o, &link_events, d, &d->channel), 0);
-	d->state = WORKER_READY;
+	assert_int_equal(
+		channel_listen(&f->loop, url, &o, &link_events, d, &d->current->channel), 0);
+	d->current->state = WORKER_READY;
+	device_changed(d);
 }
 
 static void teardown(struct fixture *f)
 {
 	struct device *d = f->sup.devices[0];
-	channel_close(d->channel);
+	channel_close(d->current->channel);
 	device_destroy(d);
 	uv_run(&f->loop, UV_RUN_DEFAULT);
 	assert_int_equal(uv_loop_close(&f->loop), 0);
@@ -122,7 +125,7 @@ static void test_a_cancelled_job_does_not_look_at_its_owner(void **state)
 	if (rc == 0)
 		job_cancel(j);
 	memset(id, '#', sizeof(id) - 1);
-	job_record(d, &end);
+	job_record(d->current, &end);
 	heard(log, sizeof(log));
 	assert_int_equal(rc, 0);
 	assert_non_null(strstr(log, "ev=job_start req=abc123-1"));
@@ -132,10 +135,212 @@ static void test_a_cancelled_job_does_not_look_at_its_owner(void **state)
 	teardown(&f);
 }
 
+/* --- waiting --- */
+
+struct seen {
+	unsigned restarts, ends, fails;
+	int cause;
+};
+
+static void count_end(void *ctx, struct job *j, const struct proto_record *r)
+{
+	(void)j, (void)r;
+	((struct seen *)ctx)->ends++;
+}
+
+static void count_fail(void *ctx, struct job *j, const struct job_failure *f)
+{
+	(void)j;
+	((struct seen *)ctx)->fails++;
+	((struct seen *)ctx)->cause = f->cause;
+}
+
+static void count_restart(void *ctx, struct job *j)
+{
+	assert_false(j->running);
+	((struct seen *)ctx)->restarts++;
+}
+
+static const struct job_events counting = {.start = start,
+	.delta = start,
+	.end = count_end,
+	.fail = count_fail,
+	.restart = count_restart};
+
+static int submit(struct fixture *f, enum job_class class, uint64_t client, struct seen *seen,
+	struct job **out)
+{
+	struct job_spec spec = {.takes_slot = true,
+		.impatient = class == CLASS_MAP,
+		.class = class,
+		.client = client,
+		.prompt_tokens = 8000,
+		.output_tokens = 400,
+		.body = SLICE("{}")};
+	spec.message.kind = class == CLASS_MAP ? JOB_NOTES : JOB_CHAT;
+	spec.message.body_bytes = 2;
+	spec.message.timeout_ms = class == CLASS_MAP ? 60000 : 0;
+	return job_submit(f->sup.devices[0], &spec, &counting, seen, out);
+}
+
+static void say(struct fixture *f, enum proto_type type, uint64_t id)
+{
+	struct proto_record r = {.type = type, .job = id};
+	if (type == PROTO_FAIL)
+		r.u.fail.cause = FAIL_CANCELLED;
+	job_record(f->sup.devices[0]->current, &r);
+}
+
+/* Notes let an agent's job pass, twice; the third time they are left alone. */
+static void test_notes_are_preempted(void **state)
+{
+	(void)state;
+	struct fixture f;
+	struct seen notes = {0}, chats = {0};
+	struct job *note, *chat;
+	log_init("test", NULL, LOG_ERROR, LOG_LOGFMT, false);
+	setup(&f);
+	struct device *d = f.sup.devices[0];
+	assert_int_equal(submit(&f, CLASS_MAP, 1, &notes, &note), 0);
+	for (unsigned i = 1; i <= JOB_PREEMPTIONS_MAX + 1; i++) {
+		bool yields = i <= JOB_PREEMPTIONS_MAX;
+		assert_true(note->running);
+		uint64_t was = note->id;
+		assert_int_equal(submit(&f, CLASS_AGENT, 2, &chats, &chat), 0);
+		assert_int_equal(d->preempting, yields);
+		assert_false(chat->running); /* the slot is not free before the worker says so */
+		say(&f, yields ? PROTO_FAIL : PROTO_END, was);
+		assert_true(chat->running);
+		assert_int_equal(notes.restarts, yields ? i : JOB_PREEMPTIONS_MAX);
+		if (yields) {
+			assert_false(note->running);
+			assert_int_not_equal(note->id, was);
+		}
+		assert_int_equal(d->preempting, 0);
+		assert_int_equal(d->inflight, 1);
+		say(&f, PROTO_END, chat->id);
+	}
+	assert_int_equal(notes.ends, 1);
+	assert_int_equal(notes.fails, 0);
+	assert_int_equal(d->jobs_preempted, JOB_PREEMPTIONS_MAX);
+	assert_int_equal(d->inflight, 0);
+	teardown(&f);
+}
+
+/* It was ready just when it was to go; a job that waits on the same slot is told nothing of it. */
+static void test_preempted_but_done(void **state)
+{
+	(void)state;
+	struct fixture f;
+	struct seen notes = {0}, chats = {0};
+	struct job *note, *chat;
+	setup(&f);
+	assert_int_equal(submit(&f, CLASS_MAP, 1, &notes, &note), 0);
+	assert_int_equal(submit(&f, CLASS_INTERACTIVE, 1, &chats, &chat), 0);
+	say(&f, PROTO_END, note->id);
+	assert_int_equal(notes.ends, 1);
+	assert_int_equal(notes.restarts + notes.fails, 0);
+	assert_int_equal(f.sup.devices[0]->preempting, 0);
+	say(&f, PROTO_END, chat->id);
+	teardown(&f);
+}
+
+/* The owner gives up, the worker dies, or the device goes away while the cancel is under way. */
+static void test_preempted_and_worse(void **state)
+{
+	(void)state;
+	for (int how = 0; how < 3; how++) {
+		struct fixture f;
+		struct seen notes = {0}, chats = {0};
+		struct job *note, *chat;
+		setup(&f);
+		struct device *d = f.sup.devices[0];
+		assert_int_equal(submit(&f, CLASS_MAP, 1, &notes, &note), 0);
+		assert_int_equal(submit(&f, CLASS_INTERACTIVE, 1, &chats, &chat), 0);
+		uint64_t id = note->id;
+		if (how == 0) {
+			job_cancel(note);
+			say(&f, PROTO_FAIL, id);
+			assert_true(chat->running);
+		} else if (how == 1) {
+			d->state = WORKER_BACKOFF;
+			jobs_lost(d->current);
+		} else {
+			d->state = WORKER_LOADING;
+			jobs_unready(d);
+			say(&f, PROTO_FAIL, id);
+		}
+		assert_int_equal(notes.restarts, 0);
+		assert_int_equal(notes.fails, how > 0);
+		assert_true(how == 0 || notes.cause == JOB_LOST);
+		assert_int_equal(d->preempting, 0);
+		d->state = WORKER_READY;
+		jobs_kick(d);
+		say(&f, PROTO_END, chat->id);
+		assert_int_equal(chats.ends, 1);
+		assert_int_equal(d->inflight, 0);
+		teardown(&f);
+	}
+}
+
+static void test_who_is_refused(void **state)
+{
+	(void)state;
+	struct fixture f;
+	struct seen seen = {0};
+	struct job *running, *j[9];
+	setup(&f);
+	struct device *d = f.sup.devices[0];
+	f.sup.device_count = 1;
+	f.sup.config.limits.queue_per_client = 3;
+	assert_int_equal(submit(&f, CLASS_AGENT, 1, &seen, &running), 0);
+	assert_int_equal(job_retry_after_s(d), 1);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(submit(&f, i % 2 ? CLASS_AGENT : CLASS_IDLE, 1, &seen, &j[i]), 0);
+	assert_int_equal(submit(&f, CLASS_INTERACTIVE, 1, &seen, &j[8]), -EBUSY);
+	assert_int_equal(job_retry_after_s(d), JOB_RETRY_MAX_S); /* 3 x 8000 / 800 + 400 / 40 */
+	d->prefill_tok_s = 8000;
+	d->decode_tok_s = 400;
+	assert_int_equal(job_retry_after_s(d), 7);
+	for (int i = 3; i < 6; i++)
+		assert_int_equal(submit(&f, CLASS_AGENT, 2, &seen, &j[i]), 0);
+	assert_int_equal(submit(&f, CLASS_AGENT, 2, &seen, &j[8]), -EBUSY);
+	for (int i = 6; i < 8; i++)
+		assert_int_equal(submit(&f, CLASS_AGENT, 3, &seen, &j[i]), 0);
+	assert_int_equal(submit(&f, CLASS_AGENT, 4, &seen, &j[8]), -EBUSY); /* all eight places */
+	assert_int_equal(jobs_waiting(d), 8);
+	assert_int_equal(queue_clients(&d->queue), 3); /* one of them in two classes */
+	for (int i = 0; i < 8; i++)
+		job_cancel(j[i]);
+	assert_int_equal(f.sup.queued, 0);
+	say(&f, PROTO_END, running->id);
+	f.sup.config.limits.queue_per_client = 0; /* no bound of its own */
+	assert_int_equal(submit(&f, CLASS_AGENT, 1, &seen, &running), 0);
+	for (int i = 0; i < 8; i++)
+		assert_int_equal(submit(&f, CLASS_AGENT, 1, &seen, &j[i]), 0);
+	say(&f, PROTO_END, running->id);
+	say(&f, PROTO_END, j[0]->id);
+	assert_int_equal(seen.ends, 3);
+	/* No worker will come: what waits is told so, and nothing waits from now on. */
+	d->drained = true;
+	jobs_lost(d->current);
+	jobs_evict(d);
+	assert_int_equal(seen.fails, 7);
+	assert_int_equal(seen.cause, FAIL_DRAINING);
+	assert_int_equal(submit(&f, CLASS_AGENT, 1, &seen, &running), -ENODEV);
+	assert_int_equal(submit(&f, CLASS_MAP, 1, &seen, &running), -EAGAIN);
+	assert_int_equal(f.sup.queued, 0);
+	teardown(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_cancelled_job_does_not_look_at_its_owner),
+		cmocka_unit_test(test_notes_are_preempted),
+		cmocka_unit_test(test_preempted_but_done),
+		cmocka_unit_test(test_preempted_and_worse),
+		cmocka_unit_test(test_who_is_refused),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

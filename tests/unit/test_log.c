@@ -210,6 +210,42 @@ static void obeys_level_and_content(void **state)
 	assert_false(ok);
 }
 
+static struct buf heard;
+
+static void listen_in(
+	void *ctx, enum log_level level, const char *event, const struct log_field *fields)
+{
+	assert_ptr_equal(ctx, &heard);
+	buf_printf(&heard, "%s %s", log_level_name(level), event);
+	for (; fields->type != LOG_F_END; fields++)
+		buf_printf(&heard, " %s", fields->key);
+	buf_add_char(&heard, '\n');
+}
+
+static void the_sink_hears_what_the_level_hides_and_no_content(void **state)
+{
+	(void)state;
+	buf_init(&heard, 0);
+	log_init("t", NULL, LOG_ERROR, LOG_LOGFMT, true);
+	log_set_sink(listen_in, &heard);
+	capture();
+	log_line(LOG_DEBUG, "small", LOG_END);
+	log_line(LOG_INFO, "step", LOG_INT("n", 1), LOG_STR("s", "x"), LOG_END);
+	log_line(LOG_ERROR, "bad", LOG_END);
+	log_step("tiny", LOG_INT("n", 1), LOG_END);
+	log_content("prompt", "r1", SLICE("secret words"));
+	assert_string_equal(after_pid(captured()), "ev=bad\n");
+	assert_string_equal(buf_cstr(&heard), "info step n s\nerror bad\ninfo tiny n\n");
+	log_init("t", NULL, LOG_INFO, LOG_LOGFMT, true);
+	capture();
+	log_content("prompt", "r1", SLICE("secret words")); /* written, still not told */
+	assert_non_null(strstr(captured(), "secret words"));
+	assert_null(strstr(buf_cstr(&heard), "prompt"));
+	log_set_sink(NULL, NULL);
+	log_step("tiny", LOG_END);
+	buf_free(&heard);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -219,6 +255,7 @@ int main(void)
 		cmocka_unit_test(cuts_long_lines),
 		cmocka_unit_test(many_fields_end_at_the_limit),
 		cmocka_unit_test(obeys_level_and_content),
+		cmocka_unit_test(the_sink_hears_what_the_level_hides_and_no_content),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,60 @@
+# bash completion of tandemctl
+
+_tandemctl_devices() {
+	tandemctl status --json 2>/dev/null |
+		grep -oE '\{"name":"[a-z0-9_-]+","roles"' | cut -d'"' -f4
+}
+
+_tandemctl_requests() {
+	tandemctl jobs --json 2>/dev/null | grep -oE '"request":"[^"]+"' | cut -d'"' -f4 | sort -u
+}
+
+_tandemctl() {
+	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} command='' i
+	local commands='status top events workers jobs queues backends devices stats restart drain reset
+		reload upgrade cancel wait-ready check init'
+	local options=''
+	for ((i = 1; i < COMP_CWORD; i++)); do
+		case ${COMP_WORDS[i]} in
+		-R | --rundir) ((i++)) ;;
+		-*) ;;
+		*)
+			command=${COMP_WORDS[i]}
+			break
+			;;
+		esac
+	done
+	case $prev in
+	-R | --rundir | --run-dir | --engine-lib)
+		mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+		return
+		;;
+	-o | --output | --engine | --model-file)
+		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+		return
+		;;
+	--timeout | --count | --port | --ollama | --engine-devices | --model-name) return ;;
+	esac
+	case $command in
+	'') options="$commands --rundir --json --help --version" ;;
+	status | workers | jobs | queues | backends | devices | stats) options='--json --rundir' ;;
+	top) options='--once --rundir' ;;
+	events) options='--json --count --rundir' ;;
+	restart) options="all $(_tandemctl_devices) --backend --timeout --json --rundir" ;;
+	reset) options="all $(_tandemctl_devices) --timeout --json --rundir" ;;
+	drain) options="$(_tandemctl_devices) --timeout --json --rundir" ;;
+	reload | upgrade | wait-ready) options='--timeout --json --rundir' ;;
+	cancel) options="$(_tandemctl_requests) --json --rundir" ;;
+	check)
+		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+		return
+		;;
+	init)
+		options='--output --force --port --run-dir --ollama --no-ollama --engine --engine-lib
+			--engine-devices --model-file --model-name'
+		;;
+	esac
+	mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur")
+}
+
+complete -F _tandemctl tandemctl

@@ -1,0 +1,128 @@
+/* The lists of the stats socket as tables: which members stand in which column, and how. */
+#include "supervisor/ctl/ctl.h"
+
+#include <inttypes.h>
+
+enum form { TEXT, NUMBER, MS, BYTES, PERCENT, CELSIUS, WATTS };
+
+struct column {
+	const char *title, *member;
+	enum form form;
+};
+
+#define LIST_COLUMNS_MAX 10
+
+static const struct list {
+	const char *request, *member; /* what is asked; the array in the answer */
+	struct column columns[LIST_COLUMNS_MAX + 1];
+} lists[] = {
+	{"workers", "workers",
+		{{"DEVICE", "device", TEXT}, {"STATE", "state", TEXT}, {"PID", "pid", TEXT},
+			{"GENERATION", "generation", NUMBER}, {"UP", "uptime_ms", MS},
+			{"HEARTBEAT", "heartbeat_ms", MS}, {"JOBS", "active_jobs", TEXT},
+			{"MEMORY", "rss_bytes", BYTES}, {"RESTARTS", "restarts", NUMBER},
+			{"LAST EXIT", "last_exit", TEXT}}},
+	{"jobs", "jobs",
+		{{"JOB", "job", NUMBER}, {"REQUEST", "request", TEXT}, {"KIND", "kind", TEXT},
+			{"DEVICE", "device", TEXT}, {"STATE", "state", TEXT}, {"AGE", "age_ms", MS},
+			{"BODY", "body_bytes", BYTES}, {"ANSWER", "answer_bytes", BYTES}}},
+	{"queues", "queues",
+		{{"DEVICE", "device", TEXT}, {"WAITING", "waiting", NUMBER},
+			{"OLDEST", "oldest_ms", MS}, {"INFLIGHT", "inflight", NUMBER},
+			{"SLOTS", "slots", NUMBER}}},
+	{"backends", "backends",
+		{{"DEVICE", "device", TEXT}, {"TYPE", "type", TEXT}, {"STATE", "state", TEXT},
+			{"PID", "pid", TEXT}, {"WINDOW", "window", NUMBER},
+			{"MODELS", "models", NUMBER}, {"MODEL", "model", TEXT},
+			{"URL", "url", TEXT}, {"DETAIL", "detail", TEXT}}},
+	{"devices", "gpus",
+		{{"GPU", "index", NUMBER}, {"LOAD", "load_percent", PERCENT},
+			{"MEMORY", "memory_used_bytes", BYTES}, {"OF", "memory_total_bytes", BYTES},
+			{"TEMPERATURE", "temperature_c", CELSIUS}, {"POWER", "power_w", WATTS},
+			{"PINNED", "pinned", TEXT}, {"NAME", "name", TEXT}}},
+};
+
+static void cell(struct json_value row, const struct column *c, char out[CTL_CELL_BYTES])
+{
+	struct json_value v = json_get(row, c->member);
+	double real = ctl_real(row, c->member);
+	if (json_is(v, JSON_NONE) || json_is(v, JSON_NULL)) {
+		snprintf(out, CTL_CELL_BYTES, "-");
+		return;
+	}
+	switch (c->form) {
+	case TEXT:
+		ctl_text(row, c->member, out, CTL_CELL_BYTES);
+		break;
+	case NUMBER:
+		snprintf(out, CTL_CELL_BYTES, "%" PRId64, ctl_int(row, c->member));
+		break;
+	case MS:
+		if (real < 1000)
+			snprintf(out, CTL_CELL_BYTES, "%.0f ms", real);
+		else
+			ctl_duration(real / 1000, out, CTL_CELL_BYTES);
+		break;
+	case BYTES:
+		ctl_bytes(real, out, CTL_CELL_BYTES);
+		break;
+	case PERCENT:
+		snprintf(out, CTL_CELL_BYTES, "%.0f %%", real);
+		break;
+	case CELSIUS:
+		snprintf(out, CTL_CELL_BYTES, "%.0f C", real);
+		break;
+	case WATTS:
+		snprintf(out, CTL_CELL_BYTES, "%.0f W", real);
+		break;
+	}
+}
+
+static const struct list *list_of(const char *name)
+{
+	for (size_t i = 0; i < sizeof(lists) / sizeof(*lists); i++)
+		if (strcmp(lists[i].request, name) == 0)
+			return &lists[i];
+	return &lists[0];
+}
+
+void ctl_print_list(const char *name, struct json_value root, size_t most, FILE *to)
+{
+	const struct list *list = list_of(name);
+	const char *titles[LIST_COLUMNS_MAX];
+	struct json_iter it = json_iter(json_get(root, list->member));
+	struct json_value row;
+	struct ctl_table table;
+	char(*cells)[CTL_CELL_BYTES];
+	size_t columns = 0, left = 0;
+
+	for (; list->columns[columns].title; columns++)
+		titles[columns] = list->columns[columns].title;
+	ctl_table_init(&table, columns, titles);
+	while (json_array_next(&it, &row)) {
+		if (table.rows > most || !(cells = ctl_table_row(&table))) {
+			left++;
+			continue;
+		}
+		for (size_t c = 0; c < columns; c++)
+			cell(row, &list->columns[c], cells[c]);
+	}
+	ctl_table_print(&table, to);
+	if (left)
+		fprintf(to, "and %zu more\n", left);
+	if (json_is(json_get(root, "reason"), JSON_STRING)) {
+		char why[512];
+		ctl_text(root, "reason", why, sizeof(why));
+		fprintf(to, "(%s)\n", why);
+	}
+}
+
+static void print(struct json_value root, void *ctx)
+{
+	ctl_print_list(ctx, root, SIZE_MAX - 1, stdout);
+}
+
+enum ctl_exit ctl_list(struct ctl *ctl)
+{
+	return ctl_show(ctl, ctl->command->name, print, (void *)(uintptr_t)ctl->command->name);
+}

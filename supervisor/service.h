@@ -1,0 +1,30 @@
+/*
+ * What is told about the service as a whole when its devices change: to the service manager
+ * (READY once the first main device is ready, STATUS, more time while models load), and to the
+ * predecessor in an upgrade. The calls are in supervisor.h.
+ */
+#ifndef TANDEM_SERVICE_H
+#define TANDEM_SERVICE_H
+
+#include <stdbool.h>
+#include <uv.h>
+
+struct supervisor;
+
+#define SERVICE_STATUS_BYTES 400
+
+struct service {
+	bool in_charge; /* we accept, and have the known names */
+	bool announced; /* READY=1 was said */
+	bool given;  /* the listening socket is a socket unit's, whatever the configuration says */
+	bool stored; /* the service manager has the socket already */
+	uv_timer_t extend;
+	char status[SERVICE_STATUS_BYTES]; /* as last told */
+};
+
+void service_init(struct supervisor *s);
+void service_fini(struct supervisor *s);
+/* A reload has ended; RELOADING=1 was said before. */
+void service_reloaded(struct supervisor *s);
+
+#endif

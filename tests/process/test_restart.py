@@ -1,0 +1,271 @@
+"""Workers are replaced, drained, given up and reset while clients are served: what a client sees is nothing."""
+
+import json
+import os
+import signal
+import stat
+import threading
+import time
+
+import pytest
+
+from conftest import attached
+from harness import BIN, children, in_thread, ndjson, ollama_text, wait_for
+
+FAKE = os.path.join(BIN, "fake-backend")
+
+
+def started(name="gpu0", roles=("main",), slots=2, options=(), **more):
+    """A device whose backend tandem starts."""
+    command = [FAKE, "--type", "llama-server", "-c", "8192", "-np", str(slots), "--decode", "200", "--model", "m:1b", *options]
+    return {"name": name, "roles": list(roles), "slots": slots, **more, "backend": {"type": "llama-server", "command": command}}
+
+
+class Load:
+    """Threads that ask again and again, each with a new connection or one that is kept, until stop(); every answer is checked."""
+
+    def __init__(self, t, threads=4, tokens=30, keep=True):
+        self.t, self.tokens, self.keep = t, tokens, keep
+        self.stopping = threading.Event()
+        self.done, self.errors = 0, []
+        self.threads = [threading.Thread(target=self.run, args=(i,), daemon=True) for i in range(threads)]
+        for thread in self.threads:
+            thread.start()
+
+    def run(self, i):
+        expected = "".join(f"w{k} " for k in range(self.tokens)).strip()
+        connection, n = None, 0
+        while not self.stopping.is_set():
+            n += 1
+            try:
+                connection = connection or self.t.connect(60)
+                body = {"model": "m:1b", "stream": n % 2 == 0,
+                        "messages": [{"role": "user", "content": f"{i} {n} [[fake tokens={self.tokens}]]"}]}
+                connection.request("POST", "/api/chat", json.dumps(body))
+                r = connection.getresponse()
+                data = r.read()
+                assert r.status == 200, (r.status, data[-300:])
+                assert ndjson(data)[-1].get("done") is True, data[-300:]
+                assert ollama_text(data).strip() == expected, data[-600:]
+                self.done += 1
+                if r.will_close or not self.keep:
+                    connection.close()
+                    connection = None
+            except BaseException as e:  # noqa: BLE001 - told by the test
+                self.errors.append((i, n, repr(e)))
+                return
+        if connection:
+            connection.close()
+
+    def stop(self):
+        self.stopping.set()
+        for thread in self.threads:
+            thread.join(90)
+        assert not self.errors, self.errors[:3]
+        assert self.done > 0
+        return self.done
+
+
+def two(fake, **groups):
+    a = fake("main", options=("--slots", "8", "--decode", "200"))
+    b = fake("small", model=("s:0.5b",), options=("--slots", "2"))
+    return a, b, [attached(a, slots=8, num_ctx=16384), {**attached(b, "gpu1", ("condense",), slots=2, num_ctx=8192), "model": "s:0.5b"}]
+
+
+# --- restarts ---
+
+
+def test_restarts_again_and_again_under_load(fake, tandem):
+    a, b, devices = two(fake)
+    t = tandem(devices)
+    load = Load(t)
+    for i in range(6):
+        before = t.device("gpu0")["generation"]
+        o = t.operate("restart all")
+        assert o["state"] == "done", o
+        assert t.device("gpu0")["generation"] > before and t.device("gpu0")["state"] == "ready"
+    wait_for(lambda: load.done > 50 or load.errors, "answers under the restarts")
+    load.stop()
+    wait_for(lambda: len(children(t.pid)) == 2, "the old workers' ends")
+    assert t.requests()["failed"] == 0
+
+
+def test_an_old_worker_finishes_its_stream(fake, tandem):
+    a, b, devices = two(fake)
+    t = tandem(devices)
+    old = t.device("gpu0")["pid"]
+    c = t.client().send("POST", "/api/chat", {"model": "m:1b", "messages": [{"role": "user", "content": "hi [[fake tokens=100]]"}]})
+    assert c.head() == 200
+    first = c.piece()
+    assert t.operate("restart gpu0")["state"] == "done"
+    assert t.device("gpu0")["pid"] != old
+    assert t.chat("meanwhile")[0] == 200
+    data = first + c.rest()
+    c.close()
+    assert ollama_text(data).split() == [f"w{k}" for k in range(100)]
+    assert ndjson(data)[-1]["done"]
+    wait_for(lambda: old not in children(t.pid), "the old worker's end")
+
+
+def test_a_started_backend_is_restarted_in_place(fake, tandem):
+    t = tandem([started()])
+    pid = t.device("gpu0")["backend"]["pid"]
+    load = Load(t, threads=3)
+    for i in range(2):
+        o = t.operate("restart gpu0 --backend")
+        assert o["state"] == "done", o
+    load.stop()
+    assert t.device("gpu0")["backend"]["pid"] != pid
+    assert t.requests()["failed"] == 0
+
+
+def test_a_replacement_that_fails_leaves_the_old_one(impostor_on_demand, fake, tandem):
+    a, b, devices = two(fake)
+    t = tandem(devices)
+    old = t.device("gpu0")["pid"]
+    load = Load(t, threads=2)
+    impostor_on_demand("exit 7")
+    o = t.operate("restart gpu0")
+    assert o["state"] == "failed" and "gpu0" in o["why"] and "exit 7" in o["why"], o
+    assert t.device("gpu0")["pid"] == old and t.device("gpu0")["state"] == "ready"
+    impostor_on_demand(None)
+    assert t.operate("restart gpu0")["state"] == "done"
+    assert t.device("gpu0")["pid"] != old
+    load.stop()
+
+
+@pytest.fixture
+def impostor_on_demand(folder, monkeypatch):
+    """Puts a stand-in for tandem-worker beside a copy of tandemd: it becomes the real one unless told to exit."""
+    import shutil
+
+    import harness
+    bin_dir = os.path.join(folder, "bin")
+    os.makedirs(bin_dir)
+    for name in ("tandemd", "tandemctl", "fake-backend"):
+        shutil.copy2(os.path.join(BIN, name), bin_dir)
+    mode = os.path.join(bin_dir, "mode")
+    path = os.path.join(bin_dir, "tandem-worker")
+    with open(path, "w") as f:
+        f.write(f'#!/bin/sh\n[ -e {mode} ] && exec /bin/sh {mode}\nexec {BIN}/tandem-worker "$@"\n')
+    os.chmod(path, stat.S_IRWXU)
+    monkeypatch.setattr(harness, "BIN", bin_dir)
+
+    def set_mode(text):
+        if text is None:
+            os.unlink(mode)
+        else:
+            with open(mode, "w") as f:
+                f.write(text + "\n")
+
+    return set_mode
+
+
+def test_two_operations_on_one_device_do_not_mix(fake, tandem):
+    a, b, devices = two(fake)
+    t = tandem(devices)
+    a.fault(match="/api/version", headers=300, times=-1)  # the next worker's probe takes a while
+    first = t.command("restart gpu0")
+    second = t.command("restart gpu0")
+    assert "operation" in first and "under way" in second["error"]
+    assert t.operation(first["operation"])["state"] == "done"
+    assert "no device is called 'gpu9'" in t.command("restart gpu9")["error"]
+
+
+def test_the_number_of_old_workers_is_bounded(fake, tandem):
+    """A client that does not read keeps its worker; restarts go on, and at most four old ones stay."""
+    a, b, devices = two(fake)
+    t = tandem(devices, deadlines={"drain_ms": 60000})
+    stuck = []
+    for i in range(7):
+        c = t.client(SO_RCVBUF=4096).send("POST", "/api/chat", {"model": "m:1b", "messages": [
+            {"role": "user", "content": f"{i} [[fake tokens=100000]]"}]})
+        assert c.head() == 200
+        c.piece()
+        stuck.append(c)
+        assert t.operate("restart gpu0")["state"] == "done"
+    wait_for(lambda: len(children(t.pid)) <= 2 + 4, "a bounded number of workers")
+    for c in stuck:
+        c.close(reset=True)
+    wait_for(lambda: len(children(t.pid)) == 2, "the old workers' ends")
+
+
+# --- drain, fail, reset ---
+
+
+def test_drain_and_reset(fake, tandem):
+    a, b, devices = two(fake)
+    t = tandem(devices)
+    c = t.client().send("POST", "/api/chat", {"model": "m:1b", "messages": [{"role": "user", "content": "hi [[fake tokens=60]]"}]})
+    assert c.head() == 200
+    begun = t.command("drain gpu0")
+    status, headers, body = t.chat("no")
+    assert status == 503 and headers["Retry-After"], body
+    assert ndjson(c.rest())[-1]["done"], "accepted work is finished"
+    c.close()
+    assert t.operation(begun["operation"])["state"] == "done"
+    assert t.device("gpu0")["state"] == "stopped" and t.device("gpu0")["pid"] is None
+    assert t.operate("reset gpu0")["state"] == "done"
+    t.wait_ready("gpu0")
+    assert t.chat("yes")[0] == 200
+
+
+def test_a_drain_ends_at_its_deadline(fake, tandem):
+    a, b, devices = two(fake)
+    t = tandem(devices, deadlines={"drain_ms": 300})
+    c = t.client().send("POST", "/api/chat", {"model": "m:1b", "messages": [{"role": "user", "content": "hi [[fake hang_after=3]]"}]})
+    assert c.head() == 200
+    begun = time.monotonic()
+    assert t.operate("drain gpu0")["state"] == "done"
+    assert time.monotonic() - begun < 10
+    c.close()
+
+
+def test_too_many_deaths_and_a_reset(impostor_on_demand, fake, tandem):
+    a, b, devices = two(fake)
+    t = tandem(devices, backoff={"first_ms": 10, "max_ms": 20, "max_restarts": 4, "window_ms": 60000})
+    impostor_on_demand("exit 3")
+    os.kill(t.device("gpu1")["pid"], signal.SIGKILL)
+    wait_for(lambda: t.device("gpu1")["state"] == "failed", "a failed gpu1")
+    gpu1 = t.device("gpu1")
+    assert gpu1["last_exit"] == "exit 3"
+    assert gpu1["restarts"] == 4
+    status, headers, body = t.chat("short")
+    assert status == 200, "the others serve"
+    assert t.chat("x " * 6000)[0] == 200, "what wants condensing goes without it"
+    os.kill(t.device("gpu0")["pid"], signal.SIGKILL)
+    wait_for(lambda: t.device("gpu0")["state"] == "failed", "a failed gpu0")
+    begun = time.monotonic()
+    status, headers, body = t.chat("no")
+    assert status == 503 and headers["Retry-After"] and time.monotonic() - begun < 2, body
+    impostor_on_demand(None)
+    assert t.operate("reset")["state"] == "done"
+    t.wait_ready()
+    assert t.chat("yes")[0] == 200
+
+
+def test_a_stopped_worker_is_replaced(fake, tandem):
+    """Alive but hung: its heartbeats stop, then ABRT, then KILL; what it had is answered by the next one."""
+    a, b, devices = two(fake)
+    t = tandem(devices, deadlines={"ping_ms": 200}, backoff={"first_ms": 10, "max_ms": 50})
+    old = t.device("gpu0")["pid"]
+    waiting = in_thread(lambda: t.chat("hi [[fake delay_ms=1500]]"))
+    wait_for(lambda: t.device("gpu0")["inflight"] == 1, "the request on its worker")
+    os.kill(old, signal.SIGSTOP)
+    status, _, body = waiting.join(60)
+    assert status == 200, body
+    assert t.device("gpu0")["pid"] != old and old not in children(t.pid)
+    assert "missed its heartbeats" in t.log()
+
+
+def test_all_workers_die_at_once(fake, tandem):
+    a, b, devices = two(fake)
+    t = tandem(devices, backoff={"first_ms": 10, "max_ms": 50})
+    for round in range(5):
+        t.wait_ready()
+        pids = [d["pid"] for d in t.status()["devices"]]
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: all(d["state"] == "ready" and d["pid"] not in pids for d in t.status()["devices"]), "new workers")
+        with open(f"/proc/{t.pid}/task/{t.pid}/children") as f:
+            assert len(f.read().split()) == 2, "no zombies"
