@@ -8,13 +8,6 @@
 
 #include <cmocka.h>
 
-/* Of main.c, which is no part of the library; no request ends here. */
-void supervisor_check_stopped(struct supervisor *s)
-{
-	(void)s;
-	fail_msg("nothing stops");
-}
-
 static struct proto_record piece(struct slice bytes, struct slice text)
 {
 	struct proto_record r = {.type = PROTO_DELTA, .job = 1};
