@@ -3,6 +3,7 @@
 #include "common/log.h"
 #include "workers/http.h"
 #include "workers/launcher.h"
+#include "workers/slots.h"
 #include "workers/task.h"
 
 #include <errno.h>
@@ -21,8 +22,11 @@ struct backend {
 	struct worker *worker;
 	const struct backend_ops *ops;
 	struct launcher *launcher; /* NULL: no command */
-	char *url;		   /* where it is; NULL before a start */
-	int64_t pid;		   /* of the backend we started, 0: none */
+	struct slots *slots;	   /* NULL: its conversations are not saved */
+	bool restore_due;	   /* a fresh one: nothing restored yet */
+	bool restoring, saving;
+	char *url;   /* where it is; NULL before a start */
+	int64_t pid; /* of the backend we started, 0: none */
 	uint64_t pid_start;
 	uv_timer_t next, boot;
 	unsigned handles;
@@ -148,6 +152,13 @@ static void launch(struct backend *b)
 	buf_free(&err);
 }
 
+static void on_restored(void *ctx)
+{
+	struct backend *b = ctx;
+	b->restoring = false;
+	look_again(b, 0); /* it may be gone by now */
+}
+
 static void become_ready(struct backend *b)
 {
 	backend_view_fini(&b->view);
@@ -159,6 +170,16 @@ static void become_ready(struct backend *b)
 		uv_timer_stop(&b->boot);
 		if (b->launcher)
 			launcher_settled(b->launcher);
+	}
+	if (b->restoring)
+		return;
+	if (b->restore_due) {
+		b->restore_due = false;
+		b->restoring = slots_restore(b->slots, b->view.model_path, on_restored, b);
+		if (b->restoring) {
+			tell_state(b, STATE_LOADING, SLICE("its conversations are being restored"));
+			return;
+		}
 	}
 	bool no_gpu = b->pid && launcher_without_gpu(b->launcher);
 	tell_state(b, STATE_READY,
@@ -357,6 +378,7 @@ static void on_running(void *ctx, const char *url, int64_t pid, uint64_t start)
 	if (b->boot_adopted && !adopted) /* it has taken the place of an adopted one */
 		uv_timer_stop(&b->boot);
 	b->boot_adopted = adopted;
+	b->restore_due = b->slots && !adopted;
 	if (!uv_is_active((uv_handle_t *)&b->boot))
 		uv_timer_start(
 			&b->boot, on_boot_deadline, (uint64_t)b->worker->settings.boot_ms, 0);
@@ -385,10 +407,14 @@ int backend_create(struct worker *w, struct backend **out)
 	b->state = STATE_STARTING;
 	buf_init(&b->told, 0);
 	buf_init(&b->body, BACKEND_PROBE_BYTES);
+	b->slots = slots_create(w);
 	static const struct launcher_events events = {.running = on_running, .exited = on_exited};
-	const struct launcher_options options = {
-		.settings = &w->settings, .device = w->device, .lifeline_fd = w->family_fd};
+	const struct launcher_options options = {.settings = &w->settings,
+		.device = w->device,
+		.lifeline_fd = w->family_fd,
+		.slots_dir = slots_argument(b->slots)};
 	if (w->settings.command && launcher_create(w->loop, &options, &events, b, &b->launcher)) {
+		slots_destroy(b->slots);
 		free(b);
 		return -ENOMEM;
 	}
@@ -433,6 +459,21 @@ static void on_launcher_stopped(void *ctx)
 	b->stopped(b->stopped_ctx);
 }
 
+static void on_saved(void *ctx)
+{
+	struct backend *b = ctx;
+	b->saving = false;
+	launcher_stop(b->launcher, on_launcher_stopped);
+}
+
+void backend_hurry(struct backend *b)
+{
+	if (!b->saving)
+		return;
+	slots_cancel(b->slots);
+	on_saved(b);
+}
+
 void backend_stop(struct backend *b, enum backend_end how, void (*stopped)(void *ctx), void *ctx)
 {
 	b->closing = true;
@@ -442,6 +483,11 @@ void backend_stop(struct backend *b, enum backend_end how, void (*stopped)(void 
 	b->transfer = NULL;
 	b->stopped = stopped;
 	b->stopped_ctx = ctx;
+	slots_cancel(b->slots);
+	if (how == BACKEND_SAVE && b->slots && b->pid && b->state == STATE_READY)
+		b->saving = slots_save(b->slots, b->view.model_path, b->view.slots, on_saved, b);
+	if (b->saving)
+		return;
 	if (!b->launcher || (how == BACKEND_LEAVE && launcher_leave(b->launcher)))
 		stopped(ctx);
 	else
@@ -461,6 +507,8 @@ void backend_destroy(struct backend *b)
 		return;
 	b->closing = true;
 	http_cancel(b->transfer);
+	slots_destroy(b->slots);
+	b->slots = NULL;
 	launcher_destroy(b->launcher);
 	backend_view_fini(&b->view);
 	backend_view_fini(&b->learning);

@@ -103,6 +103,8 @@ enum backend_end {
 };
 /* Stops what we started, then stopped(ctx): at once when there is nothing. Probing ends now. */
 void backend_stop(struct backend *b, enum backend_end how, void (*stopped)(void *ctx), void *ctx);
+/* A stop under way saves nothing more. */
+void backend_hurry(struct backend *b);
 /* Frees it; its handles close with the loop's last turns. NULL does nothing. */
 void backend_destroy(struct backend *b);
 

@@ -18,6 +18,7 @@
  *   tail.[ch]         its last lines
  *   outlog.[ch]       the file that it prints into
  *   command.[ch]      its arguments and environment
+ *   slots.[ch]        its conversations, saved and restored
  *   guard.[ch]        `--exec`: between spawn and exec; nothing outlives tandemd
  *   http.[ch], http_socket.c, http_transfer.c, http_internal.h   libcurl in the loop
  */

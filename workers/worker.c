@@ -192,6 +192,7 @@ static uint64_t rss_bytes(void)
 static void on_ping(struct worker *w, uint64_t seq)
 {
 	struct proto_record pong = {.type = PROTO_PONG}, stats = {.type = PROTO_STATS};
+	uint64_t said_ms = w->last_put_ms;
 	pong.u.ping.seq = seq;
 	pong.u.ping.progress = w->progress;
 	pong.u.ping.active = task_count(w->tasks);
@@ -202,6 +203,8 @@ static void on_ping(struct worker *w, uint64_t seq)
 	stats.u.stats.rss_bytes = rss_bytes();
 	worker_put(w, &pong);
 	worker_put(w, &stats);
+	if (w->exiting) /* saving conversations takes a while; nobody needs to wait for these */
+		w->last_put_ms = said_ms;
 }
 
 static void on_drain_deadline(uv_timer_t *timer)
@@ -227,7 +230,7 @@ static void on_drain(struct worker *w, int64_t deadline_ms, bool keep_backend)
 static void on_record(void *ctx, const struct proto_record *r)
 {
 	struct worker *w = ctx;
-	if (w->exiting && r->type != PROTO_JOB)
+	if (w->exiting && r->type != PROTO_JOB && r->type != PROTO_PING)
 		return;
 	switch (r->type) {
 	case PROTO_ACK:
@@ -260,8 +263,11 @@ static void on_record(void *ctx, const struct proto_record *r)
 
 static void on_term(uv_signal_t *signal, int number)
 {
+	struct worker *w = signal->data;
 	(void)number;
-	worker_exit(signal->data, WORKER_EXIT_OK, "told to end");
+	if (w->exiting && w->backend)
+		backend_hurry(w->backend);
+	worker_exit(w, WORKER_EXIT_OK, "told to end");
 }
 
 static void on_lifeline_alloc(uv_handle_t *handle, size_t hint, uv_buf_t *buf)
