@@ -344,7 +344,9 @@ struct slots *slots_create(struct worker *w)
 	int rc = n <= 0 || (size_t)n >= sizeof(s->dir) ? -ENAMETOOLONG : 0;
 	if (rc == 0 && s->own_dir && mkdir(x->state_dir, 0700) && errno != EEXIST)
 		rc = -errno;
-	if (rc == 0 && s->own_dir && mkdir(s->dir, 0700) && errno != EEXIST)
+	/* llama-server writes what it saves for everybody to read: the folder keeps others out. */
+	if (rc == 0 && s->own_dir &&
+		((mkdir(s->dir, 0700) && errno != EEXIST) || chmod(s->dir, 0700)))
 		rc = -errno;
 	if (rc == 0)
 		return s;
