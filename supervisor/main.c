@@ -11,6 +11,7 @@
  *   plan.c            A, B or C: a pure function
  *   pass.c probes.c   everything else: streamed through, or answered at once
  *   job.c             work for a device: queue, slots, body and answer credit
+ *   adopt*.c          backends that outlive their workers: lifeline, state files, reaping
  *   device.c          what is known of a device; worker.c spawn.c its worker's life
  *   stats*.c nvml.c   documents that tell of it all; histogram.c report.c what they are made of
  *   commands.c        what can be asked and ordered; control.c operation.c the orders
