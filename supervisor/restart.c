@@ -229,6 +229,19 @@ void restart_worker_ready(struct worker *w)
 		tell_ready(d);
 }
 
+void restart_worker_late(struct worker *w)
+{
+	struct buf why;
+	if (w != w->device->current)
+		return;
+	buf_init(&why, OPERATION_WHY_BYTES * 2);
+	buf_printf(&why, "generation %llu is not ready within worker_boot_ms%s%s",
+		(unsigned long long)w->generation, w->backend.detail[0] ? ": " : "",
+		w->backend.detail);
+	tell_operator(w->device, false, buf_cstr(&why));
+	buf_free(&why);
+}
+
 void restart_worker_gone(struct worker *w)
 {
 	struct device *d = w->device;

@@ -269,3 +269,21 @@ def test_all_workers_die_at_once(fake, tandem):
         wait_for(lambda: all(d["state"] == "ready" and d["pid"] not in pids for d in t.status()["devices"]), "new workers")
         with open(f"/proc/{t.pid}/task/{t.pid}/children") as f:
             assert len(f.read().split()) == 2, "no zombies"
+
+
+# --- operations that meet trouble ---
+
+
+def test_an_operation_ends_although_the_backend_is_away(fake, tandem):
+    """Else the device would be busy for as long as that lasts: no drain, no other configuration."""
+    a, b, devices = two(fake)
+    t = tandem(devices, deadlines={"worker_boot_ms": 1000})
+    a.stop(signal.SIGKILL)
+    wait_for(lambda: t.device("gpu0")["state"] == "loading", "its worker to see it")
+    o = t.operate("restart gpu0")
+    assert o["state"] == "failed" and "gpu0: " in o["why"] and "not ready" in o["why"], o
+    assert t.operate("reload")["state"] == "done"
+    again = fake("again", port=a.port, options=("--slots", "8"))
+    t.wait_ready("gpu0")
+    assert t.chat("hi")[0] == 200 and again.stats()
+    assert t.operate("restart gpu0")["state"] == "done"
