@@ -295,12 +295,15 @@ int device_drain(struct device *d, uint64_t operation)
 void device_reset(struct device *d)
 {
 	struct worker *w = d->current;
+	bool ends = w->state == WORKER_DRAINING || w->state == WORKER_STOPPING;
+	if (d->drained)
+		tell_operator(d, false, "reset before it was drained");
 	d->death_count = 0;
 	d->drained = false;
 	w->backoff_ms = 0;
 	if (!worker_has_process(w))
 		worker_start(w);
-	else if (w->state == WORKER_DRAINING && !d->respawn)
+	else if (ends)
 		d->respawn = true;
 }
 

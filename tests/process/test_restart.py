@@ -287,3 +287,22 @@ def test_an_operation_ends_although_the_backend_is_away(fake, tandem):
     t.wait_ready("gpu0")
     assert t.chat("hi")[0] == 200 and again.stats()
     assert t.operate("restart gpu0")["state"] == "done"
+
+
+def test_a_reset_of_a_worker_that_is_being_stopped(impostor_on_demand, fake, tandem):
+    """Drained before it had said a word, so told to stop, and wanted again before it has."""
+    a, b, devices = two(fake)
+    t = tandem(devices, backoff={"first_ms": 10, "max_ms": 20})
+    impostor_on_demand("trap 'sleep 1; exit 0' TERM; while :; do sleep 0.05; done")
+    os.kill(t.device("gpu1")["pid"], signal.SIGKILL)
+    wait_for(lambda: t.device("gpu1")["state"] == "spawning" and t.device("gpu1")["generation"] == 2, "a worker that says nothing")
+    pid = t.device("gpu1")["pid"]
+    wait_for(lambda: open(f"/proc/{pid}/cmdline").read().startswith("/bin/sh"), "its trap")
+    drain = t.command("drain gpu1")["operation"]
+    assert t.device("gpu1")["state"] == "stopping"
+    impostor_on_demand(None)
+    assert t.operate("reset gpu1")["state"] == "done"
+    o = t.operation(drain)
+    assert o["state"] == "failed" and "reset" in o["why"], o
+    t.wait_ready("gpu1")
+    assert t.operate("restart gpu1")["state"] == "done"
