@@ -251,7 +251,7 @@ void restart_worker_gone(struct worker *w)
 		worker_destroy(w);
 		return;
 	}
-	if (d->respawn && !d->sup->stopping) {
+	if (d->respawn) { /* also while tandemd drains: requests under way may wait for it */
 		d->respawn = false;
 		worker_start(w);
 	} else if (d->drained) {

@@ -306,3 +306,17 @@ def test_a_reset_of_a_worker_that_is_being_stopped(impostor_on_demand, fake, tan
     assert o["state"] == "failed" and "reset" in o["why"], o
     t.wait_ready("gpu1")
     assert t.operate("restart gpu1")["state"] == "done"
+
+
+def test_told_to_stop_while_a_device_restarts_in_place(tandem):
+    """What waits for it is among the requests under way."""
+    t = tandem([started(slots=1, options=("--decode", "60"))])
+    first = t.client().send("POST", "/api/chat", {"model": "m:1b", "messages": [{"role": "user", "content": "a [[fake tokens=90]]"}]})
+    assert first.head() == 200
+    assert "operation" in t.command("restart gpu0 --backend")
+    second = t.client().send("POST", "/api/chat", {"model": "m:1b", "messages": [{"role": "user", "content": "b [[fake tokens=20]]"}]})
+    wait_for(lambda: t.device("gpu0")["waiting"] == 1, "the second one in the queue")
+    t.popen.send_signal(signal.SIGTERM)
+    assert ndjson(first.rest())[-1]["done"]
+    assert second.head() == 200 and ndjson(second.rest())[-1]["done"]
+    assert t.popen.wait(30) == 0
