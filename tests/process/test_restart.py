@@ -320,3 +320,23 @@ def test_told_to_stop_while_a_device_restarts_in_place(tandem):
     assert ndjson(first.rest())[-1]["done"]
     assert second.head() == 200 and ndjson(second.rest())[-1]["done"]
     assert t.popen.wait(30) == 0
+
+
+def test_out_of_use_is_chosen_last(fake, tandem):
+    """Two main devices: one drained, the other in back-off. A request waits for the one that comes back."""
+    a, b = fake("a"), fake("b")
+    t = tandem([attached(a), attached(b, "gpu1")], backoff={"first_ms": 1000, "max_ms": 1000})
+    assert t.operate("drain gpu0")["state"] == "done"
+    os.kill(t.device("gpu1")["pid"], signal.SIGKILL)
+    wait_for(lambda: t.device("gpu1")["state"] == "back-off", "the death")
+    status, headers, body = t.chat("hi")
+    assert status == 200 and headers["X-Tandem-Device"] == "gpu1", body
+    assert t.request("POST", "/api/show", {"model": "m:1b"})[0] == 200
+
+
+def test_another_role_serves_in_place_of_what_is_out_of_use(fake, tandem):
+    a, b = fake("a"), fake("b")
+    t = tandem([attached(a), attached(b, "gpu1", ("condense",))])
+    assert t.operate("drain gpu0")["state"] == "done"
+    status, headers, body = t.chat("hi")
+    assert status == 200 and headers["X-Tandem-Device"] == "gpu1", body
