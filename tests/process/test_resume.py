@@ -393,3 +393,20 @@ def test_what_changes_something_is_done_at_most_once(pair):
         assert (status != 503) == again, (method, path, status)
         wait_for(lambda: t.device("gpu0")["generation"] == generation + 1, "the next worker")
         t.wait_ready()
+
+
+def test_what_was_sent_is_not_sent_again_by_a_drain(pair):
+    """A worker at its drain's deadline has asked the backend already: nobody knows whether it was done."""
+    t, a, b = pair(deadlines={"drain_ms": 200})
+    a.fault(times=1, fault="hang", match="m:1b")
+    r = in_thread(lambda: t.request("DELETE", "/api/delete", {"model": "m:1b"}))
+    wait_for(lambda: a.stats()["under_way"], "the request at the backend")
+    assert t.operate("restart gpu0")["state"] == "done"
+    status = r.join()[0]
+    a.stats()
+    assert status in (502, 503) and a.bodies().count(b'{"model": "m:1b"}') == 1, (status, a.bodies())
+    a.fault(times=1, fault="hang", match="m:1b")
+    r = in_thread(lambda: t.request("POST", "/api/show", {"model": "m:1b"}))
+    wait_for(lambda: a.stats()["under_way"], "the question at the backend")
+    assert t.operate("restart gpu0")["state"] == "done"
+    assert r.join()[0] == 200, "what only asks is asked again"
