@@ -79,6 +79,7 @@ struct chat_resume {
 	uint64_t cut_generation;
 	bool poison; /* refused: workers die of it */
 	unsigned retries, timeouts;
+	uint64_t retried; /* generation of the worker whose tries are counted */
 	uint64_t lost_ms;
 };
 

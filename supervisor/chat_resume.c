@@ -240,6 +240,9 @@ static bool submit_again(struct chat *c, const struct job_failure *f)
 		return true;
 	}
 	chat_answer_submit(c);
+		if (c->bytes_out > s->bytes_at_start || s->retried != failed->current->generation)
+			s->retries = 0;
+		s->retried = failed->current->generation;
 	return true;
 }
 

@@ -410,3 +410,18 @@ def test_what_was_sent_is_not_sent_again_by_a_drain(pair):
     wait_for(lambda: a.stats()["under_way"], "the question at the backend")
     assert t.operate("restart gpu0")["state"] == "done"
     assert r.join()[0] == 200, "what only asks is asked again"
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_stream_outlives_any_number_of_drains(pair, path):
+    t, a, b = pair(main_options=RATE, deadlines={"drain_ms": 20})
+    ask = "[[fake tokens=400]] go on"
+    wanted = unbroken(t, path, ask)
+    s = Stream(t, path, ask)
+    for at in range(3, 150, 20):
+        s.until_tokens(at)
+        before = t.requests()["resumed"]
+        assert t.operate("restart gpu0")["state"] == "done"
+        wait_for(lambda: t.requests()["resumed"] > before, "the next worker to go on")
+    check_same(t, path, s, wanted)
+    assert t.requests()["failed"] == 0
