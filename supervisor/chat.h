@@ -211,6 +211,8 @@ int chat_resume_spec(struct chat *c, struct job_spec *spec);
 /* The answer's job failed. True: it was submitted again. */
 bool chat_resume_failed(struct chat *c, const struct job_failure *f);
 /* The answer's job waits: another device that could run it at once, or NULL. */
+/* Before it is submitted after a pause: its device may be out of use by now. */
+void chat_resume_look_again(struct chat *c);
 struct device *chat_resume_elsewhere(struct chat *c);
 
 /* A full queue is no reason yet to end an answer that has begun. */

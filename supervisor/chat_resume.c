@@ -210,6 +210,12 @@ static struct device *device_again(struct chat *c)
 						: request_device(s, buf_slice(&c->model));
 }
 
+void chat_resume_look_again(struct chat *c)
+{
+	if (device_hopeless(c->device))
+		c->device = device_again(c);
+}
+
 struct device *chat_resume_elsewhere(struct chat *c)
 {
 	struct supervisor *s = c->base.sup;

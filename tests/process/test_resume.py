@@ -425,3 +425,24 @@ def test_a_stream_outlives_any_number_of_drains(pair, path):
         wait_for(lambda: t.requests()["resumed"] > before, "the next worker to go on")
     check_same(t, path, s, wanted)
     assert t.requests()["failed"] == 0
+
+
+def test_the_device_that_was_to_go_on_is_drained(fake, tandem):
+    """While the client takes its time with what it has: another one goes on then."""
+    a, b = (fake(name, options=("--slots", "2", "--num-ctx", "200000")) for name in "ab")
+    t = tandem([attached(a, num_ctx=200000), attached(b, "gpu1", num_ctx=200000)], backoff=FAST)
+    c = t.client(SO_RCVBUF=4096).send("POST", CHAT, question(CHAT, "[[fake tokens=100000]]"))
+    assert c.head() == 200
+    first = c.headers["x-tandem-device"]
+    other = "gpu1" if first == "gpu0" else "gpu0"
+    wait_for(lambda: t.device(first)["inflight"] == 1, "the stream")
+    stall = lambda: (t.command("jobs")["jobs"] or [{}])[0].get("answer_bytes")  # noqa: E731
+    seen = []
+    wait_for(lambda: seen.append(stall()) or (len(seen) > 30 and len(set(seen[-30:])) == 1), "a client that does not read")
+    kill_worker(t, first)
+    wait_for(lambda: t.device(first)["generation"] == 2 and t.device(first)["state"] == "ready", "the next worker")
+    assert t.operate(f"drain {other}")["state"] == "done"
+    objects, whole = units(CHAT, c.rest())
+    assert whole, objects[-1]
+    assert content(CHAT, objects).split() == [f"w{k}" for k in range(100000)]
+    assert t.requests()["failed"] == 0
