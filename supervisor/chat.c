@@ -126,6 +126,7 @@ static void chat_destroy(struct request *r)
 		chat_request_fini(&c->view);
 	buf_free(&c->body);
 	buf_free(&c->model);
+	buf_free(&c->notes_model);
 	buf_free(&c->rewritten);
 	chat_resume_fini(c);
 	free(c->head.type);
@@ -158,6 +159,7 @@ void chat_begin(struct supervisor *s, struct exchange *x, enum dialect d)
 	coalesce_init(c);
 	buf_init(&c->body, (size_t)s->config.limits.body_bytes);
 	buf_init(&c->model, 4096);
+	buf_init(&c->notes_model, 0);
 	buf_init(&c->rewritten, (size_t)chat_sent_bytes_max(&s->config));
 	chat_resume_init(c);
 	uv_timer_init(s->loop, &c->tick);

@@ -79,6 +79,7 @@ struct chat_resume {
 	uint64_t cut_generation;
 	bool poison; /* refused: workers die of it */
 	unsigned retries, timeouts;
+	uint64_t retried; /* generation of the worker whose tries are counted */
 	uint64_t lost_ms;
 };
 
@@ -122,6 +123,7 @@ struct chat {
 	enum condense_result prepared, assembled;
 	struct chat_note *notes;
 	size_t note_count, unsettled;
+	struct buf notes_model; /* that the small device is asked for */
 	int64_t set_num_ctx;
 	struct buf rewritten;
 	bool use_rewritten; /* the answering device gets `rewritten` */
@@ -209,6 +211,8 @@ void chat_resume_delta(struct chat *c, const struct proto_record *r);
 int chat_resume_spec(struct chat *c, struct job_spec *spec);
 /* The answer's job failed. True: it was submitted again. */
 bool chat_resume_failed(struct chat *c, const struct job_failure *f);
+/* Before it is submitted after a pause: its device may be out of use by now. */
+void chat_resume_look_again(struct chat *c);
 /* The answer's job waits: another device that could run it at once, or NULL. */
 struct device *chat_resume_elsewhere(struct chat *c);
 

@@ -171,6 +171,7 @@ static void on_wait(uv_timer_t *t)
 	const struct device *d = c->device;
 	if (!c->answer) { /* the pause of chat_answer_pause() */
 		uv_timer_stop(t);
+		chat_resume_look_again(c);
 		chat_answer_submit(c);
 		return;
 	}

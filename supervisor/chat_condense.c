@@ -127,7 +127,7 @@ static int note_submit(struct chat_note *n, struct device *d)
 	spec.message.body_bytes = (int64_t)spec.body.n;
 	/* Empty: the worker takes what its backend serves when the job runs. What we know of that
 	 * here may change while the job waits. */
-	spec.message.model = d == c->device ? buf_slice(&c->model) : slice_str(d->conf->model);
+	spec.message.model = buf_slice(d == c->device ? &c->model : &c->notes_model);
 	spec.message.num_ctx = d->conf->num_ctx;
 	spec.message.max_tokens = conf->condense.notes_max_tokens;
 	spec.message.timeout_ms = conf->condense.job_timeout_ms;
@@ -282,6 +282,9 @@ void chat_condense_notes(struct chat *c)
 		return;
 	}
 	c->note_count = c->unsettled = chunks;
+	/* Ours: a reload may free the settings while jobs wait. */
+	buf_clear(&c->notes_model);
+	buf_add_slice(&c->notes_model, slice_str(c->small->conf->model));
 	watch_notes(c);
 	for (size_t i = 0; i < chunks; i++) {
 		c->notes[i] = (struct chat_note){.chat = c, .index = i};

@@ -20,8 +20,8 @@
 /* Bytes of a line or event that are held back: a larger one goes out as it comes, and cannot be
  * gone on with until it is whole. Half the worker's credit, so that it never waits for itself. */
 #define HELD_BYTES (PROTO_WINDOW_BYTES / 2)
-/* A backend that cannot be reached while its worker does not know it yet: so many more tries, after
- * a pause that doubles. */
+/* A backend that cannot be reached while its worker does not know it yet: so many more tries of one
+ * worker without a byte of the answer, after a pause that doubles. */
 #define RETRIES_MAX 4
 #define RETRY_MS 50
 
@@ -211,6 +211,12 @@ static struct device *device_again(struct chat *c)
 						: request_device(s, buf_slice(&c->model));
 }
 
+void chat_resume_look_again(struct chat *c)
+{
+	if (device_hopeless(c->device))
+		c->device = device_again(c);
+}
+
 struct device *chat_resume_elsewhere(struct chat *c)
 {
 	struct supervisor *s = c->base.sup;
@@ -235,6 +241,9 @@ static bool submit_again(struct chat *c, const struct job_failure *f)
 	/* A worker reports its backend as down, or dies, soon after; the job then waits for the
 	 * next READY. The pause is for the turns in between. */
 	if (f->cause != JOB_LOST && c->device == failed && failed->state == WORKER_READY) {
+		if (c->bytes_out > s->bytes_at_start || s->retried != failed->current->generation)
+			s->retries = 0;
+		s->retried = failed->current->generation;
 		if (s->retries >= RETRIES_MAX)
 			return false;
 		chat_answer_pause(c, (uint64_t)RETRY_MS << s->retries++);

@@ -94,11 +94,16 @@ void request_refuse(struct request *r, int status, const char *message, int retr
 
 /* --- devices --- */
 
+/* Ready, on its way, out of use: the less the better. */
+static int distance(const struct device *d)
+{
+	return device_hopeless(d) ? 2 : d->state != WORKER_READY;
+}
+
 static bool less_busy(const struct device *a, const struct device *b)
 {
-	bool a_ready = a->state == WORKER_READY, b_ready = b->state == WORKER_READY;
-	if (a_ready != b_ready)
-		return a_ready;
+	if (distance(a) != distance(b))
+		return distance(a) < distance(b);
 	return (uint64_t)a->inflight * (unsigned)device_slots(b) <
 	       (uint64_t)b->inflight * (unsigned)device_slots(a);
 }
@@ -114,6 +119,15 @@ struct device *request_role(struct supervisor *s, enum device_role role)
 	return best;
 }
 
+/* Of two that serve the model: one in use, then a main device, then the less busy one. */
+static bool preferred(const struct device *a, const struct device *b)
+{
+	bool a_main = a->conf->roles & ROLE_MAIN, b_main = b->conf->roles & ROLE_MAIN;
+	if (device_hopeless(a) != device_hopeless(b))
+		return device_hopeless(b);
+	return a_main != b_main ? a_main : less_busy(a, b);
+}
+
 struct device *request_device(struct supervisor *s, struct slice model)
 {
 	struct device *best = NULL;
@@ -121,9 +135,7 @@ struct device *request_device(struct supervisor *s, struct slice model)
 		struct device *d = s->devices[i];
 		if (!device_serves(d, model))
 			continue;
-		bool main = d->conf->roles & ROLE_MAIN,
-		     best_main = best && (best->conf->roles & ROLE_MAIN);
-		if (!best || (main && !best_main) || (main == best_main && less_busy(d, best)))
+		if (!best || preferred(d, best))
 			best = d;
 	}
 	return best ? best : request_role(s, ROLE_MAIN);

@@ -233,6 +233,19 @@ void restart_worker_ready(struct worker *w)
 		tell_ready(d);
 }
 
+void restart_worker_late(struct worker *w)
+{
+	struct buf why;
+	if (w != w->device->current)
+		return;
+	buf_init(&why, OPERATION_WHY_BYTES * 2);
+	buf_printf(&why, "generation %llu is not ready within worker_boot_ms%s%s",
+		(unsigned long long)w->generation, w->backend.detail[0] ? ": " : "",
+		w->backend.detail);
+	tell_operator(w->device, false, buf_cstr(&why));
+	buf_free(&why);
+}
+
 void restart_worker_gone(struct worker *w)
 {
 	struct device *d = w->device;
@@ -242,7 +255,7 @@ void restart_worker_gone(struct worker *w)
 		worker_destroy(w);
 		return;
 	}
-	if (d->respawn && !d->sup->stopping) {
+	if (d->respawn) { /* also while tandemd drains: requests under way may wait for it */
 		d->respawn = false;
 		worker_start(w);
 	} else if (d->drained) {
@@ -287,12 +300,15 @@ int device_drain(struct device *d, uint64_t operation)
 void device_reset(struct device *d)
 {
 	struct worker *w = d->current;
+	bool ends = w->state == WORKER_DRAINING || w->state == WORKER_STOPPING;
+	if (d->drained)
+		tell_operator(d, false, "reset before it was drained");
 	d->death_count = 0;
 	d->drained = false;
 	w->backoff_ms = 0;
 	if (!worker_has_process(w))
 		worker_start(w);
-	else if (w->state == WORKER_DRAINING && !d->respawn)
+	else if (ends)
 		d->respawn = true;
 }
 

@@ -48,6 +48,8 @@ enum after_death restart_after_death(struct worker *w);
 /* It has become FAILED: what waits is sent elsewhere. */
 void restart_failed(struct device *d);
 void restart_worker_ready(struct worker *w);
+/* It is not ready within deadlines.worker_boot_ms, and is left to it. */
+void restart_worker_late(struct worker *w);
 /* Its process is gone and its jobs are settled. Frees it when the device is through with it. */
 void restart_worker_gone(struct worker *w);
 /* It does not even die of KILL: another one takes its place. */

@@ -129,9 +129,9 @@ static void act_ack(struct worker *w)
 	enter(w, WORKER_LOADING);
 	worker_ping_start(w);
 	/* The worker itself watches a backend that it starts; a next one has to be ready by then
-	 * whatever its backend is, or the old one stays. */
+	 * whatever its backend is, or the old one stays. An operator is told by then, too. */
 	uint64_t boot = (uint64_t)w->device->sup->config.deadlines.worker_boot_ms;
-	if (w == w->device->next)
+	if (w == w->device->next || w->device->operation)
 		set_timer(w, boot);
 	else
 		uv_timer_stop(&w->timer);
@@ -155,11 +155,13 @@ static void act_unready(struct worker *w)
 		jobs_unready(w->device);
 }
 
-/* A next worker that is not ready in time. */
+/* Not ready in time: a next worker is given up. */
 static void act_boot_late(struct worker *w)
 {
-	if (w != w->device->next)
+	if (w != w->device->next) {
+		restart_worker_late(w);
 		return;
+	}
 	log_line(LOG_ERROR, "worker_given_up", LOG_STR("device", w->device->conf->name),
 		LOG_INT("worker_pid", w->pid), LOG_STR("why", "not ready within worker_boot_ms"),
 		LOG_END);

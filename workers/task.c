@@ -471,8 +471,12 @@ void tasks_fail_silent(struct worker *w, const char *why)
 void tasks_fail_all(struct worker *w, enum proto_cause cause, const char *why)
 {
 	for (size_t i = 0; i < TASK_BUCKETS; i++)
-		while (w->tasks->buckets[i])
-			task_fail_text(w->tasks->buckets[i], cause, why);
+		while (w->tasks->buckets[i]) {
+			struct task *t = w->tasks->buckets[i];
+			/* What the backend may have done already must not pass for never begun. */
+			bool begun = t->ops == &task_pass_ops && t->asked_ns;
+			task_fail_text(t, begun && cause == FAIL_DRAINING ? FAIL_CUT : cause, why);
+		}
 	for (struct task *t = w->tasks->lingering; t; t = t->next)
 		if (!t->busy)
 			task_release(t);

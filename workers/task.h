@@ -142,7 +142,8 @@ void tasks_cancel(struct worker *w, const struct proto_record *r);
 
 /* The backend has fallen silent: tasks that wait for their first byte fail. */
 void tasks_fail_silent(struct worker *w, const char *why);
-/* Every task fails; those that linger are dropped. */
+/* Every task fails; those that linger are dropped. FAIL_DRAINING becomes FAIL_CUT for a passed
+ * request that the backend has. */
 void tasks_fail_all(struct worker *w, enum proto_cause cause, const char *why);
 
 #endif

@@ -176,13 +176,14 @@ void gen_start(struct gen *g)
 {
 	const struct options *o = &g->r->fake->options;
 	struct slice text = buf_slice(&g->prompt.text);
+	/* Ollama may have cut the prompt to its window. */
+	size_t given = g->given_bytes < text.n ? g->given_bytes : text.n;
 
 	g->started = clock_now();
 	g->load_ns = g->started - g->submitted;
 	/* What was generated before counts as the tokens that it was. */
-	g->prompt_n =
-		prompt_tokens((struct slice){text.p, text.n - g->given_bytes}, o->chars_per_token) +
-		g->given;
+	g->prompt_n = prompt_tokens((struct slice){text.p, text.n - given}, o->chars_per_token) +
+		      g->given;
 	g->cached_n = g->cache_prompt
 			      ? prompt_shared(text, buf_slice(&g->slot->kv), o->chars_per_token)
 			      : 0;

@@ -467,7 +467,7 @@ def test_cancel_while_it_waits_and_while_it_comes(one):
         c.close()
     s.close()
     t.wait_idle()
-    assert a.stats()["requests"]["active"] == 0
+    wait_for(lambda: a.stats()["requests"]["active"] == 0, "the backend to hear of it")
 
 
 def test_cancel_what_passes_through(one):

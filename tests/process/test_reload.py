@@ -1,13 +1,15 @@
 """A changed configuration, taken over under load or refused whole."""
 
+import json
 import os
 import signal
 
 import pytest
 
 from conftest import attached
-from harness import children, libconfig, wait_for
+from harness import children, in_thread, libconfig, wait_for
 from test_restart import Load, started
+from test_routes import prompt
 
 
 def write(t, devices, **groups):
@@ -163,3 +165,17 @@ def test_many_reloads_leave_memory_and_descriptors(fake, tandem):
     again()
     wait_for(lambda: fd_count(t.pid) <= before[1] + 2, f"descriptors as before: {before}, {fd_count(t.pid)}")
     assert rss_bytes(t.pid) - before[0] < 2 << 20
+
+
+def test_notes_that_wait_outlive_the_settings_they_were_made_with(fake, tandem):
+    a = fake("main", options=("--slots", "8"))
+    b = fake("small", model=("s:0.5b",))
+    t = tandem([main_device(a), {**small_device(b), "slots": 1}])
+    b.fault(delay_ms=1500, times=1)
+    answer = in_thread(lambda: t.chat(prompt(10981)))
+    wait_for(lambda: t.device("gpu1")["inflight"] == 1 and t.device("gpu1")["waiting"] > 1, "notes that wait")
+    write(t, [main_device(a), {**small_device(b), "slots": 1, "roles": ["condense", "main"]}])
+    assert t.operate("reload")["state"] == "done"
+    status, headers, body = answer.join(60)
+    assert status == 200 and headers["X-Tandem-Strategy"] == "C" and "fallback" not in headers["X-Tandem-Reason"], headers
+    assert all(json.loads(body)["model"] == "s:0.5b" for body in b.bodies() if b"messages" in body)

@@ -269,3 +269,74 @@ def test_all_workers_die_at_once(fake, tandem):
         wait_for(lambda: all(d["state"] == "ready" and d["pid"] not in pids for d in t.status()["devices"]), "new workers")
         with open(f"/proc/{t.pid}/task/{t.pid}/children") as f:
             assert len(f.read().split()) == 2, "no zombies"
+
+
+# --- operations that meet trouble ---
+
+
+def test_an_operation_ends_although_the_backend_is_away(fake, tandem):
+    """Else the device would be busy for as long as that lasts: no drain, no other configuration."""
+    a, b, devices = two(fake)
+    t = tandem(devices, deadlines={"worker_boot_ms": 1000})
+    a.stop(signal.SIGKILL)
+    wait_for(lambda: t.device("gpu0")["state"] == "loading", "its worker to see it")
+    o = t.operate("restart gpu0")
+    assert o["state"] == "failed" and "gpu0: " in o["why"] and "not ready" in o["why"], o
+    assert t.operate("reload")["state"] == "done"
+    again = fake("again", port=a.port, options=("--slots", "8"))
+    t.wait_ready("gpu0")
+    assert t.chat("hi")[0] == 200 and again.stats()
+    assert t.operate("restart gpu0")["state"] == "done"
+
+
+def test_a_reset_of_a_worker_that_is_being_stopped(impostor_on_demand, fake, tandem):
+    """Drained before it had said a word, so told to stop, and wanted again before it has."""
+    a, b, devices = two(fake)
+    t = tandem(devices, backoff={"first_ms": 10, "max_ms": 20})
+    impostor_on_demand("trap 'sleep 1; exit 0' TERM; while :; do sleep 0.05; done")
+    os.kill(t.device("gpu1")["pid"], signal.SIGKILL)
+    wait_for(lambda: t.device("gpu1")["state"] == "spawning" and t.device("gpu1")["generation"] == 2, "a worker that says nothing")
+    pid = t.device("gpu1")["pid"]
+    wait_for(lambda: open(f"/proc/{pid}/cmdline").read().startswith("/bin/sh"), "its trap")
+    drain = t.command("drain gpu1")["operation"]
+    assert t.device("gpu1")["state"] == "stopping"
+    impostor_on_demand(None)
+    assert t.operate("reset gpu1")["state"] == "done"
+    o = t.operation(drain)
+    assert o["state"] == "failed" and "reset" in o["why"], o
+    t.wait_ready("gpu1")
+    assert t.operate("restart gpu1")["state"] == "done"
+
+
+def test_told_to_stop_while_a_device_restarts_in_place(tandem):
+    """What waits for it is among the requests under way."""
+    t = tandem([started(slots=1, options=("--decode", "60"))])
+    first = t.client().send("POST", "/api/chat", {"model": "m:1b", "messages": [{"role": "user", "content": "a [[fake tokens=90]]"}]})
+    assert first.head() == 200
+    assert "operation" in t.command("restart gpu0 --backend")
+    second = t.client().send("POST", "/api/chat", {"model": "m:1b", "messages": [{"role": "user", "content": "b [[fake tokens=20]]"}]})
+    wait_for(lambda: t.device("gpu0")["waiting"] == 1, "the second one in the queue")
+    t.popen.send_signal(signal.SIGTERM)
+    assert ndjson(first.rest())[-1]["done"]
+    assert second.head() == 200 and ndjson(second.rest())[-1]["done"]
+    assert t.popen.wait(30) == 0
+
+
+def test_out_of_use_is_chosen_last(fake, tandem):
+    """Two main devices: one drained, the other in back-off. A request waits for the one that comes back."""
+    a, b = fake("a"), fake("b")
+    t = tandem([attached(a), attached(b, "gpu1")], backoff={"first_ms": 1000, "max_ms": 1000})
+    assert t.operate("drain gpu0")["state"] == "done"
+    os.kill(t.device("gpu1")["pid"], signal.SIGKILL)
+    wait_for(lambda: t.device("gpu1")["state"] == "back-off", "the death")
+    status, headers, body = t.chat("hi")
+    assert status == 200 and headers["X-Tandem-Device"] == "gpu1", body
+    assert t.request("POST", "/api/show", {"model": "m:1b"})[0] == 200
+
+
+def test_another_role_serves_in_place_of_what_is_out_of_use(fake, tandem):
+    a, b = fake("a"), fake("b")
+    t = tandem([attached(a), attached(b, "gpu1", ("condense",))])
+    assert t.operate("drain gpu0")["state"] == "done"
+    status, headers, body = t.chat("hi")
+    assert status == 200 and headers["X-Tandem-Device"] == "gpu1", body

@@ -393,3 +393,56 @@ def test_what_changes_something_is_done_at_most_once(pair):
         assert (status != 503) == again, (method, path, status)
         wait_for(lambda: t.device("gpu0")["generation"] == generation + 1, "the next worker")
         t.wait_ready()
+
+
+def test_what_was_sent_is_not_sent_again_by_a_drain(pair):
+    """A worker at its drain's deadline has asked the backend already: nobody knows whether it was done."""
+    t, a, b = pair(deadlines={"drain_ms": 200})
+    a.fault(times=1, fault="hang", match="m:1b")
+    r = in_thread(lambda: t.request("DELETE", "/api/delete", {"model": "m:1b"}))
+    wait_for(lambda: a.stats()["under_way"], "the request at the backend")
+    assert t.operate("restart gpu0")["state"] == "done"
+    status = r.join()[0]
+    a.stats()
+    assert status in (502, 503) and a.bodies().count(b'{"model": "m:1b"}') == 1, (status, a.bodies())
+    a.fault(times=1, fault="hang", match="m:1b")
+    r = in_thread(lambda: t.request("POST", "/api/show", {"model": "m:1b"}))
+    wait_for(lambda: a.stats()["under_way"], "the question at the backend")
+    assert t.operate("restart gpu0")["state"] == "done"
+    assert r.join()[0] == 200, "what only asks is asked again"
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_stream_outlives_any_number_of_drains(pair, path):
+    t, a, b = pair(main_options=RATE, deadlines={"drain_ms": 20})
+    ask = "[[fake tokens=400]] go on"
+    wanted = unbroken(t, path, ask)
+    s = Stream(t, path, ask)
+    for at in range(3, 150, 20):
+        s.until_tokens(at)
+        before = t.requests()["resumed"]
+        assert t.operate("restart gpu0")["state"] == "done"
+        wait_for(lambda: t.requests()["resumed"] > before, "the next worker to go on")
+    check_same(t, path, s, wanted)
+    assert t.requests()["failed"] == 0
+
+
+def test_the_device_that_was_to_go_on_is_drained(fake, tandem):
+    """While the client takes its time with what it has: another one goes on then."""
+    a, b = (fake(name, options=("--slots", "2", "--num-ctx", "200000")) for name in "ab")
+    t = tandem([attached(a, num_ctx=200000), attached(b, "gpu1", num_ctx=200000)], backoff=FAST)
+    c = t.client(SO_RCVBUF=4096).send("POST", CHAT, question(CHAT, "[[fake tokens=100000]]"))
+    assert c.head() == 200
+    first = c.headers["x-tandem-device"]
+    other = "gpu1" if first == "gpu0" else "gpu0"
+    wait_for(lambda: t.device(first)["inflight"] == 1, "the stream")
+    stall = lambda: (t.command("jobs")["jobs"] or [{}])[0].get("answer_bytes")  # noqa: E731
+    seen = []
+    wait_for(lambda: seen.append(stall()) or (len(seen) > 30 and len(set(seen[-30:])) == 1), "a client that does not read")
+    kill_worker(t, first)
+    wait_for(lambda: t.device(first)["generation"] == 2 and t.device(first)["state"] == "ready", "the next worker")
+    assert t.operate(f"drain {other}")["state"] == "done"
+    objects, whole = units(CHAT, c.rest())
+    assert whole, objects[-1]
+    assert content(CHAT, objects).split() == [f"w{k}" for k in range(100000)]
+    assert t.requests()["failed"] == 0

@@ -51,7 +51,7 @@ static void test_the_oldest_goes_first(void **state)
 {
 	(void)state;
 	struct poison p = {0};
-	char body[16];
+	char body[32];
 	for (int i = 0; i <= POISON_ENTRIES; i++) {
 		snprintf(body, sizeof(body), "body %d", i);
 		poison_add(&p, slice_str(body), 1);
