@@ -48,6 +48,7 @@ struct config {
 		int port; /* 0: the system picks one (tests) */
 	} listen;
 	char *run_dir;
+	char *state_dir; /* saved conversations; NULL: run_dir */
 	struct {
 		enum log_level level;
 		enum log_format format;
@@ -81,6 +82,8 @@ struct config {
 		int64_t backend_connect_ms; /* default 3000 */
 		int64_t backend_idle_ms;    /* a backend silent that long in mid-answer has failed;
 					       default 300000 */
+		int64_t kv_ms;		    /* saving, and restoring, the conversations of a backend
+					       that is restarted; 0: neither; default 30000 */
 	} deadlines;
 	struct {
 		int64_t body_bytes; /* a request body that must be held (chat) */
@@ -105,6 +108,7 @@ struct config {
 					  default 4 */
 		int64_t event_bytes;   /* events queued for one listener of events.ipc; default
 					  1048576 */
+		int64_t backend_log_bytes; /* output kept of a started backend; default 4194304 */
 		int64_t idle_ms; /* an idle keep-alive or slow-header connection is closed; default
 				    120000 */
 	} limits;

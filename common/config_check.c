@@ -7,6 +7,7 @@
 
 /* Sockets live below it, "w15-4294967295.ipc", and a unix address holds 108 bytes. */
 #define RUN_DIR_BYTES 80
+#define STATE_DIR_BYTES 1024
 
 static bool all_of(const char *text, const char *set)
 {
@@ -37,6 +38,13 @@ const char *config_check_run_dir(const char *text)
 	if (strlen(text) > RUN_DIR_BYTES)
 		return "must be at most 80 bytes long (socket paths stand below it)";
 	return NULL;
+}
+
+const char *config_check_state_dir(const char *text)
+{
+	if (*text != '/' || !printable(text))
+		return "must be an absolute path";
+	return strlen(text) > STATE_DIR_BYTES ? "must be at most 1024 bytes long" : NULL;
 }
 
 const char *config_check_name(const char *text)

@@ -36,6 +36,10 @@ static const struct config_key main_keys[] = {
 		.text = "/run/tandem",
 		.offset = offsetof(struct config, run_dir),
 		.check = config_check_run_dir},
+	{.name = "state_dir",
+		.type = KEY_TEXT,
+		.offset = offsetof(struct config, state_dir),
+		.check = config_check_state_dir},
 	{.group = "log",
 		.name = "level",
 		.type = KEY_ENUM,
@@ -75,6 +79,7 @@ static const struct config_key main_keys[] = {
 	NUMBER(KEY_INT64, deadlines, main_wait_ms, 0, DAY_MS, 60000),
 	NUMBER(KEY_INT64, deadlines, backend_connect_ms, 1, HOUR_MS, 3000),
 	NUMBER(KEY_INT64, deadlines, backend_idle_ms, 10, DAY_MS, 300000),
+	NUMBER(KEY_INT64, deadlines, kv_ms, 0, HOUR_MS, 30000),
 
 	NUMBER(KEY_INT64, limits, body_bytes, KIB, 16 * GIB, 134217728),
 	NUMBER(KEY_INT64, limits, connections, 1, 1e6, 1024),
@@ -97,6 +102,7 @@ static const struct config_key main_keys[] = {
 	NUMBER(KEY_INT64, limits, body_total_bytes, KIB, 1024 * GIB, 1073741824),
 	NUMBER(KEY_INT64, limits, old_processes, 1, 64, 4),
 	NUMBER(KEY_INT64, limits, event_bytes, 16 * KIB, GIB, 1048576),
+	NUMBER(KEY_INT64, limits, backend_log_bytes, 64 * KIB, GIB, 4194304),
 	NUMBER(KEY_INT64, limits, idle_ms, 10, DAY_MS, 120000),
 
 	NUMBER(KEY_INT64, backoff, first_ms, 1, HOUR_MS, 200),

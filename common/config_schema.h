@@ -77,6 +77,7 @@ extern const struct config_schema config_schema_device;
 /* What is wrong with a text (a phrase that follows "must be" or stands alone), or NULL. */
 const char *config_check_address(const char *text);
 const char *config_check_run_dir(const char *text);
+const char *config_check_state_dir(const char *text);
 const char *config_check_name(const char *text);
 const char *config_check_model(const char *text);
 const char *config_check_pin(const char *text);

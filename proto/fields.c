@@ -89,6 +89,7 @@ static const struct wire_field state[] = {
 	TEXT(state.detail),
 	TEXT(state.url),
 	I64(state.backend_pid),
+	U64(state.backend_start),
 	I64(state.window),
 	I64(state.slots),
 	TEXT(state.model),
@@ -167,6 +168,13 @@ static const struct wire_field ack[] = {
 	U32(ack.log_level),
 	U32(ack.log_format),
 	BOOL(ack.log_content),
+	I64(ack.adopt_pid),
+	U64(ack.adopt_start),
+	TEXT(ack.adopt_url),
+	TEXT(ack.run_dir),
+	TEXT(ack.state_dir),
+	I64(ack.backend_log_bytes),
+	I64(ack.kv_ms),
 };
 
 static const struct wire_field job[] = {
@@ -199,6 +207,7 @@ static const struct wire_field ping[] = {
 
 static const struct wire_field drain[] = {
 	I64(drain.deadline_ms),
+	BOOL(drain.keep_backend),
 };
 
 static const struct wire_field credit[] = {

@@ -96,16 +96,25 @@ struct proto_ack {
 	int64_t body_bytes, line_bytes, result_bytes;
 	uint32_t log_level, log_format;
 	bool log_content;
+	/* A backend that an earlier incarnation started and that still runs; 0: none. */
+	int64_t adopt_pid;
+	uint64_t adopt_start; /* its start time: a pid alone may be somebody else's by now */
+	struct slice adopt_url;
+	struct slice run_dir;	/* where a started backend's output goes; empty: nowhere */
+	struct slice state_dir; /* where conversations are saved; empty: nowhere */
+	int64_t backend_log_bytes;
+	int64_t kv_ms;
 };
 
 struct proto_state {
 	enum proto_backend_state state;
-	struct slice detail; /* why, for people */
-	struct slice url;    /* where the backend is */
-	int64_t backend_pid; /* 0: not started by us */
-	int64_t window;	     /* tokens one slot can hold, 0 unknown */
-	int64_t slots;	     /* the backend's own count, 0 unknown */
-	struct slice model;  /* what it serves by default, empty unknown */
+	struct slice detail;	/* why, for people */
+	struct slice url;	/* where the backend is */
+	int64_t backend_pid;	/* 0: not started by us */
+	uint64_t backend_start; /* its start time (/proc/PID/stat), with a pid */
+	int64_t window;		/* tokens one slot can hold, 0 unknown */
+	int64_t slots;		/* the backend's own count, 0 unknown */
+	struct slice model;	/* what it serves by default, empty unknown */
 };
 
 struct proto_model {
@@ -204,6 +213,7 @@ struct proto_record {
 		} body;
 		struct {
 			int64_t deadline_ms;
+			bool keep_backend; /* a successor uses what we have started */
 		} drain;
 		struct {
 			uint64_t bytes;

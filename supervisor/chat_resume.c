@@ -112,11 +112,12 @@ int chat_resume_spec(struct chat *c, struct job_spec *spec)
 {
 	struct chat_resume *s = &c->resume;
 	s->bytes_at_start = c->bytes_out;
+	/* What was told of bytes that were never sent on is forgotten with them. */
 	buf_clear(&s->held);
+	if (s->text.n > s->said)
+		s->text.n = s->said;
 	if (!chat_begun(c))
 		return 0;
-	/* What was told of bytes that were never sent on is forgotten with them. */
-	s->text.n = s->said;
 	spec->message.resume = true;
 	spec->message.resume_tokens = s->tokens;
 	spec->message.identity = buf_slice(&s->identity);

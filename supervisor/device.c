@@ -24,6 +24,7 @@ struct device *device_create(struct supervisor *s, const struct config_device *c
 	TAILQ_INIT(&d->passing);
 	TAILQ_INIT(&d->workers);
 	TAILQ_INIT(&d->running);
+	adopt_device_created(d);
 	d->current = worker_create(d);
 	if (d->current)
 		return d;

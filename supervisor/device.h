@@ -10,6 +10,7 @@
 #define TANDEM_DEVICE_H
 
 #include "common/config.h"
+#include "supervisor/adopt.h"
 #include "supervisor/queue.h"
 #include "supervisor/worker.h"
 
@@ -38,6 +39,7 @@ struct device {
 	struct worker *next;	    /* boots beside it, or NULL */
 	enum worker_state state;    /* of the current one */
 	bool respawn;		    /* it drains, and is to start again then */
+	struct adopt_backend warm;  /* the backend that we started, which a next worker adopts */
 	bool keep_backend;	    /* what the old worker of a succession does with its backend */
 	bool drained;		    /* by an operator: not to be used before a reset */
 	bool removed;		    /* from the configuration: ends with its last job */

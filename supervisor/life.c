@@ -96,7 +96,7 @@ static void act_end_look(struct supervisor *s)
 		all_gone = device_stop(s->devices[i]) && all_gone;
 	for (size_t i = 0; i < s->removed_count; i++)
 		all_gone = device_stop(s->removed[i]) && all_gone;
-	if (all_gone && s->elders.count == 0)
+	if (all_gone && adopt_quiet(s) && s->elders.count == 0)
 		uv_stop(s->loop);
 }
 

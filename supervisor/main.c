@@ -142,6 +142,19 @@ static int open_doors(struct supervisor *s, struct buf *err)
 	return rc;
 }
 
+/* Ours, or that of the tandemd before us; the one after us gets it too. 0 or -errno. */
+static int take_lifeline(struct supervisor *s)
+{
+	struct handover *h = &s->successor.handover;
+	int rc = adopt_start(
+		s, handover_take_extra(h, "lifeline"), handover_take_extra(h, "lifeline-read"));
+	if (rc)
+		return rc;
+	upgrade_offer(s, "lifeline", s->adopt.write_fd);
+	upgrade_offer(s, "lifeline-read", s->adopt.read_fd);
+	return 0;
+}
+
 static void start_devices(struct supervisor *s)
 {
 	for (size_t i = 0; i < s->config.device_count; i++) {
@@ -199,13 +212,14 @@ static int run(struct supervisor *s, struct buf *err)
 	upgrade_init(s);
 	s->started_ms = now_ms();
 	s->tokens = tokens_create();
-	if (code == 0 && (!s->tokens || serve(s, err)))
+	if (code == 0 && (take_lifeline(s) || !s->tokens || serve(s, err)))
 		code = EXIT_START;
 	if (code) {
 		fprintf(stderr, "tandemd: %s\n", buf_cstr(err));
 		successor_failed(s, buf_cstr(err));
 	}
 	stats_stop(s);
+	adopt_stop(s);
 	successor_fini(s);
 	upgrade_fini(s);
 	elders_fini(s);

@@ -95,6 +95,7 @@ static void promote(struct device *d)
 	d->next = NULL;
 	settle_conf(d, true);
 	device_changed(d);
+	adopt_learned(d->current);
 	log_line(LOG_INFO, "worker_promoted", LOG_STR("device", d->conf->name),
 		LOG_INT("generation", d->current->generation),
 		LOG_INT("old_generation", old->generation), LOG_END);
@@ -128,6 +129,8 @@ static void start_in_place(struct device *d, bool keep_backend)
 		return;
 	}
 	w->backoff_ms = 0;
+	if (!keep_backend)
+		adopt_end(d);
 	worker_start(w);
 }
 
@@ -204,6 +207,7 @@ enum after_death restart_after_death(struct worker *w)
 		d->next = NULL;
 		settle_conf(d, true);
 		device_changed(d);
+		adopt_learned(d->current);
 		return AFTER_DEATH_END;
 	}
 	tell_failed(d, w);
@@ -273,6 +277,7 @@ int device_drain(struct device *d, uint64_t operation)
 	d->operation = operation;
 	d->drained = true;
 	worker_drain(d->current, false);
+	adopt_settle(d);
 	if (!worker_has_process(d->current))
 		tell_operator(d, true, "drained");
 	jobs_evict(d);
@@ -300,8 +305,9 @@ void device_remove(struct device *d)
 	d->next = NULL;
 	settle_conf(d, false);
 	if (next)
-		worker_stop(next);
+		worker_drain(next, true); /* the current one's streams may need its backend */
 	worker_drain(d->current, false);
+	adopt_settle(d);
 	jobs_evict(d);
 }
 
@@ -313,8 +319,14 @@ bool device_stop(struct device *d)
 	for (w = TAILQ_FIRST(&d->workers); w; w = after) {
 		after = TAILQ_NEXT(w, link);
 		gone = gone && !worker_has_process(w);
-		if (w->state != WORKER_STOPPING && w->state != WORKER_STOPPED)
+		if (w->state == WORKER_STOPPING || w->state == WORKER_STOPPED)
+			continue;
+		bool talks = w->state == WORKER_LOADING || w->state == WORKER_READY;
+		if (d->sup->keep_backends && talks)
+			worker_drain(w, adopt_kept(w));
+		else if (!(d->sup->keep_backends && w->state == WORKER_DRAINING && w->keep_backend))
 			worker_stop(w);
 	}
+	adopt_settle(d);
 	return gone;
 }

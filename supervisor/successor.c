@@ -55,6 +55,7 @@ static void take_over(struct supervisor *s)
 		return;
 	n->waiting = false;
 	rundir_take(&s->rundir);
+	adopt_take_over(s);
 	for (size_t i = 0; i < n->handover.old_count; i++)
 		elders_add(s, n->handover.old[i].pid, n->handover.old[i].fd);
 	n->handover.old_count = 0;

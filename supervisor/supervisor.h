@@ -10,6 +10,7 @@
 
 #include "common/config.h"
 #include "common/tokens.h"
+#include "supervisor/adopt.h"
 #include "supervisor/device.h"
 #include "supervisor/elders.h"
 #include "supervisor/histogram.h"
@@ -91,6 +92,7 @@ struct supervisor {
 	struct elders elders;
 	struct upgrade upgrade;
 	struct successor successor;
+	struct adopt adopt;
 };
 
 /* Milliseconds of the monotonic clock. */

@@ -97,6 +97,13 @@ static void act_died(struct worker *w)
 static void act_spawn(struct worker *w)
 {
 	struct device *d = w->device;
+	if (!adopt_may_spawn(d)) { /* two would not fit one GPU */
+		snprintf(w->backend.detail, sizeof(w->backend.detail),
+			"waits for a former backend to end");
+		enter(w, WORKER_BACKOFF);
+		set_timer(w, ADOPT_LOOK_MS);
+		return;
+	}
 	w->ping_seq = w->pong_seq = 0;
 	w->pings_missed = w->kills = 0;
 	w->keep_backend = w->asked_to_end = false;
@@ -210,7 +217,9 @@ static void act_drain(struct worker *w)
 	enter(w, WORKER_DRAINING);
 	if (w == w->device->current)
 		jobs_unready(w->device);
-	set_timer(w, (uint64_t)w->device->sup->config.deadlines.drain_ms + WORKER_STOP_MS);
+	const struct config *c = &w->device->sup->config;
+	set_timer(w, (uint64_t)c->deadlines.drain_ms + WORKER_STOP_MS +
+			     (w->keep_backend ? 0 : (uint64_t)c->deadlines.kv_ms));
 }
 
 static void act_stop(struct worker *w)

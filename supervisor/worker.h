@@ -41,6 +41,7 @@ struct worker_backend {
 	char detail[WORKER_DETAIL_BYTES];
 	char url[256];
 	int64_t pid, window, slots;
+	uint64_t start; /* of pid (proc.h) */
 	char model[256];
 };
 
@@ -64,9 +65,10 @@ struct worker {
 
 	uint64_t ready_since_ms;
 	uint64_t backoff_ms;
-	bool keep_backend; /* when it drains: its successor uses the backend that it started */
-	unsigned kills;	   /* while DYING */
-	bool asked_to_end; /* its last exit was */
+	bool keep_backend;     /* when it drains: its successor uses the backend that it started */
+	uint64_t backend_hash; /* of the command it was told (adopt.h) */
+	unsigned kills;	       /* while DYING */
+	bool asked_to_end;     /* its last exit was */
 	struct worker_backend backend;
 };
 

@@ -41,13 +41,21 @@ void worker_send_ack(struct worker *w)
 	a->log_level = c->log.level;
 	a->log_format = c->log.format;
 	a->log_content = c->log.content;
+	a->run_dir = slice_str(d->sup->run_dir);
+	a->state_dir = slice_str(c->state_dir ? c->state_dir : d->sup->run_dir);
+	a->backend_log_bytes = c->limits.backend_log_bytes;
+	a->kv_ms = c->deadlines.kv_ms;
+	adopt_fill(w, a);
 	channel_put(w->channel, &r);
 }
 
 void worker_send_drain(struct worker *w)
 {
 	struct proto_record r = {.type = PROTO_DRAIN};
-	r.u.drain.deadline_ms = w->device->sup->config.deadlines.drain_ms;
+	const struct supervisor *s = w->device->sup;
+	/* Of a tandemd that has retired: its streams are through. */
+	r.u.drain.deadline_ms = s->keep_backends ? 0 : s->config.deadlines.drain_ms;
+	r.u.drain.keep_backend = w->keep_backend;
 	channel_put(w->channel, &r);
 }
 
@@ -123,12 +131,14 @@ static void on_state(struct worker *w, const struct proto_state *st)
 	copy(b->url, sizeof(b->url), st->url);
 	copy(b->model, sizeof(b->model), st->model);
 	b->pid = st->backend_pid;
+	b->start = st->backend_start;
 	b->window = st->window;
 	b->slots = st->slots;
 	log_line(st->state == STATE_DOWN ? LOG_WARN : LOG_INFO, "backend_state",
 		LOG_STR("device", w->device->conf->name), LOG_INT("generation", w->generation),
 		LOG_STR("state", proto_state_name(st->state)), LOG_STR("url", b->url),
 		LOG_INT("window", st->window), LOG_STR("detail", b->detail), LOG_END);
+	adopt_learned(w);
 	worker_event(w, st->state == STATE_READY ? EV_READY : EV_NOT_READY);
 	supervisor_devices_changed(w->device->sup); /* the detail may be new */
 }

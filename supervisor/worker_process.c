@@ -56,7 +56,7 @@ static void on_process_exit(uv_process_t *p, int64_t status, int signal)
 	uv_timer_stop(&w->ping);
 	w->process = NULL;
 	w->pid = 0;
-	w->backend.pid = 0;
+	adopt_worker_gone(w, w->asked_to_end);
 	uv_close((uv_handle_t *)p, on_process_closed);
 	jobs_lost(w);
 	restart_worker_gone(w); /* may free it */
@@ -74,14 +74,15 @@ int worker_spawn(struct worker *w)
 	link_url(w, url, sizeof(url), true);
 	snprintf(generation, sizeof(generation), "%llu", (unsigned long long)w->generation);
 	const char *args[] = {s->worker_path, "--link", url, "--generation", generation, "--device",
-		d->conf->name, NULL};
+		d->conf->name, "--lifeline", SPAWN_LIFELINE_ARG, NULL};
 	struct channel_options o = {
 		.generation = w->generation, .queue_bytes = (size_t)s->config.limits.link_bytes};
 	int rc = channel_listen(s->loop, url, &o, &worker_link_events, w, &w->channel);
 	if (rc)
 		return rc;
 	w->process = calloc(1, sizeof(*w->process));
-	rc = w->process ? spawn_worker(s->loop, w->process, args, on_process_exit) : -ENOMEM;
+	rc = w->process ? spawn_worker(s->loop, w->process, args, s->adopt.read_fd, on_process_exit)
+			: -ENOMEM;
 	if (rc == 0) {
 		w->process->data = w;
 		w->pid = w->process->pid;

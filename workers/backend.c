@@ -3,6 +3,7 @@
 #include "common/log.h"
 #include "workers/http.h"
 #include "workers/launcher.h"
+#include "workers/slots.h"
 #include "workers/task.h"
 
 #include <errno.h>
@@ -21,8 +22,12 @@ struct backend {
 	struct worker *worker;
 	const struct backend_ops *ops;
 	struct launcher *launcher; /* NULL: no command */
-	char *url;		   /* where it is; NULL before a start */
-	int64_t pid;		   /* of the backend we started, 0: none */
+	struct slots *slots;	   /* NULL: its conversations are not saved */
+	bool restore_due;	   /* a fresh one: nothing restored yet */
+	bool restoring, saving;
+	char *url;   /* where it is; NULL before a start */
+	int64_t pid; /* of the backend we started, 0: none */
+	uint64_t pid_start;
 	uv_timer_t next, boot;
 	unsigned handles;
 	bool closing;
@@ -42,6 +47,7 @@ struct backend {
 	uint64_t number; /* of the last probe begun */
 	bool probing, again;
 	unsigned failures;
+	bool boot_adopted;  /* the boot deadline is an adopted one's */
 	int64_t boot_delay; /* > 0: started and not ready yet */
 	struct backend_waiter *waiters;
 
@@ -62,6 +68,7 @@ static void tell_state(struct backend *b, enum proto_backend_state state, struct
 		.detail = detail,
 		.url = slice_str(b->url),
 		.backend_pid = b->pid,
+		.backend_start = b->pid ? b->pid_start : 0,
 		.window = b->worker->settings.num_ctx > 0 && b->ops->api == BACKEND_OLLAMA
 				  ? b->worker->settings.num_ctx
 				  : b->view.window,
@@ -145,6 +152,13 @@ static void launch(struct backend *b)
 	buf_free(&err);
 }
 
+static void on_restored(void *ctx)
+{
+	struct backend *b = ctx;
+	b->restoring = false;
+	look_again(b, 0); /* it may be gone by now */
+}
+
 static void become_ready(struct backend *b)
 {
 	backend_view_fini(&b->view);
@@ -154,6 +168,18 @@ static void become_ready(struct backend *b)
 	if (b->boot_delay) {
 		b->boot_delay = 0;
 		uv_timer_stop(&b->boot);
+		if (b->launcher)
+			launcher_settled(b->launcher);
+	}
+	if (b->restoring)
+		return;
+	if (b->restore_due) {
+		b->restore_due = false;
+		b->restoring = slots_restore(b->slots, b->view.model_path, on_restored, b);
+		if (b->restoring) {
+			tell_state(b, STATE_LOADING, SLICE("its conversations are being restored"));
+			return;
+		}
 	}
 	bool no_gpu = b->pid && launcher_without_gpu(b->launcher);
 	tell_state(b, STATE_READY,
@@ -309,6 +335,11 @@ void backend_forget(struct backend *b, struct backend_waiter *waiter)
 static void on_boot_deadline(uv_timer_t *timer)
 {
 	struct backend *b = timer->data;
+	if (launcher_adopted(b->launcher)) { /* it may be stopped, or hang: a fresh one instead */
+		uv_timer_start(timer, on_boot_deadline, LAUNCHER_STOP_MS, 0);
+		launcher_replace(b->launcher);
+		return;
+	}
 	struct buf why;
 	buf_init(&why, 0);
 	buf_printf(&why, "%s was not ready after %lld ms", b->worker->settings.command[0],
@@ -332,7 +363,7 @@ static int set_url(struct backend *b, const char *url)
 	return 0;
 }
 
-static void on_running(void *ctx, const char *url, int64_t pid)
+static void on_running(void *ctx, const char *url, int64_t pid, uint64_t start)
 {
 	struct backend *b = ctx;
 	if (set_url(b, url)) {
@@ -340,8 +371,14 @@ static void on_running(void *ctx, const char *url, int64_t pid)
 		return;
 	}
 	b->pid = pid;
+	b->pid_start = start;
 	b->boot_delay = BACKEND_BOOT_MS;
-	tell_state(b, STATE_STARTING, SLICE("started"));
+	bool adopted = launcher_adopted(b->launcher);
+	tell_state(b, STATE_STARTING, adopted ? SLICE("adopted") : SLICE("started"));
+	if (b->boot_adopted && !adopted) /* it has taken the place of an adopted one */
+		uv_timer_stop(&b->boot);
+	b->boot_adopted = adopted;
+	b->restore_due = b->slots && !adopted;
 	if (!uv_is_active((uv_handle_t *)&b->boot))
 		uv_timer_start(
 			&b->boot, on_boot_deadline, (uint64_t)b->worker->settings.boot_ms, 0);
@@ -370,8 +407,14 @@ int backend_create(struct worker *w, struct backend **out)
 	b->state = STATE_STARTING;
 	buf_init(&b->told, 0);
 	buf_init(&b->body, BACKEND_PROBE_BYTES);
-	if (w->settings.command &&
-		launcher_create(w->loop, &w->settings, on_running, on_exited, b, &b->launcher)) {
+	b->slots = slots_create(w);
+	static const struct launcher_events events = {.running = on_running, .exited = on_exited};
+	const struct launcher_options options = {.settings = &w->settings,
+		.device = w->device,
+		.lifeline_fd = w->family_fd,
+		.slots_dir = slots_argument(b->slots)};
+	if (w->settings.command && launcher_create(w->loop, &options, &events, b, &b->launcher)) {
+		slots_destroy(b->slots);
 		free(b);
 		return -ENOMEM;
 	}
@@ -385,7 +428,17 @@ int backend_create(struct worker *w, struct backend **out)
 
 void backend_start(struct backend *b)
 {
-	if (!b->worker->settings.url) {
+	const struct settings *s = &b->worker->settings;
+	if (b->launcher && s->adopt_url) {
+		b->boot_delay = BACKEND_BOOT_MS;
+		int rc = launcher_adopt(b->launcher, s->adopt_pid, s->adopt_start, s->adopt_url);
+		if (rc == 0)
+			return;
+		b->boot_delay = 0;
+		log_line(LOG_WARN, "backend_not_adopted", LOG_INT("backend_pid", s->adopt_pid),
+			LOG_STR("error", strerror(-rc)), LOG_END);
+	}
+	if (!s->url) {
 		launch(b);
 		return;
 	}
@@ -406,7 +459,22 @@ static void on_launcher_stopped(void *ctx)
 	b->stopped(b->stopped_ctx);
 }
 
-void backend_stop(struct backend *b, void (*stopped)(void *ctx), void *ctx)
+static void on_saved(void *ctx)
+{
+	struct backend *b = ctx;
+	b->saving = false;
+	launcher_stop(b->launcher, on_launcher_stopped);
+}
+
+void backend_hurry(struct backend *b)
+{
+	if (!b->saving)
+		return;
+	slots_cancel(b->slots);
+	on_saved(b);
+}
+
+void backend_stop(struct backend *b, enum backend_end how, void (*stopped)(void *ctx), void *ctx)
 {
 	b->closing = true;
 	uv_timer_stop(&b->next);
@@ -415,10 +483,15 @@ void backend_stop(struct backend *b, void (*stopped)(void *ctx), void *ctx)
 	b->transfer = NULL;
 	b->stopped = stopped;
 	b->stopped_ctx = ctx;
-	if (b->launcher)
-		launcher_stop(b->launcher, on_launcher_stopped);
-	else
+	slots_cancel(b->slots);
+	if (how == BACKEND_SAVE && b->slots && b->pid && b->state == STATE_READY)
+		b->saving = slots_save(b->slots, b->view.model_path, b->view.slots, on_saved, b);
+	if (b->saving)
+		return;
+	if (!b->launcher || (how == BACKEND_LEAVE && launcher_leave(b->launcher)))
 		stopped(ctx);
+	else
+		launcher_stop(b->launcher, on_launcher_stopped);
 }
 
 static void on_handle_closed(uv_handle_t *handle)
@@ -434,6 +507,8 @@ void backend_destroy(struct backend *b)
 		return;
 	b->closing = true;
 	http_cancel(b->transfer);
+	slots_destroy(b->slots);
+	b->slots = NULL;
 	launcher_destroy(b->launcher);
 	backend_view_fini(&b->view);
 	backend_view_fini(&b->learning);

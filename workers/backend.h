@@ -96,8 +96,15 @@ void backend_start(struct backend *b);
 void backend_suspect(struct backend *b);
 void backend_refresh(struct backend *b, struct backend_waiter *waiter);
 void backend_forget(struct backend *b, struct backend_waiter *waiter);
+enum backend_end {
+	BACKEND_LEAVE,	/* what we started stays, for the next worker */
+	BACKEND_SAVE,	/* it ends, but its conversations are saved first (slots.h) */
+	BACKEND_ABRUPT, /* it ends */
+};
 /* Stops what we started, then stopped(ctx): at once when there is nothing. Probing ends now. */
-void backend_stop(struct backend *b, void (*stopped)(void *ctx), void *ctx);
+void backend_stop(struct backend *b, enum backend_end how, void (*stopped)(void *ctx), void *ctx);
+/* A stop under way saves nothing more. */
+void backend_hurry(struct backend *b);
 /* Frees it; its handles close with the loop's last turns. NULL does nothing. */
 void backend_destroy(struct backend *b);
 

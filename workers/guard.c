@@ -4,32 +4,63 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-/*
- * Waits until the worker's end of the pipe is gone, then ends the whole group, this process
- * included.
+#define GUARD_LEADER_FD (GUARD_FD + 1)
+
+/* True when the leader's end came first. Without a pidfd (an old kernel) only the lifeline counts.
  */
+static bool wait_for_an_end(void)
+{
+	struct pollfd fds[] = {
+		{.fd = GUARD_FD, .events = POLLIN}, {.fd = GUARD_LEADER_FD, .events = POLLIN}};
+	for (;;) {
+		if (poll(fds, 2, -1) < 0) {
+			if (errno == EINTR)
+				continue;
+			return false;
+		}
+		if (fds[0].revents & POLLIN) { /* EOF reads as 0; a byte would be nobody's */
+			char byte;
+			if (read(GUARD_FD, &byte, 1) > 0)
+				continue;
+		}
+		if (fds[1].revents & POLLIN)
+			return true;
+		if (fds[0].revents)
+			return false;
+		if (fds[1].revents)
+			fds[1].fd = -1;
+	}
+}
+
+/* Waits until tandemd or the backend is gone, then ends the whole group, this process included. */
 static _Noreturn void guard_watch(pid_t group)
 {
 	signal(SIGTERM, SIG_IGN);
 	signal(SIGINT, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
 	prctl(PR_SET_NAME, "tandem-guard");
+	int leader = pidfd_open(group, 0);
+	if (leader >= 0 && leader != GUARD_LEADER_FD) {
+		dup2(leader, GUARD_LEADER_FD);
+		close(leader);
+	}
 	int null = open("/dev/null", O_RDWR);
 	for (int fd = 0; fd <= 2 && null >= 0; fd++)
-		dup2(null,
-			fd); /* stderr would keep the worker's pipe open after the backend's end */
-
-	char byte;
-	while (read(GUARD_FD, &byte, 1) < 0 && errno == EINTR)
-		;
-	kill(-group, SIGTERM);
-	poll(NULL, 0, GUARD_GRACE_MS);
+		dup2(null, fd); /* nothing of ours goes into the backend's log */
+	close_range(GUARD_LEADER_FD + 1, ~0U, 0);
+	if (!wait_for_an_end()) {
+		kill(-group, SIGTERM);
+		struct pollfd fd = {.fd = GUARD_LEADER_FD, .events = POLLIN};
+		poll(leader >= 0 ? &fd : NULL, leader >= 0, GUARD_GRACE_MS);
+	}
 	kill(-group, SIGKILL);
 	_exit(0);
 }
@@ -63,11 +94,6 @@ int guard_exec(char **argv)
 		return GUARD_EXEC_FAILED;
 	}
 	close(GUARD_FD);
-	/*
-	 * Quicker than the guard where the kernel honours it; the guard also ends what the
-	 * backend has started.
-	 */
-	prctl(PR_SET_PDEATHSIG, SIGTERM);
 	execvp(argv[0], argv);
 	fprintf(stderr, "cannot run %s: %s\n", argv[0], strerror(errno));
 	return GUARD_EXEC_FAILED;

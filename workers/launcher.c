@@ -1,8 +1,10 @@
 #include "workers/launcher.h"
 
 #include "common/log.h"
+#include "common/proc.h"
+#include "workers/command.h"
 #include "workers/guard.h"
-#include "workers/tail.h"
+#include "workers/outlog.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -11,39 +13,39 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #define LAUNCHER_TAIL_BYTES 2000
-#define LAUNCHER_READ_BYTES 4096
-
-extern char **environ;
 
 struct launcher {
 	uv_loop_t *loop;
+	struct launcher_options options;
 	const struct settings *settings;
-	launcher_running_fn *running;
-	launcher_exited_fn *exited;
-	launcher_stopped_fn *stopped; /* set: stopping */
+	struct launcher_events events;
+	void (*stopped)(void *ctx); /* set: stopping */
 	void *ctx;
 
-	uv_process_t process;
-	uv_pipe_t output;
-	uv_timer_t kill_timer;
+	uv_process_t process; /* of one that we started */
+	uv_poll_t end;	      /* of an adopted one */
+	int pidfd;
+	uv_timer_t kill_timer, look_timer;
 	unsigned handles; /* open uv handles */
-	bool alive;	  /* the process has not been reaped */
+	bool alive;	  /* the process has not ended */
 	bool started;	  /* it was alive, and its end has not been told yet */
-	bool output_open;
-	bool timer_open;
+	bool adopted;
+	bool replacing; /* its end is the start of the next one */
+	bool left;	/* not ours any more */
+	bool timer_open, look_open;
 	bool destroyed;
 	pid_t pid;
-	int guard_fd; /* our end of the guard's pipe */
+	int own_lifeline; /* write end of our own one, -1: the family's is used */
 	int64_t exit_status;
 	int exit_signal;
 	unsigned bind_tries;
 	bool bind_failed, no_gpu;
-	struct tail tail;
-	char read_buf[LAUNCHER_READ_BYTES];
+	struct outlog log;
 };
 
 static void launcher_ended(struct launcher *l);
@@ -68,7 +70,8 @@ static void on_line(void *ctx, struct slice line)
 		"no CUDA-capable device", "failed to initialize CUDA",
 		"no compatible GPUs were discovered", NULL};
 	struct launcher *l = ctx;
-	log_line(LOG_DEBUG, "backend_log", LOG_SLICE("line", line), LOG_END);
+	log_line(LOG_DEBUG, "backend_log", LOG_INT("backend_pid", l->pid), LOG_SLICE("line", line),
+		LOG_END);
 	if (line_has(line, bind_phrases))
 		l->bind_failed = true;
 	if (l->settings->pin && !l->no_gpu && line_has(line, no_gpu_phrases)) {
@@ -78,9 +81,47 @@ static void on_line(void *ctx, struct slice line)
 	}
 }
 
+static void on_look(uv_timer_t *timer)
+{
+	struct launcher *l = timer->data;
+	outlog_look(&l->log);
+}
+
+static void look_every(struct launcher *l, uint64_t ms)
+{
+	if (!l->look_open) {
+		uv_timer_init(l->loop, &l->look_timer);
+		l->look_timer.data = l;
+		l->look_open = true;
+		l->handles++;
+	}
+	uv_timer_start(&l->look_timer, on_look, ms, ms);
+}
+
+void launcher_settled(struct launcher *l)
+{
+	if (!l->look_open || !l->alive)
+		return;
+	outlog_look(&l->log); /* what it said about its GPU counts now */
+	look_every(l, OUTLOG_CALM_MS);
+}
+
+static int open_log(struct launcher *l, bool resume)
+{
+	outlog_close(&l->log);
+	return outlog_open(&l->log, l->settings->run_dir, l->options.device,
+		l->settings->backend_log_bytes, resume, on_line, l);
+}
+
+/* --- how it ends --- */
+
 static void on_handle_closed(uv_handle_t *handle)
 {
 	struct launcher *l = handle->data;
+	if (handle == (uv_handle_t *)&l->end) {
+		close(l->pidfd);
+		l->pidfd = -1;
+	}
 	if (--l->handles == 0) {
 		if (l->destroyed)
 			free(l);
@@ -89,39 +130,21 @@ static void on_handle_closed(uv_handle_t *handle)
 	}
 }
 
-static void close_output(struct launcher *l)
+static void close_timer(uv_timer_t *timer, bool *open)
 {
-	if (!l->output_open)
+	if (!*open)
 		return;
-	l->output_open = false;
-	tail_end(&l->tail, on_line, l);
-	uv_close((uv_handle_t *)&l->output, on_handle_closed);
+	*open = false;
+	uv_close((uv_handle_t *)timer, on_handle_closed);
 }
 
-static void on_alloc(uv_handle_t *handle, size_t hint, uv_buf_t *buf)
+static void process_gone(struct launcher *l)
 {
-	struct launcher *l = handle->data;
-	(void)hint;
-	*buf = uv_buf_init(l->read_buf, sizeof(l->read_buf));
-}
-
-static void on_output(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
-{
-	struct launcher *l = stream->data;
-	if (n > 0)
-		tail_feed(&l->tail, (struct slice){buf->base, (size_t)n}, on_line, l);
-	else if (n < 0)
-		close_output(l);
-}
-
-/* --- how it ends --- */
-
-static void close_timer(struct launcher *l)
-{
-	if (!l->timer_open)
-		return;
-	l->timer_open = false;
-	uv_close((uv_handle_t *)&l->kill_timer, on_handle_closed);
+	l->alive = false;
+	close_timer(&l->kill_timer, &l->timer_open);
+	close_timer(&l->look_timer, &l->look_open);
+	/* its last lines are in the file already: take them before looking at why it ended */
+	outlog_end(&l->log);
 }
 
 static void on_exit_cb(uv_process_t *process, int64_t status, int term_signal)
@@ -129,23 +152,28 @@ static void on_exit_cb(uv_process_t *process, int64_t status, int term_signal)
 	struct launcher *l = process->data;
 	l->exit_status = status;
 	l->exit_signal = term_signal;
-	/* what it has started, and its guard, go with it */
-	kill(-l->pid, SIGKILL);
-	close(l->guard_fd);
-	l->guard_fd = -1;
-	l->alive = false;
+	kill(-l->pid, SIGKILL); /* what it has started goes with it; its guard sees to that, too */
 	uv_close((uv_handle_t *)&l->process, on_handle_closed);
-	close_timer(l);
-	/* its last lines are already in the pipe: take them before looking at why it ended */
-	if (l->output_open) {
-		ssize_t n;
-		int fd;
-		if (uv_fileno((uv_handle_t *)&l->output, &fd) == 0)
-			while ((n = read(fd, l->read_buf, sizeof(l->read_buf))) > 0)
-				tail_feed(&l->tail, (struct slice){l->read_buf, (size_t)n}, on_line,
-					l);
-	}
-	close_output(l);
+	process_gone(l);
+}
+
+static void on_adopted_end(uv_poll_t *end, int status, int events)
+{
+	struct launcher *l = end->data;
+	(void)status, (void)events;
+	uv_close((uv_handle_t *)&l->end, on_handle_closed);
+	process_gone(l);
+}
+
+static void end_words(const struct launcher *l, struct buf *why)
+{
+	const char *name = l->settings->command[0];
+	if (l->adopted)
+		buf_printf(why, "%s (pid %d, adopted) has ended", name, (int)l->pid);
+	else if (l->exit_signal)
+		buf_printf(why, "%s was killed by signal %d", name, l->exit_signal);
+	else
+		buf_printf(why, "%s exited with status %d", name, (int)l->exit_status);
 }
 
 /* Every handle of the last run is closed. */
@@ -158,21 +186,20 @@ static void launcher_ended(struct launcher *l)
 		l->stopped(l->ctx);
 		return;
 	}
-	if (l->bind_failed && ++l->bind_tries < LAUNCHER_BIND_TRIES) {
+	bool again = l->replacing;
+	if (!again && l->bind_failed && ++l->bind_tries < LAUNCHER_BIND_TRIES) {
 		log_line(LOG_INFO, "backend_port_taken", LOG_INT("try", l->bind_tries), LOG_END);
-		if (launcher_start(l, &why) == 0) {
-			buf_free(&why);
-			return;
-		}
-	} else if (l->exit_signal) {
-		buf_printf(&why, "%s was killed by signal %d", l->settings->command[0],
-			l->exit_signal);
-	} else {
-		buf_printf(&why, "%s exited with status %d", l->settings->command[0],
-			(int)l->exit_status);
+		again = true;
 	}
+	l->replacing = false;
+	if (again && launcher_start(l, &why) == 0) {
+		buf_free(&why);
+		return;
+	}
+	if (!again)
+		end_words(l, &why);
 	launcher_tail(l, &why);
-	l->exited(l->ctx, buf_slice(&why));
+	l->events.exited(l->ctx, buf_slice(&why));
 	buf_free(&why);
 }
 
@@ -193,116 +220,14 @@ static int free_port(void)
 	return port;
 }
 
-static void strings_free(char **list)
-{
-	for (char **s = list; s && *s; s++)
-		free(*s);
-	free(list);
-}
-
-/* tandem-worker --exec -- COMMAND... [--host 127.0.0.1 --port N] */
-static char **build_args(const struct settings *s, int port)
-{
-	size_t count = 0;
-	while (s->command[count])
-		count++;
-	char **args = calloc(count + 3 + 4 + 1, sizeof(*args)), **a = args;
-	char number[16];
-	snprintf(number, sizeof(number), "%d", port);
-	if (!args)
-		return NULL;
-	bool ok = (*a++ = strdup("tandem-worker")) && (*a++ = strdup("--exec")) &&
-		  (*a++ = strdup("--"));
-	for (size_t i = 0; i < count && ok; i++)
-		ok = (*a++ = strdup(s->command[i]));
-	if (ok && s->type == BACKEND_TYPE_LLAMA_SERVER)
-		ok = (*a++ = strdup("--host")) && (*a++ = strdup("127.0.0.1")) &&
-		     (*a++ = strdup("--port")) && (*a++ = strdup(number));
-	if (ok)
-		return args;
-	strings_free(args);
-	return NULL;
-}
-
-#define ENV_EXTRA 6
-
-static bool env_is(const char *entry, const char *name)
-{
-	size_t n = strlen(name);
-	return strncmp(entry, name, n) == 0 && entry[n] == '=';
-}
-
-/* Our environment with some variables replaced. */
-static char **build_env(const struct settings *s, int port)
-{
-	char *set[ENV_EXTRA][2] = {{NULL}};
-	char selector[128], host[32];
-	size_t sets = 0, count = 0;
-	if (s->pin) {
-		snprintf(selector, sizeof(selector), "level_zero:%s", s->pin);
-		static const char *const names[] = {
-			"CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "GGML_VK_VISIBLE_DEVICES"};
-		for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++, sets++) {
-			set[sets][0] = (char *)names[i];
-			set[sets][1] = s->pin;
-		}
-		set[sets][0] = (char *)"ONEAPI_DEVICE_SELECTOR";
-		set[sets++][1] = selector;
-	}
-	if (s->type == BACKEND_TYPE_OLLAMA) {
-		snprintf(host, sizeof(host), "127.0.0.1:%d", port);
-		set[sets][0] = (char *)"OLLAMA_HOST";
-		set[sets++][1] = host;
-		if (!getenv("OLLAMA_NOPRUNE")) { /* several serve one folder of models
-						    (protocols.md 1.13) */
-			set[sets][0] = (char *)"OLLAMA_NOPRUNE";
-			set[sets++][1] = (char *)"1";
-		}
-	}
-	while (environ[count])
-		count++;
-	char **env = calloc(count + sets + 1, sizeof(*env)), **e = env;
-	if (!env)
-		return NULL;
-	for (size_t i = 0; i < count; i++) {
-		bool replaced = false;
-		for (size_t k = 0; k < sets; k++)
-			replaced |= env_is(environ[i], set[k][0]);
-		if (!replaced && !(*e++ = strdup(environ[i])))
-			goto error;
-	}
-	for (size_t k = 0; k < sets; k++) {
-		char *entry;
-		if (asprintf(&entry, "%s=%s", set[k][0], set[k][1]) < 0)
-			goto error;
-		*e++ = entry;
-	}
-	return env;
-error:
-	strings_free(env);
-	return NULL;
-}
-
-static int open_output(struct launcher *l, int fd)
-{
-	int rc = uv_pipe_init(l->loop, &l->output, 0);
-	if (rc)
-		return rc;
-	l->output.data = l;
-	l->output_open = true;
-	l->handles++;
-	rc = uv_pipe_open(&l->output, fd);
-	return rc ? rc : uv_read_start((uv_stream_t *)&l->output, on_alloc, on_output);
-}
-
-/* The process alone: pipes, arguments and environment are the caller's. */
-static int spawn(struct launcher *l, char **args, char **env, int output_fd, int guard_fd)
+/* The process alone: arguments and environment are the caller's. */
+static int spawn(struct launcher *l, char **args, char **env, int lifeline_fd)
 {
 	uv_stdio_container_t stdio[GUARD_FD + 1] = {
 		{.flags = UV_IGNORE},
-		{.flags = UV_INHERIT_FD, .data.fd = output_fd},
-		{.flags = UV_INHERIT_FD, .data.fd = output_fd},
-		{.flags = UV_INHERIT_FD, .data.fd = guard_fd},
+		{.flags = UV_INHERIT_FD, .data.fd = l->log.fd},
+		{.flags = UV_INHERIT_FD, .data.fd = l->log.fd},
+		{.flags = UV_INHERIT_FD, .data.fd = lifeline_fd},
 	};
 	uv_process_options_t options = {
 		.exit_cb = on_exit_cb,
@@ -327,56 +252,103 @@ static int spawn(struct launcher *l, char **args, char **env, int output_fd, int
 
 int launcher_start(struct launcher *l, struct buf *err)
 {
-	int out[2] = {-1, -1}, guard[2] = {-1, -1};
 	char **args = NULL, **env = NULL, url[64];
+	int own[2] = {-1, -1}, lifeline_fd = l->options.lifeline_fd;
 	int port = free_port(), rc = port < 0 ? port : 0;
-	if (rc == 0 && (pipe2(out, O_CLOEXEC) || pipe2(guard, O_CLOEXEC)))
-		rc = -errno;
+	if (rc == 0 && lifeline_fd < 0) { /* nobody's family: it goes when we go */
+		rc = pipe2(own, O_CLOEXEC) ? -errno : 0;
+		lifeline_fd = own[0];
+	}
+	if (rc == 0)
+		rc = open_log(l, false);
 	if (rc == 0) {
-		args = build_args(l->settings, port);
-		env = build_env(l->settings, port);
+		args = command_args(l->settings, port, l->options.slots_dir);
+		env = command_env(l->settings, port);
 		if (!args || !env)
 			rc = -ENOMEM;
 	}
-	l->bind_failed = l->no_gpu = false;
-	l->tail = (struct tail){0};
+	l->bind_failed = l->no_gpu = l->adopted = false;
 	if (rc == 0)
-		rc = spawn(l, args, env, out[1], guard[0]);
+		rc = spawn(l, args, env, lifeline_fd);
 	if (rc == 0) {
-		l->guard_fd = guard[1];
-		guard[1] = -1;
-		/* without its output we can still live */
-		if (fcntl(out[0], F_SETFL, O_NONBLOCK) == 0 && open_output(l, out[0]) == 0)
-			out[0] = -1;
+		if (l->own_lifeline >= 0)
+			close(l->own_lifeline);
+		l->own_lifeline = own[1];
+		own[1] = -1;
+		look_every(l, OUTLOG_BOOT_MS);
 		snprintf(url, sizeof(url), "http://127.0.0.1:%d", port);
 		log_line(LOG_INFO, "backend_started", LOG_STR("command", l->settings->command[0]),
 			LOG_INT("backend_pid", l->pid), LOG_STR("url", url),
 			LOG_STR("pin", l->settings->pin ? l->settings->pin : ""), LOG_END);
-		l->running(l->ctx, url, l->pid);
+		l->events.running(l->ctx, url, l->pid, proc_start(l->pid));
 	} else {
 		buf_printf(err, "cannot start %s: %s", l->settings->command[0], strerror(-rc));
 	}
-	for (int i = 0; i < 2; i++) {
-		if (out[i] >= 0)
-			close(out[i]);
-		if (guard[i] >= 0)
-			close(guard[i]);
-	}
-	strings_free(args);
-	strings_free(env);
+	for (int i = 0; i < 2; i++)
+		if (own[i] >= 0)
+			close(own[i]);
+	command_free(args);
+	command_free(env);
 	return rc;
 }
 
+int launcher_adopt(struct launcher *l, int64_t pid, uint64_t start, const char *url)
+{
+	int fd = pidfd_open((pid_t)pid, 0);
+	if (fd < 0)
+		return -errno;
+	/* after the open: what has the start time now is what the descriptor stands for */
+	int rc = proc_alive(pid, start) ? open_log(l, true) : -ESRCH;
+	if (rc == 0)
+		rc = uv_poll_init(l->loop, &l->end, fd);
+	if (rc) {
+		close(fd);
+		return rc;
+	}
+	l->pidfd = fd;
+	l->end.data = l;
+	l->handles++;
+	l->pid = (pid_t)pid;
+	l->alive = l->started = l->adopted = true;
+	l->bind_failed = l->no_gpu = false;
+	uv_poll_start(&l->end, UV_READABLE, on_adopted_end);
+	look_every(l, OUTLOG_BOOT_MS);
+	log_line(LOG_INFO, "backend_adopted", LOG_INT("backend_pid", pid), LOG_STR("url", url),
+		LOG_END);
+	l->events.running(l->ctx, url, pid, start);
+	return 0;
+}
+
+bool launcher_adopted(const struct launcher *l)
+{
+	return l->adopted;
+}
+
 /* --- stopping --- */
+
+/* To the group. An adopted process is nobody's to reap here: its number is looked at before it is
+ * used. */
+static void signal_group(struct launcher *l, int number)
+{
+	if (!l->adopted || pidfd_send_signal(l->pidfd, 0, NULL, 0) == 0)
+		kill(-l->pid, number);
+}
 
 static void on_kill_timer(uv_timer_t *timer)
 {
 	struct launcher *l = timer->data;
 	log_line(LOG_WARN, "backend_kill", LOG_INT("backend_pid", l->pid), LOG_END);
-	kill(-l->pid, SIGKILL);
+	signal_group(l, SIGKILL);
 }
 
-void launcher_stop(struct launcher *l, launcher_stopped_fn *stopped)
+void launcher_replace(struct launcher *l)
+{
+	log_line(LOG_WARN, "backend_replaced", LOG_INT("backend_pid", l->pid), LOG_END);
+	l->replacing = true;
+	signal_group(l, SIGKILL);
+}
+
+void launcher_stop(struct launcher *l, void (*stopped)(void *ctx))
 {
 	l->stopped = stopped;
 	if (!l->alive) {
@@ -384,7 +356,7 @@ void launcher_stop(struct launcher *l, launcher_stopped_fn *stopped)
 			stopped(l->ctx);
 		return; /* else launcher_ended() is on its way */
 	}
-	kill(-l->pid, SIGTERM);
+	signal_group(l, SIGTERM);
 	uv_timer_init(l->loop, &l->kill_timer);
 	l->kill_timer.data = l;
 	l->timer_open = true;
@@ -392,9 +364,19 @@ void launcher_stop(struct launcher *l, launcher_stopped_fn *stopped)
 	uv_timer_start(&l->kill_timer, on_kill_timer, LAUNCHER_STOP_MS, 0);
 }
 
+bool launcher_leave(struct launcher *l)
+{
+	if (l->options.lifeline_fd < 0 && !(l->adopted && l->alive))
+		return false;
+	if (l->alive)
+		log_line(LOG_INFO, "backend_left", LOG_INT("backend_pid", l->pid), LOG_END);
+	l->left = true;
+	return true;
+}
+
 void launcher_tail(const struct launcher *l, struct buf *out)
 {
-	tail_write(&l->tail, LAUNCHER_TAIL_BYTES, out);
+	tail_write(&l->log.tail, LAUNCHER_TAIL_BYTES, out);
 }
 
 bool launcher_without_gpu(const struct launcher *l)
@@ -402,18 +384,18 @@ bool launcher_without_gpu(const struct launcher *l)
 	return l->no_gpu;
 }
 
-int launcher_create(uv_loop_t *loop, const struct settings *s, launcher_running_fn *running,
-	launcher_exited_fn *exited, void *ctx, struct launcher **out)
+int launcher_create(uv_loop_t *loop, const struct launcher_options *o,
+	const struct launcher_events *e, void *ctx, struct launcher **out)
 {
 	struct launcher *l = calloc(1, sizeof(*l));
 	if (!l)
 		return -ENOMEM;
 	l->loop = loop;
-	l->settings = s;
-	l->running = running;
-	l->exited = exited;
+	l->options = *o;
+	l->settings = o->settings;
+	l->events = *e;
 	l->ctx = ctx;
-	l->guard_fd = -1;
+	l->own_lifeline = l->pidfd = l->log.fd = -1;
 	*out = l;
 	return 0;
 }
@@ -425,15 +407,16 @@ void launcher_destroy(struct launcher *l)
 	l->destroyed = true;
 	if (l->alive) {
 		l->alive = false;
-		kill(-l->pid, SIGKILL);
-		close(l->guard_fd);
-		uv_close((uv_handle_t *)&l->process, on_handle_closed);
+		if (!l->left)
+			signal_group(l, SIGKILL);
+		uv_close(l->adopted ? (uv_handle_t *)&l->end : (uv_handle_t *)&l->process,
+			on_handle_closed);
 	}
-	close_timer(l);
-	if (l->output_open) {
-		l->output_open = false;
-		uv_close((uv_handle_t *)&l->output, on_handle_closed);
-	}
+	close_timer(&l->kill_timer, &l->timer_open);
+	close_timer(&l->look_timer, &l->look_open);
+	outlog_close(&l->log);
+	if (l->own_lifeline >= 0)
+		close(l->own_lifeline);
 	if (l->handles == 0)
 		free(l);
 }

@@ -16,13 +16,17 @@
  *   llama_ollama.[ch] ... and the Ollama API's questions, answered for it
  *   launcher.[ch]     a backend that we start: port, pinning, output, stop
  *   tail.[ch]         its last lines
- *   guard.[ch]        `--exec`: between spawn and exec; nothing outlives the worker
- * *   http.[ch], http_socket.c, http_transfer.c, http_internal.h   libcurl in the loop
+ *   outlog.[ch]       the file that it prints into
+ *   command.[ch]      its arguments and environment
+ *   slots.[ch]        its conversations, saved and restored
+ *   guard.[ch]        `--exec`: between spawn and exec; nothing outlives tandemd
+ *   http.[ch], http_socket.c, http_transfer.c, http_internal.h   libcurl in the loop
  */
 #include "workers/guard.h"
 #include "workers/worker.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,13 +34,13 @@
 static int usage(void)
 {
 	fprintf(stderr, "tandem-worker is started by tandemd: tandem-worker --link URL "
-			"--generation N --device NAME\n");
+			"--generation N --device NAME [--lifeline FD]\n");
 	return WORKER_EXIT_USAGE;
 }
 
 int main(int argc, char **argv)
 {
-	struct worker_options o = {0};
+	struct worker_options o = {.lifeline_fd = -1};
 	if (argc >= 4 && strcmp(argv[1], "--exec") == 0 && strcmp(argv[2], "--") == 0)
 		return guard_exec(argv + 3);
 	for (int i = 1; i < argc; i += 2) {
@@ -44,6 +48,10 @@ int main(int argc, char **argv)
 			return usage();
 		if (strcmp(argv[i], "--link") == 0) {
 			o.link = argv[i + 1];
+		} else if (strcmp(argv[i], "--lifeline") == 0) {
+			o.lifeline_fd = atoi(argv[i + 1]);
+			if (fcntl(o.lifeline_fd, F_GETFD) < 0)
+				return usage();
 		} else if (strcmp(argv[i], "--device") == 0) {
 			o.device = argv[i + 1];
 		} else if (strcmp(argv[i], "--generation") == 0) {

@@ -36,6 +36,10 @@ int settings_init(struct settings *s, const struct proto_ack *ack)
 		.body_bytes = (size_t)ack->body_bytes,
 		.line_bytes = (size_t)ack->line_bytes,
 		.result_bytes = (size_t)ack->result_bytes,
+		.adopt_pid = ack->adopt_pid,
+		.adopt_start = ack->adopt_start,
+		.backend_log_bytes = ack->backend_log_bytes,
+		.kv_ms = ack->kv_ms,
 	};
 	if (s->type != BACKEND_TYPE_OLLAMA && s->type != BACKEND_TYPE_LLAMA_SERVER)
 		return -EINVAL;
@@ -46,6 +50,12 @@ int settings_init(struct settings *s, const struct proto_ack *ack)
 		rc = copy_text(&s->pin, ack->pin);
 	if (rc == 0)
 		rc = copy_text(&s->model, ack->model);
+	if (rc == 0 && ack->adopt_pid > 0)
+		rc = copy_text(&s->adopt_url, ack->adopt_url);
+	if (rc == 0)
+		rc = copy_text(&s->run_dir, ack->run_dir);
+	if (rc == 0)
+		rc = copy_text(&s->state_dir, ack->state_dir);
 	if (rc == 0 && ack->command_count)
 		rc = copy_command(&s->command, ack->command, ack->command_count);
 	if (rc)
@@ -58,6 +68,9 @@ void settings_fini(struct settings *s)
 	free(s->url);
 	free(s->pin);
 	free(s->model);
+	free(s->adopt_url);
+	free(s->run_dir);
+	free(s->state_dir);
 	for (char **arg = s->command; arg && *arg; arg++)
 		free(*arg);
 	free(s->command);

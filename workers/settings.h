@@ -16,6 +16,13 @@ struct settings {
 	int64_t num_ctx, slots;
 	int64_t boot_ms, connect_ms, idle_ms;
 	size_t body_bytes, line_bytes, result_bytes;
+	/* A backend of an earlier incarnation; adopt_url is NULL when there is none. */
+	int64_t adopt_pid;
+	uint64_t adopt_start;
+	char *adopt_url;
+	char *run_dir;	 /* NULL: a started backend's output is kept in memory */
+	char *state_dir; /* NULL: nothing is saved */
+	int64_t backend_log_bytes, kv_ms;
 };
 
 /*

@@ -320,7 +320,7 @@ static void chat_begin(struct task *t)
 	ask_init(&c->ask, &chat_ask_ops, (enum dialect)t->spec.dialect);
 	buf_init(&c->out, 0); /* the writer's cap and one piece of curl's bound it */
 	buf_init(&c->identity, RESUME_IDENTITY_BYTES * 2);
-	if (t->spec.resume_bytes > t->spec.body_bytes)
+	if (t->spec.resume_bytes > 0 && t->spec.resume_bytes > t->spec.body_bytes)
 		task_fail_text(t, FAIL_REFUSED, "more text than body");
 	else if (t->spec.body_bytes > (int64_t)t->worker->settings.body_bytes)
 		task_fail_text(t, FAIL_TOO_LARGE, "the request body is over limits.body_bytes");

@@ -7,6 +7,7 @@
 
 #include <curl/curl.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -58,6 +59,20 @@ static void on_last_words(uv_timer_t *timer)
 		worker_close(w);
 }
 
+/*
+ * What becomes of a backend that we started. Without us it is of use to the next incarnation,
+ * unless it is what failed, or somebody wants it to end. When the supervisor is gone the lifeline
+ * decides: another one of the family may use the backend.
+ */
+static enum backend_end ending_of(const struct worker *w)
+{
+	bool orphaned = getppid() != w->parent;
+	if (w->keep_backend || orphaned || w->code == WORKER_EXIT_LINK ||
+		w->code == WORKER_EXIT_MEMORY)
+		return BACKEND_LEAVE;
+	return w->draining && w->code == WORKER_EXIT_OK ? BACKEND_SAVE : BACKEND_ABRUPT;
+}
+
 /* A turn of its own: whoever asked for the end may stand deep in callbacks. */
 static void on_exit_turn(uv_timer_t *timer)
 {
@@ -69,7 +84,7 @@ static void on_exit_turn(uv_timer_t *timer)
 		channel_flush(w->channel);
 	uv_timer_start(&w->deadline, on_last_words, 0, 0);
 	if (w->backend)
-		backend_stop(w->backend, on_backend_stopped, w);
+		backend_stop(w->backend, ending_of(w), on_backend_stopped, w);
 	else
 		w->backend_gone = true;
 }
@@ -177,6 +192,7 @@ static uint64_t rss_bytes(void)
 static void on_ping(struct worker *w, uint64_t seq)
 {
 	struct proto_record pong = {.type = PROTO_PONG}, stats = {.type = PROTO_STATS};
+	uint64_t said_ms = w->last_put_ms;
 	pong.u.ping.seq = seq;
 	/* A wait that nobody limits is no standstill of ours: a long prompt, a client that does not
 	 * read. */
@@ -189,6 +205,8 @@ static void on_ping(struct worker *w, uint64_t seq)
 	stats.u.stats.rss_bytes = rss_bytes();
 	worker_put(w, &pong);
 	worker_put(w, &stats);
+	if (w->exiting) /* saving conversations takes a while; nobody needs to wait for these */
+		w->last_put_ms = said_ms;
 }
 
 static void on_drain_deadline(uv_timer_t *timer)
@@ -196,11 +214,12 @@ static void on_drain_deadline(uv_timer_t *timer)
 	worker_exit(timer->data, WORKER_EXIT_OK, "the drain deadline has passed");
 }
 
-static void on_drain(struct worker *w, int64_t deadline_ms)
+static void on_drain(struct worker *w, int64_t deadline_ms, bool keep_backend)
 {
 	if (w->draining || w->exiting)
 		return;
 	w->draining = true;
+	w->keep_backend = keep_backend;
 	log_line(LOG_INFO, "drain", LOG_INT("open", task_count(w->tasks)),
 		LOG_INT("deadline_ms", deadline_ms), LOG_END);
 	if (task_count(w->tasks) == 0)
@@ -213,7 +232,7 @@ static void on_drain(struct worker *w, int64_t deadline_ms)
 static void on_record(void *ctx, const struct proto_record *r)
 {
 	struct worker *w = ctx;
-	if (w->exiting && r->type != PROTO_JOB)
+	if (w->exiting && r->type != PROTO_JOB && r->type != PROTO_PING)
 		return;
 	switch (r->type) {
 	case PROTO_ACK:
@@ -235,7 +254,7 @@ static void on_record(void *ctx, const struct proto_record *r)
 		on_ping(w, r->u.ping.seq);
 		break;
 	case PROTO_DRAIN:
-		on_drain(w, r->u.drain.deadline_ms);
+		on_drain(w, r->u.drain.deadline_ms, r->u.drain.keep_backend);
 		break;
 	default: /* the channel has refused the supervisor's own kinds already */
 		break;
@@ -246,8 +265,11 @@ static void on_record(void *ctx, const struct proto_record *r)
 
 static void on_term(uv_signal_t *signal, int number)
 {
+	struct worker *w = signal->data;
 	(void)number;
-	worker_exit(signal->data, WORKER_EXIT_OK, "told to end");
+	if (w->exiting && w->backend)
+		backend_hurry(w->backend);
+	worker_exit(w, WORKER_EXIT_OK, "told to end");
 }
 
 static void on_lifeline_alloc(uv_handle_t *handle, size_t hint, uv_buf_t *buf)
@@ -310,7 +332,12 @@ static int worker_open(struct worker *w, const struct worker_options *o)
 int worker_run(const struct worker_options *o)
 {
 	uv_loop_t loop;
-	struct worker w = {.loop = &loop, .device = o->device};
+	struct worker w = {.loop = &loop,
+		.device = o->device,
+		.family_fd = o->lifeline_fd,
+		.parent = getppid()};
+	if (o->lifeline_fd >= 0) /* backends get it, their way */
+		fcntl(o->lifeline_fd, F_SETFD, FD_CLOEXEC);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGINT, SIG_IGN); /* Ctrl-C reaches the whole terminal: the supervisor decides what
 				    it means */

@@ -39,6 +39,8 @@ struct worker {
 	uv_loop_t *loop;
 	struct channel *channel;
 	const char *device;
+	int family_fd; /* read end of the family's lifeline (guard.h), -1: we have none */
+	int parent;    /* pid of the supervisor */
 	struct settings settings;
 	struct http *http;	 /* from ACK on */
 	struct backend *backend; /* from ACK on */
@@ -54,6 +56,7 @@ struct worker {
 	uv_pipe_t lifeline; /* stdin, when the supervisor gave us a pipe: EOF means it is gone */
 	bool lifeline_open;
 	bool acked, draining, exiting;
+	bool keep_backend;			  /* what we have started stays when we end */
 	bool link_gone, backend_gone, words_said; /* what the end still waits for */
 	uint64_t last_put_ms;			  /* loop time of the last record */
 	enum worker_code code;
@@ -63,6 +66,7 @@ struct worker_options {
 	const char *link; /* nng URL */
 	const char *device;
 	uint64_t generation;
+	int lifeline_fd; /* -1: none */
 };
 
 /* Runs until the process should end; returns its exit code. */
@@ -74,7 +78,8 @@ int worker_run(const struct worker_options *o);
  */
 void worker_put(struct worker *w, const struct proto_record *r);
 
-/* Ends the worker: open tasks fail, a started backend is stopped. Later calls change nothing. */
+/* Ends the worker: open tasks fail, a started backend is stopped or left (see ending_of()). Later
+ * calls change nothing. */
 void worker_exit(struct worker *w, enum worker_code code, const char *why);
 
 /* A task has ended: a draining worker may be through. */

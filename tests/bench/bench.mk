@@ -17,3 +17,7 @@ bench: $(BENCH_NEEDS) ## direct, nginx and tandem side by side; figures in build
 .PHONY: bench-smoke
 bench-smoke: $(BENCH_NEEDS) ## 20 s of the same; fails only when something is grossly wrong
 	$(Q)$(BENCH) --smoke --json $(BUILD)/bench-smoke.json $(BENCH_OPTIONS)
+
+.PHONY: bench-kv
+bench-kv: $(PROGRAMS) ## what restarting a real backend costs a long conversation, with its KV saved and without
+	$(Q)TANDEM_BIN=$(abspath $(BUILD))/bin $(PYTHON) tests/bench/kv_restart.py --json $(BUILD)/bench-kv.json

@@ -11,7 +11,7 @@
  * a pattern), "length":N (declared; -1 unknown), "timeout_ms":N, "max_tokens":N, "num_ctx":N,
  * "model":..., "credit":false (only by command), "quiet":true (count deltas only)}
  *   {"do":"cancel","id":N} {"do":"credit","id":N,"bytes":N} {"do":"ping","seq":N}
- * {"do":"drain","deadline_ms":N} {"do":"close"} Exits at stdin's end.
+ * {"do":"drain","deadline_ms":N,"keep_backend":BOOL} {"do":"close"} Exits at stdin's end.
  */
 #include "common/json.h"
 #include "proto/channel.h"
@@ -223,6 +223,7 @@ static void on_record(void *ctx, const struct proto_record *r)
 		put_text(&b, "detail", r->u.state.detail);
 		put_text(&b, "url", r->u.state.url);
 		put_int(&b, "pid", r->u.state.backend_pid);
+		put_int(&b, "start", (int64_t)r->u.state.backend_start);
 		put_int(&b, "window", r->u.state.window);
 		put_int(&b, "slots", r->u.state.slots);
 		put_text(&b, "model", r->u.state.model);
@@ -327,6 +328,13 @@ static void do_ack(struct json_value o)
 	a->line_bytes = int_of(o, "line_bytes", 16 << 20);
 	a->result_bytes = int_of(o, "result_bytes", 65536);
 	a->log_level = (uint32_t)int_of(o, "log_level", 0);
+	a->adopt_pid = int_of(o, "adopt_pid", 0);
+	a->adopt_start = (uint64_t)int_of(o, "adopt_start", 0);
+	a->adopt_url = text_of(o, "adopt_url");
+	a->run_dir = text_of(o, "run_dir");
+	a->state_dir = text_of(o, "state_dir");
+	a->backend_log_bytes = int_of(o, "backend_log_bytes", 4 << 20);
+	a->kv_ms = int_of(o, "kv_ms", 20000);
 	channel_put(channel, &r);
 }
 
@@ -408,6 +416,7 @@ static void do_simple(struct json_value o, struct json_value what)
 	} else if (json_string_is(what, "drain")) {
 		r.type = PROTO_DRAIN;
 		r.u.drain.deadline_ms = int_of(o, "deadline_ms", 1000);
+		r.u.drain.keep_backend = bool_of(o, "keep_backend", false);
 	} else {
 		print_event("error", "unknown command");
 		return;

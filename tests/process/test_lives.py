@@ -607,7 +607,8 @@ def test_a_stop_lets_streams_finish(fake, tandem, sig):
     assert t.popen.wait(10) == 0
     assert "drain" in t.log() or "stopping" in t.log()
     wait_for(lambda: not any(alive(p) for p in everything), "the end of every child")
-    assert os.listdir(t.run_dir) == []
+    # its output stays for people to read: backends outlive their workers, so it goes to a file
+    assert os.listdir(t.run_dir) == ["backend-gpu1.log"]
     c.close()
     idle.close()
 

@@ -89,6 +89,7 @@ static void sample(struct proto_record *r, enum proto_type type, enum fill fill)
 		r->u.state.detail = long_one(fill);
 		r->u.state.url = text(fill, "http://127.0.0.1:11434");
 		r->u.state.backend_pid = number(fill, INT64_MAX);
+		r->u.state.backend_start = on ? UINT64_MAX : 0;
 		r->u.state.window = number(fill, INT64_MIN);
 		r->u.state.slots = number(fill, 1);
 		r->u.state.model = text(fill, NULL);
@@ -172,6 +173,13 @@ static void sample(struct proto_record *r, enum proto_type type, enum fill fill)
 		r->u.ack.log_level = 3;
 		r->u.ack.log_format = 1;
 		r->u.ack.log_content = on;
+		r->u.ack.adopt_pid = number(fill, INT32_MAX);
+		r->u.ack.adopt_start = on ? UINT64_MAX : 0;
+		r->u.ack.adopt_url = text(fill, "http://127.0.0.1:4");
+		r->u.ack.run_dir = text(fill, "/run/tandem");
+		r->u.ack.state_dir = text(fill, "/var/lib/tandem");
+		r->u.ack.backend_log_bytes = number(fill, 4 << 20);
+		r->u.ack.kv_ms = number(fill, 30000);
 		return;
 	case PROTO_JOB:
 		r->job = 9;
@@ -202,6 +210,7 @@ static void sample(struct proto_record *r, enum proto_type type, enum fill fill)
 		return;
 	case PROTO_DRAIN:
 		r->u.drain.deadline_ms = number(fill, INT64_MAX);
+		r->u.drain.keep_backend = on;
 		return;
 	case PROTO_CREDIT:
 		r->job = 12;
@@ -246,6 +255,7 @@ static void same(const struct proto_record *a, const struct proto_record *b)
 		SAME_TEXT(state.detail);
 		SAME_TEXT(state.url);
 		SAME(state.backend_pid);
+		SAME(state.backend_start);
 		SAME(state.window);
 		SAME(state.slots);
 		SAME_TEXT(state.model);
@@ -327,6 +337,13 @@ static void same(const struct proto_record *a, const struct proto_record *b)
 		SAME(ack.log_level);
 		SAME(ack.log_format);
 		SAME(ack.log_content);
+		SAME(ack.adopt_pid);
+		SAME(ack.adopt_start);
+		SAME_TEXT(ack.adopt_url);
+		SAME_TEXT(ack.run_dir);
+		SAME_TEXT(ack.state_dir);
+		SAME(ack.backend_log_bytes);
+		SAME(ack.kv_ms);
 		return;
 	case PROTO_JOB:
 		SAME(job.kind);
@@ -355,6 +372,7 @@ static void same(const struct proto_record *a, const struct proto_record *b)
 		return;
 	case PROTO_DRAIN:
 		SAME(drain.deadline_ms);
+		SAME(drain.keep_backend);
 		return;
 	case PROTO_CREDIT:
 		SAME(credit.bytes);
@@ -651,7 +669,7 @@ static void test_wrong_forms(void **state)
 		CASE("a header of three", "start.headers: wrong item", "\x93\x01\x01\x96\x04\x01\x00\x91\x93\xa0\xa0\xa0\x00\xa0"),
 		CASE("a header of numbers", "header.name: wrong type", "\x93\x01\x01\x96\x04\x01\x00\x91\x92\x01\x01\x00\xa0"),
 		CASE("nested too deep", "record: nested too deep", "\x93\x01\x01\x96\x04\x01\x00\x91\x92\xa0\x90\x00\xa0"),
-		CASE("state 4", "state.state: out of range", "\x93\x01\x01\x99\x02\x00\x04\xa0\xa0\x00\x00\x00\xa0"),
+		CASE("state 4", "state.state: out of range", "\x93\x01\x01\x9a\x02\x00\x04\xa0\xa0\x00\x00\x00\x00\xa0"),
 		CASE("the second record broken", "record: a msgpack type that is not used here", "\x94\x01\x01\x93\x24\x00\x00\x93\x24\x00\xc0"),
 		/* clang-format on */
 	};
@@ -697,8 +715,10 @@ static void test_list_limits_on_decoding(void **state)
 			"\x00\xa0", 2},
 		{"\x93\x01\x01\x95\x03\x00\xc2\xc2", 8, PROTO_MODELS_MAX, "\x94\xa0\x00\xa0\xa0", 5,
 			"", 0},
-		{"\x93\x01\x01\xdc\x00\x13\x20\x00\xa0\x00\xa0", 11, PROTO_ARGS_MAX, "\xa0", 1,
-			"\xa0\xa0\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xc2", 13},
+		{"\x93\x01\x01\xdc\x00\x1a\x20\x00\xa0\x00\xa0", 11, PROTO_ARGS_MAX, "\xa0", 1,
+			"\xa0\xa0\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xc2\x00\x00\xa0\xa0\xa0"
+			"\x00\x00",
+			20},
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
 		for (size_t n = cases[i].max; n <= cases[i].max + 1; n++) {

@@ -1,0 +1,85 @@
+/* What the supervisor keeps of an answer whose bytes it holds back: forgotten with them. */
+#include "supervisor/chat.h"
+#include "supervisor/supervisor.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static struct proto_record piece(struct slice bytes, struct slice text)
+{
+	struct proto_record r = {.type = PROTO_DELTA, .job = 1};
+	r.u.delta.bytes = bytes;
+	r.u.delta.text = text;
+	return r;
+}
+
+static void test_what_was_held_is_forgotten_before_the_next_try(void **state)
+{
+	(void)state;
+	static struct supervisor sup;
+	static struct chat c;
+	struct job_spec spec = {.body = SLICE("{}")};
+	assert_int_equal(config_defaults(&sup.config), 0);
+	c.base.sup = &sup;
+	c.view.stream = true;
+	chat_resume_init(&c);
+	/* Half of a long event, then its worker dies: nothing has left. */
+	struct proto_record r = piece(SLICE("data: {\"half"), SLICE("half"));
+	chat_resume_delta(&c, &r);
+	assert_int_equal(c.resume.held.n, r.u.delta.bytes.n);
+	assert_int_equal(c.resume.text.n, 4);
+	assert_false(chat_begun(&c));
+	assert_int_equal(chat_resume_spec(&c, &spec), 0);
+	assert_int_equal(c.resume.held.n, 0);
+	assert_int_equal(c.resume.text.n, 0);
+	assert_false(spec.message.resume);
+	/* In mid-stream: what the client has stays. */
+	r = piece(SLICE("data: {\"half"), SLICE("more"));
+	buf_add_str(&c.resume.text, "said");
+	c.resume.said = 4;
+	c.resume.tokens = 1;
+	c.bytes_out = 100;
+	chat_resume_delta(&c, &r);
+	assert_int_equal(c.resume.text.n, 8);
+	assert_int_equal(chat_resume_spec(&c, &spec), 0);
+	assert_int_equal(c.resume.text.n, 4);
+	assert_true(spec.message.resume);
+	assert_int_equal(spec.message.resume_bytes, 4);
+	assert_int_equal(spec.message.resume_tokens, 1);
+	assert_true(slice_eq(spec.body, SLICE("{}said")));
+	assert_int_equal(sup.held_bytes, 6);
+	chat_resume_fini(&c);
+	config_free(&sup.config);
+}
+
+static void test_more_text_than_the_cap_is_opaque(void **state)
+{
+	(void)state;
+	static struct supervisor sup;
+	static struct chat c;
+	assert_int_equal(config_defaults(&sup.config), 0);
+	for (sup.config.limits.resume_bytes = 0; sup.config.limits.resume_bytes < 6;
+		sup.config.limits.resume_bytes++) {
+		memset(&c, 0, sizeof(c));
+		c.base.sup = &sup;
+		chat_resume_init(&c);
+		struct proto_record r = piece(SLICE("x"), SLICE("text"));
+		chat_resume_delta(&c, &r);
+		assert_int_equal(c.resume.opaque, sup.config.limits.resume_bytes < 4);
+		assert_int_equal(c.resume.text.n, c.resume.opaque ? 0 : 4);
+		chat_resume_fini(&c);
+	}
+	config_free(&sup.config);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_what_was_held_is_forgotten_before_the_next_try),
+		cmocka_unit_test(test_more_text_than_the_cap_is_opaque),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
