@@ -10,7 +10,8 @@
 
 #define PINGS_MISSED_MAX 3
 /* Beyond the silence that a worker itself allows a backend (deadlines.backend_idle_ms): jobs that
- * stand still for so many pings more say that the worker does, however well its pings are answered. */
+ * stand still for so many pings more say that the worker does, however well its pings are answered.
+ */
 #define STALL_GRACE_PINGS 15
 
 /* --- to the worker --- */

@@ -1,10 +1,11 @@
 /*
- * What a test cannot do to a real machine, preloaded into one program (tests/process/test_shims.py):
+ * What a test cannot do to a real machine, preloaded into one program
+ * (tests/process/test_shims.py):
  *
  * SHIM_CLOCK=FILE   the wall clock is off by the seconds that stand in FILE (int64, changed at any
  *                   time); the monotonic clock is the system's
- * SHIM_TIMERS=FILE  while FILE exists, libuv's timers are armed but never run, save those of 0 ms: the
- *                   loop goes on, what it should look after stands still
+ * SHIM_TIMERS=FILE  while FILE exists, libuv's timers are armed but never run, save those of 0 ms:
+ * the loop goes on, what it should look after stands still
  */
 #include <dlfcn.h>
 #include <fcntl.h>

@@ -15,7 +15,7 @@ import time
 import pytest
 
 from conftest import attached
-from harness import BIN, Client, Process, children, free_port, libconfig, ndjson, nng_req, wait_for
+from harness import BIN, Client, Process, children, free_port, libconfig, ndjson, nng_req, unreapable, wait_for
 from test_fallback import in_thread
 
 FAKE = os.path.join(BIN, "fake-backend")
@@ -117,6 +117,11 @@ elif mode == "empty":
     message(b"")
 elif mode == "huge":
     s.sendall(b"\\1" + struct.pack(">Q", 1 << 40))
+elif mode == "truncated":
+    s.sendall(b"\\1" + struct.pack(">Q", 1000) + frame(hello_record()))
+elif mode == "truncated, gone":
+    s.sendall(b"\\1" + struct.pack(">Q", 1000) + frame(hello_record()))
+    s.close()
 elif mode == "frame version":
     message(frame(hello_record(), version=9))
 elif mode == "generation before":
@@ -180,7 +185,7 @@ WORDS = {
     "bytes": "not", "empty": None, "huge": None, "frame version": "version", "wrong pid": "another process",
     "wrong version": "another version", "wrong device": "another device", "early": "spoke before HELLO", "then garbage": None,
     "wrong side": None, "silent": "heartbeats", "hang up": "heartbeats", "mute": "no HELLO", "no handshake": "no HELLO",
-    "generation before": "no HELLO", "generation after": "no HELLO",
+    "truncated": "no HELLO", "truncated, gone": "no HELLO", "generation before": "no HELLO", "generation after": "no HELLO",
 }
 
 
@@ -757,17 +762,21 @@ def test_term_while_a_reload_changes_a_device(fake, tandem):
     c.close()
 
 
-def test_a_worker_that_takes_no_term_is_killed(backends, tandem):
-    """TERM, its deadline, KILL: for this worker alone, and tandemd ends well all the same."""
-    t = tandem(two(backends), deadlines={"ping_ms": 60000})
-    deaf, other = t.device("gpu0")["pid"], t.device("gpu1")["pid"]
+def test_a_worker_that_takes_no_term_is_killed(backends, fake, tandem):
+    """TERM, its deadline, KILL: for each worker alone. One that is not gone even then (D state) is left behind."""
+    third = {**attached(fake("third"), "gpu2", ("condense",)), "model": "m:1b"}
+    t = tandem([*two(backends), third], deadlines={"ping_ms": 60000})
+    deaf, stuck, other = (t.device(name)["pid"] for name in ("gpu0", "gpu1", "gpu2"))
     os.kill(deaf, signal.SIGSTOP)
-    t.popen.send_signal(signal.SIGTERM)
-    wait_for(lambda: not alive(other), "the end of the one that hears")
-    assert alive(deaf) and t.popen.poll() is None
-    assert t.popen.wait(30) == 0 and not alive(deaf)
+    with unreapable(stuck):
+        t.popen.send_signal(signal.SIGTERM)
+        wait_for(lambda: not alive(other), "the end of the one that hears")
+        assert alive(deaf) and t.popen.poll() is None
+        assert t.popen.wait(40) == 0 and not alive(deaf)
     assert any("signal 9" in line for line in logged(t, "worker_exit", device="gpu0", worker_pid=deaf))
-    assert any("exit 0" in line for line in logged(t, "worker_exit", device="gpu1", worker_pid=other))
+    assert any("exit=\"exit 0\"" in line for line in logged(t, "worker_exit", device="gpu2", worker_pid=other))
+    assert logged(t, "worker_unkillable", device="gpu1", worker_pid=stuck) and not logged(t, "worker_exit", device="gpu1")
+    assert os.listdir(t.run_dir) == []
 
 
 def test_nothing_outlives_a_killed_supervisor(fake, tandem):

@@ -4,15 +4,13 @@ import json
 import os
 import signal
 import stat
-import subprocess
-import sys
 import threading
 import time
 
 import pytest
 
 from conftest import attached
-from harness import BIN, children, in_thread, ndjson, ollama_text, wait_for
+from harness import BIN, children, in_thread, ndjson, ollama_text, unreapable, wait_for
 
 FAKE = os.path.join(BIN, "fake-backend")
 
@@ -335,28 +333,12 @@ def test_a_replacement_gets_no_work_before_it_is_ready(fake, tandem):
     assert t.device("gpu0")["generation"] == 2
 
 
-# What the tracer does: it takes the worker's death for itself, so that its parent does not see it.
-TRACER = r"""
-import ctypes, os, sys
-libc, pid = ctypes.CDLL(None, use_errno=True), int(sys.argv[1])
-if libc.ptrace(0x4206, pid, None, None):  # PTRACE_SEIZE
-    sys.exit(77)
-print("seized", flush=True)
-sys.stdin.read()
-os.waitpid(pid, 0x40000000)
-"""
-
-
 def test_a_worker_that_cannot_be_reaped_holds_nobody_up(fake, tandem):
     """As in D state: killed, and not gone. Its device gets another worker, and the loop does not wait for it."""
     a, b, devices = two(fake)
     t = tandem(devices, deadlines={"ping_ms": 100}, backoff={"first_ms": 10, "max_ms": 50})
     pid = t.device("gpu1")["pid"]
-    tracer = subprocess.Popen([sys.executable, "-c", TRACER, str(pid)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    try:
-        if not tracer.stdout.readline():
-            assert tracer.wait() == 77
-            pytest.skip("no process may be traced here")
+    with unreapable(pid):
         os.kill(pid, signal.SIGKILL)
         load = Load(t, threads=2)
         wait_for(lambda: "ev=worker_unkillable" in t.log(), "the end of patience")
@@ -365,8 +347,6 @@ def test_a_worker_that_cannot_be_reaped_holds_nobody_up(fake, tandem):
         with open(f"/proc/{pid}/stat") as f:
             assert f.read().rsplit(")", 1)[1].split()[0] == "Z"
         load.stop()
-    finally:
-        tracer.communicate()
     wait_for(lambda: not os.path.exists(f"/proc/{pid}"), "the end of the zombie")
     assert t.requests()["failed"] == 0 and len(children(t.pid)) == 2
 

@@ -123,7 +123,7 @@ def stuck(folder, monkeypatch, shims):
 
 
 STALL = {"ping_ms": 50, "backend_idle_ms": 300}
-STALL_PINGS = 60  # a standstill has been noticed long before: after 300 ms and 15 pings
+STALL_PINGS = 40  # a standstill has been noticed long before: after 300 ms and 15 pings
 
 
 def test_a_worker_whose_jobs_stand_still_is_replaced(stuck, fake, tandem):
