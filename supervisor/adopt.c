@@ -235,6 +235,38 @@ static void on_child(uv_signal_t *h, int number)
 
 /* --- devices --- */
 
+static bool in_use(const struct device *d, int64_t pid);
+
+/* What a backend of this device that we never heard of writes to. */
+static bool writes_our_log(const struct device *d, int pid)
+{
+	char link[32], to[PATH_BYTES], log[PATH_BYTES];
+	snprintf(link, sizeof(link), "/proc/%d/fd/1", pid);
+	snprintf(log, sizeof(log), "%s/backend-%s.log", d->sup->run_dir, d->conf->name);
+	ssize_t n = readlink(link, to, sizeof(to) - 1);
+	to[n > 0 ? n : 0] = '\0';
+	return strcmp(to, log) == 0;
+}
+
+/*
+ * A worker may die between the start of its backend and its word of it. Such a backend is our child
+ * by now, leads its group and writes the device's log: nobody will ever use it.
+ */
+static void end_strays(struct device *d)
+{
+	char path[64];
+	int pid;
+	snprintf(path, sizeof(path), "/proc/self/task/%d/children", (int)getpid());
+	FILE *f = fopen(path, "re");
+	while (f && fscanf(f, "%d", &pid) == 1) {
+		uint64_t start = pid == d->warm.pid || in_use(d, pid) ? 0 : proc_start(pid);
+		if (start && getpgid(pid) == pid && writes_our_log(d, pid))
+			end_process(d->sup, d->conf->name, pid, start);
+	}
+	if (f)
+		fclose(f);
+}
+
 static void forget(struct device *d)
 {
 	file_remove(d->sup, d->conf->name, d->warm.pid);
@@ -328,6 +360,7 @@ void adopt_worker_gone(struct worker *w, bool asked)
 		else if (asked && !w->keep_backend) /* it has not done so itself */
 			adopt_end(d);
 	}
+	end_strays(d);
 	adopt_settle(d);
 }
 

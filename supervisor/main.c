@@ -18,6 +18,7 @@
  *   coalesce.c        retries of a request under way get its answer
  *   queue.c           who is next: classes, and fairness between clients
  *   job.c             work for a device: slots, body and answer credit; job_wait.c its waiting
+ *   adopt*.c          backends that outlive their workers: lifeline, state files, reaping
  *   device.c          what is known of a device; worker.c spawn.c its worker's life
  *   stats*.c nvml.c   documents that tell of it all; histogram.c report.c what they are made of
  *   commands.c        what can be asked and ordered; control.c operation.c the orders

@@ -2,12 +2,14 @@
 
 import json
 import os
+import shutil
 import signal
 import stat
 import time
 
 import pytest
 
+import harness
 from harness import BIN, children, wait_for
 
 FAKE = os.path.join(BIN, "fake-backend")
@@ -59,8 +61,7 @@ def next_worker(t, old, name="gpu0"):
 
 def restart_same(t, folder):
     """Another tandemd on the configuration and run folder of one that is gone."""
-    from harness import Process
-    p = Process([os.path.join(BIN, "tandemd"), "-c", t.conf], os.path.join(folder, "tandemd.log"))
+    p = harness.Process([os.path.join(BIN, "tandemd"), "-c", t.conf], os.path.join(folder, "tandemd.log"))
     t.popen, t.pid, t.log_file = p.popen, p.pid, p.log_file
 
     def up():
@@ -399,4 +400,30 @@ def test_saving_can_be_switched_off_and_may_fail(tandem, folder):
     begun = time.monotonic()
     assert t.operate("restart gpu0 --backend")["state"] == "done"
     assert time.monotonic() - begun < 20
+    assert t.chat("x")[0] == 200
+
+
+def test_a_backend_nobody_has_heard_of_is_ended(tandem, folder, monkeypatch):
+    """Its worker died between its start and the word of it: here the worker is a stand-in that does just that, once."""
+    bin_dir, pid_file, once = (os.path.join(folder, n) for n in ("bin", "stray.pid", "once"))
+    os.makedirs(bin_dir)
+    for name in ("tandemd", "fake-backend"):
+        shutil.copy2(os.path.join(BIN, name), bin_dir)
+    with open(os.path.join(bin_dir, "tandem-worker"), "w") as f:
+        f.write(f"""#!/bin/sh
+[ -e {once} ] && exec {BIN}/tandem-worker "$@"
+touch {once}
+log=$(dirname "${{2#ipc://}}")/backend-gpu0.log
+setsid sh -c 'echo $$ >{pid_file}; exec sleep 1000' >>"$log" 2>&1 &
+while [ ! -s {pid_file} ]; do :; done
+exit 3
+""")
+    os.chmod(os.path.join(bin_dir, "tandem-worker"), 0o755)
+    monkeypatch.setattr(harness, "BIN", bin_dir)
+    t = tandem([started()], backoff=FAST)
+    with open(pid_file) as f:
+        stray = int(f.read())
+    assert not alive(stray), "ended before the next worker started"
+    ended = [e for e in t.events() if e["ev"] == "backend_end"]
+    assert [int(e["backend_pid"]) for e in ended] == [stray]
     assert t.chat("x")[0] == 200
