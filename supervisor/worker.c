@@ -234,6 +234,16 @@ static void act_stop(struct worker *w)
 
 static void act_stop_late(struct worker *w)
 {
+	if (w->kills++ == 0) {
+		kill_process(w, SIGKILL);
+		set_timer(w, WORKER_KILL_MS);
+		return;
+	}
+	worker_abandon(w);
+}
+
+static void act_kill_now(struct worker *w)
+{
 	kill_process(w, SIGKILL);
 }
 
@@ -273,7 +283,7 @@ static action_fn *const actions[WORKER_STATES][WORKER_EVENTS] = {
 		[EV_GIVE_UP] = act_kill,
 		[EV_STOP] = act_stop},
 	[WORKER_STOPPING] =
-		{[EV_EXIT] = act_stopped, [EV_TIMER] = act_stop_late, [EV_GIVE_UP] = act_stop_late},
+		{[EV_EXIT] = act_stopped, [EV_TIMER] = act_stop_late, [EV_GIVE_UP] = act_kill_now},
 	[WORKER_DYING] = {[EV_EXIT] = act_died, [EV_TIMER] = act_kill_late, [EV_STOP] = act_stop},
 	[WORKER_BACKOFF] = {[EV_TIMER] = act_spawn,
 		[EV_START] = act_spawn,

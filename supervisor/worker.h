@@ -67,7 +67,7 @@ struct worker {
 	uint64_t backoff_ms;
 	bool keep_backend;     /* when it drains: its successor uses the backend that it started */
 	uint64_t backend_hash; /* of the command it was told (adopt.h) */
-	unsigned kills;	       /* while DYING */
+	unsigned kills;	       /* while DYING or STOPPING */
 	bool asked_to_end;     /* its last exit was */
 	struct worker_backend backend;
 };
@@ -121,5 +121,7 @@ void worker_ping_start(struct worker *w);
 
 /* worker_process.c: 0 or a negative errno (then nothing is left open). */
 int worker_spawn(struct worker *w);
+/* Goes on without it, as if it had ended: killed, and still not gone. May free it. */
+void worker_abandon(struct worker *w);
 
 #endif

@@ -10,8 +10,9 @@
 
 #define PINGS_MISSED_MAX 3
 /* Beyond the silence that a worker itself allows a backend (deadlines.backend_idle_ms): jobs that
- * stand still for longer say that the worker does, however well its pings are answered. */
-#define STALL_GRACE_MS 30000
+ * stand still for so many pings more say that the worker does, however well its pings are answered.
+ */
+#define STALL_GRACE_PINGS 15
 
 /* --- to the worker --- */
 
@@ -70,8 +71,9 @@ static void give_up(struct worker *w, enum worker_event e, const char *why)
 static void on_ping(uv_timer_t *t)
 {
 	struct worker *w = t->data;
-	uint64_t stall =
-		(uint64_t)w->device->sup->config.deadlines.backend_idle_ms + STALL_GRACE_MS;
+	const struct config *c = &w->device->sup->config;
+	uint64_t stall = (uint64_t)c->deadlines.backend_idle_ms +
+			 STALL_GRACE_PINGS * (uint64_t)c->deadlines.ping_ms;
 	if (w->ping_seq && w->pong_seq != w->ping_seq && ++w->pings_missed >= PINGS_MISSED_MAX) {
 		give_up(w, EV_SILENT, "silent: missed its heartbeats");
 		return;

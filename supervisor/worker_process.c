@@ -34,20 +34,10 @@ static void close_link(struct worker *w)
 	unlink(path);
 }
 
-static void on_process_exit(uv_process_t *p, int64_t status, int signal)
+/* What is left of it when its process is gone, or given up. */
+static void clear_away(struct worker *w)
 {
-	struct worker *w = p->data;
-	struct device *d = w->device;
-	struct supervisor *s = d->sup;
-	if (signal)
-		snprintf(d->last_exit, sizeof(d->last_exit), "signal %d", signal);
-	else
-		snprintf(d->last_exit, sizeof(d->last_exit), "exit %lld", (long long)status);
-	w->asked_to_end = w->state == WORKER_STOPPING || w->state == WORKER_DRAINING;
-	log_line(w->asked_to_end ? LOG_INFO : LOG_WARN, "worker_exit",
-		LOG_STR("device", d->conf->name), LOG_INT("generation", w->generation),
-		LOG_INT("worker_pid", w->pid), LOG_STR("exit", d->last_exit),
-		LOG_STR("detail", w->backend.detail), LOG_END);
+	struct supervisor *s = w->device->sup;
 	/* What it said before it died still counts: an answer's END may be in the socket. The state
 	 * changes first, so that the slot this frees gives no job to a dead worker. */
 	worker_event(w, EV_EXIT);
@@ -57,11 +47,40 @@ static void on_process_exit(uv_process_t *p, int64_t status, int signal)
 	w->process = NULL;
 	w->pid = 0;
 	adopt_worker_gone(w, w->asked_to_end);
-	uv_close((uv_handle_t *)p, on_process_closed);
 	jobs_lost(w);
 	restart_worker_gone(w); /* may free it */
 	devices_sweep(s);	/* ... and its device */
 	supervisor_check_stopped(s);
+}
+
+void worker_abandon(struct worker *w)
+{
+	uv_process_t *p = w->process;
+	log_line(LOG_ERROR, "worker_unkillable", LOG_STR("device", w->device->conf->name),
+		LOG_INT("worker_pid", w->pid), LOG_END);
+	p->data = NULL; /* its exit may still be seen */
+	uv_unref((uv_handle_t *)p);
+	w->asked_to_end = true;
+	clear_away(w);
+}
+
+static void on_process_exit(uv_process_t *p, int64_t status, int signal)
+{
+	struct worker *w = p->data;
+	uv_close((uv_handle_t *)p, on_process_closed);
+	if (!w)
+		return; /* abandoned */
+	struct device *d = w->device;
+	if (signal)
+		snprintf(d->last_exit, sizeof(d->last_exit), "signal %d", signal);
+	else
+		snprintf(d->last_exit, sizeof(d->last_exit), "exit %lld", (long long)status);
+	w->asked_to_end = w->state == WORKER_STOPPING || w->state == WORKER_DRAINING;
+	log_line(w->asked_to_end ? LOG_INFO : LOG_WARN, "worker_exit",
+		LOG_STR("device", d->conf->name), LOG_INT("generation", w->generation),
+		LOG_INT("worker_pid", w->pid), LOG_STR("exit", d->last_exit),
+		LOG_STR("detail", w->backend.detail), LOG_END);
+	clear_away(w);
 }
 
 int worker_spawn(struct worker *w)

@@ -187,11 +187,17 @@ static void on_sweep(uv_timer_t *timer)
 			earliest = UINT64_MAX;
 			continue;
 		}
+		h->waits += !t->head_done || t->paused;
 		if (at < earliest)
 			earliest = at;
 		t = t->next;
 	}
 	sweep_arm(h, earliest);
+}
+
+uint64_t http_waits(const struct http *h)
+{
+	return h ? h->waits : 0;
 }
 
 /* --- life --- */

@@ -97,6 +97,12 @@ bool http_header_next(
 /* Value of the first header of that name; empty when absent. */
 struct slice http_header(const struct http_transfer *t, const char *name);
 
+/*
+ * Grows, at least every idle_ms, while there is a transfer that may be silent for as long as it
+ * likes (its answer has not begun, or its receiver is paused) and is still looked after. NULL: 0.
+ */
+uint64_t http_waits(const struct http *h);
+
 /* English words for a result; the transfer's own details are in the log at debug level. */
 const char *http_result_text(enum http_result r);
 

@@ -54,6 +54,7 @@ struct http {
 	unsigned in_curl; /* curl is on the stack: it may not be entered again */
 	bool attention;	  /* some transfer is doomed or needs curl_easy_pause() */
 	bool closing;
+	uint64_t waits; /* sweeps that found a transfer which may be silent */
 };
 
 /* Runs curl for what happened on a socket, or CURL_SOCKET_TIMEOUT; then delivers what is done. */

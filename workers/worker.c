@@ -194,7 +194,9 @@ static void on_ping(struct worker *w, uint64_t seq)
 	struct proto_record pong = {.type = PROTO_PONG}, stats = {.type = PROTO_STATS};
 	uint64_t said_ms = w->last_put_ms;
 	pong.u.ping.seq = seq;
-	pong.u.ping.progress = w->progress;
+	/* A wait that nobody limits is no standstill of ours: a long prompt, a client that does not
+	 * read. */
+	pong.u.ping.progress = w->progress + http_waits(w->http);
 	pong.u.ping.active = task_count(w->tasks);
 	stats.u.stats.jobs_done = w->done;
 	stats.u.stats.jobs_failed = w->failed;

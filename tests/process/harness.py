@@ -4,6 +4,7 @@ Nothing here sleeps for a guess: every wait looks for an event (a state on the s
 backend) and has a deadline.
 """
 
+import contextlib
 import http.client
 import json
 import os
@@ -12,6 +13,7 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -387,6 +389,29 @@ def children(pid):
             except OSError:
                 pass
     return out
+
+
+# Takes the death of a process for itself, so that its parent cannot see it: until then it is as one in D state.
+TRACER = r"""
+import ctypes, os, sys
+libc, pid = ctypes.CDLL(None, use_errno=True), int(sys.argv[1])
+if libc.ptrace(0x4206, pid, None, None):  # PTRACE_SEIZE
+    sys.exit(os.strerror(ctypes.get_errno()))
+print("seized", flush=True)
+sys.stdin.read()
+os.waitpid(pid, 0x40000000)  # __WALL
+"""
+
+
+@contextlib.contextmanager
+def unreapable(pid):
+    """Within it no signal but KILL comes to the process, and its parent does not see its end. It must have been killed by then."""
+    tracer = subprocess.Popen([sys.executable, "-c", TRACER, str(pid)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert tracer.stdout.readline(), "the process may not be traced"
+        yield
+    finally:
+        tracer.communicate()
 
 
 def rss_bytes(pid):

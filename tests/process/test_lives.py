@@ -15,7 +15,7 @@ import time
 import pytest
 
 from conftest import attached
-from harness import BIN, Client, Process, children, free_port, libconfig, ndjson, nng_req, wait_for
+from harness import BIN, Client, Process, children, free_port, libconfig, ndjson, nng_req, unreapable, wait_for
 from test_fallback import in_thread
 
 FAKE = os.path.join(BIN, "fake-backend")
@@ -108,8 +108,8 @@ def hello_record(pid=None, device=None, version="%(version)s"):
     pid = struct.pack(">I", os.getpid() if pid is None else pid)
     return b"\\x95\\x01\\x00\\xce" + pid + text(device or args["--device"]) + text(version)
 
-def frame(*records, version=1):
-    return bytes([0x90 + 2 + len(records), version, int(args["--generation"])]) + b"".join(records)
+def frame(*records, version=1, later=0):
+    return bytes([0x90 + 2 + len(records), version, int(args["--generation"]) + later]) + b"".join(records)
 
 if mode == "bytes":
     message(os.urandom(4096))
@@ -117,8 +117,17 @@ elif mode == "empty":
     message(b"")
 elif mode == "huge":
     s.sendall(b"\\1" + struct.pack(">Q", 1 << 40))
+elif mode == "truncated":
+    s.sendall(b"\\1" + struct.pack(">Q", 1000) + frame(hello_record()))
+elif mode == "truncated, gone":
+    s.sendall(b"\\1" + struct.pack(">Q", 1000) + frame(hello_record()))
+    s.close()
 elif mode == "frame version":
     message(frame(hello_record(), version=9))
+elif mode == "generation before":
+    message(frame(hello_record(), later=-1))
+elif mode == "generation after":
+    message(frame(hello_record(), later=1))
 elif mode == "wrong pid":
     message(frame(hello_record(pid=1)))
 elif mode == "wrong version":
@@ -176,6 +185,7 @@ WORDS = {
     "bytes": "not", "empty": None, "huge": None, "frame version": "version", "wrong pid": "another process",
     "wrong version": "another version", "wrong device": "another device", "early": "spoke before HELLO", "then garbage": None,
     "wrong side": None, "silent": "heartbeats", "hang up": "heartbeats", "mute": "no HELLO", "no handshake": "no HELLO",
+    "truncated": "no HELLO", "truncated, gone": "no HELLO", "generation before": "no HELLO", "generation after": "no HELLO",
 }
 
 
@@ -702,6 +712,71 @@ def test_a_stop_while_a_worker_waits_for_its_restart(impostor, backends, tandem)
     wait_for(lambda: t.device("gpu1")["state"] == "back-off", "the back-off")
     begun = time.monotonic()
     assert t.stop() == 0 and time.monotonic() - begun < 6
+
+
+def test_signals_repeated_and_crossed(fake, tandem):
+    """HUP in bursts changes nothing; HUP and USR2 after TERM are refused; what is under way is finished all the same."""
+    a = fake("main", options=("--decode", "100"))
+    t = tandem([attached(a, slots=4), started("gpu1", ("condense",))])
+    pids = [d["pid"] for d in t.status()["devices"]]
+    everything = family(t.pid)
+    c, r, first = open_stream(t, 300)
+    for _ in range(50):
+        t.popen.send_signal(signal.SIGHUP)
+        assert t.status()["pid"] == t.pid
+    wait_for(lambda: logged(t, "reload"), "a reload")
+    assert [d["pid"] for d in t.status()["devices"]] == pids and answers(t)
+    for sig in (signal.SIGHUP, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2, signal.SIGHUP, signal.SIGUSR2):
+        t.popen.send_signal(sig)
+        wait_for(lambda s=sig: logged(t, "signal", signal=int(s)), f"signal {sig}")
+    wait_for(lambda: logged(t, "reload_refused", why='"tandemd is stopping"'), "the refusal of a reload")
+    wait_for(lambda: logged(t, "upgrade_refused"), "the refusal of an upgrade")
+    assert t.popen.poll() is None
+    lines = ndjson(first + r.read())
+    assert lines[-1]["done"] is True and lines[-1]["eval_count"] == 300
+    assert t.popen.wait(15) == 0
+    wait_for(lambda: not any(alive(p) for p in everything), "the end of every child")
+    assert sorted(os.listdir(t.run_dir)) == ["backend-gpu1.log", "kv-gpu1"]
+    c.close()
+
+
+def test_term_while_a_reload_changes_a_device(fake, tandem):
+    """The replacement boots when TERM comes: both workers end, and the operation does not come about."""
+    a = fake("main", options=("--decode", "100"))
+    t = tandem([attached(a, slots=4)])
+    c, r, first = open_stream(t, 200)
+    a.fault(match="/api/version", headers=3000, times=-1)
+    with open(t.conf) as f:
+        text = f.read()
+    with open(t.conf, "w") as f:
+        f.write(text.replace("slots = 4;", "slots = 3;"))
+    t.popen.send_signal(signal.SIGHUP)
+    wait_for(lambda: len(children(t.pid)) == 2, "the replacement")
+    everything = family(t.pid)
+    t.popen.send_signal(signal.SIGTERM)
+    t.popen.send_signal(signal.SIGHUP)
+    lines = ndjson(first + r.read())
+    assert lines[-1]["done"] is True and lines[-1]["eval_count"] == 200
+    assert t.popen.wait(15) == 0
+    wait_for(lambda: not any(alive(p) for p in everything), "the end of every child")
+    c.close()
+
+
+def test_a_worker_that_takes_no_term_is_killed(backends, fake, tandem):
+    """TERM, its deadline, KILL: for each worker alone. One that is not gone even then (D state) is left behind."""
+    third = {**attached(fake("third"), "gpu2", ("condense",)), "model": "m:1b"}
+    t = tandem([*two(backends), third], deadlines={"ping_ms": 60000})
+    deaf, stuck, other = (t.device(name)["pid"] for name in ("gpu0", "gpu1", "gpu2"))
+    os.kill(deaf, signal.SIGSTOP)
+    with unreapable(stuck):
+        t.popen.send_signal(signal.SIGTERM)
+        wait_for(lambda: not alive(other), "the end of the one that hears")
+        assert alive(deaf) and t.popen.poll() is None
+        assert t.popen.wait(40) == 0 and not alive(deaf)
+    assert any("signal 9" in line for line in logged(t, "worker_exit", device="gpu0", worker_pid=deaf))
+    assert any("exit=\"exit 0\"" in line for line in logged(t, "worker_exit", device="gpu2", worker_pid=other))
+    assert logged(t, "worker_unkillable", device="gpu1", worker_pid=stuck) and not logged(t, "worker_exit", device="gpu1")
+    assert os.listdir(t.run_dir) == []
 
 
 def test_nothing_outlives_a_killed_supervisor(fake, tandem):

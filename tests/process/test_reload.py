@@ -147,6 +147,27 @@ def test_new_settings_that_fail_leave_the_old(fake, tandem):
     assert t.device("gpu0")["backend"]["url"] == a.url
 
 
+def test_many_reloads_with_stuck_clients(fake, tandem):
+    """Clients that do not read keep their workers; reloads go on, and at most four old ones stay."""
+    a, b = backends(fake)
+    t = tandem([main_device(a), small_device(b)], deadlines={"drain_ms": 60000})
+    stuck = []
+    for i in range(7):
+        c = t.client(SO_RCVBUF=4096).send("POST", "/api/chat", {"model": "m:1b", "messages": [
+            {"role": "user", "content": f"{i} [[fake tokens=100000]]"}]})
+        assert c.head() == 200
+        c.piece()
+        stuck.append(c)
+        write(t, [main_device(a, slots=9 + i), small_device(b)], deadlines={"drain_ms": 60000})
+        assert t.operate("reload")["state"] == "done"
+        assert t.chat("meanwhile")[0] == 200
+    wait_for(lambda: len(children(t.pid)) <= 2 + 4, "a bounded number of workers")
+    assert "ev=worker_drain_cut" in t.log()
+    for c in stuck:
+        c.close(reset=True)
+    wait_for(lambda: len(children(t.pid)) == 2, "the old workers' ends")
+
+
 @pytest.mark.measured
 def test_many_reloads_leave_memory_and_descriptors(fake, tandem):
     from harness import fd_count, rss_bytes

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from conftest import attached
-from harness import BIN, children, in_thread, ndjson, ollama_text, wait_for
+from harness import BIN, children, in_thread, ndjson, ollama_text, unreapable, wait_for
 
 FAKE = os.path.join(BIN, "fake-backend")
 
@@ -340,3 +340,110 @@ def test_another_role_serves_in_place_of_what_is_out_of_use(fake, tandem):
     assert t.operate("drain gpu0")["state"] == "done"
     status, headers, body = t.chat("hi")
     assert status == 200 and headers["X-Tandem-Device"] == "gpu1", body
+
+
+# --- faults again and again, under load ---
+
+
+def test_workers_killed_and_stopped_again_and_again_under_load(fake, tandem):
+    """Every request is answered whole, inside its deadline, whatever happens to the workers."""
+    a, b, devices = two(fake)
+    t = tandem(devices, deadlines={"ping_ms": 100}, backoff={"first_ms": 10, "max_ms": 50}, limits={"request_deaths": 100, "resumes": 1000})
+    load = Load(t, threads=6, tokens=40)
+    for i in range(10):
+        before = load.done
+        wait_for(lambda: load.done > before and t.device("gpu0")["inflight"] > 0 or load.errors, "work under way")
+        victim = t.device("gpu0")
+        os.kill(victim["pid"], signal.SIGSTOP if i % 5 == 4 else signal.SIGKILL)
+        wait_for(lambda: (d := t.device("gpu0"))["generation"] > victim["generation"] and d["state"] == "ready", "the next worker")
+    load.stop()
+    assert t.requests()["failed"] == 0
+    d = t.device("gpu0")
+    assert d["generation"] == 11 and d["restarts"] == 10
+    exits = [e["exit"] for e in t.events() if e["ev"] == "worker_exit" and e["proc"] == "tandemd" and e["device"] == "gpu0"]
+    assert exits == (["signal 9"] * 4 + ["signal 6"]) * 2, exits
+    wait_for(lambda: len(children(t.pid)) == 2, "two workers")
+
+
+def test_no_work_before_ready(fake, tandem):
+    """While a backend loads, requests wait; while a replacement boots, the old worker has all of the work."""
+    t = tandem([started(options=("--load-ms", "1500"))], wait=False)
+    asked = [in_thread(lambda i=i: t.chat(f"{i} [[fake tokens=5]]")) for i in range(4)]
+    wait_for(lambda: t.device("gpu0")["waiting"] == 4, "four that wait")
+    looks = 0
+    while (d := t.device("gpu0"))["state"] != "ready":
+        assert d["state"] in ("spawning", "loading") and d["inflight"] == 0 and d["waiting"] == 4, d
+        looks += 1
+    assert looks > 0
+    for thread in asked:
+        status, _, body = thread.join(60)
+        assert status == 200 and ollama_text(body).split() == [f"w{k}" for k in range(5)]
+    assert not [e for e in t.events() if e["ev"] == "job_failed"]
+
+
+def test_a_replacement_gets_no_work_before_it_is_ready(fake, tandem):
+    a, b, devices = two(fake)
+    t = tandem(devices, deadlines={"ping_ms": 50})
+    a.fault(match="/api/tags", headers=800, times=1)  # of the replacement: the list of models makes a worker ready
+    load = Load(t, threads=3)
+    before = load.done
+    o = t.command("restart gpu0")["operation"]
+
+    def workers():
+        return {w["part"]: w for w in t.command("workers")["workers"] if w["device"] == "gpu0"}
+
+    wait_for(lambda: "next" in workers(), "the replacement")
+    seen = 0
+    while "next" in (w := workers()):
+        assert w["next"]["state"] != "ready" and not w["next"]["active_jobs"] and not w["next"]["bytes_in"], w
+        assert w["current"]["state"] == "ready" and w["current"]["generation"] == 1, w
+        seen += 1
+    assert seen > 1 and load.done > before, "the old one served meanwhile"
+    assert t.operation(o)["state"] == "done"
+    load.stop()
+    assert t.device("gpu0")["generation"] == 2
+
+
+def test_a_worker_that_cannot_be_reaped_holds_nobody_up(fake, tandem):
+    """As in D state: killed, and not gone. Its device gets another worker, and the loop does not wait for it."""
+    a, b, devices = two(fake)
+    t = tandem(devices, deadlines={"ping_ms": 100}, backoff={"first_ms": 10, "max_ms": 50})
+    pid = t.device("gpu1")["pid"]
+    with unreapable(pid):
+        os.kill(pid, signal.SIGKILL)
+        load = Load(t, threads=2)
+        wait_for(lambda: "ev=worker_unkillable" in t.log(), "the end of patience")
+        t.wait_ready()
+        assert t.device("gpu1")["pid"] not in (None, pid)
+        with open(f"/proc/{pid}/stat") as f:
+            assert f.read().rsplit(")", 1)[1].split()[0] == "Z"
+        load.stop()
+    wait_for(lambda: not os.path.exists(f"/proc/{pid}"), "the end of the zombie")
+    assert t.requests()["failed"] == 0 and len(children(t.pid)) == 2
+
+
+# --- time-outs ---
+
+
+def test_each_time_out_has_words_of_its_own(folder, fake, tandem):
+    """Not booted, not spoken, not answering: three deadlines, three messages, three ends."""
+    a, b, devices = two(fake)
+    never = os.path.join(folder, "never.sh")
+    with open(never, "w") as f:
+        f.write("#!/bin/sh\nexec sleep 1000\n")
+    os.chmod(never, stat.S_IRWXU)
+    boots = {"name": "gpu2", "roles": ["condense"], "backend": {"type": "llama-server", "command": [never]}}
+    t = tandem(devices + [boots], wait=False, deadlines={"worker_boot_ms": 600, "ping_ms": 1000}, backoff={"first_ms": 10, "max_ms": 50})
+    t.wait_ready("gpu0", "gpu1")
+    os.kill(t.device("gpu0")["pid"], signal.SIGSTOP)
+
+    def told(event, device):
+        return [e for e in t.events() if e["proc"] == "tandemd" and e["ev"] == event and e["device"] == device]
+
+    run = wait_for(lambda: told("worker_given_up", "gpu0"), "the silent one")[0]["why"]
+    boot = wait_for(lambda: [e for e in told("backend_state", "gpu2") if e["state"] == "down"], "the one that does not boot")[0]["detail"]
+    assert "missed its heartbeats" in run and "not ready after 600 ms" in boot
+    wait_for(lambda: told("worker_exit", "gpu0") and told("worker_exit", "gpu2"), "their ends")
+    assert told("worker_exit", "gpu0")[0]["exit"] == "signal 6" and told("worker_exit", "gpu2")[0]["exit"] == "exit 72"
+    assert not told("worker_given_up", "gpu1") and not told("worker_given_up", "gpu2")
+    t.wait_ready("gpu0")

@@ -457,6 +457,28 @@ def test_term_before_the_take_over_ends_both(upgradable, fake, state):
     assert t.lines("upgrade_failed")[0]["why"] == "tandemd was told to stop"
 
 
+def test_signals_in_a_burst_make_one_reload_or_one_upgrade_at_a_time(upgradable, slow):
+    """HUP and USR2 crossed and repeated: the streams live, each signal is obeyed or refused, and one tandemd is left."""
+    backend, text = slow
+    t = upgradable([attached(backend, slots=SLOTS)])
+    streams = [open_stream(t, 120) for _ in range(4)]
+    old = t.current()
+    for sig in (signal.SIGHUP, signal.SIGUSR2, signal.SIGHUP, signal.SIGUSR2, signal.SIGUSR2, signal.SIGHUP):
+        os.kill(old, sig)
+    wait_for(lambda: t.lines("reload") or t.lines("upgrade_done") or t.lines("upgrade_failed"), "what came of them")
+    wait_for(lambda: t.lines("reload_refused") or t.lines("upgrade_refused"), "what was refused")
+    if not t.lines("upgrade_state"):  # the reload was first: now nothing is in the way
+        wait_for(lambda: t.lines("reload"), "the end of the reload")
+        t.ask(old)
+    wait_for(lambda: t.current() != old, "take-over")
+    for c in streams:
+        assert finish(c) == text(120)
+        c.close()
+    wait_for(lambda: not alive(old), "the end of the old one")
+    assert len(t.lines("upgrade_done")) == 1 and not t.lines("upgrade_failed")
+    assert t.request("GET", "/api/version")[0] == 200
+
+
 def test_term_to_the_new_one_before_its_turn_is_a_roll_back(upgradable, fake):
     a = fake("main")
     t = upgradable([attached(a)])

@@ -1,0 +1,74 @@
+/*
+ * What a test cannot do to a real machine, preloaded into one program
+ * (tests/process/test_shims.py):
+ *
+ * SHIM_CLOCK=FILE   the wall clock is off by the seconds that stand in FILE (int64, changed at any
+ *                   time); the monotonic clock is the system's
+ * SHIM_TIMERS=FILE  while FILE exists, libuv's timers are armed but never run, save those of 0 ms:
+ * the loop goes on, what it should look after stands still
+ */
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+#include <uv.h>
+
+static int64_t wall_offset(void)
+{
+	static const int64_t *offset;
+	if (!offset) {
+		const char *path = getenv("SHIM_CLOCK");
+		int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+		if (fd < 0)
+			return 0;
+		void *at = mmap(NULL, sizeof(*offset), PROT_READ, MAP_SHARED, fd, 0);
+		close(fd);
+		if (at == MAP_FAILED)
+			return 0;
+		offset = at;
+	}
+	return __atomic_load_n(offset, __ATOMIC_RELAXED);
+}
+
+int clock_gettime(clockid_t clock, struct timespec *t)
+{
+	int rc = (int)syscall(SYS_clock_gettime, clock, t);
+	if (rc == 0 && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE))
+		t->tv_sec += wall_offset();
+	return rc;
+}
+
+time_t time(time_t *out)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_REALTIME, &t);
+	if (out)
+		*out = t.tv_sec;
+	return t.tv_sec;
+}
+
+int gettimeofday(struct timeval *restrict tv, void *restrict zone)
+{
+	struct timespec t;
+	(void)zone;
+	clock_gettime(CLOCK_REALTIME, &t);
+	tv->tv_sec = t.tv_sec;
+	tv->tv_usec = t.tv_nsec / 1000;
+	return 0;
+}
+
+int uv_timer_start(uv_timer_t *timer, uv_timer_cb cb, uint64_t timeout, uint64_t repeat)
+{
+	static int (*real)(uv_timer_t *, uv_timer_cb, uint64_t, uint64_t);
+	const char *stuck = getenv("SHIM_TIMERS");
+	if (!real)
+		*(void **)&real = dlsym(RTLD_NEXT, "uv_timer_start");
+	if (timeout > 0 && stuck && access(stuck, F_OK) == 0)
+		timeout = UINT64_C(1) << 40;
+	return real(timer, cb, timeout, repeat);
+}
