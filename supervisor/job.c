@@ -246,7 +246,8 @@ static void job_restart(struct job *j)
 static struct slice keep_request_id(struct job *j, struct slice id)
 {
 	size_t n = id.n < sizeof(j->request_id) ? id.n : sizeof(j->request_id);
-	memcpy(j->request_id, id.p, n);
+	if (n)
+		memcpy(j->request_id, id.p, n);
 	return (struct slice){j->request_id, n};
 }
 
