@@ -27,7 +27,14 @@ struct chat {
 	bool stream, unload;
 	bool spent; /* resumed with nothing left of the request's limit: only the counts are wanted
 		     */
-	struct buf identity;	      /* of the stream */
+	struct buf identity; /* of the stream */
+	/* Of a resumed chat: the text that it goes on behind (in the task's body), and what its
+	 * backend makes a prompt of. */
+	struct slice said;
+	bool rendering, echoes; /* its prompt must be asked for; its answer may begin with said */
+	bool plain;		/* its answer can hold text alone: no tools, no images in it */
+	int render_status;
+	struct buf render, rendered;
 	struct answer_writer *writer; /* NULL: raw */
 	struct buf out; /* translated bytes of one piece; a raw answer that is no stream, until it
 			   is whole */
@@ -92,6 +99,12 @@ static int build_resumed(struct chat *c, enum backend_api api, struct slice said
 		return rc;
 	}
 	rc = backend_call_build(api, &again, t->spec.num_ctx, &a->call, &a->request, &c->error);
+	c->said = said;
+	c->rendering = said.n > 0 && d != DIALECT_OLLAMA_GENERATE;
+	c->plain = json_get(again.root, "tools").raw.n <= 2; /* absent, or an empty array */
+	for (size_t i = 0; i < again.count; i++)
+		c->plain =
+			c->plain && again.messages[i].images == 0 && again.messages[i].others == 0;
 	chat_request_fini(&again);
 	if (rc == 0 && a->call.raw) {
 		buf_free(&a->request);
@@ -131,6 +144,100 @@ static void prepare(struct chat *c)
 	chat_request_fini(&c->request);
 }
 
+/* --- how the backend's template goes on --- */
+
+static void on_render_head(void *ctx, int status)
+{
+	struct chat *c = ctx;
+	c->render_status = status;
+}
+
+static void on_render_body(void *ctx, struct slice bytes)
+{
+	struct chat *c = ctx;
+	c->ask.task.worker->progress++;
+	buf_add_slice(&c->rendered, bytes); /* over its cap it is no JSON */
+}
+
+/* The chat itself where its template leaves the turn open and tools must be seen; else the prompt.
+ */
+static int choose_way(struct chat *c)
+{
+	struct ask *a = &c->ask;
+	enum backend_api api = backend_kind(a->task.worker->backend)->api;
+	struct buf prompt, body;
+	bool open = false;
+	buf_init(&prompt, a->task.worker->settings.body_bytes * 2);
+	buf_init(&body, a->task.worker->settings.body_bytes * 2);
+	int rc = c->render_status == 200 && !buf_error(&c->rendered)
+			 ? resume_rendered(api, buf_slice(&c->rendered), c->said, &prompt, &open)
+			 : -EPROTO;
+	if (rc == 0 && c->plain) {
+		rc = resume_prompt_call(
+			api, buf_slice(&a->request), buf_slice(&prompt), &a->call, &body);
+		buf_free(&a->request);
+		a->request = body;
+		body = (struct buf){0};
+		if (rc == 0)
+			ask_prepare(a);
+	} else if (rc == 0 && !open) {
+		rc = -EPROTO;
+	}
+	c->echoes = rc == 0 && !c->plain;
+	buf_free(&prompt);
+	buf_free(&body);
+	return rc;
+}
+
+static void on_render_done(void *ctx, enum http_result result)
+{
+	struct chat *c = ctx;
+	struct task *t = &c->ask.task;
+	if (t->detached) {
+		task_release(t);
+		return;
+	}
+	if (result != HTTP_OK) {
+		task_fail_http(t, result);
+		t->transfer = NULL;
+		return;
+	}
+	t->transfer = NULL;
+	int rc = choose_way(c);
+	if (rc == 0)
+		ask_send(&c->ask);
+	else if (rc == -EPROTO)
+		task_fail(
+			t, &(struct task_failure){.cause = FAIL_REFUSED,
+				   .status = 502,
+				   .message = SLICE("the backend cannot go on with this answer")});
+	else
+		task_fail_text(t, FAIL_INTERNAL, "out of memory");
+}
+
+static void ask_render(struct chat *c)
+{
+	static const struct http_events events = {
+		.head = on_render_head, .body = on_render_body, .done = on_render_done};
+	static const struct proto_header json = {SLICE("Content-Type"), SLICE("application/json")};
+	struct task *t = &c->ask.task;
+	enum backend_api api = backend_kind(t->worker->backend)->api;
+	if (resume_render_body(api, buf_slice(&c->ask.request), &c->render)) {
+		task_fail_text(t, FAIL_INTERNAL, "out of memory");
+		return;
+	}
+	struct http_request r = {
+		.method = "POST",
+		.target = slice_str(resume_render_path(api)),
+		.headers = &json,
+		.header_count = 1,
+		.body = buf_slice(&c->render),
+		.idle_ms = t->worker->settings.idle_ms,
+		.total_ms = task_time_left(t),
+	};
+	task_ask(t, &r, &events);
+}
+
 static void answer_load(struct chat *c);
 
 static void prepared(struct chat *c)
@@ -147,6 +254,8 @@ static void prepared(struct chat *c)
 		task_fail_text(t, FAIL_INTERNAL, "out of memory");
 	} else if (!c->ask.call.path) {
 		answer_load(c);
+	} else if (c->rendering) {
+		ask_render(c);
 	} else {
 		if (!c->ask.call.raw)
 			buf_free(&t->body);
@@ -206,12 +315,19 @@ static void chat_event(struct ask *a, const struct answer_event *e)
 	struct answer_event whole = *e;
 	if (c->spent && e->kind != ANSWER_END)
 		return;
+	if (c->echoes && e->kind == ANSWER_TEXT) {
+		size_t n = resume_echo(c->said, a->task.spec.resume_tokens, e->text);
+		c->echoes = false;
+		whole.text = (struct slice){e->text.p + n, e->text.n - n};
+		if (whole.text.n == 0)
+			return;
+	}
 	if (a->task.spec.resume && e->kind == ANSWER_END) {
 		whole.usage = resume_usage(e->usage, a->task.spec.resume_tokens, c->spent);
 		if (c->spent)
 			whole.finish = a->finish = FINISH_LENGTH;
 	}
-	note_meaning(c, e);
+	note_meaning(c, &whole);
 	if (c->writer && c->writer_rc == 0)
 		c->writer_rc = answer_writer_put(c->writer, &whole, &c->out);
 }
@@ -320,6 +436,8 @@ static void chat_begin(struct task *t)
 	ask_init(&c->ask, &chat_ask_ops, (enum dialect)t->spec.dialect);
 	buf_init(&c->out, 0); /* the writer's cap and one piece of curl's bound it */
 	buf_init(&c->identity, RESUME_IDENTITY_BYTES * 2);
+	buf_init(&c->render, t->worker->settings.body_bytes * 2);
+	buf_init(&c->rendered, t->worker->settings.body_bytes * 2 + ASK_REFUSAL_BYTES);
 	if (t->spec.resume_bytes > 0 && t->spec.resume_bytes > t->spec.body_bytes)
 		task_fail_text(t, FAIL_REFUSED, "more text than body");
 	else if (t->spec.body_bytes > (int64_t)t->worker->settings.body_bytes)
@@ -335,6 +453,8 @@ static void chat_fini(struct task *t)
 	answer_writer_destroy(c->writer);
 	buf_free(&c->out);
 	buf_free(&c->identity);
+	buf_free(&c->render);
+	buf_free(&c->rendered);
 }
 
 const struct task_ops task_chat_ops = {

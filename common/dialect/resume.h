@@ -29,6 +29,30 @@ int resume_request(const struct chat_request *r, enum backend_api api, struct sl
 	int64_t tokens, enum dialect *dialect, bool *spent, struct buf *out);
 
 /*
+ * How a chat is gone on with depends on the model's template: asked for the rendered prompt
+ * (resume_render_body() to resume_render_path(), whose answer resume_rendered() reads), the backend
+ * shows whether it leaves the last turn open. Appends to prompt what stands before `said`, and said
+ * itself; *open: nothing follows it, so the chat itself goes on. 0; -EPROTO: the answer holds no
+ * such prompt (an older backend); -ENOMEM; -E2BIG.
+ */
+const char *resume_render_path(enum backend_api api);
+int resume_render_body(enum backend_api api, struct slice chat, struct buf *out);
+int resume_rendered(enum backend_api api, struct slice answer, struct slice said,
+	struct buf *prompt, bool *open);
+
+/* The same request as a plain prompt: no template, so nothing can begin anew; nor are tool calls
+ * seen in its answer. 0, -EINVAL (chat is no object), -ENOMEM, -E2BIG. */
+int resume_prompt_call(enum backend_api api, struct slice chat, struct slice prompt,
+	struct backend_call *call, struct buf *out);
+
+/*
+ * Bytes at the beginning of a continued chat's first text that the client has already: llama-server
+ * (b10434) begins with all of the text that it was given, in one event with the first new token.
+ * tokens: of said. 0: none.
+ */
+size_t resume_echo(struct slice said, int64_t tokens, struct slice first);
+
+/*
  * Appends what all objects of an OpenAI stream have in common (id, object, created, model,
  * system_fingerprint), as JSON members, from the stream's first events. Nothing when they do not
  * say it. 0 or the buf's error.

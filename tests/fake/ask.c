@@ -82,12 +82,57 @@ void ask_chat(struct gen *g, struct json_value body)
 
 		add_message(&g->prompt, message);
 		g->begun = json_string_is(json_get(message, "role"), "assistant");
-		if (g->begun && is_last(it))
-			answer_begin_with(g,
-				(struct slice){g->prompt.text.p + before + PROMPT_MARK_BYTES,
-					g->prompt.text.n - before - PROMPT_MARK_BYTES},
-				false);
+		if (!g->begun || !is_last(it))
+			continue;
+		struct slice given = {g->prompt.text.p + before + PROMPT_MARK_BYTES,
+			g->prompt.text.n - before - PROMPT_MARK_BYTES};
+		answer_begin_with(g, given, false);
+		if (g->r->fake->options.type == TYPE_LLAMA)
+			buf_add_slice(&g->echo, given);
 	}
+}
+
+#define TURN '\1' /* begins a turn in a rendered prompt; the role's letter follows */
+
+void ask_render(struct json_value body, bool close, struct buf *out)
+{
+	struct json_value tools = json_get(body, "tools"), message;
+	struct json_iter it = json_iter(json_get(body, "messages"));
+	struct prompt p;
+
+	prompt_init(&p);
+	if (json_is(tools, JSON_ARRAY) && tools.raw.n > 2) {
+		prompt_message(&p, 'T', true);
+		prompt_raw(&p, tools.raw);
+	}
+	while (json_array_next(&it, &message))
+		add_message(&p, message);
+	if (close)
+		prompt_message(&p, 'a', false);
+	for (size_t i = 0; i < p.text.n; i++)
+		buf_add_char(out, (unsigned char)p.text.p[i] == 0xFF ? TURN : p.text.p[i]);
+	prompt_fini(&p);
+}
+
+/* The same text as the chat that it was rendered from; false: it is no rendered prompt. */
+static bool add_rendered(struct prompt *p, struct json_value prompt)
+{
+	struct buf text;
+	bool rendered;
+
+	buf_init(&text, PROMPT_MAX);
+	json_string_decode(prompt, &text);
+	rendered = text.n > 1 && text.p[0] == TURN;
+	for (size_t i = 0; rendered && i < text.n; i++) {
+		if (text.p[i] != TURN || i + 1 == text.n) {
+			buf_add_char(&p->text, text.p[i]);
+			continue;
+		}
+		i++;
+		prompt_message(p, text.p[i], text.p[i] == 's' || text.p[i] == 'T');
+	}
+	buf_free(&text);
+	return rendered;
 }
 
 static void add_prompt(struct prompt *p, struct json_value prompt, double chars_per_token)
@@ -95,6 +140,9 @@ static void add_prompt(struct prompt *p, struct json_value prompt, double chars_
 	struct json_iter it = json_iter(prompt);
 	struct json_value part;
 
+	if (add_rendered(p, prompt))
+		return;
+	prompt_message(p, 'u', false);
 	prompt_string(p, prompt);
 	while (json_array_next(&it, &part)) {
 		prompt_string(p, part);
@@ -114,7 +162,6 @@ void ask_completion(struct gen *g, struct json_value body)
 		prompt_message(&g->prompt, 's', true);
 		prompt_string(&g->prompt, system);
 	}
-	prompt_message(&g->prompt, 'u', false);
 	add_prompt(&g->prompt, json_get(body, "prompt"), g->r->fake->options.chars_per_token);
 	prompt_string(&g->prompt, json_get(body, "suffix"));
 	while (json_array_next(&it, &image))

@@ -17,6 +17,9 @@ bool ask_streams(const struct request *r);
  * also be Ollama's. Of the other members tool_calls count as their raw text.
  */
 void ask_chat(struct gen *g, struct json_value body);
+/* What the chat template makes of body's messages: taken as a prompt it is the same text again.
+ * close: the last turn is closed and another begun, whatever its role. */
+void ask_render(struct json_value body, bool close, struct buf *out);
 
 /* system, prompt and suffix of a completion; a prompt may be an array of strings or of token ids.
  */

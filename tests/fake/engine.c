@@ -85,6 +85,7 @@ struct gen *gen_create(struct request *r, const struct gen_ops *ops)
 	prompt_init(&g->prompt);
 	buf_init(&g->text, SCRIPT_TEXT_MAX);
 	buf_init(&g->thought, SCRIPT_TEXT_MAX);
+	buf_init(&g->echo, SCRIPT_TEXT_MAX);
 	return g;
 }
 
@@ -93,6 +94,7 @@ void gen_free(struct gen *g)
 	prompt_fini(&g->prompt);
 	buf_free(&g->text);
 	buf_free(&g->thought);
+	buf_free(&g->echo);
 	free(g);
 }
 

@@ -87,7 +87,8 @@ struct gen {
 	size_t emitted;		   /* tokens of the answer said, those that were given included */
 	size_t given;	    /* of these, so many stood in the request: it goes on behind them */
 	size_t given_bytes; /* of the prompt's end */
-	bool begun;	    /* the request ends with an answer of its own */
+	struct buf echo; /* llama-server's chat begins with all that it was given to go on with */
+	bool begun;	 /* the request ends with an answer of its own */
 	enum gen_reason reason;
 	bool window_full;
 	struct buf text, thought;		 /* generated so far */

@@ -135,20 +135,13 @@ static void tokenize(struct request *r)
 
 static void apply_template(struct request *r)
 {
-	struct json_iter it = json_iter(json_get(r->json, "messages"));
-	struct json_value message;
 	struct buf text, out;
 
 	if (!api_object(r))
 		return;
 	buf_init(&text, FAKE_BODY_MAX);
 	buf_init(&out, FAKE_BODY_MAX);
-	while (json_array_next(&it, &message)) {
-		json_string_decode(json_get(message, "role"), &text);
-		buf_add_str(&text, ": ");
-		json_string_decode(json_get(message, "content"), &text);
-		buf_add_char(&text, '\n');
-	}
+	ask_render(r->json, false, &text); /* the beginning of an answer is left open */
 	buf_add_str(&out, "{\"prompt\":");
 	json_put_string(&out, buf_slice(&text));
 	buf_add_char(&out, '}');

@@ -320,13 +320,35 @@ static bool contents_are_strings(struct request *r)
 	return true;
 }
 
+/* _debug_render_only: what the template makes of the messages. This one closes each turn, the
+ * beginning of an answer too. */
+static bool render_only(struct request *r)
+{
+	struct buf text, out;
+	bool asked = false;
+
+	json_to_bool(json_get(r->json, "_debug_render_only"), &asked);
+	if (!asked)
+		return false;
+	buf_init(&text, LINE_MAX_BYTES);
+	buf_init(&out, LINE_MAX_BYTES);
+	ask_render(r->json, true, &text);
+	buf_add_str(&out, "{\"model\":\"\",\"message\":{\"role\":\"\",\"content\":\"\"},"
+			  "\"done\":false,\"_debug_info\":{\"rendered_template\":");
+	json_put_string(&out, buf_slice(&text));
+	buf_add_str(&out, "}}");
+	buf_free(&text);
+	api_reply(r, 200, &out);
+	return true;
+}
+
 void ollama_chat(struct request *r)
 {
 	struct json_iter messages;
 	struct json_value first;
 	struct gen *g;
 
-	if (!contents_are_strings(r))
+	if (!contents_are_strings(r) || render_only(r))
 		return;
 	g = ollama_gen_create(r, &ops);
 	if (!g)

@@ -97,6 +97,11 @@ static void open_delta(struct gen *g)
 static void on_text(struct gen *g, bool thinking, struct slice text)
 {
 	open_delta(g);
+	if (g->echo.n && !thinking) {
+		buf_add_slice(&g->echo, text);
+		text = buf_slice(&g->echo);
+		g->echo.n = 0; /* its bytes stay until they are written */
+	}
 	if (!is_chat(g))
 		buf_add_str(&line, "\"text\":");
 	else if (!thinking)

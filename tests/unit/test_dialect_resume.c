@@ -308,6 +308,88 @@ static void test_usage(void **state)
 	assert_int_equal(u.prompt_tokens, 0);
 }
 
+/* What the template made of it: the prompt up to what the client has, and whether anything follows.
+ */
+static void test_rendered(void **state)
+{
+	(void)state;
+	static const struct {
+		enum backend_api api;
+		const char *answer, *said, *prompt; /* NULL: no such prompt */
+		bool open;
+	} cases[] = {
+		{LLAMA, "{\"prompt\":\"<u>hi</u><a>one two\"}", "one two", "<u>hi</u><a>one two",
+			true},
+		{LLAMA, "{\"prompt\":\"<a>one two</a><a>\"}", "one two", "<a>one two", false},
+		{OLLAMA, "{\"_debug_info\":{\"rendered_template\":\"one <a>one\\n\"}}", " one ",
+			"one <a>one ", true},
+		{OLLAMA, "{\"message\":{\"content\":\"one\"},\"done\":true}", "one", NULL, false},
+		{LLAMA, "{\"prompt\":\"<a>other\"}", "one", NULL, false},
+		{LLAMA, "{\"prompt\":\"on\"}", "one", NULL, false},
+		{LLAMA, "no", "one", NULL, false},
+		{LLAMA, "{\"prompt\":\"<a> \"}", "  ", NULL, false},
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct buf prompt;
+		bool open = false;
+		buf_init(&prompt, 0);
+		int rc = resume_rendered(cases[i].api, slice_str(cases[i].answer),
+			slice_str(cases[i].said), &prompt, &open);
+		assert_int_equal(rc, cases[i].prompt ? 0 : -EPROTO);
+		if (cases[i].prompt) {
+			assert_string_equal(buf_cstr(&prompt), cases[i].prompt);
+			assert_int_equal(open, cases[i].open);
+		}
+		buf_free(&prompt);
+	}
+}
+
+static void test_prompt_call(void **state)
+{
+	(void)state;
+	struct backend_call call;
+	struct buf out;
+	buf_init(&out, 0);
+	assert_int_equal(
+		resume_prompt_call(OLLAMA,
+			SLICE("{\"model\":\"m\",\"messages\":[],\"think\":false,\"stream\":true,"
+			      "\"options\":{\"seed\":1}}"),
+			SLICE("a\nb"), &call, &out),
+		0);
+	assert_string_equal(buf_cstr(&out),
+		"{\"stream\":true,\"prompt\":\"a\\nb\",\"raw\":true,\"model\":\"m\","
+		"\"options\":{\"seed\":1}}");
+	assert_string_equal(call.path, "/api/generate");
+	buf_clear(&out);
+	assert_int_equal(resume_prompt_call(LLAMA,
+				 SLICE("{\"messages\":[1],\"temperature\":0,\"max_tokens\":5}"),
+				 SLICE("p"), &call, &out),
+		0);
+	assert_string_equal(buf_cstr(&out),
+		"{\"stream\":true,\"prompt\":\"p\",\"temperature\":0,\"max_tokens\":5}");
+	assert_string_equal(call.path, "/completion");
+	assert_int_equal(resume_prompt_call(LLAMA, SLICE("[]"), SLICE("p"), &call, &out), -EINVAL);
+	buf_clear(&out);
+	assert_int_equal(resume_render_body(OLLAMA, SLICE("{\"a\":1}\n"), &out), 0);
+	assert_string_equal(
+		buf_cstr(&out), "{\"a\":1,\"stream\":false,\"_debug_render_only\":true}");
+	buf_free(&out);
+}
+
+static void test_echo(void **state)
+{
+	(void)state;
+	assert_int_equal(resume_echo(SLICE("one two"), 2, SLICE("one two three")), 7);
+	assert_int_equal(resume_echo(SLICE("one two "), 2, SLICE("one two three")), 8);
+	assert_int_equal(resume_echo(SLICE("one two "), 2, SLICE("one two\nthree")), 7);
+	assert_int_equal(resume_echo(SLICE("\none two"), 2, SLICE("one two three")), 7);
+	assert_int_equal(resume_echo(SLICE("one two"), 2, SLICE(" three")), 0);
+	assert_int_equal(resume_echo(SLICE("one two"), 2, SLICE("one")), 0);
+	assert_int_equal(resume_echo(SLICE("ha"), 1, SLICE("ha")), 0); /* said twice */
+	assert_int_equal(resume_echo(SLICE("ha"), 1, SLICE("ha ho")), 2);
+	assert_int_equal(resume_echo(SLICE("one two"), 2, SLICE("one two")), 7);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -318,6 +400,9 @@ int main(void)
 		cmocka_unit_test(test_identity),
 		cmocka_unit_test(test_writer_goes_on),
 		cmocka_unit_test(test_usage),
+		cmocka_unit_test(test_rendered),
+		cmocka_unit_test(test_prompt_call),
+		cmocka_unit_test(test_echo),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
