@@ -113,7 +113,8 @@ class Family(Tandem):
                         os.kill(pid, signal.SIGKILL)
         self.popen.wait(10)
         self.log_file.close()
-        assert not os.path.isdir(self.run_dir) or os.listdir(self.run_dir) == [], os.listdir(self.run_dir)
+        left = [n for n in (os.listdir(self.run_dir) if os.path.isdir(self.run_dir) else []) if not re.match(r"backend-\w+\.log|kv-", n)]
+        assert left == [], left  # a backend's output and the folder of its conversations stay
         self.run_holder.cleanup()
         log = self.log()
         assert "runtime error" not in log and "Sanitizer" not in log, log[-8000:]
@@ -578,3 +579,25 @@ def test_an_environment_that_no_tandemd_made_is_refused(folder, fake):
         assert p.popen.wait(10) == 1
         assert "TANDEM_UPGRADE: not what a tandemd hands over" in p.log()
         p.log_file.close()
+
+
+def test_a_started_backend_goes_from_one_to_the_next(upgradable):
+    """The model is loaded once: the successor's workers adopt the backend, a roll-back leaves it, and the last one ends it."""
+    command = [os.path.join(BIN, "fake-backend"), "--type", "llama-server", "--model", "m:1b", "-c", "8192", "-np", "2"]
+    t = upgradable([{"name": "gpu0", "roles": ["main"], "slots": 2, "backend": {"type": "llama-server", "command": command}}])
+
+    def backend():
+        return wait_for(lambda: t.device("gpu0")["backend"]["pid"], "a backend")
+
+    first = backend()
+    for _ in range(2):
+        old, _new = t.upgrade()
+        wait_for(lambda: not alive(old), "the end of the old tandemd")
+        t.wait_ready()
+        assert backend() == first and alive(first)
+        assert t.chat("hi")[0] == 200
+    t.install('#!/bin/sh\nfor a in "$@"; do [ "$a" = -t ] && exec REAL "$@"; done\nexit 7\n')
+    assert t.refused()
+    assert backend() == first and alive(first) and t.chat("hi")[0] == 200
+    os.kill(t.current(), signal.SIGTERM)
+    wait_for(lambda: not alive(first), "the backend's end")
