@@ -198,9 +198,23 @@ static void lengthen(struct changes *c, struct json_value string, struct slice t
 	change_end(c);
 }
 
+/* What the text has beyond the client's own beginning, where the backend said that first. */
+static struct slice beyond(const struct chat_message *own, struct slice text)
+{
+	struct buf given;
+	buf_init(&given, 0);
+	size_t n = json_string_decode(own->content, &given)
+			   ? 0
+			   : resume_echo(buf_slice(&given), 2, text);
+	buf_free(&given);
+	return (struct slice){text.p + n, text.n - n};
+}
+
 static void put_text(struct changes *c, const struct chat_request *r, struct slice text)
 {
 	const struct chat_message *last = &r->messages[r->count - 1];
+	if (ends_with_answer(r))
+		text = beyond(last, text);
 	if (r->dialect == DIALECT_OLLAMA_GENERATE || ends_with_answer(r)) {
 		lengthen(c, last->content, text);
 		return;

@@ -194,7 +194,7 @@ def test_a_beginning_of_the_clients_own(pair, main, path):
     t, a, b = pair(main, backoff=FAST)
     said = [{"role": "user", "content": ASK}, {"role": "assistant", "content": "w0 w1 w2"}]
     wanted = unbroken(t, path, said)
-    assert "w0 w1 w2" + wanted["text"] == WORDS
+    assert ("w0 w1 w2" if main == "ollama" else "") + wanted["text"] == WORDS  # llama-server says that first
     a.fault(cut=9, times=1)
     check_same(t, path, Stream(t, path, said), wanted)
     last = [json.loads(b)["messages"] for b in a.bodies() if b'"messages"' in b][-1]  # what it was rendered from
