@@ -359,7 +359,7 @@ def test_llama_completion_tokens_template(start):
     assert len(fake.post("/tokenize", {"content": "abcdefghi"})["tokens"]) == 3
     pieces = fake.post("/tokenize", {"content": "abcdéfghi", "with_pieces": True})["tokens"]
     assert [p["piece"] for p in pieces] == ["abcd", "éfgh", "i"]
-    assert fake.post("/apply-template", chat("hi")) == {"prompt": "user: hi\n"}
+    assert fake.post("/apply-template", chat("hi")) == {"prompt": "\1uhi"}
     assert fake.post("/v1/chat/completions/input_tokens", chat("abcdefgh"))["input_tokens"] == 2
 
 
@@ -461,8 +461,10 @@ def test_exact_text_and_tokens(either):
     text = 'say "hi"\n{"a": 1} ☃'
     body = chat(f"first [[fake tokens=1]] then [[fake text={urllib.parse.quote(text)}]]", stream=True)
     assert said(either, either.call("POST", either.path, body)[2]) == text
-    body["messages"].append({"role": "assistant", "content": "[[fake tokens=1]]"})
-    assert said(either, either.call("POST", either.path, body)[2]) == text
+    begun = "[[fake tokens=1]]"
+    body["messages"].append({"role": "assistant", "content": begun})
+    echo = "" if either.kind == "ollama" else begun  # llama-server begins with what it is given to go on with
+    assert said(either, either.call("POST", either.path, body)[2]) == echo + text
     either.control(text=text, match="needle", times=1)
     body = chat("a needle", stream=True)
     assert said(either, either.call("POST", either.path, chat("none", stream=True))[2]) == words(16)
