@@ -118,11 +118,6 @@ static void end(struct reload *r, bool ok, const char *why)
 	free(r);
 }
 
-static bool under_way(const struct device *d)
-{
-	return d->operation || d->next || d->respawn;
-}
-
 /* Room and quiet enough for it? Nothing is changed here. */
 static bool possible(struct reload *r)
 {
@@ -136,7 +131,7 @@ static bool possible(struct reload *r)
 		return false;
 	}
 	for (size_t i = 0; i < s->device_count; i++)
-		if (under_way(s->devices[i])) {
+		if (device_busy(s->devices[i])) {
 			buf_printf(
 				err, "an operation on %s is under way", s->devices[i]->conf->name);
 			return false;

@@ -134,7 +134,7 @@ static void start_in_place(struct device *d, bool keep_backend)
 	worker_start(w);
 }
 
-static bool busy(const struct device *d)
+bool device_busy(const struct device *d)
 {
 	return d->operation || d->next || d->respawn;
 }
@@ -157,13 +157,13 @@ static int begin(struct device *d, bool backend, bool keep_backend, uint64_t ope
 
 int device_restart(struct device *d, bool backend, uint64_t operation)
 {
-	return busy(d) ? -EBUSY : begin(d, backend, true, operation);
+	return device_busy(d) ? -EBUSY : begin(d, backend, true, operation);
 }
 
 int device_reconfigure(struct device *d, struct config_device *conf, bool backend,
 	bool keep_backend, uint64_t operation)
 {
-	if (busy(d))
+	if (device_busy(d))
 		return -EBUSY;
 	d->conf_before = (struct config_device *)d->conf;
 	d->conf = conf;
@@ -285,7 +285,7 @@ void restart_worker_stuck(struct worker *w)
 
 int device_drain(struct device *d, uint64_t operation)
 {
-	if (busy(d))
+	if (device_busy(d))
 		return -EBUSY;
 	d->operation = operation;
 	d->drained = true;

@@ -18,6 +18,8 @@
 /* Old workers of one device that still finish jobs; one more and the oldest is told to stop. */
 #define RESTART_OLD_MAX 4
 
+/* An operation on it, or a succession of its workers, is under way. */
+bool device_busy(const struct device *d);
 /*
  * A fresh worker. backend: the backend that we started is restarted as well. The operation's part
  * ends when the new worker is ready, or has failed. -EBUSY: one is under way; -ENOMEM.
