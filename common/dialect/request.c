@@ -79,7 +79,8 @@ static void parse_message(struct json_value value, struct chat_message *m)
 	*m = (struct chat_message){.raw = value};
 	FIELDS_GET(value, {"role", &role}, {"content", &m->content}, {"tool_calls", &m->tool_calls},
 		{"thinking", &thinking}, {"reasoning_content", &reasoning_content},
-		{"reasoning", &reasoning}, {"images", &images}, {"function_call", &function_call});
+		{"reasoning", &reasoning}, {"images", &images}, {"function_call", &function_call},
+		{"tool_call_id", &m->call_id});
 	m->role = role_of(role);
 	m->images = (unsigned)array_count(images);
 	count_content(m);

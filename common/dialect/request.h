@@ -22,7 +22,8 @@ struct chat_message {
 	struct json_value raw; /* the whole message object; for /api/generate the prompt string */
 	struct json_value content; /* string, array of parts, null or absent */
 	struct json_value tool_calls;
-	unsigned images; /* images carried by this message */
+	struct json_value call_id; /* of a tool's result: the call it answers */
+	unsigned images;	   /* images carried by this message */
 	unsigned others; /* content parts that are neither text nor image: audio, files, ... */
 	size_t thinking; /* code points of its thinking, which its text does not have */
 	size_t chars;	 /* code points of text: content, thinking, tool-call names and arguments */
@@ -57,6 +58,14 @@ int chat_request_parse(enum dialect dialect, struct slice body, struct chat_requ
 	struct dialect_error *error);
 void chat_request_fini(struct chat_request *r);
 
+/* A call of an assistant message; each member may be absent. */
+struct chat_call {
+	struct json_value id, name, arguments; /* OpenAI: a string of JSON; Ollama: an object */
+};
+
+/* Over json_iter(message.tool_calls). False at the end. */
+bool chat_call_next(struct json_iter *it, struct chat_call *call);
+
 /*
  * Appends the message's text as condensing sees it: decoded content (text parts joined by newlines;
  * images leave no text), then for an assistant each tool call as one line `name({"arg": ...})` with
@@ -80,7 +89,8 @@ enum chat_edit_kind {
 
 struct chat_edit {
 	enum chat_edit_kind kind;
-	struct slice text; /* plain text, escaped by the writer */
+	struct slice text;  /* plain text, escaped by the writer */
+	bool drop_pictures; /* CHAT_REPLACE_TEXT: images go, other parts stay */
 };
 
 /*

@@ -44,9 +44,11 @@ static bool changes(const struct chat_edit *edits, size_t i)
 
 /* --- one message --- */
 
-/* The first text part takes the new text, the other text parts go, all else stays raw. */
-static void put_parts(struct json_value content, struct slice text, struct buf *out)
+/* The first text part takes the new text, the other text parts go, all else stays raw; pictures as
+ * the edit says. */
+static void put_parts(struct json_value content, const struct chat_edit *edit, struct buf *out)
 {
+	struct slice text = edit->text;
 	struct json_iter it = json_iter(content);
 	struct json_value part, value;
 	bool placed = false, any = false;
@@ -62,8 +64,9 @@ static void put_parts(struct json_value content, struct slice text, struct buf *
 	bool done = !placed;
 	it = json_iter(content);
 	while (json_array_next(&it, &part)) {
-		bool is_text = part_classify(part, &value) == PART_TEXT;
-		if (is_text && done)
+		enum part_kind kind = part_classify(part, &value);
+		bool is_text = kind == PART_TEXT;
+		if ((is_text && done) || (kind == PART_IMAGE && edit->drop_pictures))
 			continue;
 		if (any)
 			buf_add_char(out, ',');
@@ -80,23 +83,39 @@ static void put_parts(struct json_value content, struct slice text, struct buf *
 	buf_add_char(out, ']');
 }
 
-static void put_replaced(const struct chat_message *m, struct slice text, struct buf *out)
+/* From and to lie in the message; an `images` member between them becomes an empty array. */
+static void put_without_pictures(const struct chat_message *m, const struct chat_edit *edit,
+	const char *from, const char *to, struct buf *out)
+{
+	struct json_value images = {.type = JSON_NONE};
+	if (edit->drop_pictures && json_is(m->raw, JSON_OBJECT))
+		images = json_get(m->raw, "images");
+	if (json_is(images, JSON_ARRAY) && images.raw.p >= from && end_of(images.raw) <= to) {
+		put_span(out, from, images.raw.p);
+		buf_add_str(out, "[]");
+		from = end_of(images.raw);
+	}
+	put_span(out, from, to);
+}
+
+static void put_replaced(
+	const struct chat_message *m, const struct chat_edit *edit, struct buf *out)
 {
 	struct slice raw = m->raw.raw, content = m->content.raw;
 	if (m->content.type == JSON_NONE) {
 		buf_add_str(out, "{\"content\":");
-		json_put_string(out, text);
+		json_put_string(out, edit->text);
 		if (value_filled(m->raw))
 			buf_add_char(out, ',');
-		put_span(out, raw.p + 1, end_of(raw));
+		put_without_pictures(m, edit, raw.p + 1, end_of(raw), out);
 		return;
 	}
-	put_span(out, raw.p, content.p);
+	put_without_pictures(m, edit, raw.p, content.p, out);
 	if (m->content.type == JSON_ARRAY)
-		put_parts(m->content, text, out);
+		put_parts(m->content, edit, out);
 	else
-		json_put_string(out, text);
-	put_span(out, end_of(content), end_of(raw));
+		json_put_string(out, edit->text);
+	put_without_pictures(m, edit, end_of(content), end_of(raw), out);
 }
 
 static void put_user(struct slice text, struct buf *out)
@@ -127,7 +146,7 @@ static void put_messages(const struct rewrite *w, struct buf *out)
 		any = true;
 		switch (edit->kind) {
 		case CHAT_REPLACE_TEXT:
-			put_replaced(m, edit->text, out);
+			put_replaced(m, edit, out);
 			break;
 		case CHAT_INSERT_BEFORE:
 			put_user(edit->text, out);

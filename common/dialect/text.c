@@ -81,6 +81,16 @@ static void put_content(struct json_value content, struct buf *out)
 	}
 }
 
+bool chat_call_next(struct json_iter *it, struct chat_call *call)
+{
+	struct json_value value;
+	if (!json_array_next(it, &value))
+		return false;
+	struct tool_call read = tool_call_read(value);
+	*call = (struct chat_call){read.id, read.name, read.arguments};
+	return true;
+}
+
 int chat_message_text(const struct chat_request *r, size_t message, struct buf *out)
 {
 	const struct chat_message *m = &r->messages[message];

@@ -164,7 +164,7 @@ int text_chunk_render(const struct text_message *m, const struct text_chunk *c, 
 		const struct text_span *s = &c->spans[i];
 		struct slice text = {m[s->message].text.p + s->begin, s->end - s->begin};
 		if (i == 0 || s->message != c->spans[i - 1].message)
-			text_header(&m[s->message], out);
+			text_header(&m[s->message], (struct slice){0}, true, out);
 		buf_add_slice(out, text);
 		if (text.n && text.p[text.n - 1] != '\n')
 			buf_add_char(out, '\n');

@@ -1,5 +1,6 @@
 /*
- * What is forced, newest first: constraints of the user, errors, one-shot outputs, facts, blocks.
+ * What is forced, newest first: what a person wrote inside a tool's result, constraints of the
+ * user, errors, one-shot outputs, facts.
  */
 #include "common/text/selection.h"
 
@@ -10,17 +11,13 @@
 #define FACTS_A_MESSAGE 8 /* lines with hashes or measures forced from one message */
 #define GOES_ON 2	  /* lines that an unfinished constraint may go on for */
 
-/* Takes lines [a..b), blocks as a whole, if the class has bytes left for them. */
+/* Takes lines [a..b) if the class has bytes left for them. */
 static bool force(struct selection *s, uint32_t a, uint32_t b, size_t *left)
 {
 	struct source *src = &s->source;
-	if (src->line[a].block != BLOCK_NONE)
-		a = src->block[src->line[a].block].first;
-	if (src->line[b - 1].block != BLOCK_NONE)
-		b = src->block[src->line[b - 1].block].end;
 	if (!selection_may_pick(s, a, b))
 		return false;
-	ptrdiff_t cost = layout_cost(&s->layout, a, b);
+	ptrdiff_t cost = selection_cost(s, a, b);
 	if (!selection_fits(s, cost, s->limit) || (cost > 0 && (size_t)cost > *left))
 		return false;
 	*left -= cost > 0 ? (size_t)cost : 0;
@@ -28,6 +25,30 @@ static bool force(struct selection *s, uint32_t a, uint32_t b, size_t *left)
 	for (uint32_t i = a; i < b; i++)
 		src->line[i].flags |= LINE_FORCED;
 	return true;
+}
+
+/* Bytes of message m that a person wrote, up to more than is short. */
+static size_t human_bytes(const struct source *src, size_t m)
+{
+	size_t bytes = 0;
+	for (uint32_t i = src->first[m]; i < src->first[m + 1]; i++)
+		if (src->line[i].flags & LINE_HUMAN)
+			bytes += src->line[i].end - src->line[i].begin + 1;
+	return bytes;
+}
+
+/* Short words of a person stay whole, wherever a client put them. */
+static void force_human(struct selection *s)
+{
+	const struct source *src = &s->source;
+	size_t left = s->budget / 2;
+	for (size_t m = src->n; m-- > 0;) {
+		if (human_bytes(src, m) > TEXT_HUMAN_SHORT)
+			continue;
+		for (uint32_t i = src->first[m]; i < src->first[m + 1]; i++)
+			if ((src->line[i].flags & (LINE_HUMAN | LINE_BLANK)) == LINE_HUMAN)
+				force(s, i, i + 1, &left);
+	}
 }
 
 static bool ends_sentence(struct slice line)
@@ -59,7 +80,6 @@ static struct unit sentence_around(const struct source *src, uint32_t i, bool op
 static int force_constraints(struct selection *s)
 {
 	const struct source *src = &s->source;
-	struct lexicon lexicon;
 	struct hashset keys = {0};
 	size_t left = selection_share(s, s->o->constraints);
 	size_t ledger = s->o->ledger_bytes < s->budget / 2 ? s->o->ledger_bytes : s->budget / 2;
@@ -67,17 +87,14 @@ static int force_constraints(struct selection *s)
 
 	if (left < ledger)
 		left = ledger;
-	lexicon_init(&lexicon);
 	for (uint32_t i = src->lines; i-- > 0 && rc >= 0;) {
-		uint64_t key;
-		bool open;
-		if (!(src->line[i].flags & PIN_CONSTRAINT))
+		const struct line *l = &src->line[i];
+		if (!(l->flags & PIN_CONSTRAINT))
 			continue;
-		pin_constraint(&lexicon, source_line(src, i), &key, &open);
-		rc = hashset_add(&keys, key);
+		rc = hashset_add(&keys, l->key);
 		if (rc <= 0)
 			continue; /* a newer line says what holds now */
-		struct unit u = sentence_around(src, i, open);
+		struct unit u = sentence_around(src, i, l->flags & LINE_SENTENCE);
 		if (!force(s, u.a, u.b, &left))
 			force(s, i, i + 1, &left);
 	}
@@ -95,8 +112,7 @@ static int force_pinned(struct selection *s, unsigned pins, size_t left, uint32_
 
 	for (uint32_t i = src->lines; i-- > 0 && rc >= 0 && left >= SELECTION_CROWDED;) {
 		const struct line *l = &src->line[i];
-		if (!(l->flags & pins) || (l->flags & (LINE_LATER | LINE_FOOTER)) ||
-			l->block != BLOCK_NONE)
+		if (!(l->flags & pins) || (l->flags & (LINE_LATER | LINE_MACHINE)))
 			continue;
 		if (l->message != message) {
 			message = l->message;
@@ -129,21 +145,9 @@ static void force_one_shots(struct selection *s)
 	}
 }
 
-static void force_blocks(struct selection *s)
-{
-	const struct source *src = &s->source;
-	size_t left = selection_share(s, s->o->blocks);
-
-	for (uint32_t k = src->blocks; k-- > 0 && left >= SELECTION_CROWDED;) {
-		const struct block *b = &src->block[k];
-		const struct text_message *m = &src->m[src->line[b->first].message];
-		if (m->role != TEXT_TOOL && !m->tool_result)
-			force(s, b->first, b->end, &left);
-	}
-}
-
 int selection_force(struct selection *s)
 {
+	force_human(s);
 	int rc = force_constraints(s);
 	if (rc == 0)
 		rc = force_pinned(s, PIN_ERROR, selection_share(s, s->o->errors), UINT32_MAX);
@@ -152,7 +156,5 @@ int selection_force(struct selection *s)
 	force_one_shots(s);
 	rc = force_pinned(
 		s, PIN_SHA | PIN_MEASURE, selection_share(s, s->o->facts), FACTS_A_MESSAGE);
-	if (rc == 0)
-		force_blocks(s);
 	return rc;
 }

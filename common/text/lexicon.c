@@ -36,8 +36,7 @@ static const struct {
 	{WORD_UNIT,
 		"ms us ns sec secs second seconds min minute minutes hour hours kb mb gb tb kib "
 		"mib gib byte bytes bit bits hz khz mhz ghz fps rps qps tok token tokens req px "
-		"watt watts mw volt volts rows lines linhas segundo segundos minuto minutos "
-		"horas"},
+		"watt watts mw volt volts segundo segundos minuto minutos horas"},
 };
 
 #define LISTS (sizeof(lists) / sizeof(*lists))

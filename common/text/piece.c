@@ -78,6 +78,45 @@ static size_t after_line_end(struct slice text, size_t end)
 	return end + (text.p[end] == '\r' && end + 1 < text.n && text.p[end + 1] == '\n' ? 2 : 1);
 }
 
+/* Is text[at] the backslash of an escape (and not itself escaped)? */
+static bool begins_escape(struct slice text, size_t begin, size_t at)
+{
+	size_t before = at;
+	while (before > begin && text.p[before - 1] == '\\')
+		before--;
+	return (at - before) % 2 == 0;
+}
+
+/* Behind the first escaped line end of text[begin..limit); 0 when there is none. */
+static size_t after_escaped_end(struct slice text, size_t begin, size_t limit)
+{
+	for (size_t at = begin; at + 1 < limit; at++) {
+		const char *p = memchr(text.p + at, '\\', limit - 1 - at);
+		if (!p)
+			return 0;
+		at = (size_t)(p - text.p);
+		if (p[1] == 'n' && begins_escape(text, begin, at))
+			return at + 2;
+	}
+	return 0;
+}
+
+/* Does the line go on behind an escaped line end? */
+static bool follows_escaped_end(struct slice text, size_t begin)
+{
+	return begin >= 2 && text.p[begin - 1] == 'n' && text.p[begin - 2] == '\\' &&
+	       begins_escape(text, 0, begin - 2);
+}
+
+/* What of a line that is longer than a piece: up to an escaped line end, else what fits. */
+static size_t long_line_end(struct slice text, size_t begin, size_t limit)
+{
+	size_t escaped = after_escaped_end(text, begin, limit);
+	if (escaped)
+		return escaped;
+	return limit < text.n ? piece_cut(text, begin, limit) : limit;
+}
+
 bool piece_next(struct slice text, size_t *at, bool packed, struct piece *p)
 {
 	size_t begin = *at;
@@ -87,11 +126,15 @@ bool piece_next(struct slice text, size_t *at, bool packed, struct piece *p)
 	size_t end = line_end(text, begin, limit);
 
 	*p = (struct piece){.begin = begin, .rows = 1};
-	p->continued = begin && text.p[begin - 1] != '\n' && text.p[begin - 1] != '\r';
-	if (end > limit) {
-		if (limit < text.n)
-			limit = piece_cut(text, begin, limit);
-		p->end = *at = limit;
+	bool inside = begin && text.p[begin - 1] != '\n' && text.p[begin - 1] != '\r';
+	bool escaped = inside && follows_escaped_end(text, begin);
+	p->continued = inside && !escaped;
+	p->rows = p->continued ? 0 : 1;
+	size_t cut = end > limit ? long_line_end(text, begin, limit)
+		     : escaped	 ? after_escaped_end(text, begin, end)
+				 : 0;
+	if (cut) {
+		p->end = *at = cut;
 		return true;
 	}
 	p->end = end < text.n ? end : text.n;
@@ -101,7 +144,7 @@ bool piece_next(struct slice text, size_t *at, bool packed, struct piece *p)
 		if (end > begin + TEXT_PIECE || end >= text.n)
 			break;
 		p->end = end;
-		p->rows++;
+		p->rows++; /* packed pieces begin at line begins only */
 		*at = after_line_end(text, end);
 	}
 	return true;

@@ -3,7 +3,9 @@
  *
  * A cut falls after a sentence where it can, else after white space, else between identifiers,
  * and inside an identifier only if that one is longer than a piece; never inside a character.
- * Line ends are \n, \r\n and a bare \r (progress bars). Linear, with no memory of its own.
+ * Line ends are \n, \r\n and a bare \r (progress bars), and in a line longer than a piece the two
+ * characters "\n" of a JSON string that somebody pasted or a client sends as a tool result.
+ * Linear, with no memory of its own.
  */
 #ifndef TANDEM_TEXT_PIECE_H
 #define TANDEM_TEXT_PIECE_H
@@ -13,8 +15,8 @@
 #include <stdint.h>
 
 struct piece {
-	size_t begin, end; /* without the line end */
-	uint32_t rows;	   /* source lines it holds: 1, or more when packed */
+	size_t begin, end; /* without the line end; an escaped one is part of the piece */
+	uint32_t rows;	   /* source lines it begins: 1, more when packed, 0 when continued */
 	bool continued;	   /* goes on a line that the piece before began */
 };
 

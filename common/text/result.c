@@ -18,7 +18,7 @@ void select_result_free(struct select_result *r)
 /* What may be appended: counted first, so that each array is allocated once. */
 struct filler {
 	struct select_result *r;
-	const struct layout *l;
+	const struct cost *l;
 	bool counting;
 };
 
@@ -61,9 +61,11 @@ static void add_forced(struct filler *f, uint32_t from, uint32_t to)
 static void add_gap(struct filler *f, size_t message, uint32_t from, uint32_t to)
 {
 	uint32_t rows = source_rows(f->l->s, from, to);
-	if (!rows)
+	size_t bytes = cost_span_bytes(f->l->s, from, to);
+	if (!rows && !bytes)
 		return;
-	add_op(f, (struct select_op){.kind = SELECT_GAP, .rows = rows, .at = message});
+	add_op(f, (struct select_op){
+			  .kind = SELECT_GAP, .rows = rows, .bytes = bytes, .at = message});
 	if (!f->counting)
 		f->r->omitted_lines += rows;
 }
@@ -117,17 +119,19 @@ static void fill(struct filler *f)
 		if (bitset_has(&f->l->shown, i)) {
 			add_message(f, i);
 		} else {
-			size_t end = layout_hidden_end(f->l, i);
+			size_t end = cost_hidden_end(f->l, i);
 			add_omitted(f, i, end);
 			i = end - 1;
 		}
 	}
 }
 
-int result_fill(struct select_result *r, const struct layout *l)
+int result_fill(struct select_result *r, const struct cost *l)
 {
 	struct filler f = {.r = r, .l = l, .counting = true};
 
+	r->mark = l->mark;
+	r->calls = l->calls;
 	r->source_bytes = l->s->bytes;
 	r->source_lines = source_rows(l->s, 0, l->s->lines);
 	if (r->silent) {
@@ -151,7 +155,7 @@ static void render_op(const struct text_message *m, const struct select_result *
 {
 	switch (op->kind) {
 	case SELECT_HEADER:
-		text_header(&m[op->at], out);
+		text_header(&m[op->at], r->mark, r->calls, out);
 		break;
 	case SELECT_SPAN: {
 		const struct text_span *s = &r->spans[op->at];
@@ -160,7 +164,10 @@ static void render_op(const struct text_message *m, const struct select_result *
 		break;
 	}
 	case SELECT_GAP:
-		buf_printf(out, "[..%u]\n", op->rows);
+		if (op->rows)
+			buf_printf(out, "[..%u]\n", op->rows);
+		else
+			buf_printf(out, "[..%zu bytes]\n", op->bytes);
 		break;
 	case SELECT_OMITTED:
 		buf_printf(out, "[omitted §%08x %u lines]\n", op->hash, op->rows);

@@ -1,10 +1,10 @@
-/* Turns a finished layout into a select_result. */
+/* Turns a finished selection into a select_result. */
 #ifndef TANDEM_TEXT_RESULT_H
 #define TANDEM_TEXT_RESULT_H
 
-#include "common/text/layout.h"
+#include "common/text/cost.h"
 
 /* Fills all of r but index and silent. 0 or -ENOMEM; the caller frees r either way. */
-int result_fill(struct select_result *r, const struct layout *l);
+int result_fill(struct select_result *r, const struct cost *l);
 
 #endif

@@ -1,6 +1,6 @@
 /*
  * Selection: what is forced (forced.c), then the lazy greedy, the index and the rest: steps 5 to 7
- * of condensing.md 4.1.
+ * of condensing.md 4.1 with the repairs of 4.1b.
  */
 #include "common/text/select.h"
 
@@ -8,107 +8,183 @@
 #include "common/text/selection.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 
 #define LOW_RATIO .15  /* below it the forced shares double */
-#define WINDOW 4       /* lines */
 #define MENDED_GAP 4   /* a gap of up to so many lines is filled if that costs nothing */
 #define REST_MISSES 64 /* lines that may fail to fit before the rest is given up */
 #define NAME_MIN 4     /* bytes of a name in the index */
 #define NAME_MAX 80
+#define HEADS 2 /* headings of a line: its hunk's and its file's */
 
 struct select_options select_defaults(void)
 {
 	return (struct select_options){
 		.budget_bytes = SIZE_MAX,
 		.keep_ratio = .25,
-		.window_ratio = .2,
 		.constraints = .15,
 		.ledger_bytes = 1500,
 		.errors = .06,
 		.one_shots = .08,
 		.facts = .06,
-		.blocks = .25,
-		.block_lines = 40,
-		.block_bytes = 4096,
 		.index = .05,
+		.tuning = {.length_exponent = .3,
+			.occurrence = .5,
+			.kinds = true,
+			.window = 1,
+			.headings = true},
 	};
 }
 
-/* Coverage. */
+/* --- coverage --- */
+
+/*
+ * How much more often than a plain word each kind of name is needed again, measured on sessions of
+ * coding agents: where only a tool has said it, and where the agent has.
+ */
+static const struct {
+	float seen, agent;
+} kind_weight[TOKEN_KINDS] = {
+	[TOKEN_PLAIN] = {1, 1},
+	[TOKEN_ALNUM] = {1, 3},
+	[TOKEN_DASHED] = {2, 5},
+	[TOKEN_NUMBER] = {2, 14},
+	[TOKEN_URL] = {2, 18},
+	[TOKEN_PATH] = {2.5f, 21},
+	[TOKEN_DOTTED] = {4, 9.5f},
+	[TOKEN_SNAKE] = {4.5f, 20},
+	[TOKEN_FILE] = {6, 16},
+	[TOKEN_CAMEL] = {10, 18},
+	[TOKEN_CAPS] = {10, 28},
+	[TOKEN_FLAG] = {5, 45},
+};
+
+static float weight_of(const struct select_options *o, const struct vocab_word *w)
+{
+	bool agent = w->flags & VOCAB_AGENT;
+	if (w->flags & (VOCAB_LIVE | VOCAB_SECRET))
+		return 0;
+	if (!o->tuning.kinds) {
+		bool shaped = (w->flags & VOCAB_SHAPED) || (agent && o->single);
+		return (float)((shaped ? 6 : 1) * (agent ? 4 : 1));
+	}
+	float kind = agent ? kind_weight[w->kind].agent : kind_weight[w->kind].seen;
+	if (agent && o->single && kind < 24)
+		kind = 24; /* a word of the question is what the text is read for */
+	return kind * (float)(1 + o->tuning.occurrence * log(w->count > 1 ? w->count : 1));
+}
 
 static int weigh_tokens(struct selection *s)
 {
-	const struct vocab *v = &s->source.vocab;
+	const struct vocab *v = &s->source.c->vocab;
 	s->weight = calloc(v->n + 1u, sizeof(*s->weight));
 	s->cover = calloc(v->n + 1u, sizeof(*s->cover));
 	s->stamp = calloc(v->n + 1u, sizeof(*s->stamp));
 	if (!s->weight || !s->cover || !s->stamp)
 		return -ENOMEM;
-	for (uint32_t i = 0; i < v->n; i++) {
-		unsigned flags = v->word[i].flags;
-		if (flags & (VOCAB_LIVE | VOCAB_SECRET))
-			continue;
-		bool agent = flags & VOCAB_AGENT;
-		bool shaped = (flags & VOCAB_SHAPED) || (agent && s->o->single);
-		s->weight[i] = (shaped ? 6 : 1) * (agent ? 4 : 1);
+	/* Only words of the lines chosen from: a conversation's vocabulary is much larger. */
+	for (uint32_t i = 0; i < s->source.lines; i++) {
+		const struct line *l = &s->source.line[i];
+		for (uint32_t k = l->ids; k < l->ids + l->n_ids; k++) {
+			uint32_t id = s->source.c->ids[k];
+			if (!s->stamp[id]) {
+				s->stamp[id] = 1;
+				s->weight[id] = weight_of(s->o, &v->word[id]);
+			}
+		}
 	}
+	s->round = 1;
 	return 0;
+}
+
+static double line_gain(struct selection *s, uint32_t i)
+{
+	const struct source *src = &s->source;
+	const struct line *l = &src->line[i];
+	double sum = 0;
+	if (bitset_has(&s->cost.picked, i) || l->factor <= 0)
+		return 0;
+	for (uint32_t k = l->ids; k < l->ids + l->n_ids; k++) {
+		uint32_t id = src->c->ids[k];
+		if (s->stamp[id] == s->round)
+			continue;
+		s->stamp[id] = s->round;
+		sum += s->weight[id] * (s->cover[id] ? s->o->tuning.second_cover : 1);
+	}
+	return sum * (double)l->factor;
+}
+
+/* The headings of a line that are not picked yet, the outermost first. */
+static unsigned heads_of(const struct selection *s, uint32_t i, uint32_t *heads)
+{
+	unsigned n = 0;
+	uint32_t h = s->source.line[i].head;
+	for (; s->o->tuning.headings && h != CORPUS_NONE && n < HEADS; h = s->source.line[h].head)
+		if (!bitset_has(&s->cost.picked, h))
+			heads[n++] = h;
+	if (n == 2) {
+		uint32_t inner = heads[0];
+		heads[0] = heads[1];
+		heads[1] = inner;
+	}
+	return n;
 }
 
 static double unit_gain(struct selection *s, uint32_t a, uint32_t b)
 {
-	static const double worth[] = {1, .25, 0};
-	const struct source *src = &s->source;
+	uint32_t heads[HEADS];
 	double gain = 0;
-
 	s->round++;
-	for (uint32_t i = a; i < b; i++) {
-		const struct line *l = &src->line[i];
-		if (l->factor <= 0 || bitset_has(&s->layout.picked, i))
-			continue;
-		double sum = 0;
-		for (uint32_t k = l->ids; k < l->ids + l->n_ids; k++) {
-			uint32_t id = src->ids[k];
-			if (s->stamp[id] == s->round)
-				continue;
-			s->stamp[id] = s->round;
-			sum += s->weight[id] * worth[s->cover[id]];
-		}
-		gain += sum * (double)l->factor;
-	}
+	for (unsigned n = heads_of(s, a, heads); n-- > 0;)
+		gain += line_gain(s, heads[n]);
+	for (uint32_t i = a; i < b; i++)
+		gain += line_gain(s, i);
 	return gain;
+}
+
+static void cover_line(struct selection *s, uint32_t i)
+{
+	const struct line *l = &s->source.line[i];
+	if (bitset_has(&s->cost.picked, i))
+		return;
+	for (uint32_t k = l->ids; k < l->ids + l->n_ids; k++)
+		s->cover[s->source.c->ids[k]] = 1;
 }
 
 void selection_take(struct selection *s, uint32_t a, uint32_t b)
 {
-	const struct source *src = &s->source;
-	s->round++;
-	for (uint32_t i = a; i < b; i++) {
-		const struct line *l = &src->line[i];
-		if (bitset_has(&s->layout.picked, i))
-			continue;
-		for (uint32_t k = l->ids; k < l->ids + l->n_ids; k++) {
-			uint32_t id = src->ids[k];
-			if (s->stamp[id] != s->round && s->cover[id] < 2)
-				s->cover[id]++;
-			s->stamp[id] = s->round;
-		}
+	uint32_t heads[HEADS];
+	unsigned n = heads_of(s, a, heads);
+	for (unsigned i = 0; i < n; i++) {
+		cover_line(s, heads[i]);
+		cost_pick(&s->cost, heads[i], heads[i] + 1);
 	}
-	layout_pick(&s->layout, a, b);
+	for (uint32_t i = a; i < b; i++)
+		cover_line(s, i);
+	cost_pick(&s->cost, a, b);
+}
+
+ptrdiff_t selection_cost(const struct selection *s, uint32_t a, uint32_t b)
+{
+	uint32_t heads[HEADS];
+	ptrdiff_t cost = cost_of(&s->cost, a, b);
+	for (unsigned n = heads_of(s, a, heads); n-- > 0;)
+		cost += cost_of(&s->cost, heads[n], heads[n] + 1);
+	return cost;
 }
 
 bool selection_may_pick(const struct selection *s, uint32_t a, uint32_t b)
 {
 	for (uint32_t i = a; i < b; i++)
-		if (s->source.line[i].flags & LINE_SECRET)
+		if (s->source.line[i].flags & (LINE_SECRET | LINE_ARMOUR))
 			return false;
 	return true;
 }
 
 bool selection_fits(const struct selection *s, ptrdiff_t cost, size_t limit)
 {
-	return cost <= 0 || s->layout.used + (size_t)cost <= limit;
+	return cost <= 0 || s->cost.used + (size_t)cost <= limit;
 }
 
 size_t selection_share(const struct selection *s, double part)
@@ -116,7 +192,7 @@ size_t selection_share(const struct selection *s, double part)
 	return (size_t)((double)s->budget * part * s->swell);
 }
 
-/* Step 6: the lazy greedy. */
+/* --- step 6: the lazy greedy --- */
 
 static int make_units(struct selection *s, uint32_t window)
 {
@@ -127,20 +203,13 @@ static int make_units(struct selection *s, uint32_t window)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < src->lines;) {
 		const struct line *l = &src->line[i];
-		if (l->block != BLOCK_NONE) {
-			uint32_t end = src->block[l->block].end;
-			if (selection_may_pick(s, i, end))
-				s->unit[s->units++] = (struct unit){i, end};
-			i = end;
-			continue;
-		}
 		if (l->factor <= 0 || (l->flags & LINE_BLANK)) {
 			i++;
 			continue;
 		}
 		uint32_t b = i + 1;
 		while (b < src->lines && b - i < window && src->line[b].message == l->message &&
-			src->line[b].block == BLOCK_NONE && !(src->line[b].flags & LINE_SECRET))
+			selection_may_pick(s, b, b + 1))
 			b++;
 		s->unit[s->units++] = (struct unit){i, b};
 		i = b;
@@ -163,7 +232,7 @@ static void sink(struct candidate *heap, uint32_t n, uint32_t i)
 
 static float density(struct selection *s, const struct unit *u, ptrdiff_t *cost)
 {
-	*cost = layout_cost(&s->layout, u->a, u->b);
+	*cost = selection_cost(s, u->a, u->b);
 	return (float)(unit_gain(s, u->a, u->b) / (double)(*cost > 1 ? *cost : 1));
 }
 
@@ -185,7 +254,7 @@ static void select_greedily(struct selection *s)
 	for (uint32_t i = s->heap_n / 2; i-- > 0;)
 		sink(s->heap, s->heap_n, i);
 
-	while (s->heap_n && s->layout.used + SELECTION_CROWDED <= s->limit) {
+	while (s->heap_n && s->cost.used + SELECTION_CROWDED <= s->limit) {
 		const struct unit *u = &s->unit[s->heap[0].unit];
 		float d = density(s, u, &cost);
 		if (d <= 0 || !selection_fits(s, cost, s->limit)) {
@@ -204,7 +273,7 @@ static void select_greedily(struct selection *s)
 static void mend_gaps(struct selection *s)
 {
 	const struct source *src = &s->source;
-	const struct bitset *picked = &s->layout.picked;
+	const struct bitset *picked = &s->cost.picked;
 	size_t p = bitset_next(picked, 0);
 
 	while (p != BITSET_NONE) {
@@ -212,45 +281,58 @@ static void mend_gaps(struct selection *s)
 		if (q != BITSET_NONE && q - p > 1 && q - p <= MENDED_GAP + 1 &&
 			src->line[p].message == src->line[q].message) {
 			uint32_t a = (uint32_t)p + 1, b = (uint32_t)q;
-			if (selection_may_pick(s, a, b) && layout_cost(&s->layout, a, b) <= 0)
+			if (selection_may_pick(s, a, b) && selection_cost(s, a, b) <= 0)
 				selection_take(s, a, b);
 		}
 		p = q;
 	}
 }
 
-/* Step 7: the index, then the newest lines that still fit. */
+/* --- step 7: the index, then the newest lines that still fit --- */
 
 static bool is_seen(const struct selection *s, uint32_t id, unsigned rank)
 {
-	const struct vocab_word *w = &s->source.vocab.word[id];
+	const struct vocab_word *w = &s->source.c->vocab.word[id];
 	const unsigned need = VOCAB_SHAPED | VOCAB_WHOLE;
-	if (s->cover[id] || !s->weight[id] || (w->flags & need) != need || w->n < NAME_MIN ||
+	if (s->cover[id] || s->weight[id] <= 0 || (w->flags & need) != need || w->n < NAME_MIN ||
 		w->n > NAME_MAX)
 		return false;
 	unsigned own = w->flags & VOCAB_AGENT ? 0 : memchr(w->p, '/', w->n) ? 1 : 2;
 	return own == rank;
 }
 
+static void put_name(struct selection *s, uint32_t id, size_t room, struct buf *b, size_t *names)
+{
+	const struct vocab_word *w = &s->source.c->vocab.word[id];
+	if (b->n + w->n + 3 > room)
+		return;
+	s->cover[id] = 1;
+	buf_add_char(b, ' ');
+	buf_add(b, w->p, w->n);
+	++*names;
+}
+
 /* Names the agent wrote first, then paths, then the others; each newest first. */
 static int make_index(struct selection *s, struct select_result *out)
 {
-	const struct vocab *v = &s->source.vocab;
+	const struct source *src = &s->source;
 	size_t room = selection_share(s, s->o->index) / (size_t)s->swell;
-	if (room > s->budget - s->layout.used)
-		room = s->budget - s->layout.used;
+	if (room > s->budget - s->cost.used)
+		room = s->budget - s->cost.used;
 	struct buf b;
 	size_t names = 0;
 
 	buf_init(&b, 0);
 	buf_add_str(&b, "[seen:");
 	for (unsigned rank = 0; rank < 3; rank++)
-		for (uint32_t i = 0; i < v->n && b.n + NAME_MIN + 3 <= room; i++)
-			if (is_seen(s, i, rank) && b.n + v->word[i].n + 3 <= room) {
-				buf_add_char(&b, ' ');
-				buf_add(&b, v->word[i].p, v->word[i].n);
-				names++;
-			}
+		for (uint32_t i = src->lines; i-- > 0 && b.n + NAME_MIN + 3 <= room;) {
+			const struct line *l = &src->line[i];
+			if (l->flags & (LINE_SECRET | LINE_ARMOUR))
+				continue;
+			for (uint32_t k = l->ids; k < l->ids + l->n_ids; k++)
+				if (is_seen(s, src->c->ids[k], rank))
+					put_name(s, src->c->ids[k], room, &b, &names);
+		}
 	buf_add_char(&b, ']');
 	buf_cstr(&b);
 	if (buf_error(&b) || names == 0) {
@@ -259,7 +341,7 @@ static int make_index(struct selection *s, struct select_result *out)
 		return rc;
 	}
 	out->index = b.p;
-	s->layout.used += b.n + 1;
+	s->cost.used += b.n + 1;
 	return 0;
 }
 
@@ -270,17 +352,11 @@ static void fill_rest(struct selection *s, unsigned skip)
 
 	for (uint32_t i = src->lines; i-- > 0 && misses < REST_MISSES;) {
 		const struct line *l = &src->line[i];
-		struct unit u = {i, i + 1};
-		if (bitset_has(&s->layout.picked, i) || (l->flags & skip))
+		if (bitset_has(&s->cost.picked, i) || (l->flags & skip) ||
+			!selection_may_pick(s, i, i + 1))
 			continue;
-		if (l->block != BLOCK_NONE) {
-			u = (struct unit){src->block[l->block].first, src->block[l->block].end};
-			i = u.a;
-		}
-		if (!selection_may_pick(s, u.a, u.b))
-			continue;
-		if (selection_fits(s, layout_cost(&s->layout, u.a, u.b), s->budget))
-			selection_take(s, u.a, u.b);
+		if (selection_fits(s, selection_cost(s, i, i + 1), s->budget))
+			selection_take(s, i, i + 1);
 		else
 			misses++;
 	}
@@ -297,23 +373,32 @@ static int run(struct selection *s, struct select_result *out)
 	if (rc == 0)
 		rc = selection_force(s);
 	if (rc == 0)
-		rc = make_units(s, ratio >= s->o->window_ratio ? WINDOW : 1);
+		rc = make_units(s, s->o->tuning.window ? s->o->tuning.window : 1);
 	if (rc)
 		return rc;
 	select_greedily(s);
 	mend_gaps(s);
-	rc = make_index(s, out);
+	if (s->o->index > 0)
+		rc = make_index(s, out);
 	if (rc)
 		return rc;
-	fill_rest(s, LINE_LATER | LINE_BLANK | LINE_FOOTER);
+	fill_rest(s, LINE_LATER | LINE_BLANK | LINE_MACHINE);
 	fill_rest(s, 0);
 	mend_gaps(s);
 	return 0;
 }
 
+/* --- the door --- */
+
 static bool is_share(double x)
 {
 	return x >= 0 && x <= 1;
+}
+
+static bool are_sound(const struct select_options *o)
+{
+	return is_share(o->keep_ratio) && is_share(o->constraints) && is_share(o->errors) &&
+	       is_share(o->one_shots) && is_share(o->facts) && is_share(o->index);
 }
 
 static size_t budget_of(const struct select_options *o, size_t bytes)
@@ -324,29 +409,26 @@ static size_t budget_of(const struct select_options *o, size_t bytes)
 	return o->budget_bytes;
 }
 
-int text_select(const struct text_message *m, size_t n, const struct select_options *o,
-	struct select_result *out)
+int text_select_from(const struct corpus *c, const struct text_message *m, const uint32_t *at,
+	size_t n, const struct select_options *o, struct select_result *out)
 {
 	struct selection s = {.o = o};
 
 	*out = (struct select_result){0};
-	if ((n && !m) || !is_share(o->keep_ratio) || !is_share(o->constraints) ||
-		!is_share(o->errors) || !is_share(o->one_shots) || !is_share(o->facts) ||
-		!is_share(o->blocks) || !is_share(o->index))
+	if (!are_sound(o))
 		return -EINVAL;
-	s.budget = budget_of(o, text_old_bytes(m, n));
-	size_t block_bytes = o->block_bytes < s.budget / 4 ? o->block_bytes : s.budget / 4;
-	int rc = source_read(&s.source, m, n, o, block_bytes);
+	int rc = source_init(&s.source, c, m, at, n, o);
 	if (rc)
 		return rc;
-	rc = layout_init(&s.layout, &s.source, o->single);
+	s.budget = budget_of(o, s.source.bytes);
+	rc = cost_init(&s.cost, &s.source, o);
 	if (rc)
 		goto out;
-	out->silent = s.layout.used > s.budget;
+	out->silent = s.cost.used > s.budget;
 	if (!out->silent)
 		rc = run(&s, out);
 	if (rc == 0)
-		rc = result_fill(out, &s.layout);
+		rc = result_fill(out, &s.cost);
 	if (rc)
 		select_result_free(out);
 out:
@@ -355,7 +437,29 @@ out:
 	free(s.stamp);
 	free(s.unit);
 	free(s.heap);
-	layout_fini(&s.layout);
+	cost_fini(&s.cost);
 	source_fini(&s.source);
+	return rc;
+}
+
+int text_select(const struct text_message *m, size_t n, const struct select_options *o,
+	struct select_result *out)
+{
+	struct corpus c;
+
+	*out = (struct select_result){0};
+	if ((n && !m) || !are_sound(o))
+		return -EINVAL;
+	int rc = corpus_init(&c, m, n);
+	for (size_t i = 0; i < n && rc == 0; i++) {
+		enum corpus_reading live = o->single ? CORPUS_QUESTION : CORPUS_LIVE;
+		if (m[i].verbatim && o->frozen) /* not looked at */
+			c.first[++c.n] = c.lines;
+		else
+			rc = corpus_read(&c, m[i].verbatim ? live : CORPUS_LINES);
+	}
+	if (rc == 0)
+		rc = text_select_from(&c, m, NULL, n, o, out);
+	corpus_fini(&c);
 	return rc;
 }

@@ -2,8 +2,9 @@
  * Selection by coverage: the lines of a history worth keeping, byte for byte, within a budget
  * (condensing.md 2 and 4.1). No model, no query; about a millisecond for 10K tokens.
  *
- * What is left out leaves a marker with its size in source lines: "[..71]" inside a message,
- * "[omitted §1f0c44a2 71 lines]" for whole messages, the hash telling which bytes they were.
+ * What is left out leaves a marker with its size in source lines: "[..71]" inside a message (or
+ * "[..340 bytes]" of one long line), "[omitted §1f0c44a2 71 lines]" for whole messages, the hash
+ * telling which bytes they were.
  * The rendered text, with headers, markers and index, is never longer than the budget.
  */
 #ifndef TANDEM_TEXT_SELECT_H
@@ -17,6 +18,20 @@
 #define SELECT_MESSAGES_MAX (1u << 20)
 #define SELECT_BYTES_MAX (512u << 20)
 
+/*
+ * What measuring can change one by one (tests/eval); a caller leaves it as select_defaults() has
+ * it. Names and values are those of the tables in docs/eval.md.
+ */
+struct select_tuning {
+	double length_exponent; /* how much a line of a long message counts less; .3 */
+	double second_cover;	/* of a word's weight when it is covered already; 0 */
+	double occurrence;	/* weight of ln(how often a word stands); .5 */
+	bool kinds;		/* a word's weight depends on what it looks like; true */
+	bool header_calls;	/* a result's header names its call; false */
+	unsigned window;	/* lines chosen as one; 1 */
+	bool headings;		/* a line brings its heading along; true */
+};
+
 /* Start from select_defaults(). Shares are parts of the budget; the forced ones double below 15 %.
  */
 struct select_options {
@@ -25,16 +40,15 @@ struct select_options {
 	bool frozen;	     /* blind to the verbatim part, so that the result outlives it; false */
 	bool single;	     /* one text cut in three: no headers, and the verbatim parts are the
 				instruction, whose words weigh most; false */
-	double window_ratio; /* lines are chosen in windows of 4 above this, singly below; .2 */
+	bool bare;	     /* no headers: each message keeps its place; false */
+	struct slice mark;   /* at the begin of each header; empty */
 	double constraints;  /* share of the user's constraints; .15 */
 	size_t ledger_bytes; /* which may always have this much (but half the budget); 1500 */
 	double errors;	     /* .06 */
 	double one_shots;    /* tool outputs of at most 3 lines; .08 */
 	double facts;	     /* commit hashes, numbers with units; .06 */
-	double blocks;	     /* code fences and diffs of the user and the agent; .25 */
-	size_t block_lines;  /* fences of more lines are ordinary lines; 40 */
-	size_t block_bytes;  /* the same in bytes; never more than a quarter of the budget; 4096 */
 	double index;	     /* "[seen: ...]", names of what is left out; .05 */
+	struct select_tuning tuning;
 };
 
 struct select_options select_defaults(void);
@@ -42,8 +56,9 @@ struct select_options select_defaults(void);
 /* What text_render() writes, in order. */
 struct select_op {
 	enum { SELECT_HEADER, SELECT_SPAN, SELECT_GAP, SELECT_OMITTED } kind;
-	uint32_t rows; /* gap, omitted: source lines left out */
+	uint32_t rows; /* gap, omitted: source lines left out; 0: parts of one line */
 	uint32_t hash; /* omitted */
+	size_t bytes;  /* gap: of what is left out */
 	size_t at;     /* span: its number; others: the message (omitted: the first of them) */
 };
 
@@ -61,6 +76,8 @@ struct select_result {
 	size_t source_bytes;   /* of all messages that are not verbatim */
 	size_t source_lines;
 	size_t omitted_lines;
+	struct slice mark; /* of the options, for text_render() */
+	bool calls;
 	bool silent; /* the budget does not even hold the markers: nothing is rendered */
 };
 
@@ -70,6 +87,14 @@ struct select_result {
  */
 int text_select(const struct text_message *m, size_t n, const struct select_options *o,
 	struct select_result *out);
+
+/*
+ * The same from a corpus that was read before: m[i] is its message at[i] (NULL: message i). A
+ * message that is not verbatim must have been read as lines.
+ */
+struct corpus;
+int text_select_from(const struct corpus *c, const struct text_message *m, const uint32_t *at,
+	size_t n, const struct select_options *o, struct select_result *out);
 
 void select_result_free(struct select_result *r);
 

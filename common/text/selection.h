@@ -4,11 +4,11 @@
 #ifndef TANDEM_TEXT_SELECTION_H
 #define TANDEM_TEXT_SELECTION_H
 
-#include "common/text/layout.h"
+#include "common/text/cost.h"
 
 #define SELECTION_CROWDED 12 /* bytes of budget in which nothing more fits */
 
-struct unit { /* what is selected as one: a window of lines, or a block */
+struct unit { /* what is selected as one: a line or a window of lines, and their headings */
 	uint32_t a, b;
 };
 
@@ -20,12 +20,12 @@ struct candidate {
 struct selection {
 	const struct select_options *o;
 	struct source source;
-	struct layout layout;
+	struct cost cost;
 	size_t budget;
 	size_t limit;	 /* budget less what is set aside for the index */
 	double swell;	 /* of the forced shares: 1 or 2 */
-	uint8_t *weight; /* of each token */
-	uint8_t *cover;	 /* how often each is covered: 0, 1, 2 */
+	float *weight;	 /* of each token */
+	uint8_t *cover;	 /* is each covered? */
 	uint32_t *stamp; /* the round that counted it last */
 	uint32_t round;
 	struct unit *unit;
@@ -34,8 +34,11 @@ struct selection {
 	uint32_t heap_n;
 };
 
-/* Picks lines [a..b) and counts their tokens as covered. */
+/* Picks lines [a..b) of one message and their headings; counts their tokens as covered. */
 void selection_take(struct selection *s, uint32_t a, uint32_t b);
+
+/* The bytes that would add, at most. */
+ptrdiff_t selection_cost(const struct selection *s, uint32_t a, uint32_t b);
 
 /* May lines [a..b) be picked? Not if one holds a credential that nobody uses. */
 bool selection_may_pick(const struct selection *s, uint32_t a, uint32_t b);

@@ -1,65 +1,43 @@
 /*
- * A history read for selection: its lines, their tokens, and the factor of each line
- * (condensing.md 4.1, steps 1 to 4).
+ * The lines that one selection chooses from, each with its factor (condensing.md 4.1, steps 1 to
+ * 4): copied out of a corpus, so that a selection costs what it looks at and not what was read.
  *
- * Lines and messages are numbered in source order. A verbatim message has no lines; its tokens are
- * known to the vocabulary.
+ * Lines and messages are numbered in source order. A verbatim message has no lines.
  */
 #ifndef TANDEM_TEXT_SOURCE_H
 #define TANDEM_TEXT_SOURCE_H
 
-#include "common/text/lexicon.h"
-#include "common/text/pins.h"
+#include "common/text/corpus.h"
 #include "common/text/select.h"
-#include "common/text/vocab.h"
-
-/* What a line is, beside its PIN_ bits. */
-enum {
-	LINE_BLANK = 1 << 8,
-	LINE_LATER = 1 << 9,   /* the same line, its number aside, comes later */
-	LINE_SECRET = 1 << 10, /* holds a credential that no later turn uses: never selected */
-	LINE_FOOTER = 1 << 11, /* environment details that clients add to a prompt */
-	LINE_FENCE = 1 << 12,  /* ``` */
-	LINE_PART = 1 << 13,   /* goes on a long line that the line before began */
-	LINE_FORCED = 1 << 14,
-};
-
-#define BLOCK_NONE UINT32_MAX
 
 struct line {
 	uint32_t begin, end; /* bytes in its message, without the line end */
 	uint32_t message;
-	uint32_t row;	/* source lines before it, in the whole history */
-	uint32_t block; /* of source.block, or BLOCK_NONE */
-	uint32_t ids;	/* where its tokens begin in source.ids */
+	uint32_t row;  /* source lines that began before it, in all messages chosen from */
+	uint32_t head; /* its heading, or CORPUS_NONE */
+	uint32_t ids;  /* where its tokens begin in corpus.ids */
 	uint32_t n_ids;
 	uint32_t flags;
+	uint64_t key;
 	float factor;
 };
 
-/* A fence or diff that is selected whole or not at all. */
-struct block {
-	uint32_t first, end; /* lines */
-	bool fence;
-};
-
 struct source {
-	const struct text_message *m;
+	const struct corpus *c;
+	const struct text_message *m; /* the messages chosen from */
 	size_t n;
 	struct line *line; /* lines + 1 of them: the last only ends the rows */
-	uint32_t lines, line_cap;
+	uint32_t lines;
 	uint32_t *first; /* n + 1: the first line of each message */
-	struct block *block;
-	uint32_t blocks, block_cap;
-	uint32_t *ids;
-	uint32_t n_ids, ids_cap;
-	struct vocab vocab;
-	size_t bytes; /* of all that is not verbatim */
+	size_t bytes;	 /* of all that is not verbatim */
 };
 
-/* block_bytes: fences and diffs above this are ordinary lines. 0, -ENOMEM or -E2BIG. */
-int source_read(struct source *s, const struct text_message *m, size_t n,
-	const struct select_options *o, size_t block_bytes);
+/*
+ * m[i] is message at[i] of the corpus (NULL: message i), read with CORPUS_LINES unless it is
+ * verbatim. Borrows both. 0 or -ENOMEM.
+ */
+int source_init(struct source *s, const struct corpus *c, const struct text_message *m,
+	const uint32_t *at, size_t n, const struct select_options *o);
 
 void source_fini(struct source *s);
 
@@ -69,7 +47,7 @@ static inline struct slice source_line(const struct source *s, uint32_t i)
 	return (struct slice){s->m[l->message].text.p + l->begin, l->end - l->begin};
 }
 
-/* Source lines in lines [from..to). */
+/* Source lines that begin in lines [from..to). */
 static inline uint32_t source_rows(const struct source *s, uint32_t from, uint32_t to)
 {
 	return s->line[to].row - s->line[from].row;

@@ -103,22 +103,25 @@ static struct slice speaker(const struct text_message *m)
 	return SLICE("user");
 }
 
-void text_header(const struct text_message *m, struct buf *out)
+void text_header(const struct text_message *m, struct slice mark, bool call, struct buf *out)
 {
-	struct slice call = call_label(m);
+	struct slice label = call ? call_label(m) : (struct slice){0};
 	buf_add_char(out, '[');
-	buf_add_slice(out, speaker(m));
-	if (call.n) {
+	buf_add_slice(out, mark);
+	if (mark.n)
 		buf_add_char(out, ' ');
-		buf_add_slice(out, call);
+	buf_add_slice(out, speaker(m));
+	if (label.n) {
+		buf_add_char(out, ' ');
+		buf_add_slice(out, label);
 	}
 	buf_add_str(out, "]\n");
 }
 
-size_t text_header_size(const struct text_message *m)
+size_t text_header_size(const struct text_message *m, struct slice mark, bool call)
 {
-	size_t label = call_label(m).n;
-	return speaker(m).n + (label ? label + 1 : 0) + 3;
+	size_t label = call ? call_label(m).n : 0;
+	return speaker(m).n + (label ? label + 1 : 0) + (mark.n ? mark.n + 1 : 0) + 3;
 }
 
 size_t text_old_bytes(const struct text_message *m, size_t n)

@@ -27,6 +27,7 @@ struct text_message {
 	size_t calls_at;
 	bool calls_tools;
 	bool tool_result; /* role tool, or a user message that is a tool result in text form */
+	bool machine;	/* a user message that a program wrote, such as the carrier of a picture */
 	bool verbatim;	/* stands as it is in the final prompt: never selected from, only knowledge
 			 */
 	unsigned group; /* set by text_group() */
@@ -40,6 +41,9 @@ struct text_span {
 
 /* Longest piece of a line, bytes; only an identifier or character is kept whole across it. */
 #define TEXT_PIECE 240
+
+/* A person's message up to so many bytes is short: rules, corrections, answers. */
+#define TEXT_HUMAN_SHORT 600
 
 /* Does a user message look like a tool result in text form, as older Cline and its forks send it?
  */
@@ -60,11 +64,14 @@ void text_mark_verbatim(struct text_message *m, size_t n, unsigned keep_groups);
 
 #define TEXT_KEEP_GROUPS 2
 
-/* Appends the line that names a message's speaker, "[tool read_file src/a.c]" and a line end. */
-void text_header(const struct text_message *m, struct buf *out);
+/*
+ * Appends the line that names a message's speaker and a line end: "[tool]", with its call "[tool
+ * read_file src/a.c]", with a mark that no text can know beforehand "[1f0c tool]".
+ */
+void text_header(const struct text_message *m, struct slice mark, bool call, struct buf *out);
 
 /* The bytes text_header() would append. */
-size_t text_header_size(const struct text_message *m);
+size_t text_header_size(const struct text_message *m, struct slice mark, bool call);
 
 /* The bytes of m that selection may leave out: all that is not verbatim. */
 size_t text_old_bytes(const struct text_message *m, size_t n);

@@ -12,6 +12,8 @@ enum {
 	WORD = STARTS | CONT,
 };
 
+#define CAPS_MIN 3 /* letters of a word in capitals that is a name */
+
 /* C2 (signs), E2 (punctuation, arrows, boxes) and F0.. (emoji) lead no letters: they separate. */
 static const unsigned char class[256] = {
 	['A' ... 'Z'] = UPPER,
@@ -46,12 +48,54 @@ bool token_is_inner(char c)
 	return class_of(c) & (WORD | JOIN);
 }
 
+/* Endings that make a dotted name a file's. */
+static bool is_file_name(struct slice s)
+{
+	static const char endings[] =
+		" c h cc cpp hpp py pyi js mjs cjs ts tsx jsx go rs java kt rb php cs "
+		"swift sh bash zsh md rst txt json jsonl yml yaml toml ini cfg conf "
+		"html css scss xml sql csv tsv lock log mk cmake proto lua pl r ipynb "
+		"env service socket diff patch ";
+	const char *dot = memrchr(s.p, '.', s.n);
+	size_t n = dot ? s.n - (size_t)(dot + 1 - s.p) : 0;
+	char ending[16];
+	if (n == 0 || n + 2 > sizeof(ending))
+		return false;
+	ending[0] = ' ';
+	memcpy(ending + 1, dot + 1, n);
+	ending[n + 1] = ' ';
+	return memmem(endings, sizeof(endings) - 1, ending, n + 2) != NULL;
+}
+
+static enum token_kind kind_of(const struct token *t, unsigned seen, bool camel, bool caps)
+{
+	if (*t->p == '-')
+		return TOKEN_FLAG;
+	if (t->numeric)
+		return TOKEN_NUMBER;
+	if (memchr(t->p, '/', t->n))
+		return TOKEN_PATH;
+	if (memchr(t->p, '.', t->n))
+		return is_file_name((struct slice){t->p, t->n}) ? TOKEN_FILE : TOKEN_DOTTED;
+	if (caps)
+		return TOKEN_CAPS;
+	if (seen & UNDER)
+		return TOKEN_SNAKE;
+	if (seen & JOIN)
+		return TOKEN_DASHED;
+	if (camel)
+		return TOKEN_CAMEL;
+	return seen & DIGIT ? TOKEN_ALNUM : TOKEN_PLAIN;
+}
+
 static void set_shape(struct token *t, unsigned seen, unsigned seen_inside)
 {
 	t->joined = seen & JOIN;
-	t->numeric = (seen & DIGIT) && !(seen & WORD & ~DIGIT);
+	t->numeric = (seen & DIGIT) && !(seen & WORD & ~DIGIT) && *t->p != '-';
 	bool camel = (seen_inside & UPPER) && (seen & LOWER);
-	t->shaped = !t->numeric && (camel || (seen & (DIGIT | UNDER | JOIN)));
+	bool caps = t->n >= CAPS_MIN && (seen & UPPER) && !(seen & (LOWER | HIGH | JOIN));
+	t->kind = kind_of(t, seen, camel, caps);
+	t->shaped = !t->numeric && (camel || caps || (seen & (DIGIT | UNDER | JOIN)));
 }
 
 /* A join goes on with the token only if a name follows: "a.b", "a/.b", not "end. Next". */
@@ -75,8 +119,15 @@ static bool extend_url(struct token *t, const char *end)
 		p--;
 	t->n = (size_t)(p - t->p);
 	t->url = t->shaped = true;
+	t->kind = TOKEN_URL;
 	t->joined = t->numeric = false;
 	return true;
+}
+
+/* Does white space or a quote stand before p, or nothing that we know of? */
+static bool is_alone(const char *p, const char *from)
+{
+	return p == from || strchr(" \t\"'`([{,=", p[-1]);
 }
 
 /* Where the token at or after from begins; end when there is none. */
@@ -91,6 +142,8 @@ static const char *token_begin(const char *from, const char *end)
 		if (*p == '-') {
 			if (p[1] == '-' && end - p > 2 && (class_of(p[2]) & STARTS))
 				return p; /* --flag */
+			if (is_alone(p, from) && (class_of(p[1]) & (UPPER | LOWER)))
+				return p; /* -d */
 		} else if (*p == '.' && p[1] == '/') {
 			p++; /* "./x" is known as "x" */
 		} else if (class_of(p[1]) & (*p == '.' ? STARTS & ~DIGIT : STARTS)) {
@@ -107,6 +160,7 @@ bool token_next(const char **at, const char *end, struct token *t)
 	const char *p = token_begin(*at, end);
 	if (p >= end)
 		return false;
+	bool local = p - *at >= 2 && p[-1] == '/' && p[-2] == '.'; /* "./x" */
 	*t = (struct token){.p = p};
 	unsigned seen = 0, inside = 0, c;
 	while (p < end && (class_of(*p) & JOIN)) {
@@ -125,6 +179,10 @@ bool token_next(const char **at, const char *end, struct token *t)
 	}
 	t->n = (size_t)(p - t->p);
 	set_shape(t, seen, inside);
+	if (local && t->kind == TOKEN_PLAIN) {
+		t->kind = TOKEN_FILE;
+		t->shaped = true;
+	}
 	extend_url(t, end);
 	*at = t->p + t->n;
 	return true;

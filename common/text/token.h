@@ -8,10 +8,29 @@
 
 #include "common/buf.h"
 
+/* What a token looks like; a selection weighs each kind by how often an agent needs it again. */
+enum token_kind {
+	TOKEN_PLAIN,  /* a word */
+	TOKEN_ALNUM,  /* letters with digits: sha1, x86 */
+	TOKEN_DASHED, /* read-only */
+	TOKEN_NUMBER,
+	TOKEN_URL,
+	TOKEN_PATH,   /* src/a.c, /etc */
+	TOKEN_DOTTED, /* self.name, v1.2 */
+	TOKEN_SNAKE,  /* read_file */
+	TOKEN_FILE,   /* main.go, ./configure */
+	TOKEN_CAMEL,  /* readFile */
+	TOKEN_CAPS,   /* EAGAIN, MAX_BYTES */
+	TOKEN_FLAG,   /* -d, --force */
+	TOKEN_KINDS
+};
+
 struct token {
 	const char *p;
 	size_t n;
-	bool shaped;  /* a name rather than a word: has a digit, _ . / - or an inner capital */
+	enum token_kind kind;
+	bool shaped;  /* a name rather than a word: has a digit, _ . / - or an inner capital, is a
+			 flag or all capitals */
 	bool joined;  /* has . / or -, so that its parts may count too */
 	bool numeric; /* digits (and . / -) only */
 	bool url;

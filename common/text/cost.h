@@ -5,13 +5,13 @@
  * each run left out; whole messages left out between two shown ones share one omitted marker. An
  * assistant that is shown shows the headers of its tool results too.
  */
-#ifndef TANDEM_TEXT_LAYOUT_H
-#define TANDEM_TEXT_LAYOUT_H
+#ifndef TANDEM_TEXT_COST_H
+#define TANDEM_TEXT_COST_H
 
 #include "common/text/bitset.h"
 #include "common/text/source.h"
 
-struct layout {
+struct cost {
 	const struct source *s;
 	struct bitset picked; /* lines */
 	struct bitset shown; /* messages; verbatim ones count as shown, as no marker crosses them */
@@ -19,24 +19,34 @@ struct layout {
 	uint32_t *company;   /* bytes of the headers and gaps of an assistant's results */
 	uint32_t *company_end; /* the message after the last of them */
 	bool bare;	       /* no headers; every message is shown */
+	struct slice mark;     /* what a header begins with */
+	bool calls;	       /* headers name the call that a result answers */
 	size_t used;	       /* bytes of the rendered text */
 };
 
 /* Borrows s. 0 or -ENOMEM. */
-int layout_init(struct layout *l, const struct source *s, bool bare);
-void layout_fini(struct layout *l);
+int cost_init(struct cost *l, const struct source *s, const struct select_options *o);
+void cost_fini(struct cost *l);
 
 /* The bytes that picking lines [a..b) of one message would add, at most; may be negative. */
-ptrdiff_t layout_cost(const struct layout *l, uint32_t a, uint32_t b);
+ptrdiff_t cost_of(const struct cost *l, uint32_t a, uint32_t b);
 
-/* Picks them; used grows by no more than layout_cost() said. */
-void layout_pick(struct layout *l, uint32_t a, uint32_t b);
+/* Picks them; used grows by no more than cost_of() said. */
+void cost_pick(struct cost *l, uint32_t a, uint32_t b);
 
-/* Bytes of the markers for rows source lines: 0 for none. */
-size_t layout_gap_bytes(uint32_t rows);
-size_t layout_omitted_bytes(uint32_t rows);
+/*
+ * Bytes of the marker of a gap inside a message: "[..12]" for so many source lines, or where only
+ * parts of one line are left out "[..340 bytes]"; 0 for no gap.
+ */
+size_t cost_gap_bytes(uint32_t rows, size_t bytes);
+
+/* The bytes of lines [from..to), which stand side by side in one message. */
+size_t cost_span_bytes(const struct source *s, uint32_t from, uint32_t to);
+
+/* Bytes of the marker for rows source lines of whole messages: 0 for none. */
+size_t cost_omitted_bytes(uint32_t rows);
 
 /* The end of the run of messages from i on that are not shown. */
-size_t layout_hidden_end(const struct layout *l, size_t i);
+size_t cost_hidden_end(const struct cost *l, size_t i);
 
 #endif

@@ -1,9 +1,9 @@
-#include "common/text/layout.h"
+#include "common/text/cost.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
-static size_t digits(uint32_t n)
+static size_t digits(size_t n)
 {
 	size_t d = 1;
 	for (; n > 9; n /= 10)
@@ -11,42 +11,54 @@ static size_t digits(uint32_t n)
 	return d;
 }
 
-size_t layout_gap_bytes(uint32_t rows)
+size_t cost_gap_bytes(uint32_t rows, size_t bytes)
 {
-	return rows ? sizeof("[..]\n") - 1 + digits(rows) : 0;
+	if (rows)
+		return sizeof("[..]\n") - 1 + digits(rows);
+	return bytes ? sizeof("[.. bytes]\n") - 1 + digits(bytes) : 0;
 }
 
-size_t layout_omitted_bytes(uint32_t rows)
+size_t cost_span_bytes(const struct source *s, uint32_t from, uint32_t to)
+{
+	return to > from ? s->line[to - 1].end - s->line[from].begin : 0;
+}
+
+static size_t gap(const struct source *s, uint32_t from, uint32_t to)
+{
+	return cost_gap_bytes(source_rows(s, from, to), cost_span_bytes(s, from, to));
+}
+
+size_t cost_omitted_bytes(uint32_t rows)
 {
 	return rows ? sizeof("[omitted §01234567  lines]\n") - 1 + digits(rows) : 0;
 }
 
-static uint32_t message_rows(const struct layout *l, size_t from, size_t to)
+static uint32_t message_rows(const struct cost *l, size_t from, size_t to)
 {
 	return source_rows(l->s, l->s->first[from], l->s->first[to]);
 }
 
-size_t layout_hidden_end(const struct layout *l, size_t i)
+size_t cost_hidden_end(const struct cost *l, size_t i)
 {
 	size_t next = bitset_next(&l->shown, i);
 	return next == BITSET_NONE ? l->s->n : next;
 }
 
-static size_t hidden_begin(const struct layout *l, size_t i)
+static size_t hidden_begin(const struct cost *l, size_t i)
 {
 	size_t before = bitset_before(&l->shown, i);
 	return before == BITSET_NONE ? 0 : before + 1;
 }
 
 /* How the markers of whole messages grow when hidden messages [i..end) are shown. */
-static ptrdiff_t reveal_cost(const struct layout *l, size_t i, size_t end)
+static ptrdiff_t reveal_cost(const struct cost *l, size_t i, size_t end)
 {
-	size_t from = hidden_begin(l, i), to = layout_hidden_end(l, i);
+	size_t from = hidden_begin(l, i), to = cost_hidden_end(l, i);
 	if (end > to)
 		end = to; /* some are shown: less than this is left out */
-	return (ptrdiff_t)(layout_omitted_bytes(message_rows(l, from, i)) +
-			   layout_omitted_bytes(message_rows(l, end, to))) -
-	       (ptrdiff_t)layout_omitted_bytes(message_rows(l, from, to));
+	return (ptrdiff_t)(cost_omitted_bytes(message_rows(l, from, i)) +
+			   cost_omitted_bytes(message_rows(l, end, to))) -
+	       (ptrdiff_t)cost_omitted_bytes(message_rows(l, from, to));
 }
 
 static bool is_company(const struct text_message *caller, const struct text_message *m)
@@ -54,14 +66,14 @@ static bool is_company(const struct text_message *caller, const struct text_mess
 	return m->group == caller->group && (m->role == TEXT_TOOL || m->tool_result);
 }
 
-static void show(struct layout *l, size_t i)
+static void show(struct cost *l, size_t i)
 {
 	l->used = (size_t)((ptrdiff_t)l->used + reveal_cost(l, i, i + 1));
-	l->used += l->header[i] + layout_gap_bytes(message_rows(l, i, i + 1));
+	l->used += l->header[i] + gap(l->s, l->s->first[i], l->s->first[i + 1]);
 	bitset_set(&l->shown, i);
 }
 
-static void show_with_company(struct layout *l, size_t i)
+static void show_with_company(struct cost *l, size_t i)
 {
 	const struct text_message *m = l->s->m;
 	show(l, i);
@@ -70,7 +82,7 @@ static void show_with_company(struct layout *l, size_t i)
 			show(l, k);
 }
 
-static void measure_company(struct layout *l)
+static void measure_company(struct cost *l)
 {
 	const struct text_message *m = l->s->m;
 	size_t caller = l->s->n;
@@ -81,32 +93,33 @@ static void measure_company(struct layout *l)
 			if (!m[i].verbatim)
 				l->company[caller] +=
 					l->header[i] +
-					(uint32_t)layout_gap_bytes(message_rows(l, i, i + 1));
+					(uint32_t)gap(l->s, l->s->first[i], l->s->first[i + 1]);
 			continue;
 		}
 		caller = m[i].calls_tools ? i : l->s->n;
 	}
 }
 
-int layout_init(struct layout *l, const struct source *s, bool bare)
+int cost_init(struct cost *l, const struct source *s, const struct select_options *o)
 {
-	*l = (struct layout){.s = s, .bare = bare};
+	bool bare = o->single || o->bare;
+	*l = (struct cost){.s = s, .bare = bare, .mark = o->mark, .calls = o->tuning.header_calls};
 	l->header = calloc(s->n + 1, sizeof(*l->header));
 	l->company = calloc(s->n + 1, sizeof(*l->company));
 	l->company_end = calloc(s->n + 1, sizeof(*l->company_end));
 	if (!l->header || !l->company || !l->company_end || bitset_init(&l->picked, s->lines + 1) ||
 		bitset_init(&l->shown, s->n + 1)) {
-		layout_fini(l);
+		cost_fini(l);
 		return -ENOMEM;
 	}
 	for (size_t i = 0; i < s->n; i++) {
 		if (s->m[i].verbatim)
 			bitset_set(&l->shown, i);
 		else if (!bare)
-			l->header[i] = (uint32_t)text_header_size(&s->m[i]);
+			l->header[i] = (uint32_t)text_header_size(&s->m[i], l->mark, l->calls);
 	}
-	for (size_t i = 0; i < s->n; i = layout_hidden_end(l, i) + 1)
-		l->used += layout_omitted_bytes(message_rows(l, i, layout_hidden_end(l, i)));
+	for (size_t i = 0; i < s->n; i = cost_hidden_end(l, i) + 1)
+		l->used += cost_omitted_bytes(message_rows(l, i, cost_hidden_end(l, i)));
 	measure_company(l);
 	for (size_t i = 0; bare && i < s->n; i++)
 		if (!bitset_has(&l->shown, i))
@@ -114,14 +127,14 @@ int layout_init(struct layout *l, const struct source *s, bool bare)
 	return 0;
 }
 
-void layout_fini(struct layout *l)
+void cost_fini(struct cost *l)
 {
 	free(l->header);
 	free(l->company);
 	free(l->company_end);
 	bitset_fini(&l->picked);
 	bitset_fini(&l->shown);
-	*l = (struct layout){0};
+	*l = (struct cost){0};
 }
 
 /* The nearest picked lines around [a..b) in its message; end when there is none. */
@@ -131,7 +144,7 @@ struct around {
 	uint32_t after;	     /* end: none */
 };
 
-static struct around look_around(const struct layout *l, uint32_t a, uint32_t b)
+static struct around look_around(const struct cost *l, uint32_t a, uint32_t b)
 {
 	const struct source *s = l->s;
 	uint32_t m = s->line[a].message;
@@ -144,16 +157,16 @@ static struct around look_around(const struct layout *l, uint32_t a, uint32_t b)
 
 /* The bytes between two neighbouring picked lines p and q; p == end: none before, q == end: after.
  */
-static size_t seam(const struct layout *l, const struct around *x, uint32_t p, uint32_t q)
+static size_t seam(const struct cost *l, const struct around *x, uint32_t p, uint32_t q)
 {
 	const struct source *s = l->s;
 	if (p != x->end && q == p + 1 && q != x->end)
 		return s->line[q].begin - s->line[p].end;
 	uint32_t from = p == x->end ? x->first : p + 1;
-	return (p != x->end) + layout_gap_bytes(source_rows(s, from, q));
+	return (p != x->end) + gap(s, from, q);
 }
 
-static ptrdiff_t inner_cost(const struct layout *l, uint32_t a, uint32_t b, bool shown)
+static ptrdiff_t inner_cost(const struct cost *l, uint32_t a, uint32_t b, bool shown)
 {
 	const struct source *s = l->s;
 	struct around x = look_around(l, a, b);
@@ -175,7 +188,7 @@ static ptrdiff_t inner_cost(const struct layout *l, uint32_t a, uint32_t b, bool
 	return (ptrdiff_t) new - (ptrdiff_t)old;
 }
 
-ptrdiff_t layout_cost(const struct layout *l, uint32_t a, uint32_t b)
+ptrdiff_t cost_of(const struct cost *l, uint32_t a, uint32_t b)
 {
 	uint32_t m = l->s->line[a].message;
 	bool shown = bitset_has(&l->shown, m);
@@ -186,7 +199,7 @@ ptrdiff_t layout_cost(const struct layout *l, uint32_t a, uint32_t b)
 	return cost;
 }
 
-void layout_pick(struct layout *l, uint32_t a, uint32_t b)
+void cost_pick(struct cost *l, uint32_t a, uint32_t b)
 {
 	uint32_t m = l->s->line[a].message;
 	if (!bitset_has(&l->shown, m))

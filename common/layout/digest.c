@@ -1,0 +1,250 @@
+/*
+ * Level L2: the oldest groups become one digest of selected source lines.
+ *
+ * It stands where a text stood before: in the first result (or machine-made user message) of the
+ * first group that has one, whose assistant message stays with its calls; where no group has one,
+ * in the words of the first assistant message. So no message is invented and no role changes. The
+ * other groups go whole, pairs of calls and results together, but for what a person said briefly:
+ * that stays, with what keeps the roles alternating around it.
+ */
+#include "common/layout/parts.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define HOLDER_TOKENS 200 /* a larger assistant message does not stay for its result's place */
+#define STUB_BYTES 200	  /* an assistant's words up to this stay between those of a person */
+#define MARK_BYTES 4
+
+static const char intro[] = "[Earlier part of this conversation, condensed. Lines are verbatim, "
+			    "[..N] stands for N lines "
+			    "left out, headers that begin with %.*s tell who spoke.]\n";
+
+struct digest {
+	struct layout *l;
+	size_t begin, end; /* messages of the run */
+	size_t holder;	   /* that carries the text */
+	uint32_t group;	   /* the holder's */
+};
+
+static bool is_kept(const struct layout *l, size_t i)
+{
+	const struct layout_message *m = &l->messages[i];
+	if (m->level == LAYOUT_FIXED || i == l->first_human || i == l->newest_human)
+		return true;
+	return (m->flags & PART_UNTOUCHED) && !l->spare_nobody;
+}
+
+static bool is_assistant(const struct layout *l, size_t i)
+{
+	return l->request->messages[i].role == CHAT_ASSISTANT;
+}
+
+/* May its text give way to the digest? */
+static bool can_hold(const struct layout *l, size_t i)
+{
+	return !is_assistant(l, i) && !is_kept(l, i) && !(l->messages[i].flags & PART_LATE);
+}
+
+static void find_holder(struct digest *d)
+{
+	struct layout *l = d->l;
+	size_t caller = d->end, large = d->end;
+	d->holder = d->end;
+	for (size_t i = d->begin; i < d->end; i++) {
+		if (is_assistant(l, i))
+			caller = i;
+		if (caller == d->end || !can_hold(l, i))
+			continue;
+		if (l->messages[caller].tokens_in <= HOLDER_TOKENS) {
+			d->holder = i;
+			break;
+		}
+		if (large == d->end)
+			large = i;
+	}
+	if (d->holder == d->end)
+		d->holder = large;
+	for (size_t i = d->begin; i < d->end && d->holder == d->end; i++)
+		if (is_assistant(l, i))
+			d->holder = i;
+	d->group = d->holder < d->end ? l->messages[d->holder].group : 0;
+}
+
+/* Does a person's message of the group stay? Then the messages before it must, too, in short. */
+static bool group_is_kept(const struct layout *l, size_t from, size_t to)
+{
+	for (size_t i = from; i < to; i++)
+		if (is_kept(l, i) && l->messages[i].level != LAYOUT_FIXED)
+			return true;
+	return false;
+}
+
+static void drop(struct layout *l, size_t i)
+{
+	struct layout_message *m = &l->messages[i];
+	m->flags |= PART_DROPPED;
+	m->bytes_out = 0;
+	m->tokens_out = 0;
+	m->reason = "in the digest";
+}
+
+/* An empty place that keeps its role. */
+static void stub(struct layout *l, size_t i)
+{
+	struct buf text;
+	if (is_assistant(l, i) && l->text[i].text.n <= STUB_BYTES) {
+		l->messages[i].reason = "short, between words of a person";
+		return;
+	}
+	if (l->messages[i].flags & PART_CALLS) {
+		l->messages[i].reason = "its calls stay, between words of a person";
+		return;
+	}
+	buf_init(&text, 0);
+	layout_put_gap(l->text[i].text, &text);
+	layout_set_out(l, i, &text, LAYOUT_L2);
+	l->messages[i].reason = "in the digest; its place stays";
+	buf_free(&text);
+}
+
+/* A result whose call stays, in whatever group that is. */
+static bool answers_kept_call(const struct layout *l, size_t i)
+{
+	return l->owner[i] && !(l->messages[l->owner[i] - 1].flags & PART_DROPPED);
+}
+
+static void put_group(struct digest *d, size_t from, size_t to)
+{
+	struct layout *l = d->l;
+	bool holds = l->messages[from].group == d->group,
+	     kept = holds || group_is_kept(l, from, to);
+	for (size_t i = from; i < to; i++) {
+		if (is_kept(l, i)) {
+			l->messages[i].reason = "never touched";
+		} else if (i == d->holder) {
+			l->messages[i].flags |= PART_HOLDER;
+		} else if (answers_kept_call(l, i)) {
+			stub(l, i);
+		} else if (!kept) {
+			drop(l, i);
+		} else if (is_assistant(l, i)) {
+			stub(l, i);
+		} else if (l->request->messages[i].role == CHAT_TOOL) {
+			stub(l, i); /* of a call without an id, which stays */
+		} else {
+			drop(l, i);
+		}
+	}
+}
+
+/* The messages that the digest chooses from: those that are not left as they are, the newest up to
+ * `reach` bytes. Returns how many. */
+static size_t sources(const struct digest *d, uint32_t *at, size_t reach, size_t *bytes)
+{
+	const struct layout *l = d->l;
+	size_t n = 0;
+	*bytes = 0;
+	for (size_t i = d->end; i-- > d->begin && *bytes < reach;) {
+		const struct layout_message *m = &l->messages[i];
+		if (!(m->flags & (PART_DROPPED | PART_OUT | PART_HOLDER)))
+			continue;
+		at[n++] = (uint32_t)i;
+		*bytes += m->bytes_in;
+	}
+	for (size_t i = 0; i < n / 2; i++) {
+		uint32_t k = at[i];
+		at[i] = at[n - 1 - i];
+		at[n - 1 - i] = k;
+	}
+	return n;
+}
+
+static double bytes_per_token(const struct digest *d)
+{
+	double bytes = 0, tokens = 0;
+	for (size_t i = d->begin; i < d->end; i++) {
+		bytes += (double)d->l->messages[i].bytes_in;
+		tokens += d->l->messages[i].tokens_in;
+	}
+	return tokens > 0 ? bytes / tokens : 4;
+}
+
+static int select_text(
+	struct digest *d, const uint32_t *at, size_t n, size_t budget, struct buf *text)
+{
+	struct layout *l = d->l;
+	struct select_options o = l->options.select;
+	struct select_result r;
+	char mark[MARK_BYTES + 1];
+	struct text_message *m = calloc(n + 1, sizeof(*m));
+	if (!m)
+		return -ENOMEM;
+	for (size_t i = 0; i < n; i++) {
+		m[i] = l->text[at[i]];
+		m[i].verbatim = false;
+	}
+	/* No tool's output can know it, so none can forge a turn. */
+	snprintf(mark, sizeof(mark), "%04x", (unsigned)(l->messages[d->end - 1].chain & 0xffff));
+	buf_printf(text, intro, MARK_BYTES, mark);
+	o.keep_ratio = 0;
+	o.budget_bytes = budget > text->n ? budget - text->n : 0;
+	o.frozen = true;
+	o.mark = (struct slice){mark, MARK_BYTES};
+	int rc = text_select_from(&l->corpus, m, at, n, &o, &r);
+	if (rc == 0)
+		rc = text_render(m, n, &r, text);
+	if (rc == 0 && r.silent)
+		buf_printf(text, "[..%zu]\n", r.omitted_lines);
+	select_result_free(&r);
+	free(m);
+	return rc ? rc : buf_error(text);
+}
+
+static int make_text(struct digest *d, double share)
+{
+	struct layout *l = d->l;
+	size_t bytes;
+	struct buf text;
+	uint32_t *at = calloc(d->end - d->begin + 1, sizeof(*at));
+	if (!at)
+		return -ENOMEM;
+	size_t budget = (size_t)(share * l->room * bytes_per_token(d));
+	size_t n = sources(d, at, (size_t)((double)budget * l->options.reach), &bytes);
+	buf_init(&text, 0);
+	int rc = select_text(d, at, n, budget, &text);
+	free(at);
+	if (rc) {
+		buf_free(&text);
+		return rc;
+	}
+	struct layout_message *m = &l->messages[d->holder];
+	buf_free(&l->out[d->holder]);
+	l->out[d->holder] = text;
+	m->flags |= PART_OUT | (l->request->messages[d->holder].images ? PART_BARE : 0u);
+	m->bytes_out = text.n;
+	m->tokens_out = layout_tokens(buf_slice(&text), 0);
+	m->reason = "holds the digest of the oldest groups";
+	return 0;
+}
+
+int layout_digest(struct layout *l, uint32_t to, double share)
+{
+	struct digest d = {
+		.l = l, .begin = layout_group_begin(l, 1), .end = layout_group_begin(l, to)};
+	if (d.end <= d.begin)
+		return 0;
+	find_holder(&d);
+	if (d.holder == d.end)
+		return 0; /* nobody to carry it: a run of a person's words alone */
+	for (size_t i = d.begin; i < d.end; i++)
+		layout_as_sent(l, i);
+	layout_set_level(l, 1, to, LAYOUT_L2);
+	for (uint32_t g = 1; g < to; g++)
+		put_group(&d, layout_group_begin(l, g), layout_group_begin(l, g + 1));
+	for (size_t i = d.end; i < l->corpus.n; i++)
+		layout_look_for_call(l, i);
+	l->merged_to = to;
+	return make_text(&d, share);
+}

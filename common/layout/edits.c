@@ -1,0 +1,29 @@
+/*
+ * What was decided, as edits over the client's own bytes.
+ */
+#include "common/layout/parts.h"
+
+#include <errno.h>
+
+int layout_edit(struct layout *l)
+{
+	for (size_t i = 0; i < l->count; i++) {
+		const struct layout_message *m = &l->messages[i];
+		struct chat_edit *e = &l->edits[i];
+		*e = (struct chat_edit){.kind = CHAT_KEEP};
+		if (m->flags & PART_DROPPED) {
+			e->kind = CHAT_DROP;
+		} else if (m->flags & PART_ORPHAN) {
+			int rc = layout_need_texts(l);
+			if (rc)
+				return rc;
+			e->kind = CHAT_INSERT_BEFORE_DROP;
+			e->text = m->flags & PART_OUT ? buf_slice(&l->out[i]) : l->text[i].text;
+		} else if (m->flags & PART_OUT) {
+			e->kind = CHAT_REPLACE_TEXT;
+			e->text = buf_slice(&l->out[i]);
+			e->drop_pictures = m->flags & PART_BARE;
+		}
+	}
+	return 0;
+}

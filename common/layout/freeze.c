@@ -1,0 +1,251 @@
+/*
+ * The freeze rule, and level L1.
+ */
+#include "common/layout/parts.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#define KEEP_GROUPS 2	 /* the newest are as the client sent them */
+#define MERGE_SHARE .667 /* of L1, the oldest part that goes to L2 at once */
+#define WAIT_GROUPS 8	 /* a call without a result for so many groups will have none */
+#define WORTH .9	 /* shortened to more than this is not worth a marker */
+
+bool layout_may_cut(const struct layout *l, size_t i)
+{
+	const struct layout_message *m = &l->messages[i];
+	return (m->flags & PART_CUTTABLE) && m->level != LAYOUT_FIXED &&
+	       !(m->flags & (PART_UNTOUCHED | PART_DROPPED)) && i != l->first_human &&
+	       i != l->newest_human;
+}
+
+void layout_set_level(struct layout *l, uint32_t from, uint32_t to, enum layout_level level)
+{
+	size_t end = layout_group_begin(l, to);
+	for (size_t i = layout_group_begin(l, from); i < end; i++)
+		if (l->messages[i].level != LAYOUT_FIXED)
+			l->messages[i].level = level;
+}
+
+/* In the place of pictures: how many, and what they took of the request. */
+static void put_pictures(const struct layout *l, size_t i, struct buf *text)
+{
+	const struct chat_message *sent = &l->request->messages[i];
+	size_t bytes = l->messages[i].bytes_in;
+	bytes = sent->raw.raw.n > bytes ? sent->raw.raw.n - bytes : 0;
+	if (text->n && text->p[text->n - 1] != '\n')
+		buf_add_char(text, '\n');
+	buf_printf(text, "[%u %s left out, %zu bytes]", sent->images,
+		sent->images > 1 ? "pictures" : "picture", bytes);
+}
+
+void layout_set_out(struct layout *l, size_t i, struct buf *text, enum layout_level level)
+{
+	struct layout_message *m = &l->messages[i];
+	bool pictures = l->request->messages[i].images > 0;
+	if (pictures)
+		put_pictures(l, i, text);
+	while (text->n && text->p[text->n - 1] == '\n')
+		text->n--;
+	double tokens = layout_tokens(buf_slice(text), 0);
+	if (buf_error(text) || tokens > m->tokens_in * WORTH) {
+		buf_free(text);
+		return;
+	}
+	buf_free(&l->out[i]);
+	l->out[i] = *text;
+	*text = (struct buf){0};
+	m->flags |= PART_OUT | (pictures ? PART_BARE : 0u);
+	m->level = level;
+	m->bytes_out = l->out[i].n;
+	m->tokens_out = tokens;
+}
+
+void layout_as_sent(struct layout *l, size_t i)
+{
+	struct layout_message *m = &l->messages[i];
+	buf_free(&l->out[i]);
+	m->flags &= ~(unsigned)(PART_DONE & ~PART_ORPHAN);
+	m->bytes_out = m->bytes_in;
+	m->tokens_out = m->tokens_in;
+}
+
+void layout_put_gap(struct slice text, struct buf *out)
+{
+	size_t rows = text.n > 0;
+	for (size_t i = 0; i + 1 < text.n; i++)
+		rows += text.p[i] == '\n';
+	buf_printf(out, "[..%zu]", rows);
+}
+
+/* Selected lines of m[0..n), which are the messages at[0..n), take their places. */
+static int put_selected(struct layout *l, const struct text_message *m, const uint32_t *at,
+	size_t n, const struct select_result *r, enum layout_level level)
+{
+	int rc = 0;
+	for (size_t i = 0; rc == 0 && i < n; i++) {
+		struct buf text;
+		buf_init(&text, 0);
+		if (r->silent)
+			layout_put_gap(m[i].text, &text);
+		else
+			rc = text_render_part(m, n, r, i, i + 1, &text);
+		if (rc == 0)
+			layout_set_out(l, at[i], &text, level);
+		buf_free(&text);
+	}
+	return rc;
+}
+
+int layout_cut(
+	struct layout *l, const uint32_t *at, size_t n, size_t budget, enum layout_level level)
+{
+	struct select_options o = l->options.select;
+	struct select_result r;
+	struct text_message *m = calloc(n + 1, sizeof(*m));
+	if (!m)
+		return -ENOMEM;
+	for (size_t i = 0; i < n; i++) {
+		layout_as_sent(l, at[i]);
+		m[i] = l->text[at[i]];
+		m[i].verbatim = false;
+	}
+	o.keep_ratio = 0;
+	o.budget_bytes = budget;
+	o.frozen = o.bare = true;
+	o.index = 0;
+	int rc = text_select_from(&l->corpus, m, at, n, &o, &r);
+	if (rc == 0)
+		rc = put_selected(l, m, at, n, &r, level);
+	select_result_free(&r);
+	free(m);
+	return rc;
+}
+
+int layout_raise(struct layout *l, uint32_t to, uint32_t g)
+{
+	size_t end = layout_group_begin(l, to), n = 0, bytes = 0;
+	int rc = layout_need_corpus(l, g);
+	uint32_t *at = rc ? NULL : calloc(end + 1, sizeof(*at));
+	if (!at)
+		return rc ? rc : -ENOMEM;
+	/* Also what was spared in older groups, as the newest words of a person are. */
+	for (size_t i = 0; i < end; i++)
+		if (layout_may_cut(l, i) && !(l->messages[i].flags & PART_TRIED) &&
+			l->messages[i].level != LAYOUT_L2) {
+			l->messages[i].flags |= PART_TRIED;
+			at[n++] = (uint32_t)i;
+			bytes += l->messages[i].bytes_in;
+		}
+	layout_set_level(l, l->raised_to, to, LAYOUT_L1);
+	if (n)
+		rc = layout_cut(l, at, n, (size_t)((double)bytes * l->options.l1), LAYOUT_L1);
+	free(at);
+	l->raised_to = to;
+	layout_resize(l, layout_group_begin(l, g + 1));
+	return rc;
+}
+
+/* What raising group k to L1 is expected to free. */
+static double saving(const struct layout *l, uint32_t k)
+{
+	double tokens = 0;
+	size_t end = layout_group_begin(l, k + 1);
+	for (size_t i = layout_group_begin(l, k); i < end; i++)
+		if (layout_may_cut(l, i))
+			tokens += l->messages[i].tokens_in;
+	return tokens * (1 - l->options.l1);
+}
+
+/* Groups that are old enough to be raised at group end g: those below. */
+static uint32_t old_groups(uint32_t g)
+{
+	return g + 1 > KEEP_GROUPS ? g + 1 - KEEP_GROUPS : 0;
+}
+
+static double tokens_out(const struct layout *l, uint32_t from, uint32_t to)
+{
+	double tokens = 0;
+	size_t end = layout_group_begin(l, to);
+	for (size_t i = layout_group_begin(l, from); i < end; i++)
+		tokens += l->messages[i].tokens_out;
+	return tokens;
+}
+
+/* The end of what may become the digest at group end g: no call in it still waits for its result,
+ * and none has it further behind. */
+static uint32_t digestible(const struct layout *l, uint32_t g)
+{
+	uint32_t to = l->raised_to;
+	for (uint32_t k = g > WAIT_GROUPS ? g - WAIT_GROUPS : 0; k < to; k++)
+		if (l->open[k])
+			to = k;
+	for (size_t i = layout_group_begin(l, g + 1); i-- > 0 && l->messages[i].group >= to;) {
+		const struct layout_message *m = &l->messages[i];
+		const struct layout_message *caller =
+			l->owner[i] ? &l->messages[l->owner[i] - 1] : m;
+		if ((m->flags & PART_LATE) && !(caller->flags & PART_DROPPED) && caller->group < to)
+			to = caller->group;
+	}
+	return to;
+}
+
+/* The oldest two thirds of what is L1; all of it when `all`. */
+static uint32_t merge_end(const struct layout *l, uint32_t g, bool all)
+{
+	uint32_t from = l->merged_to > 1 ? l->merged_to : 1, to = digestible(l, g), k = from;
+	if (all || to <= from)
+		return to;
+	double most = tokens_out(l, from, to) * MERGE_SHARE, sum = 0;
+	while (k < to && sum < most) {
+		sum += tokens_out(l, k, k + 1);
+		k++;
+	}
+	return k;
+}
+
+int layout_merge(struct layout *l, uint32_t g, bool all, double share)
+{
+	uint32_t to = merge_end(l, g, all);
+	if (to <= 1 || (to <= l->merged_to && !all))
+		return 0;
+	int rc = layout_need_corpus(l, g);
+	if (rc == 0)
+		rc = layout_digest(l, to > l->merged_to ? to : l->merged_to, share);
+	layout_resize(l, layout_group_begin(l, g + 1));
+	return rc;
+}
+
+static bool is_forced(const struct layout *l, uint32_t g)
+{
+	uint64_t chain = l->messages[layout_group_begin(l, g + 1) - 1].chain;
+	size_t low = 0, high = l->options.forced_count;
+	while (low < high) {
+		size_t mid = low + (high - low) / 2;
+		if (l->options.forced[mid] < chain)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low < l->options.forced_count && l->options.forced[low] == chain;
+}
+
+int layout_freeze(struct layout *l, uint32_t g)
+{
+	const struct layout_options *o = &l->options;
+	if (layout_group_begin(l, g + 1) == 0 || (l->size <= o->high * l->room && !is_forced(l, g)))
+		return 0;
+	uint32_t to = l->raised_to, old = old_groups(g);
+	double size = l->size;
+	for (; to < old && size > o->low * l->room; to++)
+		size -= saving(l, to);
+	uint32_t raised = l->raised_to, merged = l->merged_to;
+	int rc = to > l->raised_to ? layout_raise(l, to, g) : 0;
+	if (rc == 0 && l->size > o->merge * l->room)
+		rc = layout_merge(l, g, false, o->digest);
+	if (l->raised_to != raised || l->merged_to != merged) {
+		l->freezes++;
+		l->frozen_at = g + 1;
+	}
+	return rc;
+}
