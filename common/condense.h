@@ -1,85 +1,83 @@
 /*
- * Condensing one chat request: which parts may shrink, the verbatim selection, the chunks for a
- * small device's notes, and the rewritten body. Joins dialect/ (views and rewriting) with text/
- * (selection). Pure and self-contained: safe on libuv's thread pool; every result is owned by
- * struct condense. Nothing blocks, but the time is linear in the body: about 1 ms per 10K tokens.
+ * Condensing one chat request: from what a plan asks for, in the model's tokens, to a layout, the
+ * text that notes are written about, and the rewritten body. The server and `tandemctl explain` use
+ * the same functions, so what is explained is what is sent.
  *
- * What may shrink: messages older than the newest CONDENSE_KEEP_GROUPS groups, except system
- * messages and the last human message; and, where one message makes most of the prompt, that
- * message, whose first and last lines stay verbatim. Each gap leaves a visible marker with its
- * size.
+ * condense_init(), condense_prepare() and condense_assemble() are pure and linear in the body:
+ * about 1 ms for 10K tokens, safe on a thread pool, nothing blocks. Every result is owned by struct
+ * condense; the request must outlive it.
  */
 #ifndef TANDEM_CONDENSE_H
 #define TANDEM_CONDENSE_H
 
-#include "common/dialect/request.h"
-#include "common/text/chunk.h"
-#include "common/text/select.h"
-#include "common/text/text.h"
-
-#define CONDENSE_KEEP_GROUPS 2
-#define CONDENSE_MIN_BYTES 1024 /* less than that to shrink is not worth a rewrite */
+#include "common/layout/layout.h"
+#include "common/layout/state.h"
 
 enum condense_result {
 	CONDENSE_OK,
-	CONDENSE_NOTHING, /* there is nothing worth shrinking */
-	CONDENSE_NO_ROOM, /* even the parts that must stay are larger than room_bytes */
-	CONDENSE_FAILED,  /* memory, or verification of the forced lines failed */
+	CONDENSE_NOTHING, /* there is nothing worth shrinking, or nothing needs to */
+	CONDENSE_NO_ROOM, /* even with everything raised it is larger than the window */
+	CONDENSE_FAILED,  /* memory */
 };
 
-struct condense_options {
-	double keep_ratio;  /* share of the shrinkable bytes to keep */
-	size_t room_bytes;  /* the whole rewritten prompt's text; 0: unbounded */
-	size_t chunk_bytes; /* of source text for one notes job; 0: no notes are wanted */
+/* What the plan knows. Tokens are the model's unless they say start (the start table's). */
+struct condense_facts {
+	double tokens, tokens_start; /* of the whole prompt */
+	int64_t room_tokens;	     /* the prompt must not take more; 0: no bound known */
+	bool overflowed; /* the backend refused the window that was tried: take this one from now on
+			  */
+	double keep_ratio;    /* of a prompt that would fit, kept; 0: what fits stays as it is */
+	int64_t least_tokens; /* what a prompt that fits is not shrunk below */
+	size_t chunk_bytes;   /* of source text for one notes job; 0: no notes are wanted */
 	size_t max_chunks;
 	size_t notes_bytes; /* most that the notes of one chunk may take in the prompt */
-	bool must_shrink;   /* the original does not fit: large messages of the newest groups may be
-			       cut as well */
 };
-
-/* A piece of source text for one notes job. */
-struct condense_chunk {
-	struct buf text; /* with turn headers */
-	size_t owner;	 /* the message that is cut by itself, or CONDENSE_HISTORY */
-};
-
-#define CONDENSE_HISTORY ((size_t)-1)
 
 struct condense {
 	const struct chat_request *request;
-	struct condense_options options;
-	struct buf *texts;	       /* decoded text of each message */
-	struct text_message *messages; /* over texts */
-	struct buf *single; /* replacement text of each message that is cut by itself; n == 0: it is
-			       not */
-	size_t count;	    /* of the three arrays */
-	struct select_result history; /* of the old messages */
-	size_t history_bytes;	      /* 0: there is no old part to shrink */
-	struct condense_chunk *chunks;
+	struct condense_facts facts;
+	uint64_t *chains; /* of each message; condense_init() */
+	uint32_t *groups;
+	double tools_start, system_start;
+	struct layout_options options;
+	struct layout_state *from; /* of an earlier request; owned */
+	struct layout layout;
+	struct layout_state *made; /* for the cache; owned until it is taken */
+	struct layout_chunk *chunks;
 	size_t chunk_count;
-	/* What came of it. Bytes of text. */
-	size_t source_bytes; /* that could shrink */
-	size_t kept_bytes;   /* of these, kept */
-	size_t fixed_bytes;  /* that stay as they are */
-	size_t omitted_lines;
+	double scale; /* start tokens to the model's */
 };
 
-/* Decodes, groups, selects and cuts chunks. The request must outlive the condense. Always
- * condense_fini() afterwards. */
-enum condense_result condense_prepare(
-	struct condense *c, const struct chat_request *r, const struct condense_options *o);
+/* Chains and sizes. 0 or -ENOMEM. condense_fini() always. */
+int condense_init(struct condense *c, const struct chat_request *r);
+void condense_fini(struct condense *c);
+
+/*
+ * Fills options. The window in start tokens comes from the ratio of the two counts of this prompt,
+ * in coarse steps; with a cache the window that the conversation began with stays its own, and a
+ * state of an earlier request is looked up. The cache belongs to the caller's thread.
+ */
+void condense_options(
+	struct condense *c, const struct condense_facts *f, struct layout_cache *cache);
+
+/* Lays out and cuts the chunks for notes. */
+enum condense_result condense_prepare(struct condense *c);
+
+/* Tokens of the model that the laid out prompt takes. */
+double condense_tokens(const struct condense *c);
 
 size_t condense_chunks(const struct condense *c);
 struct slice condense_chunk(const struct condense *c, size_t i);
 
 /*
- * Writes the rewritten body: selection plus notes[i] of each chunk (empty slices: none).
- * set_num_ctx as in chat_request_rewrite(). CONDENSE_OK, or CONDENSE_FAILED (then the original must
- * be sent).
+ * Writes the rewritten body: the layout, and notes[i] of each chunk (empty slices: none; NULL: no
+ * notes at all). set_num_ctx as in chat_request_rewrite(). CONDENSE_OK, or CONDENSE_FAILED (then
+ * the original must be sent).
  */
 enum condense_result condense_assemble(
-	const struct condense *c, const struct slice *notes, int64_t set_num_ctx, struct buf *body);
+	struct condense *c, const struct slice *notes, int64_t set_num_ctx, struct buf *body);
 
-void condense_fini(struct condense *c);
+/* "12 as sent, 30 L1, 40 in a digest, 1 cut": what became of the messages, for logs and headers. */
+void condense_summary(const struct condense *c, char *out, size_t size);
 
 #endif

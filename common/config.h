@@ -106,6 +106,8 @@ struct config {
 		int64_t body_total_bytes; /* all held request bodies together; default 1073741824 */
 		int64_t old_processes; /* after upgrades: tandemds that still finish their streams;
 					  default 4 */
+		int64_t layout_bytes;  /* layouts of conversations kept, so that a turn costs only its new
+					  part; default 67108864 */
 		int64_t event_bytes;   /* events queued for one listener of events.ipc; default
 					  1048576 */
 		int64_t backend_log_bytes; /* output kept of a started backend; default 4194304 */

@@ -1,19 +1,51 @@
+/* What models have taught: for each a factor a class, and how sure it is. */
 #include "common/tokens.h"
 
 #include <math.h>
 #include <stdlib.h>
 
-#define LEARN_WEIGHT 0.2
 #define NAME_BYTES_MAX 512 /* longer names are no model's */
+
+/* Deviations: of a report around a perfect estimate, as a share and in tokens; what a factor may
+ * drift between two lessons; and the doubt that a report beyond TOKENS_TRUST raises at most. */
+#define NOISE_SHARE 0.04
+#define NOISE_TOKENS 8.0
+#define DRIFT 0.01
+#define DOUBT_MAX 0.5
+
+static const struct {
+	double rate;  /* tokens a unit */
+	double doubt; /* standard deviation of the factor before the first lesson */
+} start[TOKEN_CLASSES] = {
+	[TOKEN_MESSAGE] = {5.0, 0.5},
+	[TOKEN_WORD] = {0.85, 0.25},
+	[TOKEN_LETTER] = {0.082, 0.35},
+	[TOKEN_ACCENT] = {0.32, 1.0},
+	[TOKEN_NOISE] = {0.73, 0.15},
+	[TOKEN_DIGIT] = {0.96, 0.3},
+	[TOKEN_PUNCT] = {0.43, 0.3},
+	[TOKEN_BREAK] = {1.4, 0.3},
+	[TOKEN_CYRILLIC] = {0.36, 0.7},
+	[TOKEN_GREEK] = {0.65, 0.7},
+	[TOKEN_SEMITIC] = {0.43, 0.8},
+	[TOKEN_INDIC] = {0.58, 0.9},
+	[TOKEN_HAN] = {0.75, 0.7},
+	[TOKEN_KANA] = {0.54, 0.9},
+	[TOKEN_HANGUL] = {0.80, 1.0},
+	[TOKEN_SIGN] = {1.2, 0.5},
+	[TOKEN_EMOJI] = {1.9, 0.6},
+	[TOKEN_OTHER] = {1.5, 0.7},
+};
 
 struct entry {
 	struct slice name; /* owned */
-	double ratio;
+	double factor[TOKEN_CLASSES];
+	double covariance[TOKEN_CLASSES][TOKEN_CLASSES];
 	uint64_t used; /* tick of the last lesson */
 };
 
 struct tokens {
-	struct entry entries[TOKENS_MODELS_MAX];
+	struct entry *entries[TOKENS_MODELS_MAX]; /* owned */
 	size_t count;
 	uint64_t tick;
 };
@@ -23,69 +55,131 @@ struct tokens *tokens_create(void)
 	return calloc(1, sizeof(struct tokens));
 }
 
+static void entry_free(struct entry *e)
+{
+	free((char *)e->name.p);
+	free(e);
+}
+
 void tokens_destroy(struct tokens *t)
 {
 	if (!t)
 		return;
 	for (size_t i = 0; i < t->count; i++)
-		free((char *)t->entries[i].name.p);
+		entry_free(t->entries[i]);
 	free(t);
 }
 
-static const struct entry *find(const struct tokens *t, struct slice model)
+static struct entry *find(const struct tokens *t, struct slice model)
 {
 	for (size_t i = 0; i < t->count; i++)
-		if (slice_ieq(t->entries[i].name, model))
-			return &t->entries[i];
+		if (slice_ieq(t->entries[i]->name, model))
+			return t->entries[i];
 	return NULL;
 }
 
-double tokens_ratio(const struct tokens *t, struct slice model)
+static double sum(const struct token_census *c, const double *factor)
+{
+	double n = (double)c->images * TOKENS_PER_IMAGE;
+	for (size_t i = 0; i < TOKEN_CLASSES; i++)
+		n += (double)c->chars[i] * start[i].rate * (factor ? factor[i] : 1.0);
+	return n;
+}
+
+double token_census_start(const struct token_census *c)
+{
+	return sum(c, NULL);
+}
+
+double tokens_of(const struct tokens *t, struct slice model, const struct token_census *c)
 {
 	const struct entry *e = find(t, model);
-	return e ? e->ratio : TOKENS_RATIO_START;
+	return sum(c, e ? e->factor : NULL);
 }
 
-uint64_t tokens_estimate(
-	const struct tokens *t, struct slice model, uint64_t chars, unsigned images)
+uint64_t tokens_estimate(const struct tokens *t, struct slice model, const struct token_census *c)
 {
-	double n = ceil((double)chars / tokens_ratio(t, model)) + (double)images * TOKENS_PER_IMAGE;
-	return n < 1 ? 1 : (uint64_t)n; /* below 2^64 / TOKENS_RATIO_MIN */
+	double n = ceil(tokens_of(t, model, c));
+	return n < 1 ? 1 : n < 0x1p62 ? (uint64_t)n : UINT64_C(1) << 62;
 }
 
-/* A fresh entry: a free one, else the one that was taught longest ago. NULL when memory is out. */
-static struct entry *add(struct tokens *t, struct slice model)
+static struct entry *entry_create(struct slice model)
 {
+	struct entry *e = calloc(1, sizeof(*e));
 	char *name = slice_dup(model);
-	if (!name)
+	if (!e || !name) {
+		free(e);
+		free(name);
 		return NULL;
-	struct entry *e = &t->entries[0];
-	if (t->count < TOKENS_MODELS_MAX) {
-		e = &t->entries[t->count++];
-	} else {
-		for (size_t i = 1; i < t->count; i++)
-			if (t->entries[i].used < e->used)
-				e = &t->entries[i];
-		free((char *)e->name.p);
 	}
-	*e = (struct entry){.name = {name, model.n}, .ratio = TOKENS_RATIO_START};
+	e->name = (struct slice){name, model.n};
+	for (size_t i = 0; i < TOKEN_CLASSES; i++) {
+		e->factor[i] = 1;
+		e->covariance[i][i] = start[i].doubt * start[i].doubt;
+	}
 	return e;
 }
 
-void tokens_learn(struct tokens *t, struct slice model, uint64_t chars, uint64_t prompt_tokens)
+/* A fresh entry, in a free place or that of the one taught longest ago. NULL when memory is out. */
+static struct entry *add(struct tokens *t, struct slice model)
 {
-	if (prompt_tokens < TOKENS_LEARN_MIN || chars == 0 || model.n == 0 ||
+	struct entry *e = entry_create(model);
+	if (!e)
+		return NULL;
+	size_t at = 0;
+	if (t->count < TOKENS_MODELS_MAX) {
+		at = t->count++;
+	} else {
+		for (size_t i = 1; i < t->count; i++)
+			if (t->entries[i]->used < t->entries[at]->used)
+				at = i;
+		entry_free(t->entries[at]);
+	}
+	t->entries[at] = e;
+	return e;
+}
+
+/* The update of the filter: h is the start table's tokens of each class, `told` the report. */
+static void lesson(struct entry *e, const double h[TOKEN_CLASSES], double told)
+{
+	double estimate = 0, variance, ph[TOKEN_CLASSES];
+	for (size_t i = 0; i < TOKEN_CLASSES; i++)
+		estimate += h[i] * e->factor[i];
+	variance = pow(NOISE_SHARE * estimate, 2) + NOISE_TOKENS * NOISE_TOKENS;
+	for (size_t i = 0; i < TOKEN_CLASSES; i++) {
+		ph[i] = 0;
+		for (size_t j = 0; j < TOKEN_CLASSES; j++)
+			ph[i] += e->covariance[i][j] * h[j];
+		variance += h[i] * ph[i];
+	}
+	double miss = told - estimate, most = TOKENS_TRUST * sqrt(variance);
+	double doubt = fabs(miss) > most ? fmin(fabs(miss) / estimate, DOUBT_MAX) : 0;
+	miss = fmin(fmax(miss, -most), most);
+	for (size_t i = 0; i < TOKEN_CLASSES; i++) {
+		double share = h[i] * e->factor[i] / estimate;
+		e->factor[i] += ph[i] / variance * miss;
+		for (size_t j = 0; j < TOKEN_CLASSES; j++)
+			e->covariance[i][j] -= ph[i] * ph[j] / variance;
+		e->covariance[i][i] = fmax(e->covariance[i][i], 0) + share * DRIFT * DRIFT +
+				      share * doubt * doubt;
+		e->factor[i] = fmin(fmax(e->factor[i], TOKENS_FACTOR_MIN), TOKENS_FACTOR_MAX);
+	}
+}
+
+void tokens_learn(
+	struct tokens *t, struct slice model, const struct token_census *c, uint64_t prompt_tokens)
+{
+	double h[TOKEN_CLASSES], all = 0;
+	for (size_t i = 0; i < TOKEN_CLASSES; i++)
+		all += h[i] = (double)c->chars[i] * start[i].rate;
+	if (prompt_tokens < TOKENS_LEARN_MIN || all < 1 || c->images || model.n == 0 ||
 		model.n > NAME_BYTES_MAX)
 		return;
-	struct entry *e = (struct entry *)find(t, model);
+	struct entry *e = find(t, model);
 	if (!e)
 		e = add(t, model);
 	if (!e)
-		return; /* the start ratio serves on */
-	/* The sample is clamped, not the average: one absurd report moves it by a step, not to the
-	 * edge. */
-	double sample = (double)chars / (double)prompt_tokens;
-	sample = fmin(fmax(sample, TOKENS_RATIO_MIN), TOKENS_RATIO_MAX);
-	e->ratio += LEARN_WEIGHT * (sample - e->ratio);
+		return; /* the start table serves on */
+	lesson(e, h, (double)prompt_tokens);
 	e->used = ++t->tick;
 }

@@ -120,8 +120,7 @@ static void chat_destroy(struct request *r)
 {
 	struct chat *c = (struct chat *)r;
 	chat_condense_cancel(c);
-	if (c->has_condense)
-		condense_fini(&c->condense);
+	condense_fini(&c->condense);
 	if (c->parsed)
 		chat_request_fini(&c->view);
 	buf_free(&c->body);
@@ -188,11 +187,8 @@ static void parse_work(struct chat *c)
 	c->parsed = true;
 	if (json_is(c->view.model, JSON_STRING))
 		json_string_decode(c->view.model, &c->model);
-	c->chars = c->view.tools_bytes;
-	for (size_t i = 0; i < c->view.count; i++) {
-		c->chars += c->view.messages[i].chars;
-		c->images += c->view.messages[i].images;
-	}
+	if (c->view.condensable && condense_init(&c->condense, &c->view))
+		c->parse_result = -ENOMEM;
 }
 
 static void on_tick(uv_timer_t *t)
@@ -234,7 +230,7 @@ static void fill_facts(struct chat *c)
 	int64_t window = device_window(c->device);
 	if (c->view.num_ctx > 0 && c->device->conf->backend.type == BACKEND_TYPE_OLLAMA)
 		window = c->view.num_ctx < WINDOW_MAX ? c->view.num_ctx : WINDOW_MAX;
-	f->tokens = tokens_estimate(c->base.sup->tokens, buf_slice(&c->model), c->chars, c->images);
+	f->tokens = tokens_estimate(c->base.sup->tokens, buf_slice(&c->model), &c->view.census);
 	f->max_output = c->view.max_output;
 	f->condensable = c->view.condensable && !c->view.is_load;
 	f->to_main = to_main;
@@ -300,7 +296,7 @@ static void act_plan(struct chat *c)
 		return;
 	}
 	c->sent_tokens = c->facts.tokens;
-	c->sent_chars = c->chars;
+	c->sent_census = c->view.census;
 	/* Where Ollama is asked for much, it must be told the window: without it a long prompt is
 	 * cut in silence, however wide way A is. */
 	if (dialect_is_ollama(c->base.dialect) &&

@@ -94,8 +94,6 @@ struct chat {
 	struct dialect_error parse_error;
 	int parse_result;
 	struct buf model; /* decoded name */
-	uint64_t chars;	  /* of the whole prompt */
-	unsigned images;
 
 	/* Coalescing (coalesce.h). */
 	TAILQ_ENTRY(chat) open;	  /* in supervisor.chats */
@@ -114,12 +112,12 @@ struct chat {
 	struct plan_facts facts;
 	struct plan plan;
 	uint64_t sent_tokens; /* estimate of what the answering device gets */
-	uint64_t sent_chars;
+	struct token_census sent_census;
 	char note[PLAN_REASON_BYTES]; /* what came after the plan, for X-Tandem-Reason and the log
 				       */
 
-	struct condense condense;
-	bool has_condense;
+	struct condense condense; /* its chains are there once the body is parsed */
+	bool has_condense;	  /* it was asked for */
 	enum condense_result prepared, assembled;
 	struct chat_note *notes;
 	size_t note_count, unsettled;

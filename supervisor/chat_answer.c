@@ -230,12 +230,12 @@ static void settle_form(struct chat *c)
 		chat_condense_cancel(c);
 	if (!c->use_condensed) {
 		c->sent_tokens = c->facts.tokens;
-		c->sent_chars = c->chars;
+		c->sent_census = c->view.census;
 		if (c->set_num_ctx > 0)
 			add_num_ctx(c);
 	} else {
-		c->sent_tokens = tokens_estimate(
-			c->base.sup->tokens, buf_slice(&c->model), c->sent_chars, c->images);
+		c->sent_tokens =
+			tokens_estimate(c->base.sup->tokens, buf_slice(&c->model), &c->sent_census);
 	}
 	if (!c->counted)
 		c->base.sup->count.by_strategy[c->plan.strategy]++;
@@ -335,12 +335,13 @@ static void answer_end(void *ctx, struct job *j, const struct proto_record *r)
 	const struct proto_usage *u = &r->u.end.usage;
 	if (slice_eq(r->u.end.finish, SLICE("error")))
 		c->base.sup->count.failed++; /* told to the client by the backend's own bytes */
-	if (u->prompt_tokens > 0 && c->images == 0 && j->spec.message.resume_bytes == 0) {
+	if (u->prompt_tokens > 0 && c->sent_census.images == 0 &&
+		j->spec.message.resume_bytes == 0) {
 		uint64_t counted = (uint64_t)u->prompt_tokens;
 		if (counted >= TOKENS_LEARN_MIN || c->sent_tokens < TOKENS_LEARN_MIN ||
 			(double)counted >= LOW_COUNT * (double)c->sent_tokens)
-			tokens_learn(
-				c->base.sup->tokens, buf_slice(&c->model), c->sent_chars, counted);
+			tokens_learn(c->base.sup->tokens, buf_slice(&c->model), &c->sent_census,
+				counted);
 		if (c->sent_tokens >= TOKENS_LEARN_MIN &&
 			(double)counted < LOW_COUNT * (double)c->sent_tokens)
 			log_line(LOG_WARN, "prompt_count_low", LOG_STR("req", c->base.id),

@@ -24,32 +24,37 @@ void chat_fallback(struct chat *c, const char *cause, const char *to)
 		LOG_STR("to", to), LOG_END);
 }
 
-/* --- selection --- */
+/* --- the layout --- */
+
+/* Bytes of text that make a token in this prompt. */
+static double bytes_a_token(const struct chat *c)
+{
+	double images = (double)c->view.census.images * TOKENS_PER_IMAGE;
+	double tokens = tokens_of(c->base.sup->tokens, buf_slice(&c->model), &c->view.census);
+	return (double)(c->view.text_bytes + 1) / (tokens - images + 1);
+}
 
 static void prepare_work(struct chat *c)
 {
-	c->prepared = condense_prepare(&c->condense, &c->view, &c->condense.options);
+	c->prepared = condense_prepare(&c->condense);
 }
 
 void chat_condense_prepare(struct chat *c)
 {
-	double ratio = tokens_ratio(c->base.sup->tokens, buf_slice(&c->model));
 	const struct config *conf = &c->base.sup->config;
-	/* Bytes and characters are taken as one: for text beyond ASCII the bounds are then
-	 * stricter, never looser. */
-	struct condense_options o = {
-		.keep_ratio = c->plan.keep_ratio,
-		.chunk_bytes = c->plan.notes ? (size_t)((double)c->plan.chunk_tokens * ratio) : 0,
+	struct condense_facts f = {
+		.tokens = tokens_of(c->base.sup->tokens, buf_slice(&c->model), &c->view.census),
+		.tokens_start = token_census_start(&c->view.census),
+		.room_tokens = c->plan.room_tokens,
+		.overflowed = c->overflowed,
+		.keep_ratio = c->overflowed ? 0 : c->plan.keep_ratio,
+		.least_tokens = c->facts.a_max_tokens,
 		.max_chunks = (size_t)conf->condense.max_chunks,
-		.must_shrink = c->plan.must_shrink,
 	};
-	if (c->plan.room_tokens > 0) {
-		double tokens = (double)c->plan.room_tokens - (double)c->images * TOKENS_PER_IMAGE;
-		double room = tokens * ratio - (double)c->view.tools_bytes;
-		o.room_bytes = room > 1 ? (size_t)room : 1;
-	}
-	o.notes_bytes = (size_t)((double)o.chunk_bytes * NOTES_SHARE);
-	c->condense.options = o;
+	if (c->plan.notes)
+		f.chunk_bytes = (size_t)((double)c->plan.chunk_tokens * bytes_a_token(c));
+	f.notes_bytes = (size_t)((double)f.chunk_bytes * NOTES_SHARE);
+	condense_options(&c->condense, &f, c->base.sup->layouts);
 	c->has_condense = true;
 	c->state = CHAT_CONDENSING;
 	chat_work(c, prepare_work, CHAT_PREPARED, false);
@@ -60,13 +65,10 @@ void chat_condense_overflowed(struct chat *c)
 	c->overflowed = true;
 	c->plan.condense = c->plan.must_shrink = true;
 	c->plan.notes = false;
-	c->plan.keep_ratio = c->facts.keep_ratio_c;
 	c->plan.room_tokens = (int64_t)((double)plan_room(&c->facts) * PLAN_OVERFLOW_SHARE);
-	if (c->has_condense)
-		condense_fini(&c->condense);
 	c->use_rewritten = c->use_condensed = false;
 	chat_fallback(
-		c, "the backend counted more tokens than its window holds", "selection alone");
+		c, "the backend counted more tokens than its window holds", "the layout alone");
 	chat_condense_prepare(c);
 }
 
@@ -118,9 +120,8 @@ static int note_submit(struct chat_note *n, struct device *d)
 		.client = c->base.client,
 		.output_tokens = (uint64_t)conf->condense.notes_max_tokens,
 		.body = condense_chunk(&c->condense, n->index)};
-	spec.prompt_tokens = PLAN_NOTES_PROMPT_TOKENS +
-			     (uint64_t)((double)spec.body.n /
-					tokens_ratio(c->base.sup->tokens, buf_slice(&c->model)));
+	spec.prompt_tokens =
+		PLAN_NOTES_PROMPT_TOKENS + (uint64_t)((double)spec.body.n / bytes_a_token(c));
 	spec.message.kind = JOB_NOTES;
 	spec.message.request_id = slice_str(c->base.id);
 	spec.message.dialect = c->base.dialect;
@@ -172,8 +173,8 @@ static void note_fall_back(struct chat_note *n, const char *cause, bool hopeless
 			settle(n);
 		return;
 	}
-	size_t chunk_tokens = (size_t)((double)condense_chunk(&c->condense, n->index).n /
-				       tokens_ratio(c->base.sup->tokens, buf_slice(&c->model)));
+	size_t chunk_tokens =
+		(size_t)((double)condense_chunk(&c->condense, n->index).n / bytes_a_token(c));
 	size_t on_main = hopeless ? 1 + notes_open(c) : 1;
 	bool original =
 		plan_original_sooner(&c->facts, on_main, chunk_tokens, c->sent_tokens, times);
@@ -254,23 +255,29 @@ static const struct job_events note_events = {.start = note_start,
 	.fail = note_fail,
 	.restart = note_restart};
 
+/* What came of the layout, in the log. */
+static void tell_layout(const struct chat *c, size_t chunks)
+{
+	const struct layout *l = &c->condense.layout;
+	char levels[96];
+	condense_summary(&c->condense, levels, sizeof(levels));
+	log_line(LOG_INFO, "selected", LOG_STR("req", c->base.id), LOG_STR("messages", levels),
+		LOG_INT("bytes_in", l->bytes_in), LOG_INT("bytes_out", l->bytes_out),
+		LOG_INT("freezes", l->freezes), LOG_INT("froze_now", l->frozen_at == l->groups),
+		LOG_INT("chunks", chunks), LOG_END);
+}
+
 void chat_condense_notes(struct chat *c)
 {
+	layout_cache_put(c->base.sup->layouts, c->condense.made);
+	c->condense.made = NULL;
 	if (c->prepared != CONDENSE_OK) {
 		refused(c);
 		return;
 	}
-	double ratio = tokens_ratio(c->base.sup->tokens, buf_slice(&c->model));
 	size_t chunks = c->plan.notes ? condense_chunks(&c->condense) : 0;
-	c->sent_tokens = (uint64_t)((double)(c->condense.fixed_bytes + c->condense.kept_bytes +
-					     c->view.tools_bytes) /
-				    ratio);
-	log_line(LOG_INFO, "selected", LOG_STR("req", c->base.id),
-		LOG_INT("source_bytes", c->condense.source_bytes),
-		LOG_INT("kept_bytes", c->condense.kept_bytes),
-		LOG_INT("fixed_bytes", c->condense.fixed_bytes),
-		LOG_INT("omitted_lines", c->condense.omitted_lines), LOG_INT("chunks", chunks),
-		LOG_END);
+	c->sent_tokens = (uint64_t)condense_tokens(&c->condense);
+	tell_layout(c, chunks);
 	if (chunks == 0) {
 		chat_event(c, CHAT_SETTLED);
 		return;
@@ -346,9 +353,7 @@ static void assemble_work(struct chat *c)
 		c->assembled = CONDENSE_FAILED;
 		return;
 	}
-	c->sent_chars = view.tools_bytes;
-	for (size_t i = 0; i < view.count; i++)
-		c->sent_chars += view.messages[i].chars;
+	c->sent_census = view.census;
 	chat_request_fini(&view);
 }
 

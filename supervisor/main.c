@@ -213,7 +213,8 @@ static int run(struct supervisor *s, struct buf *err)
 	upgrade_init(s);
 	s->started_ms = now_ms();
 	s->tokens = tokens_create();
-	if (code == 0 && (take_lifeline(s) || !s->tokens || serve(s, err)))
+	s->layouts = layout_cache_create((size_t)s->config.limits.layout_bytes);
+	if (code == 0 && (take_lifeline(s) || !s->tokens || !s->layouts || serve(s, err)))
 		code = EXIT_START;
 	if (code) {
 		fprintf(stderr, "tandemd: %s\n", buf_cstr(err));
@@ -231,6 +232,7 @@ static int run(struct supervisor *s, struct buf *err)
 		; /* lets every handle close, though the last request's end stops it once more */
 	uv_loop_close(s->loop);
 	tokens_destroy(s->tokens);
+	layout_cache_destroy(s->layouts);
 	rundir_close(&s->rundir);
 	if (begun)
 		log_line(LOG_INFO, "stopped", LOG_INT("rc", code), LOG_END);

@@ -234,6 +234,7 @@ static void apply(struct reload *r)
 	}
 	log_init("tandemd", NULL, s->config.log.level, s->config.log.format, s->config.log.content);
 	events_set_queue_bytes(s->events, (size_t)s->config.limits.event_bytes);
+	layout_cache_limit(s->layouts, (size_t)s->config.limits.layout_bytes);
 	apply_devices(r, &s->config, all);
 	config_free(&before);
 }

@@ -9,6 +9,7 @@
 #define TANDEM_SUPERVISOR_H
 
 #include "common/config.h"
+#include "common/layout/state.h"
 #include "common/tokens.h"
 #include "supervisor/adopt.h"
 #include "supervisor/device.h"
@@ -64,6 +65,7 @@ struct supervisor {
 	struct device *removed[DEVICES_REMOVED_MAX]; /* still finish what they have */
 	size_t removed_count;
 	struct tokens *tokens;
+	struct layout_cache *layouts; /* what was decided for earlier requests */
 	struct rep *stats;
 	struct events *events;
 	struct nvml *nvml;

@@ -43,15 +43,39 @@ static enum chat_role role_of(struct json_value role)
 	return CHAT_USER;
 }
 
-static void count_content(struct chat_message *m)
+/* Counts what the model will read of a value: a string's text, anything else as it is written.
+ * Its code points. */
+static size_t count(struct chat_request *r, struct json_value v, struct buf *scratch)
 {
-	m->chars += json_string_chars(m->content);
+	if (is_absent(v))
+		return 0;
+	struct slice text = v.type == JSON_STRING ? string_inner(v) : v.raw;
+	if (v.type == JSON_STRING && text.n && memchr(text.p, '\\', text.n)) {
+		buf_clear(scratch);
+		/* Without memory the escapes count as they stand: an estimate is no reason to fail.
+		 */
+		if (json_string_decode(v, scratch) == 0)
+			text = buf_slice(scratch);
+	}
+	token_census_add(&r->census, text);
+	r->text_bytes += text.n;
+	return utf8_chars(text);
+}
+
+static size_t count_string(struct chat_request *r, struct json_value v, struct buf *scratch)
+{
+	return v.type == JSON_STRING ? count(r, v, scratch) : 0;
+}
+
+static void count_content(struct chat_request *r, struct chat_message *m, struct buf *scratch)
+{
+	m->chars += count_string(r, m->content, scratch);
 	struct json_iter it = json_iter(m->content);
 	struct json_value part, value;
 	while (json_array_next(&it, &part)) {
 		switch (part_classify(part, &value)) {
 		case PART_TEXT:
-			m->chars += json_string_chars(value);
+			m->chars += count_string(r, value, scratch);
 			break;
 		case PART_IMAGE:
 			m->images++;
@@ -63,17 +87,16 @@ static void count_content(struct chat_message *m)
 	}
 }
 
-static void count_call(struct chat_message *m, struct json_value value)
+static void count_call(struct chat_request *r, struct chat_message *m, struct json_value value,
+	struct buf *scratch)
 {
 	struct tool_call call = tool_call_read(value);
-	m->chars += json_string_chars(call.name);
-	if (call.arguments.type == JSON_STRING)
-		m->chars += json_string_chars(call.arguments);
-	else if (!is_absent(call.arguments))
-		m->chars += utf8_chars(call.arguments.raw);
+	m->chars += count_string(r, call.name, scratch);
+	m->chars += count(r, call.arguments, scratch);
 }
 
-static void parse_message(struct json_value value, struct chat_message *m)
+static void parse_message(struct chat_request *r, struct json_value value, struct chat_message *m,
+	struct buf *scratch)
 {
 	struct json_value role, thinking, reasoning_content, reasoning, images, function_call, call;
 	*m = (struct chat_message){.raw = value};
@@ -83,16 +106,16 @@ static void parse_message(struct json_value value, struct chat_message *m)
 		{"tool_call_id", &m->call_id});
 	m->role = role_of(role);
 	m->images = (unsigned)array_count(images);
-	count_content(m);
-	m->thinking =
-		json_string_chars(string_or(thinking, string_or(reasoning_content, reasoning)));
+	count_content(r, m, scratch);
+	m->thinking = count_string(
+		r, string_or(thinking, string_or(reasoning_content, reasoning)), scratch);
 	m->chars += m->thinking;
 	if (m->tool_calls.type == JSON_ARRAY) {
 		struct json_iter it = json_iter(m->tool_calls);
 		while (json_array_next(&it, &call))
-			count_call(m, call);
+			count_call(r, m, call, scratch);
 	} else if (function_call.type == JSON_OBJECT) {
-		count_call(m, function_call);
+		count_call(r, m, function_call, scratch);
 	}
 }
 
@@ -109,8 +132,8 @@ static struct chat_message *add_message(struct chat_request *r, size_t *room)
 	return &r->messages[r->count++];
 }
 
-static int parse_messages(
-	struct chat_request *r, struct json_value array, struct dialect_error *error)
+static int parse_messages(struct chat_request *r, struct json_value array, struct buf *scratch,
+	struct dialect_error *error)
 {
 	bool ollama = dialect_is_ollama(r->dialect);
 	if (is_absent(array) && ollama)
@@ -137,15 +160,15 @@ static int parse_messages(
 		struct chat_message *m = add_message(r, &room);
 		if (!m)
 			return -ENOMEM;
-		parse_message(value, m);
+		parse_message(r, value, m, scratch);
 	}
 	if (r->count == 0 && !ollama)
 		return refuse(error, 400, "[] is too short - 'messages'");
 	return 0;
 }
 
-static int parse_generate(
-	struct chat_request *r, const struct body_fields *f, struct dialect_error *error)
+static int parse_generate(struct chat_request *r, const struct body_fields *f, struct buf *scratch,
+	struct dialect_error *error)
 {
 	if (!is_absent(f->prompt) && f->prompt.type != JSON_STRING)
 		return refuse(error, 400,
@@ -162,13 +185,13 @@ static int parse_generate(
 		r->messages[r->count++] = (struct chat_message){.role = CHAT_SYSTEM,
 			.raw = f->system,
 			.content = f->system,
-			.chars = json_string_chars(f->system)};
+			.chars = count(r, f->system, scratch)};
 	if (f->prompt.type == JSON_STRING)
 		r->messages[r->count++] = (struct chat_message){.role = CHAT_USER,
 			.raw = f->prompt,
 			.content = f->prompt,
 			.images = (unsigned)array_count(f->images),
-			.chars = json_string_chars(f->prompt)};
+			.chars = count(r, f->prompt, scratch)};
 	return 0;
 }
 
@@ -186,6 +209,22 @@ static int64_t limit_of(struct json_value v)
 {
 	int64_t n;
 	return json_to_int(v, &n) && n >= 0 ? n : -1;
+}
+
+/* All that is not one message's. */
+static void count_rest(struct chat_request *r, const struct body_fields *f, struct buf *scratch)
+{
+	count(r, f->tools, scratch);
+	if (dialect_is_ollama(r->dialect)) {
+		if (value_filled(f->format))
+			count(r, f->format, scratch);
+	} else {
+		count(r, f->functions, scratch);
+		count(r, f->response_format, scratch);
+	}
+	token_census_messages(&r->census, r->count);
+	for (size_t i = 0; i < r->count; i++)
+		r->census.images += r->messages[i].images;
 }
 
 static void note_limits(struct chat_request *r, const struct body_fields *f)
@@ -250,7 +289,13 @@ static int parse_fields(struct chat_request *r, struct dialect_error *error)
 	r->tools = f.tools;
 	r->stream = dialect_is_ollama(r->dialect);
 	json_to_bool(f.stream, &r->stream);
-	rc = generate ? parse_generate(r, &f, error) : parse_messages(r, f.messages, error);
+	struct buf scratch;
+	buf_init(&scratch, 0);
+	rc = generate ? parse_generate(r, &f, &scratch, error)
+		      : parse_messages(r, f.messages, &scratch, error);
+	if (rc == 0)
+		count_rest(r, &f, &scratch);
+	buf_free(&scratch);
 	if (rc)
 		return rc;
 	r->is_load = generate ? !value_filled(f.prompt) : r->count == 0;

@@ -11,6 +11,7 @@
 
 #include "common/dialect/dialect.h"
 #include "common/json.h"
+#include "common/tokens.h"
 
 /* Messages of one request: each costs about 100 bytes here, while "{}," costs a client three. */
 #define CHAT_MAX_MESSAGES 65536
@@ -39,6 +40,8 @@ struct chat_request {
 	struct chat_message *messages;	  /* owned; /api/generate: [system?], prompt */
 	size_t count;
 	struct json_value tools;
+	struct token_census census; /* of all that the model will read */
+	size_t text_bytes;	    /* of the same, decoded */
 	size_t tools_bytes; /* raw size of tools, formats and the like that cost prompt tokens */
 	int64_t num_ctx;    /* options.num_ctx of an Ollama dialect, 0 when not given */
 	int64_t max_output; /* num_predict / max_tokens / max_completion_tokens, -1 when not given

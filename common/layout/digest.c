@@ -210,7 +210,7 @@ static int make_text(struct digest *d, double share)
 	uint32_t *at = calloc(d->end - d->begin + 1, sizeof(*at));
 	if (!at)
 		return -ENOMEM;
-	size_t budget = (size_t)(share * l->room * bytes_per_token(d));
+	size_t budget = (size_t)(share * l->soft * bytes_per_token(d));
 	size_t n = sources(d, at, (size_t)((double)budget * l->options.reach), &bytes);
 	buf_init(&text, 0);
 	int rc = select_text(d, at, n, budget, &text);

@@ -233,15 +233,15 @@ static bool is_forced(const struct layout *l, uint32_t g)
 int layout_freeze(struct layout *l, uint32_t g)
 {
 	const struct layout_options *o = &l->options;
-	if (layout_group_begin(l, g + 1) == 0 || (l->size <= o->high * l->room && !is_forced(l, g)))
+	if (layout_group_begin(l, g + 1) == 0 || (l->size <= o->high * l->soft && !is_forced(l, g)))
 		return 0;
 	uint32_t to = l->raised_to, old = old_groups(g);
 	double size = l->size;
-	for (; to < old && size > o->low * l->room; to++)
+	for (; to < old && size > o->low * l->soft; to++)
 		size -= saving(l, to);
 	uint32_t raised = l->raised_to, merged = l->merged_to;
 	int rc = to > l->raised_to ? layout_raise(l, to, g) : 0;
-	if (rc == 0 && l->size > o->merge * l->room)
+	if (rc == 0 && l->size > o->merge * l->soft)
 		rc = layout_merge(l, g, false, o->digest);
 	if (l->raised_to != raised || l->merged_to != merged) {
 		l->freezes++;

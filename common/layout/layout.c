@@ -132,7 +132,7 @@ static enum layout_result finish(struct layout *l)
 	sum_up(l);
 	if (layout_edit(l))
 		return LAYOUT_FAILED;
-	if (l->options.window > 0 && l->size > l->room)
+	if (l->options.window > 0 && l->options.must_fit && l->size > l->room)
 		return LAYOUT_NO_ROOM;
 	return raised ? LAYOUT_RAISED : LAYOUT_AS_SENT;
 }
@@ -150,7 +150,11 @@ static int prepare(struct layout *l, const struct layout_state *from)
 	if (rc)
 		return rc;
 	double fixed = fixed_tokens(l);
+	double soft = l->options.soft > 0 && l->options.soft < l->options.window
+			      ? l->options.soft
+			      : l->options.window;
 	l->room = l->options.window > fixed ? l->options.window - fixed : 0;
+	l->soft = soft > fixed ? soft - fixed : 0;
 	layout_resize(l, known);
 	return from && !layout_state_suits(from, l) ? -ESTALE : 0;
 }

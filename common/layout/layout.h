@@ -44,6 +44,8 @@ enum layout_result {
 /* Start from layout_defaults(). Shares are of the room: the window less what is fixed. */
 struct layout_options {
 	double window; /* tokens that the whole prompt may take; 0: no bound */
+	double soft;   /* tokens that it had better take, where that is less; 0: the window. What is
+			  old is   raised for it, what is newest only for the window */
 	double tools;  /* of these, the tools and the like */
 	double high;   /* a freeze begins above; .95 */
 	double low;    /* and raises to L1 until below; .6 */
@@ -79,7 +81,7 @@ struct layout {
 	struct layout_message *messages;
 	size_t count;
 	uint32_t groups;
-	double room, size;	      /* tokens */
+	double room, soft, size; /* tokens */
 	unsigned freezes;	      /* made while walking, early ones included */
 	unsigned frozen_at;	      /* 1 + the group end of the newest one; 0: none */
 	double tokens_in, tokens_out; /* of the whole prompt, tools included */
@@ -123,7 +125,7 @@ struct layout_chunk {
 };
 
 /* Cuts what was left out into chunks of about so many bytes. 0 or -ENOMEM. */
-int layout_chunks(const struct layout *l, size_t chunk_bytes, size_t max_chunks,
+int layout_chunks(struct layout *l, size_t chunk_bytes, size_t max_chunks,
 	struct layout_chunk **chunks, size_t *count);
 void layout_chunks_free(struct layout_chunk *chunks, size_t count);
 

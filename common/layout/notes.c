@@ -62,11 +62,11 @@ static size_t holder(const struct layout *l)
 	return l->count;
 }
 
-int layout_chunks(const struct layout *l, size_t chunk_bytes, size_t max_chunks,
+int layout_chunks(struct layout *l, size_t chunk_bytes, size_t max_chunks,
 	struct layout_chunk **chunks, size_t *count)
 {
 	struct chunk_list c = {0};
-	int rc = 0;
+	int rc = layout_need_texts(l);
 	struct text_message *m = calloc(l->count + 1, sizeof(*m));
 	*chunks = NULL;
 	*count = 0;

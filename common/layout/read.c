@@ -6,20 +6,6 @@
 #include "common/text/piece.h"
 #include "common/text/speaker.h"
 #include "common/tokens.h"
-#ifndef TOKEN_CLASSES /* TEMPORARY */
-struct token_census {
-	uint64_t chars[1];
-	uint64_t images;
-};
-static void token_census_add(struct token_census *c, struct slice s)
-{
-	c->chars[0] += utf8_chars(s);
-}
-static double token_census_start(const struct token_census *c)
-{
-	return (double)c->chars[0] / 3.6 + (double)c->images * 768;
-}
-#endif
 
 #include <errno.h>
 #include <stdlib.h>
@@ -146,11 +132,10 @@ size_t layout_group_begin(const struct layout *l, uint32_t g)
 
 double layout_tokens(struct slice text, unsigned images)
 {
-	/* what a chat template puts around a message: role and marks */
-	enum { AROUND = 4 };
 	struct token_census census = {.images = images};
 	token_census_add(&census, text);
-	return token_census_start(&census) + AROUND;
+	token_census_messages(&census, 1);
+	return token_census_start(&census);
 }
 
 static bool begins(struct slice text, const char *words)

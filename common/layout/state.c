@@ -19,7 +19,7 @@ struct layout_state {
 	unsigned freezes, frozen_at;
 	size_t first_human, newest_human; /* SIZE_MAX: none */
 	bool spare_nobody;
-	double room;
+	double room, soft;
 	struct layout_options options;
 	struct layout_message *messages;
 	size_t *out_end; /* of each message's text in `outs` */
@@ -67,6 +67,7 @@ struct layout_state *layout_state_save(const struct layout *l)
 		.newest_human = human(l, l->newest_human),
 		.spare_nobody = l->spare_nobody,
 		.room = l->room,
+		.soft = l->soft,
 		.options = l->options};
 	s->options.forced = NULL;
 	s->options.forced_count = 0;
@@ -97,7 +98,7 @@ struct layout_state *layout_state_save(const struct layout *l)
 bool layout_state_suits(const struct layout_state *s, const struct layout *l)
 {
 	const struct layout_options *a = &s->options, *b = &l->options;
-	return s->room == l->room && a->high == b->high && a->low == b->low &&
+	return s->room == l->room && s->soft == l->soft && a->high == b->high && a->low == b->low &&
 	       a->merge == b->merge && a->digest == b->digest && a->l1 == b->l1 &&
 	       a->reach == b->reach && a->must_fit == b->must_fit;
 }
@@ -232,9 +233,15 @@ double layout_cache_window(struct layout_cache *c, uint64_t beginning, double wi
 	if (c->windows[i].beginning == beginning && before >= window * (1 - WINDOW_DRIFT) &&
 		before <= window * (1 + WINDOW_DRIFT))
 		return before;
+	layout_cache_set_window(c, beginning, window);
+	return window;
+}
+
+void layout_cache_set_window(struct layout_cache *c, uint64_t beginning, double window)
+{
+	size_t i = beginning % CONVERSATIONS;
 	c->windows[i].beginning = beginning;
 	c->windows[i].window = window;
-	return window;
 }
 
 size_t layout_cache_bytes(const struct layout_cache *c)
