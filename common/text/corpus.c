@@ -99,12 +99,14 @@ static void read_tokens(struct reader *r, struct slice line)
 	struct token t;
 
 	while (!r->error && token_next(&at, end, &t)) {
-		if (r->line) {
+		if (r->line)
 			r->line->flags |= pin_of_token(&r->c->lexicon, line, &t);
-			if (secret_at(line, &t, &value)) {
-				r->line->secret = secret_token(r, value);
+		if (secret_at(line, &t, &value)) {
+			uint32_t id = secret_token(r, value);
+			secret_end = value.p + value.n;
+			if (r->line) {
+				r->line->secret = id;
 				r->line->flags |= LINE_SECRET;
-				secret_end = value.p + value.n;
 			}
 		}
 		if (t.n < (t.kind == TOKEN_FLAG ? FLAG_MIN : TOKEN_MIN))
@@ -257,9 +259,8 @@ int corpus_init(struct corpus *c, const struct text_message *m, size_t total)
 		struct slice text = m[i].text;
 		if (text.n > SELECT_BYTES_MAX || (all += text.n) > SELECT_BYTES_MAX)
 			return -E2BIG;
-		const char *p = text.p, *end = text.p + text.n;
-		for (; p < end && (p = memchr(p, '\n', (size_t)(end - p))); p++)
-			rows++;
+		for (size_t k = 0; k < text.n; k++)
+			rows += text.p[k] == '\n' || text.p[k] == '\r';
 	}
 	c->packed = rows > PACK_LINES;
 	c->first = calloc(total + 1, sizeof(*c->first));

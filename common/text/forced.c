@@ -27,14 +27,19 @@ static bool force(struct selection *s, uint32_t a, uint32_t b, size_t *left)
 	return true;
 }
 
-/* Bytes of message m that a person wrote, up to more than is short. */
+/* Bytes that a person wrote in a message that is mostly a program's; 0 where all of it is a
+ * person's: there the constraints decide. */
 static size_t human_bytes(const struct source *src, size_t m)
 {
-	size_t bytes = 0;
-	for (uint32_t i = src->first[m]; i < src->first[m + 1]; i++)
-		if (src->line[i].flags & LINE_HUMAN)
-			bytes += src->line[i].end - src->line[i].begin + 1;
-	return bytes;
+	size_t bytes = 0, others = 0;
+	for (uint32_t i = src->first[m]; i < src->first[m + 1]; i++) {
+		const struct line *l = &src->line[i];
+		if (l->flags & LINE_HUMAN)
+			bytes += l->end - l->begin + 1;
+		else
+			others += !(l->flags & LINE_BLANK);
+	}
+	return others ? bytes : 0;
 }
 
 /* Short words of a person stay whole, wherever a client put them. */
@@ -43,7 +48,8 @@ static void force_human(struct selection *s)
 	const struct source *src = &s->source;
 	size_t left = s->budget / 2;
 	for (size_t m = src->n; m-- > 0;) {
-		if (human_bytes(src, m) > TEXT_HUMAN_SHORT)
+		size_t bytes = human_bytes(src, m);
+		if (bytes == 0 || bytes > TEXT_HUMAN_SHORT)
 			continue;
 		for (uint32_t i = src->first[m]; i < src->first[m + 1]; i++)
 			if ((src->line[i].flags & (LINE_HUMAN | LINE_BLANK)) == LINE_HUMAN)

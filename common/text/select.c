@@ -16,7 +16,8 @@
 #define REST_MISSES 64 /* lines that may fail to fit before the rest is given up */
 #define NAME_MIN 4     /* bytes of a name in the index */
 #define NAME_MAX 80
-#define HEADS 2 /* headings of a line: its hunk's and its file's */
+#define MARKER_SLACK 16 /* bytes of the longest marker over the shortest */
+#define HEADS 2		/* headings of a line: its hunk's and its file's */
 
 struct select_options select_defaults(void)
 {
@@ -169,8 +170,9 @@ ptrdiff_t selection_cost(const struct selection *s, uint32_t a, uint32_t b)
 {
 	uint32_t heads[HEADS];
 	ptrdiff_t cost = cost_of(&s->cost, a, b);
+	/* What is left between them may need the longer marker. */
 	for (unsigned n = heads_of(s, a, heads); n-- > 0;)
-		cost += cost_of(&s->cost, heads[n], heads[n] + 1);
+		cost += cost_of(&s->cost, heads[n], heads[n] + 1) + MARKER_SLACK;
 	return cost;
 }
 

@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-static const struct condense_options options = {
+static const struct condense_facts condensed = {
 	.keep_ratio = .25, .chunk_bytes = 6000, .max_chunks = 64, .notes_bytes = 360};
 
 static bool holds(struct slice text, const char *needle)
@@ -50,11 +50,25 @@ struct fixture {
 	enum condense_result result;
 };
 
-static void prepare(struct fixture *f, enum dialect d, const struct condense_options *o)
+static void prepare(struct fixture *f, enum dialect d, const struct condense_facts *facts)
 {
 	struct dialect_error error;
+	struct condense_facts own = *facts;
 	assert_int_equal(chat_request_parse(d, buf_slice(&f->body), &f->view, &error), 0);
-	f->result = condense_prepare(&f->c, &f->view, o);
+	assert_int_equal(condense_init(&f->c, &f->view), 0);
+	own.tokens = own.tokens_start = token_census_start(&f->view.census);
+	condense_options(&f->c, &own, NULL);
+	f->result = condense_prepare(&f->c);
+}
+
+static void again(struct fixture *f, const struct condense_facts *facts)
+{
+	struct condense_facts own = *facts;
+	condense_fini(&f->c);
+	assert_int_equal(condense_init(&f->c, &f->view), 0);
+	own.tokens = own.tokens_start = token_census_start(&f->view.census);
+	condense_options(&f->c, &own, NULL);
+	f->result = condense_prepare(&f->c);
 }
 
 static void done(struct fixture *f)
@@ -70,13 +84,9 @@ static void test_history(void **state)
 	struct fixture f = {0};
 	struct buf out = {0};
 	session(&f.body, 20);
-	prepare(&f, DIALECT_OLLAMA_CHAT, &options);
+	prepare(&f, DIALECT_OLLAMA_CHAT, &condensed);
 	assert_int_equal(f.result, CONDENSE_OK);
 	assert_true(condense_chunks(&f.c) > 3);
-	size_t chunk_bytes = 0;
-	for (size_t i = 0; i < condense_chunks(&f.c); i++)
-		chunk_bytes += condense_chunk(&f.c, i).n;
-	assert_true(chunk_bytes >= f.c.history_bytes); /* every old byte is in a chunk */
 
 	struct slice *notes = calloc(condense_chunks(&f.c), sizeof(*notes));
 	notes[1] = SLICE("- value_4_2 is computed\n");
@@ -88,6 +98,8 @@ static void test_history(void **state)
 	assert_true(holds(text, "\"big\":9007199254740993,"));
 	assert_true(
 		holds(text, "{\"role\":\"system\",\"content\":\"You are careful. \\u0000 end\"}"));
+	assert_true(holds(text, "{\"role\":\"user\",\"content\":\"Fix the parser. Never touch "
+				"src/legacy.c.\", \"x\" : 1e400}"));
 	assert_true(holds(text, "{\"role\":\"user\",\"content\":\"Now explain what you found in "
 				"src/part_3.c \\u2014 in one sentence.\"}"));
 	assert_true(holds(text, "\"tools\":[ {\"type\":\"function\"} ]"));
@@ -95,21 +107,18 @@ static void test_history(void **state)
 	assert_true(holds(text, "\"id\":\"c19\""));
 	assert_true(holds(text, "\"tool_call_id\":\"c19\""));
 	assert_true(holds(text, "value_19_59"));
-	/* an older call is not a structured call any more, and its result went with it */
-	assert_false(holds(text, "\"id\":\"c3\""));
-	assert_false(holds(text, "\"tool_call_id\":\"c3\""));
-	/* ... whose header names the call */
-	assert_true(holds(text, "[tool read_file("));
-	/* constraint, visible marks, notes */
-	assert_true(holds(text, "Never touch src/legacy.c."));
-	assert_true(holds(text, "omitted") || holds(text, "[.."));
+	/* visible marks, notes */
+	assert_true(holds(text, "[.."));
 	assert_true(holds(text, "- value_4_2 is computed"));
+	assert_true(holds(text, "[Notes on the parts left out"));
 
-	struct chat_request again;
+	struct chat_request laid;
 	struct dialect_error error;
-	assert_int_equal(chat_request_parse(DIALECT_OLLAMA_CHAT, text, &again, &error), 0);
-	assert_true(again.count < 8);
-	chat_request_fini(&again);
+	assert_int_equal(chat_request_parse(DIALECT_OLLAMA_CHAT, text, &laid, &error), 0);
+	for (size_t i = 0; i + 1 < laid.count; i++) /* pairs stay pairs */
+		if (json_is(laid.messages[i].tool_calls, JSON_ARRAY))
+			assert_int_equal(laid.messages[i + 1].role, CHAT_TOOL);
+	chat_request_fini(&laid);
 	buf_free(&out);
 	done(&f);
 }
@@ -120,7 +129,7 @@ static void test_no_notes_and_num_ctx(void **state)
 	struct fixture f = {0};
 	struct buf out = {0};
 	session(&f.body, 20);
-	prepare(&f, DIALECT_OLLAMA_CHAT, &options);
+	prepare(&f, DIALECT_OLLAMA_CHAT, &condensed);
 	assert_int_equal(condense_assemble(&f.c, NULL, 8192, &out), CONDENSE_OK);
 	assert_true(holds(buf_slice(&out), "\"num_ctx\":8192"));
 	assert_false(holds(buf_slice(&out), "Notes on the parts"));
@@ -144,7 +153,7 @@ static void test_single_huge_message(void **state)
 	struct fixture f = {0};
 	struct buf out = {0};
 	huge(&f.body);
-	prepare(&f, DIALECT_OPENAI_CHAT, &options);
+	prepare(&f, DIALECT_OPENAI_CHAT, &condensed);
 	assert_int_equal(f.result, CONDENSE_OK);
 	assert_true(condense_chunks(&f.c) > 2);
 	assert_int_equal(condense_assemble(&f.c, NULL, 0, &out), CONDENSE_OK);
@@ -167,7 +176,7 @@ static void test_nothing_to_condense(void **state)
 	buf_add_str(&f.body, "\"},{\"role\":\"user\",\"content\":\"hi\"},{\"role\":\"assistant\","
 			     "\"content\":\"hello\"},"
 			     "{\"role\":\"user\",\"content\":\"go on\"}]}");
-	prepare(&f, DIALECT_OLLAMA_CHAT, &options);
+	prepare(&f, DIALECT_OLLAMA_CHAT, &condensed);
 	assert_int_equal(f.result, CONDENSE_NOTHING);
 	done(&f);
 }
@@ -176,27 +185,31 @@ static void test_room(void **state)
 {
 	(void)state;
 	struct fixture f = {0};
-	struct condense_options o = options;
+	struct condense_facts facts = condensed;
 	struct buf out = {0};
 	session(&f.body, 20);
-	o.room_bytes = 12000;
-	prepare(&f, DIALECT_OLLAMA_CHAT, &o);
+	facts.keep_ratio = 0;
+	facts.room_tokens = 6000;
+	prepare(&f, DIALECT_OLLAMA_CHAT, &facts);
 	assert_int_equal(f.result, CONDENSE_OK);
-	assert_true(f.c.fixed_bytes + f.c.kept_bytes <= o.room_bytes);
+	assert_true(condense_tokens(&f.c) <= 6000);
 	assert_int_equal(condense_assemble(&f.c, NULL, 0, &out), CONDENSE_OK);
 	buf_free(&out);
-	condense_fini(&f.c);
-	o.room_bytes = 3000;
-	assert_int_equal(condense_prepare(&f.c, &f.view, &o), CONDENSE_NO_ROOM);
+	facts.room_tokens = 100;
+	again(&f, &facts);
+	assert_int_equal(f.result, CONDENSE_NO_ROOM);
+	facts.room_tokens = 1000000;
+	again(&f, &facts);
+	assert_int_equal(f.result, CONDENSE_NOTHING);
 	done(&f);
 }
 
-static void test_must_shrink_cuts_live_results(void **state)
+/* The newest tool result alone is larger than the window: cut as far as needed, no further. */
+static void test_the_newest_result_is_cut_last(void **state)
 {
 	(void)state;
-	/* the newest tool result alone is larger than the window */
 	struct fixture f = {0};
-	struct condense_options o = options;
+	struct condense_facts facts = {.max_chunks = 64};
 	struct buf out = {0};
 	buf_add_str(&f.body, "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"read "
 			     "it\"},{\"role\":\"assistant\",\"content\":\"\","
@@ -205,96 +218,68 @@ static void test_must_shrink_cuts_live_results(void **state)
 	for (int i = 0; i < 1500; i++)
 		buf_printf(&f.body, "row %d value %d\\n", i, i * 7);
 	buf_add_str(&f.body, "\"}]}");
-	prepare(&f, DIALECT_OLLAMA_CHAT, &o);
+	struct condense_facts fits = condensed;
+	prepare(&f, DIALECT_OLLAMA_CHAT, &fits);
 	assert_int_equal(f.result, CONDENSE_NOTHING);
-	condense_fini(&f.c);
-	o.must_shrink = true;
-	o.room_bytes = 8000;
-	assert_int_equal(condense_prepare(&f.c, &f.view, &o), CONDENSE_OK);
+	facts.room_tokens = (int64_t)(token_census_start(&f.view.census) * .85);
+	again(&f, &facts);
+	assert_int_equal(f.result, CONDENSE_OK);
 	assert_int_equal(condense_assemble(&f.c, NULL, 0, &out), CONDENSE_OK);
-	assert_true(out.n < 9000);
-	assert_true(holds(buf_slice(&out), "row 0 value 0"));
+	assert_true(out.n < f.body.n * 88 / 100 && out.n > f.body.n * 75 / 100);
 	assert_true(holds(buf_slice(&out), "row 1499 value"));
 	assert_true(holds(buf_slice(&out), "\"name\":\"cat\""));
+	assert_int_equal(f.c.layout.messages[2].level, LAYOUT_CUT);
+	assert_non_null(strstr(f.c.layout.messages[2].reason, "necessary"));
 	buf_free(&out);
 	done(&f);
 }
 
-static void test_images_stay(void **state)
+/* Rounds of an answer of some length and a short question. */
+static void chat(struct buf *b, const char *first)
 {
-	(void)state;
-	struct fixture f = {0};
-	struct buf out = {0};
-	buf_add_str(&f.body, "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":"
-			     "\"see\",\"images\":[\"aGVsbG8=\"]},");
-	for (int i = 0; i < 30; i++)
-		buf_printf(&f.body,
-			"{\"role\":\"assistant\",\"content\":\"Answer %d talks about things at "
-			"length, about src/file_%d.c and "
-			"about what it does with the value that it reads from the table of values "
-			"number %d.\"},"
-			"{\"role\":\"user\",\"content\":\"And then, what about number %d, does it "
-			"read the same file?\"},",
-			i, i, i, i);
-	buf_add_str(&f.body, "{\"role\":\"assistant\",\"content\":\"Yes.\"},{\"role\":\"user\","
-			     "\"content\":\"Thanks. Sum up.\"}]}");
-	prepare(&f, DIALECT_OLLAMA_CHAT, &options);
-	assert_int_equal(f.result, CONDENSE_OK);
-	assert_int_equal(condense_assemble(&f.c, NULL, 0, &out), CONDENSE_OK);
-	assert_true(holds(buf_slice(&out),
-		"{\"role\":\"user\",\"content\":\"see\",\"images\":[\"aGVsbG8=\"]}"));
-	buf_free(&out);
-	done(&f);
+	buf_printf(b, "{\"model\":\"m\",\"messages\":[%s,", first);
+	for (int i = 0; i < 30; i++) {
+		buf_add_str(b, "{\"role\":\"assistant\",\"content\":\"");
+		for (int k = 0; k < 8; k++)
+			buf_printf(b,
+				"Answer %d talks at length about src/file_%d_%d.c and about the "
+				"value that it reads from the table there.\\n",
+				i, i, k);
+		buf_printf(
+			b, "\"},{\"role\":\"user\",\"content\":\"And what about number %d?\"},", i);
+	}
+	buf_add_str(b, "{\"role\":\"assistant\",\"content\":\"Yes.\"},{\"role\":\"user\","
+		       "\"content\":\"Thanks. Sum up.\"}]}");
 }
 
-/* Audio, files and parts nobody knows yet are no text that could be selected from. */
-static void test_other_parts_stay(void **state)
+/* The first words of a person stay with all that they carry; short ones stay everywhere. */
+static void test_first_message_stays(void **state)
 {
 	(void)state;
-	static const char part[] = "{\"role\":\"user\",\"content\":[{\"type\":\"input_audio\","
-				   "\"input_audio\":{\"data\":\"aGVsbG8=\"}}]}";
-	struct fixture f = {0};
-	struct buf out = {0};
-	buf_printf(&f.body, "{\"model\":\"m\",\"messages\":[%s,", part);
-	for (int i = 0; i < 30; i++)
-		buf_printf(&f.body,
-			"{\"role\":\"assistant\",\"content\":\"Answer %d talks at length about "
-			"src/file_%d.c and about the value that it reads there.\"},"
-			"{\"role\":\"user\",\"content\":\"And then, what about number %d?\"},",
-			i, i, i);
-	buf_add_str(&f.body, "{\"role\":\"assistant\",\"content\":\"Yes.\"},{\"role\":\"user\","
-			     "\"content\":\"Thanks. Sum up.\"}]}");
-	prepare(&f, DIALECT_OPENAI_CHAT, &options);
-	assert_int_equal(f.result, CONDENSE_OK);
-	assert_int_equal(condense_assemble(&f.c, NULL, 0, &out), CONDENSE_OK);
-	assert_true(holds(buf_slice(&out), part));
-	buf_free(&out);
-	done(&f);
-}
-
-static void test_thinking_leaves_a_marker(void **state)
-{
-	(void)state;
-	static const char *const names[] = {"thinking", "reasoning", "reasoning_content"};
-	for (size_t n = 0; n < sizeof(names) / sizeof(names[0]); n++) {
+	static const struct {
+		enum dialect dialect;
+		const char *message;
+	} cases[] = {
+		{DIALECT_OLLAMA_CHAT,
+			"{\"role\":\"user\",\"content\":\"see\",\"images\":[\"aGVsbG8=\"]}"},
+		{DIALECT_OPENAI_CHAT,
+			"{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"hear\"},{"
+			"\"type\":\"input_audio\",\"input_audio\":{\"data\":\"aGVsbG8=\"}}]}"},
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct fixture f = {0};
 		struct buf out = {0};
-		buf_add_str(&f.body, "{\"model\":\"m\",\"messages\":["
-				     "{\"role\":\"user\",\"content\":\"Begin.\"},");
-		for (int i = 0; i < 20; i++)
-			buf_printf(&f.body,
-				"{\"role\":\"assistant\",\"%s\":\"So it is.\",\"content\":\"Answer "
-				"%d "
-				"talks at length about src/file_%d.c and about the value there.\"},"
-				"{\"role\":\"user\",\"content\":\"And then, what about number "
-				"%d?\"},",
-				names[n], i, i, i);
-		buf_add_str(&f.body, "{\"role\":\"assistant\",\"content\":\"Yes.\"},"
-				     "{\"role\":\"user\",\"content\":\"Thanks.\"}]}");
-		prepare(&f, DIALECT_OLLAMA_CHAT, &options);
+		chat(&f.body, cases[i].message);
+		prepare(&f, cases[i].dialect, &condensed);
 		assert_int_equal(f.result, CONDENSE_OK);
 		assert_int_equal(condense_assemble(&f.c, NULL, 0, &out), CONDENSE_OK);
-		assert_true(holds(buf_slice(&out), "[omitted 180 characters of thinking]"));
+		assert_true(holds(buf_slice(&out), cases[i].message));
+		assert_true(out.n < f.body.n / 2);
+		for (int k = 0; k < 30; k++) {
+			char question[64];
+			snprintf(question, sizeof(question), "And what about number %d?", k);
+			assert_true(holds(buf_slice(&out), question));
+		}
 		buf_free(&out);
 		done(&f);
 	}
@@ -308,10 +293,8 @@ int main(void)
 		cmocka_unit_test(test_single_huge_message),
 		cmocka_unit_test(test_nothing_to_condense),
 		cmocka_unit_test(test_room),
-		cmocka_unit_test(test_must_shrink_cuts_live_results),
-		cmocka_unit_test(test_images_stay),
-		cmocka_unit_test(test_other_parts_stay),
-		cmocka_unit_test(test_thinking_leaves_a_marker),
+		cmocka_unit_test(test_the_newest_result_is_cut_last),
+		cmocka_unit_test(test_first_message_stays),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -83,10 +83,10 @@ static void test_tokens(void **state)
 		{"src/core/link.c:88: error", "+src/core/link.c #88 error"},
 		{"./a/b.h ../c.h /etc/x .gitignore a/.github/w",
 			"+a/b.h +c.h +/etc/x +.gitignore +a/.github/w"},
-		{"--dry-run -x make -j2", "+--dry-run x make +j2"},
+		{"--dry-run -x make -j2", "+--dry-run +-x make +-j2"},
 		{"see https://a.b/c?d=1&e=2, or", "see +https://a.b/c?d=1&e=2 or"},
 		{"getUser HTTP Http MAX_SIZE std::vector",
-			"+getUser HTTP Http +MAX_SIZE std vector"},
+			"+getUser +HTTP Http +MAX_SIZE std vector"},
 		{"0..10 3.14 2026-08-22 v1.2", "#0 #10 #3.14 #2026-08-22 +v1.2"},
 		{"n\xc3\xa3o \xe2\x80\x9c"
 		 "aspas\xe2\x80\x9d a\xe2\x80\x94"

@@ -73,8 +73,8 @@ static void check_result(const struct text_message *m, size_t n, const struct se
 		assert_non_null(nl);
 		struct slice line = {text.p, (size_t)(nl - text.p)};
 		unsigned lines;
-		char *copy = slice_dup(line);
-		if (sscanf(copy, "[..%u]", &lines) == 1 ||
+		char *copy = slice_dup(line), close;
+		if ((sscanf(copy, "[..%u%c", &lines, &close) == 2 && close == ']') ||
 			sscanf(copy, "[omitted §%*8x %u lines]", &lines) == 1)
 			rows += lines;
 		free(copy);
@@ -211,7 +211,7 @@ static void test_needles_survive(void **state)
 			"implicit declaration of function 'zapf'"},
 		{TEXT_TOOL, "Traceback (most recent call last):\n", "Traceback"},
 		{TEXT_TOOL, "KeyError: 'espresso'\n", "KeyError: 'espresso'"},
-		{TEXT_TOOL, "HEAD is now at 9f3c2ab1 tidy up\n", "9f3c2ab1"},
+		{TEXT_TOOL, "HEAD is now at 9f3c2ab1d407 tidy up\n", "9f3c2ab1d407"},
 		{TEXT_TOOL, "latency p99 was 437 ms under load\n", "437 ms"},
 		{TEXT_USER, "You must never rename the public header.\n",
 			"You must never rename the public header."},
@@ -329,59 +329,6 @@ static void test_recall_beats_the_newest_bytes(void **state)
 	printf("recall at 25 %%: coverage %.2f, newest first %.2f\n", ours, theirs);
 	assert_true(ours > theirs + .1);
 	assert_true(ours > .8);
-}
-
-static void test_fences_are_whole_or_gone(void **state)
-{
-	(void)state;
-	for (uint64_t seed = 1; seed <= 30; seed++) {
-		struct transcript *t = calloc(1, sizeof(*t));
-		assert_non_null(t);
-		t->seed = seed;
-		struct buf fence[12];
-		for (unsigned i = 0; i < 12; i++) {
-			static const enum text_role roles[] = {
-				TEXT_USER, TEXT_TOOL, TEXT_ASSISTANT};
-			struct buf *b = transcript_add(t, roles[i % 3]);
-			buf_add_str(b, "Here is what I would write for this part.\n");
-			buf_init(&fence[i], 0);
-			buf_add_str(&fence[i], "```c\n");
-			transcript_source(t, i, transcript_random(t, 15), &fence[i]);
-			buf_printf(&fence[i], "/* handle_%u must never be NULL here */\n", i);
-			transcript_source(t, i, 5 + transcript_random(t, 15), &fence[i]);
-			buf_add_str(&fence[i], "```");
-			buf_add_slice(b, buf_slice(&fence[i]));
-			buf_add_str(b, "\nAnd that was it.\n");
-			transcript_source(t, i, 10, b);
-		}
-		transcript_finish(t, 0);
-		struct select_options o = select_defaults();
-		struct select_result r;
-		struct buf out;
-		o.keep_ratio = .1 + .02 * (double)seed;
-		size_t budget = (size_t)(o.keep_ratio * (double)text_old_bytes(t->m, t->n));
-		select_and_check(t->m, t->n, &o, &r, &out);
-		size_t opened = 0, whole = 0, large = 0;
-		for (const char *p = out.p;
-			(p = memmem(p, (size_t)(out.p + out.n - p), "```c\n", 5)); p += 5)
-			opened++;
-		for (unsigned i = 0; i < 12; i++) {
-			bool is_large = fence[i].n > budget / 4;
-			large += is_large;
-			bool is_whole = memmem(out.p, out.n, fence[i].p, fence[i].n) != NULL;
-			whole += !is_large && is_whole;
-			char inside[32];
-			snprintf(inside, sizeof(inside), "handle_%u must", i);
-			assert_true(is_large || is_whole || !contains(buf_slice(&out), inside));
-			buf_free(&fence[i]);
-		}
-		assert_true(whole > 0 || large == 12 || opened == 0);
-		assert_in_range(opened, whole, whole + large);
-		buf_free(&out);
-		select_result_free(&r);
-		transcript_free(t);
-		free(t);
-	}
 }
 
 static void test_ledger_keeps_the_newest_of_a_key(void **state)
@@ -553,7 +500,7 @@ static void test_a_shown_call_shows_its_results(void **state)
 	o.budget_bytes = 100;
 	select_and_check(m, 3, &o, &r, &out);
 	assert_string_equal(buf_cstr(&out), "[assistant]\nread_file src/unique_name.c\n"
-					    "[tool read_file src/unique_name.c]\n[..4]\n[tool]\n");
+					    "[tool]\n[..4]\n[tool]\n");
 	buf_free(&out);
 	select_result_free(&r);
 }
@@ -571,7 +518,8 @@ static void test_one_long_line_is_cut_in_pieces(void **state)
 	select_and_check(&m, 1, &o, &r, &out);
 	assert_true(r.count > 0);
 	assert_true(r.kept_bytes > text.n / 6);
-	assert_true(r.omitted_lines > 100);
+	assert_true(contains(buf_slice(&out), " bytes]\n"));
+	assert_in_range(r.omitted_lines, 0, 1); /* parts of a line are none */
 	buf_free(&out);
 	buf_free(&text);
 	select_result_free(&r);
@@ -711,7 +659,6 @@ int main(void)
 		cmocka_unit_test(test_all_is_kept_when_it_fits),
 		cmocka_unit_test(test_needles_survive),
 		cmocka_unit_test(test_recall_beats_the_newest_bytes),
-		cmocka_unit_test(test_fences_are_whole_or_gone),
 		cmocka_unit_test(test_ledger_keeps_the_newest_of_a_key),
 		cmocka_unit_test(test_what_counts),
 		cmocka_unit_test(test_repeated_output_is_forced_once),
