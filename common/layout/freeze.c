@@ -48,7 +48,8 @@ void layout_set_out(struct layout *l, size_t i, struct buf *text, enum layout_le
 	while (text->n && text->p[text->n - 1] == '\n')
 		text->n--;
 	double tokens = layout_tokens(buf_slice(text), 0);
-	if (buf_error(text) || tokens > m->tokens_in * WORTH) {
+	double worth = level == LAYOUT_L1 ? WORTH : 1;
+	if (buf_error(text) || tokens > m->tokens_in * worth) {
 		buf_free(text);
 		return;
 	}
