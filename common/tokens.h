@@ -3,13 +3,13 @@
  *
  * A *census* counts a text's units by class: words and their letters, digits, punctuation, runs of
  * white space, characters of each script. Tokens = sum over the classes of units x rate x factor.
- * The rates are the start table (fitted to nine vocabularies; docs/tokens.md says how and how
- * well); the factors begin at 1 and are learned per model and class from the prompt counts that
- * backends report. So a Chinese conversation teaches what Chinese costs, and nothing about English.
+ * The rates are the start table (fitted to real vocabularies: docs/tokens.md); the factors begin at
+ * 1 and are learned per model and class from the prompt counts that backends report. So a Chinese
+ * conversation teaches what Chinese costs, and nothing about English.
  *
- * The lesson is the update of a Kalman filter with a diagonal covariance (Simon, "Optimal State
- * Estimation", ch. 5): of the difference between report and estimate each class takes a part by its
- * share of the estimate and by how little is known of it yet. A report further off than
+ * The lesson is the measurement update of a Kalman filter (Simon, "Optimal State Estimation",
+ * ch. 5): of the difference between report and estimate each class takes a part by its share of
+ * the estimate and by how little is known of it yet. A report further off than
  * TOKENS_TRUST deviations is cut to that many and raises the doubt, so one absurd report moves an
  * experienced model by a step while a real change is followed within a few answers.
  *

@@ -110,8 +110,8 @@ def test_a_backend_that_counts_more_than_we_do(pair):
 
 
 def test_overflow_after_the_estimate(pair):
-    t, a, b = pair("llama-server", main_device={"num_ctx": 4096}, main_options=("-c", "4096", "-np", "1", "--chars-per-token", "1.5"))
-    old = [{"role": "user", "content": "Read this."}, {"role": "assistant", "content": prose(7000)},
+    t, a, b = pair("llama-server", main_device={"num_ctx": 4096}, main_options=("-c", "4096", "-np", "1", "--chars-per-token", "1.2"))
+    old = [{"role": "user", "content": "Read this."}, {"role": "assistant", "content": prose(5500)},
            {"role": "user", "content": "q"}, {"role": "assistant", "content": "yes"}, {"role": "user", "content": "Why?"}]
     status, headers, body = t.chat(old)
     assert status == 200, body
@@ -137,7 +137,7 @@ def test_a_long_prompt_on_way_a_tells_ollama_its_window(pair, path):
 
 
 def test_images_take_their_part_of_the_window(pair):
-    t, a, b = pair(main_device={"num_ctx": 8192}, condense={"keep_ratio_c": 0.9})  # only the window bounds what stays
+    t, a, b = pair(main_device={"num_ctx": 12288}, condense={"keep_ratio_c": 0.9})  # only the window bounds what stays
     messages = [{"role": "user", "content": "Look at these.", "images": ["aGVsbG8="] * 5}, {"role": "assistant", "content": "I see."}]
     for i in range(20):
         messages += [{"role": "user", "content": f"Question {i}"}, {"role": "assistant", "content": prose(4000)}]
@@ -145,7 +145,7 @@ def test_images_take_their_part_of_the_window(pair):
     status, headers, body = t.chat(messages)
     assert status == 200, body
     tokens = dict(p.split("=") for p in headers["X-Tandem-Tokens"].split())
-    assert int(tokens["sent"]) < 8192 < int(tokens["in"])
+    assert int(tokens["sent"]) < 12288 < int(tokens["in"])
     assert json.loads(a.bodies()[-1])["messages"][0] == messages[0]
 
 
