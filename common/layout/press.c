@@ -10,6 +10,7 @@
 #define DIGEST_LEAST .06      /* of the room */
 #define SINGLE_LEAST .02      /* a text of which less would stay cannot be cut */
 #define SINGLE_MIN_BYTES 4096 /* a one-shot text below is not worth a cut */
+#define ROUNDS 5
 #define MARGIN 1.02	      /* markers and rounding */
 
 static size_t end_of(const struct layout *l, uint32_t g)
@@ -33,35 +34,54 @@ static int merge_all(struct layout *l, uint32_t g)
 	return layout_merge(l, g, true, l->options.digest);
 }
 
-/* Bytes that texts of so many bytes and tokens may keep for the excess to go. */
-static size_t bytes_left(const struct layout *l, size_t bytes, double tokens)
+/* What is to be cut together, and what it came to. */
+struct cut {
+	uint32_t *at;
+	size_t n, bytes;
+	double tokens_in, tokens_out;
+};
+
+static void measure(const struct layout *l, struct cut *c)
 {
-	double left = tokens - excess(l) * MARGIN;
-	return left > 0 ? (size_t)((double)bytes * left / tokens) : 0;
+	c->bytes = 0;
+	c->tokens_in = c->tokens_out = 0;
+	for (size_t i = 0; i < c->n; i++) {
+		c->bytes += l->messages[c->at[i]].bytes_in;
+		c->tokens_in += l->messages[c->at[i]].tokens_in;
+		c->tokens_out += l->messages[c->at[i]].tokens_out;
+	}
+}
+
+/* Selected lines are richer in tokens than the text that they stand in: cut until it fits. */
+static int cut_until_it_fits(struct layout *l, struct cut *c, uint32_t g)
+{
+	int rc = layout_need_corpus(l, g);
+	double share = 1;
+	for (unsigned round = 0; rc == 0 && round < ROUNDS && excess(l) > 0; round++) {
+		measure(l, c);
+		double left = c->tokens_out - excess(l) * MARGIN;
+		share *= left > 0 ? left / c->tokens_out : 0;
+		rc = layout_cut(l, c->at, c->n, (size_t)((double)c->bytes * share), LAYOUT_CUT);
+		layout_resize(l, end_of(l, g));
+	}
+	return rc;
 }
 
 /* The newest group's results: together, as far as needed. */
 static int cut_results(struct layout *l, uint32_t g)
 {
-	size_t begin = layout_group_begin(l, g), end = end_of(l, g), n = 0, bytes = 0;
-	double tokens = 0;
-	uint32_t *at = calloc(end - begin + 1, sizeof(*at));
-	if (!at)
+	size_t begin = layout_group_begin(l, g), end = end_of(l, g);
+	struct cut c = {.at = calloc(end - begin + 1, sizeof(*c.at))};
+	if (!c.at)
 		return -ENOMEM;
 	for (size_t i = begin; i < end; i++)
-		if (layout_may_cut(l, i)) {
-			at[n++] = (uint32_t)i;
-			bytes += l->messages[i].bytes_in;
-			tokens += l->messages[i].tokens_in;
-		}
-	int rc = n ? layout_need_corpus(l, g) : 0;
-	if (rc == 0 && n)
-		rc = layout_cut(l, at, n, bytes_left(l, bytes, tokens), LAYOUT_CUT);
-	for (size_t i = 0; i < n; i++)
-		if (l->messages[at[i]].level == LAYOUT_CUT)
-			l->messages[at[i]].reason = "cut as far as the window makes it necessary";
-	free(at);
-	layout_resize(l, end);
+		if (layout_may_cut(l, i))
+			c.at[c.n++] = (uint32_t)i;
+	int rc = c.n ? cut_until_it_fits(l, &c, g) : 0;
+	for (size_t i = 0; i < c.n; i++)
+		if (l->messages[c.at[i]].level == LAYOUT_CUT)
+			l->messages[c.at[i]].reason = "cut as far as the window makes it necessary";
+	free(c.at);
 	return rc;
 }
 
