@@ -31,7 +31,8 @@ struct digest {
 static bool is_kept(const struct layout *l, size_t i)
 {
 	const struct layout_message *m = &l->messages[i];
-	if (m->level == LAYOUT_FIXED || i == l->first_human || i == l->newest_human)
+	if (m->level == LAYOUT_FIXED || i == l->first_human || i == l->newest_human ||
+		i == l->newest_files)
 		return true;
 	return (m->flags & PART_UNTOUCHED) && !l->spare_nobody;
 }
@@ -192,12 +193,16 @@ static int select_text(
 	o.budget_bytes = budget > text->n ? budget - text->n : 0;
 	o.frozen = true;
 	o.mark = (struct slice){mark, MARK_BYTES};
-	int rc = text_select_from(&l->corpus, m, at, n, &o, &r);
-	if (rc == 0)
+	struct slice *standing = layout_standing(l, &o.standing_count);
+	o.standing = standing;
+	int rc = standing ? text_select_from(&l->corpus, m, at, n, &o, &r) : -ENOMEM;
+	if (rc == 0) {
 		rc = text_render(m, n, &r, text);
-	if (rc == 0 && r.silent)
-		buf_printf(text, "[..%zu]\n", r.omitted_lines);
-	select_result_free(&r);
+		if (rc == 0 && r.silent)
+			buf_printf(text, "[..%zu]\n", r.omitted_lines);
+		select_result_free(&r);
+	}
+	free(standing);
 	free(m);
 	return rc ? rc : buf_error(text);
 }
@@ -229,6 +234,18 @@ static int make_text(struct digest *d, double share)
 	return 0;
 }
 
+/* What raising so much leaves below `low` is better filled with lines than left empty. */
+static double roomy(struct digest *d, double share)
+{
+	struct layout *l = d->l;
+	layout_resize(l, l->corpus.n);
+	double rest = l->size - l->messages[d->holder].tokens_out, most = l->options.digest_most;
+	double left = l->soft > 0 ? (l->options.low * l->soft - rest) / l->soft : 0;
+	if (share < l->options.digest || left <= share)
+		return share;
+	return left < most ? left : most;
+}
+
 int layout_digest(struct layout *l, uint32_t to, double share)
 {
 	struct digest d = {
@@ -246,5 +263,5 @@ int layout_digest(struct layout *l, uint32_t to, double share)
 	for (size_t i = d.end; i < l->corpus.n; i++)
 		layout_look_for_call(l, i);
 	l->merged_to = to;
-	return make_text(&d, share);
+	return make_text(&d, roomy(&d, share));
 }

@@ -6,17 +6,17 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define KEEP_GROUPS 2	 /* the newest are as the client sent them */
-#define MERGE_SHARE .667 /* of L1, the oldest part that goes to L2 at once */
-#define WAIT_GROUPS 8	 /* a call without a result for so many groups will have none */
-#define WORTH .9	 /* shortened to more than this is not worth a marker */
+#define KEEP_GROUPS 2  /* the newest are as the client sent them */
+#define MERGE_SHARE .8 /* of L1, the oldest part that goes to L2 at once */
+#define WAIT_GROUPS 8  /* a call without a result for so many groups will have none */
+#define WORTH .9       /* shortened to more than this is not worth a marker */
 
 bool layout_may_cut(const struct layout *l, size_t i)
 {
 	const struct layout_message *m = &l->messages[i];
 	return (m->flags & PART_CUTTABLE) && m->level != LAYOUT_FIXED &&
 	       !(m->flags & (PART_UNTOUCHED | PART_DROPPED)) && i != l->first_human &&
-	       i != l->newest_human;
+	       i != l->newest_human && i != l->newest_files;
 }
 
 void layout_set_level(struct layout *l, uint32_t from, uint32_t to, enum layout_level level)
@@ -98,6 +98,22 @@ static int put_selected(struct layout *l, const struct text_message *m, const ui
 	return rc;
 }
 
+struct slice *layout_standing(const struct layout *l, size_t *count)
+{
+	size_t end = l->corpus.n, n = 0;
+	struct slice *texts = calloc(end + 1, sizeof(*texts));
+	for (size_t i = 0; texts && i < end; i++) {
+		const struct layout_message *m = &l->messages[i];
+		bool agent = l->request->messages[i].role == CHAT_ASSISTANT;
+		if (m->flags & PART_OUT)
+			texts[n++] = buf_slice(&l->out[i]);
+		else if (!(m->flags & PART_DROPPED) && (agent || (m->flags & PART_UNTOUCHED)))
+			texts[n++] = l->text[i].text;
+	}
+	*count = n;
+	return texts;
+}
+
 int layout_cut(
 	struct layout *l, const uint32_t *at, size_t n, size_t budget, enum layout_level level)
 {
@@ -115,10 +131,14 @@ int layout_cut(
 	o.budget_bytes = budget;
 	o.frozen = o.bare = true;
 	o.index = 0;
-	int rc = text_select_from(&l->corpus, m, at, n, &o, &r);
-	if (rc == 0)
+	struct slice *standing = layout_standing(l, &o.standing_count);
+	o.standing = standing;
+	int rc = standing ? text_select_from(&l->corpus, m, at, n, &o, &r) : -ENOMEM;
+	if (rc == 0) {
 		rc = put_selected(l, m, at, n, &r, level);
-	select_result_free(&r);
+		select_result_free(&r);
+	}
+	free(standing);
 	free(m);
 	return rc;
 }

@@ -6,6 +6,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#define FILES_GROUPS 3 /* from the end, in which files stand behind the history */
+
 const char *layout_level_name(enum layout_level level)
 {
 	static const char *const names[LAYOUT_LEVELS] = {"fixed", "L0", "L1", "L2", "cut"};
@@ -15,10 +17,11 @@ const char *layout_level_name(enum layout_level level)
 struct layout_options layout_defaults(void)
 {
 	return (struct layout_options){
-		.high = .95,
-		.low = .6,
-		.merge = .85,
+		.high = 1,
+		.low = .65,
+		.merge = 1,
 		.digest = .18,
+		.digest_most = .5,
 		.l1 = .2,
 		.reach = 32,
 		.must_fit = true,
@@ -26,8 +29,11 @@ struct layout_options layout_defaults(void)
 	};
 }
 
-/* What stays whatever is raised: system messages before the first answer, and files that a client
- * needs back. Later system messages take room like any other message that is not touched. */
+/*
+ * What stays whatever is raised: system messages before the first answer, and files that a client
+ * puts behind the history and needs back whole. Later system messages take room like any other
+ * message that is not touched.
+ */
 static double fixed_tokens(const struct layout *l)
 {
 	double tokens = l->options.tools;
@@ -37,6 +43,22 @@ static double fixed_tokens(const struct layout *l)
 			tokens += m->tokens_in;
 	}
 	return tokens;
+}
+
+/* aider sends its files anew with each request, behind the history: one message near the end. Where
+ * there are several they are history themselves. */
+static void find_files(struct layout *l)
+{
+	size_t found = l->count, n = 0;
+	for (size_t i = 0; i < l->count; i++)
+		if (l->messages[i].flags & PART_FILES) {
+			found = i;
+			n++;
+		}
+	if (n != 1 || l->messages[found].group + FILES_GROUPS < l->groups)
+		return;
+	l->messages[found].level = LAYOUT_FIXED;
+	l->messages[found].reason = "files that the client needs back whole: never touched";
 }
 
 static bool takes_room(const struct layout_message *m)
@@ -85,6 +107,8 @@ static void absorb(struct layout *l, uint32_t g)
 		layout_look_for_call(l, i);
 		if (takes_room(m))
 			l->size += m->tokens_out;
+		if (m->flags & PART_FILES)
+			l->newest_files = i;
 		if (!(m->flags & PART_HUMAN))
 			continue;
 		if (l->first_human == l->count)
@@ -149,6 +173,7 @@ static int prepare(struct layout *l, const struct layout_state *from)
 		rc = layout_read_message(l, i);
 	if (rc)
 		return rc;
+	find_files(l);
 	double fixed = fixed_tokens(l);
 	double soft = l->options.soft > 0 && l->options.soft < l->options.window
 			      ? l->options.soft

@@ -45,13 +45,14 @@ enum layout_result {
 struct layout_options {
 	double window; /* tokens that the whole prompt may take; 0: no bound */
 	double soft;   /* tokens that it had better take, where that is less; 0: the window. What is
-			  old is   raised for it, what is newest only for the window */
+			  old is raised for it, what is newest only for the window */
 	double tools;  /* of these, the tools and the like */
-	double high;   /* a freeze begins above; .95 */
-	double low;    /* and raises to L1 until below; .6 */
-	double merge;  /* if it is still above, the oldest go to L2; .85 */
+	double high;   /* a freeze begins above; 1 */
+	double low;    /* and raises to L1 until below; .65 */
+	double merge;  /* if it is still above, the oldest go to L2; 1 */
 	double digest; /* most that the digest takes; .18 */
-	double l1;     /* of the bytes that L1 may shorten, kept; .2 */
+	double digest_most; /* where there is room below `low` it may take this; .5 */
+	double l1;	    /* of the bytes that L1 may shorten, kept; .2 */
 	double reach;  /* the digest chooses from so many times its own size, newest first; 32 */
 	double single; /* of a one-shot prompt's longest text, kept; 0: nothing is cut that fits */
 	bool must_fit; /* cut what is newest, too, where all else is not enough; true */
@@ -81,7 +82,7 @@ struct layout {
 	struct layout_message *messages;
 	size_t count;
 	uint32_t groups;
-	double room, soft, size; /* tokens */
+	double room, soft, size;      /* tokens */
 	unsigned freezes;	      /* made while walking, early ones included */
 	unsigned frozen_at;	      /* 1 + the group end of the newest one; 0: none */
 	double tokens_in, tokens_out; /* of the whole prompt, tools included */
@@ -96,11 +97,11 @@ struct layout {
 	uint32_t *open;	 /* of each group: calls without a result so far */
 	struct corpus corpus;
 	bool has_texts, has_corpus;
-	uint32_t walked;		  /* groups that are done */
-	uint32_t raised_to;		  /* groups below are L1 or L2 */
-	uint32_t merged_to;		  /* groups from 1 below are L2; 0: none */
-	size_t first_human, newest_human; /* count: none */
-	bool spare_nobody;		  /* short words of a person go to the digest as well */
+	uint32_t walked;				/* groups that are done */
+	uint32_t raised_to;				/* groups below are L1 or L2 */
+	uint32_t merged_to;				/* groups from 1 below are L2; 0: none */
+	size_t first_human, newest_human, newest_files; /* count: none */
+	bool spare_nobody; /* short words of a person go to the digest as well */
 };
 
 /*

@@ -11,7 +11,7 @@
 #define SINGLE_LEAST .02      /* a text of which less would stay cannot be cut */
 #define SINGLE_MIN_BYTES 4096 /* a one-shot text below is not worth a cut */
 #define ROUNDS 5
-#define MARGIN 1.02	      /* markers and rounding */
+#define MARGIN 1.02 /* markers and rounding */
 
 static size_t end_of(const struct layout *l, uint32_t g)
 {

@@ -111,7 +111,7 @@ int layout_read(struct layout *l)
 	}
 	free(chains);
 	free(groups);
-	l->first_human = l->newest_human = n;
+	l->first_human = l->newest_human = l->newest_files = n;
 	return rc;
 }
 
@@ -148,9 +148,7 @@ static bool begins(struct slice text, const char *words)
 /* aider's model must give back whole files or blocks that stand in them. */
 static bool are_files(struct slice text)
 {
-	return begins(text, "I have *added these files to the chat*") ||
-	       begins(text, "Here are some READ ONLY files") ||
-	       begins(text, "Here are summaries of some files present in my git repo");
+	return begins(text, "I have *added these files to the chat*");
 }
 
 /* Where the rendered tool calls begin in a message's text: behind its content. */
@@ -232,7 +230,7 @@ static uint32_t flags_of(const struct layout *l, size_t i)
 	if (m->role == CHAT_ASSISTANT)
 		return m->images ? flags | PART_CUTTABLE : flags;
 	if (m->role == CHAT_USER && are_files(t->text))
-		return flags | PART_FILES;
+		return flags | PART_FILES | PART_CUTTABLE;
 	size_t human = speaker_human_bytes(t);
 	if (m->role == CHAT_USER && !t->tool_result && human > 0) {
 		flags |= PART_HUMAN;
@@ -254,9 +252,7 @@ int layout_read_message(struct layout *l, size_t i)
 	m->tokens_in = m->tokens_out =
 		layout_tokens(l->text[i].text, l->request->messages[i].images) +
 		(double)l->request->messages[i].thinking / 4;
-	m->level = l->request->messages[i].role == CHAT_SYSTEM || (m->flags & PART_FILES)
-			   ? LAYOUT_FIXED
-			   : LAYOUT_L0;
+	m->level = l->request->messages[i].role == CHAT_SYSTEM ? LAYOUT_FIXED : LAYOUT_L0;
 	m->reason = m->level == LAYOUT_FIXED ? "never touched" : "as sent";
 	return 0;
 }

@@ -17,7 +17,7 @@ struct layout_state {
 	size_t count;	/* messages */
 	uint32_t walked, raised_to, merged_to;
 	unsigned freezes, frozen_at;
-	size_t first_human, newest_human; /* SIZE_MAX: none */
+	size_t first_human, newest_human, newest_files; /* SIZE_MAX: none */
 	bool spare_nobody;
 	double room, soft;
 	struct layout_options options;
@@ -42,7 +42,7 @@ void layout_state_release(struct layout_state *s)
 	free(s);
 }
 
-static size_t human(const struct layout *l, size_t i)
+static size_t place(const struct layout *l, size_t i)
 {
 	return i == l->count ? SIZE_MAX : i;
 }
@@ -63,8 +63,9 @@ struct layout_state *layout_state_save(const struct layout *l)
 		.merged_to = l->merged_to,
 		.freezes = l->freezes,
 		.frozen_at = l->frozen_at,
-		.first_human = human(l, l->first_human),
-		.newest_human = human(l, l->newest_human),
+		.first_human = place(l, l->first_human),
+		.newest_human = place(l, l->newest_human),
+		.newest_files = place(l, l->newest_files),
 		.spare_nobody = l->spare_nobody,
 		.room = l->room,
 		.soft = l->soft,
@@ -125,6 +126,7 @@ int layout_state_restore(const struct layout_state *s, struct layout *l, size_t 
 	l->frozen_at = s->frozen_at;
 	l->first_human = s->first_human == SIZE_MAX ? l->count : s->first_human;
 	l->newest_human = s->newest_human == SIZE_MAX ? l->count : s->newest_human;
+	l->newest_files = s->newest_files == SIZE_MAX ? l->count : s->newest_files;
 	l->spare_nobody = s->spare_nobody;
 	*known = s->count;
 	return 0;

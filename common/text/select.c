@@ -34,7 +34,8 @@ struct select_options select_defaults(void)
 			.occurrence = .5,
 			.kinds = true,
 			.window = 1,
-			.headings = true},
+			.headings = true,
+			.standing = 0},
 	};
 }
 
@@ -47,7 +48,7 @@ struct select_options select_defaults(void)
 static const struct {
 	float seen, agent;
 } kind_weight[TOKEN_KINDS] = {
-	[TOKEN_PLAIN] = {1, 1},
+	[TOKEN_PLAIN] = {2, 2},
 	[TOKEN_ALNUM] = {1, 3},
 	[TOKEN_DASHED] = {2, 5},
 	[TOKEN_NUMBER] = {2, 14},
@@ -76,6 +77,32 @@ static float weight_of(const struct select_options *o, const struct vocab_word *
 	return kind * (float)(1 + o->tuning.occurrence * log(w->count > 1 ? w->count : 1));
 }
 
+static void stands(struct selection *s, const struct token *t)
+{
+	uint32_t id = vocab_find(&s->source.c->vocab, t->p, t->n);
+	if (id == VOCAB_NONE || s->stamp[id] == s->round)
+		return;
+	s->stamp[id] = s->round;
+	s->weight[id] *= (float)s->o->tuning.standing;
+}
+
+/* Words that stand in the prompt anyway need no second place. */
+static void weigh_standing(struct selection *s)
+{
+	s->round++;
+	for (size_t i = 0; i < s->o->standing_count; i++) {
+		const char *at = s->o->standing[i].p, *end = at + s->o->standing[i].n;
+		struct token t, part;
+		while (at && token_next(&at, end, &t)) {
+			stands(s, &t);
+			if (!t.joined || t.numeric)
+				continue;
+			for (const char *p = t.p; token_part(&p, t.p + t.n, &part);)
+				stands(s, &part);
+		}
+	}
+}
+
 static int weigh_tokens(struct selection *s)
 {
 	const struct vocab *v = &s->source.c->vocab;
@@ -96,6 +123,7 @@ static int weigh_tokens(struct selection *s)
 		}
 	}
 	s->round = 1;
+	weigh_standing(s);
 	return 0;
 }
 

@@ -30,6 +30,7 @@ struct select_tuning {
 	bool header_calls;	/* a result's header names its call; false */
 	unsigned window;	/* lines chosen as one; 1 */
 	bool headings;		/* a line brings its heading along; true */
+	double standing;	/* of a word's weight where it stands in the prompt anyway; 0 */
 };
 
 /* Start from select_defaults(). Shares are parts of the budget; the forced ones double below 15 %.
@@ -48,6 +49,10 @@ struct select_options {
 	double one_shots;    /* tool outputs of at most 3 lines; .08 */
 	double facts;	     /* commit hashes, numbers with units; .06 */
 	double index;	     /* "[seen: ...]", names of what is left out; .05 */
+	/* What stands in the prompt anyway (NULL: nothing): texts of words that the corpus has
+	 * read. */
+	const struct slice *standing;
+	size_t standing_count;
 	struct select_tuning tuning;
 };
 

@@ -17,7 +17,7 @@ static double role_factor(const struct text_message *m, const struct line *l)
 {
 	switch (m->role) {
 	case TEXT_ASSISTANT:
-		return m->calls_tools && l->begin >= m->calls_at ? 3 : .5;
+		return m->calls_tools && l->begin >= m->calls_at ? 2 : 1;
 	case TEXT_USER:
 		return m->tool_result ? 1 : 2;
 	case TEXT_TOOL:

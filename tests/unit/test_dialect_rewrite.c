@@ -110,8 +110,8 @@ static void edits_touch_what_they_name(void **state)
 		struct buf out;
 		buf_init(&out, 0);
 		for (size_t e = 0; e < MAX_EDITS; e++)
-			edits[e] =
-				(struct chat_edit){v->edits[e].kind, slice_str(v->edits[e].text)};
+			edits[e] = (struct chat_edit){
+				.kind = v->edits[e].kind, .text = slice_str(v->edits[e].text)};
 		print_message("%s\n", body);
 		assert_int_equal(chat_request_parse(v->dialect, slice_str(body), &r, &error), 0);
 		assert_int_equal(chat_request_rewrite(&r, edits, v->num_ctx, &out), 0);
@@ -136,7 +136,7 @@ static void the_buffers_cap_holds(void **state)
 {
 	(void)state;
 	struct slice body = SLICE("{\"messages\":[{\"content\":\"a\"}]}");
-	struct chat_edit edit = {CHAT_REPLACE_TEXT, SLICE("0123456789")};
+	struct chat_edit edit = {.kind = CHAT_REPLACE_TEXT, .text = SLICE("0123456789")};
 	struct chat_request r;
 	struct dialect_error error;
 	struct buf out;
