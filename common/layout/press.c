@@ -10,8 +10,11 @@
 #define DIGEST_LEAST .06      /* of the room */
 #define SINGLE_LEAST .02      /* a text of which less would stay cannot be cut */
 #define SINGLE_MIN_BYTES 4096 /* a one-shot text below is not worth a cut */
-#define ROUNDS 5
-#define MARGIN 1.02 /* markers and rounding */
+#define ROUNDS 6
+#define SPARE_ROUNDS 3 /* of these, that may also give back */
+#define SPARE .06      /* of the room: less is not worth another round */
+#define SPARE_BACK .9  /* of what is spare */
+#define MARGIN 1.02    /* markers and rounding */
 
 static size_t end_of(const struct layout *l, uint32_t g)
 {
@@ -52,15 +55,21 @@ static void measure(const struct layout *l, struct cut *c)
 	}
 }
 
-/* Selected lines are richer in tokens than the text that they stand in: cut until it fits. */
+/*
+ * Selected lines are richer or poorer in tokens than the text that they stand in: cut until it
+ * fits, and in the first rounds give back what was cut too much.
+ */
 static int cut_until_it_fits(struct layout *l, struct cut *c, uint32_t g)
 {
 	int rc = layout_need_corpus(l, g);
 	double share = 1;
-	for (unsigned round = 0; rc == 0 && round < ROUNDS && excess(l) > 0; round++) {
+	for (unsigned round = 0; rc == 0 && round < ROUNDS; round++) {
+		bool spare = round && round < SPARE_ROUNDS && -excess(l) > SPARE * l->room;
+		if (excess(l) <= 0 && !spare)
+			break;
 		measure(l, c);
-		double left = c->tokens_out - excess(l) * MARGIN;
-		share *= left > 0 ? left / c->tokens_out : 0;
+		double want = c->tokens_out - excess(l) * (spare ? SPARE_BACK : MARGIN);
+		share *= want > 0 ? want / c->tokens_out : 0;
 		rc = layout_cut(l, c->at, c->n, (size_t)((double)c->bytes * share), LAYOUT_CUT);
 		layout_resize(l, end_of(l, g));
 	}
