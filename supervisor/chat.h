@@ -191,6 +191,8 @@ void chat_answer_error(struct chat *c, int status, struct slice message, struct 
 void chat_answer_overflow(struct chat *c);
 /* The answer's job names the exchange's strings: they are now those of another one. */
 void chat_answer_readdress(struct chat *c);
+/* The backend has counted what it was sent. */
+void chat_count_told(struct chat *c, int64_t prompt_tokens);
 /* Stops timers and jobs; the state is OVER afterwards. */
 void chat_finish(struct chat *c);
 /* Counts and logs that the plan was left. */

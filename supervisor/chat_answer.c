@@ -329,6 +329,13 @@ static void answer_delta(void *ctx, struct job *j, const struct proto_record *r)
 		chat_resume_delta(ctx, r);
 }
 
+void chat_count_told(struct chat *c, int64_t prompt_tokens)
+{
+	if (prompt_tokens > 0)
+		tokens_learn(c->base.sup->tokens, buf_slice(&c->model), &c->sent_census,
+			(uint64_t)prompt_tokens);
+}
+
 static void answer_end(void *ctx, struct job *j, const struct proto_record *r)
 {
 	struct chat *c = ctx;
@@ -338,10 +345,7 @@ static void answer_end(void *ctx, struct job *j, const struct proto_record *r)
 	if (u->prompt_tokens > 0 && c->sent_census.images == 0 &&
 		j->spec.message.resume_bytes == 0) {
 		uint64_t counted = (uint64_t)u->prompt_tokens;
-		if (counted >= TOKENS_LEARN_MIN || c->sent_tokens < TOKENS_LEARN_MIN ||
-			(double)counted >= LOW_COUNT * (double)c->sent_tokens)
-			tokens_learn(c->base.sup->tokens, buf_slice(&c->model), &c->sent_census,
-				counted);
+		chat_count_told(c, u->prompt_tokens);
 		if (c->sent_tokens >= TOKENS_LEARN_MIN &&
 			(double)counted < LOW_COUNT * (double)c->sent_tokens)
 			log_line(LOG_WARN, "prompt_count_low", LOG_STR("req", c->base.id),
@@ -379,6 +383,10 @@ void chat_answer_failed(struct chat *c)
 	int status = f->status ? f->status : f->cause == FAIL_TIMEOUT ? 504 : 502;
 	if (f->cause == JOB_LOST && !chat_begun(c))
 		status = 503;
+	if (f->cause == FAIL_OVERFLOW && f->body.n == 0 && !chat_begun(c)) {
+		chat_answer_overflow(c); /* the backend gave no counts */
+		return;
+	}
 	chat_answer_error(c, status,
 		f->message.n ? f->message : slice_str(job_cause_name(f->cause)), f->body,
 		f->content_type, status == 503 ? RETRY_AFTER_S : 0);

@@ -65,7 +65,14 @@ void chat_condense_overflowed(struct chat *c)
 	c->overflowed = true;
 	c->plan.condense = c->plan.must_shrink = true;
 	c->plan.notes = false;
-	c->plan.room_tokens = (int64_t)((double)plan_room(&c->facts) * PLAN_OVERFLOW_SHARE);
+	c->facts.tokens = tokens_estimate(
+		c->base.sup->tokens, buf_slice(&c->model), &c->view.census); /* may know more now */
+	/* What was sent did not fit, whatever we take the window for. */
+	double sent = tokens_of(c->base.sup->tokens, buf_slice(&c->model), &c->sent_census);
+	double room = (double)plan_room(&c->facts);
+	if (room <= 0 || room > sent)
+		room = sent;
+	c->plan.room_tokens = (int64_t)(room * PLAN_OVERFLOW_SHARE);
 	c->use_rewritten = c->use_condensed = false;
 	chat_fallback(
 		c, "the backend counted more tokens than its window holds", "the layout alone");
