@@ -11,8 +11,6 @@
 #define CHAT_INLINE_BYTES                                                                          \
 	(96u << 10) /* a body up to this is parsed in the loop: well under a millisecond */
 
-#define TELL_NUM_CTX_TOKENS 2000 /* old Ollamas have a window of 2048 unless told otherwise */
-
 /* --- background work --- */
 
 struct chat_task {
@@ -221,6 +219,13 @@ static struct plan_device plan_device(const struct device *d, int64_t window)
 		.decode_tok_s = d->decode_tok_s};
 }
 
+int64_t chat_num_ctx(const struct chat *c, const struct device *d)
+{
+	if (d->conf->client_num_ctx && c->view.num_ctx > 0)
+		return c->view.num_ctx < WINDOW_MAX ? c->view.num_ctx : WINDOW_MAX;
+	return d->conf->num_ctx;
+}
+
 static void fill_facts(struct chat *c)
 {
 	const struct config *conf = &c->base.sup->config;
@@ -228,8 +233,8 @@ static void fill_facts(struct chat *c)
 	bool to_main = c->device->conf->roles & ROLE_MAIN;
 	c->small = to_main ? request_role(c->base.sup, ROLE_CONDENSE) : NULL;
 	int64_t window = device_window(c->device);
-	if (c->view.num_ctx > 0 && c->device->conf->backend.type == BACKEND_TYPE_OLLAMA)
-		window = c->view.num_ctx < WINDOW_MAX ? c->view.num_ctx : WINDOW_MAX;
+	if (c->view.num_ctx > 0 && c->device->conf->client_num_ctx)
+		window = chat_num_ctx(c, c->device);
 	f->tokens = tokens_estimate(c->base.sup->tokens, buf_slice(&c->model), &c->view.census);
 	f->max_output = c->view.max_output;
 	f->condensable = c->view.condensable && !c->view.is_load;
@@ -297,14 +302,6 @@ static void act_plan(struct chat *c)
 	}
 	c->sent_tokens = c->facts.tokens;
 	c->sent_census = c->view.census;
-	/* Where Ollama is asked for much, it must be told the window: without it a long prompt is
-	 * cut in silence, however wide way A is. */
-	if (dialect_is_ollama(c->base.dialect) &&
-		c->device->conf->backend.type == BACKEND_TYPE_OLLAMA && c->view.num_ctx == 0 &&
-		c->device->conf->num_ctx > 0 &&
-		(c->facts.tokens >= (uint64_t)c->facts.a_max_tokens ||
-			c->facts.tokens >= TELL_NUM_CTX_TOKENS))
-		c->set_num_ctx = c->device->conf->num_ctx;
 	log_line(LOG_INFO, "plan", LOG_STR("req", c->base.id),
 		LOG_SLICE("model", buf_slice(&c->model)), LOG_STR("device", c->device->conf->name),
 		LOG_INT("messages", c->view.count), LOG_INT("bytes", c->body.n),

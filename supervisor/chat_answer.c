@@ -193,14 +193,6 @@ static void on_wait(uv_timer_t *t)
 		chat_event(c, CHAT_WAIT_OVER);
 }
 
-/* Ollama must be told its window: the client's bytes with that one member added. */
-static void add_num_ctx(struct chat *c)
-{
-	buf_clear(&c->rewritten);
-	if (chat_request_rewrite(&c->view, NULL, c->set_num_ctx, &c->rewritten) == 0)
-		c->use_rewritten = true;
-}
-
 /* What the worker is told of the client's request; borrowed from the exchange. */
 static void address(struct chat *c, struct proto_job *message)
 {
@@ -231,8 +223,6 @@ static void settle_form(struct chat *c)
 	if (!c->use_condensed) {
 		c->sent_tokens = c->facts.tokens;
 		c->sent_census = c->view.census;
-		if (c->set_num_ctx > 0)
-			add_num_ctx(c);
 	} else {
 		c->sent_tokens =
 			tokens_estimate(c->base.sup->tokens, buf_slice(&c->model), &c->sent_census);
@@ -270,7 +260,7 @@ void chat_answer_submit(struct chat *c)
 	int rc = chat_resume_spec(c, &spec);
 	spec.message.body_bytes = (int64_t)spec.body.n;
 	spec.message.model = buf_slice(&c->model);
-	spec.message.num_ctx = c->device->conf->num_ctx;
+	spec.message.num_ctx = chat_num_ctx(c, c->device);
 	address(c, &spec.message);
 	if (rc == 0)
 		rc = job_submit(c->device, &spec, &answer_events, c, &c->answer);

@@ -349,7 +349,7 @@ static void assemble_work(struct chat *c)
 	buf_clear(&c->rewritten);
 	c->assembled =
 		n && !notes ? CONDENSE_FAILED
-			    : condense_assemble(&c->condense, notes, c->set_num_ctx, &c->rewritten);
+			    : condense_assemble(&c->condense, notes, 0, &c->rewritten);
 	free(notes);
 	if (c->assembled != CONDENSE_OK)
 		return;

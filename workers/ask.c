@@ -259,7 +259,7 @@ static const struct http_events ask_events = {.head = on_head, .body = on_body, 
 
 static struct slice sent_body(const struct ask *a)
 {
-	return a->call.raw ? buf_slice(&a->task.body) : buf_slice(&a->request);
+	return a->request.n ? buf_slice(&a->request) : buf_slice(&a->task.body);
 }
 
 static uint64_t hash_value(uint64_t h, struct json_value v)

@@ -43,7 +43,7 @@ struct ask {
 	const struct ask_ops *ops;
 	enum dialect dialect;	  /* of error bodies */
 	struct backend_call call; /* set before ask_send() */
-	struct buf request;	  /* the body to send; when call.raw, task.body is sent instead */
+	struct buf request;	  /* the body to send; empty: task.body */
 
 	struct answer_parser *parser;
 	struct buf partial;  /* raw stream: the bytes of a line or event that is not whole yet */
