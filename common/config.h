@@ -38,6 +38,8 @@ struct config_device {
 	char *model; /* the model this device serves by default; may be NULL (then: what the backend
 			reports first) */
 	int64_t num_ctx;     /* window in tokens; 0: what the backend reports */
+	int64_t num_ctx_max; /* it may be raised to; 0: fixed when num_ctx is set, else as it fits
+			      */
 	bool client_num_ctx; /* a client's own num_ctx goes to Ollama in place of that */
 	char *pin; /* device number(s) for the runtimes' *_VISIBLE_DEVICES; NULL: not set */
 	struct config_backend backend;

@@ -1,5 +1,6 @@
 #include "supervisor/chat.h"
 #include "supervisor/coalesce.h"
+#include "supervisor/governor.h"
 
 #include "common/log.h"
 
@@ -223,7 +224,17 @@ int64_t chat_num_ctx(const struct chat *c, const struct device *d)
 {
 	if (d->conf->client_num_ctx && c->view.num_ctx > 0)
 		return c->view.num_ctx < WINDOW_MAX ? c->view.num_ctx : WINDOW_MAX;
-	return d->conf->num_ctx;
+	return governor_num_ctx(d, buf_slice(&c->model));
+}
+
+/* Tokens of the window that this request wants, its answer included. */
+static int64_t needed(const struct chat *c)
+{
+	int64_t output = c->view.max_output > 0 && c->view.max_output < PLAN_OUTPUT_RESERVE_TOKENS
+				 ? c->view.max_output
+				 : PLAN_OUTPUT_RESERVE_TOKENS;
+	double tokens = (double)c->facts.tokens * PLAN_SLACK + (double)output;
+	return tokens < (double)WINDOW_MAX ? (int64_t)tokens : WINDOW_MAX;
 }
 
 static void fill_facts(struct chat *c)
@@ -232,10 +243,11 @@ static void fill_facts(struct chat *c)
 	struct plan_facts *f = &c->facts;
 	bool to_main = c->device->conf->roles & ROLE_MAIN;
 	c->small = to_main ? request_role(c->base.sup, ROLE_CONDENSE) : NULL;
-	int64_t window = device_window(c->device);
+	f->tokens = tokens_estimate(c->base.sup->tokens, buf_slice(&c->model), &c->view.census);
+	governor_need(c->device, buf_slice(&c->model), needed(c), c->view.num_ctx);
+	int64_t window = governor_window(c->device, buf_slice(&c->model));
 	if (c->view.num_ctx > 0 && c->device->conf->client_num_ctx)
 		window = chat_num_ctx(c, c->device);
-	f->tokens = tokens_estimate(c->base.sup->tokens, buf_slice(&c->model), &c->view.census);
 	f->max_output = c->view.max_output;
 	f->condensable = c->view.condensable && !c->view.is_load;
 	f->to_main = to_main;

@@ -7,6 +7,7 @@
  * fit, the selection stands alone.
  */
 #include "supervisor/chat.h"
+#include "supervisor/governor.h"
 
 #include "common/log.h"
 
@@ -136,7 +137,7 @@ static int note_submit(struct chat_note *n, struct device *d)
 	/* Empty: the worker takes what its backend serves when the job runs. What we know of that
 	 * here may change while the job waits. */
 	spec.message.model = buf_slice(d == c->device ? &c->model : &c->notes_model);
-	spec.message.num_ctx = d->conf->num_ctx;
+	spec.message.num_ctx = governor_num_ctx(d, spec.message.model);
 	spec.message.max_tokens = conf->condense.notes_max_tokens;
 	spec.message.timeout_ms = conf->condense.job_timeout_ms;
 	return job_submit(d, &spec, &note_events, n, &n->job);
@@ -347,9 +348,8 @@ static void assemble_work(struct chat *c)
 	for (size_t i = 0; notes && i < n && i < c->note_count; i++)
 		notes[i] = buf_slice(&c->notes[i].text);
 	buf_clear(&c->rewritten);
-	c->assembled =
-		n && !notes ? CONDENSE_FAILED
-			    : condense_assemble(&c->condense, notes, 0, &c->rewritten);
+	c->assembled = n && !notes ? CONDENSE_FAILED
+				   : condense_assemble(&c->condense, notes, 0, &c->rewritten);
 	free(notes);
 	if (c->assembled != CONDENSE_OK)
 		return;
