@@ -37,8 +37,11 @@ struct config_device {
 	int slots;	/* requests at once */
 	char *model; /* the model this device serves by default; may be NULL (then: what the backend
 			reports first) */
-	int64_t num_ctx; /* window in tokens; 0: what the backend reports */
-	char *pin;	 /* device number(s) for the runtimes' *_VISIBLE_DEVICES; NULL: not set */
+	int64_t num_ctx;     /* window in tokens; 0: what the backend reports */
+	int64_t num_ctx_max; /* it may be raised to; 0: fixed when num_ctx is set, else as it fits
+			      */
+	bool client_num_ctx; /* a client's own num_ctx goes to Ollama in place of that */
+	char *pin; /* device number(s) for the runtimes' *_VISIBLE_DEVICES; NULL: not set */
 	struct config_backend backend;
 };
 
@@ -106,8 +109,8 @@ struct config {
 		int64_t body_total_bytes; /* all held request bodies together; default 1073741824 */
 		int64_t old_processes; /* after upgrades: tandemds that still finish their streams;
 					  default 4 */
-		int64_t layout_bytes;  /* layouts of conversations kept, so that a turn costs only its new
-					  part; default 67108864 */
+		int64_t layout_bytes;  /* layouts of conversations kept, so that a turn costs only
+					  its new  part; default 67108864 */
 		int64_t event_bytes;   /* events queued for one listener of events.ipc; default
 					  1048576 */
 		int64_t backend_log_bytes; /* output kept of a started backend; default 4194304 */

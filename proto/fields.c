@@ -134,6 +134,8 @@ static const struct wire_field fail[] = {
 	TEXT(fail.message),
 	BYTES(fail.body),
 	TEXT(fail.content_type),
+	I64(fail.prompt_tokens),
+	I64(fail.window_tokens),
 };
 
 static const struct wire_field pong[] = {

@@ -196,6 +196,8 @@ struct proto_record {
 			struct slice body;    /* FAIL_STATUS: the backend's own error body, for the
 						 client's dialect */
 			struct slice content_type;
+			/* FAIL_OVERFLOW: what the backend counted and holds; 0: it did not say */
+			int64_t prompt_tokens, window_tokens;
 		} fail;
 		struct {
 			uint64_t seq;

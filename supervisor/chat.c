@@ -1,5 +1,6 @@
 #include "supervisor/chat.h"
 #include "supervisor/coalesce.h"
+#include "supervisor/governor.h"
 
 #include "common/log.h"
 
@@ -10,8 +11,6 @@
 #define WINDOW_MAX (INT64_C(1) << 30) /* tokens; a client that asks for more gets what fits */
 #define CHAT_INLINE_BYTES                                                                          \
 	(96u << 10) /* a body up to this is parsed in the loop: well under a millisecond */
-
-#define TELL_NUM_CTX_TOKENS 2000 /* old Ollamas have a window of 2048 unless told otherwise */
 
 /* --- background work --- */
 
@@ -221,16 +220,34 @@ static struct plan_device plan_device(const struct device *d, int64_t window)
 		.decode_tok_s = d->decode_tok_s};
 }
 
+int64_t chat_num_ctx(const struct chat *c, const struct device *d)
+{
+	if (d->conf->client_num_ctx && c->view.num_ctx > 0)
+		return c->view.num_ctx < WINDOW_MAX ? c->view.num_ctx : WINDOW_MAX;
+	return governor_num_ctx(d, buf_slice(&c->model));
+}
+
+/* Tokens of the window that this request wants, its answer included. */
+static int64_t needed(const struct chat *c)
+{
+	int64_t output = c->view.max_output > 0 && c->view.max_output < PLAN_OUTPUT_RESERVE_TOKENS
+				 ? c->view.max_output
+				 : PLAN_OUTPUT_RESERVE_TOKENS;
+	double tokens = (double)c->facts.tokens * PLAN_SLACK + (double)output;
+	return tokens < (double)WINDOW_MAX ? (int64_t)tokens : WINDOW_MAX;
+}
+
 static void fill_facts(struct chat *c)
 {
 	const struct config *conf = &c->base.sup->config;
 	struct plan_facts *f = &c->facts;
 	bool to_main = c->device->conf->roles & ROLE_MAIN;
 	c->small = to_main ? request_role(c->base.sup, ROLE_CONDENSE) : NULL;
-	int64_t window = device_window(c->device);
-	if (c->view.num_ctx > 0 && c->device->conf->backend.type == BACKEND_TYPE_OLLAMA)
-		window = c->view.num_ctx < WINDOW_MAX ? c->view.num_ctx : WINDOW_MAX;
 	f->tokens = tokens_estimate(c->base.sup->tokens, buf_slice(&c->model), &c->view.census);
+	governor_need(c->device, buf_slice(&c->model), needed(c), c->view.num_ctx);
+	int64_t window = governor_window(c->device, buf_slice(&c->model));
+	if (c->view.num_ctx > 0 && c->device->conf->client_num_ctx)
+		window = chat_num_ctx(c, c->device);
 	f->max_output = c->view.max_output;
 	f->condensable = c->view.condensable && !c->view.is_load;
 	f->to_main = to_main;
@@ -297,14 +314,6 @@ static void act_plan(struct chat *c)
 	}
 	c->sent_tokens = c->facts.tokens;
 	c->sent_census = c->view.census;
-	/* Where Ollama is asked for much, it must be told the window: without it a long prompt is
-	 * cut in silence, however wide way A is. */
-	if (dialect_is_ollama(c->base.dialect) &&
-		c->device->conf->backend.type == BACKEND_TYPE_OLLAMA && c->view.num_ctx == 0 &&
-		c->device->conf->num_ctx > 0 &&
-		(c->facts.tokens >= (uint64_t)c->facts.a_max_tokens ||
-			c->facts.tokens >= TELL_NUM_CTX_TOKENS))
-		c->set_num_ctx = c->device->conf->num_ctx;
 	log_line(LOG_INFO, "plan", LOG_STR("req", c->base.id),
 		LOG_SLICE("model", buf_slice(&c->model)), LOG_STR("device", c->device->conf->name),
 		LOG_INT("messages", c->view.count), LOG_INT("bytes", c->body.n),

@@ -122,7 +122,6 @@ struct chat {
 	struct chat_note *notes;
 	size_t note_count, unsettled;
 	struct buf notes_model; /* that the small device is asked for */
-	int64_t set_num_ctx;
 	struct buf rewritten;
 	bool use_rewritten; /* the answering device gets `rewritten` */
 	bool use_condensed; /* ... and it is shorter than the original */
@@ -191,6 +190,8 @@ void chat_answer_error(struct chat *c, int status, struct slice message, struct 
 void chat_answer_overflow(struct chat *c);
 /* The answer's job names the exchange's strings: they are now those of another one. */
 void chat_answer_readdress(struct chat *c);
+/* The backend has counted what it was sent. */
+void chat_count_told(struct chat *c, int64_t prompt_tokens);
 /* Stops timers and jobs; the state is OVER afterwards. */
 void chat_finish(struct chat *c);
 /* Counts and logs that the plan was left. */
@@ -219,6 +220,11 @@ bool chat_resume_patient(const struct chat *c);
 
 /* Counts bytes that the request holds until it is destroyed. */
 void chat_hold(struct chat *c, size_t n);
+
+/* The window that this device is asked to have the model in, for this request; 0: its own. One for
+ * all, so that Ollama does not load the model anew, unless the device's settings pass the client's
+ * on. */
+int64_t chat_num_ctx(const struct chat *c, const struct device *d);
 
 /* The longest body sent for a client's of limits.body_bytes: the gateway may add num_ctx, notes and
  * markers to it, and escaping may double text. */

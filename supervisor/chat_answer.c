@@ -193,14 +193,6 @@ static void on_wait(uv_timer_t *t)
 		chat_event(c, CHAT_WAIT_OVER);
 }
 
-/* Ollama must be told its window: the client's bytes with that one member added. */
-static void add_num_ctx(struct chat *c)
-{
-	buf_clear(&c->rewritten);
-	if (chat_request_rewrite(&c->view, NULL, c->set_num_ctx, &c->rewritten) == 0)
-		c->use_rewritten = true;
-}
-
 /* What the worker is told of the client's request; borrowed from the exchange. */
 static void address(struct chat *c, struct proto_job *message)
 {
@@ -231,8 +223,6 @@ static void settle_form(struct chat *c)
 	if (!c->use_condensed) {
 		c->sent_tokens = c->facts.tokens;
 		c->sent_census = c->view.census;
-		if (c->set_num_ctx > 0)
-			add_num_ctx(c);
 	} else {
 		c->sent_tokens =
 			tokens_estimate(c->base.sup->tokens, buf_slice(&c->model), &c->sent_census);
@@ -270,7 +260,7 @@ void chat_answer_submit(struct chat *c)
 	int rc = chat_resume_spec(c, &spec);
 	spec.message.body_bytes = (int64_t)spec.body.n;
 	spec.message.model = buf_slice(&c->model);
-	spec.message.num_ctx = c->device->conf->num_ctx;
+	spec.message.num_ctx = chat_num_ctx(c, c->device);
 	address(c, &spec.message);
 	if (rc == 0)
 		rc = job_submit(c->device, &spec, &answer_events, c, &c->answer);
@@ -329,6 +319,13 @@ static void answer_delta(void *ctx, struct job *j, const struct proto_record *r)
 		chat_resume_delta(ctx, r);
 }
 
+void chat_count_told(struct chat *c, int64_t prompt_tokens)
+{
+	if (prompt_tokens > 0)
+		tokens_learn(c->base.sup->tokens, buf_slice(&c->model), &c->sent_census,
+			(uint64_t)prompt_tokens);
+}
+
 static void answer_end(void *ctx, struct job *j, const struct proto_record *r)
 {
 	struct chat *c = ctx;
@@ -338,10 +335,7 @@ static void answer_end(void *ctx, struct job *j, const struct proto_record *r)
 	if (u->prompt_tokens > 0 && c->sent_census.images == 0 &&
 		j->spec.message.resume_bytes == 0) {
 		uint64_t counted = (uint64_t)u->prompt_tokens;
-		if (counted >= TOKENS_LEARN_MIN || c->sent_tokens < TOKENS_LEARN_MIN ||
-			(double)counted >= LOW_COUNT * (double)c->sent_tokens)
-			tokens_learn(c->base.sup->tokens, buf_slice(&c->model), &c->sent_census,
-				counted);
+		chat_count_told(c, u->prompt_tokens);
 		if (c->sent_tokens >= TOKENS_LEARN_MIN &&
 			(double)counted < LOW_COUNT * (double)c->sent_tokens)
 			log_line(LOG_WARN, "prompt_count_low", LOG_STR("req", c->base.id),
@@ -379,6 +373,10 @@ void chat_answer_failed(struct chat *c)
 	int status = f->status ? f->status : f->cause == FAIL_TIMEOUT ? 504 : 502;
 	if (f->cause == JOB_LOST && !chat_begun(c))
 		status = 503;
+	if (f->cause == FAIL_OVERFLOW && f->body.n == 0 && !chat_begun(c)) {
+		chat_answer_overflow(c); /* the backend gave no counts */
+		return;
+	}
 	chat_answer_error(c, status,
 		f->message.n ? f->message : slice_str(job_cause_name(f->cause)), f->body,
 		f->content_type, status == 503 ? RETRY_AFTER_S : 0);

@@ -7,6 +7,7 @@
  * fit, the selection stands alone.
  */
 #include "supervisor/chat.h"
+#include "supervisor/governor.h"
 
 #include "common/log.h"
 
@@ -65,7 +66,14 @@ void chat_condense_overflowed(struct chat *c)
 	c->overflowed = true;
 	c->plan.condense = c->plan.must_shrink = true;
 	c->plan.notes = false;
-	c->plan.room_tokens = (int64_t)((double)plan_room(&c->facts) * PLAN_OVERFLOW_SHARE);
+	c->facts.tokens = tokens_estimate(
+		c->base.sup->tokens, buf_slice(&c->model), &c->view.census); /* may know more now */
+	/* What was sent did not fit, whatever we take the window for. */
+	double sent = tokens_of(c->base.sup->tokens, buf_slice(&c->model), &c->sent_census);
+	double room = (double)plan_room(&c->facts);
+	if (room <= 0 || room > sent)
+		room = sent;
+	c->plan.room_tokens = (int64_t)(room * PLAN_OVERFLOW_SHARE);
 	c->use_rewritten = c->use_condensed = false;
 	chat_fallback(
 		c, "the backend counted more tokens than its window holds", "the layout alone");
@@ -129,7 +137,7 @@ static int note_submit(struct chat_note *n, struct device *d)
 	/* Empty: the worker takes what its backend serves when the job runs. What we know of that
 	 * here may change while the job waits. */
 	spec.message.model = buf_slice(d == c->device ? &c->model : &c->notes_model);
-	spec.message.num_ctx = d->conf->num_ctx;
+	spec.message.num_ctx = governor_num_ctx(d, spec.message.model);
 	spec.message.max_tokens = conf->condense.notes_max_tokens;
 	spec.message.timeout_ms = conf->condense.job_timeout_ms;
 	return job_submit(d, &spec, &note_events, n, &n->job);
@@ -340,9 +348,8 @@ static void assemble_work(struct chat *c)
 	for (size_t i = 0; notes && i < n && i < c->note_count; i++)
 		notes[i] = buf_slice(&c->notes[i].text);
 	buf_clear(&c->rewritten);
-	c->assembled =
-		n && !notes ? CONDENSE_FAILED
-			    : condense_assemble(&c->condense, notes, c->set_num_ctx, &c->rewritten);
+	c->assembled = n && !notes ? CONDENSE_FAILED
+				   : condense_assemble(&c->condense, notes, 0, &c->rewritten);
 	free(notes);
 	if (c->assembled != CONDENSE_OK)
 		return;

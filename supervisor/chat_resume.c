@@ -292,6 +292,9 @@ static bool again_whole(struct chat *c, const struct job_failure *f)
 	case FAIL_DRAINING:
 		return submit_again(c, f);
 	case FAIL_OVERFLOW:
+		chat_count_told(c, f->prompt_tokens);
+		if (f->window_tokens > 0 && f->window_tokens < c->facts.main.window)
+			c->facts.main.window = f->window_tokens;
 		if (c->overflowed || !c->facts.condensable || !c->facts.to_main)
 			return false;
 		chat_condense_overflowed(c);

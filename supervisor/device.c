@@ -1,6 +1,7 @@
 #include "supervisor/device.h"
 
 #include "common/log.h"
+#include "supervisor/governor.h"
 #include "supervisor/request.h"
 
 #include <errno.h>
@@ -47,6 +48,7 @@ static void models_free(struct device_model *m, size_t n)
 void device_destroy(struct device *d)
 {
 	struct worker *w;
+	governor_forget(d->sup->governor, d);
 	while ((w = TAILQ_FIRST(&d->workers)))
 		worker_destroy(w);
 	models_free(d->models, d->model_count);
@@ -127,7 +129,7 @@ static struct slice without_latest(struct slice s)
 	return s;
 }
 
-static bool same_model(struct slice a, struct slice b)
+bool device_same_model(struct slice a, struct slice b)
 {
 	return slice_ieq(without_latest(a), without_latest(b));
 }
@@ -136,10 +138,10 @@ bool device_serves(const struct device *d, struct slice model)
 {
 	if (model.n == 0)
 		return false;
-	if (d->conf->model && same_model(model, slice_str(d->conf->model)))
+	if (d->conf->model && device_same_model(model, slice_str(d->conf->model)))
 		return true;
 	for (size_t i = 0; i < d->model_count; i++)
-		if (same_model(model, slice_str(d->models[i].name)))
+		if (device_same_model(model, slice_str(d->models[i].name)))
 			return true;
 	return false;
 }

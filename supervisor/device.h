@@ -97,6 +97,8 @@ int64_t device_window(const struct device *d);
 /* True when the device's models include that name (case-insensitive, ":latest" implied); an empty
  * name is served by none. */
 bool device_serves(const struct device *d, struct slice model);
+/* Do these names mean the same model? (case-insensitive, ":latest" implied) */
+bool device_same_model(struct slice a, struct slice b);
 /* Replaces or extends the model list by one MODELS record. */
 void device_models(struct device *d, const struct proto_models *m);
 /* Name the device is asked for by default; never NULL. */

@@ -403,7 +403,9 @@ void job_record(struct worker *w, const struct proto_record *r)
 			.status = (int)r->u.fail.status,
 			.message = r->u.fail.message,
 			.body = r->u.fail.body,
-			.content_type = r->u.fail.content_type};
+			.content_type = r->u.fail.content_type,
+			.prompt_tokens = r->u.fail.prompt_tokens,
+			.window_tokens = r->u.fail.window_tokens};
 		if (j->preempted && j->events && f.cause == FAIL_CANCELLED &&
 			d->state == WORKER_READY && !device_hopeless(d)) {
 			job_restart(j);

@@ -35,6 +35,7 @@ struct job_failure {
 	int cause;  /* enum proto_cause or JOB_LOST */
 	int status; /* HTTP status to show while it can still be set, 0: none */
 	struct slice message, body, content_type;
+	int64_t prompt_tokens, window_tokens; /* FAIL_OVERFLOW; 0 unknown */
 	bool expected; /* JOB_LOST: the worker was told to end, so the job is not to blame */
 };
 

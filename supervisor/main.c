@@ -7,6 +7,7 @@
  *   life.c            signals, drain, retirement, stop: a table
  *   upgrade.c         the old side of an upgrade (a table); successor.c the new side;
  *                     handover.c talk.c what goes between; elders.c older ones that still finish
+ *   governor.c        Ollama's windows; window.c how large (pure)
  *   service.c         what the service manager is told; notify.c how; listener.c sockets from it
  *   rundir.c          run folder, lock, stale sockets, names
  *   http/             the front door: HTTP connections as exchanges
@@ -26,6 +27,7 @@
  *   ctl/              tandemctl, a program of its own
  */
 #include "common/log.h"
+#include "supervisor/governor.h"
 #include "supervisor/listener.h"
 #include "supervisor/request.h"
 #include "supervisor/stats.h"
@@ -213,13 +215,16 @@ static int run(struct supervisor *s, struct buf *err)
 	upgrade_init(s);
 	s->started_ms = now_ms();
 	s->tokens = tokens_create();
+	s->governor = governor_create(s);
 	s->layouts = layout_cache_create((size_t)s->config.limits.layout_bytes);
-	if (code == 0 && (take_lifeline(s) || !s->tokens || !s->layouts || serve(s, err)))
+	if (code == 0 &&
+		(take_lifeline(s) || !s->tokens || !s->governor || !s->layouts || serve(s, err)))
 		code = EXIT_START;
 	if (code) {
 		fprintf(stderr, "tandemd: %s\n", buf_cstr(err));
 		successor_failed(s, buf_cstr(err));
 	}
+	governor_stop(s->governor);
 	stats_stop(s);
 	adopt_stop(s);
 	successor_fini(s);
@@ -232,6 +237,7 @@ static int run(struct supervisor *s, struct buf *err)
 		; /* lets every handle close, though the last request's end stops it once more */
 	uv_loop_close(s->loop);
 	tokens_destroy(s->tokens);
+	governor_destroy(s->governor);
 	layout_cache_destroy(s->layouts);
 	rundir_close(&s->rundir);
 	if (begun)

@@ -1,4 +1,5 @@
 #include "supervisor/restart.h"
+#include "supervisor/governor.h"
 
 #include "common/log.h"
 #include "supervisor/job.h"
@@ -171,6 +172,8 @@ int device_reconfigure(struct device *d, struct config_device *conf, bool backen
 	if (rc) {
 		d->conf = d->conf_before;
 		d->conf_before = NULL;
+	} else {
+		governor_forget(d->sup->governor, d); /* its windows may be other ones now */
 	}
 	return rc;
 }

@@ -47,6 +47,7 @@ struct times {
 };
 
 struct request;
+struct governor;
 TAILQ_HEAD(request_list, request);
 struct chat;
 TAILQ_HEAD(chat_list, chat);
@@ -65,6 +66,7 @@ struct supervisor {
 	struct device *removed[DEVICES_REMOVED_MAX]; /* still finish what they have */
 	size_t removed_count;
 	struct tokens *tokens;
+	struct governor *governor;    /* of Ollama's windows */
 	struct layout_cache *layouts; /* what was decided for earlier requests */
 	struct rep *stats;
 	struct events *events;

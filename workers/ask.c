@@ -2,7 +2,6 @@
 
 #include "common/log.h"
 #include "workers/backend.h"
-#include "workers/refusal.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -14,6 +13,19 @@ static struct ask *ask_of(struct task *t)
 }
 
 /* --- failures --- */
+
+/* In the words that agents know. Where the backend gave no counts, the supervisor has estimates. */
+static void name_overflow(
+	struct ask *a, const struct refusal *r, struct task_failure *f, struct buf *body)
+{
+	f->cause = FAIL_OVERFLOW;
+	f->status = 400;
+	f->prompt_tokens = r->prompt_tokens;
+	f->window_tokens = r->window_tokens;
+	if (r->prompt_tokens > 0 && r->window_tokens > 0)
+		dialect_overflow_body(
+			a->dialect, (uint64_t)r->prompt_tokens, (uint64_t)r->window_tokens, body);
+}
 
 /*
  * Refused with a status before the first byte: the client gets that status, in its own dialect
@@ -39,10 +51,7 @@ static void fail_refused(struct ask *a)
 		.content_type = slice_str(dialect_content_type(a->dialect, false)),
 	};
 	if (r.overflow) {
-		f.cause = FAIL_OVERFLOW;
-		f.status = 400;
-		dialect_overflow_body(
-			a->dialect, (uint64_t)r.prompt_tokens, (uint64_t)r.window_tokens, &body);
+		name_overflow(a, &r, &f, &body);
 	} else if (a->call.raw && theirs.n) {
 		f.content_type = http_header(t->transfer, "content-type");
 		buf_add_slice(&body, theirs);
@@ -65,9 +74,13 @@ static void fail_in_band(struct ask *a)
 	buf_init(&body, 0);
 	struct task_failure f = {.cause = FAIL_STATUS,
 		.status = a->error_status,
-		.message = slice_str(a->error_text)};
-	if (!t->started) {
+		.message = slice_str(a->told.text)};
+	if (!t->started && a->told.overflow) {
+		name_overflow(a, &a->told, &f, &body);
+	} else if (!t->started) {
 		dialect_error_body(a->dialect, a->error_status, f.message, &body);
+	}
+	if (body.n) {
 		f.body = buf_slice(&body);
 		f.content_type = slice_str(dialect_content_type(a->dialect, false));
 	}
@@ -94,12 +107,7 @@ static void on_event(void *ctx, const struct answer_event *e)
 {
 	struct ask *a = ctx;
 	if (e->kind == ANSWER_ERROR) {
-		struct slice text = e->text;
-		if (text.n >= sizeof(a->error_text))
-			text.n = sizeof(a->error_text) - 1;
-		text.n = utf8_valid_prefix(text);
-		memcpy(a->error_text, text.p, text.n);
-		a->error_text[text.n] = '\0';
+		refusal_read_text(e->text, &a->told);
 		a->error_status = e->status ? e->status : 500;
 		return;
 	}
@@ -164,6 +172,13 @@ static int take_whole(struct ask *a, struct slice bytes, struct slice *whole)
 	return buf_error(&a->partial);
 }
 
+/* An error in a 200 that the client must not get as it came: it reads our translation, or it has
+ * nothing yet and the prompt may be shortened. */
+static bool is_ours(const struct ask *a)
+{
+	return a->error_status && (!a->call.raw || (a->told.overflow && !a->task.started));
+}
+
 static bool is_raw_stream(const struct ask *a)
 {
 	return a->call.raw && a->call.stream;
@@ -189,7 +204,7 @@ static void on_body(void *ctx, struct slice bytes)
 		rc = answer_parser_feed(a->parser, bytes);
 	if (rc)
 		fail_parse(a, rc);
-	else if (a->error_status && !a->call.raw)
+	else if (is_ours(a))
 		fail_in_band(a);
 	else if (bytes.n)
 		a->ops->bytes(a, bytes);
@@ -218,7 +233,7 @@ static void finish(struct ask *a, enum http_result result)
 	/* an answer may be whole although its connection broke after it */
 	int rc = a->status == 200 && (result == HTTP_OK || result == HTTP_CUT) ? parse_rest(a, rest)
 									       : -EPROTO;
-	if (rc == 0 && a->error_status && !a->call.raw) {
+	if (rc == 0 && is_ours(a)) {
 		fail_in_band(a);
 	} else if (rc == 0) {
 		if (rest.n)
@@ -244,7 +259,7 @@ static const struct http_events ask_events = {.head = on_head, .body = on_body, 
 
 static struct slice sent_body(const struct ask *a)
 {
-	return a->call.raw ? buf_slice(&a->task.body) : buf_slice(&a->request);
+	return a->request.n ? buf_slice(&a->request) : buf_slice(&a->task.body);
 }
 
 static uint64_t hash_value(uint64_t h, struct json_value v)

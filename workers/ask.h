@@ -14,6 +14,7 @@
 #define TANDEM_WORKERS_ASK_H
 
 #include "common/dialect/backend.h"
+#include "workers/refusal.h"
 #include "workers/task.h"
 
 /* Of an error body that is kept. */
@@ -42,7 +43,7 @@ struct ask {
 	const struct ask_ops *ops;
 	enum dialect dialect;	  /* of error bodies */
 	struct backend_call call; /* set before ask_send() */
-	struct buf request;	  /* the body to send; when call.raw, task.body is sent instead */
+	struct buf request;	  /* the body to send; empty: task.body */
 
 	struct answer_parser *parser;
 	struct buf partial;  /* raw stream: the bytes of a line or event that is not whole yet */
@@ -51,8 +52,8 @@ struct ask {
 	struct buf refusal;
 	struct answer_usage usage;
 	enum answer_finish finish;
-	int error_status; /* the backend's error in band; 0: none */
-	char error_text[DIALECT_ERROR_TEXT_BYTES];
+	int error_status;    /* the backend's error in band; 0: none */
+	struct refusal told; /* ... and its words */
 
 	struct json_value model, options,
 		shift;		    /* of an Ollama body: what decides about a reload */

@@ -1,7 +1,8 @@
 /*
  * Error bodies of backends: what they say, and whether they mean "the prompt does not fit". Pure.
  * Shapes: Ollama {"error":"..."}, llama-server {"error":{"message":...,"type":...}}, and Ollama
- * around a llama-server's, as a string (protocols.md 1.2, 1.11, 2.5).
+ * around a llama-server's, as a string. Overflows are known by their type or by their words: each
+ * engine has several.
  */
 #ifndef TANDEM_WORKERS_REFUSAL_H
 #define TANDEM_WORKERS_REFUSAL_H
@@ -19,5 +20,8 @@ struct refusal {
 };
 
 void refusal_read(int status, struct slice body, struct refusal *out);
+
+/* The same for an error's words alone, as they come in the middle of a 200. */
+void refusal_read_text(struct slice text, struct refusal *out);
 
 #endif

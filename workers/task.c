@@ -159,6 +159,8 @@ static void put_fail(struct worker *w, uint64_t id, struct slice request_id,
 	r.u.fail.message = f->message;
 	r.u.fail.body = f->body;
 	r.u.fail.content_type = f->content_type;
+	r.u.fail.prompt_tokens = f->prompt_tokens;
+	r.u.fail.window_tokens = f->window_tokens;
 	w->failed++;
 	worker_put(w, &r);
 	log_line(f->cause == FAIL_CANCELLED ? LOG_INFO : LOG_WARN, "job_fail",

@@ -46,6 +46,7 @@ struct task_failure {
 	enum proto_cause cause;
 	int status; /* HTTP; 0: the usual one of the cause */
 	struct slice message, body, content_type;
+	int64_t prompt_tokens, window_tokens; /* FAIL_OVERFLOW; 0 unknown */
 };
 
 struct task {

@@ -106,13 +106,12 @@ static int build_resumed(struct chat *c, enum backend_api api, struct slice said
 		c->plain =
 			c->plain && again.messages[i].images == 0 && again.messages[i].others == 0;
 	chat_request_fini(&again);
-	if (rc == 0 && a->call.raw) {
-		buf_free(&a->request);
+	if (rc == 0 && a->request.n == 0) {
 		a->request = body;
-		a->call.raw = false;
-	} else {
-		buf_free(&body);
+		body = (struct buf){0};
 	}
+	a->call.raw = false;
+	buf_free(&body);
 	return rc;
 }
 
@@ -257,7 +256,7 @@ static void prepared(struct chat *c)
 	} else if (c->rendering) {
 		ask_render(c);
 	} else {
-		if (!c->ask.call.raw)
+		if (c->ask.request.n)
 			buf_free(&t->body);
 		ask_send(&c->ask);
 	}

@@ -1,6 +1,7 @@
 #include "common/dialect/backend.h"
 
 #include "common/dialect/translate.h"
+#include "common/dialect/tune.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -64,7 +65,7 @@ int backend_call_build(enum backend_api api, const struct chat_request *r, int64
 		return -EINVAL;
 	}
 	if (call->raw)
-		return 0;
+		return api == BACKEND_OLLAMA ? chat_request_tune(r, num_ctx, body) : 0;
 	if (r->is_load) {
 		call->path = NULL;
 		return 0;
@@ -95,7 +96,8 @@ int backend_notes_build(enum backend_api api, struct slice model, struct slice i
 			max_tokens);
 	/* Only "think": true is refused by models that can't. */
 	buf_printf(body,
-		",\"think\":false,\"options\":{\"temperature\":0,\"seed\":0,\"num_predict\":"
+		",\"truncate\":false,\"think\":false,\"options\":{\"temperature\":0,\"seed\":0,"
+		"\"num_predict\":"
 		"%" PRId64,
 		max_tokens);
 	if (num_ctx > 0)

@@ -19,13 +19,15 @@ struct backend_call {
 	 */
 	const char *path;
 	enum answer_format format; /* what comes back */
-	bool raw;		   /* send the client's own bytes; the answer goes back untouched */
-	bool stream;		   /* the backend streams */
+	bool raw;    /* the answer goes back untouched; so do the client's bytes go there, unless a
+			body was written */
+	bool stream; /* the backend streams */
 };
 
 /*
- * Decides how `r` is asked of that backend and, unless call->raw, writes the translated body.
- * num_ctx > 0: put as options.num_ctx in an Ollama body that is translated.
+ * Decides how `r` is asked of that backend and writes the body: translated, or with call->raw the
+ * client's own as far as something must be added to it (tune.h; nothing is written where not).
+ * num_ctx: the window of an Ollama device, 0 none of our own.
  * Messages and tools whose shape is the same in both dialects are copied as raw slices; thinking,
  * tool arguments (object <-> string), images, format, options and limits are translated
  * (protocols.md 7.2). Streams ask for usage. 0; -EINVAL with *error (HTTP 400) for what the backend

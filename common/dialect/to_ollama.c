@@ -317,6 +317,7 @@ int translate_to_ollama(struct translation *t, int64_t num_ctx)
 			return rc;
 	}
 	buf_add_str(t->out, r->stream ? "],\"stream\":true" : "],\"stream\":false");
+	buf_add_str(t->out, ",\"truncate\":false"); /* too long is an error, not cut in silence */
 	put_tools(t);
 	put_format(t, response_format);
 	put_think(t, think, effort, kwargs);

@@ -131,7 +131,9 @@ static void model_loaded(struct clock_task *task)
 static bool ready_for(struct model *m, struct gen *g)
 {
 	struct engine *e = m->engine;
-	bool fits = (!g->num_ctx || g->num_ctx == m->num_ctx) && g->runner == m->runner;
+	/* Without a window asked for, the server's default counts as asked for. */
+	unsigned window = g->num_ctx ? g->num_ctx : e->fake->options.num_ctx;
+	bool fits = window == m->num_ctx && g->runner == m->runner;
 
 	if (m->state == MODEL_LOADING)
 		return false;
@@ -143,7 +145,7 @@ static bool ready_for(struct model *m, struct gen *g)
 		e->count.reloads++;
 	e->count.loads++;
 	forget(m);
-	m->num_ctx = g->num_ctx ? g->num_ctx : m->num_ctx;
+	m->num_ctx = window;
 	m->runner = g->runner;
 	if (!e->fake->options.load_ms) {
 		m->state = MODEL_READY;

@@ -69,7 +69,7 @@ struct gen {
 	const struct gen_ops *ops;
 	struct model *model;
 	struct prompt prompt;
-	unsigned num_ctx; /* asked; 0: as loaded */
+	unsigned num_ctx; /* asked; 0: the server's default */
 	uint64_t runner;
 	int64_t max_tokens; /* -1: no limit */
 	int id_slot;	    /* -1: any */

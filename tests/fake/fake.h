@@ -33,6 +33,8 @@ struct options {
 	unsigned slots;	  /* 0: one */
 	unsigned answer_tokens;
 	bool early_headers; /* llama-server: 200 as soon as a slot takes the request */
+	bool old;	    /* Ollama: from before a request could say "truncate" */
+	unsigned max_ctx;   /* Ollama: a larger window does not fit its memory; 0: any does */
 	bool embeddings, metrics, control;
 	const char *slot_save_path; /* NULL: slots are not saved */
 	const char *log_path, *dump_dir;

@@ -42,6 +42,8 @@ enum option_key {
 	OPT_SLOTS,
 	OPT_ANSWER,
 	OPT_EARLY,
+	OPT_OLD,
+	OPT_MAX_CTX,
 	OPT_EMBEDDINGS,
 	OPT_METRICS,
 	OPT_CONTROL,
@@ -78,6 +80,8 @@ static const struct {
 	{"--parallel", OPT_SLOTS, false},
 	{"--answer-tokens", OPT_ANSWER, false},
 	{"--early-headers", OPT_EARLY, true},
+	{"--old", OPT_OLD, true},
+	{"--max-ctx", OPT_MAX_CTX, false},
 	{"--embeddings", OPT_EMBEDDINGS, true},
 	{"--embedding", OPT_EMBEDDINGS, true},
 	{"--metrics", OPT_METRICS, true},
@@ -96,7 +100,8 @@ static const char usage[] =
 	"  [--prefill TOK_S] [--decode TOK_S] [--depth-half TOKENS] [--decode-half TOKENS] "
 	"[--load-ms N]\n"
 	"  [--num-ctx N] [--slots N] [--chars-per-token F] [--answer-tokens N] [--early-headers]\n"
-	"  [--embeddings] [--metrics] [--log FILE] [--dump DIR] [--slot-save-path DIR] "
+	"  [--old] [--max-ctx N] [--embeddings] [--metrics] [--log FILE] [--dump DIR] "
+	"[--slot-save-path DIR] "
 	"[--no-control]\n"
 	"llama-server's options are accepted: -m, -c (for all slots), -np and --alias count, "
 	"others are ignored.\n";
@@ -173,6 +178,12 @@ static void set_option(struct options *o, enum option_key key, const char *name,
 		break;
 	case OPT_EARLY:
 		o->early_headers = true;
+		break;
+	case OPT_OLD:
+		o->old = true;
+		break;
+	case OPT_MAX_CTX:
+		o->max_ctx = (unsigned)number(name, value, 2e9);
 		break;
 	case OPT_EMBEDDINGS:
 		o->embeddings = true;

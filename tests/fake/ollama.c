@@ -237,7 +237,9 @@ static void show(struct request *r)
 		"}}\",\"details\":%s,\"model_info\":{\"general.architecture\":\"fake\",\"general."
 		"basename\":\"fake\","
 		"\"general.parameter_count\":1235814432,\"fake.context_length\":%d,\"fake."
-		"embedding_length\":%d},"
+		"embedding_length\":%d,\"fake.block_count\":28,\"fake.attention.head_count\":28,"
+		"\"fake.attention.head_count_kv\":4,\"fake.attention.key_length\":128,"
+		"\"fake.attention.value_length\":128},"
 		"\"capabilities\":[\"completion\",\"tools\",\"insert\",\"thinking\",\"vision\","
 		"\"embedding\"],"
 		"\"modified_at\":\"2026-08-21T10:00:00.000000001Z\"}",

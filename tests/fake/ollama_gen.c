@@ -265,12 +265,24 @@ struct gen *ollama_gen_create(struct request *r, const struct gen_ops *gen_ops)
 	return g;
 }
 
+/* What its llama-server says, as a string. */
+static void refuse_long(struct request *r, size_t tokens, size_t window)
+{
+	api_errorf(r, 400,
+		"{\"error\":{\"code\":400,\"message\":\"request (%zu tokens) exceeds the available "
+		"context size (%zu tokens), try increasing "
+		"it\",\"type\":\"exceed_context_size_error\""
+		",\"n_prompt_tokens\":%zu,\"n_ctx\":%zu}}",
+		tokens, window, tokens, window);
+}
+
 void ollama_submit(struct gen *g)
 {
 	struct request *r = g->r;
 	double f = r->fake->options.chars_per_token;
-	size_t window = g->num_ctx ? g->num_ctx : g->model->num_ctx;
-	bool fits = prompt_tokens(buf_slice(&g->prompt.text), f) <= window, cut = !fits;
+	size_t window = g->num_ctx ? g->num_ctx : r->fake->options.num_ctx;
+	size_t whole = prompt_tokens(buf_slice(&g->prompt.text), f);
+	bool fits = whole <= window, cut = !fits;
 	int64_t keep = 4;
 
 	if (prompt_error(&g->prompt)) {
@@ -278,9 +290,16 @@ void ollama_submit(struct gen *g)
 		api_error(r, 500, SLICE("prompt too large"));
 		return;
 	}
-	if (!fits && json_is(json_get(r->json, "truncate"), JSON_FALSE)) {
+	if (r->fake->options.max_ctx && window > r->fake->options.max_ctx) {
 		gen_free(g);
-		api_error(r, 400, SLICE("the input length exceeds the context length"));
+		api_error(r, 500,
+			SLICE("model requires more system memory (24.3 GiB) than is available (7.6 "
+			      "GiB)"));
+		return;
+	}
+	if (!fits && !r->fake->options.old && json_is(json_get(r->json, "truncate"), JSON_FALSE)) {
+		gen_free(g);
+		refuse_long(r, whole, window);
 		return;
 	}
 	while (!fits && prompt_drop_oldest(&g->prompt))

@@ -133,7 +133,7 @@ def test_a_prompt_that_cannot_shrink(pair, main, path, stream):
     if path == OPENAI:
         e = o["error"]
         assert (e["type"], e["param"], e["code"], e["n_ctx"]) == ("invalid_request_error", "messages", 400, 4096)
-        assert 9000 < e["n_prompt_tokens"] < 12000
+        assert 10000 < e["n_prompt_tokens"] < 15000
     for name in STORY:
         assert headers[name]
     assert t.device("gpu0")["jobs"]["done"] == 0
@@ -149,6 +149,52 @@ def test_an_overflow_that_only_the_backend_sees(pair, path):
     o = json.loads(body)
     text = o["error"]["message"] if path == OPENAI else error_text(path, o)
     assert text.startswith("This model's maximum context length is 4096 tokens. However, your messages resulted in 6")
+
+
+WORDS = [
+    ("llama-server", 500, "Context size has been exceeded."),
+    ("llama-server", 400, "the request exceeds the available context size. try increasing the context size"),
+    ("ollama", 400, "the input length exceeds the context length"),
+    ("ollama", 500, '{"error":{"code":500,"message":"Context size has been exceeded.","type":"server_error"}}'),
+]
+
+
+def history(chars):
+    return [{"role": "user", "content": "Read this."}, {"role": "assistant", "content": prose(chars)},
+            {"role": "user", "content": "q"}, {"role": "assistant", "content": "yes"}, {"role": "user", "content": "Why?"}]
+
+
+@pytest.mark.parametrize("path", [CHAT, OPENAI])
+@pytest.mark.parametrize("main,fault,words", WORDS)
+def test_an_overflow_is_known_by_its_words(pair, main, fault, words, path):
+    """However the engine says it: condensed after all, and when it says it again, the error that agents know."""
+    t, a, b = pair(main, main_device={"num_ctx": 4096})
+    a.fault(fault=str(fault), error=words, times=1)
+    status, headers, body = t.request("POST", path, question(path, history(5000), False))
+    assert status == 200, body
+    assert "counted more tokens" in headers["X-Tandem-Reason"]
+    whole, condensed = filter(None, a.bodies())
+    assert len(condensed) < len(whole)
+    a.fault(fault=str(fault), error=words, times=-1)
+    status, headers, body = t.request("POST", path, question(path, history(5000), False))
+    assert status == 400
+    o = json.loads(body)
+    text = o["error"]["message"] if path == OPENAI else error_text(path, o)
+    assert text.startswith("This model's maximum context length is 4096 tokens. However, your messages resulted in 1"), text
+
+
+@pytest.mark.parametrize("main,path", RAW[:1] + TRANSLATED[:2])
+def test_an_overflow_in_the_first_event(pair, main, path):
+    """A 200 that begins with the error: the client has nothing yet, so the prompt is condensed after all."""
+    t, a, b = pair(main, main_device={"num_ctx": 4096}, main_options=("--early-headers",))
+    a.fault(error_after="0", error="Context size has been exceeded.", delay_ms="20", times=1)
+    with Wire(t) as w:
+        w.send("POST", path, question(path, history(5000), True)).head()
+        assert w.status == 200
+        objects, whole = units(path, w.body())
+        assert whole and content(path, objects).startswith("w0 w1")
+        assert "counted more tokens" in w.headers["x-tandem-reason"]
+    assert len(list(filter(None, a.bodies()))) == 2
 
 
 # --- the client's own mistakes ---

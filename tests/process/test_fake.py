@@ -232,6 +232,27 @@ def test_ollama_reload_and_load(start):
     assert stats["requests"]["cancelled"] == 1 and fake.get("/api/ps") == {"models": []}
 
 
+def test_ollama_takes_a_window_that_is_not_said_for_its_own(start):
+    """6144, 8192, 6144: each a load, as the real one does."""
+    fake = start("ollama", "--num-ctx", 6144)
+    for options, window in (({}, 6144), ({"num_ctx": 8192}, 8192), ({}, 6144), ({"num_ctx": 6144}, 6144)):
+        fake.post("/api/chat", chat("x", stream=False, options=options))
+        assert fake.get("/api/ps")["models"][0]["context_length"] == window
+    assert (fake.stats()["loads"], fake.stats()["reloads"]) == (3, 2)
+
+
+def test_ollama_without_the_memory(start):
+    fake = start("ollama", "--max-ctx", 8192)
+    assert "memory" in fake.post("/api/chat", chat("x", stream=False, options={"num_ctx": 16384}), 500)["error"]
+    fake.post("/api/chat", chat("x", stream=False, options={"num_ctx": 8192}))
+
+
+def test_an_old_ollama_does_not_know_truncate(start):
+    fake = start("ollama", "--num-ctx", 100, "--old")
+    assert fake.post("/api/chat", chat("x" * 1000, stream=False, truncate=False))["prompt_eval_count"] < 100
+    assert fake.stats()["truncated"] == 1
+
+
 def test_ollama_truncates(start):
     fake = start("ollama", "--num-ctx", 100)
     messages = [{"role": "system", "content": "s" * 40}]
@@ -240,7 +261,9 @@ def test_ollama_truncates(start):
     assert fake.post("/api/chat", body)["prompt_eval_count"] == 85  # the system message and the last three
     assert fake.post("/api/chat", chat("x" * 4000, stream=False))["prompt_eval_count"] == 50
     assert fake.stats()["truncated"] == 2
-    assert "context length" in fake.post("/api/chat", {**body, "truncate": False}, 400)["error"]
+    inner = json.loads(fake.post("/api/chat", {**body, "truncate": False}, 400)["error"])["error"]
+    assert (inner["code"], inner["type"], inner["n_ctx"]) == (400, "exceed_context_size_error", 100)
+    assert inner["n_prompt_tokens"] > 100 and "exceeds the available context size (100 tokens)" in inner["message"]
     long = fake.post("/api/chat", chat("x" * 4000, shift=False), 400)["error"]
     assert long.startswith("the prompt is longer than the context length")
 

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from harness import ndjson, ollama_text, sse
+from wire import tuned
 
 WORDS = "The parser reads src/part_{i}.c and reports value_{i} = {v} to the caller of the module.\n"
 
@@ -69,7 +70,7 @@ def test_unchanged_requests_are_the_clients_own_bytes(pair):
     status, headers, _ = t.request("POST", "/api/chat", body, {"Content-Type": "application/json"})
     assert status == 200
     a.stats()
-    assert body in a.bodies()
+    assert tuned(body, 16384) in a.bodies()
 
 
 def test_condensed_requests_keep_what_they_must(pair):
@@ -133,7 +134,65 @@ def test_a_long_prompt_on_way_a_tells_ollama_its_window(pair, path):
     assert sent["options"] == {"num_ctx": 16384}
     assert {k: sent[k] for k in ask} == ask
     assert t.chat("short")[0] == 200
-    assert "options" not in json.loads(a.bodies()[-1])
+    assert json.loads(a.bodies()[-1])["options"] == {"num_ctx": 16384}
+
+
+CLIENTS = [("/api/chat", None), ("/api/chat", 2048), ("/v1/chat/completions", None), ("/api/generate", 32768), ("/api/chat", 16384), ("/api/generate", None)]
+
+
+def ask_all(t, window_of=None):
+    for path, num_ctx in CLIENTS:
+        said = {"prompt": "hi"} if path == "/api/generate" else {"messages": [{"role": "user", "content": "hi"}]}
+        options = {} if num_ctx is None else {"options": {"num_ctx": num_ctx, "seed": 1}}
+        status, headers, body = t.request("POST", path, {"model": "m:1b", "stream": False, **said, **options})
+        assert status == 200, body
+
+
+def test_clients_do_not_make_ollama_load_anew(pair):
+    """Short and long, native and translated, with a window of their own or without: the device's, always."""
+    t, a, b = pair(main_options=("--num-ctx", "6144"))
+    ask_all(t)
+    t.request("POST", "/api/generate", {"model": "m:1b"})  # a load
+    assert (a.stats()["loads"], a.stats()["reloads"]) == (1, 0)
+    assert a.call("/api/ps")["models"][0]["context_length"] == 16384
+
+
+def test_clients_without_a_window_of_the_device(pair):
+    """Nothing is configured: the server's own window, whatever clients ask."""
+    t, a, b = pair(main_options=("--num-ctx", "6144"), main_device={"num_ctx": 0})
+    ask_all(t)
+    assert (a.stats()["loads"], a.stats()["reloads"]) == (1, 0)
+    assert a.call("/api/ps")["models"][0]["context_length"] == 6144
+
+
+def test_a_clients_window_is_passed_on_where_wished(pair):
+    t, a, b = pair(main_device={"client_num_ctx": True})
+    ask_all(t)
+    windows = [json.loads(body).get("options", {}).get("num_ctx") for body in a.bodies() if body]
+    assert windows == [16384, 2048, 16384, 32768, 16384, 16384]
+    assert a.stats()["reloads"] == 4
+
+
+@pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions"])
+def test_ollama_refuses_what_it_would_cut(pair, path):
+    """Ollama counts more than we estimated: an error instead of a cut, and condensed after all."""
+    t, a, b = pair(main_device={"num_ctx": 4096}, main_options=("--chars-per-token", "1.2"))
+    old = [{"role": "user", "content": "Read this."}, {"role": "assistant", "content": prose(5500)},
+           {"role": "user", "content": "q"}, {"role": "assistant", "content": "yes"}, {"role": "user", "content": "Why?"}]
+    status, headers, body = t.request("POST", path, {"model": "m:1b", "stream": False, "messages": old})
+    assert status == 200, body
+    assert "counted more tokens" in headers["X-Tandem-Reason"]
+    assert a.stats()["truncated"] == 0
+    first = t.request("POST", path, {"model": "m:1b", "stream": False, "messages": [{"role": "system", "content": prose(5500)}] + old[-1:]})
+    assert first[0] == 400 and b"maximum context length is 4096 tokens" in first[2]
+    assert a.stats()["truncated"] == 0
+
+
+def test_an_old_ollama_goes_on_working(pair):
+    t, a, b = pair(main_device={"num_ctx": 4096}, main_options=("--chars-per-token", "1.2", "--old"), routing={"a_max_tokens": 10000, "b_max_tokens": 12000})
+    assert t.chat("hi")[0] == 200
+    status, headers, body = t.chat([{"role": "user", "content": prose(9500)}])
+    assert status == 200 and a.stats()["truncated"] == 1, body
 
 
 def test_images_take_their_part_of_the_window(pair):

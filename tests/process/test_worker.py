@@ -15,6 +15,7 @@ import urllib.error
 import pytest
 
 from harness import BIN, DEADLINE, free_port, wait_for
+from wire import tuned
 
 OLLAMA_CHAT, OLLAMA_GENERATE, OPENAI_CHAT = 0, 1, 2
 SANITIZED = bool(os.environ.get("TANDEM_SANITIZED"))
@@ -157,7 +158,8 @@ def test_a_raw_request_reaches_the_backend_byte_for_byte(link, fake, type, diale
             '"content":"a\\u0000b \\ud83d\\ude00 \u00e9","unknown":[1, 2]}], "stream": true }')
     before = len(backend.bodies())
     start, data, end = w.result(w.job(dialect=dialect, body=body))
-    assert backend.bodies()[-1] == body.encode() and len(backend.bodies()) > before
+    sent = tuned(body.encode(), 0) if type == "ollama" else body.encode()
+    assert backend.bodies()[-1] == sent and len(backend.bodies()) > before
     assert end["type"] == "end" and end["finish"] == "stop" and end["output_tokens"] == 16
     assert start["status"] == 200
     # the answer's own bytes: whatever was sent is a whole stream of the backend's
@@ -401,8 +403,8 @@ def test_answer_bytes_stop_at_the_credit_and_go_on_with_it(link, fake):
     backend = fake("b")
     w = link()
     w.ready(type="ollama", url=backend.url)
-    body = json.dumps({"model": "m:1b", "messages": user("[[fake tokens=20000]]"), "options": {"num_ctx": 100000}})
-    id = w.job(dialect=0, body=body, credit=False)
+    body = json.dumps({"model": "m:1b", "messages": user("[[fake tokens=20000]]")})
+    id = w.job(dialect=0, body=body, credit=False, num_ctx=100000)
     got = 0
     while got < 262144:
         got += len(w.wait("DELTA", job=id)["hex"]) // 2
@@ -424,8 +426,8 @@ def test_a_client_that_reads_nothing_is_not_silence(link, fake):
     backend = fake("b")
     w = link()
     w.ready(type="ollama", url=backend.url, idle_ms=200)
-    body = json.dumps({"model": "m:1b", "messages": user("[[fake tokens=20000]]"), "options": {"num_ctx": 100000}})
-    id = w.job(dialect=0, body=body, credit=False)
+    body = json.dumps({"model": "m:1b", "messages": user("[[fake tokens=20000]]")})
+    id = w.job(dialect=0, body=body, credit=False, num_ctx=100000)
     got = 0
     while got < 262144:
         got += len(w.wait("DELTA", job=id)["hex"]) // 2
@@ -466,8 +468,7 @@ def test_a_cancel_does_not_abort_a_load(link, fake):
     backend = fake("b", options=["--load-ms", "700", "--decode", "20"])
     w = link()
     w.ready(type="ollama", url=backend.url)
-    id = w.job(dialect=0, body=json.dumps({"model": "m:1b", "messages": user("[[fake tokens=1000]]"),
-                                           "options": {"num_ctx": 8192}}))
+    id = w.job(dialect=0, num_ctx=8192, body=json.dumps({"model": "m:1b", "messages": user("[[fake tokens=1000]]")}))
     wait_for(lambda: backend.stats()["requests"]["by_path"].get("/api/chat") == 1, "request at the backend")
     began = time.monotonic()
     w.do("cancel", id=id)
@@ -476,8 +477,8 @@ def test_a_cancel_does_not_abort_a_load(link, fake):
     wait_for(lambda: backend.stats()["requests"]["cancelled"] == 1, "cancel at the backend, after the load")
     stats = backend.stats()
     assert (stats["loads"], stats["loads_aborted"], stats["reloads"]) == (1, 0, 0)
-    # the same options again: no reload
-    _, _, end = w.chat(model="m:1b", messages=user("x"), options={"num_ctx": 8192})
+    # the same window again: no reload
+    _, _, end = w.result(w.job(dialect=0, num_ctx=8192, body=json.dumps({"model": "m:1b", "messages": user("x")})))
     assert end["type"] == "end" and backend.stats()["loads"] == 1
 
 

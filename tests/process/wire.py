@@ -16,6 +16,12 @@ def question(path, text, stream=True, model="m:1b", **more):
     return {"model": model, "stream": stream, **said, **more}
 
 
+def tuned(body, num_ctx):
+    """What Ollama gets of a client's bytes: two members more, the rest as it was."""
+    options = b',"options":{"num_ctx":%d}' % num_ctx if num_ctx else b""
+    return body.replace(b"{", b'{"truncate":false' + options + b",", 1)
+
+
 def heartbeat(path, stream=True):
     return b":\n\n" if path == OPENAI and stream else b" "
 

@@ -136,6 +136,8 @@ static void sample(struct proto_record *r, enum proto_type type, enum fill fill)
 		r->u.fail.message = text(fill, "no");
 		r->u.fail.body = long_one(fill);
 		r->u.fail.content_type = text(fill, "application/json");
+		r->u.fail.prompt_tokens = number(fill, 4833);
+		r->u.fail.window_tokens = number(fill, INT64_MAX);
 		return;
 	case PROTO_PONG:
 		r->u.ping.progress = (uint64_t)number(fill, -1);
@@ -302,6 +304,8 @@ static void same(const struct proto_record *a, const struct proto_record *b)
 		SAME_TEXT(fail.message);
 		SAME_TEXT(fail.body);
 		SAME_TEXT(fail.content_type);
+		SAME(fail.prompt_tokens);
+		SAME(fail.window_tokens);
 		return;
 	case PROTO_PONG:
 		SAME(ping.progress);

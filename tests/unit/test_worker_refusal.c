@@ -51,6 +51,92 @@ static void says_what_the_backend_said(void **state)
 	}
 }
 
+#define IN_STRING(text) "{\"error\":\"" text "\"}"
+#define IN_OBJECT(text, type)                                                                      \
+	"{\"error\":{\"code\":500,\"message\":\"" text "\",\"type\":\"" type "\"}}"
+
+static void knows_an_overflow_by_its_words(void **state)
+{
+	static const struct {
+		const char *body;
+		bool overflow;
+		int64_t prompt, window;
+	} cases[] = {
+		/* llama-server */
+		{IN_OBJECT("Context size has been exceeded.", "server_error"), true, 0, 0},
+		{IN_OBJECT("the request exceeds the available context size. try increasing the "
+			   "context size or enable context shift",
+			 "invalid_request_error"),
+			true, 0, 0},
+		{IN_OBJECT("request (4833 tokens) exceeds the available context size (4096 "
+			   "tokens), try increasing it",
+			 "invalid_request_error"),
+			true, 4833, 4096},
+		{IN_OBJECT("input (900 tokens) is larger than the max context size (512 tokens). "
+			   "skipping",
+			 "server_error"),
+			true, 900, 512},
+		/* Ollama */
+		{IN_STRING("the input length exceeds the context length"), true, 0, 0},
+		{IN_STRING("input length exceeds maximum context length"), true, 0, 0},
+		{IN_STRING("the prompt is longer than the context length currently available to "
+			   "the model; shorten the prompt"),
+			true, 0, 0},
+		{IN_STRING("prompt too long; exceeded max context length by 65590 tokens"), true, 0,
+			0},
+		{IN_STRING("input length (9000 tokens) exceeds the model's maximum context length "
+			   "(8192 tokens)"),
+			true, 9000, 8192},
+		{IN_STRING("{\\\"error\\\":{\\\"code\\\":500,\\\"message\\\":\\\"Context size has "
+			   "been exceeded.\\\",\\\"type\\\":\\\"server_error\\\"}}"),
+			true, 0, 0},
+		{IN_STRING("an error was encountered while running the model: context size has "
+			   "been exceeded"),
+			true, 0, 0},
+		/* not that */
+		{IN_STRING("model requires more system memory (9.1 GiB) than is available"), false,
+			0, 0},
+		{IN_OBJECT(
+			 "input (900 tokens) is too large to process. increase the physical batch "
+			 "size (current batch size: 512)",
+			 "server_error"),
+			false, 0, 0},
+		{IN_STRING("context canceled"), false, 0, 0},
+		{IN_STRING("the context"), false, 0, 0},
+	};
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct refusal r;
+		refusal_read(500, slice_str(cases[i].body), &r);
+		if (r.overflow != cases[i].overflow || r.prompt_tokens != cases[i].prompt ||
+			r.window_tokens != cases[i].window)
+			fail_msg("%s: %d, %lld of %lld", cases[i].body, r.overflow,
+				(long long)r.prompt_tokens, (long long)r.window_tokens);
+	}
+}
+
+static void knows_it_in_the_middle_of_a_stream(void **state)
+{
+	(void)state;
+	struct refusal r = {0};
+	refusal_read_text(SLICE("Context size has been exceeded."), &r);
+	assert_true(r.overflow);
+	assert_string_equal(r.text, "Context size has been exceeded.");
+	r = (struct refusal){0};
+	refusal_read_text(
+		SLICE("{\"error\":{\"code\":400,\"message\":\"request (7 tokens) exceeds "
+		      "the available context size (5 tokens)\",\"type\":"
+		      "\"exceed_context_size_error\",\"n_prompt_tokens\":7,\"n_ctx\":5}}"),
+		&r);
+	assert_true(r.overflow);
+	assert_int_equal(r.prompt_tokens, 7);
+	assert_int_equal(r.window_tokens, 5);
+	r = (struct refusal){0};
+	refusal_read_text(SLICE("out of memory"), &r);
+	assert_false(r.overflow);
+	assert_string_equal(r.text, "out of memory");
+}
+
 static void long_text_is_cut_between_characters(void **state)
 {
 	struct buf b;
@@ -76,6 +162,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(says_what_the_backend_said),
+		cmocka_unit_test(knows_an_overflow_by_its_words),
+		cmocka_unit_test(knows_it_in_the_middle_of_a_stream),
 		cmocka_unit_test(long_text_is_cut_between_characters),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
