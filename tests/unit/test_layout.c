@@ -407,7 +407,7 @@ static void test_old_parts_give_way_first(void **state)
 	/* It alone fits nearly: most of it stays, and what is older was raised first. */
 	assert_true(m.l.messages[newest].bytes_out > 20000 * 7 / 10);
 	if (m.l.messages[newest].level == LAYOUT_CUT) {
-		assert_true(m.l.size > m.l.room * .9);
+		assert_true(m.l.size > m.l.room * .85);
 		assert_non_null(strstr(m.l.messages[newest].reason, "necessary"));
 	}
 	for (size_t i = 1; i + 4 < newest; i++)
