@@ -7,9 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define GAIN_LEAST .1 /* a prompt that fits is rewritten only if that share of it goes */
-#define SCALE_STEPS 8 /* to a doubling: learning moves a conversation's window only in such steps  \
-		       */
+#define GAIN_LEAST .1	/* a prompt that fits is rewritten only if that share of it goes */
+#define SCALE_STEPS 8	/* to a doubling: learning moves a window only in such steps */
 #define TARGET_STEP 1.5 /* the targets of prompts that fit: they move only in such steps */
 
 /* --- sizes --- */
@@ -103,6 +102,7 @@ void condense_options(
 		double target = fmax(own * f->keep_ratio, (double)f->least_tokens * c->scale);
 		o.soft = fixed + stepped(target);
 		o.single = f->keep_ratio;
+		o.spare_whole = !f->sizes_decide;
 		if (o.window <=
 			0) { /* nothing is known of the window: all that must not stay may */
 			o.window = fmax(f->tokens_start * 2, o.soft);

@@ -24,6 +24,7 @@ enum condense_result {
 struct condense_facts {
 	double tokens, tokens_start; /* of the whole prompt */
 	int64_t room_tokens;	     /* the prompt must not take more; 0: no bound known */
+	bool sizes_decide;	     /* also a text that is asked about as a whole is cut */
 	bool overflowed; /* the backend refused the window that was tried: take this one from now on
 			  */
 	double keep_ratio;    /* of a prompt that would fit, kept; 0: what fits stays as it is */

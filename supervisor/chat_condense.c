@@ -48,6 +48,7 @@ void chat_condense_prepare(struct chat *c)
 		.tokens_start = token_census_start(&c->view.census),
 		.room_tokens = c->plan.room_tokens,
 		.overflowed = c->overflowed,
+		.sizes_decide = true,
 		.keep_ratio = c->overflowed ? 0 : c->plan.keep_ratio,
 		.least_tokens = c->facts.a_max_tokens,
 		.max_chunks = (size_t)conf->condense.max_chunks,

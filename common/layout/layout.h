@@ -55,7 +55,8 @@ struct layout_options {
 	double l1;	    /* of the bytes that L1 may shorten, kept; .2 */
 	double reach;  /* the digest chooses from so many times its own size, newest first; 32 */
 	double single; /* of a one-shot prompt's longest text, kept; 0: nothing is cut that fits */
-	bool must_fit; /* cut what is newest, too, where all else is not enough; true */
+	bool spare_whole; /* a text that is asked about as a whole is not cut while it fits; true */
+	bool must_fit;	  /* cut what is newest, too, where all else is not enough; true */
 	const uint64_t *forced; /* chains of group ends at which a freeze is made early; sorted */
 	size_t forced_count;
 	struct select_options select; /* shares and tuning of every selection */

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #define DIGEST_LEAST .06      /* of the room */
+#define QUESTION_BYTES 4000   /* a longer message is no question */
 #define SINGLE_LEAST .02      /* a text of which less would stay cannot be cut */
 #define SINGLE_MIN_BYTES 4096 /* a one-shot text below is not worth a cut */
 #define ROUNDS 6
@@ -94,6 +95,17 @@ static int cut_results(struct layout *l, uint32_t g)
 	return rc;
 }
 
+/* What a person asks about message i in another message: the newest of a modest size. */
+static struct slice question_about(const struct layout *l, size_t i)
+{
+	/* Nothing behind the group end that is being looked at is known yet. */
+	for (size_t k = end_of(l, l->walked); k-- > 0;)
+		if (k != i && (l->messages[k].flags & PART_HUMAN) &&
+			l->messages[k].bytes_in <= QUESTION_BYTES)
+			return l->text[k].text;
+	return (struct slice){0};
+}
+
 /* Cuts one text by itself to so many bytes; its own ends are its question. */
 static int cut_single(struct layout *l, size_t i, size_t budget, const char *reason)
 {
@@ -105,6 +117,7 @@ static int cut_single(struct layout *l, size_t i, size_t budget, const char *rea
 	layout_as_sent(l, i);
 	o.keep_ratio = 0;
 	o.budget_bytes = budget;
+	o.question = question_about(l, i);
 	buf_init(&text, 0);
 	rc = text_select_single(l->text[i].text, &o, &text, NULL);
 	if (rc == 0 && text.n) {
@@ -175,6 +188,15 @@ int layout_press(struct layout *l, uint32_t g)
 
 /* --- one-shot prompts --- */
 
+/* Its own ends, or another message, ask for all of it. */
+static bool is_about_whole(struct layout *l, size_t i)
+{
+	struct text_edges e;
+	text_single_split(l->text[i].text, l->messages[i].bytes_in, &e);
+	return text_is_about_whole(e.head) || text_is_about_whole(e.tail) ||
+	       text_is_about_whole(question_about(l, i));
+}
+
 int layout_single(struct layout *l)
 {
 	size_t longest = l->count;
@@ -186,6 +208,8 @@ int layout_single(struct layout *l)
 				l->messages[i].bytes_in > l->messages[longest].bytes_in))
 			longest = i;
 	if (longest == l->count || l->messages[longest].bytes_in < SINGLE_MIN_BYTES)
+		return 0;
+	if (l->options.spare_whole && is_about_whole(l, longest))
 		return 0;
 	size_t budget = (size_t)((double)l->messages[longest].bytes_in * l->options.single);
 	const struct layout_message *m = &l->messages[longest];

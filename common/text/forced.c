@@ -153,6 +153,8 @@ static void force_one_shots(struct selection *s)
 
 int selection_force(struct selection *s)
 {
+	if (s->o->single)
+		selection_force_named(s);
 	force_human(s);
 	int rc = force_constraints(s);
 	if (rc == 0)

@@ -49,6 +49,8 @@ struct select_options {
 	double one_shots;    /* tool outputs of at most 3 lines; .08 */
 	double facts;	     /* commit hashes, numbers with units; .06 */
 	double index;	     /* "[seen: ...]", names of what is left out; .05 */
+	struct slice
+		question; /* single: what is asked about the text, where that stands elsewhere */
 	/* What stands in the prompt anyway (NULL: nothing): texts of words that the corpus has
 	 * read. */
 	const struct slice *standing;
@@ -130,9 +132,17 @@ struct text_edges {
 void text_single_split(struct slice text, size_t budget, struct text_edges *e);
 
 /*
+ * Is the instruction about the text as a whole (translate, summarise, review this)? Then nothing of
+ * it can be spared. English, Portuguese, Spanish, German and French words.
+ */
+bool text_is_about_whole(struct slice instruction);
+
+/*
  * Appends text condensed to the budget (the smaller of budget_bytes and keep_ratio of it): head and
- * tail as they are, the middle selected. A text that fits is appended whole.
- * *omitted_lines (may be NULL): source lines left out. 0, -ENOMEM, -EINVAL or -E2BIG.
+ * tail as they are, the middle selected for them: functions, sections and other blocks whose names
+ * the instruction (the head, the tail and o->question) says survive whole as far as they fit. A
+ * text that fits is appended whole. *omitted_lines (may be NULL): source lines left out. 0,
+ * -ENOMEM, -EINVAL or -E2BIG.
  */
 int text_select_single(struct slice text, const struct select_options *o, struct buf *out_text,
 	size_t *omitted_lines);

@@ -48,6 +48,9 @@ bool selection_fits(const struct selection *s, ptrdiff_t cost, size_t limit);
 /* The bytes that a share of the budget comes to, doubled when little is kept. */
 size_t selection_share(const struct selection *s, double part);
 
+/* Blocks that the question names: whole, as far as they fit. Of one text only (options.single). */
+void selection_force_named(struct selection *s);
+
 /* Step 5: picks what must be there, each class within its share. 0 or -ENOMEM. */
 int selection_force(struct selection *s);
 

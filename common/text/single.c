@@ -1,8 +1,10 @@
 /*
  * One huge text: its instruction at both ends stays, the middle is selected.
  */
+#include "common/text/lexicon.h"
 #include "common/text/piece.h"
 #include "common/text/select.h"
+#include "common/text/token.h"
 
 #include <errno.h>
 
@@ -73,6 +75,30 @@ void text_single_split(struct slice text, size_t budget, struct text_edges *e)
 	e->middle = without_line_ends((struct slice){rest.p, tail});
 }
 
+/* Folded stems; a word that begins with one asks for all of its text. */
+static const char *const whole_stems[] = {"translat", "summar", "proofread", "rewrite", "reformat",
+	"paraphras", "transcrib", "traduz", "traduc", "tradu", "resum", "revis", "review", "corrij",
+	"corrig", "reescrev", "reescrib", "ubersetz", "zusammenfass", "korrigier", "uberarbeit",
+	NULL};
+
+bool text_is_about_whole(struct slice instruction)
+{
+	char text[HEAD_BYTES + TAIL_BYTES];
+	size_t n = text_fold(instruction, text, sizeof(text));
+	for (size_t i = 0; i < n;) {
+		size_t from = i;
+		while (i < n && token_is_word(text[i]))
+			i++;
+		for (size_t k = 0; i > from && whole_stems[k]; k++) {
+			size_t stem = strlen(whole_stems[k]);
+			if (i - from >= stem && memcmp(text + from, whole_stems[k], stem) == 0)
+				return true;
+		}
+		i += i == from;
+	}
+	return false;
+}
+
 int text_select_single(struct slice text, const struct select_options *o, struct buf *out_text,
 	size_t *omitted_lines)
 {
@@ -90,10 +116,12 @@ int text_select_single(struct slice text, const struct select_options *o, struct
 	}
 	text_single_split(text, budget, &e);
 	struct text_message parts[] = {
+		{.role = TEXT_USER, .text = o->question, .verbatim = true, .group = 0},
 		{.role = TEXT_USER, .text = e.head, .verbatim = true, .group = 0},
 		{.role = TEXT_USER, .text = e.middle, .group = 1},
 		{.role = TEXT_USER, .text = e.tail, .verbatim = true, .group = 2},
 	};
+	const size_t n = sizeof(parts) / sizeof(*parts);
 	size_t edges = e.head.n + e.tail.n + (e.head.n > 0) + (e.tail.n > 0);
 	struct select_options middle = *o;
 	middle.single = true;
@@ -103,14 +131,14 @@ int text_select_single(struct slice text, const struct select_options *o, struct
 	middle.budget_bytes = budget > edges ? budget - edges : 0;
 
 	struct select_result r;
-	int rc = text_select(parts, 3, &middle, &r);
+	int rc = text_select(parts, n, &middle, &r);
 	if (rc)
 		return rc;
 	if (budget >= edges) {
 		buf_add_slice(out_text, e.head);
 		if (e.head.n)
 			buf_add_char(out_text, '\n');
-		text_render(parts, 3, &r, out_text);
+		text_render(parts, n, &r, out_text);
 		buf_add_slice(out_text, e.tail);
 		if (e.tail.n && e.tail.p[e.tail.n - 1] != '\n')
 			buf_add_char(out_text, '\n');

@@ -10,7 +10,7 @@
 #include <cmocka.h>
 
 static const struct condense_facts condensed = {
-	.keep_ratio = .25, .chunk_bytes = 6000, .max_chunks = 64, .notes_bytes = 360};
+	.sizes_decide = true, .keep_ratio = .25, .chunk_bytes = 6000, .max_chunks = 64, .notes_bytes = 360};
 
 static bool holds(struct slice text, const char *needle)
 {

@@ -567,6 +567,78 @@ static void test_single_keeps_both_ends(void **state)
 	buf_free(&text);
 }
 
+/* What the question names survives whole, in its head, its tail or another message. */
+static void test_single_is_made_for_the_question(void **state)
+{
+	static const struct {
+		const char *head, *tail, *question;
+	} cases[] = {
+		{"Why does route_special() lose the last byte?", "", ""},
+		{"", "What is wrong with route_special()?", ""},
+		{"", "", "Explain route_special, please."},
+	};
+	static const char special[] =
+		"static int route_special(struct buf *b)\n{\n\tint step_one = 1;\n"
+		"\n\tif (step_one)\n\t\treturn b->n - 1;\n\treturn 0;\n}\n";
+	static const char section[] =
+		"## Route special\n\nOne plain line of text.\nAnother plain line.\n";
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		struct buf text, out;
+		struct transcript t = {.seed = 5};
+		struct select_options o = select_defaults();
+		buf_init(&text, 0);
+		buf_init(&out, 0);
+		buf_printf(&text, "%s\n\n", cases[i].head);
+		transcript_source(&t, 3, 500, &text);
+		buf_add_str(&text, special);
+		transcript_source(&t, 4, 500, &text);
+		buf_add_str(&text, section);
+		buf_add_str(&text, "## Another section\n\n");
+		transcript_source(&t, 4, 200, &text);
+		buf_printf(&text, "\n%s", cases[i].tail);
+		o.keep_ratio = .2;
+		o.question = slice_str(cases[i].question);
+		assert_int_equal(text_select_single(buf_slice(&text), &o, &out, NULL), 0);
+		if (!contains(buf_slice(&out), special))
+			fail_msg("case %zu:\n%s", i, buf_cstr(&out));
+		assert_true(out.n <= text.n / 5);
+		buf_free(&text);
+		buf_free(&out);
+	}
+	struct buf text, out;
+	struct transcript t = {.seed = 6};
+	struct select_options o = select_defaults();
+	buf_init(&text, 0);
+	buf_init(&out, 0);
+	buf_add_str(&text, "Is the section \"Route special\" right?\n\n");
+	transcript_source(&t, 3, 500, &text);
+	buf_add_str(&text, section);
+	buf_add_str(&text, "## Another section\n\n");
+	transcript_source(&t, 4, 500, &text);
+	assert_int_equal(text_select_single(buf_slice(&text), &o, &out, NULL), 0);
+	assert_true(contains(buf_slice(&out), section));
+	buf_free(&text);
+	buf_free(&out);
+}
+
+static void test_instructions_about_the_whole(void **state)
+{
+	static const char *const whole[] = {"Translate this into German:",
+		"Please summarise the report.", "Review this file.", "Proofread it",
+		"Traduza o texto abaixo.", "Resuma isto em uma frase.", "Revise o texto.",
+		"\xc3\x9c"
+		"bersetze das ins Englische.",
+		"Traduis ce texte.", "Resume este texto."};
+	static const char *const part[] = {"Why does worker_42 fail?", "Find the bug in parse().",
+		"What does the function do?", "Onde est\xc3\xa1 o erro?", ""};
+	(void)state;
+	for (size_t i = 0; i < sizeof(whole) / sizeof(*whole); i++)
+		assert_true(text_is_about_whole(slice_str(whole[i])));
+	for (size_t i = 0; i < sizeof(part) / sizeof(*part); i++)
+		assert_false(text_is_about_whole(slice_str(part[i])));
+}
+
 static void test_single_without_line_ends(void **state)
 {
 	struct buf text, out;
@@ -666,6 +738,8 @@ int main(void)
 		cmocka_unit_test(test_a_shown_call_shows_its_results),
 		cmocka_unit_test(test_one_long_line_is_cut_in_pieces),
 		cmocka_unit_test(test_single_keeps_both_ends),
+		cmocka_unit_test(test_single_is_made_for_the_question),
+		cmocka_unit_test(test_instructions_about_the_whole),
 		cmocka_unit_test(test_single_without_line_ends),
 		cmocka_unit_test(test_selection_is_fast),
 		cmocka_unit_test(test_twenty_megabytes),
