@@ -1,5 +1,6 @@
 #include "common/condense.h"
 
+#include "common/layout/diet.h"
 #include "common/tokens.h"
 
 #include <errno.h>
@@ -53,6 +54,7 @@ void condense_fini(struct condense *c)
 	layout_chunks_free(c->chunks, c->chunk_count);
 	layout_state_release(c->from);
 	layout_state_release(c->made);
+	buf_free(&c->tools);
 	free(c->chains);
 	free(c->groups);
 	*c = (struct condense){0};
@@ -135,10 +137,37 @@ static enum condense_result judge(const struct condense *c)
 	return CONDENSE_OK;
 }
 
+/* Nothing else helps: the tools say only what a call needs. False: there is nothing to gain. */
+static bool go_on_diet(struct condense *c)
+{
+	struct token_census census = {0};
+	buf_clear(&c->tools);
+	if (layout_diet(c->request, &c->tools, &c->tools_full)) {
+		buf_free(&c->tools);
+		return false;
+	}
+	token_census_add(&census, buf_slice(&c->tools));
+	double tokens = token_census_start(&census);
+	if (tokens >= c->tools_start) {
+		buf_free(&c->tools);
+		return false;
+	}
+	c->options.tools = tokens;
+	return true;
+}
+
 enum condense_result condense_prepare(struct condense *c)
 {
 	layout_fini(&c->layout);
+	buf_free(&c->tools);
+	c->options.tools = c->tools_start;
 	layout_make(&c->layout, c->request, &c->options, c->from);
+	if (c->layout.result == LAYOUT_NO_ROOM && go_on_diet(c)) {
+		layout_fini(&c->layout);
+		layout_make(&c->layout, c->request, &c->options, c->from);
+		if (c->layout.result == LAYOUT_AS_SENT) /* the tools are not */
+			c->layout.result = LAYOUT_RAISED;
+	}
 	layout_state_release(c->made);
 	c->made = layout_state_save(&c->layout);
 	enum condense_result result = judge(c);
@@ -172,7 +201,8 @@ enum condense_result condense_assemble(
 	if (notes && layout_add_notes(
 			     &c->layout, c->chunks, c->chunk_count, notes, c->facts.notes_bytes))
 		return CONDENSE_FAILED;
-	if (chat_request_rewrite(c->request, c->layout.edits, set_num_ctx, body))
+	if (chat_request_rewrite_tools(
+		    c->request, c->layout.edits, buf_slice(&c->tools), set_num_ctx, body))
 		return CONDENSE_FAILED;
 	return CONDENSE_OK;
 }

@@ -46,7 +46,10 @@ struct condense {
 	struct layout_state *made; /* for the cache; owned until it is taken */
 	struct layout_chunk *chunks;
 	size_t chunk_count;
-	double scale; /* start tokens to the model's */
+	double scale;	  /* start tokens to the model's */
+	struct buf tools; /* on a diet, because the prompt fits in no other way; empty: the client's
+			     own */
+	size_t tools_full; /* of these, with their full text: the model had called them wrongly */
 };
 
 /* Chains and sizes. 0 or -ENOMEM. condense_fini() always. */

@@ -285,6 +285,10 @@ void chat_condense_notes(struct chat *c)
 		return;
 	}
 	size_t chunks = c->plan.notes ? condense_chunks(&c->condense) : 0;
+	if (c->condense.tools.n)
+		snprintf(c->note, sizeof(c->note),
+			"tools on a diet: %zu of %zu bytes, %zu of them in full",
+			c->condense.tools.n, c->view.tools.raw.n, c->condense.tools_full);
 	c->sent_tokens = (uint64_t)condense_tokens(&c->condense);
 	tell_layout(c, chunks);
 	if (chunks == 0) {

@@ -105,4 +105,8 @@ struct chat_edit {
 int chat_request_rewrite(const struct chat_request *r, const struct chat_edit *edits,
 	int64_t set_num_ctx, struct buf *out);
 
+/* The same with the array `tools` (empty: the client's own) in the place of the request's. */
+int chat_request_rewrite_tools(const struct chat_request *r, const struct chat_edit *edits,
+	struct slice tools, int64_t set_num_ctx, struct buf *out);
+
 #endif

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum splice_kind { SPLICE_MESSAGES, SPLICE_STRING, SPLICE_NUM_CTX };
+enum splice_kind { SPLICE_MESSAGES, SPLICE_STRING, SPLICE_NUM_CTX, SPLICE_TOOLS };
 
 struct splice {
 	enum splice_kind kind;
@@ -16,12 +16,13 @@ struct splice {
 	size_t message;	  /* SPLICE_STRING */
 };
 
-/* Messages, num_ctx; or for /api/generate system, prompt, num_ctx. */
+/* Messages, tools, num_ctx; or for /api/generate system, prompt, num_ctx. */
 #define MAX_SPLICES 3
 
 struct rewrite {
 	const struct chat_request *r;
 	const struct chat_edit *edits;
+	struct slice tools;
 	char num_ctx[96]; /* what SPLICE_NUM_CTX puts */
 	struct splice splices[MAX_SPLICES];
 	size_t count;
@@ -234,8 +235,16 @@ static int by_place(const void *a, const void *b)
 int chat_request_rewrite(const struct chat_request *r, const struct chat_edit *edits,
 	int64_t set_num_ctx, struct buf *out)
 {
-	struct rewrite w = {.r = r, .edits = edits};
+	return chat_request_rewrite_tools(r, edits, (struct slice){0}, set_num_ctx, out);
+}
+
+int chat_request_rewrite_tools(const struct chat_request *r, const struct chat_edit *edits,
+	struct slice tools, int64_t set_num_ctx, struct buf *out)
+{
+	struct rewrite w = {.r = r, .edits = edits, .tools = tools};
 	plan_edits(&w);
+	if (tools.n && json_is(r->tools, JSON_ARRAY) && r->dialect != DIALECT_OLLAMA_GENERATE)
+		plan(&w, SPLICE_TOOLS, r->tools.raw, 0);
 	if (set_num_ctx > 0 && dialect_is_ollama(r->dialect))
 		plan_num_ctx(&w, set_num_ctx);
 	qsort(w.splices, w.count, sizeof(w.splices[0]), by_place);
@@ -248,6 +257,8 @@ int chat_request_rewrite(const struct chat_request *r, const struct chat_edit *e
 			put_messages(&w, out);
 		else if (s->kind == SPLICE_STRING)
 			put_string(&w, s->message, out);
+		else if (s->kind == SPLICE_TOOLS)
+			buf_add_slice(out, w.tools);
 		else
 			buf_add_str(out, w.num_ctx);
 		at = end_of(s->cut);

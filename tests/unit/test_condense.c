@@ -9,8 +9,11 @@
 
 #include <cmocka.h>
 
-static const struct condense_facts condensed = {
-	.sizes_decide = true, .keep_ratio = .25, .chunk_bytes = 6000, .max_chunks = 64, .notes_bytes = 360};
+static const struct condense_facts condensed = {.sizes_decide = true,
+	.keep_ratio = .25,
+	.chunk_bytes = 6000,
+	.max_chunks = 64,
+	.notes_bytes = 360};
 
 static bool holds(struct slice text, const char *needle)
 {
