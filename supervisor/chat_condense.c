@@ -86,12 +86,10 @@ static void refused(struct chat *c)
 {
 	switch (c->prepared) {
 	case CONDENSE_NOTHING:
-		if (!c->plan.must_shrink) {
-			c->plan.strategy = STRATEGY_A;
-			snprintf(c->note, sizeof(c->note), "nothing to condense: unchanged");
-			break;
-		}
-		/* fall through */
+		/* Also where the plan's own count was over: it rounds up, and has a slack of its own. */
+		c->plan.strategy = STRATEGY_A;
+		snprintf(c->note, sizeof(c->note), "nothing to condense: unchanged");
+		break;
 	case CONDENSE_NO_ROOM:
 		/* Ollama would cut the prompt in silence; llama-server knows its window better than
 		 * our estimate and says so itself. */

@@ -9,7 +9,7 @@
 
 #define BUCKETS 1024 /* a power of two */
 #define CONVERSATIONS 1024
-#define WINDOW_DRIFT .25
+#define WINDOW_DRIFT .15
 
 struct layout_state {
 	atomic_uint refs;

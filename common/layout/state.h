@@ -43,7 +43,7 @@ void layout_cache_put(struct layout_cache *c, struct layout_state *s);
 
 /*
  * The window that this conversation (the chain of its beginning) was laid out for before, where
- * that is within a quarter of the window offered now: learning what a token is must not move its
+ * that is within 15 % of the window offered now: learning what a token is must not move its
  * bytes. Else the offered one, which is remembered.
  */
 double layout_cache_window(struct layout_cache *c, uint64_t beginning, double window);

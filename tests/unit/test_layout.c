@@ -674,7 +674,7 @@ static void test_cache(void **state)
 	assert_true(layout_cache_window(cache, 42, 1100) == 1000);
 	assert_true(layout_cache_window(cache, 42, 2000) == 2000);
 	layout_cache_set_window(cache, 42, 1700);
-	assert_true(layout_cache_window(cache, 42, 2000) == 1700);
+	assert_true(layout_cache_window(cache, 42, 1900) == 1700);
 	layout_cache_limit(cache, 0);
 	assert_int_equal(layout_cache_count(cache), 0);
 	layout_cache_destroy(cache);
