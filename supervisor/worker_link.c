@@ -183,6 +183,9 @@ static void on_record(void *ctx, const struct proto_record *r)
 	case PROTO_CREDIT:
 		job_record(w, r);
 		break;
+	case PROTO_BYE:
+		channel_hang_up(w->channel);
+		break;
 	default:
 		give_up(w, EV_GIVE_UP, "sent a record that only a supervisor sends");
 	}

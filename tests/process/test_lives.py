@@ -618,6 +618,22 @@ def test_a_stop_lets_streams_finish(fake, tandem, sig):
     idle.close()
 
 
+@pytest.mark.measured
+def test_a_stop_of_what_is_idle_waits_for_no_deadline(fake, tandem):
+    """tandemd and its workers each waited for the other to hang up: a second, every time."""
+    a = fake("main")
+    took = []
+    for _ in range(3):
+        t = tandem([attached(a), started("gpu1", ("condense",))])
+        assert t.chat("hello")[0] == 200  # they have just spoken
+        begun = time.monotonic()
+        t.popen.send_signal(signal.SIGTERM)
+        assert t.popen.wait(10) == 0
+        took.append(time.monotonic() - begun)
+        assert not logged(t, "link_lingers")
+    assert min(took) < 0.6, took
+
+
 def test_a_second_signal_stops_at_once(fake, tandem):
     a = fake("main", options=("--decode", "20"))
     t = tandem([attached(a, slots=2)])

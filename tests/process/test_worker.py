@@ -896,6 +896,23 @@ def test_a_drain_ends_at_its_deadline(link, fake):
     assert w.worker.wait(5) == 0
 
 
+@pytest.mark.parametrize("hangs_up", [True, False])
+def test_an_ending_worker_waits_for_the_hang_up_not_for_a_time(link, fake, hangs_up):
+    """Its last record is BYE; whoever has read that hangs up, and only without it does a deadline pass."""
+    w = link()
+    w.ready(type="ollama", url=fake("b").url)
+    if not hangs_up:
+        w.do("stay")
+    id = w.job(dialect=0, body=json.dumps({"model": "m:1b", "messages": user("[[fake tokens=100000]]")}))
+    w.wait("DELTA", job=id)
+    w.worker.send_signal(signal.SIGTERM)
+    assert w.result(id)[2]["cause"] == "draining"
+    w.wait("bye")
+    w.wait("peer", text="gone")
+    assert w.worker.wait(10) == 0
+    assert ("ev=link_lingers" in w.log()) == (not hangs_up)
+
+
 def test_progress_grows_with_the_work_and_only_then(link, fake):
     w = link()
     w.ready(type="ollama", url=fake("b", options=["--decode", "100"]).url)
