@@ -8,7 +8,7 @@ import contextlib
 import http.client
 import json
 import os
-import shlex
+import re
 import signal
 import socket
 import struct
@@ -22,6 +22,10 @@ import urllib.request
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BIN = os.environ.get("TANDEM_BIN", os.path.join(ROOT, "build", "bin"))
 DEADLINE = float(os.environ.get("TANDEM_TEST_DEADLINE_S", "20"))
+
+
+LOG_FIELD = re.compile(r'([^\s=]+)=("(?:[^"\\]|\\.)*"|\S*)')
+LOG_ESCAPE = re.compile(r'\\(["\\])')
 
 
 def wait_for(look, what, deadline=None):
@@ -221,15 +225,14 @@ class Tandem(Process):
 
         wait_for(idle, "idle tandem", deadline)
 
-    def events(self, rid=None):
-        """Log lines (of one request) as dicts."""
+    def events(self, rid=None, ev=None):
+        """Log lines (of one request, of one kind) as dicts."""
         out = []
         for line in self.log().splitlines():
-            try:
-                fields = dict(p.split("=", 1) for p in shlex.split(line) if "=" in p)
-            except ValueError:
-                continue
-            if "ev" in fields and (rid is None or fields.get("req") == rid):
+            if " ev=" not in line or (rid and f" req={rid}" not in line) or (ev and f" ev={ev}" not in line):
+                continue  # a log has many thousand lines: only what may be looked for is taken apart
+            fields = {k: LOG_ESCAPE.sub(r"\1", v[1:-1]) if v.startswith('"') else v for k, v in LOG_FIELD.findall(line)}
+            if "ev" in fields and (rid is None or fields.get("req") == rid) and (ev is None or fields["ev"] == ev):
                 out.append(fields)
         return out
 
