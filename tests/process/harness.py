@@ -125,6 +125,10 @@ class Fake(Process):
     def fault(self, **spec):
         return self.call("/fake/control", spec)
 
+    def struck(self):
+        """Waits until every fault has struck: what a worker has been given, its backend may not have yet."""
+        wait_for(lambda: self.stats()["rules"] == 0, "the fault to strike")
+
     def reset(self):
         return self.call("/fake/reset", {})
 

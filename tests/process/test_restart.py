@@ -274,6 +274,13 @@ def test_all_workers_die_at_once(fake, tandem):
 # --- operations that meet trouble ---
 
 
+def catches(pid, sig):
+    """Has the process a handler for that signal by now?"""
+    with open(f"/proc/{pid}/status") as f:
+        caught = next(int(line.split()[1], 16) for line in f if line.startswith("SigCgt:"))
+    return caught >> (sig - 1) & 1
+
+
 def test_an_operation_ends_although_the_backend_is_away(fake, tandem):
     """Else the device would be busy for as long as that lasts: no drain, no other configuration."""
     a, b, devices = two(fake)
@@ -289,19 +296,22 @@ def test_an_operation_ends_although_the_backend_is_away(fake, tandem):
     assert t.operate("restart gpu0")["state"] == "done"
 
 
-def test_a_reset_of_a_worker_that_is_being_stopped(impostor_on_demand, fake, tandem):
+def test_a_reset_of_a_worker_that_is_being_stopped(impostor_on_demand, folder, fake, tandem):
     """Drained before it had said a word, so told to stop, and wanted again before it has."""
     a, b, devices = two(fake)
     t = tandem(devices, backoff={"first_ms": 10, "max_ms": 20})
-    impostor_on_demand("trap 'sleep 1; exit 0' TERM; while :; do sleep 0.05; done")
+    gate = os.path.join(folder, "gate")
+    impostor_on_demand(f"trap 'while [ ! -e {gate} ]; do sleep 0.05; done; exit 0' TERM; while :; do sleep 0.05; done")
     os.kill(t.device("gpu1")["pid"], signal.SIGKILL)
     wait_for(lambda: t.device("gpu1")["state"] == "spawning" and t.device("gpu1")["generation"] == 2, "a worker that says nothing")
     pid = t.device("gpu1")["pid"]
-    wait_for(lambda: open(f"/proc/{pid}/cmdline").read().startswith("/bin/sh"), "its trap")
+    wait_for(lambda: catches(pid, signal.SIGTERM), "its trap")
     drain = t.command("drain gpu1")["operation"]
     assert t.device("gpu1")["state"] == "stopping"
     impostor_on_demand(None)
-    assert t.operate("reset gpu1")["state"] == "done"
+    reset = t.command("reset gpu1")["operation"]
+    open(gate, "w").close()
+    assert t.operation(reset)["state"] == "done"
     o = t.operation(drain)
     assert o["state"] == "failed" and "reset" in o["why"], o
     t.wait_ready("gpu1")

@@ -150,7 +150,7 @@ def test_waits_that_have_no_limit_are_no_standstill(fake, tandem):
     t = tandem([attached(a, slots=4, num_ctx=1000000)], deadlines=STALL, limits={"stream_bytes": 65536})
     a.fault(times=1, fault="hang")
     waiting = t.client().send("POST", "/api/chat", {"model": "m:1b", "messages": [{"role": "user", "content": "hi"}]})
-    wait_for(lambda: t.device("gpu0")["inflight"] == 1, "the one that waits for its first byte")
+    a.struck()
     beats = heartbeats(t)
     wait_for(lambda: heartbeats(t) >= beats + STALL_PINGS, "heartbeats while the prompt is read")
     assert t.device("gpu0")["generation"] == 1 and t.device("gpu0")["inflight"] == 1, t.log()[-2000:]
