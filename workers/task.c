@@ -13,6 +13,7 @@ struct task_table {
 	struct task *lingering; /* ended for the supervisor, not yet freed */
 	size_t open;
 	uv_idle_t reaper; /* active when some of them are dead */
+	bool closed;	  /* the last ones go with the table */
 };
 
 static double ms_since(uint64_t ns)
@@ -66,7 +67,8 @@ void task_release(struct task *t)
 	t->dead = true;
 	http_cancel(t->transfer);
 	t->transfer = NULL;
-	uv_idle_start(&t->worker->tasks->reaper, on_reap);
+	if (!t->worker->tasks->closed)
+		uv_idle_start(&t->worker->tasks->reaper, on_reap);
 }
 
 /* Out of the table, so that no record finds it. It lives on while something still needs it. */
@@ -497,6 +499,7 @@ struct task_table *task_table_create(uv_loop_t *loop)
 void task_table_close(struct task_table *table)
 {
 	reap(table);
+	table->closed = true;
 	uv_close((uv_handle_t *)&table->reaper, NULL);
 }
 

@@ -261,6 +261,7 @@ static void on_record(void *ctx, const struct proto_record *r)
 		put_int(&b, "done", (int64_t)r->u.stats.jobs_done);
 		put_int(&b, "failed", (int64_t)r->u.stats.jobs_failed);
 		put_int(&b, "rss", (int64_t)r->u.stats.rss_bytes);
+		put_int(&b, "bytes_in", (int64_t)r->u.stats.bytes_in);
 		break;
 	case PROTO_BYE:
 		if (!stays)
