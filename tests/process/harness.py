@@ -8,6 +8,7 @@ import contextlib
 import http.client
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -43,10 +44,48 @@ def wait_for(look, what, deadline=None):
     raise AssertionError(f"no {what} within the deadline; last: {last!r}")
 
 
+class Ports:
+    """Ports of this process alone, whatever else is tested on this machine: blocks below those that the kernel gives to
+    connections. A block is held by a socket in the abstract namespace, which ends with the process."""
+
+    BLOCK, FIRST = 100, 10000
+
+    def __init__(self):
+        with open("/proc/sys/net/ipv4/ip_local_port_range") as f:
+            self.blocks = list(range(self.FIRST, min(int(f.read().split()[0]), 32768) - self.BLOCK, self.BLOCK))
+        random.shuffle(self.blocks)
+        self.held, self.left = [], []
+
+    def next(self):
+        while True:
+            if not self.left:
+                self.left = self.take_block()
+            port = self.left.pop()
+            with socket.socket() as s, contextlib.suppress(OSError):  # somebody's who knows nothing of this
+                s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                s.bind(("127.0.0.1", port))
+                return port
+
+    def take_block(self):
+        for first in self.blocks:
+            holder = socket.socket(socket.AF_UNIX)
+            try:
+                holder.bind(f"\0tandem-test-ports-{first}")
+            except OSError:
+                holder.close()
+                continue
+            self.held.append(holder)
+            self.blocks.remove(first)
+            return list(range(first, first + self.BLOCK))
+        raise AssertionError("no free block of ports is left")
+
+
+PORTS = Ports()
+
+
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A port that nobody listens on, given to nobody else."""
+    return PORTS.next()
 
 
 def nng_req(path, request, timeout=5.0):
