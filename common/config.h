@@ -19,6 +19,8 @@
 #define CONFIG_COMMAND_ARGS_MAX 128
 #define CONFIG_RESTARTS_MAX 100 /* of backoff.max_restarts: a time is kept for each */
 #define CONFIG_NAME_BYTES 32	/* a device name: [a-z0-9_-]+, NUL included */
+#define CONFIG_RUN_DIR_MAX 76	/* bytes of run_dir: a unix address holds 108, sockets stand below \
+				 */
 
 enum device_role { ROLE_MAIN = 1, ROLE_CONDENSE = 2 }; /* a bit set */
 enum backend_type { BACKEND_TYPE_OLLAMA, BACKEND_TYPE_LLAMA_SERVER };

@@ -9,7 +9,7 @@
  *                     handover.c talk.c what goes between; elders.c older ones that still finish
  *   governor.c        Ollama's windows; window.c how large (pure)
  *   service.c         what the service manager is told; notify.c how; listener.c sockets from it
- *   rundir.c          run folder, lock, stale sockets, names
+ *   rundir*.c         run folder: whose it is, lock, stale sockets, names
  *   http/             the front door: HTTP connections as exchanges
  *   request.c         one client request: identity, routing to its kind
  *   chat*.c           a chat request: table, condensing stage, answer
@@ -285,10 +285,14 @@ int main(int argc, char **argv)
 		return EXIT_CONFIG;
 	}
 	if (check) {
-		printf("%s: configuration is good\n", path);
+		int rc = rundir_check(run_dir ? run_dir : s.config.run_dir, &err);
+		if (rc)
+			fprintf(stderr, "%s: %s\n", path, buf_cstr(&err));
+		else
+			printf("%s: configuration is good\n", path);
 		buf_free(&err);
 		config_free(&s.config);
-		return EXIT_SUCCESS;
+		return rc ? EXIT_CONFIG : EXIT_SUCCESS;
 	}
 	log_init("tandemd", NULL, s.config.log.level, s.config.log.format, s.config.log.content);
 	s.config_path = path;

@@ -209,6 +209,7 @@ class Tandem(Process):
                   "devices": devices}
         for name, group in groups.items():
             config[name] = {**config.get(name, {}), **group} if isinstance(group, dict) else group
+        self.run_dir = config["run_dir"]
         self.conf = os.path.join(folder, "tandem.conf")
         with open(self.conf, "w") as f:
             for key, value in config.items():

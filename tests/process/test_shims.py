@@ -122,8 +122,9 @@ def stuck(folder, monkeypatch, shims):
     return path
 
 
-STALL = {"ping_ms": 50, "backend_idle_ms": 300}
-STALL_PINGS = 40  # a standstill has been noticed long before: after 300 ms and 15 pings
+# Three pings must fit what a busy machine lets a worker wait for its turn.
+STALL = {"ping_ms": 150, "backend_idle_ms": 300}
+STALL_PINGS = 24  # a standstill has been noticed long before: after 300 ms and 15 pings
 
 
 def test_a_worker_whose_jobs_stand_still_is_replaced(stuck, fake, tandem):
