@@ -152,6 +152,9 @@ struct chat {
 
 void chat_event(struct chat *c, enum chat_event e);
 
+/* The chat that a request is; NULL: of another kind. */
+const struct chat *chat_of_request(const struct request *r);
+
 /* Runs fn on the thread pool (or at once when `small`), then delivers the event unless the request
  * is over. */
 void chat_work(struct chat *c, void (*fn)(struct chat *c), enum chat_event then, bool small);

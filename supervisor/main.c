@@ -50,10 +50,11 @@ enum { EXIT_START = 1, EXIT_CONFIG = 2, EXIT_ANOTHER = 3 };
 static void usage(FILE *to)
 {
 	fprintf(to, "usage: tandemd [-c FILE] [-R RUNDIR] [-t] [-h] [-V]\n"
-		    "  -c FILE    configuration (default " CONFIG_DEFAULT_PATH ")\n"
-		    "  -t         check the configuration and exit\n"
-		    "  -R RUNDIR  run folder instead of the configuration's run_dir\n"
-		    "  -V         version\n"
+		    "  -c, --config FILE    configuration (default " CONFIG_DEFAULT_PATH ")\n"
+		    "  -t, --check          check the configuration and exit\n"
+		    "  -R, --rundir RUNDIR  run folder instead of the configuration's run_dir\n"
+		    "  -h, --help           this text\n"
+		    "  -V, --version        version\n"
 		    "exit codes: 0 stopped, 1 could not start, 2 arguments or configuration,\n"
 		    "            3 another tandemd has the run folder\n");
 }
@@ -247,11 +248,19 @@ static int run(struct supervisor *s, struct buf *err)
 
 int main(int argc, char **argv)
 {
+	static const struct option options[] = {
+		{"config", required_argument, NULL, 'c'},
+		{"rundir", required_argument, NULL, 'R'},
+		{"check", no_argument, NULL, 't'},
+		{"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'V'},
+		{0},
+	};
 	static struct supervisor s;
 	const char *path = CONFIG_DEFAULT_PATH, *run_dir = NULL;
 	bool check = false;
 	int opt;
-	while ((opt = getopt(argc, argv, "c:R:thV")) != -1) {
+	while ((opt = getopt_long(argc, argv, "c:R:thV", options, NULL)) != -1) {
 		switch (opt) {
 		case 'c':
 			path = optarg;

@@ -163,7 +163,7 @@ static void put_fail(struct worker *w, uint64_t id, struct slice request_id,
 	r.u.fail.content_type = f->content_type;
 	r.u.fail.prompt_tokens = f->prompt_tokens;
 	r.u.fail.window_tokens = f->window_tokens;
-	w->failed++;
+	w->failed += r.u.fail.status < 400 || r.u.fail.status >= 500; /* 4xx: the client's fault */
 	worker_put(w, &r);
 	log_line(f->cause == FAIL_CANCELLED ? LOG_INFO : LOG_WARN, "job_fail",
 		LOG_SLICE("req", request_id), LOG_INT("job", id),

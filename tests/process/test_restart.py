@@ -204,10 +204,24 @@ def test_drain_and_reset(fake, tandem):
     assert ndjson(c.rest())[-1]["done"], "accepted work is finished"
     c.close()
     assert t.operation(begun["operation"])["state"] == "done"
-    assert t.device("gpu0")["state"] == "stopped" and t.device("gpu0")["pid"] is None
+    assert t.device("gpu0")["state"] == "drained" and t.device("gpu0")["pid"] is None
     assert t.operate("reset gpu0")["state"] == "done"
     t.wait_ready("gpu0")
     assert t.chat("yes")[0] == 200
+
+
+def test_only_what_nobody_ordered_is_counted_as_a_restart(fake, tandem):
+    a, b, devices = two(fake)
+    t = tandem(devices, backoff={"first_ms": 10, "max_ms": 50})
+    assert t.operate("restart gpu0")["state"] == "done"
+    assert t.operate("drain gpu0")["state"] == "done" and t.operate("reset gpu0")["state"] == "done"
+    t.wait_ready()
+    assert t.device("gpu0")["generation"] == 3 and t.device("gpu0")["restarts"] == 0
+    os.kill(t.device("gpu0")["pid"], signal.SIGKILL)
+    wait_for(lambda: t.device("gpu0")["generation"] == 4, "the next one")
+    t.wait_ready()
+    assert t.operate("restart gpu0")["state"] == "done"
+    assert t.device("gpu0")["restarts"] == 1
 
 
 def test_a_drain_ends_at_its_deadline(fake, tandem):

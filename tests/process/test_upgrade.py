@@ -348,7 +348,7 @@ BAD_PROGRAMS = {
     "is killed while it starts": (CHECKS + "kill -9 $$\n", "the new tandemd was ended by signal 9"),
     "never speaks": (CHECKS + "exec sleep 1000\n", "the new tandemd was not ready in time"),
     "ignores TERM": (CHECKS + "trap '' TERM\nwhile :; do sleep 1; done\n", "the new tandemd was not ready in time"),
-    "cannot use the run folder": (CHECKS + 'exec REAL "$@" -R "$(dirname "$0")"\n', "not the one of the tandemd that runs"),
+    "cannot use the run folder": (CHECKS + 'exec REAL "$@" -R /tmp\n', "not the one of the tandemd that runs"),
 }
 
 
@@ -610,7 +610,7 @@ def test_old_tandemds_are_bounded(upgradable, slow):
 def test_an_environment_that_no_tandemd_made_is_refused(folder, fake):
     conf = os.path.join(folder, "t.conf")
     with open(conf, "w") as f:
-        f.write(f'run_dir = "{folder}/r"; devices = ({{ name = "a"; roles = ["main"]; '
+        f.write(f'run_dir = "/tmp/never-used"; devices = ({{ name = "a"; roles = ["main"]; '
                 'backend = { type = "ollama"; url = "http://127.0.0.1:1"; }; });')
     for value in ("", "talk=3", "talk=3 listen=99 lock=4", "old=1 talk=x", "talk=3 " * 400, "operation=99999999999999999999"):
         p = Process([os.path.join(BIN, "tandemd"), "-c", conf], os.path.join(folder, "log"), env={"TANDEM_UPGRADE": value})
