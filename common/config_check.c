@@ -88,8 +88,11 @@ const char *config_check_url(const char *text)
 	const char *host = strstr(text, "://");
 	size_t scheme = host ? (size_t)(host - text) : 0;
 
-	if (!(scheme == 4 && strncmp(text, "http", 4) == 0) &&
-		!(scheme == 5 && strncmp(text, "https", 5) == 0))
+	if (scheme == 5 && strncmp(text, "https", 5) == 0)
+		return "must be http://host:port[/path]: workers speak no TLS; let a local proxy "
+		       "or "
+		       "tunnel (stunnel, ssh -L) do it";
+	if (scheme != 4 || strncmp(text, "http", 4) != 0)
 		return "must be http://host:port[/path]";
 	host += 3;
 	for (const char *p = host; *p; p++)

@@ -47,6 +47,8 @@ static void default_urls(struct init *in)
 
 	if (host && *host && ollama_base_url(host, url, sizeof(url)))
 		add_url(in, url);
+	else if (host && *host)
+		fprintf(in->say, "$OLLAMA_HOST is passed over: not http://host:port\n");
 	add_url(in, "http://127.0.0.1:11434");
 	add_url(in, "http://127.0.0.1:11435");
 }

@@ -233,6 +233,12 @@ def test_a_driver_that_hangs_delays_nobody(one, nvml):
     assert len(wait_for(lambda: ask(t, "devices")["gpus"], "the driver's answer after all")) == 2
 
 
+def test_a_driver_that_hangs_is_not_waited_for_at_the_end(one, nvml):
+    t, _ = one(env={**nvml, "NVML_FAKE_HANG_MS": "60000"})
+    assert "does not answer within" in ask(t, "devices")["reason"]
+    assert t.stop(deadline=10) == 0
+
+
 # --- events ---
 
 

@@ -548,6 +548,25 @@ def test_no_worker_beside_tandemd(folder):
     assert r.returncode == 1 and "tandem-worker: No such file" in r.stderr
 
 
+@pytest.mark.parametrize("limit", [3, 4, 5, 6, 8, 10, 14, 18, 25, 34])
+def test_a_start_without_descriptors_says_so(folder, limit):
+    r = subprocess.run(["prlimit", f"--nofile={limit}:{limit}", os.path.join(BIN, "tandemd"), "-c", config(folder)], capture_output=True, text=True,
+                       timeout=20)
+    if limit == 3:  # not even the configuration, or its libraries, can be read
+        assert r.returncode != 0 and "open" in r.stderr, r
+        return
+    assert r.returncode == 1 and len(r.stderr.splitlines()) in (1, 2), r
+    assert "tandemd: Too many open files: of " in r.stderr and f"the limit is {limit}: " in r.stderr, r
+    assert not os.path.exists("/tmp/never-used")
+
+
+def test_a_backend_behind_tls_is_refused(folder):
+    devices = [{"name": "gpu0", "roles": ["main"], "backend": {"type": "ollama", "url": "https://10.0.0.7:11434"}}]
+    for args in (("-t",), ()):
+        r = tandemd(*args, "-c", config(folder, devices=devices))
+        assert r.returncode == 2 and "backend.url: must be http://host:port[/path]: workers speak no TLS" in r.stderr, r
+
+
 def test_checking_a_configuration(folder):
     good = config(folder)
     r = tandemd("-t", "-c", good)

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from conftest import SANITIZED, attached
-from harness import BIN, ROOT, in_thread, ndjson, ollama_text, wait_for
+from harness import BIN, ROOT, in_thread, libconfig, ndjson, ollama_text, wait_for
 from test_restart import Load
 
 pytestmark = pytest.mark.skipif(bool(SANITIZED), reason="a sanitizer's own library has to be the first")
@@ -62,7 +62,7 @@ def test_jumps_of_the_clock_change_nothing(folder, fake, tandem, shims):
         assert t.operate("restart gpu0")["state"] == "done"
         assert t.operate("reload")["state"] == "done"
     generation = t.device("gpu0")["generation"]
-    assert t.device("gpu0")["restarts"] == generation - 1 == len(JUMPS), "no worker but those that were asked for"
+    assert generation - 1 == len(JUMPS) and t.device("gpu0")["restarts"] == 0, "no worker but those that were asked for"
     # a back-off and its end on both sides of a jump
     os.kill(t.device("gpu0")["pid"], signal.SIGKILL)
     wait_for(lambda: t.device("gpu0")["state"] == "back-off", "the back-off")
@@ -101,6 +101,29 @@ def test_the_time_of_day_is_only_shown():
                         if WALL.search(f.read()):
                             found.add(os.path.relpath(path, ROOT))
     assert found == SHOWN
+
+
+# --- memory ---
+
+
+def test_a_reload_without_memory_for_a_device_says_so(fake, tandem, folder, shims):
+    a, b = fake("main"), fake("other", model=("other:1b",))
+    empty = os.path.join(folder, "empty")
+    devices = [attached(a), {**attached(b, "gpu1"), "model": "other:1b"}]
+    t = tandem(devices[:1], env={"LD_PRELOAD": shims, "SHIM_CALLOC": empty})
+    with open(t.conf) as f:
+        text = f.read()
+    with open(t.conf, "w") as f:
+        f.write(text.replace(f"devices = {libconfig(devices[:1])}", f"devices = {libconfig(devices)}"))
+    open(empty, "w").close()
+    t.popen.send_signal(signal.SIGHUP)
+    o, = wait_for(lambda: [e for e in t.events(ev="operation") if e["state"] in ("done", "failed")], "its end")
+    assert o["state"] == "failed" and "out of memory: device gpu1 is not added" in o["why"], o
+    os.unlink(empty)
+    assert t.chat("hi")[0] == 200 and len(t.status()["devices"]) == 1
+    assert t.operate("reload")["state"] == "done"
+    t.wait_ready("gpu1")
+    assert t.chat("hi", model="other:1b")[1]["X-Tandem-Device"] == "gpu1"
 
 
 # --- heartbeats and progress ---

@@ -370,6 +370,16 @@ def test_a_bad_program_is_rolled_back(upgradable, slow, what):
     assert t.chat("[[fake tokens=2]]")[0] == 200
 
 
+def test_the_words_of_one_failure_are_not_those_of_an_earlier_one(upgradable, fake):
+    t = upgradable([attached(fake("main"))])
+    t.install("#!/bin/sh\necho a long story of a library that is not where it should be >&2\nexit 127\n")
+    assert t.refused() == "a long story of a library that is not where it should be"
+    t.install("#!/bin/sh\necho no such user >&2\nexit 127\n")
+    assert t.refused() == "no such user"
+    t.install("#!/bin/sh\nexit 127\n")
+    assert t.refused() == "the new tandemd exited with status 127"
+
+
 def test_a_bad_configuration_is_refused_with_its_words(upgradable, fake):
     t = upgradable([attached(fake("main"))])
     with open(t.conf) as f:
