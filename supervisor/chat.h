@@ -58,6 +58,7 @@ struct chat_note {
 	struct job *job; /* NULL when settled */
 	bool on_main;	 /* second attempt */
 	struct buf text;
+	char unused[16]; /* why its notes are none; "" */
 };
 
 struct chat_resume {

@@ -91,8 +91,10 @@ def free_port():
 def nng_req(path, request, timeout=5.0):
     """One request to an nng REP socket over ipc (the SP protocol by hand: 8-byte hello, then length-prefixed messages)."""
     with socket.socket(socket.AF_UNIX) as s:
-        s.settimeout(timeout)
+        # Where the queue of those who connect is full, only a blocking connect() waits.
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(timeout), 0))
         s.connect(path)
+        s.settimeout(timeout)
         s.sendall(b"\0SP\0" + struct.pack(">HH", 0x30, 0))
 
         def exactly(n):

@@ -231,6 +231,19 @@ def test_one_device_for_both_roles(fake, tandem):
     assert t.requests()["fallbacks"] == 1
 
 
+def test_notes_that_are_not_used_are_told(pair):
+    """The model says something, but nothing of it stands in the chunk: the client sees that the selection stands alone."""
+    t, a, b = pair()
+    b.fault(times=1, text="- keeps every name: nothing_of_the_source_4711")
+    status, headers, body = t.chat(prompt(3568), stream=True)
+    check_good(status, headers, body)
+    assert "; 1 of 1 chunks without notes (unverified)" in headers["X-Tandem-Reason"], headers["X-Tandem-Reason"]
+    b.fault(times=-1, fault="400")
+    status, headers, body = t.chat(prompt(10981), stream=True)
+    check_good(status, headers, body)
+    assert "fallback: notes on gpu1: status" in headers["X-Tandem-Reason"] and "chunks without notes (" in headers["X-Tandem-Reason"]
+
+
 # --- the main device ---
 
 

@@ -430,9 +430,11 @@ def test_a_stream_outlives_any_number_of_drains(pair, path):
         s.until_tokens(at)
         before = t.requests()["resumed"]
         assert t.operate("restart gpu0")["state"] == "done"
-        wait_for(lambda: t.requests()["resumed"] > before, "the next worker to go on")
+        r = wait_for(lambda: (r := t.requests())["resumed"] > before and r or r["active"] == 0 and r, "the next worker to go on")
+        if r["active"] == 0:
+            break  # a busy machine took longer for the restarts than the answer took
     check_same(t, path, s, wanted)
-    assert t.requests()["failed"] == 0
+    assert t.requests()["failed"] == 0 and t.requests()["resumed"] >= 3
 
 
 def test_the_device_that_was_to_go_on_is_drained(fake, tandem):
