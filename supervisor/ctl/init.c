@@ -194,11 +194,10 @@ static void plan_ollama(struct init *in, struct conf_plan *plan, struct ollama *
 		plan->main.num_ctx, m->loaded ? "loaded right now" : "its largest chat model");
 	if (!found[1]) {
 		fprintf(in->say,
-			"condense: nobody; prompts go unchanged, and those that do not fit are "
-			"shortened by selection.\n"
-			"          A second Ollama (usually on :11435, on the smaller GPU) would "
-			"do "
-			"it better.\n");
+			"condense: no device; prompts go unchanged, and only those that do not fit "
+			"are shortened, by selection alone.\n"
+			"          For notes start a second Ollama on the smaller GPU (usually "
+			"OLLAMA_HOST=127.0.0.1:11435) and run init again.\n");
 		return;
 	}
 	m = ollama_small_model(found[1]);

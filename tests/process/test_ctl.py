@@ -470,7 +470,7 @@ def test_init_with_one_ollama(folder, ollama):
     assert "port = 9000;" in text and f'run_dir = "{folder}/run";' in text
     assert 'model = "large:32b";' in text and "num_ctx = 16384;" in text and server.url in text
     assert 'roles = [ "condense" ];' not in text and "Only one Ollama answered" in text
-    assert "large:32b" in r.stdout and "condense: nobody" in r.stdout and "wrote" in r.stdout
+    assert "large:32b" in r.stdout and "condense: no device" in r.stdout and "wrote" in r.stdout
     assert (folder / "t.conf").stat().st_mode & 0o777 == 0o644
 
 
