@@ -13,7 +13,7 @@ struct task_table {
 	struct task *lingering; /* ended for the supervisor, not yet freed */
 	size_t open;
 	uv_idle_t reaper; /* active when some of them are dead */
-	bool closed;	  /* the last ones go with the table */
+	bool closed;	  /* curl is gone as well: nothing needs to wait for a next turn */
 };
 
 static double ms_since(uint64_t ns)
@@ -67,7 +67,9 @@ void task_release(struct task *t)
 	t->dead = true;
 	http_cancel(t->transfer);
 	t->transfer = NULL;
-	if (!t->worker->tasks->closed)
+	if (t->worker->tasks->closed)
+		reap(t->worker->tasks); /* its thread was the last that had it */
+	else
 		uv_idle_start(&t->worker->tasks->reaper, on_reap);
 }
 
