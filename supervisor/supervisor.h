@@ -21,9 +21,9 @@
 #include "supervisor/operation.h"
 #include "supervisor/poison.h"
 #include "supervisor/rundir.h"
-#include "supervisor/totals.h"
 #include "supervisor/service.h"
 #include "supervisor/successor.h"
+#include "supervisor/totals.h"
 #include "supervisor/upgrade.h"
 
 #include <sys/queue.h>

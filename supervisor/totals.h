@@ -9,8 +9,9 @@
 
 #include <stdint.h>
 
-#define TOTALS_MAX (4 * CONFIG_DEVICES_MAX) /* names; the last one stands for all that came later  \
-					     */
+#define TOTALS_MAX                                                                                 \
+	(4 * CONFIG_DEVICES_MAX) /* names; the last one stands for all that came later             \
+				  */
 #define TOTALS_OTHERS "others"
 
 struct device_totals {
