@@ -102,6 +102,7 @@ static const struct config_key main_keys[] = {
 	NUMBER(KEY_INT64, limits, body_total_bytes, KIB, 1024 * GIB, 1073741824),
 	NUMBER(KEY_INT64, limits, old_processes, 1, 64, 4),
 	NUMBER(KEY_INT64, limits, layout_bytes, 0, 16 * GIB, 67108864),
+	NUMBER(KEY_INT64, limits, models, 1, 4096, 4096),
 	NUMBER(KEY_INT64, limits, event_bytes, 16 * KIB, GIB, 1048576),
 	NUMBER(KEY_INT64, limits, backend_log_bytes, 64 * KIB, GIB, 4194304),
 	NUMBER(KEY_INT64, limits, idle_ms, 10, DAY_MS, 120000),

@@ -235,6 +235,7 @@ static const struct wire_shape shapes[] = {
 	[PROTO_FAIL] = ABOUT_JOB(fail),
 	[PROTO_PONG] = ABOUT_LINK(pong),
 	[PROTO_STATS] = ABOUT_LINK(stats),
+	[PROTO_BYE] = {"bye", false, 0, NULL},
 	[PROTO_ACK] = ABOUT_LINK(ack),
 	[PROTO_JOB] = ABOUT_JOB(job),
 	[PROTO_BODY] = ABOUT_JOB(body),

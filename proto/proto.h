@@ -35,6 +35,7 @@ enum proto_type {
 	PROTO_FAIL,   /* the job failed; nothing of it follows */
 	PROTO_PONG,
 	PROTO_STATS, /* the worker's own counters, with every PONG */
+	PROTO_BYE,   /* all is said: the supervisor, who has read it, may hang up */
 	/* supervisor -> worker */
 	PROTO_ACK = 32, /* answers HELLO: the device's configuration */
 	PROTO_JOB,

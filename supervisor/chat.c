@@ -77,7 +77,7 @@ static size_t chat_body(struct request *r, const char *p, size_t n)
 		chat_finish(c);
 	} else if (buf_add(&c->body, p, n)) {
 		bool too_large = buf_error(&c->body) == -E2BIG;
-		r->sup->count.failed++;
+		request_count_error(r->sup, too_large ? 413 : 503);
 		request_refuse(r, too_large ? 413 : 503,
 			too_large ? "request body larger than limits.body_bytes" : "out of memory",
 			too_large ? 0 : 2);
@@ -141,6 +141,11 @@ static const struct request_ops chat_ops = {.body = chat_body,
 	.cancel = chat_cancel,
 	.destroy = chat_destroy};
 
+const struct chat *chat_of_request(const struct request *r)
+{
+	return r->ops == &chat_ops ? (const struct chat *)r : NULL;
+}
+
 int64_t chat_sent_bytes_max(const struct config *conf)
 {
 	return conf->limits.body_bytes * 2 + conf->limits.resume_bytes;
@@ -165,7 +170,7 @@ void chat_begin(struct supervisor *s, struct exchange *x, enum dialect d)
 	c->tick.data = c->wait.data = c;
 	int64_t declared = exchange_body_bytes(x);
 	if (declared > s->config.limits.body_bytes) {
-		s->count.failed++;
+		request_count_error(s, 413);
 		request_refuse(&c->base, 413, "request body larger than limits.body_bytes", 0);
 		chat_finish(c);
 	} else if (declared > 0) {

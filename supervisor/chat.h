@@ -58,6 +58,7 @@ struct chat_note {
 	struct job *job; /* NULL when settled */
 	bool on_main;	 /* second attempt */
 	struct buf text;
+	char unused[16]; /* why its notes are none; "" */
 };
 
 struct chat_resume {
@@ -151,6 +152,9 @@ struct chat {
 };
 
 void chat_event(struct chat *c, enum chat_event e);
+
+/* The chat that a request is; NULL: of another kind. */
+const struct chat *chat_of_request(const struct request *r);
 
 /* Runs fn on the thread pool (or at once when `small`), then delivers the event unless the request
  * is over. */

@@ -86,7 +86,7 @@ void chat_answer_error(struct chat *c, int status, struct slice message, struct 
 	struct exchange *x = c->base.exchange;
 	struct buf own;
 	buf_init(&own, 0);
-	c->base.sup->count.failed++;
+	request_count_error(c->base.sup, status);
 	log_line(LOG_WARN, "request_failed", LOG_STR("req", c->base.id), LOG_INT("status", status),
 		LOG_SLICE("message", message), LOG_INT("bytes_out", c->bytes_out),
 		LOG_INT("ms", now_ms() - c->base.begun_ms), LOG_END);

@@ -70,10 +70,16 @@ static void job_unlink(struct job *j)
 	queue_leave(&d->queue, &j->place);
 }
 
+/* A refusal that is the client's fault: what it asked for cannot be had, of whatever device. */
+static bool is_clients_fault(const struct job_failure *f)
+{
+	return f->status >= 400 && f->status < 500;
+}
+
 static void job_fail(struct job *j, const struct job_failure *f)
 {
 	if (j->events) {
-		j->device->jobs_failed++;
+		j->device->jobs_failed += !is_clients_fault(f);
 		log_line(LOG_WARN, "job_fail", LOG_SLICE("req", j->spec.message.request_id),
 			LOG_INT("job", j->id), LOG_STR("device", j->device->conf->name),
 			LOG_STR("kind", proto_kind_name(j->spec.message.kind)),

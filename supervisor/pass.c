@@ -46,7 +46,7 @@ static void pass_finish(struct pass *p)
 
 static void pass_error(struct pass *p, int status, const char *message)
 {
-	p->base.sup->count.failed++;
+	request_count_error(p->base.sup, status);
 	log_line(LOG_WARN, "request_failed", LOG_STR("req", p->base.id), LOG_INT("status", status),
 		LOG_STR("message", message), LOG_END);
 	if (p->head_sent)

@@ -92,6 +92,17 @@ void request_refuse(struct request *r, int status, const char *message, int retr
 	buf_free(&body);
 }
 
+/* 422: workers died of it. */
+void request_count_error(struct supervisor *s, int status)
+{
+	if (status == REQUEST_CANCELLED_STATUS)
+		s->count.cancelled++;
+	else if (status >= 400 && status < 500 && status != 422)
+		s->count.refused++;
+	else
+		s->count.failed++;
+}
+
 /* --- devices --- */
 
 /* Ready, on its way, out of use: the less the better. */

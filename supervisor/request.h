@@ -76,6 +76,10 @@ struct device *request_role(struct supervisor *s, enum device_role role);
 /* Headers of the client that may go to a backend (protocols.md 7.2). Borrowed from the exchange. */
 void request_forward_headers(struct request *r, struct proto_job *job);
 
+/* Counts an answer with that status as failed or, where it is the client's fault, as refused, or as
+ * cancelled by an operator. */
+void request_count_error(struct supervisor *s, int status);
+
 /* Kinds. */
 void chat_begin(struct supervisor *s, struct exchange *x, enum dialect d);
 void pass_begin(struct supervisor *s, struct exchange *x, enum dialect d);

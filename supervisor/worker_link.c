@@ -167,7 +167,8 @@ static void on_record(void *ctx, const struct proto_record *r)
 		on_state(w, &r->u.state);
 		break;
 	case PROTO_MODELS:
-		if (w->state != WORKER_DRAINING) /* its successor knows better */
+		/* Of one that goes, its successor knows better. */
+		if (w->state == WORKER_LOADING || w->state == WORKER_READY)
 			device_models(w->device, &r->u.models);
 		break;
 	case PROTO_PONG:
@@ -182,6 +183,9 @@ static void on_record(void *ctx, const struct proto_record *r)
 	case PROTO_FAIL:
 	case PROTO_CREDIT:
 		job_record(w, r);
+		break;
+	case PROTO_BYE:
+		channel_hang_up(w->channel);
 		break;
 	default:
 		give_up(w, EV_GIVE_UP, "sent a record that only a supervisor sends");

@@ -13,6 +13,7 @@ struct task_table {
 	struct task *lingering; /* ended for the supervisor, not yet freed */
 	size_t open;
 	uv_idle_t reaper; /* active when some of them are dead */
+	bool closed;	  /* curl is gone as well: nothing needs to wait for a next turn */
 };
 
 static double ms_since(uint64_t ns)
@@ -66,7 +67,10 @@ void task_release(struct task *t)
 	t->dead = true;
 	http_cancel(t->transfer);
 	t->transfer = NULL;
-	uv_idle_start(&t->worker->tasks->reaper, on_reap);
+	if (t->worker->tasks->closed)
+		reap(t->worker->tasks); /* its thread was the last that had it */
+	else
+		uv_idle_start(&t->worker->tasks->reaper, on_reap);
 }
 
 /* Out of the table, so that no record finds it. It lives on while something still needs it. */
@@ -161,7 +165,7 @@ static void put_fail(struct worker *w, uint64_t id, struct slice request_id,
 	r.u.fail.content_type = f->content_type;
 	r.u.fail.prompt_tokens = f->prompt_tokens;
 	r.u.fail.window_tokens = f->window_tokens;
-	w->failed++;
+	w->failed += r.u.fail.status < 400 || r.u.fail.status >= 500; /* 4xx: the client's fault */
 	worker_put(w, &r);
 	log_line(f->cause == FAIL_CANCELLED ? LOG_INFO : LOG_WARN, "job_fail",
 		LOG_SLICE("req", request_id), LOG_INT("job", id),
@@ -497,6 +501,7 @@ struct task_table *task_table_create(uv_loop_t *loop)
 void task_table_close(struct task_table *table)
 {
 	reap(table);
+	table->closed = true;
 	uv_close((uv_handle_t *)&table->reaper, NULL);
 }
 

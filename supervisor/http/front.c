@@ -52,7 +52,7 @@ static int open_listener(const struct front_options *o, struct buf *err)
 	if (rc == 0)
 		return fd;
 	buf_printf(err, "cannot listen on %s port %d: %s%s", o->address, o->port, strerror(-rc),
-		rc == -EADDRINUSE ? " (is another tandem or the old proxy running?)" : "");
+		rc == -EADDRINUSE ? " (another program has it, perhaps another tandemd)" : "");
 	if (fd >= 0)
 		close(fd);
 	return rc;

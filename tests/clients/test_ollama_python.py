@@ -200,7 +200,7 @@ def test_embeddings(site):
 
 
 def test_unknown_model(site):
-    with site.expect(failed=1, **({"A": 1} if site.kind == "ollama" else {})):
+    with site.expect(refused=1, **({"A": 1} if site.kind == "ollama" else {})):
         with pytest.raises(ollama.ResponseError, match="not found") as e:
             site.ollama().chat("nobody:7b", user("hi"))
     assert e.value.status_code == 404

@@ -11,7 +11,8 @@
  * a pattern), "length":N (declared; -1 unknown), "timeout_ms":N, "max_tokens":N, "num_ctx":N,
  * "model":..., "credit":false (only by command), "quiet":true (count deltas only)}
  *   {"do":"cancel","id":N} {"do":"credit","id":N,"bytes":N} {"do":"ping","seq":N}
- * {"do":"drain","deadline_ms":N,"keep_backend":BOOL} {"do":"close"} Exits at stdin's end.
+ * {"do":"drain","deadline_ms":N,"keep_backend":BOOL} {"do":"stay"} (does not hang up at BYE)
+ * {"do":"close"} Exits at stdin's end.
  */
 #include "common/json.h"
 #include "proto/channel.h"
@@ -40,6 +41,7 @@ static struct job jobs[JOBS_MAX];
 static struct buf input;
 static uv_pipe_t in_pipe;
 static char in_bytes[65536];
+static bool stays;
 
 static struct job *job_of(uint64_t id)
 {
@@ -259,6 +261,11 @@ static void on_record(void *ctx, const struct proto_record *r)
 		put_int(&b, "done", (int64_t)r->u.stats.jobs_done);
 		put_int(&b, "failed", (int64_t)r->u.stats.jobs_failed);
 		put_int(&b, "rss", (int64_t)r->u.stats.rss_bytes);
+		put_int(&b, "bytes_in", (int64_t)r->u.stats.bytes_in);
+		break;
+	case PROTO_BYE:
+		if (!stays)
+			channel_hang_up(channel);
 		break;
 	default:
 		break;
@@ -436,6 +443,8 @@ static void command(struct slice line)
 		do_ack(o);
 	else if (json_string_is(what, "job"))
 		do_job(o);
+	else if (json_string_is(what, "stay"))
+		stays = true;
 	else if (json_string_is(what, "close"))
 		exit(0);
 	else

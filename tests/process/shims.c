@@ -6,6 +6,8 @@
  *                   time); the monotonic clock is the system's
  * SHIM_TIMERS=FILE  while FILE exists, libuv's timers are armed but never run, save those of 0 ms:
  * the loop goes on, what it should look after stands still
+ * SHIM_CALLOC=FILE  while FILE exists, there is no memory for one thing of 2,500 to 16,000 bytes: a
+ *                   device (or a connection of the stats socket)
  */
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -71,4 +73,15 @@ int uv_timer_start(uv_timer_t *timer, uv_timer_cb cb, uint64_t timeout, uint64_t
 	if (timeout > 0 && stuck && access(stuck, F_OK) == 0)
 		timeout = UINT64_C(1) << 40;
 	return real(timer, cb, timeout, repeat);
+}
+
+/* dlsym() itself needs memory: the C library's own function, by the name that it has there. */
+extern void *__libc_calloc(size_t n, size_t size);
+
+void *calloc(size_t n, size_t size)
+{
+	const char *empty = getenv("SHIM_CALLOC");
+	if (empty && n == 1 && size >= 2500 && size < 16000 && access(empty, F_OK) == 0)
+		return NULL;
+	return __libc_calloc(n, size);
 }

@@ -42,7 +42,8 @@ def test_a_backends_error_is_its_own_bytes(pair, main, path, stream):
         assert ours.headers["content-type"] == theirs.headers["content-type"]
         check_story(ours)
     counts = t.status()["requests"]
-    assert counts["failed"] == 4 and counts["total"] == 4
+    assert counts["failed"] == 2 and counts["refused"] == 2 and counts["total"] == 4, "4xx are the client's fault"
+    assert t.device("gpu0")["jobs"]["failed"] == 2
 
 
 @pytest.mark.parametrize("stream", [True, False])

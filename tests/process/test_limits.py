@@ -88,7 +88,7 @@ def test_body_bytes(one, path, how):
     assert status == 413 and "limits.body_bytes" in said(answer)
     works(t)
     wait_for(lambda: t.status()["held_bytes"] == 0, "no held bytes")
-    assert t.status()["requests"]["failed"] == 1 and a.stats()
+    assert t.status()["requests"]["refused"] == 1 and t.status()["requests"]["failed"] == 0 and a.stats()
     # exactly the limit is not beyond it
     fits = json.dumps({"model": "m:1b", "stream": False, "messages": [{"role": "user", "content": ""}]})
     fits = fits.replace('""', '"' + "y" * (20000 - len(fits)) + '"')

@@ -29,6 +29,7 @@ static const enum proto_type types[] = {
 	PROTO_FAIL,
 	PROTO_PONG,
 	PROTO_STATS,
+	PROTO_BYE,
 	PROTO_ACK,
 	PROTO_JOB,
 	PROTO_BODY,
@@ -210,6 +211,8 @@ static void sample(struct proto_record *r, enum proto_type type, enum fill fill)
 	case PROTO_CANCEL:
 		r->job = 11;
 		return;
+	case PROTO_BYE:
+		return;
 	case PROTO_DRAIN:
 		r->u.drain.deadline_ms = number(fill, INT64_MAX);
 		r->u.drain.keep_backend = on;
@@ -373,6 +376,7 @@ static void same(const struct proto_record *a, const struct proto_record *b)
 		SAME(body.last);
 		return;
 	case PROTO_CANCEL:
+	case PROTO_BYE:
 		return;
 	case PROTO_DRAIN:
 		SAME(drain.deadline_ms);
@@ -539,7 +543,7 @@ static void test_encode_limits(void **state)
 	REFUSED(PROTO_DELTA, -EINVAL, r.job = 0);
 	REFUSED(PROTO_PING, -EINVAL, r.job = 1);
 	REFUSED(PROTO_PING, -EINVAL, r.type = 0);
-	REFUSED(PROTO_PING, -EINVAL, r.type = PROTO_STATS + 1);
+	REFUSED(PROTO_PING, -EINVAL, r.type = PROTO_BYE + 1);
 	REFUSED(PROTO_PING, -EINVAL, r.type = PROTO_CREDIT + 1);
 	free(copy);
 	assert_int_equal(read_all(p->r, proto_writer_frame(&p->w)), 1);
@@ -639,7 +643,7 @@ static void test_wrong_forms(void **state)
 		CASE("type is text", "record: type or job is no number", "\x93\x01\x01\x93\xa1\x24\x00\x00"),
 		CASE("type is negative", "record: type or job is no number", "\x93\x01\x01\x93\xff\x00\x00"),
 		CASE("type 0", "record: unknown type", "\x93\x01\x01\x93\x00\x00\x00"),
-		CASE("type between", "record: unknown type", "\x93\x01\x01\x93\x0a\x00\x00"),
+		CASE("type between", "record: unknown type", "\x93\x01\x01\x93\x0b\x00\x00"),
 		CASE("type unknown", "record: unknown type", "\x93\x01\x01\x93\x41\x01\x00"),
 		CASE("type of 64 bits", "record: unknown type", "\x93\x01\x01\x93\xcf\x01\x00\x00\x00\x00\x00\x00\x24\x00\x00"),
 		CASE("job is text", "record: type or job is no number", "\x93\x01\x01\x93\x24\xa0\x00"),
