@@ -84,8 +84,9 @@ static void pass_submit(struct pass *p)
 	spec.message.path = slice_str(exchange_target(p->base.exchange));
 	spec.message.body_bytes =
 		p->upload ? exchange_body_bytes(p->base.exchange) : (int64_t)p->body.n;
-	request_forward_headers(&p->base, &spec.message);
-	int rc = job_submit(p->device, &spec, &pass_events, p, &p->job);
+	int rc = request_forward_headers(&p->base, &spec.message);
+	if (rc == 0)
+		rc = job_submit(p->device, &spec, &pass_events, p, &p->job);
 	if (rc)
 		pass_error(p, 503, job_refusal(rc));
 	else

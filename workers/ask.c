@@ -301,8 +301,8 @@ void ask_prepare(struct ask *a)
 void ask_send(struct ask *a)
 {
 	struct task *t = &a->task;
-	struct proto_header headers[PROTO_HEADERS_MAX + 1];
-	size_t count = 1 + task_request_headers(t, headers + 1, PROTO_HEADERS_MAX), kept = 1;
+	struct proto_header headers[PROTO_JOB_HEADERS_MAX + 1];
+	size_t count = 1 + task_request_headers(t, headers + 1, PROTO_JOB_HEADERS_MAX), kept = 1;
 	headers[0] = (struct proto_header){SLICE("Content-Type"), SLICE("application/json")};
 	for (size_t i = 1; i < count; i++)
 		if (!slice_ieq(headers[i].name, headers[0].name))

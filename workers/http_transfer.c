@@ -177,7 +177,7 @@ static int setup_headers(struct http_transfer *t, const struct http_request *r)
 {
 	bool accept = false, type = false;
 	struct buf line;
-	buf_init(&line, HTTP_HEAD_BYTES);
+	buf_init(&line, HTTP_REQUEST_HEADER_BYTES);
 	int rc = slist_add(t, "Expect:");
 	for (size_t i = 0; i < r->header_count && rc == 0; i++) {
 		const struct proto_header *hd = &r->headers[i];

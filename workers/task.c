@@ -292,7 +292,7 @@ static size_t send_delta(struct task *t, struct slice bytes)
 		size_t text = t->said.n - told;
 		if (text > PROTO_PIECE_BYTES)
 			text = PROTO_PIECE_BYTES;
-		struct proto_record r; /* not cleared: it has room for a job's headers */
+		struct proto_record r; /* not cleared: it has room for an answer's headers */
 		r.type = PROTO_DELTA;
 		r.job = t->id;
 		r.u.delta.bytes = (struct slice){bytes.p + sent, n};
@@ -347,15 +347,19 @@ static void task_credit(struct task *t, uint64_t bytes)
 /* Makes the record's slices our own. 0 or -ENOMEM. */
 static int copy_spec(struct task *t, const struct proto_job *from)
 {
-	size_t need = from->request_id.n + from->method.n + 1 + from->path.n + from->model.n +
-		      from->identity.n;
+	size_t list = from->header_count * sizeof(*from->headers);
+	size_t need = list + from->request_id.n + from->method.n + 1 + from->path.n +
+		      from->model.n + from->identity.n;
 	for (size_t i = 0; i < from->header_count; i++)
 		need += from->headers[i].name.n + from->headers[i].value.n;
 	t->strings = malloc(need + 1);
 	if (!t->strings)
 		return -ENOMEM;
 	t->spec = *from;
-	char *at = t->strings;
+	char *at = t->strings + list;
+	t->spec.headers = (void *)t->strings; /* first: malloc's memory is aligned for it */
+	if (list)
+		memcpy(t->strings, from->headers, list);
 #define KEEP(s) ((s).n ? (memcpy(at, (s).p, (s).n), (s).p = at, at += (s).n) : at)
 	KEEP(t->spec.request_id);
 	KEEP(t->spec.path);
