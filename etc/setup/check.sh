@@ -143,7 +143,7 @@ chaos)
 	stage "build" build_all && stage "chaos" "$python" tests/chaos/chaos.py "${options[@]}"
 	;;
 attack)
-	"$SETUP/deps.sh" run check || exit 1
+	"$SETUP/deps.sh" run check bench || exit 1 # the verdicts of nginx are asked for
 	stage "build" build_all && stage "attacks" python_tests build tests/attack
 	;;
 attack-asan)
