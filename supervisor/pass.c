@@ -103,7 +103,7 @@ static size_t pass_body(struct request *r, const char *bytes, size_t n)
 	if (p->upload)
 		return p->job ? job_body(p->job, bytes, n) : 0;
 	struct supervisor *s = r->sup;
-	if (s->held_bytes + n > (size_t)s->config.limits.body_total_bytes) {
+	if (!request_may_hold(s, p->held, n)) {
 		pass_error(p, 503,
 			"too many large requests at once; limits.body_total_bytes is reached");
 	} else if (buf_add(&p->body, bytes, n)) {

@@ -93,6 +93,12 @@ void request_refuse(struct request *r, int status, const char *message, int retr
 	buf_free(&body);
 }
 
+bool request_may_hold(const struct supervisor *s, size_t held, size_t n)
+{
+	return held + n <= REQUEST_SMALL_BYTES ||
+	       s->held_bytes + n <= (size_t)s->config.limits.body_total_bytes;
+}
+
 /* --- devices --- */
 
 /* Ready, on its way, out of use: the less the better. */

@@ -51,6 +51,11 @@ static bool check_method_byte(
 	return false;
 }
 
+static bool ends_with_version(const char *line, size_t n)
+{
+	return n >= 9 && memcmp(line + n - 9, " HTTP/", 6) == 0;
+}
+
 /* At a line feed. True at the end of the head, or at a fault. */
 static bool end_line(struct head_scan *s, const char *p, struct head_fault *fault)
 {
@@ -64,7 +69,7 @@ static bool end_line(struct head_scan *s, const char *p, struct head_fault *faul
 		s->empty_bytes += s->at + 1 - s->line;
 		if (s->empty_bytes > EMPTY_BYTES_MAX)
 			return fail(fault, 400, "empty lines instead of a request");
-	} else if (s->lines++ == 0 && !memchr(p + s->line, ' ', length)) {
+	} else if (s->lines++ == 0 && !ends_with_version(p + s->line, length)) {
 		return fail(fault, 400, "not an HTTP request");
 	}
 	s->at++;
