@@ -375,6 +375,13 @@ static int copy_spec(struct task *t, const struct proto_job *from)
 	return 0;
 }
 
+/* For the log: a query may hold a key (?api_key=). */
+static struct slice without_query(struct slice target)
+{
+	const char *query = target.n ? memchr(target.p, '?', target.n) : NULL;
+	return (struct slice){target.p, query ? (size_t)(query - target.p) : target.n};
+}
+
 static const struct task_ops *kind_ops(enum proto_kind kind)
 {
 	switch (kind) {
@@ -429,7 +436,7 @@ void tasks_open(struct worker *w, const struct proto_record *r)
 	w->progress++;
 	log_line(LOG_INFO, "job_start", LOG_SLICE("req", t->spec.request_id), LOG_INT("job", t->id),
 		LOG_STR("kind", proto_kind_name(t->spec.kind)), LOG_SLICE("method", t->spec.method),
-		LOG_SLICE("path", t->spec.path), LOG_INT("body_bytes", t->spec.body_bytes),
+		LOG_SLICE("path", without_query(t->spec.path)), LOG_INT("body_bytes", t->spec.body_bytes),
 		LOG_END);
 	if (ops->begin)
 		ops->begin(t);

@@ -140,7 +140,9 @@ static void answer_empty(struct exchange *x, int status)
 
 static bool refuse(struct exchange *x, const char *header, const char *value)
 {
-	log_line(LOG_INFO, "origin_refused", LOG_STR("header", header), LOG_STR("value", value),
+	/* An origin has no path, query or user; what a client puts there may be a secret. */
+	struct slice shown = {value, strcspn(value, "?#@")};
+	log_line(LOG_INFO, "origin_refused", LOG_STR("header", header), LOG_SLICE("value", shown),
 		LOG_STR("peer", exchange_peer(x)), LOG_END);
 	answer_empty(x, 403);
 	return true;
