@@ -51,6 +51,8 @@ struct config {
 		int port; /* 0: the system picks one (tests) */
 	} listen;
 	char *run_dir;
+	char **origins;	 /* web pages that may use the gateway beside those that always may, with a
+			    "*" in each at most; NULL-terminated; NULL: none (origin.h) */
 	char *state_dir; /* saved conversations; NULL: run_dir */
 	struct {
 		enum log_level level;

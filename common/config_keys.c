@@ -40,6 +40,10 @@ static const struct config_key main_keys[] = {
 		.type = KEY_TEXT,
 		.offset = offsetof(struct config, state_dir),
 		.check = config_check_state_dir},
+	{.name = "origins",
+		.type = KEY_ARGV,
+		.offset = offsetof(struct config, origins),
+		.check = config_check_origin},
 	{.group = "log",
 		.name = "level",
 		.type = KEY_ENUM,
@@ -166,6 +170,7 @@ static const struct config_key device_keys[] = {
 	{.group = "backend",
 		.name = "command",
 		.type = KEY_ARGV,
+		.min = 1,
 		.offset = offsetof(struct config_device, backend.command)},
 };
 

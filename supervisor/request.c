@@ -209,7 +209,7 @@ static bool path_is(struct exchange *x, const char *path)
 static void on_head(void *ctx, struct exchange *x)
 {
 	struct supervisor *s = ctx;
-	if (origin_gate(x, s->loopback))
+	if (origin_gate(x, s->loopback, s->config.origins))
 		return;
 	static const struct {
 		const char *path;

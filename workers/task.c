@@ -436,8 +436,8 @@ void tasks_open(struct worker *w, const struct proto_record *r)
 	w->progress++;
 	log_line(LOG_INFO, "job_start", LOG_SLICE("req", t->spec.request_id), LOG_INT("job", t->id),
 		LOG_STR("kind", proto_kind_name(t->spec.kind)), LOG_SLICE("method", t->spec.method),
-		LOG_SLICE("path", without_query(t->spec.path)), LOG_INT("body_bytes", t->spec.body_bytes),
-		LOG_END);
+		LOG_SLICE("path", without_query(t->spec.path)),
+		LOG_INT("body_bytes", t->spec.body_bytes), LOG_END);
 	if (ops->begin)
 		ops->begin(t);
 }

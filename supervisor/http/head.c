@@ -5,8 +5,9 @@
 #include <string.h>
 #include <strings.h>
 
-#define EMPTY_BYTES_MAX 16 /* of empty lines before a request line (RFC 9112, 2.2: at least one)   \
-			    */
+#define EMPTY_BYTES_MAX                                                                            \
+	16 /* of empty lines before a request line (RFC 9112, 2.2: at least one)                   \
+	    */
 
 static bool fail(struct head_fault *fault, int status, const char *text)
 {

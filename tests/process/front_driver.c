@@ -75,7 +75,7 @@ static void on_head(void *ctx, struct exchange *x)
 	if (!i->quiet)
 		printf("head %u %s %s %" PRId64 " %s\n", i->id, exchange_method(x), target,
 			exchange_body_bytes(x), exchange_peer(x));
-	if (target[1] == 'g' && origin_gate(x, front_is_loopback(front)))
+	if (target[1] == 'g' && origin_gate(x, front_is_loopback(front), NULL))
 		return;
 	if (hello) {
 		exchange_reply(x, 200, "text/plain", SLICE("hello\n"));
