@@ -159,6 +159,8 @@ static ssize_t read_connection(struct connection *c, char *to, size_t max)
 		if (n <= 0)
 			break;
 	}
+	if (taken > 0 && taken < max && c->inlet.state == INLET_REFUSED)
+		intake_poke(c); /* the fault comes next, and no event tells of it */
 	if (taken > 0)
 		return (ssize_t)taken;
 	if (c->inlet.state == INLET_REFUSED)

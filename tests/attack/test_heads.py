@@ -96,9 +96,22 @@ def test_byte_by_byte(gateway):
                     s.sendall(data[i : i + 1])
             except (BrokenPipeError, ConnectionResetError):
                 pass  # refused before its end
-            got, _, _ = answer(s)
-            assert got in ((404,) if status == 200 else (status, None)), name  # None: the answer was lost to a reset
+            try:
+                got, _, _ = answer(s)
+            except TimeoutError:
+                got = "nothing"
+            assert got in ((404,) if status == 200 else (status, None)), (name, got)  # None: the answer was lost to a reset
     assert seen(backend, "/smuggled") == 0
+
+
+def test_fault_right_behind_data(gateway):
+    """The broken end of a chunk comes together with its data, on a request that is already being read."""
+    t, backend = gateway
+    with socket.create_connection(("127.0.0.1", t.port), timeout=10) as s:
+        s.sendall(b"POST /first HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
+        wait_for(lambda: t.status()["requests"]["active"] == 1, "the request")
+        s.sendall(b"5\r\n12345XY")
+        assert answer(s)[0] == 400 and at_end(s)
 
 
 def test_behind_another_request(gateway):
