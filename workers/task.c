@@ -278,6 +278,20 @@ void task_start(struct task *t, int status, const struct proto_header *headers, 
 	worker_put(t->worker, &r);
 }
 
+/* Takes n bytes off the front of what waits. What stays is moved only where that is less than what
+ * went: a large answer is not moved once for each of its pieces. */
+static void take_off(struct buf *b, size_t *at, size_t n)
+{
+	*at += n;
+	if (*at == b->n)
+		buf_free(b);
+	else if (*at > b->n / 2)
+		buf_drop(b, *at);
+	else
+		return;
+	*at = 0;
+}
+
 /* bytes: all that there is to send. With the last of them everything said is out, since each piece
  * takes as much text as bytes, or all. */
 static size_t send_delta(struct task *t, struct slice bytes)
@@ -289,7 +303,7 @@ static size_t send_delta(struct task *t, struct slice bytes)
 			n = PROTO_PIECE_BYTES;
 		if (n > t->credit)
 			n = (size_t)t->credit;
-		size_t text = t->said.n - told;
+		size_t text = t->said.n - t->said_at - told;
 		if (text > PROTO_PIECE_BYTES)
 			text = PROTO_PIECE_BYTES;
 		struct proto_record r; /* not cleared: it has room for an answer's headers */
@@ -299,13 +313,13 @@ static size_t send_delta(struct task *t, struct slice bytes)
 		r.u.delta.whole = sent + n == bytes.n;
 		r.u.delta.opaque = t->opaque;
 		r.u.delta.tokens = r.u.delta.whole ? t->said_tokens : 0;
-		r.u.delta.text = (struct slice){t->said.p + told, text};
+		r.u.delta.text = (struct slice){t->said.p + t->said_at + told, text};
 		worker_put(t->worker, &r);
 		t->credit -= n;
 		sent += n;
 		told += text;
 	}
-	buf_drop(&t->said, told);
+	take_off(&t->said, &t->said_at, told);
 	if (sent == bytes.n)
 		t->said_tokens = 0;
 	t->worker->bytes_out += sent;
@@ -327,14 +341,31 @@ bool task_emit(struct task *t, struct slice bytes)
 	return true;
 }
 
+bool task_emit_buf(struct task *t, struct buf *b)
+{
+	size_t sent = t->pending.n ? 0 : send_delta(t, buf_slice(b));
+	if (t->pending.n || sent == b->n) {
+		bool good = sent == b->n || task_emit(t, buf_slice(b));
+		buf_free(b);
+		return good;
+	}
+	t->pending = *b;
+	t->pending.max = 0;
+	t->pending_at = sent;
+	*b = (struct buf){.max = b->max};
+	if (t->transfer)
+		http_pause(t->transfer);
+	return true;
+}
+
 static void task_credit(struct task *t, uint64_t bytes)
 {
 	t->credit += bytes;
 	if (t->pending.n) {
-		buf_drop(&t->pending, send_delta(t, buf_slice(&t->pending)));
+		struct slice left = {t->pending.p + t->pending_at, t->pending.n - t->pending_at};
+		take_off(&t->pending, &t->pending_at, send_delta(t, left));
 		if (t->pending.n)
 			return;
-		buf_free(&t->pending);
 	}
 	if (t->ending)
 		task_send_end(t);
