@@ -96,8 +96,8 @@ static void note_held(const char *path, int64_t us)
 	if (us <= (limit ? atoi(limit) : 10) * 1000)
 		return;
 	int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-	int n = snprintf(line, sizeof(line), "%s %d %.1f\n", program_invocation_short_name, getpid(),
-		(double)us / 1000);
+	int n = snprintf(line, sizeof(line), "%s %d %.1f\n", program_invocation_short_name,
+		getpid(), (double)us / 1000);
 	if (fd >= 0 && write(fd, line, (size_t)n) != n)
 		abort();
 	close(fd);
