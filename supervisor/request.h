@@ -66,8 +66,8 @@ struct request_story {
 void request_tell(struct exchange *x, const struct request_story *story);
 
 /* May a request that holds `held` bytes of its body hold n more? Small bodies always may: whoever
- * fills limits.body_total_bytes with large ones does not shut everyone else out. What the small ones
- * hold is bounded by limits.connections. */
+ * fills limits.body_total_bytes with large ones does not shut everyone else out. What the small
+ * ones hold is bounded by limits.connections. */
 #define REQUEST_SMALL_BYTES 65536
 bool request_may_hold(const struct supervisor *s, size_t held, size_t n);
 

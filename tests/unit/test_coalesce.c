@@ -83,6 +83,7 @@ static void teardown(struct fixture *f)
 		uv_close((uv_handle_t *)&c->tick, NULL);
 		uv_close((uv_handle_t *)&c->wait, NULL);
 		buf_free(&c->body);
+		free(c->base.forwarded);
 		buf_free(&f->m[i].x.out);
 	}
 	assert_true(TAILQ_EMPTY(&f->sup.chats));
