@@ -54,6 +54,8 @@ struct config {
 		int port; /* 0: the system picks one (tests) */
 	} listen;
 	char *run_dir;
+	char **origins;	 /* web pages that may use the gateway beside those that always may, with a
+			    "*" in each at most; NULL-terminated; NULL: none (origin.h) */
 	char *state_dir; /* saved conversations; NULL: run_dir */
 	struct {
 		enum log_level level;
@@ -88,8 +90,12 @@ struct config {
 		int64_t backend_connect_ms; /* default 3000 */
 		int64_t backend_idle_ms;    /* a backend silent that long in mid-answer has failed;
 					       default 300000 */
-		int64_t kv_ms;		    /* saving, and restoring, the conversations of a backend
-					       that is restarted; 0: neither; default 30000 */
+		int64_t head_ms; /* a request's head, from its first byte to its last; default 30000
+				  */
+		int64_t body_ms; /* windows in which a body must keep limits.body_rate; default
+				    30000 */
+		int64_t kv_ms;	 /* saving, and restoring, the conversations of a backend
+				    that is restarted; 0: neither; default 30000 */
 	} deadlines;
 	struct {
 		int64_t body_bytes; /* a request body that must be held (chat) */
@@ -108,7 +114,10 @@ struct config {
 		int64_t request_deaths; /* deaths under a request that has not advanced, after which
 					   it is refused; default 2 */
 		int64_t link_bytes;	/* bytes queued towards one worker; default 67108864 */
-		int64_t header_bytes;	/* request line and headers; default 32768 */
+		int64_t header_bytes;	/* request line and headers; default 1048576 */
+		int64_t headers;	/* of one request; default 1000 */
+		int64_t body_rate; /* bytes a second that a request's body must come with; 0: any;
+				      default 500 */
 		int64_t body_total_bytes; /* all held request bodies together; default 1073741824 */
 		int64_t old_processes; /* after upgrades: tandemds that still finish their streams;
 					  default 4 */

@@ -48,6 +48,21 @@ const char *config_check_state_dir(const char *text)
 	return strlen(text) > STATE_DIR_BYTES ? "must be at most 1024 bytes long" : NULL;
 }
 
+const char *config_check_origin(const char *text)
+{
+	const char *star = strchr(text, '*');
+	if (strcmp(text, "*") == 0)
+		return NULL;
+	for (const char *p = text; *p; p++)
+		if (*p <= ' ' || *p >= 0x7f || strchr("?#@", *p))
+			return "must be scheme://host without spaces, paths or other odd "
+			       "characters";
+	const char *host = strstr(text, "://");
+	if (!host || strchr(host + 3, '/') || (star && strchr(star + 1, '*')))
+		return "must be scheme://host[:port], with one \"*\" at most, or \"*\" alone";
+	return NULL;
+}
+
 const char *config_check_name(const char *text)
 {
 	if (!*text || !all_of(text, "abcdefghijklmnopqrstuvwxyz0123456789_-"))

@@ -40,6 +40,10 @@ static const struct config_key main_keys[] = {
 		.type = KEY_TEXT,
 		.offset = offsetof(struct config, state_dir),
 		.check = config_check_state_dir},
+	{.name = "origins",
+		.type = KEY_ARGV,
+		.offset = offsetof(struct config, origins),
+		.check = config_check_origin},
 	{.group = "log",
 		.name = "level",
 		.type = KEY_ENUM,
@@ -79,6 +83,8 @@ static const struct config_key main_keys[] = {
 	NUMBER(KEY_INT64, deadlines, main_wait_ms, 0, DAY_MS, 60000),
 	NUMBER(KEY_INT64, deadlines, backend_connect_ms, 1, HOUR_MS, 3000),
 	NUMBER(KEY_INT64, deadlines, backend_idle_ms, 10, DAY_MS, 300000),
+	NUMBER(KEY_INT64, deadlines, head_ms, 10, HOUR_MS, 30000),
+	NUMBER(KEY_INT64, deadlines, body_ms, 10, HOUR_MS, 30000),
 	NUMBER(KEY_INT64, deadlines, kv_ms, 0, HOUR_MS, 30000),
 
 	NUMBER(KEY_INT64, limits, body_bytes, KIB, 16 * GIB, 134217728),
@@ -97,8 +103,11 @@ static const struct config_key main_keys[] = {
 	NUMBER(KEY_INT64, limits, resumes, 0, 1e6, 8),
 	NUMBER(KEY_INT64, limits, request_deaths, 1, 1000, 2),
 	NUMBER(KEY_INT64, limits, link_bytes, 64 * KIB, 16 * GIB, 67108864),
-	/* A header or target crosses to the worker as one text: PROTO_PIECE_BYTES. */
-	NUMBER(KEY_INT64, limits, header_bytes, KIB, 64 * KIB, 32768),
+	/* The headers of a request cross to the worker in one frame: PROTO_FRAME_MAX,
+	   PROTO_JOB_HEADERS_MAX. */
+	NUMBER(KEY_INT64, limits, header_bytes, KIB, MIB, 1048576),
+	NUMBER(KEY_INT64, limits, headers, 16, 1024, 1000),
+	NUMBER(KEY_INT64, limits, body_rate, 0, GIB, 500),
 	NUMBER(KEY_INT64, limits, body_total_bytes, KIB, 1024 * GIB, 1073741824),
 	NUMBER(KEY_INT64, limits, old_processes, 1, 64, 4),
 	NUMBER(KEY_INT64, limits, layout_bytes, 0, 16 * GIB, 67108864),
@@ -162,6 +171,7 @@ static const struct config_key device_keys[] = {
 	{.group = "backend",
 		.name = "command",
 		.type = KEY_ARGV,
+		.min = 1,
 		.offset = offsetof(struct config_device, backend.command)},
 };
 

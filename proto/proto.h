@@ -15,12 +15,14 @@
 #include <stdint.h>
 
 #define PROTO_VERSION 1
-#define PROTO_FRAME_MAX (1u << 20) /* bytes of one frame; both ends refuse more */
+#define PROTO_FRAME_MAX (2u << 20) /* bytes of one frame; both ends refuse more */
 #define PROTO_PIECE_BYTES 65536u   /* body and answer bytes cross in pieces of at most this */
 #define PROTO_FLUSH_BYTES 32768u   /* a frame that long is sent before the turn ends */
 #define PROTO_WINDOW_BYTES                                                                         \
 	262144u /* credit each way at the start of a job: bytes that may be on their way */
 #define PROTO_HEADERS_MAX 64
+#define PROTO_JOB_HEADERS_MAX 1024	 /* of a client's request ... */
+#define PROTO_JOB_HEADER_BYTES (1 << 20) /* ... of which each may be that long */
 #define PROTO_ARGS_MAX 128
 #define PROTO_MODELS_MAX 512
 
@@ -138,8 +140,8 @@ struct proto_job {
 	bool stream;		   /* JOB_CHAT: the client wants a stream */
 	struct slice method, path; /* JOB_PASS: as the client sent them, query included. JOB_CHAT:
 				      the client's path */
-	struct proto_header headers[PROTO_HEADERS_MAX]; /* already filtered: no hop-by-hop, Host,
-							   Origin (protocols.md 7.2) */
+	struct proto_header *headers; /* already filtered: no hop-by-hop, Host, Origin; when read:
+					 the reader's, until its next record */
 	size_t header_count;
 	int64_t body_bytes; /* -1: unknown (chunked upload) */
 	struct slice model; /* JOB_NOTES: model to use, empty: the backend's */

@@ -67,10 +67,9 @@ void chat_hold(struct chat *c, size_t n)
 static size_t chat_body(struct request *r, const char *p, size_t n)
 {
 	struct chat *c = (struct chat *)r;
-	const struct config *conf = &r->sup->config;
 	if (c->state != CHAT_READING)
 		return n; /* refused already: what still comes is thrown away */
-	if (r->sup->held_bytes + n > (size_t)conf->limits.body_total_bytes) {
+	if (!request_may_hold(r->sup, c->held, n)) {
 		r->sup->count.failed++;
 		request_refuse(r, 503,
 			"too many large requests at once; limits.body_total_bytes is reached", 2);

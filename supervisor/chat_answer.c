@@ -194,17 +194,18 @@ static void on_wait(uv_timer_t *t)
 }
 
 /* What the worker is told of the client's request; borrowed from the exchange. */
-static void address(struct chat *c, struct proto_job *message)
+static int address(struct chat *c, struct proto_job *message)
 {
 	message->method = slice_str(exchange_method(c->base.exchange));
 	message->path = slice_str(exchange_target(c->base.exchange));
-	request_forward_headers(&c->base, message);
+	return request_forward_headers(&c->base, message);
 }
 
 void chat_answer_readdress(struct chat *c)
 {
-	if (c->answer)
-		address(c, &c->answer->spec.message);
+	if (c->answer && address(c, &c->answer->spec.message))
+		log_line(LOG_ERROR, "out_of_memory", LOG_STR("req", c->base.id),
+			LOG_STR("lost", "headers of the request"), LOG_END);
 }
 
 void chat_answer_pause(struct chat *c, uint64_t ms)
@@ -261,7 +262,8 @@ void chat_answer_submit(struct chat *c)
 	spec.message.body_bytes = (int64_t)spec.body.n;
 	spec.message.model = buf_slice(&c->model);
 	spec.message.num_ctx = chat_num_ctx(c, c->device);
-	address(c, &spec.message);
+	if (rc == 0)
+		rc = address(c, &spec.message);
 	if (rc == 0)
 		rc = job_submit(c->device, &spec, &answer_events, c, &c->answer);
 	if (rc == -EBUSY && chat_resume_patient(c)) {

@@ -84,8 +84,9 @@ static void pass_submit(struct pass *p)
 	spec.message.path = slice_str(exchange_target(p->base.exchange));
 	spec.message.body_bytes =
 		p->upload ? exchange_body_bytes(p->base.exchange) : (int64_t)p->body.n;
-	request_forward_headers(&p->base, &spec.message);
-	int rc = job_submit(p->device, &spec, &pass_events, p, &p->job);
+	int rc = request_forward_headers(&p->base, &spec.message);
+	if (rc == 0)
+		rc = job_submit(p->device, &spec, &pass_events, p, &p->job);
 	if (rc)
 		pass_error(p, 503, job_refusal(rc));
 	else
@@ -102,7 +103,7 @@ static size_t pass_body(struct request *r, const char *bytes, size_t n)
 	if (p->upload)
 		return p->job ? job_body(p->job, bytes, n) : 0;
 	struct supervisor *s = r->sup;
-	if (s->held_bytes + n > (size_t)s->config.limits.body_total_bytes) {
+	if (!request_may_hold(s, p->held, n)) {
 		pass_error(p, 503,
 			"too many large requests at once; limits.body_total_bytes is reached");
 	} else if (buf_add(&p->body, bytes, n)) {

@@ -57,6 +57,7 @@ void request_release(struct request *r)
 	struct supervisor *s = r->sup;
 	TAILQ_REMOVE(&s->requests, r, link);
 	s->active--;
+	free(r->forwarded);
 	r->ops->destroy(r);
 	devices_sweep(s);
 	supervisor_check_stopped(s);
@@ -101,6 +102,12 @@ void request_count_error(struct supervisor *s, int status)
 		s->count.refused++;
 	else
 		s->count.failed++;
+}
+
+bool request_may_hold(const struct supervisor *s, size_t held, size_t n)
+{
+	return held + n <= REQUEST_SMALL_BYTES ||
+	       s->held_bytes + n <= (size_t)s->config.limits.body_total_bytes;
 }
 
 /* --- devices --- */
@@ -175,19 +182,32 @@ static bool forward_header(void *ctx, const char *name, const char *value)
 {
 	struct forwarding *f = ctx;
 	struct proto_job *job = f->job;
-	if (forwarded(name) && !slice_lists(f->connection, slice_str(name)) &&
-		job->header_count < PROTO_HEADERS_MAX)
+	if (forwarded(name) && !slice_lists(f->connection, slice_str(name)))
 		job->headers[job->header_count++] =
 			(struct proto_header){slice_str(name), slice_str(value)};
 	return true;
 }
 
-void request_forward_headers(struct request *r, struct proto_job *job)
+static bool count_header(void *ctx, const char *name, const char *value)
 {
+	(void)name, (void)value;
+	++*(size_t *)ctx;
+	return true;
+}
+
+int request_forward_headers(struct request *r, struct proto_job *job)
+{
+	size_t count = 0;
+	exchange_each_header(r->exchange, count_header, &count);
+	job->header_count = 0;
+	free(r->forwarded);
+	job->headers = r->forwarded = calloc(count + 1, sizeof(*r->forwarded));
+	if (!r->forwarded)
+		return -ENOMEM;
 	const char *connection = exchange_header(r->exchange, "Connection");
 	struct forwarding f = {.job = job, .connection = slice_str(connection ? connection : "")};
-	job->header_count = 0;
 	exchange_each_header(r->exchange, forward_header, &f);
+	return 0;
 }
 
 /* --- the front door's events --- */
@@ -200,7 +220,7 @@ static bool path_is(struct exchange *x, const char *path)
 static void on_head(void *ctx, struct exchange *x)
 {
 	struct supervisor *s = ctx;
-	if (origin_gate(x, s->loopback))
+	if (origin_gate(x, s->loopback, s->config.origins))
 		return;
 	static const struct {
 		const char *path;

@@ -63,7 +63,8 @@ struct task {
 
 	struct http_transfer *transfer; /* the one that answers; NULL before and after */
 	uint64_t credit;		/* answer bytes that may still be sent */
-	struct buf pending;		/* answer bytes that wait for credit */
+	struct buf pending;		/* answer bytes that wait for credit, from pending_at on */
+	size_t pending_at, said_at;	/* before them: sent */
 	struct slice identity;		/* START's; the kind sets it before task_start() */
 	/*
 	 * What the bytes mean that are emitted next, or wait (proto_record.delta); the kind fills
@@ -107,6 +108,8 @@ void task_start(struct task *t, int status, const struct proto_header *headers, 
  * failed.
  */
 bool task_emit(struct task *t, struct slice bytes);
+/* The same, and takes the bytes over instead of copying them; the buffer is empty afterwards. */
+bool task_emit_buf(struct task *t, struct buf *b);
 /* END, as soon as every byte is out. */
 void task_end(struct task *t, const struct task_end *e);
 void task_fail(struct task *t, const struct task_failure *f);

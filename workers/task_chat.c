@@ -18,6 +18,7 @@
 
 #define CHAT_INLINE_BYTES 262144   /* a larger body is parsed on a thread: 1 MB takes about 2 ms */
 #define CHAT_OUT_KEEP_BYTES 262144 /* translation buffer kept between pieces */
+#define CHAT_SAID_BYTES 1048576	   /* of one event: no stream with more in one is gone on with */
 
 struct chat {
 	struct ask ask;
@@ -305,8 +306,9 @@ static void note_meaning(struct chat *c, const struct answer_event *e)
 	struct task *t = &c->ask.task;
 	if (!c->stream || t->opaque || e->kind == ANSWER_END)
 		return;
-	if (e->kind != ANSWER_TEXT || buf_add_slice(&t->said, e->text)) {
-		t->opaque = true; /* thinking, a tool call; or memory is out */
+	if (e->kind != ANSWER_TEXT || e->text.n > CHAT_SAID_BYTES ||
+		buf_add_slice(&t->said, e->text)) {
+		t->opaque = true; /* thinking, a tool call, no mere token; or memory is out */
 		return;
 	}
 	t->said_tokens++; /* both backends send an event for each token that shows */
@@ -340,7 +342,9 @@ static struct slice raw_content_type(struct chat *c)
 {
 	static const char *const good[] = {
 		"application/x-ndjson", "application/json", "text/event-stream"};
-	struct slice type = http_header(c->ask.task.transfer, "content-type");
+	struct task *t = &c->ask.task;
+	struct slice type =
+		t->transfer ? http_header(t->transfer, "content-type") : buf_slice(&c->ask.type);
 	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
 		if (type.n >= strlen(good[i]) && strncasecmp(type.p, good[i], strlen(good[i])) == 0)
 			return type;
@@ -378,12 +382,11 @@ static bool send_out(struct chat *c)
 		return true;
 	if (!t->started)
 		send_start(c);
+	if (c->out.cap > CHAT_OUT_KEEP_BYTES)
+		return task_emit_buf(t, &c->out);
 	if (!task_emit(t, buf_slice(&c->out)))
 		return false;
-	if (c->out.cap > CHAT_OUT_KEEP_BYTES)
-		buf_free(&c->out);
-	else
-		buf_clear(&c->out);
+	buf_clear(&c->out);
 	return true;
 }
 

@@ -115,13 +115,13 @@ static const struct http_events pass_events = {
 
 static void pass_send(struct task *t, bool upload)
 {
-	struct proto_header headers[PROTO_HEADERS_MAX];
+	struct proto_header headers[PROTO_JOB_HEADERS_MAX];
 	struct http_request r = {
 		.method = t->spec.method.n ? t->spec.method.p
 					   : "GET", /* NUL-terminated by tasks_open() */
 		.target = t->spec.path,
 		.headers = headers,
-		.header_count = task_request_headers(t, headers, PROTO_HEADERS_MAX),
+		.header_count = task_request_headers(t, headers, PROTO_JOB_HEADERS_MAX),
 		.body = buf_slice(&t->body),
 		.upload = upload,
 		.upload_bytes = t->spec.body_bytes,

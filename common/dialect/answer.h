@@ -87,6 +87,8 @@ int answer_parser_feed(struct answer_parser *p, struct slice bytes);
  * error of an earlier feed.
  */
 int answer_parser_finish(struct answer_parser *p);
+/* Bytes that answer_parser_finish() has to look at yet. */
+size_t answer_parser_held(const struct answer_parser *p);
 
 /* Static words for the last error. */
 const char *answer_parser_problem(const struct answer_parser *p);

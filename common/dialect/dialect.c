@@ -15,8 +15,9 @@ const char *dialect_content_type(enum dialect d, bool stream)
 struct slice dialect_heartbeat(enum dialect d, bool stream)
 {
 	/* A line feed would be an empty line to ollama-python; a space would swallow the next SSE
-	 * event (7.1). */
-	return stream && !dialect_is_ollama(d) ? SLICE(":\n\n") : SLICE(" ");
+	 * event. The comment has a text: openai-go takes a bare ":" for an event without data, and
+	 * the stream ends with "unexpected end of JSON input". */
+	return stream && !dialect_is_ollama(d) ? SLICE(": keep-alive\n\n") : SLICE(" ");
 }
 
 /* llama-server's names (protocols.md 2.5). */

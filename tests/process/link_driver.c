@@ -390,7 +390,10 @@ static void do_job(struct json_value o)
 	m->stream = bool_of(o, "stream", true);
 	m->method = text_of(o, "method");
 	m->path = text_of(o, "path");
+	m->headers = calloc(
+		PROTO_JOB_HEADERS_MAX, sizeof(*m->headers)); /* the process's, as the texts */
 	for (struct json_iter it = json_iter(json_get(o, "headers"));
+		m->headers && m->header_count < PROTO_JOB_HEADERS_MAX &&
 		json_array_next(&it, &header);) {
 		struct json_iter pair = json_iter(header);
 		struct proto_header *h = &m->headers[m->header_count++];

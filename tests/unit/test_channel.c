@@ -294,10 +294,12 @@ static void test_largest_frame(void **state)
 	r.type = PROTO_JOB;
 	r.job = 1;
 	r.u.job.body_bytes = -1;
+	static struct proto_header headers[PROTO_FRAME_MAX / sizeof text - 1];
+	r.u.job.headers = headers;
 	r.u.job.header_count = PROTO_FRAME_MAX / sizeof text - 1;
 	for (size_t i = 0; i < r.u.job.header_count; i++)
 		r.u.job.headers[i].value = (struct slice){text, sizeof text};
-	r.u.job.path = (struct slice){text, sizeof text - 200};
+	r.u.job.path = (struct slice){text, sizeof text - 400};
 	assert_int_equal(channel_put(rig->a.channel, &r), 0);
 	RUN_UNTIL(rig, rig->b.records == 1);
 	assert_false(rig->b.left);

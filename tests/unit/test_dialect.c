@@ -98,7 +98,7 @@ static void heartbeats_are_harmless(void **state)
 	assert_true(slice_eq(dialect_heartbeat(CHAT, true), SLICE(" ")));
 	assert_true(slice_eq(dialect_heartbeat(CHAT, false), SLICE(" ")));
 	assert_true(slice_eq(dialect_heartbeat(OPENAI, false), SLICE(" ")));
-	assert_true(slice_eq(dialect_heartbeat(OPENAI, true), SLICE(":\n\n")));
+	assert_true(slice_eq(dialect_heartbeat(OPENAI, true), SLICE(": keep-alive\n\n")));
 	assert_string_equal(dialect_content_type(CHAT, true), "application/x-ndjson");
 	assert_string_equal(dialect_content_type(OPENAI, true), "text/event-stream");
 	assert_string_equal(dialect_content_type(CHAT, false), "application/json; charset=utf-8");

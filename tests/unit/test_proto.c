@@ -46,6 +46,7 @@ enum fill { FILL_EMPTY, FILL_SMALL, FILL_LIMIT };
 
 static char long_text[PROTO_PIECE_BYTES + 1];
 static struct proto_model sample_models[PROTO_MODELS_MAX];
+static struct proto_header sample_job_headers[PROTO_JOB_HEADERS_MAX];
 
 static struct slice text(enum fill fill, const char *small)
 {
@@ -66,9 +67,9 @@ static int64_t number(enum fill fill, int64_t limit)
 	return fill == FILL_EMPTY ? 0 : fill == FILL_SMALL ? 42 : limit;
 }
 
-static size_t sample_headers(enum fill fill, struct proto_header *headers)
+static size_t sample_headers(enum fill fill, struct proto_header *headers, size_t most)
 {
-	size_t n = fill == FILL_EMPTY ? 0 : fill == FILL_SMALL ? 2 : PROTO_HEADERS_MAX;
+	size_t n = fill == FILL_EMPTY ? 0 : fill == FILL_SMALL ? 2 : most;
 	for (size_t i = 0; i < n; i++)
 		headers[i] = (struct proto_header){SLICE("Content-Type"), text(fill, NULL)};
 	return n;
@@ -109,7 +110,8 @@ static void sample(struct proto_record *r, enum proto_type type, enum fill fill)
 	case PROTO_START:
 		r->job = 1;
 		r->u.start.status = number(fill, 999);
-		r->u.start.header_count = sample_headers(fill, r->u.start.headers);
+		r->u.start.header_count =
+			sample_headers(fill, r->u.start.headers, PROTO_HEADERS_MAX);
 		r->u.start.body_bytes = number(fill, -1);
 		r->u.start.identity = text(fill, "\"id\":\"x\"");
 		return;
@@ -192,7 +194,9 @@ static void sample(struct proto_record *r, enum proto_type type, enum fill fill)
 		r->u.job.stream = on;
 		r->u.job.method = text(fill, "POST");
 		r->u.job.path = long_one(fill);
-		r->u.job.header_count = sample_headers(fill, r->u.job.headers);
+		r->u.job.headers = sample_job_headers;
+		r->u.job.header_count =
+			sample_headers(fill, r->u.job.headers, PROTO_JOB_HEADERS_MAX);
 		r->u.job.body_bytes = number(fill, -1);
 		r->u.job.model = text(fill, "m");
 		r->u.job.num_ctx = number(fill, INT64_MAX);
@@ -528,7 +532,7 @@ static void test_encode_limits(void **state)
 	REFUSED(PROTO_HELLO, -E2BIG, r.u.hello.version = too_long);
 	REFUSED(PROTO_ACK, -E2BIG, r.u.ack.command_count = PROTO_ARGS_MAX + 1);
 	REFUSED(PROTO_ACK, -E2BIG, r.u.ack.command[1] = too_long);
-	REFUSED(PROTO_JOB, -E2BIG, r.u.job.header_count = PROTO_HEADERS_MAX + 1);
+	REFUSED(PROTO_JOB, -E2BIG, r.u.job.header_count = PROTO_JOB_HEADERS_MAX + 1);
 	REFUSED(PROTO_START, -E2BIG, r.u.start.header_count = SIZE_MAX);
 	REFUSED(PROTO_MODELS, -E2BIG, r.u.models.count = PROTO_MODELS_MAX + 1);
 	REFUSED(PROTO_MODELS, -E2BIG, r.u.models.items[1].openai_json = too_long);
