@@ -86,7 +86,8 @@ static void refused(struct chat *c)
 {
 	switch (c->prepared) {
 	case CONDENSE_NOTHING:
-		/* Also where the plan's own count was over: it rounds up, and has a slack of its own. */
+		/* Also where the plan's own count was over: it rounds up, and has a slack of its
+		 * own. */
 		c->plan.strategy = STRATEGY_A;
 		snprintf(c->note, sizeof(c->note), "nothing to condense: unchanged");
 		break;
