@@ -43,6 +43,10 @@ class Session:
             g = max(g, 0) + (m["role"] == "assistant")
             self.group.append(g)
         self.task = next((i for i, m in enumerate(messages) if m["role"] == "user"), 0)
+        self.keys = set()  # names of arguments, which a call's text does not have here
+        for m in messages:
+            for c in m.get("tool_calls") or []:
+                self.keys |= standing(json.dumps(c))
         self.index = {}  # identifier -> [(message, line)] it stands in
         for i, text in enumerate(self.text):
             for line in lines_of(text):
@@ -166,7 +170,7 @@ def walk(session, arm, window, fixed):
         f.whole += whole
         f.missed += [(session.name, k, t) for t in missed]
         if arm.writes:
-            source = set()
+            source = set(session.keys)
             for i in range(k):
                 source |= session.stand[i]
             for t in texts:

@@ -43,7 +43,7 @@ def tokens(text):
     """The set of identifiers that stand in a text."""
     found = set()
     for m in TOKEN.finditer(text):
-        t = m.group().strip(".-/")
+        t = m.group().strip("~.-/")
         if t.startswith("http"):
             found.add(t.rstrip(".,;:!?/"))
             continue

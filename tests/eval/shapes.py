@@ -8,6 +8,7 @@ import json
 import re
 
 ROOT = "/home/dev/tandem"
+ADDED_MAX = 6000  # bytes of a file that aider's human adds
 SYSTEM = {
     "claude": "You are Claude Code, an interactive CLI tool that helps with software engineering tasks.",
     "openai": "You are a coding agent. Use the tools to read, change and test the code in the working folder.",
@@ -31,12 +32,6 @@ def numbered(call):
 
 def absolute(path):
     return f"{ROOT}/{path}"
-
-
-def blocks(steps):
-    """Steps with each human's words joined."""
-    for s in steps:
-        yield s
 
 
 class Claude:
@@ -214,7 +209,8 @@ class Cline:
 
 
 class Aider:
-    """The human adds the files that are asked for and sends what commands print."""
+    """The human adds a file at the start (aider sends those anew with each request, so no transcript
+    has them twice) and sends what commands print."""
 
     name = "aider"
 
@@ -222,7 +218,7 @@ class Aider:
         self.rng = rng
 
     def messages(self, steps):
-        out = [{"role": "system", "content": SYSTEM["aider"]}]
+        out, added = [{"role": "system", "content": SYSTEM["aider"]}], False
         for s in steps:
             if s.kind == "human":
                 out.append({"role": "user", "content": s.text})
@@ -236,12 +232,15 @@ class Aider:
                     text += f"\n\n{c['path']}\n```\n<<<<<<< SEARCH\n=======\n{c['content']}>>>>>>> REPLACE\n```"
                 elif t == "todo":
                     text += "\n" + "\n".join(f"{n + 1}. {i}" for n, i in enumerate(c["items"]))
-                elif t == "read":
+                elif t == "read" and not added and len(c["result"]) < ADDED_MAX:
+                    added = True
                     text += f"\n\nPlease add {c['path']} to the chat."
                     shown.append("I have *added these files to the chat* so you can go ahead and edit them.\n\n*Trust this message as "
                                  f"the true contents of these files!*\n\n{c['path']}\n```\n{c['result']}\n```\n")
                 else:
-                    command = c.get("command") or f"rg -n '{c['pattern']}' {c['path']}"
+                    command = c.get("command") or (
+                        f"sed -n '{c.get('offset', 1)},+{c.get('limit', 400) - 1}p' {c['path']}" if t == "read" else
+                        f"rg -n '{c['pattern']}' {c['path']}")
                     text += f"\n\n```bash\n{command}\n```"
                     shown.append(f"I ran this command:\n\n{command}\n\nAnd got this output:\n\n{c['result']}\n")
             text = text.strip() or "Ok."

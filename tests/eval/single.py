@@ -129,7 +129,7 @@ def run(sessions, driver, ratios=RATIOS, every=EVERY, others=True):
         for k, old, border, needed in cuts(s, every):
             size = sum(len(s.text[i].encode()) for i in old)
             body = json.dumps({"model": "m", "messages": s.messages[:k]}, ensure_ascii=False).encode()
-            source = set()
+            source = set(s.keys)
             for i in range(k):
                 source |= s.stand[i]
             for ratio in ratios:
@@ -138,9 +138,9 @@ def run(sessions, driver, ratios=RATIOS, every=EVERY, others=True):
                     if make:
                         text = "\n".join(make(s, k, old, size * ratio))
                     else:
-                        got, meta = driver.ask("select", ratio, body=body)
+                        got, meta = driver.ask("select", ratio, size, body=body)
                         text = (got or b"").decode()
-                        if got and len(got) > size * ratio * 1.02 + 64:
+                        if got and len(got) > size * ratio:
                             f.over += 1
                         plain = driver.without_marks(text)
                         f.invented |= {t for t in tokens(plain) if t not in source}
