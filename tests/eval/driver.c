@@ -147,8 +147,6 @@ static int select_within(struct layout *l, struct text_message *m, size_t budget
 	int rc = text_select(m, l->count, &o, &r);
 	if (rc == 0)
 		rc = text_render(m, l->count, &r, out);
-	if (rc == 0 && r.index)
-		buf_printf(out, "%s\n", r.index);
 	select_result_free(&r);
 	return rc;
 }
@@ -177,7 +175,7 @@ static size_t text_chars(const struct layout *l, const struct text_message *m)
 	size_t chars = 0;
 	for (size_t i = 0; i < l->count; i++)
 		if (m[i].verbatim && l->messages[i].level != LAYOUT_FIXED)
-			chars += m[i].text.n;
+			chars += utf8_chars(m[i].text);
 	return chars;
 }
 

@@ -9,14 +9,21 @@ one before it, the fixed part (system prompt and tools) counted. Tokens are char
 
 import json
 import os.path
+import re
 from functools import lru_cache
 
 from names import standing, tokens
+import words
 from shapes import text_of
 
 PER_TOKEN = 3.6
 STEPS = 3
 NEWEST = 2
+
+
+# Words of the phrases that the scripted agents speak in: their manner, not what they know.
+PHRASES = frozenset(t for said in words.SAID.values() for v in said.values() for phrase in v
+                    for t in tokens(re.sub(r"\{\w+\}", " ", phrase)))
 
 
 @lru_cache(maxsize=200000)
@@ -29,8 +36,9 @@ def serial(message):
 
 
 class Session:
-    def __init__(self, name, messages):
+    def __init__(self, name, messages, made=False):
         self.name, self.messages = name, messages
+        self.idle = PHRASES if made else frozenset()
         self.text = [text_of(m) for m in messages]
         self.size = [len(t) for t in self.text]
         self.stand = [standing(t) for t in self.text]
@@ -72,7 +80,7 @@ class Session:
         use = set()
         for i in [c for c in self.calls if c >= k][:steps]:
             use |= tokens(self.text[i])
-        return (use & old) - live, border
+        return (use & old) - live - self.idle, border
 
     def chars(self, k):
         return sum(self.size[i] for i in range(k) if self.group[i] >= 0)

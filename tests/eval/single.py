@@ -48,7 +48,7 @@ def cuts(session, every=EVERY):
         use = set()
         for i in [c for c in session.calls if c >= k][:STEPS]:
             use |= tokens(session.text[i])
-        yield k, old, border, (use & source) - known
+        yield k, old, border, (use & source) - known - session.idle
 
 
 def old_lines(session, old):
