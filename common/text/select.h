@@ -30,7 +30,9 @@ struct select_tuning {
 	bool header_calls;	/* a result's header names its call; false */
 	unsigned window;	/* lines chosen as one; 1 */
 	bool headings;		/* a line brings its heading along; true */
-	double standing;	/* of a word's weight where it stands in the prompt anyway; 0 */
+	bool company;	 /* an assistant's message brings its results' headers along; false */
+	bool hashes;	 /* whole messages leave a marker with their hash; false */
+	double standing; /* of a word's weight where it stands in the prompt anyway; 0 */
 };
 
 /* Start from select_defaults(). Shares are parts of the budget; the forced ones double below 15 %.
@@ -84,7 +86,7 @@ struct select_result {
 	size_t source_lines;
 	size_t omitted_lines;
 	struct slice mark; /* of the options, for text_render() */
-	bool calls;
+	bool calls, hashes;
 	bool silent; /* the budget does not even hold the markers: nothing is rendered */
 };
 

@@ -82,7 +82,10 @@ static const struct {
 	TUNING(kinds, FLAG),
 	TUNING(header_calls, FLAG),
 	TUNING(window, WHOLE),
+	TUNING(standing, NUMBER),
 	TUNING(headings, FLAG),
+	TUNING(company, FLAG),
+	TUNING(hashes, FLAG),
 };
 
 static void tune(const char *name, const char *value)

@@ -19,6 +19,7 @@ from shapes import text_of
 PER_TOKEN = 3.6
 STEPS = 3
 NEWEST = 2
+CALL_LINES = 16  # lines of a name that are looked for inside others
 
 
 # Words of the phrases that the scripted agents speak in: their manner, not what they know.
@@ -93,14 +94,18 @@ def holds(session, needed, border, texts):
         known |= standing(t)
         lines |= lines_of(t)
     named = whole = 0
-    missed = []
+    missed, blob = [], None
     for t in needed:
         if t in known:
             named += 1
         else:
             missed.append(t)
-        if any(i < border and line in lines for i, line in session.index.get(t, ())):
+        stands = [line for i, line in session.index.get(t, ()) if i < border]
+        if any(line in lines for line in stands):
             whole += 1
+        elif t in known:  # a call's arguments stand in a line of another form
+            blob = blob or "\n".join(texts)
+            whole += any(line in blob for line in stands[-CALL_LINES:])
     return named, whole, missed
 
 
