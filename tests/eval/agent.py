@@ -13,6 +13,7 @@ import words
 from names import shaped, tokens
 
 READ_MAX = 16000  # bytes of output that a tool gives back
+THOUGHT = 9  # names of one thought
 SHOW = (40, 60, 80, 120, 120, 200, 320)  # lines of a file read around a place
 
 
@@ -30,6 +31,8 @@ class Agent:
         self.shown = {}  # path -> [(from, to)]
         self.errors, self.commits = [], []
         self.found = []  # (identifier, path, line) the agent could tell of
+        self.aim = frozenset()  # names of the change that is still to be made
+        self.last = ""  # what the newest results said
 
     # --- speaking and doing ---
 
@@ -50,6 +53,8 @@ class Agent:
         self.number += 1
         if self.rng.random() < .25 and not any(c["tool"] == "edit" for c in calls):
             say = ""  # agents often just act
+        thought = self.think()
+        say = f"{thought}\n{say}".strip() if thought else say
         done = []
         self.note(say, self.own)
         for call in calls:
@@ -59,8 +64,25 @@ class Agent:
                 if key in ("command", "path", "pattern", "old", "new", "content"):
                     self.note(value, self.own)
             done.append(call)
+        self.last = "\n".join(c["result"] for c in done)
         self.steps.append(Step("agent", say, done))
         return done[-1]["result"] if done else ""
+
+    def think(self):
+        """What caught its eye in the newest results: names that the change will need."""
+        if self.rng.random() < .3:
+            return ""
+        met = sorted(t for t in tokens(self.last) & self.aim if shaped(t) and len(t) >= 4 and len(t) < 60)
+        fresh = [t for t in met if t not in self.own]
+        known = [t for t in met if t in self.own]
+        self.rng.shuffle(fresh)
+        self.rng.shuffle(known)
+        names = (fresh[:THOUGHT] + known)[:THOUGHT]
+        said = []
+        while len(names) >= 3:
+            a, b, c, *names = names
+            said.append(self.say("think", a=a, b=b, c=c))
+        return " ".join(said)
 
     def tell(self, text):
         """A message without calls: the turn is the human's."""
@@ -373,11 +395,16 @@ class Agent:
             return (late, not self.knows_path(c.path), not c.path.endswith(".h"), -len(self.candidates(text)), c.path)
         return min(todo, key=rank)
 
+    def take_aim(self, todo):
+        text = "\n".join(h.old + "\n" + h.new for c in todo for h in c.hunks) + "\n".join(c.created or "" for c in todo)
+        self.aim = tokens(text) | {c.path for c in todo}
+
     def do(self, task, first):
         rng = self.rng
+        todo = list(task.changes)
+        self.take_aim(todo)
         self.explore(task, first)
         self.plan(task)
-        todo = list(task.changes)
         tests = [c for c in todo if re.match(r"tests/unit/test_\w+\.c", c.path)]
         if tests and rng.random() < .5:  # the failing test first
             self.reach(tests[0])
@@ -386,6 +413,7 @@ class Agent:
             self.test([tests[0].path])
         while todo:
             c = self.choose(todo)
+            self.take_aim(todo)
             todo.remove(c)
             self.reach(c)
             self.edit(c)

@@ -276,17 +276,21 @@ static void make_layout(
 
 static void tell_layout(const struct layout *l)
 {
-	char figures[160];
-	struct buf out;
+	static const char letters[LAYOUT_LEVELS] = {'f', '0', '1', '2', 'c'};
+	struct buf out, figures;
 	buf_init(&out, 0);
-	snprintf(figures, sizeof(figures),
-		"result=%d freezes=%u room=%.0f size=%.0f in=%.0f out=%.0f", (int)l->result,
-		l->freezes, l->room, l->size, l->tokens_in, l->tokens_out);
+	buf_init(&figures, 0);
+	buf_printf(&figures, "result=%d freezes=%u room=%.0f size=%.0f in=%.0f out=%.0f",
+		(int)l->result, l->freezes, l->room, l->size, l->tokens_in, l->tokens_out);
+	buf_add_str(&figures, " levels=");
+	for (size_t i = 0; i < l->count; i++)
+		buf_add_char(&figures, letters[l->messages[i].level]);
 	if (l->result == LAYOUT_FAILED || chat_request_rewrite(l->request, l->edits, 0, &out))
 		fail("memory");
 	else
-		answer("ok", &out, figures);
+		answer("ok", &out, buf_cstr(&figures));
 	buf_free(&out);
+	buf_free(&figures);
 }
 
 static void do_layout(const struct chat_request *r, double chars, bool cached)

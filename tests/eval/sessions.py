@@ -78,10 +78,13 @@ def job(given):
     return done
 
 
-def make(root, build, say):
+def make(root, build, say, count=SESSIONS):
     """The sessions, from the cache or played anew."""
     folder = Path(build) / "eval"
-    kept = folder / f"sessions-{key(root)}.json"
+    kept = folder / f"sessions-{key(root)}-{count}.json"
+    whole = folder / f"sessions-{key(root)}-{SESSIONS}.json"
+    if whole.exists():
+        return json.loads(whole.read_text())[:count]
     if kept.exists():
         return json.loads(kept.read_text())
     has_history = bool(repo.git(root, "rev-parse", "HEAD", check=False).strip())
@@ -97,8 +100,9 @@ def make(root, build, say):
             a = n * len(tasks) // max(from_history, 1)
             mine = tasks[a : a + each + 6]
         plan.append((n, mine, LANGUAGES[n % len(LANGUAGES)], CLIENTS[n % len(CLIENTS)]))
-    say(f"playing {SESSIONS} sessions (once; kept in {kept})")
-    half = (SESSIONS + 1) // 2
+    plan = plan[:count]
+    say(f"playing {count} sessions (once; kept in {kept})")
+    half = (count + 1) // 2
     with multiprocessing.Pool(2) as pool:
         parts = pool.map(job, [(root, folder / "scratch0", plan[:half]), (root, folder / "scratch1", plan[half:])])
     sessions = [s for part in parts for s in part]
@@ -126,6 +130,28 @@ def read(folder, say):
     return found
 
 
-if __name__ == "__main__":  # for looking at one
-    for s in make(HERE.parent.parent, sys.argv[1], print):
-        print(s["name"], len(s["messages"]))
+
+def facts(sessions):
+    """What the sessions are like, beside what real ones were found to be like."""
+    growth, roles, calls, largest = [], {}, [], []
+    for s in sessions:
+        calls.append(len(s.calls))
+        largest.append(sum(s.size) / 3.6)
+        growth += [sum(s.size[a:b]) / 3.6 for a, b in zip(s.calls, s.calls[1:])]
+        for m, text in zip(s.messages, s.text):
+            n = len(text)
+            if m["role"] == "assistant":
+                said = m["content"] if isinstance(m.get("content"), str) else ""
+                roles["agent's words and inputs"] = roles.get("agent's words and inputs", 0) + n
+                roles["agent's words"] = roles.get("agent's words", 0) + min(len(said), n)
+            else:
+                roles[m["role"]] = roles.get(m["role"], 0) + n
+    growth.sort()
+    total = sum(sum(s.size) for s in sessions) or 1
+
+    def middle(values):
+        return round(sorted(values)[len(values) // 2]) if values else 0
+    return {"count": len(sessions), "calls": sum(calls), "calls_median": middle(calls), "tokens_median": middle(largest),
+            "tokens_largest": round(max(largest, default=0)), "growth_median": middle(growth),
+            "growth_p90": round(growth[int(len(growth) * .9)]) if growth else 0,
+            "roles": {k: round(v / total, 3) for k, v in sorted(roles.items())}}
