@@ -4,8 +4,9 @@ import re
 import subprocess
 
 MARKS = re.compile(
-    r"\[\.\.\s?\d+\]|\[omitted [^\]]*\]|\[Earlier conversation, condensed:[^\]]*\]|\[seen:|"
-    r"^\[(?:tool|assistant|user|system)\b|\[\d+ (?:lines|bytes)[^\]]*\]", re.M)
+    r"\[\.\.\d+(?: bytes)?\]|\[Earlier part of this conversation, condensed\..*?tell who spoke\.\]|\[Earlier conversation, condensed\]|"
+    r"^\[seen:|^\[(?:[0-9a-f]{4} )?(?:tool|assistant|user|system)\]|\[\d+ pictures? left out, \d+ bytes\]|"
+    r"\[omitted §[0-9a-f]{8} \d+ lines\]", re.M)
 
 
 class Failed(Exception):
