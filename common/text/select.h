@@ -23,7 +23,7 @@
  * it. Names and values are those of the tables in docs/eval.md.
  */
 struct select_tuning {
-	double length_exponent; /* how much a line of a long message counts less; .3 */
+	double length_exponent; /* how much a line of a long message counts less; .2 */
 	double second_cover;	/* of a word's weight when it is covered already; 0 */
 	double occurrence;	/* weight of ln(how often a word stands); .5 */
 	bool kinds;		/* a word's weight depends on what it looks like; true */

@@ -14,7 +14,7 @@ REPAIRS = (
     ("no credit for a second cover, long messages count more", ("second_cover=.25", "length_exponent=.5")),
     ("weights by kind of name and by how often it stands", ("kinds=0", "occurrence=0")),
     ("whole messages leave a short mark, no empty headers", ("hashes=1", "company=1")),
-    ("nothing for words that stand in the prompt anyway", ("stands=1",)),
+    ("nothing for words that stand in the prompt anyway", ("standing=1",)),
 )
 
 

@@ -13,20 +13,23 @@ layout   The server's frozen layout.
 
 import json
 
-from metric import PER_TOKEN, text_of
+from metric import text_of
 
 KEEP_TOOL_USES = 3
 CLEARED = "[Old tool result content cleared]"
 
 
 class Arm:
-    name, writes, tolerance = "", False, 1.0
+    name, writes = "", False
 
     def begin(self, session, room):
         self.s, self.room = session, room
 
     def fits(self, k):
         return self.s.chars(k) <= self.room
+
+    def is_over(self, size):
+        return size > self.room
 
     def plain(self, text):
         return text
@@ -142,6 +145,6 @@ class Layout(Served):
         out, self.meta = self.driver.ask("layout", int(self.room), body=self.body(k))
         return json.loads(out)["messages"] if out else self.s.messages[:k]
 
-
-def tokens_of(chars):
-    return chars / PER_TOKEN
+    def is_over(self, size):
+        """Its bound is in tokens of its own; characters follow those by a tenth."""
+        return float(self.meta["size"]) > float(self.meta["room"]) or size > self.room * 1.1

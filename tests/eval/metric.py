@@ -174,7 +174,7 @@ def walk(session, arm, window, fixed):
         f.past += 1
         f.size += size
         f.largest = max(f.largest, size)
-        if size > room * arm.tolerance:
+        if arm.is_over(size):
             f.over += 1
         needed, border = session.needed(k)
         named, whole, missed = holds(session, needed, border, texts)
