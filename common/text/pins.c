@@ -242,7 +242,7 @@ bool pin_prose(struct slice line)
 		}
 		words += letter && !inside;
 		inside = letter;
-		letters += letter;
+		letters += c >= WIDE_FIRST ? 3 : letter; /* such a one says as much */
 		others += !letter && c != ' ' && !strchr(".,;:!?\"'", c);
 	}
 	return (words >= PROSE_WORDS || wide >= PROSE_WIDE) &&

@@ -2,9 +2,8 @@
  * Selection by coverage: the lines of a history worth keeping, byte for byte, within a budget
  * (condensing.md 2 and 4.1). No model, no query; about a millisecond for 10K tokens.
  *
- * What is left out leaves a marker with its size in source lines: "[..71]" inside a message (or
- * "[..340 bytes]" of one long line), "[omitted §1f0c44a2 71 lines]" for whole messages, the hash
- * telling which bytes they were.
+ * What is left out, of a message or whole messages, leaves a marker with its size in source lines:
+ * "[..71]", or "[..340 bytes]" of one long line.
  * The rendered text, with headers, markers and index, is never longer than the budget.
  */
 #ifndef TANDEM_TEXT_SELECT_H

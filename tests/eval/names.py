@@ -47,7 +47,7 @@ def tokens(text):
         if t.startswith("http"):
             found.add(t.rstrip(".,;:!?/"))
             continue
-        if m.group().startswith("-"):
+        if m.group().startswith("-") and text[m.end() : m.end() + 1] != "-":  # no arrow: --name-->
             found.add(m.group())
         if len(t) >= 3 and not (t.islower() and t in STOP) and t.lower() not in STOP:
             found.add(t)
