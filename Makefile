@@ -108,6 +108,7 @@ help: ## this list
 	@grep -hE '^[a-z][a-zA-Z_-]*:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 16
 
 -include tests/bench/bench.mk
+-include tests/eval/eval.mk
 -include tests/fuzz/fuzz.mk
 -include tests/attack/attack.mk
 -include etc/setup/targets.mk
