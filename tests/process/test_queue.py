@@ -105,12 +105,14 @@ def test_classes(one):
     t, a = one()
     blocker = block(t, a)
     tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
-    wanted = [("### Task: a title", {}, "idle"),
+    wanted = [("### Task:\nGenerate a concise, 3-5 word title\n\n### Guidelines:\n", {}, "idle"),
               ("agent by tools", {"tools": tools}, "agent"),
               ("agent by header", {"headers": ["X-Tandem-Class: agent"]}, "agent"),
               ("agent by name", {"agent": "Cline/3"}, "agent"),
               ("idle by header", {"headers": ["X-Tandem-Class: Idle"], "tools": tools}, "idle"),
               ("a question", {}, "interactive"),
+              # Open WebUI asks about documents with the same first line as for titles
+              ("### Task:\nRespond to the user query using the provided context\n<context>title</context>", {}, "interactive"),
               ("wish unknown", {"headers": ["X-Tandem-Class: map"]}, "interactive")]
     clients = []
     for n, (text, more, kind) in enumerate(wanted):
