@@ -54,6 +54,7 @@ struct device {
 
 	struct device_model *models;
 	size_t model_count;
+	char settled[256]; /* what it serves by default where no model is configured; "" unknown */
 	struct device_model *incoming; /* a list being received */
 	size_t incoming_count;
 

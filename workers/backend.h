@@ -69,6 +69,13 @@ struct backend_ops {
 
 extern const struct backend_ops ollama_ops, llama_server_ops;
 
+/* "Name:latest" and "name" are the same model, in any case, as Ollama has it. */
+bool backend_same_model(const char *a, const char *b);
+/*
+ * What is served where a request names no model: the configured one, else the one settled on as
+ * long as it is listed, else the first that can answer. NULL: none. Borrowed from s or v.
+ */
+const char *backend_view_default(const struct settings *s, const struct backend_view *v);
 /* Adds a model; takes the strings of m over, also on failure. 0, -ENOMEM or -E2BIG. */
 int backend_view_add(struct backend_view *v, struct backend_model *m);
 void backend_view_fini(struct backend_view *v);

@@ -248,14 +248,6 @@ static void answer_ps(const struct backend_view *v, struct buf *b)
 	buf_add_str(b, "]}");
 }
 
-/* "x" and "x:latest" are the same model (protocols.md 1.2). */
-static bool same_model(const char *listed, const char *asked)
-{
-	size_t n = strlen(listed);
-	return strncasecmp(listed, asked, n) == 0 &&
-	       (asked[n] == '\0' || strcasecmp(asked + n, ":latest") == 0);
-}
-
 static int answer_error(struct backend_answer *out, int status, const char *message)
 {
 	out->status = status;
@@ -277,7 +269,7 @@ static int answer_show(const struct backend_view *v, struct slice body, struct b
 	}
 	const struct backend_model *found = NULL;
 	for (size_t i = 0; i < v->count && !found; i++)
-		if (same_model(v->models[i].name, asked))
+		if (backend_same_model(v->models[i].name, asked))
 			found = &v->models[i];
 	/* it serves its one model under any name */
 	if (!found && v->count == 1)

@@ -39,7 +39,8 @@ static void learn_props(struct backend_view *v, struct json_value root)
 						  strstr(v->chat_template, "<think>"));
 }
 
-static enum probe_verdict learn_models(struct backend_view *v, struct json_value root)
+static enum probe_verdict learn_models(
+	const struct settings *s, struct backend_view *v, struct json_value root)
 {
 	struct json_value data = json_get(root, "data"), model;
 	if (!json_is(data, JSON_ARRAY))
@@ -50,7 +51,7 @@ static enum probe_verdict learn_models(struct backend_view *v, struct json_value
 			backend_view_add(v, &m); /* one that does not fit is left out */
 	}
 	if (v->count)
-		v->model = strdup(v->models[0].name);
+		v->model = strdup(backend_view_default(s, v));
 	return PROBE_OK;
 }
 
@@ -58,7 +59,6 @@ static enum probe_verdict llama_learn(const struct settings *s, struct backend_v
 	unsigned step, int status, struct slice body)
 {
 	struct json_value root;
-	(void)s;
 	if (status == 503)
 		return PROBE_LOADING;
 	bool json =
@@ -73,7 +73,7 @@ static enum probe_verdict llama_learn(const struct settings *s, struct backend_v
 			learn_props(v, root); /* a router without a model has none */
 		return PROBE_OK;
 	case STEP_MODELS:
-		return status == 200 && json ? learn_models(v, root) : PROBE_WRONG;
+		return status == 200 && json ? learn_models(s, v, root) : PROBE_WRONG;
 	}
 	return PROBE_WRONG;
 }

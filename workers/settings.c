@@ -50,6 +50,8 @@ int settings_init(struct settings *s, const struct proto_ack *ack)
 		rc = copy_text(&s->pin, ack->pin);
 	if (rc == 0)
 		rc = copy_text(&s->model, ack->model);
+	if (rc == 0)
+		rc = copy_text(&s->settled, ack->settled);
 	if (rc == 0 && ack->adopt_pid > 0)
 		rc = copy_text(&s->adopt_url, ack->adopt_url);
 	if (rc == 0)
@@ -68,6 +70,7 @@ void settings_fini(struct settings *s)
 	free(s->url);
 	free(s->pin);
 	free(s->model);
+	free(s->settled);
 	free(s->adopt_url);
 	free(s->run_dir);
 	free(s->state_dir);

@@ -13,6 +13,7 @@ struct settings {
 	char **command; /* NULL-terminated; NULL: only attached */
 	char *pin;	/* NULL: not pinned */
 	char *model;	/* NULL: what the backend reports first */
+	char *settled;	/* ... and was settled on before; NULL: nothing yet */
 	int64_t num_ctx, slots;
 	int64_t boot_ms, connect_ms, idle_ms;
 	size_t body_bytes, line_bytes, result_bytes;

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import socket
 import threading
 import time
@@ -498,6 +499,28 @@ def test_the_list_is_fresh_after_a_change(pair):
     assert t.request("POST", CHAT, question(CHAT, "hi", model="made:1b"))[0] == 200
     ids = [m["id"] for m in json.loads(t.request("GET", "/v1/models")[2])["data"]]
     assert ids == names()
+
+
+def test_a_pull_does_not_change_the_default_model(fake, tandem):
+    """Ollama lists what was pulled last first; without a configured model the first one found stays it, over workers too, while it is there."""
+    a, small = fake("main", model=("m:1b",)), fake("small", model=("s:1b",))
+    device = {"name": "gpu0", "roles": ["main"], "backend": {"type": "ollama", "url": a.url}}
+    notes = {"name": "gpu1", "roles": ["condense"], "backend": {"type": "ollama", "url": small.url}}
+    t = tandem([device, notes])
+    model = lambda: t.device("gpu0")["backend"]["model"]  # noqa: E731
+    assert model() == "m:1b"
+    for path, body in [("/api/pull", {"model": "new:1b"}), ("/api/create", {"model": "made:1b", "from": "m:1b"}),
+                       ("/api/copy", {"source": "m:1b", "destination": "copy:1b"})]:
+        assert t.request("POST", path, body)[0] == 200
+        assert model() == "m:1b"
+    assert json.loads(t.request("GET", "/api/tags")[2])["models"][0]["name"] == "copy:1b"
+    os.kill(t.device("gpu0")["pid"], signal.SIGKILL)
+    wait_for(lambda: t.device("gpu0")["generation"] == 2, "another worker")
+    t.wait_ready()
+    assert model() == "m:1b"
+    assert t.request("DELETE", "/api/delete", {"model": "m:1b"})[0] == 200
+    wait_for(lambda: model() == "copy:1b", "another model in its place")
+    assert [e["model"] for e in t.events() if e["ev"] == "model_settled" and e["device"] == "gpu0"] == ["m:1b", "copy:1b"]
 
 
 # --- when a device is away ---

@@ -62,7 +62,7 @@ static void ollama_lists_models_and_windows(void **state)
 				       "\"name\":\"a:1b\"}]}")),
 		PROBE_OK);
 	assert_int_equal(v.count, 2);
-	assert_string_equal(v.model, "a:1b");
+	assert_string_equal(v.model, "b:2b");
 	assert_int_equal(v.models[0].window, 0);
 	assert_int_equal(v.models[1].window, 8192);
 	assert_int_equal(v.window, 8192);
@@ -75,6 +75,34 @@ static void ollama_lists_models_and_windows(void **state)
 	assert_string_equal(v.models[1].openai_json,
 		"{\"id\":\"b:2b\",\"object\":\"model\",\"created\":0,\"owned_by\":\"library\"}");
 	backend_view_fini(&v);
+}
+
+static void without_a_model_one_is_settled_on(void **state)
+{
+	static const char tags[] =
+		"{\"models\":[{\"name\":\"embed:latest\",\"capabilities\":[\"embedding\"]},"
+		"{\"name\":\"new:1b\",\"capabilities\":[\"completion\"]},{\"name\":\"Old:latest\"}]"
+		"}";
+	static const char ps[] = "{\"models\":[{\"name\":\"old:latest\",\"context_length\":8192}]}";
+	static const struct {
+		const char *settled, *model;
+		int64_t window;
+	} cases[] = {
+		{NULL, "new:1b", 0}, /* the first that can answer */
+		{"old", "Old:latest", 8192},
+		{"new:1b", "new:1b", 0},
+		{"gone:7b", "new:1b", 0},
+	};
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		const struct settings s = {.settled = (char *)(uintptr_t)cases[i].settled};
+		struct backend_view v = {0};
+		assert_int_equal(ollama_ops.learn(&s, &v, 1, 200, slice_str(tags)), PROBE_OK);
+		assert_int_equal(ollama_ops.learn(&s, &v, 2, 200, slice_str(ps)), PROBE_OK);
+		assert_string_equal(v.model, cases[i].model);
+		assert_int_equal(v.window, cases[i].window);
+		backend_view_fini(&v);
+	}
 }
 
 static void ollama_may_have_no_models(void **state)
@@ -206,6 +234,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(ollama_is_known_by_its_version),
 		cmocka_unit_test(ollama_lists_models_and_windows),
+		cmocka_unit_test(without_a_model_one_is_settled_on),
 		cmocka_unit_test(ollama_may_have_no_models),
 		cmocka_unit_test(llama_server_is_learnt_from_props_and_models),
 		cmocka_unit_test(ollamas_questions_have_answers),
