@@ -509,6 +509,21 @@ def test_condensed_once_for_all(pair):
     assert t.device("gpu1")["jobs"]["done"] == 1 and t.device("gpu0")["jobs"]["done"] == 1
 
 
+# --- how fast a device is ---
+
+
+@pytest.mark.parametrize("type", ["ollama", "llama-server"])
+def test_cached_tokens_teach_no_speed(one, type):
+    """The same request three times: Ollama counts the tokens it had cached and times only the others."""
+    t, a = one(type=type, options=["--prefill", "4000"])
+    speeds = []
+    for _ in range(3):
+        status, _, _ = t.chat("[[fake tokens=2]] " + "many words " * 400)
+        assert status == 200
+        speeds.append(t.device("gpu0")["prefill_tok_s"])
+    assert all(abs(s - 4000) < 400 for s in speeds), speeds
+
+
 # --- nobody will come ---
 
 
