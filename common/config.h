@@ -78,8 +78,9 @@ struct config {
 	} condense;
 	struct {
 		int64_t first_byte_ms; /* stream:true: 200, headers and a heartbeat by then */
-		int64_t first_byte_nonstream_ms; /* stream:false: default 20000 (an error keeps its
-						    status until then) */
+		int64_t first_byte_nonstream_ms; /* stream:false: an error keeps its status until
+						    then; 0 (default): as long as the dialect's
+						    clients wait (dialect_patience_ms()) */
 		int64_t heartbeat_ms;		 /* between later heartbeats; default 10000 */
 		int64_t worker_boot_ms;		 /* spawn to backend ready */
 		int64_t hello_ms;		 /* spawn to HELLO; default 5000 */

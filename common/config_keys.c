@@ -74,7 +74,7 @@ static const struct config_key main_keys[] = {
 	NUMBER(KEY_INT64, condense, result_bytes, KIB, 16 * MIB, 65536),
 
 	NUMBER(KEY_INT64, deadlines, first_byte_ms, 1, HOUR_MS, 2000),
-	NUMBER(KEY_INT64, deadlines, first_byte_nonstream_ms, 1, HOUR_MS, 20000),
+	NUMBER(KEY_INT64, deadlines, first_byte_nonstream_ms, 0, DAY_MS, 0),
 	NUMBER(KEY_INT64, deadlines, heartbeat_ms, 10, HOUR_MS, 10000),
 	NUMBER(KEY_INT64, deadlines, worker_boot_ms, 10, DAY_MS, 120000),
 	NUMBER(KEY_INT64, deadlines, hello_ms, 10, HOUR_MS, 5000),

@@ -417,10 +417,11 @@ void chat_answer_tick(struct chat *c)
 		return;
 	}
 	bool stream = c->view.stream;
+	int64_t set_ms = conf->deadlines.first_byte_nonstream_ms;
 	uint64_t age = now_ms() - c->base.begun_ms,
-		 nonstream = (uint64_t)conf->deadlines.first_byte_nonstream_ms;
+		 nonstream = (uint64_t)(set_ms ? set_ms : dialect_patience_ms(c->base.dialect));
 	if (!stream && age < nonstream) {
-		/* Without a stream an error keeps its status for longer (protocols.md 7.1). */
+		/* Without a stream an error keeps its status for longer (dialect_patience_ms()). */
 		uv_timer_start(&c->tick, c->tick.timer_cb, nonstream - age + 1,
 			(uint64_t)conf->deadlines.heartbeat_ms);
 		return;

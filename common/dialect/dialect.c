@@ -20,6 +20,23 @@ struct slice dialect_heartbeat(enum dialect d, bool stream)
 	return stream && !dialect_is_ollama(d) ? SLICE(": keep-alive\n\n") : SLICE(" ");
 }
 
+/*
+ * Time to the headers that the packages allow: JavaScript over Node's fetch (ollama, openai, ai)
+ * and Bun's 300 s, openai and litellm for Python 600 s, ollama for Python and Go any time. The
+ * first to give up counts.
+ */
+int64_t dialect_patience_ms(enum dialect d)
+{
+	static const int64_t shortest_ms[] = {
+		[DIALECT_OLLAMA_CHAT] = 300000,
+		[DIALECT_OLLAMA_GENERATE] = 300000,
+		[DIALECT_OPENAI_CHAT] = 300000,
+		[DIALECT_OLLAMA_OTHER] = 300000,
+		[DIALECT_OPENAI_OTHER] = 300000,
+	};
+	return shortest_ms[d] - shortest_ms[d] / 10; /* for the way */
+}
+
 /* llama-server's names (protocols.md 2.5). */
 static const char *error_type(int status)
 {

@@ -38,6 +38,10 @@ const char *dialect_content_type(enum dialect d, bool stream);
  * an SSE comment. */
 struct slice dialect_heartbeat(enum dialect d, bool stream);
 
+/* How long an answer without a stream may leave a client without a byte: as long as its headers are
+ * not out, an error has a status of its own. Milliseconds. */
+int64_t dialect_patience_ms(enum dialect d);
+
 /* Appends the JSON body of an error answered before the first byte (protocols.md 1.2, 2.5). */
 int dialect_error_body(enum dialect d, int status, struct slice message, struct buf *out);
 

@@ -92,6 +92,16 @@ static void overflow_is_worded_for_agents(void **state)
 }
 
 /* A line feed breaks ollama-python, a space breaks the next server-sent event. */
+/* Node's fetch gives up on headers after 300 s; an error told later than that reaches nobody. */
+static void a_status_stays_free_for_minutes(void **state)
+{
+	(void)state;
+	for (int d = DIALECT_OLLAMA_CHAT; d <= DIALECT_OPENAI_OTHER; d++) {
+		assert_true(dialect_patience_ms((enum dialect)d) >= 240000);
+		assert_true(dialect_patience_ms((enum dialect)d) < 300000);
+	}
+}
+
 static void heartbeats_are_harmless(void **state)
 {
 	(void)state;
@@ -110,6 +120,7 @@ int main(void)
 		cmocka_unit_test(errors_have_the_dialects_shape),
 		cmocka_unit_test(errors_in_band_end_what_stands_before_them),
 		cmocka_unit_test(overflow_is_worded_for_agents),
+		cmocka_unit_test(a_status_stays_free_for_minutes),
 		cmocka_unit_test(heartbeats_are_harmless),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
