@@ -130,6 +130,8 @@ struct chat {
 	struct job *answer;
 	struct chat_resume resume;
 	bool overflowed; /* the backend found the prompt too long, once */
+	bool asked;	 /* a device was given the request */
+	bool too_long;	 /* refused for it */
 	bool counted;	 /* in by_strategy */
 	struct job_failure *failure;
 

@@ -3,7 +3,6 @@
 #include "common/json.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 
 const char *dialect_content_type(enum dialect d, bool stream)
 {
@@ -85,19 +84,42 @@ int dialect_error_inband(enum dialect d, bool stream, int status, struct slice m
 	return buf_error(out);
 }
 
+/* Agents look for the sentence and its numbers, LangChain and others for the name of OpenAI's code:
+ * which stands in the text since the code itself is a number that older agents look for. */
+static void overflow_text(uint64_t prompt_tokens, uint64_t window_tokens, struct buf *out)
+{
+	buf_add_str(out, "This model's maximum context length ");
+	if (window_tokens > 0)
+		buf_printf(out, "is %" PRIu64 " tokens. However, your messages resulted in ",
+			window_tokens);
+	else
+		buf_add_str(out, "is shorter than this prompt: your messages resulted in ");
+	if (prompt_tokens > 0)
+		buf_printf(out, "%" PRIu64 " tokens.", prompt_tokens);
+	else
+		buf_add_str(out, "too many tokens.");
+	buf_add_str(out, " (context_length_exceeded)");
+}
+
 int dialect_overflow_body(
 	enum dialect d, uint64_t prompt_tokens, uint64_t window_tokens, struct buf *out)
 {
-	char text[160];
-	snprintf(text, sizeof(text),
-		"This model's maximum context length is %" PRIu64 " tokens. However, your messages "
-		"resulted in %" PRIu64 " tokens.",
-		window_tokens, prompt_tokens);
-	if (dialect_is_ollama(d))
-		return dialect_error_body(d, 400, slice_str(text), out);
-	return buf_printf(out,
-		"{\"error\":{\"message\":\"%s\",\"type\":\"invalid_request_error\",\"param\":"
-		"\"messages\","
-		"\"code\":400,\"n_prompt_tokens\":%" PRIu64 ",\"n_ctx\":%" PRIu64 "}}",
-		text, prompt_tokens, window_tokens);
+	struct buf text;
+	buf_init(&text, DIALECT_ERROR_TEXT_BYTES);
+	overflow_text(prompt_tokens, window_tokens, &text);
+	if (dialect_is_ollama(d)) {
+		dialect_error_body(d, 400, buf_slice(&text), out);
+	} else {
+		buf_add_str(out, "{\"error\":{\"message\":");
+		json_put_string(out, buf_slice(&text));
+		buf_add_str(out, ",\"type\":\"invalid_request_error\",\"param\":\"messages\","
+				 "\"code\":400");
+		if (prompt_tokens > 0)
+			buf_printf(out, ",\"n_prompt_tokens\":%" PRIu64, prompt_tokens);
+		if (window_tokens > 0)
+			buf_printf(out, ",\"n_ctx\":%" PRIu64, window_tokens);
+		buf_add_str(out, "}}");
+	}
+	buf_free(&text);
+	return buf_error(out);
 }

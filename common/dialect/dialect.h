@@ -54,7 +54,7 @@ int dialect_error_inband(enum dialect d, bool stream, int status, struct slice m
 	bool partial, struct buf *out);
 
 /* Appends the error body for a prompt that cannot fit (HTTP 400; wording that Cline, litellm and
- * LangChain recognise: protocols.md 4.6). */
+ * LangChain recognise). A count that is 0 is not known, and not told. */
 int dialect_overflow_body(
 	enum dialect d, uint64_t prompt_tokens, uint64_t window_tokens, struct buf *out);
 

@@ -77,7 +77,7 @@ static void overflow_is_worded_for_agents(void **state)
 	(void)state;
 #define SENTENCE                                                                                   \
 	"This model's maximum context length is 8192 tokens. However, your messages resulted in "  \
-	"9000 tokens."
+	"9000 tokens. (context_length_exceeded)"
 	struct buf out;
 	buf_init(&out, 0);
 	assert_int_equal(dialect_overflow_body(CHAT, 9000, 8192, &out), 0);
@@ -88,6 +88,19 @@ static void overflow_is_worded_for_agents(void **state)
 		"{\"error\":{\"message\":\"" SENTENCE
 		"\",\"type\":\"invalid_request_error\",\"param\":\"messages\",\"code\":400,"
 		"\"n_prompt_tokens\":9000,\"n_ctx\":8192}}");
+	/* A backend that does not say how long it was. */
+	buf_clear(&out);
+	assert_int_equal(dialect_overflow_body(OPENAI, 0, 8192, &out), 0);
+	assert_string_equal(buf_cstr(&out),
+		"{\"error\":{\"message\":\"This model's maximum context length is 8192 tokens. "
+		"However, your messages resulted in too many tokens. (context_length_exceeded)\","
+		"\"type\":\"invalid_request_error\",\"param\":\"messages\",\"code\":400,"
+		"\"n_ctx\":8192}}");
+	buf_clear(&out);
+	assert_int_equal(dialect_overflow_body(CHAT, 0, 0, &out), 0);
+	assert_null(strstr(buf_cstr(&out), " 0 "));
+	assert_non_null(strstr(buf_cstr(&out), "maximum context length"));
+	assert_non_null(strstr(buf_cstr(&out), "context_length_exceeded"));
 	buf_free(&out);
 }
 
