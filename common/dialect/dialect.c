@@ -88,12 +88,14 @@ int dialect_error_inband(enum dialect d, bool stream, int status, struct slice m
  * which stands in the text since the code itself is a number that older agents look for. */
 static void overflow_text(uint64_t prompt_tokens, uint64_t window_tokens, struct buf *out)
 {
-	buf_add_str(out, "This model's maximum context length ");
 	if (window_tokens > 0)
-		buf_printf(out, "is %" PRIu64 " tokens. However, your messages resulted in ",
+		buf_printf(out,
+			"This model's maximum context length is %" PRIu64
+			" tokens. However, your messages resulted in ",
 			window_tokens);
 	else
-		buf_add_str(out, "is shorter than this prompt: your messages resulted in ");
+		buf_add_str(out, "This prompt is longer than the model's maximum context length: "
+				 "your messages resulted in ");
 	if (prompt_tokens > 0)
 		buf_printf(out, "%" PRIu64 " tokens.", prompt_tokens);
 	else
