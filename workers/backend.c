@@ -184,6 +184,7 @@ static void become_ready(struct backend *b)
 	backend_view_fini(&b->view);
 	b->view = b->learning;
 	b->learning = (struct backend_view){0};
+	b->view.gpu_share = b->pid ? launcher_gpu_share(b->launcher) : -1;
 	settle_model(b);
 	b->failures = 0;
 	if (b->boot_delay) {

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <time.h>
 
 /* An empty slice stands for "none". 0 or -ENOMEM. */
 static int copy_text(char **out, struct slice s)
@@ -28,6 +29,7 @@ int settings_init(struct settings *s, const struct proto_ack *ack)
 {
 	*s = (struct settings){
 		.type = (enum backend_type)ack->backend_type,
+		.started_s = time(NULL),
 		.num_ctx = ack->num_ctx,
 		.slots = ack->slots,
 		.boot_ms = ack->boot_ms,

@@ -424,14 +424,50 @@ def test_ollama_probes_before_a_llama_server(pair):
         assert status == 200 and show["model_info"][arch + ".context_length"] == 16384
         assert "completion" in show["capabilities"] and "details" in show and "template" in show
         assert any(line.split() == ["num_ctx", "16384"] for line in show["parameters"].splitlines())
+    for body in ({"model": "none:7b"}, {"name": "m"}):
+        status, headers, data = t.request("POST", "/api/show", body)
+        assert status == 404 and json.loads(data)["error"] == f"model '{list(body.values())[0]}' not found"
+    assert all(m["modified_at"] > "2020" for m in tags), "1970 is 56 years ago to ollama list"
+    assert ps[0]["size_vram"] != ps[0]["size"], "an attached llama-server does not say where its layers are"
     for path in ("/api/pull", "/api/create", "/api/copy"):
         status, headers, data = t.request("POST", path, {"model": "x"})
-        assert status == 501 and isinstance(json.loads(data)["error"], str)
+        assert status == 501 and "llama-server" in json.loads(data)["error"]
+    # a blob is refused for what it is, not for its size
+    status, headers, data = t.request("POST", blob(1), b"x" * 3_000_000)
+    assert status == 501 and "llama-server" in json.loads(data)["error"]
     assert t.request("POST", "/api/show", b"{")[0] == 400
     assert t.request("POST", "/api/show", {})[0] == 400
     assert t.request("DELETE", "/api/delete", {"model": "m:1b"})[0] == 501
     assert t.request("GET", "/api/unknown")[0] in (404, 501)
     assert t.request("GET", "/props")[0] == 200  # llama-server's own paths pass
+
+
+def test_ollamas_embeddings_before_a_llama_server(pair):
+    t, a, b = pair("llama-server", main_options=("--embeddings",))
+    texts = ["one", "two \U0001f600"]
+    status, headers, data = t.request("POST", "/api/embed", {"model": "m:1b", "input": texts})
+    o = json.loads(data)
+    assert status == 200 and headers["Content-Type"].startswith("application/json"), data
+    assert o["model"] == "m:1b" and o["total_duration"] > 0 and o["prompt_eval_count"] > 0
+    theirs = a.call("/v1/embeddings", {"model": "m:1b", "input": texts})["data"]
+    assert o["embeddings"] == [d["embedding"] for d in theirs]
+    status, headers, data = t.request("POST", "/api/embeddings", {"model": "m:1b", "prompt": "one"})
+    assert status == 200 and json.loads(data) == {"embedding": theirs[0]["embedding"]}
+    many = ["some words to embed " * 20] * 3000  # more than is worked on in the loop
+    status, headers, data = t.request("POST", "/api/embed", {"model": "m:1b", "input": many})
+    assert status == 200 and len(json.loads(data)["embeddings"]) == 3000
+    for body, code in [({"model": "m:1b", "input": []}, 200), ({"model": "m:1b", "input": 3}, 400), ({"input": "x"}, 400), (b"{", 400),
+                       (b"", 400), ({"model": "none:7b", "input": "x"}, 404)]:
+        status, headers, data = t.request("POST", "/api/embed", body)
+        assert status == code, (body, data)
+        assert isinstance(json.loads(data).get("error", ""), str)
+    assert t.request("GET", "/api/embed")[0] == 405
+
+
+def test_embeddings_that_a_llama_server_was_not_started_for(pair):
+    t, a, b = pair("llama-server")
+    status, headers, data = t.request("POST", "/api/embed", {"model": "m:1b", "input": "x"})
+    assert status == 501 and "--embeddings" in json.loads(data)["error"]
 
 
 # --- which device ---

@@ -159,13 +159,18 @@ static void llama_server_is_learnt_from_props_and_models(void **state)
 	backend_view_fini(&v);
 }
 
+static const struct settings named = {
+	.model = (char *)(uintptr_t) "our-name", .started_s = 1787306400};
+
 static struct slice ask(const struct backend_view *v, const char *method, const char *path,
 	const char *body, int status, struct backend_answer *a)
 {
+	bool needs_body;
 	*a = (struct backend_answer){0};
-	assert_true(llama_server_ops.owns(slice_str(path)));
-	assert_int_equal(
-		llama_server_ops.answer(v, slice_str(method), slice_str(path), slice_str(body), a),
+	assert_true(llama_server_ops.owns(slice_str(path), &needs_body));
+	assert_int_equal(needs_body, strncmp(path, "/api/show", 9) == 0);
+	assert_int_equal(llama_server_ops.answer(
+				 &named, v, slice_str(method), slice_str(path), slice_str(body), a),
 		0);
 	assert_int_equal(a->status, status);
 	return buf_slice(&a->body);
@@ -179,7 +184,7 @@ static void ollamas_questions_have_answers(void **state)
 	llama_view(&v);
 	for (int spelling = 0; spelling < 3; spelling++) {
 		static const char *const bodies[] = {"{\"model\":\"QWEN3:latest\"}",
-			"{\"name\":\"qwen3\",\"model\":\"\"}", "{\"model\":\"any other name\"}"};
+			"{\"name\":\"qwen3\",\"model\":\"\"}", "{\"model\":\"Our-Name:latest\"}"};
 		struct json_value show =
 			parse(ask(&v, "POST", "/api/show?x=1", bodies[spelling], 200, &a));
 		int64_t window;
@@ -195,8 +200,20 @@ static void ollamas_questions_have_answers(void **state)
 	struct json_iter it = json_iter(ps);
 	assert_true(json_array_next(&it, &first));
 	assert_true(slice_eq(json_get(first, "context_length").raw, SLICE("4096")));
-	assert_true(slice_eq(json_get(first, "size_vram").raw, SLICE("1107402752")));
+	/* how much of it is on a GPU: not known, some, none, all */
+	static const struct {
+		double share;
+		const char *size_vram;
+	} shares[] = {{-1, "1107402753"}, {0.5, "553701376"}, {0, "0"}, {1, "1107402752"}};
 	buf_free(&a.body);
+	for (size_t i = 0; i < sizeof(shares) / sizeof(*shares); i++) {
+		v.gpu_share = shares[i].share;
+		it = json_iter(json_get(parse(ask(&v, "GET", "/api/ps", "", 200, &a)), "models"));
+		assert_true(json_array_next(&it, &first));
+		assert_true(
+			slice_eq(json_get(first, "size_vram").raw, slice_str(shares[i].size_vram)));
+		buf_free(&a.body);
+	}
 
 	static const struct {
 		const char *method, *path, *body;
@@ -208,7 +225,9 @@ static void ollamas_questions_have_answers(void **state)
 		{"POST", "/api/show", "{\"model\":3}", 400},
 		{"GET", "/api/show", "", 405},
 		{"POST", "/api/tags", "", 405},
-		{"POST", "/api/embed", "{}", 501},
+		{"POST", "/api/pull", "{}", 501},
+		{"POST", "/api/blobs/sha256:0", "", 501},
+		{"POST", "/api/show", "{\"model\":\"none:7b\"}", 404},
 	};
 	for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
 		struct slice body = ask(
@@ -224,9 +243,13 @@ static void ollamas_questions_have_answers(void **state)
 	ask(&v, "POST", "/api/show", "{\"model\":\"c\"}", 404, &a);
 	buf_free(&a.body);
 	backend_view_fini(&v);
-	assert_false(llama_server_ops.owns(SLICE("/v1/models")));
-	assert_false(llama_server_ops.owns(SLICE("/props")));
-	assert_false(llama_server_ops.owns(SLICE("/apiary")));
+	static const char *const others[] = {
+		"/v1/models", "/props", "/apiary", "/api/embed", "/api/embeddings?x"};
+	for (size_t i = 0; i < sizeof(others) / sizeof(*others); i++) {
+		bool needs_body;
+		assert_false(llama_server_ops.owns(slice_str(others[i]), &needs_body));
+		assert_int_equal(llama_server_ops.embeds(slice_str(others[i])), i >= 3);
+	}
 }
 
 int main(void)
