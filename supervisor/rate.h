@@ -28,8 +28,9 @@ double rate_learn(double average, const struct rate_sample *s);
 
 /* --- beginnings of the last prompts --- */
 
-#define RATE_MARKS 9   /* hashes of a body's first 1, 2, 4 ... 256 KB */
-#define RATE_KEPT 64   /* bodies remembered: a backend's slots and its cache of prompts hold fewer \
+#define RATE_MARKS 9 /* hashes of a body's first 1, 2, 4 ... 256 KB */
+#define RATE_KEPT                                                                                  \
+	64	       /* bodies remembered: a backend's slots and its cache of prompts hold fewer \
 			*/
 #define RATE_SHARED 4u /* a fresh prompt shares less than one part in so many */
 

@@ -81,9 +81,10 @@ void request_refuse(struct request *r, int status, const char *message, int retr
 	struct buf body;
 	buf_init(&body, 0);
 	dialect_error_body(r->dialect, status, slice_str(message), &body);
-	request_tell(r->exchange,
-		&(struct request_story){
-			.id = r->id, .strategy = "pass", .reason = "refused by the gateway"});
+	request_tell(r->exchange, &(struct request_story){.id = r->id,
+					  .strategy = "pass",
+					  .tokens_in = r->tokens_in,
+					  .reason = "refused by the gateway"});
 	if (retry_after_s > 0) {
 		char seconds[16];
 		snprintf(seconds, sizeof(seconds), "%d", retry_after_s);
@@ -212,35 +213,19 @@ int request_forward_headers(struct request *r, struct proto_job *job)
 
 /* --- the front door's events --- */
 
-static bool path_is(struct exchange *x, const char *path)
-{
-	return slice_eq(exchange_path(x), slice_str(path));
-}
-
 static void on_head(void *ctx, struct exchange *x)
 {
 	struct supervisor *s = ctx;
 	if (origin_gate(x, s->loopback, s->config.origins))
 		return;
-	static const struct {
-		const char *path;
-		enum dialect dialect;
-	} chats[] = {
-		{"/api/chat", DIALECT_OLLAMA_CHAT},
-		{"/api/generate", DIALECT_OLLAMA_GENERATE},
-		{"/v1/chat/completions", DIALECT_OPENAI_CHAT},
-	};
-	if (strcmp(exchange_method(x), "POST") == 0)
-		for (size_t i = 0; i < sizeof(chats) / sizeof(*chats); i++)
-			if (path_is(x, chats[i].path)) {
-				chat_begin(s, x, chats[i].dialect);
-				return;
-			}
-	if (probe_answer(s, x))
-		return;
-	struct slice path = exchange_path(x);
-	bool openai = path.n >= 3 && memcmp(path.p, "/v1", 3) == 0;
-	pass_begin(s, x, openai ? DIALECT_OPENAI_OTHER : DIALECT_OLLAMA_OTHER);
+	struct route route;
+	route_find(exchange_method(x), exchange_path(x), &route);
+	if (route.kind == ROUTE_CHAT)
+		chat_begin(s, x, route.dialect);
+	else if (route.kind == ROUTE_PS)
+		loaded_begin(s, x);
+	else if (!probe_answer(s, x, &route))
+		pass_begin(s, x, &route);
 }
 
 static size_t on_body(void *ctx, struct exchange *x, const char *p, size_t n)

@@ -32,6 +32,7 @@ int64_t dialect_patience_ms(enum dialect d)
 		[DIALECT_OPENAI_CHAT] = 300000,
 		[DIALECT_OLLAMA_OTHER] = 300000,
 		[DIALECT_OPENAI_OTHER] = 300000,
+		[DIALECT_ANTHROPIC_OTHER] = 300000,
 	};
 	return shortest_ms[d] - shortest_ms[d] / 10; /* for the way */
 }
@@ -57,8 +58,33 @@ static const char *error_type(int status)
 	}
 }
 
+static const char *anthropic_error_type(int status)
+{
+	switch (status) {
+	case 413:
+		return "request_too_large";
+	case 503:
+		return "overloaded_error";
+	case 504:
+		return "timeout_error";
+	case 401:
+	case 403:
+	case 404:
+	case 429:
+		return error_type(status);
+	default:
+		return status >= 400 && status < 500 ? "invalid_request_error" : "api_error";
+	}
+}
+
 int dialect_error_body(enum dialect d, int status, struct slice message, struct buf *out)
 {
+	if (d == DIALECT_ANTHROPIC_OTHER) {
+		buf_printf(out, "{\"type\":\"error\",\"error\":{\"type\":\"%s\",\"message\":",
+			anthropic_error_type(status));
+		json_put_string(out, message);
+		return buf_add_str(out, "}}");
+	}
 	if (dialect_is_ollama(d)) {
 		buf_add_str(out, "{\"error\":");
 		json_put_string(out, message);
@@ -76,6 +102,8 @@ int dialect_error_inband(enum dialect d, bool stream, int status, struct slice m
 	bool sse = stream && !dialect_is_ollama(d);
 	if (partial)
 		buf_add_str(out, sse ? "\n\n" : "\n");
+	if (sse && d == DIALECT_ANTHROPIC_OTHER)
+		buf_add_str(out, "event: error\n");
 	if (sse)
 		buf_add_str(out, "data: ");
 	dialect_error_body(d, status, message, out);

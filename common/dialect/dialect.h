@@ -15,7 +15,8 @@ enum dialect {
 	DIALECT_OLLAMA_GENERATE, /* POST /api/generate */
 	DIALECT_OPENAI_CHAT,	 /* POST /v1/chat/completions */
 	DIALECT_OLLAMA_OTHER, /* any other path of the Ollama API: only for the shape of errors */
-	DIALECT_OPENAI_OTHER, /* any other path under /v1 */
+	DIALECT_OPENAI_OTHER, /* any other path under /v1, and llama-server's own */
+	DIALECT_ANTHROPIC_OTHER, /* /v1/messages and below: the shape of errors */
 };
 
 #define DIALECT_ERROR_TEXT_BYTES 512

@@ -109,7 +109,7 @@ static void overflow_is_worded_for_agents(void **state)
 static void a_status_stays_free_for_minutes(void **state)
 {
 	(void)state;
-	for (int d = DIALECT_OLLAMA_CHAT; d <= DIALECT_OPENAI_OTHER; d++) {
+	for (int d = DIALECT_OLLAMA_CHAT; d <= DIALECT_ANTHROPIC_OTHER; d++) {
 		assert_true(dialect_patience_ms((enum dialect)d) >= 240000);
 		assert_true(dialect_patience_ms((enum dialect)d) < 300000);
 	}
