@@ -99,7 +99,8 @@ struct config {
 				    that is restarted; 0: neither; default 30000 */
 	} deadlines;
 	struct {
-		int64_t body_bytes; /* a request body that must be held (chat) */
+		int64_t body_bytes;	/* a request body that must be held (chat) */
+		int64_t unpacked_bytes; /* what a packed one may come to; default 134217728 */
 		int64_t connections;
 		int64_t queue;		  /* requests waiting for a slot */
 		int64_t queue_per_client; /* the same of one client; 0: no bound of its own;

@@ -88,6 +88,7 @@ static const struct config_key main_keys[] = {
 	NUMBER(KEY_INT64, deadlines, kv_ms, 0, HOUR_MS, 30000),
 
 	NUMBER(KEY_INT64, limits, body_bytes, KIB, 16 * GIB, 134217728),
+	NUMBER(KEY_INT64, limits, unpacked_bytes, KIB, 16 * GIB, 134217728),
 	NUMBER(KEY_INT64, limits, connections, 1, 1e6, 1024),
 	NUMBER(KEY_INT64, limits, queue, 0, 1e6, 256),
 	NUMBER(KEY_INT64, limits, queue_per_client, 0, 1e6, 64),

@@ -9,7 +9,9 @@
  * At most once: a request that a worker may have begun when it died is tried again only where that
  * changes nothing, and never one whose body streams. One that never reached the backend is.
  */
+#include "common/json.h"
 #include "common/log.h"
+#include "common/unpack.h"
 #include "supervisor/client.h"
 #include "supervisor/job.h"
 #include "supervisor/pass_peek.h"
@@ -35,6 +37,10 @@ struct pass {
 	struct buf body, target;
 	size_t held;
 	struct pass_peek peek; /* what a held body says */
+	enum unpack_coding coding;
+	struct buf unpacked; /* being made of body */
+	int unpack_result;
+	bool mend; /* a backend may be stricter than Ollama */
 	uv_work_t work;
 	bool head_sent, over;
 	bool answering;	   /* bytes of the backend are out */
@@ -218,11 +224,26 @@ static size_t pass_body(struct request *r, const char *bytes, size_t n)
 	return n;
 }
 
+/* The body is another one: it is what we hold now. */
+static void recount(struct pass *p)
+{
+	p->base.sup->held_bytes += p->body.n;
+	p->base.sup->held_bytes -= p->held;
+	p->held = p->body.n;
+}
+
 static void on_peeked(struct pass *p)
 {
 	struct supervisor *s = p->base.sup;
+	char text[REQUEST_UNPACK_TEXT_BYTES];
+	recount(p);
 	if (p->over)
 		return;
+	if (p->unpack_result) {
+		int status = request_unpack_error(&p->base, p->unpack_result, text);
+		pass_error(p, status, text, status == 503 ? PASS_RETRY_AFTER_S : 0);
+		return;
+	}
 	if (p->peek.model.n)
 		p->device = request_device(s, buf_slice(&p->peek.model));
 	if (p->route.works)
@@ -233,10 +254,27 @@ static void on_peeked(struct pass *p)
 	pass_submit(p);
 }
 
+/* Only touches what is the request's own: any thread. */
+static void look_into(struct pass *p)
+{
+	if (p->coding != UNPACK_NONE) {
+		p->unpack_result = unpack(p->coding, buf_slice(&p->body), &p->unpacked);
+		if (p->unpack_result)
+			return;
+		buf_free(&p->body);
+		p->body = p->unpacked;
+		p->unpacked = (struct buf){0};
+	}
+	if (p->mend) {
+		json_mend_surrogates(p->body.p, p->body.n);
+		json_mend_body(&p->body);
+	}
+	pass_peek(&p->peek, buf_slice(&p->body));
+}
+
 static void peek_work(uv_work_t *w)
 {
-	struct pass *p = w->data;
-	pass_peek(&p->peek, buf_slice(&p->body));
+	look_into(w->data);
 }
 
 static void peek_done(uv_work_t *w, int status)
@@ -245,6 +283,14 @@ static void peek_done(uv_work_t *w, int status)
 	(void)status;
 	on_peeked(p);
 	request_release(&p->base);
+}
+
+static bool any_llama_server(const struct supervisor *s)
+{
+	for (size_t i = 0; i < s->device_count; i++)
+		if (s->devices[i]->conf->backend.type == BACKEND_TYPE_LLAMA_SERVER)
+			return true;
+	return false;
 }
 
 static void pass_body_end(struct request *r)
@@ -262,13 +308,23 @@ static void pass_body_end(struct request *r)
 		pass_submit(p);
 		return;
 	}
+	if (p->coding == UNPACK_UNKNOWN) {
+		char text[256];
+		request_unknown_coding(
+			r, exchange_header(r->exchange, "Content-Encoding"), text, sizeof(text));
+		pass_error(p, 415, text, 0);
+		return;
+	}
+	r->unpacked = p->coding != UNPACK_NONE;
+	p->mend = any_llama_server(r->sup);
+	buf_init(&p->unpacked, request_unpack_room(r->sup));
 	p->work.data = p;
-	if (p->body.n > PASS_INLINE_BYTES &&
+	if ((r->unpacked || p->body.n > PASS_INLINE_BYTES) &&
 		uv_queue_work(r->sup->loop, &p->work, peek_work, peek_done) == 0) {
 		request_hold(r);
 		return;
 	}
-	pass_peek(&p->peek, buf_slice(&p->body));
+	look_into(p);
 	on_peeked(p);
 }
 
@@ -306,6 +362,7 @@ static void pass_destroy(struct request *r)
 	r->sup->held_bytes -= p->held;
 	buf_free(&p->body);
 	buf_free(&p->target);
+	buf_free(&p->unpacked);
 	buf_free(&p->refusal);
 	pass_peek_fini(&p->peek);
 	p->timers_open = 2;
@@ -488,6 +545,7 @@ void pass_begin(struct supervisor *s, struct exchange *x, const struct route *ro
 	p->device = request_role(s, ROLE_MAIN);
 	int64_t bytes = exchange_body_bytes(x);
 	p->hold = bytes != 0 && route->named;
+	p->coding = unpack_coding(exchange_header(x, "Content-Encoding"));
 	p->upload = bytes != 0 && !p->hold;
 	if (p->upload)
 		pass_submit(p);

@@ -1,6 +1,7 @@
 #include "supervisor/request.h"
 
 #include "common/log.h"
+#include "common/unpack.h"
 #include "supervisor/client.h"
 #include "supervisor/http/origin.h"
 
@@ -111,6 +112,40 @@ bool request_may_hold(const struct supervisor *s, size_t held, size_t n)
 	       s->held_bytes + n <= (size_t)s->config.limits.body_total_bytes;
 }
 
+void request_unknown_coding(struct request *r, const char *coding, char *text, size_t size)
+{
+	size_t n = strcspn(coding, "\r\n");
+	snprintf(text, size, "Content-Encoding \"%.*s\" is not supported, only " UNPACK_ACCEPTED,
+		(int)(n < 64 ? n : 64), coding);
+	exchange_add_header(r->exchange, "Accept-Encoding", SLICE(UNPACK_ACCEPTED));
+}
+
+int request_unpack_error(const struct request *r, int rc, char text[REQUEST_UNPACK_TEXT_BYTES])
+{
+	const char *coding = exchange_header(r->exchange, "Content-Encoding");
+	if (rc == -ENOMEM) {
+		snprintf(text, REQUEST_UNPACK_TEXT_BYTES, "out of memory");
+		return 503;
+	}
+	if (rc == -E2BIG) {
+		snprintf(text, REQUEST_UNPACK_TEXT_BYTES,
+			"the request body unpacks to more than limits.unpacked_bytes");
+		return 413;
+	}
+	snprintf(text, REQUEST_UNPACK_TEXT_BYTES,
+		"the request body is not whole %.16s data, as its Content-Encoding says",
+		coding ? coding : "");
+	return 400;
+}
+
+size_t request_unpack_room(const struct supervisor *s)
+{
+	size_t most = (size_t)s->config.limits.unpacked_bytes,
+	       all = (size_t)s->config.limits.body_total_bytes,
+	       left = s->held_bytes < all ? all - s->held_bytes : 1;
+	return left < most ? left : most;
+}
+
 /* --- devices --- */
 
 /* Ready, on its way, out of use: the less the better. */
@@ -176,6 +211,7 @@ static bool forwarded(const char *name)
 
 struct forwarding {
 	struct proto_job *job;
+	bool unpacked;
 	struct slice connection; /* names further headers of this hop alone (RFC 9110 7.6.1) */
 };
 
@@ -183,6 +219,8 @@ static bool forward_header(void *ctx, const char *name, const char *value)
 {
 	struct forwarding *f = ctx;
 	struct proto_job *job = f->job;
+	if (f->unpacked && strcasecmp(name, "content-encoding") == 0)
+		return true;
 	if (forwarded(name) && !slice_lists(f->connection, slice_str(name)))
 		job->headers[job->header_count++] =
 			(struct proto_header){slice_str(name), slice_str(value)};
@@ -206,7 +244,9 @@ int request_forward_headers(struct request *r, struct proto_job *job)
 	if (!r->forwarded)
 		return -ENOMEM;
 	const char *connection = exchange_header(r->exchange, "Connection");
-	struct forwarding f = {.job = job, .connection = slice_str(connection ? connection : "")};
+	struct forwarding f = {.job = job,
+		.unpacked = r->unpacked,
+		.connection = slice_str(connection ? connection : "")};
 	exchange_each_header(r->exchange, forward_header, &f);
 	return 0;
 }
