@@ -200,7 +200,8 @@ static void embed_asked(struct embed *e)
 		task_fail_text(t, e->rc == -E2BIG ? FAIL_TOO_LARGE : FAIL_INTERNAL,
 			e->rc == -E2BIG ? "the translated request is too large" : "out of memory");
 	} else if (!is_served(e, name)) {
-		snprintf(text, sizeof(text), "model \"%.400s\" not found, try pulling it first", name);
+		snprintf(text, sizeof(text), "model \"%.400s\" not found, try pulling it first",
+			name);
 		reply_error(t, 404, slice_str(text));
 	} else if (e->read.nothing) {
 		start_work(e, true);
