@@ -1,6 +1,7 @@
 #include "supervisor/chat.h"
 #include "supervisor/coalesce.h"
 #include "supervisor/governor.h"
+#include "supervisor/packed.h"
 
 #include "common/log.h"
 
@@ -228,23 +229,23 @@ static void act_body_end(struct chat *c)
 	c->coding = unpack_coding(coding);
 	uv_timer_start(&c->tick, on_tick, (uint64_t)first, (uint64_t)conf->deadlines.heartbeat_ms);
 	if (c->coding == UNPACK_UNKNOWN) {
-		char text[256];
-		request_unknown_coding(&c->base, coding, text, sizeof(text));
+		char text[PACKED_TEXT_BYTES];
+		packed_unknown(&c->base, text);
 		chat_answer_error(c, 415, slice_str(text), (struct slice){0}, (struct slice){0}, 0);
 	} else if (c->coding == UNPACK_NONE) {
 		parse(c);
 	} else {
 		c->base.unpacked = true;
-		buf_init(&c->unpacked, request_unpack_room(c->base.sup));
+		buf_init(&c->unpacked, packed_room(c->base.sup));
 		chat_work(c, unpack_work, CHAT_UNPACKED, false);
 	}
 }
 
 static void act_unpacked(struct chat *c)
 {
-	char text[REQUEST_UNPACK_TEXT_BYTES];
+	char text[PACKED_TEXT_BYTES];
 	if (c->unpack_result) {
-		int status = request_unpack_error(&c->base, c->unpack_result, text);
+		int status = packed_broken(&c->base, c->unpack_result, text);
 		chat_answer_error(c, status, slice_str(text), (struct slice){0}, (struct slice){0},
 			status == 503 ? 2 : 0);
 		return;

@@ -11,9 +11,9 @@
  */
 #include "common/json.h"
 #include "common/log.h"
-#include "common/unpack.h"
 #include "supervisor/client.h"
 #include "supervisor/job.h"
+#include "supervisor/packed.h"
 #include "supervisor/pass_peek.h"
 #include "supervisor/request.h"
 
@@ -235,12 +235,12 @@ static void recount(struct pass *p)
 static void on_peeked(struct pass *p)
 {
 	struct supervisor *s = p->base.sup;
-	char text[REQUEST_UNPACK_TEXT_BYTES];
+	char text[PACKED_TEXT_BYTES];
 	recount(p);
 	if (p->over)
 		return;
 	if (p->unpack_result) {
-		int status = request_unpack_error(&p->base, p->unpack_result, text);
+		int status = packed_broken(&p->base, p->unpack_result, text);
 		pass_error(p, status, text, status == 503 ? PASS_RETRY_AFTER_S : 0);
 		return;
 	}
@@ -309,15 +309,14 @@ static void pass_body_end(struct request *r)
 		return;
 	}
 	if (p->coding == UNPACK_UNKNOWN) {
-		char text[256];
-		request_unknown_coding(
-			r, exchange_header(r->exchange, "Content-Encoding"), text, sizeof(text));
+		char text[PACKED_TEXT_BYTES];
+		packed_unknown(r, text);
 		pass_error(p, 415, text, 0);
 		return;
 	}
 	r->unpacked = p->coding != UNPACK_NONE;
 	p->mend = any_llama_server(r->sup);
-	buf_init(&p->unpacked, request_unpack_room(r->sup));
+	buf_init(&p->unpacked, packed_room(r->sup));
 	p->work.data = p;
 	if ((r->unpacked || p->body.n > PASS_INLINE_BYTES) &&
 		uv_queue_work(r->sup->loop, &p->work, peek_work, peek_done) == 0) {

@@ -1,7 +1,6 @@
 #include "supervisor/request.h"
 
 #include "common/log.h"
-#include "common/unpack.h"
 #include "supervisor/client.h"
 #include "supervisor/http/origin.h"
 
@@ -110,40 +109,6 @@ bool request_may_hold(const struct supervisor *s, size_t held, size_t n)
 {
 	return held + n <= REQUEST_SMALL_BYTES ||
 	       s->held_bytes + n <= (size_t)s->config.limits.body_total_bytes;
-}
-
-void request_unknown_coding(struct request *r, const char *coding, char *text, size_t size)
-{
-	size_t n = strcspn(coding, "\r\n");
-	snprintf(text, size, "Content-Encoding \"%.*s\" is not supported, only " UNPACK_ACCEPTED,
-		(int)(n < 64 ? n : 64), coding);
-	exchange_add_header(r->exchange, "Accept-Encoding", SLICE(UNPACK_ACCEPTED));
-}
-
-int request_unpack_error(const struct request *r, int rc, char text[REQUEST_UNPACK_TEXT_BYTES])
-{
-	const char *coding = exchange_header(r->exchange, "Content-Encoding");
-	if (rc == -ENOMEM) {
-		snprintf(text, REQUEST_UNPACK_TEXT_BYTES, "out of memory");
-		return 503;
-	}
-	if (rc == -E2BIG) {
-		snprintf(text, REQUEST_UNPACK_TEXT_BYTES,
-			"the request body unpacks to more than limits.unpacked_bytes");
-		return 413;
-	}
-	snprintf(text, REQUEST_UNPACK_TEXT_BYTES,
-		"the request body is not whole %.16s data, as its Content-Encoding says",
-		coding ? coding : "");
-	return 400;
-}
-
-size_t request_unpack_room(const struct supervisor *s)
-{
-	size_t most = (size_t)s->config.limits.unpacked_bytes,
-	       all = (size_t)s->config.limits.body_total_bytes,
-	       left = s->held_bytes < all ? all - s->held_bytes : 1;
-	return left < most ? left : most;
 }
 
 /* --- devices --- */

@@ -83,14 +83,6 @@ struct device *request_device(struct supervisor *s, struct slice model);
 /* The first device with that role, ready ones first; NULL when none has it. */
 struct device *request_role(struct supervisor *s, enum device_role role);
 
-/* A Content-Encoding that we do not take: words for the client, who is told which ones we do. */
-void request_unknown_coding(struct request *r, const char *coding, char *text, size_t size);
-#define REQUEST_UNPACK_TEXT_BYTES 128
-/* What a packed body may come to: its own limit, and what is left for all. */
-size_t request_unpack_room(const struct supervisor *s);
-/* What unpack() returned: words for the client, and the status. */
-int request_unpack_error(const struct request *r, int rc, char text[REQUEST_UNPACK_TEXT_BYTES]);
-
 /* Gives the job the client's headers that may go to a backend: not those of one hop, nor what names
  * the client's side of the connection. The list is the request's, the texts are the exchange's. 0,
  * or -ENOMEM (then the job has none). */
