@@ -81,10 +81,10 @@ static void answers(void **state)
 		"{\"object\":\"list\",\"data\":[{\"index\":1,\"embedding\":[3,4]},{\"index\":0,"
 		"\"embedding\":[1,-2.5e-1]}],\"usage\":{\"prompt_tokens\":7}}";
 	static const char one[] = "{\"data\":[{\"index\":0,\"embedding\":[1]}]}";
+	static const char twice[] = "{\"data\":[{\"index\":0,\"embedding\":[1]},"
+				    "{\"index\":0,\"embedding\":[1]}]}";
 	static const char *const bad[] = {"", "{}", "[]", "{\"data\":[]}", "{\"data\":[{}]}",
-		"{\"data\":[{\"embedding\":\"AAAA\"}]}",
-		"{\"data\":[{\"index\":0,\"embedding\":[1]},"
-		"{\"index\":0,\"embedding\":[1]}]}"};
+		"{\"data\":[{\"embedding\":\"AAAA\"}]}", twice};
 	struct buf out;
 	(void)state;
 	assert_int_equal(write_answer(false, false, two, &out), 0);
