@@ -9,54 +9,20 @@
  * At most once: a request that a worker may have begun when it died is tried again only where that
  * changes nothing, and never one whose body streams. One that never reached the backend is.
  */
-#include "common/json.h"
+#include "supervisor/pass.h"
+
 #include "common/log.h"
 #include "supervisor/client.h"
-#include "supervisor/job.h"
-#include "supervisor/packed.h"
-#include "supervisor/pass_peek.h"
-#include "supervisor/request.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 #define PASS_WAIT_STEP_MS 100
-#define PASS_RETRY_AFTER_S 5
-#define PASS_INLINE_BYTES (96u << 10) /* a body up to this is looked at in the loop */
 #define PASS_OUTPUT_GUESS_TOKENS 512
-#define PASS_REFUSAL_BYTES 65536 /* of an error that comes after its status has gone */
-
-struct pass {
-	struct request base;
-	struct route route;
-	struct device *device;
-	struct job *job;
-	bool hold;   /* the body is kept until its model is known */
-	bool upload; /* the body streams */
-	bool upload_over;
-	struct buf body, target;
-	size_t held;
-	struct pass_peek peek; /* what a held body says */
-	enum unpack_coding coding;
-	struct buf unpacked; /* being made of body */
-	int unpack_result;
-	bool mend; /* a backend may be stricter than Ollama */
-	uv_work_t work;
-	bool head_sent, over;
-	bool answering;	   /* bytes of the backend are out */
-	bool early;	   /* the head went out before the backend's was there */
-	size_t beat_bytes; /* ours in what the socket has not taken yet */
-	int refused;	   /* the backend's status, told too late */
-	struct buf refusal;
-	unsigned deaths;
-	uint64_t first_byte_ms;
-	uv_timer_t wait, tick;
-	unsigned timers_open;
-};
 
 static const struct job_events pass_events;
 
-static void pass_finish(struct pass *p)
+void pass_finish(struct pass *p)
 {
 	p->over = true;
 	uv_timer_stop(&p->wait);
@@ -66,26 +32,13 @@ static void pass_finish(struct pass *p)
 	p->job = NULL;
 }
 
-/* The status is spent: what is left is an event of the stream. */
-static void end_in_band(struct pass *p, int status, struct slice message)
-{
-	struct buf event;
-	buf_init(&event, 0);
-	dialect_error_inband(p->base.dialect, true, status, message, false, &event);
-	if (buf_error(&event) || exchange_write(p->base.exchange, event.p, event.n))
-		exchange_abort(p->base.exchange);
-	else
-		exchange_end(p->base.exchange);
-	buf_free(&event);
-}
-
-static void pass_error(struct pass *p, int status, const char *message, int retry_after_s)
+void pass_error(struct pass *p, int status, const char *message, int retry_after_s)
 {
 	request_count_error(p->base.sup, status);
 	log_line(LOG_WARN, "request_failed", LOG_STR("req", p->base.id), LOG_INT("status", status),
 		LOG_STR("message", message), LOG_END);
 	if (p->early && !p->answering)
-		end_in_band(p, status, slice_str(message));
+		pass_end_in_band(p, status, slice_str(message));
 	else if (p->head_sent)
 		exchange_abort(p->base.exchange);
 	else
@@ -162,45 +115,6 @@ static void pass_submit(struct pass *p)
 		uv_timer_start(&p->wait, on_wait, PASS_WAIT_STEP_MS, PASS_WAIT_STEP_MS);
 }
 
-/* --- a first byte in time --- */
-
-static void tell(struct pass *p)
-{
-	char reason[64];
-	snprintf(reason, sizeof(reason), "passed through to %s", p->device->conf->name);
-	request_tell(p->base.exchange, &(struct request_story){.id = p->base.id,
-					       .strategy = "pass",
-					       .tokens_in = p->base.tokens_in,
-					       .tokens_sent = p->base.tokens_in,
-					       .reason = reason});
-}
-
-static void on_tick(uv_timer_t *t)
-{
-	struct pass *p = t->data;
-	if (!p->head_sent) {
-		tell(p);
-		exchange_add_header(p->base.exchange, "Content-Type",
-			slice_str(dialect_content_type(p->base.dialect, true)));
-		exchange_head(p->base.exchange, 200, -1);
-		p->head_sent = p->early = true;
-	}
-	struct slice beat = dialect_heartbeat(p->base.dialect, true);
-	if (exchange_write(p->base.exchange, beat.p, beat.n) == 0)
-		p->beat_bytes += beat.n;
-}
-
-static void watch_first_byte(struct pass *p)
-{
-	const struct config *conf = &p->base.sup->config;
-	/* The bytes must be at the client by then: a tenth of it is kept for the way. */
-	uint64_t first = (uint64_t)(conf->deadlines.first_byte_ms -
-				    conf->deadlines.first_byte_ms / 10),
-		 age = now_ms() - p->base.begun_ms;
-	uv_timer_start(&p->tick, on_tick, age < first ? first - age : 1,
-		(uint64_t)conf->deadlines.heartbeat_ms);
-}
-
 /* --- from the client --- */
 
 static size_t pass_body(struct request *r, const char *bytes, size_t n)
@@ -224,19 +138,10 @@ static size_t pass_body(struct request *r, const char *bytes, size_t n)
 	return n;
 }
 
-/* The body is another one: it is what we hold now. */
-static void recount(struct pass *p)
-{
-	p->base.sup->held_bytes += p->body.n;
-	p->base.sup->held_bytes -= p->held;
-	p->held = p->body.n;
-}
-
-static void on_peeked(struct pass *p)
+void pass_read_done(struct pass *p)
 {
 	struct supervisor *s = p->base.sup;
 	char text[PACKED_TEXT_BYTES];
-	recount(p);
 	if (p->over)
 		return;
 	if (p->unpack_result) {
@@ -250,47 +155,8 @@ static void on_peeked(struct pass *p)
 		p->base.tokens_in =
 			tokens_estimate(s->tokens, buf_slice(&p->peek.model), p->peek.chars, 0);
 	if (p->route.works && p->peek.stream && !dialect_is_ollama(p->base.dialect))
-		watch_first_byte(p);
+		pass_watch_first_byte(p);
 	pass_submit(p);
-}
-
-/* Only touches what is the request's own: any thread. */
-static void look_into(struct pass *p)
-{
-	if (p->coding != UNPACK_NONE) {
-		p->unpack_result = unpack(p->coding, buf_slice(&p->body), &p->unpacked);
-		if (p->unpack_result)
-			return;
-		buf_free(&p->body);
-		p->body = p->unpacked;
-		p->unpacked = (struct buf){0};
-	}
-	if (p->mend) {
-		json_mend_surrogates(p->body.p, p->body.n);
-		json_mend_body(&p->body);
-	}
-	pass_peek(&p->peek, buf_slice(&p->body));
-}
-
-static void peek_work(uv_work_t *w)
-{
-	look_into(w->data);
-}
-
-static void peek_done(uv_work_t *w, int status)
-{
-	struct pass *p = w->data;
-	(void)status;
-	on_peeked(p);
-	request_release(&p->base);
-}
-
-static bool any_llama_server(const struct supervisor *s)
-{
-	for (size_t i = 0; i < s->device_count; i++)
-		if (s->devices[i]->conf->backend.type == BACKEND_TYPE_LLAMA_SERVER)
-			return true;
-	return false;
 }
 
 static void pass_body_end(struct request *r)
@@ -304,27 +170,10 @@ static void pass_body_end(struct request *r)
 			job_body_end(p->job);
 		return;
 	}
-	if (!p->hold) {
+	if (p->hold)
+		pass_read(p);
+	else
 		pass_submit(p);
-		return;
-	}
-	if (p->coding == UNPACK_UNKNOWN) {
-		char text[PACKED_TEXT_BYTES];
-		packed_unknown(r, text);
-		pass_error(p, 415, text, 0);
-		return;
-	}
-	r->unpacked = p->coding != UNPACK_NONE;
-	p->mend = any_llama_server(r->sup);
-	buf_init(&p->unpacked, packed_room(r->sup));
-	p->work.data = p;
-	if ((r->unpacked || p->body.n > PASS_INLINE_BYTES) &&
-		uv_queue_work(r->sup->loop, &p->work, peek_work, peek_done) == 0) {
-		request_hold(r);
-		return;
-	}
-	look_into(p);
-	on_peeked(p);
 }
 
 static void pass_sent(struct request *r, size_t n)
@@ -389,7 +238,7 @@ static void send_head(struct pass *p, const struct proto_record *rec)
 		name[n.n] = '\0';
 		exchange_add_header(p->base.exchange, name, rec->u.start.headers[i].value);
 	}
-	tell(p);
+	pass_tell(p);
 	exchange_head(p->base.exchange, (int)rec->u.start.status, rec->u.start.body_bytes);
 	p->head_sent = true;
 }
@@ -422,20 +271,6 @@ static void pass_delta(void *ctx, struct job *j, const struct proto_record *r)
 		pass_error(p, 502, "answer over its credit", 0);
 }
 
-/* The backend's error came after our 200. */
-static void refused_late(struct pass *p)
-{
-	struct buf text;
-	buf_init(&text, DIALECT_ERROR_TEXT_BYTES);
-	pass_peek_error(p->refused, buf_slice(&p->refusal), &text);
-	p->base.sup->count.failed++;
-	log_line(LOG_WARN, "request_failed", LOG_STR("req", p->base.id),
-		LOG_INT("status", p->refused), LOG_SLICE("message", buf_slice(&text)), LOG_END);
-	end_in_band(p, p->refused, buf_slice(&text));
-	buf_free(&text);
-	pass_finish(p);
-}
-
 static void pass_end(void *ctx, struct job *j, const struct proto_record *r)
 {
 	(void)j;
@@ -443,7 +278,7 @@ static void pass_end(void *ctx, struct job *j, const struct proto_record *r)
 	struct pass *p = ctx;
 	p->job = NULL;
 	if (p->refused) {
-		refused_late(p);
+		pass_refused_late(p);
 		return;
 	}
 	exchange_end(p->base.exchange);
