@@ -40,8 +40,10 @@ static int escaped_code(const char *p, const char *end)
 
 size_t json_mend_surrogates(char *text, size_t n)
 {
-	char *p = text, *end = text + n;
 	size_t mended = 0;
+	if (n == 0)
+		return 0;
+	char *p = text, *end = text + n;
 	while (p < end && (p = memchr(p, '\\', (size_t)(end - p)))) {
 		int code = escaped_code(p, end);
 		if (code < 0) {
