@@ -153,7 +153,7 @@ void pass_read_done(struct pass *p)
 		p->device = request_device(s, buf_slice(&p->peek.model));
 	if (p->route.works)
 		p->base.tokens_in =
-			tokens_estimate(s->tokens, buf_slice(&p->peek.model), p->peek.chars, 0);
+			tokens_estimate(s->tokens, buf_slice(&p->peek.model), &p->peek.census);
 	if (p->route.works && p->peek.stream && !dialect_is_ollama(p->base.dialect))
 		pass_watch_first_byte(p);
 	pass_submit(p);

@@ -43,7 +43,7 @@ void pass_peek(struct pass_peek *p, struct slice body)
 			json_to_bool(value, &p->stream);
 		if (!is_read(key))
 			continue;
-		p->chars += utf8_chars(value.raw);
+		token_census_add(&p->census, value.raw);
 		p->tools = p->tools || (json_string_is(key, "tools") && value.raw.n > 2);
 	}
 	if (!json_is(model, JSON_STRING))

@@ -5,14 +5,14 @@
 #ifndef TANDEM_PASS_PEEK_H
 #define TANDEM_PASS_PEEK_H
 
-#include "common/buf.h"
+#include "common/tokens.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
 struct pass_peek {
-	struct buf model; /* decoded name; empty: none */
-	uint64_t chars;	  /* code points of the strings a model reads; more, rather than less */
+	struct buf model;	    /* decoded name; empty: none */
+	struct token_census census; /* of what a model reads; more, rather than less */
 	bool stream, tools;
 };
 
