@@ -39,7 +39,7 @@ def test_a_packed_body(pair, folder, main, coding):
         assert status == 200, (path, data[:300])
         raw = path.startswith("/v1/") if main == "llama-server" else path != OPENAI
         if raw:
-            assert plain in a.bodies()
+            assert any(plain[1:] in body for body in a.bodies()), "a chat's has the window before it"
     assert not any("content-encoding" in map(str.lower, line["headers"]) for line in log_lines(log, a))
     t.wait_idle()
 
