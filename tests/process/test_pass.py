@@ -13,7 +13,7 @@ import pytest
 
 from conftest import attached
 from harness import ndjson, rss_bytes, wait_for
-from wire import CHAT, OPENAI, PATHS, STORY, Wire, question
+from wire import CHAT, OPENAI, PATHS, STORY, Wire, question, tuned
 
 SANITIZED = "asan" in os.environ.get("TANDEM_BIN", "") or "ASAN_OPTIONS" in os.environ
 RSS_LIMIT = 64 << 20
@@ -252,7 +252,8 @@ def test_expect_100_continue(pair, target, body):
         w.sock.sendall(body)
         assert w.head().status in (200, 201)
         w.body()
-    assert a.stats()["last"][-1]["body_crc32"] == f"{zlib.crc32(body):08x}"
+    sent = tuned(body, 16384) if target == CHAT else body
+    assert a.stats()["last"][-1]["body_crc32"] == f"{zlib.crc32(sent):08x}"
 
 
 class Peak:
@@ -648,7 +649,7 @@ def test_what_a_model_works_for_waits_its_turn(pair, main, path):
         assert w.head().status == 200 and w.body()
         assert w.headers["x-tandem-strategy"] == "pass"
         sizes = dict(p.split("=") for p in w.headers["x-tandem-tokens"].split())
-        assert 9000 < int(sizes["in"]) < 11000 and sizes["sent"] == sizes["in"]
+        assert 8000 < int(sizes["in"]) < 11000 and sizes["sent"] == sizes["in"]
     t.wait_idle()
 
 
