@@ -78,8 +78,9 @@ struct config {
 	} condense;
 	struct {
 		int64_t first_byte_ms; /* stream:true: 200, headers and a heartbeat by then */
-		int64_t first_byte_nonstream_ms; /* stream:false: default 20000 (an error keeps its
-						    status until then) */
+		int64_t first_byte_nonstream_ms; /* stream:false: an error keeps its status until
+						    then; 0 (default): as long as the dialect's
+						    clients wait (dialect_patience_ms()) */
 		int64_t heartbeat_ms;		 /* between later heartbeats; default 10000 */
 		int64_t worker_boot_ms;		 /* spawn to backend ready */
 		int64_t hello_ms;		 /* spawn to HELLO; default 5000 */
@@ -98,7 +99,8 @@ struct config {
 				    that is restarted; 0: neither; default 30000 */
 	} deadlines;
 	struct {
-		int64_t body_bytes; /* a request body that must be held (chat) */
+		int64_t body_bytes;	/* a request body that must be held (chat) */
+		int64_t unpacked_bytes; /* what a packed one may come to; default 134217728 */
 		int64_t connections;
 		int64_t queue;		  /* requests waiting for a slot */
 		int64_t queue_per_client; /* the same of one client; 0: no bound of its own;

@@ -74,7 +74,7 @@ static const struct config_key main_keys[] = {
 	NUMBER(KEY_INT64, condense, result_bytes, KIB, 16 * MIB, 65536),
 
 	NUMBER(KEY_INT64, deadlines, first_byte_ms, 1, HOUR_MS, 2000),
-	NUMBER(KEY_INT64, deadlines, first_byte_nonstream_ms, 1, HOUR_MS, 20000),
+	NUMBER(KEY_INT64, deadlines, first_byte_nonstream_ms, 0, DAY_MS, 0),
 	NUMBER(KEY_INT64, deadlines, heartbeat_ms, 10, HOUR_MS, 10000),
 	NUMBER(KEY_INT64, deadlines, worker_boot_ms, 10, DAY_MS, 120000),
 	NUMBER(KEY_INT64, deadlines, hello_ms, 10, HOUR_MS, 5000),
@@ -88,6 +88,7 @@ static const struct config_key main_keys[] = {
 	NUMBER(KEY_INT64, deadlines, kv_ms, 0, HOUR_MS, 30000),
 
 	NUMBER(KEY_INT64, limits, body_bytes, KIB, 16 * GIB, 134217728),
+	NUMBER(KEY_INT64, limits, unpacked_bytes, KIB, 16 * GIB, 134217728),
 	NUMBER(KEY_INT64, limits, connections, 1, 1e6, 1024),
 	NUMBER(KEY_INT64, limits, queue, 0, 1e6, 256),
 	NUMBER(KEY_INT64, limits, queue_per_client, 0, 1e6, 64),

@@ -173,6 +173,7 @@ static const struct wire_field ack[] = {
 	LIST(ack.command, ack_command),
 	TEXT(ack.pin),
 	TEXT(ack.model),
+	TEXT(ack.settled),
 	I64(ack.num_ctx),
 	I64(ack.slots),
 	I64(ack.boot_ms),

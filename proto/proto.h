@@ -91,8 +91,10 @@ struct proto_ack {
 	struct slice url;      /* empty: none */
 	struct slice command[PROTO_ARGS_MAX];
 	size_t command_count;
-	struct slice pin;   /* empty: none */
-	struct slice model; /* empty: none */
+	struct slice pin;     /* empty: none */
+	struct slice model;   /* empty: none */
+	struct slice settled; /* without a model: the one that an earlier incarnation took, empty:
+				 none */
 	int64_t num_ctx;
 	int64_t slots;
 	int64_t boot_ms, connect_ms, idle_ms;

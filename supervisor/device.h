@@ -12,6 +12,7 @@
 #include "common/config.h"
 #include "supervisor/adopt.h"
 #include "supervisor/queue.h"
+#include "supervisor/rate.h"
 #include "supervisor/totals.h"
 #include "supervisor/worker.h"
 
@@ -54,6 +55,7 @@ struct device {
 
 	struct device_model *models;
 	size_t model_count;
+	char settled[256]; /* what it serves by default where no model is configured; "" unknown */
 	struct device_model *incoming; /* a list being received */
 	size_t incoming_count;
 
@@ -66,7 +68,8 @@ struct device {
 	uint64_t jobs_done, jobs_preempted;
 	uint64_t jobs_failed; /* not those that were the client's fault (4xx) */
 	struct report_sums sums;
-	double prefill_tok_s, decode_tok_s; /* learned; 0 before the first measurement */
+	double prefill_tok_s, decode_tok_s; /* learned (rate.h); 0 before the first measurement */
+	struct rate_prompts prompts;
 };
 
 /* A device of the configuration, which is copied, with a stopped worker. NULL when memory is out.

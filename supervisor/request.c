@@ -81,9 +81,10 @@ void request_refuse(struct request *r, int status, const char *message, int retr
 	struct buf body;
 	buf_init(&body, 0);
 	dialect_error_body(r->dialect, status, slice_str(message), &body);
-	request_tell(r->exchange,
-		&(struct request_story){
-			.id = r->id, .strategy = "pass", .reason = "refused by the gateway"});
+	request_tell(r->exchange, &(struct request_story){.id = r->id,
+					  .strategy = "pass",
+					  .tokens_in = r->tokens_in,
+					  .reason = "refused by the gateway"});
 	if (retry_after_s > 0) {
 		char seconds[16];
 		snprintf(seconds, sizeof(seconds), "%d", retry_after_s);
@@ -175,6 +176,7 @@ static bool forwarded(const char *name)
 
 struct forwarding {
 	struct proto_job *job;
+	bool unpacked;
 	struct slice connection; /* names further headers of this hop alone (RFC 9110 7.6.1) */
 };
 
@@ -182,6 +184,8 @@ static bool forward_header(void *ctx, const char *name, const char *value)
 {
 	struct forwarding *f = ctx;
 	struct proto_job *job = f->job;
+	if (f->unpacked && strcasecmp(name, "content-encoding") == 0)
+		return true;
 	if (forwarded(name) && !slice_lists(f->connection, slice_str(name)))
 		job->headers[job->header_count++] =
 			(struct proto_header){slice_str(name), slice_str(value)};
@@ -205,42 +209,28 @@ int request_forward_headers(struct request *r, struct proto_job *job)
 	if (!r->forwarded)
 		return -ENOMEM;
 	const char *connection = exchange_header(r->exchange, "Connection");
-	struct forwarding f = {.job = job, .connection = slice_str(connection ? connection : "")};
+	struct forwarding f = {.job = job,
+		.unpacked = r->unpacked,
+		.connection = slice_str(connection ? connection : "")};
 	exchange_each_header(r->exchange, forward_header, &f);
 	return 0;
 }
 
 /* --- the front door's events --- */
 
-static bool path_is(struct exchange *x, const char *path)
-{
-	return slice_eq(exchange_path(x), slice_str(path));
-}
-
 static void on_head(void *ctx, struct exchange *x)
 {
 	struct supervisor *s = ctx;
 	if (origin_gate(x, s->loopback, s->config.origins))
 		return;
-	static const struct {
-		const char *path;
-		enum dialect dialect;
-	} chats[] = {
-		{"/api/chat", DIALECT_OLLAMA_CHAT},
-		{"/api/generate", DIALECT_OLLAMA_GENERATE},
-		{"/v1/chat/completions", DIALECT_OPENAI_CHAT},
-	};
-	if (strcmp(exchange_method(x), "POST") == 0)
-		for (size_t i = 0; i < sizeof(chats) / sizeof(*chats); i++)
-			if (path_is(x, chats[i].path)) {
-				chat_begin(s, x, chats[i].dialect);
-				return;
-			}
-	if (probe_answer(s, x))
-		return;
-	struct slice path = exchange_path(x);
-	bool openai = path.n >= 3 && memcmp(path.p, "/v1", 3) == 0;
-	pass_begin(s, x, openai ? DIALECT_OPENAI_OTHER : DIALECT_OLLAMA_OTHER);
+	struct route route;
+	route_find(exchange_method(x), exchange_path(x), &route);
+	if (route.kind == ROUTE_CHAT)
+		chat_begin(s, x, route.dialect);
+	else if (route.kind == ROUTE_PS)
+		loaded_begin(s, x);
+	else if (!probe_answer(s, x, &route))
+		pass_begin(s, x, &route);
 }
 
 static size_t on_body(void *ctx, struct exchange *x, const char *p, size_t n)

@@ -11,6 +11,7 @@
 #define TANDEM_REQUEST_H
 
 #include "common/dialect/dialect.h"
+#include "supervisor/route.h"
 #include "supervisor/supervisor.h"
 
 #define REQUEST_ID_BYTES 24
@@ -40,6 +41,8 @@ struct request {
 	uint64_t begun_ms;
 	uint64_t client;		/* who asks (client.h) */
 	struct proto_header *forwarded; /* for jobs: request_forward_headers() */
+	uint64_t tokens_in;		/* of what passes through, an estimate; 0: none, unknown */
+	bool unpacked;			/* its body was packed on the way to us, and is not now */
 	unsigned holds;			/* the exchange, background work, running jobs */
 };
 
@@ -91,9 +94,11 @@ void request_count_error(struct supervisor *s, int status);
 
 /* Kinds. */
 void chat_begin(struct supervisor *s, struct exchange *x, enum dialect d);
-void pass_begin(struct supervisor *s, struct exchange *x, enum dialect d);
+void pass_begin(struct supervisor *s, struct exchange *x, const struct route *route);
+/* GET /api/ps, of all devices. */
+void loaded_begin(struct supervisor *s, struct exchange *x);
 /* True when the path is answered from what the supervisor knows (model lists and the like), and
  * was. */
-bool probe_answer(struct supervisor *s, struct exchange *x);
+bool probe_answer(struct supervisor *s, struct exchange *x, const struct route *route);
 
 #endif

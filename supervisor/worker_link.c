@@ -31,6 +31,7 @@ void worker_send_ack(struct worker *w)
 		a->command[a->command_count++] = slice_str(*arg);
 	a->pin = slice_str(conf->pin);
 	a->model = slice_str(conf->model);
+	a->settled = slice_str(conf->model ? NULL : d->settled);
 	a->num_ctx = conf->num_ctx;
 	a->slots = conf->slots;
 	a->boot_ms = c->deadlines.worker_boot_ms;
@@ -131,6 +132,8 @@ static void on_state(struct worker *w, const struct proto_state *st)
 	copy(b->detail, sizeof(b->detail), st->detail);
 	copy(b->url, sizeof(b->url), st->url);
 	copy(b->model, sizeof(b->model), st->model);
+	if (st->model.n && !w->device->conf->model)
+		copy(w->device->settled, sizeof(w->device->settled), st->model);
 	b->pid = st->backend_pid;
 	b->start = st->backend_start;
 	b->window = st->window;

@@ -417,15 +417,17 @@ static struct slice without_query(struct slice target)
 	return (struct slice){target.p, query ? (size_t)(query - target.p) : target.n};
 }
 
-static const struct task_ops *kind_ops(enum proto_kind kind)
+static const struct task_ops *kind_ops(const struct worker *w, const struct proto_job *job)
 {
-	switch (kind) {
+	const struct backend_ops *backend = w->backend ? backend_kind(w->backend) : NULL;
+	switch (job->kind) {
 	case JOB_CHAT:
 		return &task_chat_ops;
 	case JOB_NOTES:
 		return &task_notes_ops;
 	case JOB_PASS:
-		return &task_pass_ops;
+		return backend && backend->embeds && backend->embeds(job->path) ? &task_embed_ops
+										: &task_pass_ops;
 	}
 	return NULL;
 }
@@ -439,7 +441,7 @@ static void refuse(
 
 void tasks_open(struct worker *w, const struct proto_record *r)
 {
-	const struct task_ops *ops = kind_ops(r->u.job.kind);
+	const struct task_ops *ops = kind_ops(w, &r->u.job);
 	struct task **link = task_link(w->tasks, r->job);
 	if (w->draining || w->exiting) {
 		refuse(w, r, FAIL_DRAINING, "the worker takes no more jobs");

@@ -326,6 +326,7 @@ static void do_ack(struct json_value o)
 		a->command[a->command_count++] = slice_str(json_string_dup(arg));
 	a->pin = text_of(o, "pin");
 	a->model = text_of(o, "model");
+	a->settled = text_of(o, "settled");
 	a->num_ctx = int_of(o, "num_ctx", 0);
 	a->slots = int_of(o, "slots", 1);
 	a->boot_ms = int_of(o, "boot_ms", 20000);

@@ -181,6 +181,7 @@ static void sample(struct proto_record *r, enum proto_type type, enum fill fill)
 		r->u.ack.adopt_pid = number(fill, INT32_MAX);
 		r->u.ack.adopt_start = on ? UINT64_MAX : 0;
 		r->u.ack.adopt_url = text(fill, "http://127.0.0.1:4");
+		r->u.ack.settled = text(fill, "m:1b");
 		r->u.ack.run_dir = text(fill, "/run/tandem");
 		r->u.ack.state_dir = text(fill, "/var/lib/tandem");
 		r->u.ack.backend_log_bytes = number(fill, 4 << 20);
@@ -351,6 +352,7 @@ static void same(const struct proto_record *a, const struct proto_record *b)
 		SAME(ack.adopt_pid);
 		SAME(ack.adopt_start);
 		SAME_TEXT(ack.adopt_url);
+		SAME_TEXT(ack.settled);
 		SAME_TEXT(ack.run_dir);
 		SAME_TEXT(ack.state_dir);
 		SAME(ack.backend_log_bytes);
@@ -727,10 +729,11 @@ static void test_list_limits_on_decoding(void **state)
 			"\x00\xa0", 2},
 		{"\x93\x01\x01\x95\x03\x00\xc2\xc2", 8, PROTO_MODELS_MAX, "\x94\xa0\x00\xa0\xa0", 5,
 			"", 0},
-		{"\x93\x01\x01\xdc\x00\x1a\x20\x00\xa0\x00\xa0", 11, PROTO_ARGS_MAX, "\xa0", 1,
-			"\xa0\xa0\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xc2\x00\x00\xa0\xa0\xa0"
+		{"\x93\x01\x01\xdc\x00\x1b\x20\x00\xa0\x00\xa0", 11, PROTO_ARGS_MAX, "\xa0", 1,
+			"\xa0\xa0\xa0\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xc2\x00\x00\xa0\xa0"
+			"\xa0"
 			"\x00\x00",
-			20},
+			21},
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
 		for (size_t n = cases[i].max; n <= cases[i].max + 1; n++) {
