@@ -136,12 +136,14 @@ void chat_answer_overflow(struct chat *c)
 void chat_explain(struct chat *c)
 {
 	enum backend_type backend = c->device->conf->backend.type;
+	if (c->has_condense && c->prepared == CONDENSE_NOTHING)
+		c->plan.strategy = STRATEGY_A; /* as when it is sent */
 	struct explanation e = {.request = &c->view,
 		.facts = &c->facts,
 		.plan = &c->plan,
 		.condense = c->has_condense ? &c->condense : NULL,
 		.outcome = c->has_condense
-				   ? decide_laid_out(&c->plan, c->prepared, backend)
+				   ? decide_laid_out(c->prepared, backend)
 				   : decide_plain(&c->facts, &c->plan, c->view.is_load, backend),
 		.device = c->device->conf->name,
 		.backend = backend_type_name(backend),

@@ -80,7 +80,7 @@ static void refused(struct chat *c)
 		snprintf(c->note, sizeof(c->note), "nothing to condense: unchanged");
 		break;
 	case CONDENSE_NO_ROOM:
-		if (decide_laid_out(&c->plan, c->prepared, c->device->conf->backend.type) ==
+		if (decide_laid_out(c->prepared, c->device->conf->backend.type) ==
 			DECIDE_OVERFLOW) {
 			chat_answer_overflow(c);
 			return;

@@ -52,20 +52,16 @@ enum decide_outcome decide_plain(
 	return would_be_cut ? DECIDE_OVERFLOW : DECIDE_ORIGINAL;
 }
 
-enum decide_outcome decide_laid_out(
-	const struct plan *p, enum condense_result result, enum backend_type backend)
+enum decide_outcome decide_laid_out(enum condense_result result, enum backend_type backend)
 {
 	switch (result) {
 	case CONDENSE_OK:
 		return DECIDE_CONDENSED;
-	case CONDENSE_NOTHING:
-		if (!p->must_shrink)
-			return DECIDE_ORIGINAL;
-		/* fall through */
 	case CONDENSE_NO_ROOM:
 		/* An old Ollama would cut the prompt in silence; llama-server knows its window
 		 * better than our estimate and says so itself. */
 		return backend == BACKEND_TYPE_OLLAMA ? DECIDE_OVERFLOW : DECIDE_ORIGINAL;
+	case CONDENSE_NOTHING: /* the layout counts closer than the plan, which has a slack */
 	case CONDENSE_FAILED:
 		break;
 	}

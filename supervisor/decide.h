@@ -36,7 +36,6 @@ enum decide_outcome decide_plain(
 	const struct plan_facts *f, const struct plan *p, bool is_load, enum backend_type backend);
 
 /* The layout has been made. */
-enum decide_outcome decide_laid_out(
-	const struct plan *p, enum condense_result result, enum backend_type backend);
+enum decide_outcome decide_laid_out(enum condense_result result, enum backend_type backend);
 
 #endif

@@ -175,8 +175,10 @@ static int decide(struct work *w)
 	if (rc)
 		return rc;
 	condense_options(&w->condense, &f, NULL);
-	w->explanation.outcome =
-		decide_laid_out(&w->plan, condense_prepare(&w->condense), w->backend);
+	enum condense_result result = condense_prepare(&w->condense);
+	w->explanation.outcome = decide_laid_out(result, w->backend);
+	if (result == CONDENSE_NOTHING)
+		w->plan.strategy = STRATEGY_A; /* as the server says it */
 	w->explanation.condense = &w->condense;
 	return 0;
 }
