@@ -73,9 +73,10 @@ def test_thresholds_can_be_missed():
     assert seen(bad)["fits-8k: total wait"] is False
     assert seen({"fits-8k": {"direct": [figures(100)]}})["fits-8k: total wait"] is None
     # An arm that lost calls is not compared with, and loses as the arm that is judged.
-    lost = {"long-16k": {"direct": [figures(1, unanswered=100, overflows=1)], "compact": [figures(400, 20)],
+    lost = {"long-16k": {"direct": [figures(1, unanswered=100, overflows=1)], "compact": [figures(400, 20, calls=[{"wait_s": w, "summary": w > 9, "size": None} for w in (1, 99)])],
                          "adaptive": [figures(100, 1.5)]}, "fits-8k": good["fits-8k"]}
     assert all(ok for name, ok in seen(lost).items() if name.startswith("long"))
+    assert "200.0 x if all" in next(what for name, what, _ in verdict.verdict(lost) if "summaries" in name)
     lost["long-16k"]["adaptive"] = [figures(101, 1.6, overflows=1)]
     assert [ok for name, ok in seen(lost).items() if name.startswith("long")] == [False, False, False, True, True]
     shots = lambda *waits: [figures(sum(waits), calls=[{"size": s, "wait_s": w} for s, w in zip((11000, 32000), waits)])]

@@ -205,7 +205,7 @@ class Play:
             parts = [measure.wait_s(a, requests, self.speed, to_end) for a, to_end in answers]
             last = answers[-1][0]
             used = measure.answering(requests["main"], last) or {}
-            calls.append({"wait_s": sum(p[0] for p in parts), "size": size, "route": last.route, "reason": last.reason,
+            calls.append({"wait_s": sum(p[0] for p in parts), "size": size, "summary": len(answers) > 1, "route": last.route, "reason": last.reason,
                           "prompt": used.get("prompt_tokens"), "cached": used.get("cached_tokens")})
             own += [p[1] for p in parts]
         judged = calls[LEARN_SHOTS:] if self.spec.kind == "learn" else calls
