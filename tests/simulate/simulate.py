@@ -8,6 +8,7 @@ import argparse
 import concurrent.futures
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -34,6 +35,12 @@ def one(job):
             return job, None, traceback.format_exc()
 
 
+def end_in_order():
+    """A play that is told to end stops its processes first."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(1))
+
+
 def run(specs, args, modes):
     """{scenario: {arm: [figures of a round]}}, [what broke]"""
     known = {"direct", "compact", "threshold", *modes}
@@ -41,7 +48,7 @@ def run(specs, args, modes):
             for arm in s.arms if arm in known and (not args.arm or arm in args.arm) and (arm != scenarios.THRESHOLD or not round_)]
     jobs.sort(key=lambda j: j[2] * 1000 - jobs_cost(specs, j))  # of a round the longest first: no stragglers at its end
     results, broken = {s.name: {a: [] for a in s.arms if a in known} for s in specs}, []
-    with concurrent.futures.ProcessPoolExecutor(args.jobs) as pool:
+    with concurrent.futures.ProcessPoolExecutor(args.jobs, initializer=end_in_order) as pool:
         for done in concurrent.futures.as_completed([pool.submit(one, job) for job in jobs]):
             job, figures, error = done.result()
             if error:
