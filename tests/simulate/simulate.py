@@ -22,7 +22,7 @@ from world import routing_modes
 
 SPEED = 40
 ROUNDS = 3
-JOBS = 3  # plays at once: most of their time is sleep
+JOBS = 4  # plays at once: most of their time is sleep
 
 
 def one(job):
