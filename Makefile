@@ -110,6 +110,7 @@ help: ## this list
 
 -include tests/bench/bench.mk
 -include tests/eval/eval.mk
+-include tests/simulate/simulate.mk
 -include tests/fuzz/fuzz.mk
 -include tests/attack/attack.mk
 -include etc/setup/targets.mk
