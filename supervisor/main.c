@@ -44,6 +44,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#define LAST_WORK_MS 1000 /* at the end: for what a thread is still at */
 #define FDS_OF_START 24
 #define FDS_OF_DEVICE 8
 #define CONFIG_DEFAULT_PATH "/etc/tandem/tandem.conf"
@@ -239,6 +240,36 @@ out:
 	return rc;
 }
 
+static void on_late(uv_timer_t *t)
+{
+	*(bool *)t->data = true;
+}
+
+static void on_late_closed(uv_handle_t *h)
+{
+	(void)h;
+}
+
+/* Lets every handle close. False: a thread still works on something of which nobody wants to know
+ * any more, a very long prompt for example. */
+static bool run_out(uv_loop_t *loop)
+{
+	static uv_timer_t timer;
+	static bool late;
+	timer.data = &late;
+	uv_timer_init(loop, &timer);
+	uv_timer_start(&timer, on_late, LAST_WORK_MS, 0);
+	uv_unref((uv_handle_t *)&timer);
+	/* the last request's end stops it once more */
+	while (!late && uv_run(loop, UV_RUN_ONCE))
+		;
+	if (late)
+		return false;
+	uv_close((uv_handle_t *)&timer, on_late_closed);
+	uv_run(loop, UV_RUN_DEFAULT);
+	return true;
+}
+
 static int run(struct supervisor *s, struct buf *err)
 {
 	TAILQ_INIT(&s->requests);
@@ -276,8 +307,12 @@ static int run(struct supervisor *s, struct buf *err)
 	service_fini(s);
 	life_fini(s);
 	notify_fini(&s->notify);
-	while (uv_run(s->loop, UV_RUN_DEFAULT))
-		; /* lets every handle close, though the last request's end stops it once more */
+	if (!run_out(s->loop)) {
+		rundir_close(&s->rundir);
+		log_line(LOG_INFO, "stopped", LOG_INT("rc", code),
+			LOG_STR("left", "work on a thread"), LOG_END);
+		_exit(code); /* exit() would wait for the pool's threads */
+	}
 	uv_loop_close(s->loop);
 	tokens_destroy(s->tokens);
 	governor_destroy(s->governor);

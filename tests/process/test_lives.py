@@ -743,7 +743,7 @@ def test_a_stop_while_a_thread_selects(fake, tandem):
     wait_for(lambda: refused(t), "the closed door")
     t.popen.send_signal(signal.SIGTERM)
     assert t.popen.wait(20) == 0, t.log()[-3000:]
-    assert " ev=selected " not in t.log()
+    assert " ev=selected " not in t.log() and os.listdir(t.run_dir) == []
     c.close()
 
 

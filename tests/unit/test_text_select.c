@@ -628,8 +628,8 @@ static void test_instructions_about_the_whole(void **state)
 	static const char *const whole[] = {"Translate this into German:",
 		"Please summarise the report.", "Review this file.", "Proofread it",
 		"Traduza o texto abaixo.", "Resuma isto em uma frase.", "Revise o texto.",
-		"\xc3\x9c"
-		"bersetze das ins Englische.",
+		("\xc3\x9c"
+		 "bersetze das ins Englische."),
 		"Traduis ce texte.", "Resume este texto."};
 	static const char *const part[] = {"Why does worker_42 fail?", "Find the bug in parse().",
 		"What does the function do?", "Onde est\xc3\xa1 o erro?", ""};
