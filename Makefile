@@ -109,5 +109,6 @@ help: ## this list
 
 -include tests/bench/bench.mk
 -include tests/fuzz/fuzz.mk
+-include tests/attack/attack.mk
 -include etc/setup/targets.mk
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -1,10 +1,11 @@
 #!/bin/bash
-# check.sh check|ollama|chaos|asan|tsan: runs the tests of that name, every stage even after one has failed. Ends with a line
+# check.sh check|ollama|chaos|attack|attack-asan|asan|tsan: runs the tests of that name, every stage even after one has failed. Ends with a line
 # "N passed, N failed" that counts single tests, and 1 when anything failed.
 #
 # check   formatting, the build with gcc and with clang, unit tests, tests of whole processes and of client packages
 # chaos   streaming clients through 1,000 kills and stops, restarts, reloads and upgrades (CHAOS_OPTIONS: other numbers)
 # ollama  a real Ollama behind tandem and in front of it its own clients
+# attack  hostile clients, backends and neighbours; attack-asan: the same under AddressSanitizer and UBSan
 # asan, tsan  unit tests and tests of whole processes under the sanitizers
 set -uo pipefail
 . "$(dirname "$0")/lib.sh"
@@ -101,17 +102,23 @@ node_packages() {
 
 build_all() { "${make[@]}" "$jobs" "$@" all test-programs; }
 
+# sanitized_build NAME FLAGS: what the tests need with these flags, in build-NAME.
+sanitized_build() {
+	export CFLAGS="-O1 -g -fno-omit-frame-pointer -fsanitize=$2" LDFLAGS="-fsanitize=$2"
+	stage "build with -fsanitize=$2" build_all BUILD="build-$1" || return
+	unset CFLAGS LDFLAGS
+	export TANDEM_SANITIZED=$1 TANDEM_TEST_DEADLINE_S=${TANDEM_TEST_DEADLINE_S:-60}
+}
+
 # sanitized NAME FLAGS: build, unit and process tests with these flags.
 sanitized() {
-	local build=build-$1 deadline
-	export CFLAGS="-O1 -g -fno-omit-frame-pointer -fsanitize=$2" LDFLAGS="-fsanitize=$2"
-	stage "build with -fsanitize=$2" build_all BUILD="$build" || return
-	unset CFLAGS LDFLAGS
-	deadline=${TANDEM_TEST_DEADLINE_S:-60}
-	export TANDEM_SANITIZED=$1 TANDEM_TEST_DEADLINE_S=$deadline
-	stage "unit tests ($1)" units "$build"
-	stage "process tests ($1)" python_tests "$build" tests/process
+	sanitized_build "$@" || return
+	stage "unit tests ($1)" units "build-$1"
+	stage "process tests ($1)" python_tests "build-$1" tests/process
 }
+
+asan_flags="address,undefined -fno-sanitize-recover=all"
+asan_options() { export ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1; }
 
 case ${1:-} in
 check)
@@ -135,10 +142,19 @@ chaos)
 	read -ra options <<<"${CHAOS_OPTIONS:---faults 1000 --alone 20 --clients 32 --upgrades 5}"
 	stage "build" build_all && stage "chaos" "$python" tests/chaos/chaos.py "${options[@]}"
 	;;
+attack)
+	"$SETUP/deps.sh" run check || exit 1
+	stage "build" build_all && stage "attacks" python_tests build tests/attack
+	;;
+attack-asan)
+	"$SETUP/deps.sh" run check || exit 1
+	asan_options
+	sanitized_build asan "$asan_flags" && stage "attacks (asan)" python_tests build-asan tests/attack
+	;;
 asan)
 	"$SETUP/deps.sh" run check || exit 1
-	export ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
-	sanitized asan "address,undefined -fno-sanitize-recover=all"
+	asan_options
+	sanitized asan "$asan_flags"
 	;;
 tsan)
 	"$SETUP/deps.sh" run check || exit 1
@@ -146,7 +162,7 @@ tsan)
 	sanitized tsan thread
 	;;
 *)
-	die "usage: check.sh check|ollama|chaos|asan|tsan"
+	die "usage: check.sh check|ollama|chaos|attack|attack-asan|asan|tsan"
 	;;
 esac
 
