@@ -238,29 +238,15 @@ static void pass_end(void *ctx, struct job *j, const struct proto_record *r)
 	pass_finish(p);
 }
 
-/* What only asks: GET, HEAD, and those that would be GET if their question fitted in a URL. */
-static bool only_asks(const struct pass *p)
-{
-	static const char *const paths[] = {"/api/show", "/api/embed", "/api/embeddings",
-		"/v1/embeddings", "/v1/completions", "/v1/responses", "/v1/messages",
-		"/v1/messages/count_tokens"};
-	const char *method = exchange_method(p->base.exchange);
-	if (strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0)
-		return true;
-	for (size_t i = 0; i < sizeof(paths) / sizeof(*paths); i++)
-		if (strcmp(method, "POST") == 0 &&
-			slice_eq(exchange_path(p->base.exchange), slice_str(paths[i])))
-			return true;
-	return false;
-}
-
 static bool may_repeat(const struct pass *p, int cause)
 {
 	if (p->head_sent || p->upload)
 		return false;
 	if (cause == FAIL_UNREACHABLE || cause == FAIL_DRAINING)
 		return true; /* it never left the worker */
-	return (cause == JOB_LOST || cause == FAIL_CUT) && only_asks(p);
+	return (cause == JOB_LOST || cause == FAIL_CUT) &&
+	       dialect_only_asks(slice_str(exchange_method(p->base.exchange)),
+		       exchange_path(p->base.exchange));
 }
 
 static void pass_fail(void *ctx, struct job *j, const struct job_failure *f)

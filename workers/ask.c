@@ -319,6 +319,7 @@ void ask_send(struct ask *a)
 		.headers = headers,
 		.header_count = kept,
 		.body = sent_body(a),
+		.again = true,
 		.idle_ms = t->worker->settings.idle_ms,
 		.total_ms = task_time_left(t),
 	};
@@ -405,6 +406,7 @@ bool ask_linger(struct task *t)
 			.headers = &json,
 			.header_count = 1,
 			.body = buf_slice(&a->refusal),
+			.again = true,
 			.total_ms = ASK_LINGER_MS,
 		};
 		rc = http_start(t->worker->http, &r, &load_events, a, &a->load);

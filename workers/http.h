@@ -53,10 +53,15 @@ struct http_request {
 	struct slice target; /* "/path?query", sent as it is after the base's prefix */
 	const struct proto_header *headers;
 	size_t header_count;
-	struct slice body;    /* borrowed until done; may be sent twice when a kept connection turns
-				 out closed */
-	bool upload;	      /* the body comes through http_send() instead */
-	int64_t upload_bytes; /* -1: unknown (chunked) */
+	struct slice body; /* borrowed until done */
+	/*
+	 * It goes over a kept connection, and again, once, over another one when that turns out
+	 * closed. False: over a connection of its own, once, and no more whatever happens. GET and
+	 * HEAD need not say it.
+	 */
+	bool again;
+	bool upload;		   /* the body comes through http_send() instead */
+	int64_t upload_bytes;	   /* -1: unknown (chunked) */
 	int64_t idle_ms, total_ms; /* 0: none */
 };
 

@@ -22,6 +22,7 @@ struct http_transfer {
 	struct buf upload;	  /* queued by http_send(), taken from upload_at on */
 	size_t upload_at;
 	bool upload_end;
+	unsigned sends; /* how often curl has begun to send the request */
 
 	int status;
 	bool head_done;	  /* head() was called */

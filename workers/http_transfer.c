@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#define HTTP_SENDS 2 /* of one request, over as many connections */
+
 /* --- what curl calls --- */
 
 static size_t on_header(char *p, size_t size, size_t n, void *ctx)
@@ -70,6 +72,15 @@ static size_t on_read(char *p, size_t size, size_t n, void *ctx)
 	if (t->events->sent)
 		t->events->sent(t->ctx, have);
 	return t->doomed ? CURL_READFUNC_ABORT : have;
+}
+
+/* Before the request goes over a connection. curl takes up to five more kept ones when one closes
+ * without a word; one of them is enough to meet those that had been closed long before. */
+static int on_send(void *ctx, char *ip, char *local_ip, int port, int local_port)
+{
+	struct http_transfer *t = ctx;
+	(void)ip, (void)local_ip, (void)port, (void)local_port;
+	return t->sends++ < HTTP_SENDS ? CURL_PREREQFUNC_OK : CURL_PREREQFUNC_ABORT;
 }
 
 void transfer_apply_pause(struct http_transfer *t)
@@ -221,17 +232,25 @@ static int setup_target(struct http_transfer *t, struct slice target)
 }
 
 /*
- * A streamed upload cannot be rewound, so it never goes over a kept connection that may turn out
- * closed; a body in memory may: curl then sends it again.
+ * curl sends a request again when a kept connection closes before an answer has begun, which says
+ * nothing of whether the backend has read it. So what must not be done twice never goes over one,
+ * nor does a streamed upload, which cannot be rewound.
  */
+static bool may_go_again(const struct http_request *r)
+{
+	return !r->upload &&
+	       (r->again || strcmp(r->method, "GET") == 0 || strcmp(r->method, "HEAD") == 0);
+}
+
 static void setup_body(CURL *c, const struct http_request *r)
 {
+	if (!may_go_again(r))
+		curl_easy_setopt(c, CURLOPT_FRESH_CONNECT, 1L);
 	if (strcmp(r->method, "HEAD") == 0) {
 		curl_easy_setopt(c, CURLOPT_NOBODY, 1L);
 	} else if (r->upload) {
 		curl_easy_setopt(c, CURLOPT_UPLOAD, 1L);
 		curl_easy_setopt(c, CURLOPT_INFILESIZE_LARGE, (curl_off_t)r->upload_bytes);
-		curl_easy_setopt(c, CURLOPT_FRESH_CONNECT, 1L);
 	} else if (r->body.n || strcmp(r->method, "POST") == 0) {
 		curl_easy_setopt(c, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)r->body.n);
 		curl_easy_setopt(c, CURLOPT_POSTFIELDS, r->body.n ? r->body.p : "");
@@ -262,6 +281,8 @@ int transfer_setup(struct http_transfer *t, const struct http_request *r)
 	curl_easy_setopt(c, CURLOPT_OPENSOCKETDATA, t->http);
 	curl_easy_setopt(c, CURLOPT_CLOSESOCKETFUNCTION, http_socket_close);
 	curl_easy_setopt(c, CURLOPT_CLOSESOCKETDATA, t->http);
+	curl_easy_setopt(c, CURLOPT_PREREQFUNCTION, on_send);
+	curl_easy_setopt(c, CURLOPT_PREREQDATA, t);
 	curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, on_header);
 	curl_easy_setopt(c, CURLOPT_HEADERDATA, t);
 	curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_write);

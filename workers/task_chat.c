@@ -231,6 +231,7 @@ static void ask_render(struct chat *c)
 		.headers = &json,
 		.header_count = 1,
 		.body = buf_slice(&c->render),
+		.again = true,
 		.idle_ms = t->worker->settings.idle_ms,
 		.total_ms = task_time_left(t),
 	};

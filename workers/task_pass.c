@@ -113,6 +113,15 @@ static const struct http_events pass_events = {
 
 /* --- the request --- */
 
+static bool only_asks(const struct task *t)
+{
+	struct slice path = t->spec.path;
+	const char *query = path.n ? memchr(path.p, '?', path.n) : NULL;
+	if (query)
+		path.n = (size_t)(query - path.p);
+	return dialect_only_asks(t->spec.method.n ? t->spec.method : SLICE("GET"), path);
+}
+
 static void pass_send(struct task *t, bool upload)
 {
 	struct proto_header headers[PROTO_HEADERS_MAX];
@@ -123,6 +132,7 @@ static void pass_send(struct task *t, bool upload)
 		.headers = headers,
 		.header_count = task_request_headers(t, headers, PROTO_HEADERS_MAX),
 		.body = buf_slice(&t->body),
+		.again = only_asks(t),
 		.upload = upload,
 		.upload_bytes = t->spec.body_bytes,
 		.idle_ms = t->worker->settings.idle_ms,

@@ -5,6 +5,24 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+bool dialect_only_asks(struct slice method, struct slice path)
+{
+	static const char *const paths[] = {"/api/chat", "/api/generate", "/api/show", "/api/embed",
+		"/api/embeddings", "/v1/chat/completions", "/v1/embeddings", "/v1/completions",
+		"/v1/responses", "/v1/messages", "/v1/messages/count_tokens", "/completion",
+		"/completions", "/chat/completions", "/infill", "/embedding", "/embeddings",
+		"/tokenize", "/detokenize", "/apply-template", "/rerank", "/reranking",
+		"/v1/rerank", "/v1/reranking", NULL};
+	if (slice_eq(method, SLICE("GET")) || slice_eq(method, SLICE("HEAD")))
+		return true;
+	if (!slice_eq(method, SLICE("POST")))
+		return false;
+	for (const char *const *p = paths; *p; p++)
+		if (slice_eq(path, slice_str(*p)))
+			return true;
+	return false;
+}
+
 const char *dialect_content_type(enum dialect d, bool stream)
 {
 	if (!stream)
