@@ -55,7 +55,9 @@ struct config {
 	struct {
 		enum log_level level;
 		enum log_format format;
-		bool content; /* prompt text may appear in logs */
+		bool content;	      /* prompt text may appear in logs */
+		int64_t buffer_bytes; /* of each process, for lines that nobody reads yet;
+					 default 262144 */
 	} log;
 	struct config_device devices[CONFIG_DEVICES_MAX];
 	size_t device_count;

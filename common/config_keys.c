@@ -1,6 +1,7 @@
 /* Every key of the configuration: type, range, default. The meaning of each stands in config.h and
  * etc/tandem.conf. */
 #include "common/config_schema.h"
+#include "common/log_out.h"
 
 #define DAY_MS 86400000.0
 #define HOUR_MS 3600000.0
@@ -56,6 +57,7 @@ static const struct config_key main_keys[] = {
 		.name = "content",
 		.type = KEY_BOOL,
 		.offset = offsetof(struct config, log.content)},
+	NUMBER(KEY_INT64, log, buffer_bytes, LOG_BUFFER_LEAST, GIB, LOG_BUFFER_BYTES),
 	{.name = "devices", .type = KEY_OTHER},
 
 	NUMBER(KEY_INT64, routing, a_max_tokens, 0, 1e7, 2000),

@@ -177,6 +177,7 @@ static const struct wire_field ack[] = {
 	TEXT(ack.state_dir),
 	I64(ack.backend_log_bytes),
 	I64(ack.kv_ms),
+	I64(ack.log_buffer_bytes),
 };
 
 static const struct wire_field job[] = {

@@ -96,6 +96,7 @@ struct proto_ack {
 	int64_t body_bytes, line_bytes, result_bytes;
 	uint32_t log_level, log_format;
 	bool log_content;
+	int64_t log_buffer_bytes;
 	/* A backend that an earlier incarnation started and that still runs; 0: none. */
 	int64_t adopt_pid;
 	uint64_t adopt_start; /* its start time: a pid alone may be somebody else's by now */

@@ -27,6 +27,9 @@
  *   ctl/              tandemctl, a program of its own
  */
 #include "common/log.h"
+#include "common/log_loop.h"
+#include "common/log_out.h"
+#include "common/proc.h"
 #include "supervisor/governor.h"
 #include "supervisor/listener.h"
 #include "supervisor/request.h"
@@ -204,12 +207,13 @@ static int run(struct supervisor *s, struct buf *err)
 	TAILQ_INIT(&s->elders.list);
 	uv_random(NULL, NULL, s->client_secret, sizeof(s->client_secret), 0, NULL);
 	s->rundir.lock_fd = -1;
+	signal(SIGPIPE, SIG_IGN);
+	log_loop_start(s->loop);
 	s->notify.quiet = s->successor.waiting;
 	notify_init(&s->notify, s->loop);
 	int code = prepare(s, err);
 	bool begun = code == 0;
 	raise_fd_limit(&s->config);
-	signal(SIGPIPE, SIG_IGN);
 	life_init(s);
 	service_init(s);
 	upgrade_init(s);
@@ -233,6 +237,7 @@ static int run(struct supervisor *s, struct buf *err)
 	service_fini(s);
 	life_fini(s);
 	notify_fini(&s->notify);
+	log_loop_stop();
 	while (uv_run(s->loop, UV_RUN_DEFAULT))
 		; /* lets every handle close, though the last request's end stops it once more */
 	uv_loop_close(s->loop);
@@ -251,6 +256,7 @@ int main(int argc, char **argv)
 	const char *path = CONFIG_DEFAULT_PATH, *run_dir = NULL;
 	bool check = false;
 	int opt;
+	proc_keep_std();
 	while ((opt = getopt(argc, argv, "c:R:thV")) != -1) {
 		switch (opt) {
 		case 'c':
@@ -291,6 +297,7 @@ int main(int argc, char **argv)
 		return EXIT_SUCCESS;
 	}
 	log_init("tandemd", NULL, s.config.log.level, s.config.log.format, s.config.log.content);
+	log_out_size((size_t)s.config.log.buffer_bytes);
 	s.config_path = path;
 	s.run_dir = run_dir ? run_dir : s.config.run_dir;
 	s.loop = uv_default_loop();

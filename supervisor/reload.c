@@ -1,6 +1,7 @@
 #include "supervisor/reload.h"
 
 #include "common/log.h"
+#include "common/log_out.h"
 #include "supervisor/events.h"
 #include "supervisor/restart.h"
 #include "supervisor/supervisor.h"
@@ -233,6 +234,7 @@ static void apply(struct reload *r)
 		s->config.run_dir = run_dir;
 	}
 	log_init("tandemd", NULL, s->config.log.level, s->config.log.format, s->config.log.content);
+	log_out_size((size_t)s->config.log.buffer_bytes);
 	events_set_queue_bytes(s->events, (size_t)s->config.limits.event_bytes);
 	layout_cache_limit(s->layouts, (size_t)s->config.limits.layout_bytes);
 	apply_devices(r, &s->config, all);

@@ -46,6 +46,7 @@ void worker_send_ack(struct worker *w)
 	a->state_dir = slice_str(c->state_dir ? c->state_dir : d->sup->run_dir);
 	a->backend_log_bytes = c->limits.backend_log_bytes;
 	a->kv_ms = c->deadlines.kv_ms;
+	a->log_buffer_bytes = c->log.buffer_bytes;
 	adopt_fill(w, a);
 	channel_put(w->channel, &r);
 }

@@ -1,6 +1,8 @@
 #include "workers/worker.h"
 
 #include "common/log.h"
+#include "common/log_loop.h"
+#include "common/log_out.h"
 #include "workers/backend.h"
 #include "workers/http.h"
 #include "workers/task.h"
@@ -164,6 +166,7 @@ static void on_ack(struct worker *w, const struct proto_ack *ack)
 	uv_timer_stop(&w->deadline);
 	log_init("tandem-worker", w->device, (enum log_level)ack->log_level,
 		(enum log_format)ack->log_format, ack->log_content);
+	log_out_size(ack->log_buffer_bytes > 0 ? (size_t)ack->log_buffer_bytes : 0);
 	if (settings_init(&w->settings, ack)) {
 		worker_exit(w, WORKER_EXIT_ACK, "the configuration makes no sense");
 		return;
@@ -346,9 +349,12 @@ int worker_run(const struct worker_options *o)
 	/* nothing of TLS: backends are http:// */
 	if (uv_loop_init(&loop) || curl_global_init(CURL_GLOBAL_NOTHING))
 		return WORKER_EXIT_MEMORY;
+	log_loop_start(&loop);
 	if (worker_open(&w, o))
 		return WORKER_EXIT_MEMORY;
 	uv_run(&loop, UV_RUN_DEFAULT);
+	log_loop_stop();
+	uv_run(&loop, UV_RUN_DEFAULT); /* closes them */
 	uv_loop_close(&loop);
 	task_table_destroy(w.tasks);
 	settings_fini(&w.settings);

@@ -2,6 +2,7 @@
 
 #include "common/config.h"
 #include "common/config_suggest.h"
+#include "common/proc.h"
 
 #include <getopt.h>
 
@@ -137,6 +138,7 @@ static enum ctl_exit run_command(struct ctl *ctl, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+	proc_keep_std();
 	static const struct option options[] = {
 		{"rundir", required_argument, NULL, 'R'},
 		{"json", no_argument, NULL, 'j'},

@@ -182,6 +182,7 @@ static void sample(struct proto_record *r, enum proto_type type, enum fill fill)
 		r->u.ack.state_dir = text(fill, "/var/lib/tandem");
 		r->u.ack.backend_log_bytes = number(fill, 4 << 20);
 		r->u.ack.kv_ms = number(fill, 30000);
+		r->u.ack.log_buffer_bytes = number(fill, 262144);
 		return;
 	case PROTO_JOB:
 		r->job = 9;
@@ -348,6 +349,7 @@ static void same(const struct proto_record *a, const struct proto_record *b)
 		SAME_TEXT(ack.state_dir);
 		SAME(ack.backend_log_bytes);
 		SAME(ack.kv_ms);
+		SAME(ack.log_buffer_bytes);
 		return;
 	case PROTO_JOB:
 		SAME(job.kind);
@@ -719,10 +721,10 @@ static void test_list_limits_on_decoding(void **state)
 			"\x00\xa0", 2},
 		{"\x93\x01\x01\x95\x03\x00\xc2\xc2", 8, PROTO_MODELS_MAX, "\x94\xa0\x00\xa0\xa0", 5,
 			"", 0},
-		{"\x93\x01\x01\xdc\x00\x1a\x20\x00\xa0\x00\xa0", 11, PROTO_ARGS_MAX, "\xa0", 1,
+		{"\x93\x01\x01\xdc\x00\x1b\x20\x00\xa0\x00\xa0", 11, PROTO_ARGS_MAX, "\xa0", 1,
 			"\xa0\xa0\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xc2\x00\x00\xa0\xa0\xa0"
-			"\x00\x00",
-			20},
+			"\x00\x00\x00",
+			21},
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
 		for (size_t n = cases[i].max; n <= cases[i].max + 1; n++) {
