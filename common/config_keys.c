@@ -82,6 +82,7 @@ static const struct config_key main_keys[] = {
 	NUMBER(KEY_INT64, deadlines, backend_connect_ms, 1, HOUR_MS, 3000),
 	NUMBER(KEY_INT64, deadlines, backend_idle_ms, 10, DAY_MS, 300000),
 	NUMBER(KEY_INT64, deadlines, kv_ms, 0, HOUR_MS, 30000),
+	NUMBER(KEY_INT64, deadlines, upgrade_grace_ms, 0, HOUR_MS, 5000),
 
 	NUMBER(KEY_INT64, limits, body_bytes, KIB, 16 * GIB, 134217728),
 	NUMBER(KEY_INT64, limits, connections, 1, 1e6, 1024),

@@ -9,7 +9,8 @@
  *                     handover.c talk.c what goes between; elders.c older ones that still finish
  *   governor.c        Ollama's windows; window.c how large (pure)
  *   service.c         what the service manager is told; notify.c how; listener.c sockets from it
- *   rundir.c          run folder, lock, stale sockets, names
+ *   rundir*.c         run folder, lock, stale sockets, names; looked after while we run
+ *   doors.c           the front doors: one, or more after a successor that died
  *   http/             the front door: HTTP connections as exchanges
  *   request.c         one client request: identity, routing to its kind
  *   chat*.c           a chat request: table, condensing stage, answer
@@ -48,6 +49,11 @@
 
 #define CONFIG_DEFAULT_PATH "/etc/tandem/tandem.conf"
 
+/* Descriptors of our own: to start at all, for comfort, and those of a worker's links. */
+#define FDS_LEAST 64
+#define FDS_OWN 192
+#define FDS_A_DEVICE 24
+
 enum { EXIT_START = 1, EXIT_CONFIG = 2, EXIT_ANOTHER = 3 };
 
 static void usage(FILE *to)
@@ -77,18 +83,43 @@ static int find_worker(struct supervisor *s)
 	return access(s->worker_path, X_OK) ? -errno : 0;
 }
 
-/* A connection costs one descriptor; the shell's soft limit of 1024 is less than limits.connections
- * allows. */
-static void raise_fd_limit(const struct config *c)
+/*
+ * A connection costs one descriptor; the shell's soft limit of 1024 is less than limits.connections
+ * allows. Where the hard limit is lower, fewer connections are taken, and what we need ourselves is
+ * kept; where even that is not there, we do not start. 0 or -EMFILE.
+ */
+static int raise_fd_limit(struct supervisor *s, struct buf *err)
 {
+	const struct config *c = &s->config;
 	struct rlimit l;
-	rlim_t want = (rlim_t)c->limits.connections + 256;
+	rlim_t least = FDS_LEAST + FDS_A_DEVICE * (rlim_t)c->device_count;
+	rlim_t own = FDS_OWN + FDS_A_DEVICE * (rlim_t)c->device_count;
+	rlim_t want = (rlim_t)c->limits.connections + own;
+	s->connections_max = (unsigned)c->limits.connections;
 	if (getrlimit(RLIMIT_NOFILE, &l) || l.rlim_cur >= want)
-		return;
+		return 0;
+	rlim_t before = l.rlim_cur;
 	l.rlim_cur = l.rlim_max == RLIM_INFINITY || l.rlim_max >= want ? want : l.rlim_max;
-	if (setrlimit(RLIMIT_NOFILE, &l) || l.rlim_cur < want)
-		log_line(LOG_WARN, "fd_limit", LOG_INT("limit", l.rlim_cur),
-			LOG_INT("wanted", want), LOG_END);
+	if (setrlimit(RLIMIT_NOFILE, &l))
+		l.rlim_cur = before;
+	if (l.rlim_cur >= want)
+		return 0;
+	if (l.rlim_cur < least) {
+		buf_printf(err,
+			"too few file descriptors: %llu may be open (ulimit -n), %llu are needed, "
+			"%llu for limits.connections = %d",
+			(unsigned long long)l.rlim_cur, (unsigned long long)least,
+			(unsigned long long)want, (int)c->limits.connections);
+		return -EMFILE;
+	}
+	rlim_t room = l.rlim_cur >= 2 * own ? l.rlim_cur - own : (l.rlim_cur - least) / 2 + 1;
+	if ((rlim_t)c->limits.connections > room)
+		s->connections_max = (unsigned)room;
+	log_line(LOG_WARN, "fd_limit", LOG_INT("limit", l.rlim_cur), LOG_INT("needed", want),
+		LOG_INT("connections", s->connections_max),
+		LOG_STR("hint", "raise ulimit -n (LimitNOFILE) or lower limits.connections"),
+		LOG_END);
+	return 0;
 }
 
 /* The path that we were started by, so that an upgrade finds what stands there by then: also where
@@ -191,8 +222,7 @@ static int serve(struct supervisor *s, struct buf *err)
 			successor_look(s);
 	}
 	uv_run(s->loop, UV_RUN_DEFAULT);
-	if (s->front)
-		front_stop(s->front);
+	doors_stop(s);
 	for (size_t i = 0; i < s->device_count; i++)
 		device_destroy(s->devices[i]);
 	for (size_t i = 0; i < s->removed_count; i++)
@@ -211,12 +241,12 @@ static int run(struct supervisor *s, struct buf *err)
 	log_loop_start(s->loop);
 	s->notify.quiet = s->successor.waiting;
 	notify_init(&s->notify, s->loop);
-	int code = prepare(s, err);
+	int code = raise_fd_limit(s, err) ? EXIT_START : prepare(s, err);
 	bool begun = code == 0;
-	raise_fd_limit(&s->config);
 	life_init(s);
 	service_init(s);
 	upgrade_init(s);
+	rundir_watch_init(s);
 	s->started_ms = now_ms();
 	s->tokens = tokens_create();
 	s->governor = governor_create(s);
@@ -233,6 +263,7 @@ static int run(struct supervisor *s, struct buf *err)
 	adopt_stop(s);
 	successor_fini(s);
 	upgrade_fini(s);
+	rundir_watch_fini(s);
 	elders_fini(s);
 	service_fini(s);
 	life_fini(s);

@@ -3,6 +3,7 @@
 #include "common/log.h"
 #include "common/log_loop.h"
 #include "common/log_out.h"
+#include "common/proc.h"
 #include "workers/backend.h"
 #include "workers/http.h"
 #include "workers/task.h"
@@ -68,7 +69,9 @@ static void on_last_words(uv_timer_t *timer)
  */
 static enum backend_end ending_of(const struct worker *w)
 {
-	bool orphaned = getppid() != w->parent;
+	/* A process of many threads that is killed ends thread by thread, and we hear of the one
+	 * that started us: it may still be our parent then, as a zombie. */
+	bool orphaned = getppid() != w->parent || !proc_start(w->parent);
 	if (w->keep_backend || orphaned || w->code == WORKER_EXIT_LINK ||
 		w->code == WORKER_EXIT_MEMORY)
 		return BACKEND_LEAVE;
