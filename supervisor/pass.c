@@ -49,7 +49,7 @@ static void pass_error(struct pass *p, int status, const char *message)
 	p->base.sup->count.failed++;
 	log_line(LOG_WARN, "request_failed", LOG_STR("req", p->base.id), LOG_INT("status", status),
 		LOG_STR("message", message), LOG_END);
-	if (p->head_sent)
+	if (p->head_sent && !exchange_retract(p->base.exchange))
 		exchange_abort(p->base.exchange);
 	else
 		request_refuse(&p->base, status, message, status == 503 ? PASS_RETRY_AFTER_S : 0);

@@ -34,7 +34,8 @@ static void name_overflow(
 static void fail_refused(struct ask *a)
 {
 	struct task *t = &a->task;
-	struct slice theirs = buf_error(&a->refusal) ? (struct slice){0} : buf_slice(&a->refusal);
+	struct slice theirs =
+		buf_error(&a->refusal) || a->encoded ? (struct slice){0} : buf_slice(&a->refusal);
 	struct refusal r;
 	struct buf body;
 	buf_init(&body, 0);
@@ -121,7 +122,9 @@ static void on_event(void *ctx, const struct answer_event *e)
 static void on_head(void *ctx, int status)
 {
 	struct ask *a = ctx;
+	struct slice coding = http_header(a->task.transfer, "content-encoding");
 	a->status = status;
+	a->encoded = coding.n && !slice_ieq(coding, SLICE("identity"));
 	a->task.worker->progress++;
 }
 
@@ -184,6 +187,18 @@ static bool is_raw_stream(const struct ask *a)
 	return a->call.raw && a->call.stream;
 }
 
+/*
+ * The last object has come: that is the end, whether the body ends now, later or never. The
+ * transfer goes on unheard, so that the connection can be kept.
+ */
+static void complete_early(struct ask *a)
+{
+	struct task *t = &a->task;
+	http_hurry(t->transfer, ASK_LAST_MS);
+	t->keep_transfer = true;
+	a->ops->complete(a);
+}
+
 static void on_body(void *ctx, struct slice bytes)
 {
 	struct ask *a = ctx;
@@ -199,6 +214,13 @@ static void on_body(void *ctx, struct slice bytes)
 		buf_add_slice(&a->refusal, bytes); /* over its cap it is not used */
 		return;
 	}
+	if (a->encoded) {
+		task_fail_text(&a->task, FAIL_GARBAGE,
+			"the backend's answer has a Content-Encoding that was not asked for");
+		return;
+	}
+	if (a->task.ending)
+		return; /* behind the last object */
 	int rc = is_raw_stream(a) ? take_whole(a, bytes, &bytes) : 0;
 	if (rc == 0)
 		rc = answer_parser_feed(a->parser, bytes);
@@ -208,6 +230,8 @@ static void on_body(void *ctx, struct slice bytes)
 		fail_in_band(a);
 	else if (bytes.n)
 		a->ops->bytes(a, bytes);
+	if (rc == 0 && !a->task.detached && answer_parser_ended(a->parser))
+		complete_early(a);
 }
 
 /* The end of a body whose last line has no end. */
@@ -224,15 +248,18 @@ static void finish(struct ask *a, enum http_result result)
 		task_release(t);
 		return;
 	}
+	if (t->ending)
+		return; /* complete, and some of it waits for credit */
 	if (result == HTTP_OK && a->status != 200) {
 		fail_refused(a);
 		return;
 	}
 	drop_used(a);
 	struct slice rest = buf_slice(&a->partial);
-	/* an answer may be whole although its connection broke after it */
-	int rc = a->status == 200 && (result == HTTP_OK || result == HTTP_CUT) ? parse_rest(a, rest)
-									       : -EPROTO;
+	/* an answer may be whole although its connection broke after it, or stays open */
+	bool over = result == HTTP_OK || result == HTTP_CUT || result == HTTP_IDLE ||
+		    result == HTTP_TOTAL;
+	int rc = a->status == 200 && over && !a->encoded ? parse_rest(a, rest) : -EPROTO;
 	if (rc == 0 && is_ours(a)) {
 		fail_in_band(a);
 	} else if (rc == 0) {

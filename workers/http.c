@@ -319,6 +319,14 @@ int http_start(struct http *h, const struct http_request *r, const struct http_e
 	return 0;
 }
 
+void http_hurry(struct http_transfer *t, int64_t ms)
+{
+	int64_t total = (int64_t)(uv_now(t->http->loop) - t->started_ms) + ms;
+	if (t->total_ms == 0 || total < t->total_ms)
+		t->total_ms = total;
+	sweep_arm(t->http, transfer_deadline(t));
+}
+
 void http_pause(struct http_transfer *t)
 {
 	t->paused = true;

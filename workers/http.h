@@ -88,6 +88,9 @@ int http_start(struct http *h, const struct http_request *r, const struct http_e
  */
 void http_cancel(struct http_transfer *t);
 
+/* It ends as HTTP_TOTAL in ms at the latest. */
+void http_hurry(struct http_transfer *t, int64_t ms);
+
 /* Holds back body() until http_resume(). At most what curl has already read waits. */
 void http_pause(struct http_transfer *t);
 void http_resume(struct http_transfer *t);

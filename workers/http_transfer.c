@@ -4,7 +4,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define HTTP_SENDS 2 /* of one request, over as many connections */
+#define HTTP_STATUS_LAST 599 /* beyond are three digits that no client knows */
+#define HTTP_SENDS 2	     /* of one request, over as many connections */
 
 /* --- what curl calls --- */
 
@@ -23,6 +24,8 @@ static size_t on_header(char *p, size_t size, size_t n, void *ctx)
 		long status = 0;
 		curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &status);
 		t->status = (int)status;
+		if (status > HTTP_STATUS_LAST)
+			return 0;
 		buf_clear(&t->head);
 	} else if (end) {
 		buf_add(&t->head, p, end);
@@ -306,7 +309,7 @@ enum http_result transfer_result(CURLcode code)
 	case CURLE_UNSUPPORTED_PROTOCOL: /* "HTTP/0.9": bytes without a status line */
 	case CURLE_WEIRD_SERVER_REPLY:
 	case CURLE_BAD_CONTENT_ENCODING:
-	case CURLE_WRITE_ERROR: /* on_header(): more than HTTP_HEAD_BYTES */
+	case CURLE_WRITE_ERROR: /* on_header(): more than HTTP_HEAD_BYTES, or no status */
 		return HTTP_GARBAGE;
 	case CURLE_OUT_OF_MEMORY:
 	case CURLE_FAILED_INIT:

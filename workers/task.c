@@ -108,7 +108,7 @@ static void task_send_end(struct task *t)
 		LOG_MS("first_byte_ms",
 			t->first_ns && t->asked_ns ? (double)(t->first_ns - t->asked_ns) / 1e6 : 0),
 		LOG_MS("ms", ms_since(t->opened_ns)), LOG_END);
-	task_detach(t, false);
+	task_detach(t, t->keep_transfer && t->transfer);
 }
 
 void task_end(struct task *t, const struct task_end *e)

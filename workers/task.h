@@ -77,9 +77,10 @@ struct task {
 	struct task_end end;
 
 	uint64_t opened_ns, asked_ns, first_ns; /* 0: not yet */
-	bool busy;				/* a thread works on it: it cannot be freed yet */
-	bool detached; /* ended for the supervisor: says nothing any more */
-	bool dead;     /* freed at the next turn: curl may still hold its body in this one */
+	bool keep_transfer; /* it goes on after the end, until its body ends too */
+	bool busy;	    /* a thread works on it: it cannot be freed yet */
+	bool detached;	    /* ended for the supervisor: says nothing any more */
+	bool dead;	    /* freed at the next turn: curl may still hold its body in this one */
 };
 
 /* --- for the kinds --- */
