@@ -132,6 +132,14 @@ static void on_timeout(uv_timer_t *t)
 
 /* --- starting --- */
 
+/* Credit bounds what one job sends ahead, the high-water mark of the link what all do together: a
+ * worker that reads more slowly than many clients send is no worker that hangs. */
+static bool must_wait(struct job *j)
+{
+	j->held_back = channel_full(j->worker->channel);
+	return j->held_back;
+}
+
 static void send_body(struct job *j)
 {
 	struct slice body = j->spec.body;
@@ -142,6 +150,8 @@ static void send_body(struct job *j)
 		if (n > j->credit)
 			n = (size_t)j->credit;
 		bool last = j->sent + n == body.n;
+		if (must_wait(j))
+			return;
 		struct proto_record r = {.type = PROTO_BODY, .job = j->id};
 		r.u.body.bytes = (struct slice){body.p + j->sent, n};
 		r.u.body.last = last;
@@ -185,14 +195,19 @@ static void job_start(struct job *j)
 		j->events->room(j->ctx, j);
 }
 
+static bool can_start(const struct device *d)
+{
+	return d->state == WORKER_READY && !channel_full(d->current->channel);
+}
+
 void jobs_kick(struct device *d)
 {
 	struct job *j;
-	while (d->state == WORKER_READY && (j = TAILQ_FIRST(&d->passing))) {
+	while (can_start(d) && (j = TAILQ_FIRST(&d->passing))) {
 		TAILQ_REMOVE(&d->passing, j, link);
 		job_start(j);
 	}
-	while (d->state == WORKER_READY && d->inflight < (unsigned)device_slots(d)) {
+	while (can_start(d) && d->inflight < (unsigned)device_slots(d)) {
 		struct queue_entry *e = queue_take(&d->queue);
 		if (!e)
 			return;
@@ -290,7 +305,7 @@ int job_submit(struct device *d, const struct job_spec *spec, const struct job_e
 size_t job_body(struct job *j, const char *p, size_t n)
 {
 	size_t taken = 0;
-	while (j->running && taken < n && j->credit > 0) {
+	while (j->running && taken < n && j->credit > 0 && !must_wait(j)) {
 		size_t piece = n - taken;
 		if (piece > PROTO_PIECE_BYTES)
 			piece = PROTO_PIECE_BYTES;
@@ -430,6 +445,28 @@ void job_record(struct worker *w, const struct proto_record *r)
 	default:
 		break;
 	}
+}
+
+void jobs_room(struct worker *w)
+{
+	/* What a callback starts, ends or holds back anew changes the list: from its front again,
+	 * and each job once, since the next full link ends it. */
+	bool again = true;
+	while (again && w->channel && !channel_full(w->channel)) {
+		struct job *j;
+		again = false;
+		TAILQ_FOREACH(j, &w->device->running, link)
+		if (j->worker == w && j->held_back) {
+			j->held_back = false;
+			again = true;
+			if (j->events && !j->spec.upload)
+				send_body(j);
+			else if (j->events && j->events->room)
+				j->events->room(j->ctx, j);
+			break;
+		}
+	}
+	jobs_kick(w->device);
 }
 
 static struct job *first_of(const struct worker *w)

@@ -205,5 +205,10 @@ static void on_broken(void *ctx, int error, const char *what)
 	give_up(ctx, EV_GIVE_UP, what);
 }
 
+static void on_room(void *ctx)
+{
+	jobs_room(ctx);
+}
+
 const struct channel_events worker_link_events = {
-	.record = on_record, .peer = on_peer, .broken = on_broken};
+	.record = on_record, .peer = on_peer, .broken = on_broken, .room = on_room};

@@ -283,7 +283,7 @@ void task_start(struct task *t, int status, const struct proto_header *headers, 
 static size_t send_delta(struct task *t, struct slice bytes)
 {
 	size_t sent = 0, told = 0;
-	while (sent < bytes.n && t->credit) {
+	while (sent < bytes.n && t->credit && !channel_full(t->worker->channel)) {
 		size_t n = bytes.n - sent;
 		if (n > PROTO_PIECE_BYTES)
 			n = PROTO_PIECE_BYTES;
@@ -447,6 +447,16 @@ void tasks_credit(struct worker *w, const struct proto_record *r)
 	struct task *t = *task_link(w->tasks, r->job);
 	if (t)
 		task_credit(t, r->u.credit.bytes);
+}
+
+void tasks_room(struct worker *w)
+{
+	for (size_t i = 0; i < TASK_BUCKETS; i++)
+		for (struct task *t = w->tasks->buckets[i], *next; t; t = next) {
+			next = t->next;
+			if (t->pending.n)
+				task_credit(t, 0);
+		}
 }
 
 void tasks_cancel(struct worker *w, const struct proto_record *r)

@@ -140,6 +140,8 @@ size_t task_count(const struct task_table *table);
 void tasks_open(struct worker *w, const struct proto_record *r);
 void tasks_body(struct worker *w, const struct proto_record *r);
 void tasks_credit(struct worker *w, const struct proto_record *r);
+/* The link has room again. */
+void tasks_room(struct worker *w);
 void tasks_cancel(struct worker *w, const struct proto_record *r);
 
 /* The backend has fallen silent: tasks that wait for their first byte fail. */

@@ -267,6 +267,12 @@ static void on_record(void *ctx, const struct proto_record *r)
 	}
 }
 
+static void on_room(void *ctx)
+{
+	struct worker *w = ctx;
+	tasks_room(w);
+}
+
 /* --- signals and the lifeline --- */
 
 static void on_term(uv_signal_t *signal, int number)
@@ -313,7 +319,7 @@ static void watch_lifeline(struct worker *w)
 static int worker_open(struct worker *w, const struct worker_options *o)
 {
 	static const struct channel_events events = {
-		.record = on_record, .peer = on_peer, .broken = on_broken};
+		.record = on_record, .peer = on_peer, .broken = on_broken, .room = on_room};
 	const struct channel_options options = {
 		.generation = o->generation, .queue_bytes = WORKER_LINK_BYTES};
 	w->tasks = task_table_create(w->loop);

@@ -55,6 +55,7 @@ struct end {
 	/* what to do in a callback */
 	struct end *other;
 	size_t until; /* stop the loop at so many records */
+	unsigned rooms;
 	bool echo, close_on_record, close_on_peer, close_on_broken;
 };
 
@@ -124,7 +125,14 @@ static void on_broken(void *ctx, int error, const char *what)
 	uv_stop(e->loop);
 }
 
-static const struct channel_events events = {on_record, on_peer, on_broken};
+static void on_room(void *ctx)
+{
+	struct end *e = ctx;
+	e->rooms++;
+}
+
+static const struct channel_events events = {
+	.record = on_record, .peer = on_peer, .broken = on_broken, .room = on_room};
 
 /* --- fixture --- */
 
@@ -337,9 +345,29 @@ static void test_waits_for_a_slow_reader(void **state)
 	connect_ends(rig);
 	put_bodies(&rig->a, 1, 600, PROTO_PIECE_BYTES); /* more than nng and the kernel hold */
 	assert_in_range(channel_backlog(rig->a.channel), 1, 64u << 20);
+	bool full = channel_full(rig->a.channel);
+	assert_int_equal(full, channel_backlog(rig->a.channel) >= 32u << 20);
 	RUN_UNTIL(rig, rig->b.records == 600);
 	assert_true(rig->b.in_order);
 	assert_int_equal(channel_backlog(rig->a.channel), 0);
+	assert_int_equal(rig->a.broken, 0);
+}
+
+static void test_high_water(void **state)
+{
+	struct rig *rig = *state;
+	connect_ends(rig);
+	uint64_t put = 0;
+	while (!channel_full(rig->a.channel) && put < 1000) {
+		put++;
+		put_bodies(&rig->a, put, put, PROTO_PIECE_BYTES);
+	}
+	assert_in_range(channel_backlog(rig->a.channel), QUEUE_BYTES / 2,
+		QUEUE_BYTES / 2 + 2 * PROTO_PIECE_BYTES);
+	assert_int_equal(rig->a.rooms, 0);
+	RUN_UNTIL(rig, rig->b.records == put);
+	RUN_UNTIL(rig, rig->a.rooms == 1);
+	assert_false(channel_full(rig->a.channel));
 	assert_int_equal(rig->a.broken, 0);
 }
 
@@ -1018,6 +1046,7 @@ int main(int argc, char **argv)
 		T(test_large_records_share_no_frame),
 		T(test_refused_records),
 		T(test_waits_for_a_slow_reader),
+		T(test_high_water),
 		T(test_queue_cap),
 		T(test_turn_is_bounded),
 		T(test_peer_closes),
