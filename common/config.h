@@ -87,10 +87,14 @@ struct config {
 		int64_t backend_connect_ms; /* default 3000 */
 		int64_t backend_idle_ms;    /* a backend silent that long in mid-answer has failed;
 					       default 300000 */
-		int64_t upgrade_grace_ms;   /* a successor that dies so soon is replaced by the
-					       tandemd before it; default 5000 */
-		int64_t kv_ms;		    /* saving, and restoring, the conversations of a backend
-					       that is restarted; 0: neither; default 30000 */
+		int64_t backend_first_byte_ms; /* from a request to the first byte of its answer;
+						  default 3600000 */
+		int64_t backend_silent_ms;     /* silence towards our probes that requests of
+						  ours excuse; default 120000 */
+		int64_t upgrade_grace_ms;      /* a successor that dies so soon is replaced by the
+						  tandemd before it; default 5000 */
+		int64_t kv_ms; /* saving, and restoring, the conversations of a backend
+				  that is restarted; 0: neither; default 30000 */
 	} deadlines;
 	struct {
 		int64_t body_bytes; /* a request body that must be held (chat) */

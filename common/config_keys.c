@@ -83,6 +83,8 @@ static const struct config_key main_keys[] = {
 	NUMBER(KEY_INT64, deadlines, backend_idle_ms, 10, DAY_MS, 300000),
 	NUMBER(KEY_INT64, deadlines, kv_ms, 0, HOUR_MS, 30000),
 	NUMBER(KEY_INT64, deadlines, upgrade_grace_ms, 0, HOUR_MS, 5000),
+	NUMBER(KEY_INT64, deadlines, backend_first_byte_ms, 0, 24 * HOUR_MS, HOUR_MS),
+	NUMBER(KEY_INT64, deadlines, backend_silent_ms, 0, HOUR_MS, 120000),
 
 	NUMBER(KEY_INT64, limits, body_bytes, KIB, 16 * GIB, 134217728),
 	NUMBER(KEY_INT64, limits, connections, 1, 1e6, 1024),

@@ -129,7 +129,7 @@ static const struct wire_field end[] = {
 };
 
 static const struct wire_field fail[] = {
-	ENUM(fail.cause, enum proto_cause, FAIL_INTERNAL),
+	ENUM(fail.cause, enum proto_cause, FAIL_CLOSED),
 	RANGE(fail.status, 0, HTTP_STATUS_MAX),
 	TEXT(fail.message),
 	BYTES(fail.body),
@@ -178,6 +178,8 @@ static const struct wire_field ack[] = {
 	I64(ack.backend_log_bytes),
 	I64(ack.kv_ms),
 	I64(ack.log_buffer_bytes),
+	I64(ack.first_ms),
+	I64(ack.silent_ms),
 };
 
 static const struct wire_field job[] = {

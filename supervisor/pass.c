@@ -244,7 +244,7 @@ static bool may_repeat(const struct pass *p, int cause)
 		return false;
 	if (cause == FAIL_UNREACHABLE || cause == FAIL_DRAINING)
 		return true; /* it never left the worker */
-	return (cause == JOB_LOST || cause == FAIL_CUT) &&
+	return (cause == JOB_LOST || cause == FAIL_CUT || cause == FAIL_CLOSED) &&
 	       dialect_only_asks(slice_str(exchange_method(p->base.exchange)),
 		       exchange_path(p->base.exchange));
 }

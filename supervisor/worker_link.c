@@ -47,6 +47,8 @@ void worker_send_ack(struct worker *w)
 	a->backend_log_bytes = c->limits.backend_log_bytes;
 	a->kv_ms = c->deadlines.kv_ms;
 	a->log_buffer_bytes = c->log.buffer_bytes;
+	a->first_ms = c->deadlines.backend_first_byte_ms;
+	a->silent_ms = c->deadlines.backend_silent_ms;
 	adopt_fill(w, a);
 	channel_put(w->channel, &r);
 }

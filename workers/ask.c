@@ -123,6 +123,7 @@ static void on_head(void *ctx, int status)
 {
 	struct ask *a = ctx;
 	struct slice coding = http_header(a->task.transfer, "content-encoding");
+	a->task.heard = true;
 	a->status = status;
 	a->encoded = coding.n && !slice_ieq(coding, SLICE("identity"));
 	a->task.worker->progress++;
@@ -348,6 +349,7 @@ void ask_send(struct ask *a)
 		.body = sent_body(a),
 		.again = true,
 		.idle_ms = t->worker->settings.idle_ms,
+		.first_ms = t->worker->settings.first_ms,
 		.total_ms = task_time_left(t),
 	};
 	if (t->worker->warm_key != a->load_key)

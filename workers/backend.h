@@ -94,6 +94,9 @@ int backend_create(struct worker *w, struct backend **out);
 void backend_start(struct backend *b);
 /* A connection was refused: look now, not at the next tick. */
 void backend_suspect(struct backend *b);
+/* It is not our own process, whose death we would see. */
+bool backend_is_doubtful(const struct backend *b);
+bool backend_is_up(const struct backend *b);
 void backend_refresh(struct backend *b, struct backend_waiter *waiter);
 void backend_forget(struct backend *b, struct backend_waiter *waiter);
 enum backend_end {

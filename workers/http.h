@@ -63,6 +63,7 @@ struct http_request {
 	bool upload;		   /* the body comes through http_send() instead */
 	int64_t upload_bytes;	   /* -1: unknown (chunked) */
 	int64_t idle_ms, total_ms; /* 0: none */
+	int64_t first_ms;	   /* until the answer begins; 0: none */
 };
 
 /* 0 or -ENOMEM. connect_ms: limit of a connect. */
@@ -110,6 +111,9 @@ struct slice http_header(const struct http_transfer *t, const char *name);
  * likes (its answer has not begun, or its receiver is paused) and is still looked after. NULL: 0.
  */
 uint64_t http_waits(const struct http *h);
+
+/* Loop time of the last byte of any answer. */
+uint64_t http_last_byte_ms(const struct http *h);
 
 /* English words for a result; the transfer's own details are in the log at debug level. */
 const char *http_result_text(enum http_result r);

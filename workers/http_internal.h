@@ -34,7 +34,7 @@ struct http_transfer {
 	bool attention;	  /* curl_easy_pause() is due at the next turn */
 
 	uint64_t started_ms, last_ms; /* loop time */
-	int64_t idle_ms, total_ms;
+	int64_t idle_ms, total_ms, first_ms;
 };
 
 struct http {
@@ -55,6 +55,7 @@ struct http {
 	unsigned in_curl; /* curl is on the stack: it may not be entered again */
 	bool attention;	  /* some transfer is doomed or needs curl_easy_pause() */
 	bool closing;
+	uint64_t last_byte_ms;
 	uint64_t waits; /* sweeps that found a transfer which may be silent */
 };
 

@@ -33,7 +33,7 @@ static size_t on_header(char *p, size_t size, size_t n, void *ctx)
 			return 0;
 	} else if (t->status >= 200) {
 		t->head_done = true;
-		t->last_ms = uv_now(t->http->loop);
+		t->last_ms = t->http->last_byte_ms = uv_now(t->http->loop);
 		t->events->head(t->ctx, t->status);
 	}
 	return t->doomed ? 0 : len;
@@ -49,7 +49,7 @@ static size_t on_write(char *p, size_t size, size_t n, void *ctx)
 		t->curl_paused = true;
 		return CURL_WRITEFUNC_PAUSE;
 	}
-	t->last_ms = uv_now(t->http->loop);
+	t->last_ms = t->http->last_byte_ms = uv_now(t->http->loop);
 	if (len)
 		t->events->body(t->ctx, (struct slice){p, len});
 	return t->doomed ? 0 : len;

@@ -78,6 +78,8 @@ static void task_detach(struct task *t, bool keep)
 	t->next = w->tasks->lingering;
 	w->tasks->lingering = t;
 	t->detached = true;
+	if (t->doubt.waiting)
+		backend_forget(w->backend, &t->doubt);
 	w->tasks->open--;
 	w->progress++;
 	if (!keep) {
@@ -127,6 +129,7 @@ static int cause_status(enum proto_cause cause)
 {
 	switch (cause) {
 	case FAIL_UNREACHABLE:
+	case FAIL_CLOSED:
 	case FAIL_DRAINING:
 		return 503;
 	case FAIL_TIMEOUT:
@@ -185,6 +188,19 @@ void task_fail_text(struct task *t, enum proto_cause cause, const char *message)
 	task_fail(t, &(struct task_failure){.cause = cause, .message = slice_str(message)});
 }
 
+/*
+ * Closed without a word: by a backend that died of this request, or by what stands before one that
+ * is not there (a container's proxy), or by one that lives and will not answer. The first two look
+ * alike, so the supervisor hears which of the other it may be.
+ */
+static void on_looked(void *ctx)
+{
+	struct task *t = ctx;
+	bool up = backend_is_up(t->worker->backend);
+	task_fail_text(t, up ? FAIL_CUT : FAIL_CLOSED,
+		up ? http_result_text(HTTP_CUT) : "the backend closed the connection unanswered");
+}
+
 void task_fail_http(struct task *t, enum http_result result)
 {
 	static const enum proto_cause causes[] = {
@@ -195,6 +211,13 @@ void task_fail_http(struct task *t, enum http_result result)
 		[HTTP_GARBAGE] = FAIL_GARBAGE,
 		[HTTP_INTERNAL] = FAIL_INTERNAL,
 	};
+	if (result == HTTP_CUT && !t->heard && !t->detached &&
+		backend_is_doubtful(t->worker->backend)) {
+		t->doubt.fn = on_looked;
+		t->doubt.ctx = t;
+		backend_refresh(t->worker->backend, &t->doubt);
+		return;
+	}
 	if (result == HTTP_REFUSED || result == HTTP_CUT)
 		backend_suspect(t->worker->backend);
 	task_fail_text(t, causes[result], http_result_text(result));

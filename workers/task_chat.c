@@ -148,6 +148,7 @@ static void prepare(struct chat *c)
 static void on_render_head(void *ctx, int status)
 {
 	struct chat *c = ctx;
+	c->ask.task.heard = true;
 	c->render_status = status;
 }
 
@@ -233,6 +234,7 @@ static void ask_render(struct chat *c)
 		.body = buf_slice(&c->render),
 		.again = true,
 		.idle_ms = t->worker->settings.idle_ms,
+		.first_ms = t->worker->settings.first_ms,
 		.total_ms = task_time_left(t),
 	};
 	task_ask(t, &r, &events);

@@ -58,6 +58,7 @@ static void on_head(void *ctx, int status)
 	/* besides our own list it names what is of this hop alone (RFC 9110 7.6.1) */
 	struct slice connection = http_header(t->transfer, "connection");
 	size_t count = 0, bytes = 0, left_out = 0;
+	t->heard = true;
 	pass_of(t)->status = status;
 	task_first_byte(t);
 	for (size_t at = 0; http_header_next(t->transfer, &at, &name, &value);) {
@@ -136,6 +137,7 @@ static void pass_send(struct task *t, bool upload)
 		.upload = upload,
 		.upload_bytes = t->spec.body_bytes,
 		.idle_ms = t->worker->settings.idle_ms,
+		.first_ms = t->worker->settings.first_ms,
 		.total_ms = task_time_left(t),
 	};
 	task_ask(t, &r, &pass_events);
