@@ -2,13 +2,15 @@
  * Everything that is not a chat: passed to the device that serves it, bodies streamed both ways.
  *
  * Requests that name a model in a small JSON body (PEEKED) are held until it is known; all others
- * (blobs of many GB) stream through with at most a window of bytes in memory.
+ * (blobs of many GB) stream through with at most a window of bytes in memory. What has the backend
+ * write takes a slot, in the same queue as the chats.
  *
  * At most once: a request that a worker may have begun when it died is tried again only where that
  * changes nothing, and never one whose body streams. One that never reached the backend is.
  */
 #include "common/json.h"
 #include "common/log.h"
+#include "supervisor/client.h"
 #include "supervisor/job.h"
 #include "supervisor/request.h"
 
@@ -17,6 +19,9 @@
 
 #define PASS_WAIT_STEP_MS 100
 #define PASS_RETRY_AFTER_S 5
+/* For the cost of what waits for a slot: nothing is known of its text. */
+#define CHARS_A_TOKEN 4
+#define OUTPUT_GUESS_TOKENS 512
 
 struct pass {
 	struct request base;
@@ -71,11 +76,33 @@ static void on_wait(uv_timer_t *t)
 	pass_error(p, 503, text);
 }
 
+/* What has the backend write waits for a slot like any chat, or the queue could be walked round.
+ * Vectors are made by the same slots in a llama-server; Ollama has a runner of their own for them.
+ */
+static bool takes_slot(const struct pass *p)
+{
+	return dialect_generates(slice_str(exchange_method(p->base.exchange)),
+		exchange_path(p->base.exchange),
+		p->device->conf->backend.type == BACKEND_TYPE_LLAMA_SERVER);
+}
+
+static enum job_class class_of(const struct pass *p, uint64_t tokens)
+{
+	return client_class(
+		&(struct client_facts){.wish = exchange_header(p->base.exchange, "X-Tandem-Class"),
+			.user_agent = exchange_header(p->base.exchange, "User-Agent"),
+			.tokens = tokens});
+}
+
 static void pass_submit(struct pass *p)
 {
+	uint64_t tokens = p->body.n / CHARS_A_TOKEN;
 	struct job_spec spec = {.upload = p->upload,
 		.body = buf_slice(&p->body),
-		.class = CLASS_INTERACTIVE,
+		.takes_slot = takes_slot(p),
+		.class = class_of(p, tokens),
+		.prompt_tokens = tokens,
+		.output_tokens = OUTPUT_GUESS_TOKENS,
 		.client = p->base.client};
 	spec.message.kind = JOB_PASS;
 	spec.message.request_id = slice_str(p->base.id);
@@ -298,7 +325,8 @@ static bool peeked(struct slice path)
 	for (size_t i = 0; i < sizeof(paths) / sizeof(*paths); i++)
 		if (slice_eq(path, slice_str(paths[i])))
 			return true;
-	return false;
+	/* ... and those that take a slot, which a slow upload must not hold. */
+	return dialect_generates(SLICE("POST"), path, true);
 }
 
 /* GET /v1/models/MODEL goes to who has it, all else to the main device until a body says otherwise.

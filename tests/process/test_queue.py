@@ -25,7 +25,8 @@ def one(fake, tandem):
 
 
 def send(t, text, path="/api/chat", agent="test", headers=(), stream=True, **more):
-    return Client(t).send("POST", path, ask(path, text, stream, **more), [f"User-Agent: {agent}", *headers])
+    """The agent is the key, too: a name alone makes no client."""
+    return Client(t).send("POST", path, ask(path, text, stream, **more), [f"User-Agent: {agent}", f"Authorization: Bearer {agent}", *headers])
 
 
 def waiting(t, n, kind=None):
