@@ -559,6 +559,11 @@ const struct backend_ops *backend_kind(const struct backend *b)
 	return b->ops;
 }
 
+bool backend_has_our_folder(const struct backend *b)
+{
+	return b->pid && slots_argument(b->slots);
+}
+
 const struct backend_view *backend_view(const struct backend *b)
 {
 	return &b->view;

@@ -5,6 +5,7 @@
  */
 #include "common/log.h"
 #include "workers/backend.h"
+#include "workers/slots.h"
 #include "workers/task.h"
 
 #include <errno.h>
@@ -202,9 +203,25 @@ static bool path_changes_models(struct slice path)
 	return false;
 }
 
+/* What would make a client write, overwrite or read files in a folder of ours. */
+static bool is_forbidden(const struct task *t)
+{
+	return backend_has_our_folder(t->worker->backend) &&
+	       slots_is_action(t->spec.method, t->spec.path);
+}
+
 static void pass_begin(struct task *t)
 {
 	struct pass *p = pass_of(t);
+	if (is_forbidden(t)) {
+		task_fail(t,
+			&(struct task_failure){.cause = FAIL_REFUSED,
+				.status = 403,
+				.message = SLICE("saved slots are the gateway's own here; give the "
+						 "backend's command a --slot-save-path to use "
+						 "them")});
+		return;
+	}
 	p->changes_models = path_changes_models(t->spec.path);
 	p->waiter.fn = on_refreshed;
 	p->waiter.ctx = t;
