@@ -166,7 +166,7 @@ static void tell_joined(struct channel *c)
 	if (c->joined_told || channel_closed(c))
 		return;
 	c->joined_told = true;
-	link_unlink(&c->link, false);
+	link_unlink(&c->link);
 	c->events->peer(c->ctx, true);
 }
 
