@@ -16,6 +16,13 @@ const char *job_cause_name(int cause)
 	return cause == JOB_LOST ? "worker_lost" : proto_cause_name((enum proto_cause)cause);
 }
 
+struct slice job_logged_message(int cause, struct slice message)
+{
+	return cause == FAIL_STATUS || cause == FAIL_OVERFLOW
+		       ? SLICE("the backend's own words, not logged")
+		       : message;
+}
+
 static struct job_failure lost(const struct worker *w)
 {
 	return (struct job_failure){.cause = JOB_LOST,
@@ -78,8 +85,9 @@ static void job_fail(struct job *j, const struct job_failure *f)
 			LOG_INT("job", j->id), LOG_STR("device", j->device->conf->name),
 			LOG_STR("kind", proto_kind_name(j->spec.message.kind)),
 			LOG_STR("cause", job_cause_name(f->cause)), LOG_INT("status", f->status),
-			LOG_SLICE("message", f->message), LOG_INT("ms", now_ms() - j->submitted_ms),
-			LOG_END);
+			LOG_SLICE("message", job_logged_message(f->cause, f->message)),
+			LOG_INT("ms", now_ms() - j->submitted_ms), LOG_END);
+		log_content("backend_error", j->request_id, f->message);
 		j->events->fail(j->ctx, j, f);
 	}
 	job_free(j);

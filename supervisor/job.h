@@ -121,6 +121,8 @@ void jobs_evict(struct device *d);
 void jobs_unready(struct device *d);
 
 const char *job_cause_name(int cause);
+/* What of a failure's message may be logged: a backend's own words may quote the prompt. */
+struct slice job_logged_message(int cause, struct slice message);
 
 /* --- job_wait.c and job.c --- */
 

@@ -247,8 +247,11 @@ static bool may_go_again(const struct http_request *r)
 
 static void setup_body(CURL *c, const struct http_request *r)
 {
-	if (!may_go_again(r))
+	if (!may_go_again(r)) {
 		curl_easy_setopt(c, CURLOPT_FRESH_CONNECT, 1L);
+		curl_easy_setopt(
+			c, CURLOPT_FORBID_REUSE, 1L); /* or each would add one to the kept */
+	}
 	if (strcmp(r->method, "HEAD") == 0) {
 		curl_easy_setopt(c, CURLOPT_NOBODY, 1L);
 	} else if (r->upload) {
