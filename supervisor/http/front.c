@@ -126,7 +126,7 @@ static void on_disconnect(uv_poll_t *poll, int status, int events)
 	}
 	c->left = true;
 	uv_poll_stop(poll);
-	bool whole = c->current && (c->current->body_over || c->current->ended);
+	bool whole = c->current && c->current->body_over;
 	if (c->current)
 		exchange_lost(c->current);
 	if (!whole) /* nor would MHD wait for the rest of a body but for idle_ms */
