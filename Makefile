@@ -13,7 +13,7 @@ WARN := -Wall -Wextra -Werror -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmis
 CPPFLAGS += -I. -D_GNU_SOURCE -DTANDEM_VERSION='"$(VERSION)"'
 CFLAGS ?= -O2 -g
 override CFLAGS += -std=c17 $(WARN) -fno-strict-aliasing -fstack-protector-strong -MMD -MP
-LDLIBS_COMMON := -lconfig -lm
+LDLIBS_COMMON := -lconfig -lz -lzstd -lm
 LDLIBS_PROTO := -lnng -lmsgpackc -luv
 LDLIBS_SUPERVISOR := -lmicrohttpd -luv -ldl -lpthread
 LDLIBS_WORKER := -lcurl -luv -lpthread
@@ -108,6 +108,7 @@ help: ## this list
 	@grep -hE '^[a-z][a-zA-Z_-]*:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 16
 
 -include tests/bench/bench.mk
+-include tests/eval/eval.mk
 -include tests/fuzz/fuzz.mk
 -include tests/attack/attack.mk
 -include etc/setup/targets.mk

@@ -19,6 +19,9 @@
 #define CONFIG_COMMAND_ARGS_MAX 128
 #define CONFIG_RESTARTS_MAX 100 /* of backoff.max_restarts: a time is kept for each */
 #define CONFIG_NAME_BYTES 32	/* a device name: [a-z0-9_-]+, NUL included */
+#define CONFIG_RUN_DIR_MAX                                                                         \
+	76 /* bytes of run_dir: a unix address holds 108, sockets stand below                      \
+	    */
 
 enum device_role { ROLE_MAIN = 1, ROLE_CONDENSE = 2 }; /* a bit set */
 enum backend_type { BACKEND_TYPE_OLLAMA, BACKEND_TYPE_LLAMA_SERVER };
@@ -51,6 +54,8 @@ struct config {
 		int port; /* 0: the system picks one (tests) */
 	} listen;
 	char *run_dir;
+	char **origins;	 /* web pages that may use the gateway beside those that always may, with a
+			    "*" in each at most; NULL-terminated; NULL: none (origin.h) */
 	char *state_dir; /* saved conversations; NULL: run_dir */
 	struct {
 		enum log_level level;
@@ -75,8 +80,9 @@ struct config {
 	} condense;
 	struct {
 		int64_t first_byte_ms; /* stream:true: 200, headers and a heartbeat by then */
-		int64_t first_byte_nonstream_ms; /* stream:false: default 20000 (an error keeps its
-						    status until then) */
+		int64_t first_byte_nonstream_ms; /* stream:false: an error keeps its status until
+						    then; 0 (default): as long as the dialect's
+						    clients wait (dialect_patience_ms()) */
 		int64_t heartbeat_ms;		 /* between later heartbeats; default 10000 */
 		int64_t worker_boot_ms;		 /* spawn to backend ready */
 		int64_t hello_ms;		 /* spawn to HELLO; default 5000 */
@@ -93,11 +99,16 @@ struct config {
 						  ours excuse; default 120000 */
 		int64_t upgrade_grace_ms;      /* a successor that dies so soon is replaced by the
 						  tandemd before it; default 5000 */
-		int64_t kv_ms; /* saving, and restoring, the conversations of a backend
-				  that is restarted; 0: neither; default 30000 */
+		int64_t head_ms; /* a request's head, from its first byte to its last; default 30000
+				  */
+		int64_t body_ms; /* windows in which a body must keep limits.body_rate; default
+				    30000 */
+		int64_t kv_ms;	 /* saving, and restoring, the conversations of a backend
+				    that is restarted; 0: neither; default 30000 */
 	} deadlines;
 	struct {
-		int64_t body_bytes; /* a request body that must be held (chat) */
+		int64_t body_bytes;	/* a request body that must be held (chat) */
+		int64_t unpacked_bytes; /* what a packed one may come to; default 134217728 */
 		int64_t connections;
 		int64_t queue;		  /* requests waiting for a slot */
 		int64_t queue_per_client; /* the same of one client; 0: no bound of its own;
@@ -113,12 +124,16 @@ struct config {
 		int64_t request_deaths; /* deaths under a request that has not advanced, after which
 					   it is refused; default 2 */
 		int64_t link_bytes;	/* bytes queued towards one worker; default 67108864 */
-		int64_t header_bytes;	/* request line and headers; default 32768 */
+		int64_t header_bytes;	/* request line and headers; default 1048576 */
+		int64_t headers;	/* of one request; default 1000 */
+		int64_t body_rate; /* bytes a second that a request's body must come with; 0: any;
+				      default 500 */
 		int64_t body_total_bytes; /* all held request bodies together; default 1073741824 */
 		int64_t old_processes; /* after upgrades: tandemds that still finish their streams;
 					  default 4 */
 		int64_t layout_bytes;  /* layouts of conversations kept, so that a turn costs only
 					  its new  part; default 67108864 */
+		int64_t models;	       /* of one device's list; default 4096 */
 		int64_t event_bytes;   /* events queued for one listener of events.ipc; default
 					  1048576 */
 		int64_t backend_log_bytes; /* output kept of a started backend; default 4194304 */

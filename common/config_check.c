@@ -5,8 +5,8 @@
 #include <ctype.h>
 #include <stdlib.h>
 
-/* Sockets live below it, "w15-4294967295.ipc", and a unix address holds 108 bytes. */
-#define RUN_DIR_BYTES 80
+#define TEXT_OF(number) #number
+#define TEXT(number) TEXT_OF(number)
 #define STATE_DIR_BYTES 1024
 
 static bool all_of(const char *text, const char *set)
@@ -35,8 +35,9 @@ const char *config_check_run_dir(const char *text)
 {
 	if (*text != '/' || !printable(text))
 		return "must be an absolute path";
-	if (strlen(text) > RUN_DIR_BYTES)
-		return "must be at most 80 bytes long (socket paths stand below it)";
+	if (strlen(text) > CONFIG_RUN_DIR_MAX)
+		return "must be at most " TEXT(
+			CONFIG_RUN_DIR_MAX) " bytes long (socket paths stand below it)";
 	return NULL;
 }
 
@@ -45,6 +46,21 @@ const char *config_check_state_dir(const char *text)
 	if (*text != '/' || !printable(text))
 		return "must be an absolute path";
 	return strlen(text) > STATE_DIR_BYTES ? "must be at most 1024 bytes long" : NULL;
+}
+
+const char *config_check_origin(const char *text)
+{
+	const char *star = strchr(text, '*');
+	if (strcmp(text, "*") == 0)
+		return NULL;
+	for (const char *p = text; *p; p++)
+		if (*p <= ' ' || *p >= 0x7f || strchr("?#@", *p))
+			return "must be scheme://host without spaces, paths or other odd "
+			       "characters";
+	const char *host = strstr(text, "://");
+	if (!host || strchr(host + 3, '/') || (star && strchr(star + 1, '*')))
+		return "must be scheme://host[:port], with one \"*\" at most, or \"*\" alone";
+	return NULL;
 }
 
 const char *config_check_name(const char *text)
@@ -87,8 +103,11 @@ const char *config_check_url(const char *text)
 	const char *host = strstr(text, "://");
 	size_t scheme = host ? (size_t)(host - text) : 0;
 
-	if (!(scheme == 4 && strncmp(text, "http", 4) == 0) &&
-		!(scheme == 5 && strncmp(text, "https", 5) == 0))
+	if (scheme == 5 && strncmp(text, "https", 5) == 0)
+		return "must be http://host:port[/path]: workers speak no TLS; let a local proxy "
+		       "or "
+		       "tunnel (stunnel, ssh -L) do it";
+	if (scheme != 4 || strncmp(text, "http", 4) != 0)
 		return "must be http://host:port[/path]";
 	host += 3;
 	for (const char *p = host; *p; p++)

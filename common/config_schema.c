@@ -237,9 +237,9 @@ static void read_argv(
 
 	if (!has_type(r, m, several, "an array of strings"))
 		return;
-	if (n == 0 || n > CONFIG_COMMAND_ARGS_MAX) {
-		config_problem(
-			r, m, NULL, "must have 1 to %d words, not %d", CONFIG_COMMAND_ARGS_MAX, n);
+	if (n < (int)k->min || n > CONFIG_COMMAND_ARGS_MAX) {
+		config_problem(r, m, NULL, "must have %d to %d words, not %d", (int)k->min,
+			CONFIG_COMMAND_ARGS_MAX, n);
 		return;
 	}
 	char **argv = calloc((size_t)n + 1, sizeof(*argv));
@@ -256,6 +256,9 @@ static void read_argv(
 			has_type(r, e, false, "a string");
 			return;
 		}
+		const char *problem = k->check && argv[i] ? k->check(argv[i]) : NULL;
+		if (problem)
+			config_problem(r, m, NULL, "\"%s\" %s", argv[i], problem);
 	}
 }
 

@@ -32,12 +32,12 @@ struct config_key {
 	const char *group; /* NULL: the key stands in the outer group */
 	const char *name;
 	enum config_key_type type;
-	size_t offset; /* in the structure that the table describes */
-	double min, max, fallback;
-	const char *text;	  /* default of KEY_TEXT; NULL stays NULL */
-	const char *const *names; /* NULL-terminated, of KEY_ENUM and KEY_FLAGS */
-	const char *(*check)(
-		const char *); /* of KEY_TEXT and KEY_NAME: what is wrong with it, or NULL */
+	size_t offset;			    /* in the structure that the table describes */
+	double min, max, fallback;	    /* KEY_ARGV: min words */
+	const char *text;		    /* default of KEY_TEXT; NULL stays NULL */
+	const char *const *names;	    /* NULL-terminated, of KEY_ENUM and KEY_FLAGS */
+	const char *(*check)(const char *); /* of KEY_TEXT, KEY_NAME and each word of KEY_ARGV: what
+					       is wrong with it, or NULL */
 };
 
 struct config_schema {
@@ -78,6 +78,7 @@ extern const struct config_schema config_schema_device;
 const char *config_check_address(const char *text);
 const char *config_check_run_dir(const char *text);
 const char *config_check_state_dir(const char *text);
+const char *config_check_origin(const char *text);
 const char *config_check_name(const char *text);
 const char *config_check_model(const char *text);
 const char *config_check_pin(const char *text);

@@ -112,6 +112,18 @@ int json_put_int(struct buf *out, int64_t v);
  * bad or cut one. */
 size_t utf8_valid_prefix(struct slice text);
 
+/* Appends text with each broken sequence replaced by U+FFFD: a body that is not UTF-8 (ISO-8859-1,
+ * say) then is JSON, as Ollama reads it. */
+int json_mend_utf8(struct slice text, struct buf *out);
+
+/* The same for a whole body, whose cap may double. True: it is another one now; false: that is not
+ * what is wrong with it, or there is no room. */
+bool json_mend_body(struct buf *body);
+
+/* Makes \ufffd of every \u surrogate without its other half, in place: llama-server refuses them.
+ * The text is JSON, or what is left is as it was. How many there were. */
+size_t json_mend_surrogates(char *text, size_t n);
+
 /* Code points in valid UTF-8. */
 size_t utf8_chars(struct slice text);
 

@@ -104,7 +104,7 @@ void channel_flush(struct channel *c)
 	nng_msg *message;
 	if (frame.n == 0)
 		return;
-	if (c->gone_told || c->error) {
+	if (c->gone_told || c->error || c->life != CHANNEL_OPEN) {
 		proto_writer_reset(&c->writer);
 		return;
 	}
@@ -132,7 +132,7 @@ static bool may_send(bool supervisor, enum proto_type type)
 
 int channel_put(struct channel *c, const struct proto_record *r)
 {
-	if (c->error || c->gone_told)
+	if (c->error || c->gone_told || c->life != CHANNEL_OPEN)
 		return c->error == -ENOBUFS ? -ENOBUFS : -EPIPE;
 	if (!may_send(c->supervisor, r->type))
 		return -EINVAL;
@@ -225,8 +225,10 @@ static void receive_turn(struct channel *c)
 		return;
 	c->gone_told = true;
 	uv_poll_stop(&c->readable);
-	uv_poll_stop(&c->writable);
 	channel_drop_waiting(c);
+	if (c->life == CHANNEL_OPEN)
+		uv_poll_stop(&c->writable);
+	channel_hang_up(c);
 	c->events->peer(c->ctx, false);
 }
 
@@ -258,10 +260,10 @@ void channel_on_wake(uv_async_t *handle)
 	struct channel *c = handle->data;
 	if (link_joined(&c->link))
 		tell_joined(c);
-	if (channel_closed(c)) {
+	if (c->life != CHANNEL_OPEN)
 		channel_go_on_closing(c);
+	if (channel_closed(c))
 		return;
-	}
 	if (c->first) /* SENDFD does not always tell of a change of the peer */
 		send_waiting(c);
 	receive_turn(c);
@@ -289,7 +291,8 @@ uint64_t channel_peer_pid(const struct channel *c)
 bool channel_has_socket(const struct channel *c, uint64_t id)
 {
 	return (c->link.in.open && (uint64_t)nng_socket_id(c->link.in.socket) == id) ||
-	       (c->link.out.open && (uint64_t)nng_socket_id(c->link.out.socket) == id);
+	       (c->life == CHANNEL_OPEN && c->link.out.open &&
+		       (uint64_t)nng_socket_id(c->link.out.socket) == id);
 }
 
 struct channel_counts channel_counts(const struct channel *c)

@@ -84,10 +84,17 @@ size_t channel_backlog(const struct channel *c);
  */
 void channel_drain(struct channel *c);
 /*
+ * Sends what waits in this turn's frame and hangs up: nothing more can be put, what the peer says
+ * is still read, and it sees that nobody will say more. Returns at once; the peer hears of it some
+ * 10 ms later. The owner still closes c. A peer that hung up first is hung up on by the channel
+ * itself.
+ */
+void channel_hang_up(struct channel *c);
+/*
  * Hangs up, and frees c once nng and the loop have let go. Returns at once; it takes a turn or two
- * of the loop when the peer is gone, and up to a second when it lives and does not hang up in its
- * turn. Better order, for whoever owns the peer process: kill it, wait for its exit, drain, close.
- * What waited to be sent is lost.
+ * of the loop when the peer is gone, some 20 ms when it is another channel, and up to a second when
+ * it lives and does not hang up in its turn. Better order, for whoever owns the peer process: kill
+ * it, wait for its exit, drain, close. What waited to be sent is lost.
  */
 void channel_close(struct channel *c);
 

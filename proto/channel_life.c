@@ -11,10 +11,11 @@
 /*
  * --- closing ---
  *
- * With the peer gone, the usual case, everything is closed at once. A peer that lives is hung up on
- * first, and the way in is closed when it has hung up too; until then what it says is thrown away.
- * Why so carefully: link.h. nng's part runs on a thread, because it waits for nng's own threads,
- * and should nng hang there the loop does not.
+ * With the peer gone, everything is closed at once. A peer that lives is hung up on first, and the
+ * way in is closed when it has hung up too; until then what it says is thrown away. Whoever is hung
+ * up on hangs up in its turn, closed or not: two ends that each wait for the other would both wait
+ * out LINGER_MS. Why so carefully: link.h. nng's part runs on a thread, because it waits for nng's
+ * own threads, and should nng hang there the loop does not.
  */
 
 static void on_handle_closed(uv_handle_t *handle)
@@ -85,10 +86,28 @@ void channel_go_on_closing(struct channel *c)
 			return;
 		}
 		c->life = CHANNEL_LINGERING;
-		uv_timer_start(&c->timer, on_timer, LINGER_MS, 0);
+		if (c->closed)
+			uv_timer_start(&c->timer, on_timer, LINGER_MS, 0);
 	}
-	if (link_quiet(&c->link))
+	if (c->closed && link_quiet(&c->link))
 		start_thread(c, CHANNEL_CLOSING);
+}
+
+static void settle(struct channel *c)
+{
+	c->life = CHANNEL_SETTLING;
+	uv_timer_start(&c->timer, on_timer, SETTLE_MS, 0);
+}
+
+void channel_hang_up(struct channel *c)
+{
+	if (c->life != CHANNEL_OPEN || c->closed || link_quiet(&c->link))
+		return;
+	channel_flush(c);
+	channel_drop_waiting(c);
+	uv_poll_stop(&c->writable);
+	close_handle(c, &c->writable); /* before nng closes its descriptor */
+	settle(c);
 }
 
 static void on_unwanted(uv_poll_t *handle, int status, int events)
@@ -104,17 +123,21 @@ void channel_close(struct channel *c)
 {
 	if (channel_closed(c))
 		return;
+	c->closed = true;
 	link_unlink(&c->link);
 	channel_drop_waiting(c);
 	uv_idle_stop(&c->soon);
 	close_handle(c, &c->writable);
-	if (link_quiet(&c->link) || c->readable.data != c) {
+	if (c->readable.data == c)
+		uv_poll_start(&c->readable, UV_READABLE, on_unwanted);
+	if (c->life == CHANNEL_SETTLING || c->life == CHANNEL_CLOSING_OUT)
+		return; /* hanging up already: goes on from there */
+	if (link_quiet(&c->link) || c->readable.data != c)
 		start_thread(c, CHANNEL_CLOSING);
-		return;
-	}
-	c->life = CHANNEL_SETTLING;
-	uv_poll_start(&c->readable, UV_READABLE, on_unwanted);
-	uv_timer_start(&c->timer, on_timer, SETTLE_MS, 0);
+	else if (c->life == CHANNEL_LINGERING)
+		uv_timer_start(&c->timer, on_timer, LINGER_MS, 0);
+	else
+		settle(c);
 }
 
 /* --- opening --- */

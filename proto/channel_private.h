@@ -16,9 +16,9 @@ struct waiting {
 
 enum channel_life {
 	CHANNEL_OPEN,
-	CHANNEL_SETTLING,    /* closing: letting sends of the last moment end */
+	CHANNEL_SETTLING,    /* hanging up: letting sends of the last moment end */
 	CHANNEL_CLOSING_OUT, /* a thread closes the way out */
-	CHANNEL_LINGERING,   /* waiting for the peer to hang up */
+	CHANNEL_LINGERING,   /* hung up; waiting for the peer to do so */
 	CHANNEL_HOLDING,     /* it does not: making the way in quiet */
 	CHANNEL_CLOSING,     /* a thread closes all that is open */
 };
@@ -56,6 +56,7 @@ struct channel {
 	struct channel_counts counts;
 
 	enum channel_life life;
+	bool closed; /* by its owner: no callback comes any more */
 	uv_thread_t thread;
 	atomic_bool thread_done;
 };
@@ -64,12 +65,12 @@ void channel_on_readable(uv_poll_t *handle, int status, int events);
 void channel_on_wake(uv_async_t *handle);
 /* Forgets the frames that wait. */
 void channel_drop_waiting(struct channel *c);
-/* The loop was woken while the channel closes. */
+/* The loop was woken while the channel hangs up or closes. */
 void channel_go_on_closing(struct channel *c);
 
 static inline bool channel_closed(const struct channel *c)
 {
-	return c->life != CHANNEL_OPEN;
+	return c->closed;
 }
 
 #endif

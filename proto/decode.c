@@ -16,7 +16,10 @@ struct proto_reader {
 	 * stay in the frame. */
 	msgpack_zone scratch;
 	char problem[96];
-	struct proto_model models[PROTO_MODELS_MAX];
+	union { /* items of the one list of a record that is not in the record itself */
+		struct proto_model models[PROTO_MODELS_MAX];
+		struct proto_header headers[PROTO_JOB_HEADERS_MAX];
+	} items;
 };
 
 struct proto_reader *proto_reader_create(void)
@@ -144,9 +147,9 @@ static int read_list(
 
 	char *items = holder + f->offset;
 	if (list->indirect) {
-		struct proto_model *models = r->models; /* the only list of this kind */
-		memcpy(holder + f->offset, &models, sizeof models);
-		items = (char *)models;
+		void *outside = &r->items;
+		memcpy(holder + f->offset, &outside, sizeof outside);
+		items = outside;
 	}
 
 	int rc = 0;

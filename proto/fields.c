@@ -48,7 +48,21 @@ static const struct wire_field header_fields[] = {
 		.fields = header_fields,                                                           \
 	}
 static const struct wire_list start_headers = HEADERS(start.header_count);
-static const struct wire_list job_headers = HEADERS(job.header_count);
+
+static const struct wire_field job_header_fields[] = {
+	FIELD("header.name", WIRE_TEXT, struct proto_header, name, struct slice,
+		.max = PROTO_JOB_HEADER_BYTES),
+	FIELD("header.value", WIRE_TEXT, struct proto_header, value, struct slice,
+		.max = PROTO_JOB_HEADER_BYTES),
+};
+static const struct wire_list job_headers = {
+	.max = PROTO_JOB_HEADERS_MAX,
+	.count_offset = OFFSET(REC, u.job.header_count, size_t),
+	.indirect = true,
+	.item_bytes = sizeof(struct proto_header),
+	.field_count = COUNT(job_header_fields),
+	.fields = job_header_fields,
+};
 
 static const struct wire_field argument_field[] = {
 	{.name = "ack.command item", .kind = WIRE_TEXT, .offset = 0, .max = PROTO_PIECE_BYTES},
@@ -159,6 +173,7 @@ static const struct wire_field ack[] = {
 	LIST(ack.command, ack_command),
 	TEXT(ack.pin),
 	TEXT(ack.model),
+	TEXT(ack.settled),
 	I64(ack.num_ctx),
 	I64(ack.slots),
 	I64(ack.boot_ms),
@@ -238,6 +253,7 @@ static const struct wire_shape shapes[] = {
 	[PROTO_FAIL] = ABOUT_JOB(fail),
 	[PROTO_PONG] = ABOUT_LINK(pong),
 	[PROTO_STATS] = ABOUT_LINK(stats),
+	[PROTO_BYE] = {"bye", false, 0, NULL},
 	[PROTO_ACK] = ABOUT_LINK(ack),
 	[PROTO_JOB] = ABOUT_JOB(job),
 	[PROTO_BODY] = ABOUT_JOB(body),

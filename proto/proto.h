@@ -15,12 +15,14 @@
 #include <stdint.h>
 
 #define PROTO_VERSION 1
-#define PROTO_FRAME_MAX (1u << 20) /* bytes of one frame; both ends refuse more */
+#define PROTO_FRAME_MAX (2u << 20) /* bytes of one frame; both ends refuse more */
 #define PROTO_PIECE_BYTES 65536u   /* body and answer bytes cross in pieces of at most this */
 #define PROTO_FLUSH_BYTES 32768u   /* a frame that long is sent before the turn ends */
 #define PROTO_WINDOW_BYTES                                                                         \
 	262144u /* credit each way at the start of a job: bytes that may be on their way */
 #define PROTO_HEADERS_MAX 64
+#define PROTO_JOB_HEADERS_MAX 1024	 /* of a client's request ... */
+#define PROTO_JOB_HEADER_BYTES (1 << 20) /* ... of which each may be that long */
 #define PROTO_ARGS_MAX 128
 #define PROTO_MODELS_MAX 512
 
@@ -35,6 +37,7 @@ enum proto_type {
 	PROTO_FAIL,   /* the job failed; nothing of it follows */
 	PROTO_PONG,
 	PROTO_STATS, /* the worker's own counters, with every PONG */
+	PROTO_BYE,   /* all is said: the supervisor, who has read it, may hang up */
 	/* supervisor -> worker */
 	PROTO_ACK = 32, /* answers HELLO: the device's configuration */
 	PROTO_JOB,
@@ -89,8 +92,10 @@ struct proto_ack {
 	struct slice url;      /* empty: none */
 	struct slice command[PROTO_ARGS_MAX];
 	size_t command_count;
-	struct slice pin;   /* empty: none */
-	struct slice model; /* empty: none */
+	struct slice pin;     /* empty: none */
+	struct slice model;   /* empty: none */
+	struct slice settled; /* without a model: the one that an earlier incarnation took, empty:
+				 none */
 	int64_t num_ctx;
 	int64_t slots;
 	int64_t boot_ms, connect_ms, idle_ms;
@@ -140,8 +145,8 @@ struct proto_job {
 	bool stream;		   /* JOB_CHAT: the client wants a stream */
 	struct slice method, path; /* JOB_PASS: as the client sent them, query included. JOB_CHAT:
 				      the client's path */
-	struct proto_header headers[PROTO_HEADERS_MAX]; /* already filtered: no hop-by-hop, Host,
-							   Origin (protocols.md 7.2) */
+	struct proto_header *headers; /* already filtered: no hop-by-hop, Host, Origin; when read:
+					 the reader's, until its next record */
 	size_t header_count;
 	int64_t body_bytes; /* -1: unknown (chunked upload) */
 	struct slice model; /* JOB_NOTES: model to use, empty: the backend's */

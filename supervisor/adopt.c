@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -240,12 +241,13 @@ static bool in_use(const struct device *d, int64_t pid);
 /* What a backend of this device that we never heard of writes to. */
 static bool writes_our_log(const struct device *d, int pid)
 {
-	char link[32], to[PATH_BYTES], log[PATH_BYTES];
+	char link[32], log[PATH_BYTES];
+	struct stat to, ours;
 	snprintf(link, sizeof(link), "/proc/%d/fd/1", pid);
 	snprintf(log, sizeof(log), "%s/backend-%s.log", d->sup->run_dir, d->conf->name);
-	ssize_t n = readlink(link, to, sizeof(to) - 1);
-	to[n > 0 ? n : 0] = '\0';
-	return strcmp(to, log) == 0;
+	/* The file itself: a path through a link (/var/run) has another spelling there. */
+	return stat(link, &to) == 0 && lstat(log, &ours) == 0 && to.st_dev == ours.st_dev &&
+	       to.st_ino == ours.st_ino;
 }
 
 /*

@@ -1,6 +1,7 @@
 #include "supervisor/chat.h"
 #include "supervisor/coalesce.h"
 #include "supervisor/governor.h"
+#include "supervisor/packed.h"
 
 #include "common/log.h"
 
@@ -67,17 +68,16 @@ void chat_hold(struct chat *c, size_t n)
 static size_t chat_body(struct request *r, const char *p, size_t n)
 {
 	struct chat *c = (struct chat *)r;
-	const struct config *conf = &r->sup->config;
 	if (c->state != CHAT_READING)
 		return n; /* refused already: what still comes is thrown away */
-	if (r->sup->held_bytes + n > (size_t)conf->limits.body_total_bytes) {
+	if (!request_may_hold(r->sup, c->held, n)) {
 		r->sup->count.failed++;
 		request_refuse(r, 503,
 			"too many large requests at once; limits.body_total_bytes is reached", 2);
 		chat_finish(c);
 	} else if (buf_add(&c->body, p, n)) {
 		bool too_large = buf_error(&c->body) == -E2BIG;
-		r->sup->count.failed++;
+		request_count_error(r->sup, too_large ? 413 : 503);
 		request_refuse(r, too_large ? 413 : 503,
 			too_large ? "request body larger than limits.body_bytes" : "out of memory",
 			too_large ? 0 : 2);
@@ -123,6 +123,7 @@ static void chat_destroy(struct request *r)
 	if (c->parsed)
 		chat_request_fini(&c->view);
 	buf_free(&c->body);
+	buf_free(&c->unpacked);
 	buf_free(&c->model);
 	buf_free(&c->notes_model);
 	buf_free(&c->rewritten);
@@ -141,9 +142,17 @@ static const struct request_ops chat_ops = {.body = chat_body,
 	.cancel = chat_cancel,
 	.destroy = chat_destroy};
 
+const struct chat *chat_of_request(const struct request *r)
+{
+	return r->ops == &chat_ops ? (const struct chat *)r : NULL;
+}
+
 int64_t chat_sent_bytes_max(const struct config *conf)
 {
-	return conf->limits.body_bytes * 2 + conf->limits.resume_bytes;
+	int64_t body = conf->limits.body_bytes > conf->limits.unpacked_bytes
+			       ? conf->limits.body_bytes
+			       : conf->limits.unpacked_bytes;
+	return body * 2 + conf->limits.resume_bytes;
 }
 
 void chat_begin(struct supervisor *s, struct exchange *x, enum dialect d)
@@ -165,7 +174,7 @@ void chat_begin(struct supervisor *s, struct exchange *x, enum dialect d)
 	c->tick.data = c->wait.data = c;
 	int64_t declared = exchange_body_bytes(x);
 	if (declared > s->config.limits.body_bytes) {
-		s->count.failed++;
+		request_count_error(s, 413);
 		request_refuse(&c->base, 413, "request body larger than limits.body_bytes", 0);
 		chat_finish(c);
 	} else if (declared > 0) {
@@ -181,6 +190,9 @@ static void parse_work(struct chat *c)
 		c->hash = poison_hash(&c->base.sup->poison, c->base.client, buf_slice(&c->body));
 	c->parse_result =
 		chat_request_parse(c->base.dialect, buf_slice(&c->body), &c->view, &c->parse_error);
+	if (c->parse_result == -EINVAL && json_mend_body(&c->body))
+		c->parse_result = chat_request_parse(
+			c->base.dialect, buf_slice(&c->body), &c->view, &c->parse_error);
 	if (c->parse_result)
 		return;
 	c->parsed = true;
@@ -195,17 +207,56 @@ static void on_tick(uv_timer_t *t)
 	chat_event(t->data, CHAT_TICK);
 }
 
-static void act_parse(struct chat *c)
+static void unpack_work(struct chat *c)
+{
+	c->unpack_result = unpack(c->coding, buf_slice(&c->body), &c->unpacked);
+}
+
+static void parse(struct chat *c)
+{
+	if (!coalesce_join(c))
+		chat_work(c, parse_work, CHAT_PARSED, c->body.n <= CHAT_INLINE_BYTES);
+}
+
+static void act_body_end(struct chat *c)
 {
 	const struct config *conf = &c->base.sup->config;
+	const char *coding = exchange_header(c->base.exchange, "Content-Encoding");
 	/* The bytes must be at the client by then: a tenth of it is kept for the way. */
 	int64_t first = conf->deadlines.first_byte_ms - conf->deadlines.first_byte_ms / 10;
 	c->state = CHAT_PARSING;
 	c->hash_wanted = c->base.sup->poison.used;
+	c->coding = unpack_coding(coding);
 	uv_timer_start(&c->tick, on_tick, (uint64_t)first, (uint64_t)conf->deadlines.heartbeat_ms);
-	if (coalesce_join(c))
+	if (c->coding == UNPACK_UNKNOWN) {
+		char text[PACKED_TEXT_BYTES];
+		packed_unknown(&c->base, text);
+		chat_answer_error(c, 415, slice_str(text), (struct slice){0}, (struct slice){0}, 0);
+	} else if (c->coding == UNPACK_NONE) {
+		parse(c);
+	} else {
+		c->base.unpacked = true;
+		buf_init(&c->unpacked, packed_room(c->base.sup));
+		chat_work(c, unpack_work, CHAT_UNPACKED, false);
+	}
+}
+
+static void act_unpacked(struct chat *c)
+{
+	char text[PACKED_TEXT_BYTES];
+	if (c->unpack_result) {
+		int status = packed_broken(&c->base, c->unpack_result, text);
+		chat_answer_error(c, status, slice_str(text), (struct slice){0}, (struct slice){0},
+			status == 503 ? 2 : 0);
 		return;
-	chat_work(c, parse_work, CHAT_PARSED, c->body.n <= CHAT_INLINE_BYTES);
+	}
+	c->base.sup->held_bytes -= c->held;
+	c->held = 0;
+	buf_free(&c->body);
+	c->body = c->unpacked;
+	c->unpacked = (struct buf){0};
+	chat_hold(c, c->body.n);
+	parse(c);
 }
 
 static struct plan_device plan_device(const struct device *d, int64_t window)
@@ -286,6 +337,8 @@ static enum job_class class_of(const struct chat *c)
 static void act_plan(struct chat *c)
 {
 	struct supervisor *s = c->base.sup;
+	if (c->body.n > c->held) /* mended */
+		chat_hold(c, c->body.n - c->held);
 	if (c->parse_result) {
 		bool bad = c->parse_result == -EINVAL;
 		const char *text = bad ? c->parse_error.text : "out of memory";
@@ -373,10 +426,11 @@ static void act_started(struct chat *c)
 typedef void action_fn(struct chat *c);
 
 static action_fn *const actions[CHAT_STATES][CHAT_EVENTS] = {
-	[CHAT_READING] = {[CHAT_BODY_END] = act_parse,
+	[CHAT_READING] = {[CHAT_BODY_END] = act_body_end,
 		[CHAT_GONE] = act_gone_early,
 		[CHAT_CANCELLED] = act_cancelled},
-	[CHAT_PARSING] = {[CHAT_PARSED] = act_plan,
+	[CHAT_PARSING] = {[CHAT_UNPACKED] = act_unpacked,
+		[CHAT_PARSED] = act_plan,
 		[CHAT_TICK] = chat_answer_tick,
 		[CHAT_GONE] = act_gone,
 		[CHAT_CANCELLED] = act_cancelled},

@@ -18,6 +18,7 @@
 #define TANDEM_CHAT_H
 
 #include "common/condense.h"
+#include "common/unpack.h"
 #include "supervisor/client.h"
 #include "supervisor/job.h"
 #include "supervisor/plan.h"
@@ -36,6 +37,7 @@ enum chat_state {
 
 enum chat_event {
 	CHAT_BODY_END,
+	CHAT_UNPACKED,	/* the body is what the client packed (or could not be) */
 	CHAT_PARSED,	/* the view is there (or its error) */
 	CHAT_PREPARED,	/* the selection is there (or its refusal) */
 	CHAT_SETTLED,	/* every chunk has its notes or goes without */
@@ -58,6 +60,7 @@ struct chat_note {
 	struct job *job; /* NULL when settled */
 	bool on_main;	 /* second attempt */
 	struct buf text;
+	char unused[16]; /* why its notes are none; "" */
 };
 
 struct chat_resume {
@@ -88,8 +91,11 @@ struct chat {
 	struct request base;
 	enum chat_state state;
 
-	struct buf body; /* the client's bytes */
-	size_t held;	 /* counted in supervisor.held_bytes */
+	struct buf body; /* the client's bytes, unpacked */
+	enum unpack_coding coding;
+	struct buf unpacked; /* being made of body */
+	int unpack_result;
+	size_t held; /* counted in supervisor.held_bytes */
 	struct chat_request view;
 	bool parsed;
 	struct dialect_error parse_error;
@@ -130,6 +136,8 @@ struct chat {
 	struct job *answer;
 	struct chat_resume resume;
 	bool overflowed; /* the backend found the prompt too long, once */
+	bool asked;	 /* a device was given the request */
+	bool too_long;	 /* refused for it */
 	bool counted;	 /* in by_strategy */
 	struct job_failure *failure;
 
@@ -152,6 +160,9 @@ struct chat {
 };
 
 void chat_event(struct chat *c, enum chat_event e);
+
+/* The chat that a request is; NULL: of another kind. */
+const struct chat *chat_of_request(const struct request *r);
 
 /* Runs fn on the thread pool (or at once when `small`), then delivers the event unless the request
  * is over. */

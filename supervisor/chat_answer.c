@@ -24,21 +24,25 @@
 
 /* --- head --- */
 
-static void add_headers(struct chat *c)
+/* failed: what no device was given was not sent. */
+static void add_headers(struct chat *c, bool failed)
 {
 	char reason[2 * PLAN_REASON_BYTES + REQUEST_ID_BYTES + 16];
 	bool planned = c->plan.reason[0]; /* what is refused before took none of the routes */
+	const char *strategy = c->too_long ? "refused"
+			       : planned   ? strategy_name(c->plan.strategy)
+					   : "pass";
 	snprintf(reason, sizeof(reason), "%s%s%s%s%s",
 		planned	    ? c->plan.reason
 		: c->parsed ? "no device serves this model"
 			    : "not understood",
 		c->note[0] ? "; " : "", c->note, c->joined_to[0] ? "; joined " : "", c->joined_to);
-	request_tell(c->base.exchange,
-		&(struct request_story){.id = c->base.id,
-			.strategy = planned ? strategy_name(c->plan.strategy) : "pass",
-			.tokens_in = c->facts.tokens,
-			.tokens_sent = c->sent_tokens,
-			.reason = reason});
+	request_tell(
+		c->base.exchange, &(struct request_story){.id = c->base.id,
+					  .strategy = strategy,
+					  .tokens_in = c->facts.tokens,
+					  .tokens_sent = failed && !c->asked ? 0 : c->sent_tokens,
+					  .reason = reason});
 	if (c->device)
 		exchange_add_header(
 			c->base.exchange, "X-Tandem-Device", slice_str(c->device->conf->name));
@@ -48,7 +52,7 @@ void chat_answer_head(struct chat *c, int status, const char *content_type, int6
 {
 	if (c->head_sent)
 		return;
-	add_headers(c);
+	add_headers(c, false);
 	exchange_add_header(c->base.exchange, "Content-Type", slice_str(content_type));
 	exchange_head(c->base.exchange, status, body_bytes);
 	c->head_sent = true;
@@ -88,14 +92,14 @@ void chat_answer_error(struct chat *c, int status, struct slice message, struct 
 	buf_init(&own, 0);
 	const struct chat *by = c->lead ? c->lead : c;
 	int cause = by->failure ? by->failure->cause : FAIL_NONE;
-	c->base.sup->count.failed++;
+	request_count_error(c->base.sup, status);
 	log_line(LOG_WARN, "request_failed", LOG_STR("req", c->base.id), LOG_INT("status", status),
 		LOG_SLICE("message", job_logged_message(cause, message)),
 		LOG_INT("bytes_out", c->bytes_out), LOG_INT("ms", now_ms() - c->base.begun_ms),
 		LOG_END);
 	if (!c->head_sent) {
 		char seconds[16];
-		add_headers(c);
+		add_headers(c, true);
 		if (retry_after_s > 0) {
 			snprintf(seconds, sizeof(seconds), "%d", retry_after_s);
 			exchange_add_header(x, "Retry-After", slice_str(seconds));
@@ -126,6 +130,9 @@ void chat_answer_overflow(struct chat *c)
 	struct buf body;
 	char text[96];
 	buf_init(&body, 0);
+	c->too_long = true;
+	snprintf(c->note, sizeof(c->note), "refused: %llu tokens do not fit the window of %lld",
+		(unsigned long long)c->facts.tokens, (long long)c->facts.main.window);
 	dialect_overflow_body(
 		c->base.dialect, c->facts.tokens, (uint64_t)c->facts.main.window, &body);
 	snprintf(text, sizeof(text),
@@ -197,17 +204,18 @@ static void on_wait(uv_timer_t *t)
 }
 
 /* What the worker is told of the client's request; borrowed from the exchange. */
-static void address(struct chat *c, struct proto_job *message)
+static int address(struct chat *c, struct proto_job *message)
 {
 	message->method = slice_str(exchange_method(c->base.exchange));
 	message->path = slice_str(exchange_target(c->base.exchange));
-	request_forward_headers(&c->base, message);
+	return request_forward_headers(&c->base, message);
 }
 
 void chat_answer_readdress(struct chat *c)
 {
-	if (c->answer)
-		address(c, &c->answer->spec.message);
+	if (c->answer && address(c, &c->answer->spec.message))
+		log_line(LOG_ERROR, "out_of_memory", LOG_STR("req", c->base.id),
+			LOG_STR("lost", "headers of the request"), LOG_END);
 }
 
 void chat_answer_pause(struct chat *c, uint64_t ms)
@@ -264,7 +272,8 @@ void chat_answer_submit(struct chat *c)
 	spec.message.body_bytes = (int64_t)spec.body.n;
 	spec.message.model = buf_slice(&c->model);
 	spec.message.num_ctx = chat_num_ctx(c, c->device);
-	address(c, &spec.message);
+	if (rc == 0)
+		rc = address(c, &spec.message);
 	if (rc == 0)
 		rc = job_submit(c->device, &spec, &answer_events, c, &c->answer);
 	if (rc == -EBUSY && chat_resume_patient(c)) {
@@ -276,6 +285,7 @@ void chat_answer_submit(struct chat *c)
 			(struct slice){0}, job_retry_after_s(c->device));
 		return;
 	}
+	c->asked = true;
 	coalesce_submitted(c);
 	uv_timer_start(&c->wait, on_wait, WAIT_STEP_MS, WAIT_STEP_MS);
 }
@@ -374,6 +384,12 @@ void chat_answer_failed(struct chat *c)
 		return;
 	}
 	int status = f->status ? f->status : f->cause == FAIL_TIMEOUT ? 504 : 502;
+	if (f->cause == FAIL_OVERFLOW) {
+		c->too_long = true;
+		snprintf(c->note, sizeof(c->note),
+			"refused: %s found the prompt longer than its window",
+			c->device->conf->name);
+	}
 	if (f->cause == JOB_LOST && !chat_begun(c))
 		status = 503;
 	if (f->cause == FAIL_OVERFLOW && f->body.n == 0 && !chat_begun(c)) {
@@ -418,10 +434,11 @@ void chat_answer_tick(struct chat *c)
 		return;
 	}
 	bool stream = c->view.stream;
+	int64_t set_ms = conf->deadlines.first_byte_nonstream_ms;
 	uint64_t age = now_ms() - c->base.begun_ms,
-		 nonstream = (uint64_t)conf->deadlines.first_byte_nonstream_ms;
+		 nonstream = (uint64_t)(set_ms ? set_ms : dialect_patience_ms(c->base.dialect));
 	if (!stream && age < nonstream) {
-		/* Without a stream an error keeps its status for longer (protocols.md 7.1). */
+		/* Without a stream an error keeps its status for longer (dialect_patience_ms()). */
 		uv_timer_start(&c->tick, c->tick.timer_cb, nonstream - age + 1,
 			(uint64_t)conf->deadlines.heartbeat_ms);
 		return;

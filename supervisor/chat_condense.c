@@ -86,7 +86,8 @@ static void refused(struct chat *c)
 {
 	switch (c->prepared) {
 	case CONDENSE_NOTHING:
-		/* Also where the plan's own count was over: it rounds up, and has a slack of its own. */
+		/* Also where the plan's own count was over: it rounds up, and has a slack of its
+		 * own. */
 		c->plan.strategy = STRATEGY_A;
 		snprintf(c->note, sizeof(c->note), "nothing to condense: unchanged");
 		break;
@@ -218,11 +219,33 @@ static void note_delta(void *ctx, struct job *j, const struct proto_record *r)
 static void note_end(void *ctx, struct job *j, const struct proto_record *r)
 {
 	(void)j;
-	(void)r;
 	struct chat_note *n = ctx;
-	if (buf_error(&n->text))
+	struct slice verdict = r->u.end.verdict;
+	if (buf_error(&n->text)) {
 		buf_clear(&n->text);
+		verdict = SLICE("too long");
+	}
+	if (n->text.n == 0)
+		snprintf(n->unused, sizeof(n->unused), "%.*s", (int)verdict.n,
+			verdict.n ? verdict.p : "");
 	settle(n);
+}
+
+/* Chunks that go without notes, for the reason that the client sees. */
+static void tell_unused(struct chat *c)
+{
+	size_t without = 0, told = strlen(c->note);
+	const char *why = "refused"; /* told by a fallback */
+	for (size_t i = 0; i < c->note_count; i++) {
+		if (c->notes[i].text.n)
+			continue;
+		if (without++ == 0 && c->notes[i].unused[0])
+			why = c->notes[i].unused;
+	}
+	if (without)
+		snprintf(c->note + told, sizeof(c->note) - told,
+			"%s%zu of %zu chunks without notes (%s)", told ? "; " : "", without,
+			c->note_count, why);
 }
 
 static void note_fail(void *ctx, struct job *j, const struct job_failure *f)
@@ -376,5 +399,6 @@ static void assembled(struct chat *c)
 
 void chat_condense_assemble(struct chat *c)
 {
+	tell_unused(c);
 	chat_work(c, assembled, CHAT_ASSEMBLED, false);
 }

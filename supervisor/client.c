@@ -116,16 +116,69 @@ static bool names_agent(const char *user_agent)
 	return false;
 }
 
+/*
+ * Passes the mark of a prompt that Open WebUI builds, and the white space behind it: what the task
+ * is stands there. Raw JSON: a line feed is two bytes, "\\n".
+ */
+static bool skip_mark(struct slice *text)
+{
+	static const char mark[] = "\"### Task:";
+	const size_t n = sizeof(mark) - 1;
+	if (text->n < n || memcmp(text->p, mark, n) != 0)
+		return false;
+	*text = (struct slice){text->p + n, text->n - n};
+	for (;;) {
+		size_t step = text->n && *text->p == ' ' ? 1 : 0;
+		if (text->n >= 2 && text->p[0] == '\\' && strchr("nrt", text->p[1]))
+			step = 2;
+		if (!step)
+			return true;
+		*text = (struct slice){text->p + step, text->n - step};
+	}
+}
+
+/* Does the word (lower case) begin somewhere in the line? */
+static bool line_mentions(struct slice line, const char *word)
+{
+	size_t n = strlen(word);
+	for (size_t i = 0; i + n <= line.n; i++)
+		if (strncasecmp(line.p + i, word, n) == 0)
+			return true;
+	return false;
+}
+
+/*
+ * Open WebUI asks for a title, tags and follow-ups after an answer, unasked: nobody waits for them.
+ * Its questions about documents, search queries and completions begin with the same mark, and
+ * somebody does: only what the line behind it says tells them apart.
+ */
+static bool is_side_task(struct slice text)
+{
+	static const char *const starts[] = {"Generate ", "Suggest ", "Create "};
+	static const char *const asked[] = {" title", " tags", " follow-up"};
+	if (!skip_mark(&text))
+		return false;
+	size_t end = 0;
+	while (end < text.n && text.p[end] != '\\' && text.p[end] != '"')
+		end++;
+	struct slice line = {text.p, end};
+	for (size_t i = 0; i < sizeof(starts) / sizeof(*starts); i++) {
+		size_t n = strlen(starts[i]);
+		if (line.n < n || strncasecmp(line.p, starts[i], n) != 0)
+			continue;
+		for (size_t k = 0; k < sizeof(asked) / sizeof(*asked); k++)
+			if (line_mentions(line, asked[k]))
+				return true;
+	}
+	return false;
+}
+
 enum job_class client_class(const struct client_facts *f)
 {
-	/* How Open WebUI begins the prompts for titles, tags and follow-ups that nobody asked for.
-	 */
-	static const char side_task[] = "\"### Task:";
-	const size_t n = sizeof(side_task) - 1;
 	enum job_class wish;
 	if (wished(f->wish, &wish))
 		return wish;
-	if (f->last.n >= n && memcmp(f->last.p, side_task, n) == 0)
+	if (is_side_task(f->last))
 		return CLASS_IDLE;
 	if (f->tools || f->tokens > CLIENT_LARGE_TOKENS || names_agent(f->user_agent))
 		return CLASS_AGENT;

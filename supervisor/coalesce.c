@@ -94,6 +94,8 @@ void coalesce_mirror(struct chat *c)
 	c->plan = lead->plan;
 	c->facts = lead->facts;
 	c->sent_tokens = lead->sent_tokens;
+	c->asked = lead->asked;
+	c->too_long = lead->too_long;
 	memcpy(c->note, lead->note, sizeof(c->note));
 	c->device = lead->device;
 	c->parsed = lead->parsed;

@@ -5,6 +5,7 @@
 #include "supervisor/request.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 struct device *device_create(struct supervisor *s, const struct config_device *conf)
@@ -101,9 +102,29 @@ void devices_sweep(struct supervisor *s)
 		}
 		log_line(LOG_INFO, "device_gone", LOG_STR("device", s->removed[i]->conf->name),
 			LOG_END);
+		struct device_totals sums = device_totals(s->removed[i]);
+		totals_add(&s->past, &sums);
 		device_destroy(s->removed[i]);
 		s->removed[i] = s->removed[--s->removed_count];
 	}
+}
+
+struct device_totals device_totals(const struct device *d)
+{
+	struct device_totals t = {.jobs_done = d->jobs_done,
+		.jobs_failed = d->jobs_failed,
+		.starts = d->generation,
+		.restarts = d->restarts,
+		.heartbeats = d->sums.heartbeats,
+		.bytes_in = d->sums.bytes_in,
+		.bytes_out = d->sums.bytes_out};
+	snprintf(t.device, sizeof(t.device), "%s", d->conf->name);
+	return t;
+}
+
+const char *device_state_name(const struct device *d)
+{
+	return d->drained && d->state == WORKER_STOPPED ? "drained" : worker_state_name(d->state);
 }
 
 int device_slots(const struct device *d)
@@ -171,11 +192,14 @@ void device_models(struct device *d, const struct proto_models *m)
 		d->incoming = NULL;
 		d->incoming_count = 0;
 	}
-	/* Bounded by what a worker may send: a list that goes on past the cap keeps its first part.
-	 */
-	size_t room =
-		PROTO_MODELS_MAX > d->incoming_count ? PROTO_MODELS_MAX - d->incoming_count : 0;
+	/* A list that goes on past the cap keeps its first part. */
+	size_t most = (size_t)d->sup->config.limits.models;
+	size_t room = most > d->incoming_count ? most - d->incoming_count : 0;
 	size_t n = m->count < room ? m->count : room;
+	if (n < m->count)
+		log_line(LOG_WARN, "models_left_out", LOG_STR("device", d->conf->name),
+			LOG_INT("of_record", m->count - n), LOG_STR("limit", "limits.models"),
+			LOG_END);
 	struct device_model *grown =
 		n ? realloc(d->incoming, (d->incoming_count + n) * sizeof(*grown)) : NULL;
 	if (n && grown) {

@@ -12,6 +12,8 @@
 #include "common/config.h"
 #include "supervisor/adopt.h"
 #include "supervisor/queue.h"
+#include "supervisor/rate.h"
+#include "supervisor/totals.h"
 #include "supervisor/worker.h"
 
 #include <sys/queue.h>
@@ -46,13 +48,14 @@ struct device {
 	uint64_t operation;	    /* whose part is under way here, 0: none */
 	uint64_t generation;	    /* the last one given */
 	uint64_t not_ready_since_ms, removed_ms;
-	uint64_t restarts;
+	uint64_t restarts;		      /* that nobody has ordered: after deaths */
 	uint64_t deaths[CONFIG_RESTARTS_MAX]; /* times of the last ones: a ring */
 	uint64_t death_count;
 	char last_exit[WORKER_EXIT_BYTES]; /* "" before the first */
 
 	struct device_model *models;
 	size_t model_count;
+	char settled[256]; /* what it serves by default where no model is configured; "" unknown */
 	struct device_model *incoming; /* a list being received */
 	size_t incoming_count;
 
@@ -62,9 +65,11 @@ struct device {
 	struct job_bucket by_id[JOB_BUCKETS]; /* the running ones, for each record of the worker */
 	unsigned inflight;		      /* running jobs that take a slot */
 	unsigned preempting;		      /* of these: told to let go */
-	uint64_t jobs_done, jobs_failed, jobs_preempted;
+	uint64_t jobs_done, jobs_preempted;
+	uint64_t jobs_failed; /* not those that were the client's fault (4xx) */
 	struct report_sums sums;
-	double prefill_tok_s, decode_tok_s; /* learned; 0 before the first measurement */
+	double prefill_tok_s, decode_tok_s; /* learned (rate.h); 0 before the first measurement */
+	struct rate_prompts prompts;
 };
 
 /* A device of the configuration, which is copied, with a stopped worker. NULL when memory is out.
@@ -74,6 +79,10 @@ struct device *device_create(struct supervisor *s, const struct config_device *c
 void device_destroy(struct device *d);
 /* The current worker is another one, or has another state. */
 void device_changed(struct device *d);
+/* The state of its current worker in a word; "drained" where an operator wants it out of use. */
+const char *device_state_name(const struct device *d);
+/* Its counters since it was created. */
+struct device_totals device_totals(const struct device *d);
 /* The device of that name, or NULL. */
 struct device *device_find(struct supervisor *s, const char *name);
 /* Destroys removed devices to which no worker, job or request refers any more. */

@@ -8,9 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define RATE_WEIGHT 0.3	   /* of a new measurement in the moving averages */
-#define RATE_MIN_TOKENS 64 /* shorter runs say nothing about speed */
-
 const char *job_cause_name(int cause)
 {
 	return cause == JOB_LOST ? "worker_lost" : proto_cause_name((enum proto_cause)cause);
@@ -77,10 +74,16 @@ static void job_unlink(struct job *j)
 	queue_leave(&d->queue, &j->place);
 }
 
+/* A refusal that is the client's fault: what it asked for cannot be had, of whatever device. */
+static bool is_clients_fault(const struct job_failure *f)
+{
+	return f->status >= 400 && f->status < 500;
+}
+
 static void job_fail(struct job *j, const struct job_failure *f)
 {
 	if (j->events) {
-		j->device->jobs_failed++;
+		j->device->jobs_failed += !is_clients_fault(f);
 		log_line(LOG_WARN, "job_fail", LOG_SLICE("req", j->spec.message.request_id),
 			LOG_INT("job", j->id), LOG_STR("device", j->device->conf->name),
 			LOG_STR("kind", proto_kind_name(j->spec.message.kind)),
@@ -185,6 +188,7 @@ static void job_start(struct job *j)
 	j->worker = d->current;
 	j->credit = PROTO_WINDOW_BYTES;
 	j->started_ms = now_ms();
+	j->fresh = j->spec.takes_slot && rate_prompt_fresh(&d->prompts, j->spec.body);
 	histogram_add(
 		&d->sup->times.queue_wait[j->spec.message.kind], j->started_ms - j->submitted_ms);
 	log_line(LOG_INFO, "job_start", LOG_SLICE("req", j->spec.message.request_id),
@@ -362,20 +366,19 @@ static struct job *job_find(struct worker *w, uint64_t id)
 	return NULL;
 }
 
-static void learn(double *average, double tokens, double ms)
+static void learn_rates(struct job *j, const struct proto_usage *u)
 {
-	if (tokens < RATE_MIN_TOKENS || ms <= 0)
-		return;
-	double rate = tokens * 1000.0 / ms;
-	*average = *average > 0 ? *average * (1 - RATE_WEIGHT) + rate * RATE_WEIGHT : rate;
-}
-
-static void learn_rates(struct device *d, const struct proto_usage *u)
-{
-	double cached = u->cached_tokens > 0 ? (double)u->cached_tokens : 0;
-	learn(&d->prefill_tok_s, (double)u->prompt_tokens - cached, u->prompt_ms);
+	struct device *d = j->device;
+	bool told = u->cached_tokens >= 0; /* llama-server does, Ollama does not */
+	struct rate_sample read = {
+		.tokens = (double)(u->prompt_tokens - (told ? u->cached_tokens : 0)),
+		.ms = u->prompt_ms,
+		.upper_bound = !told && !j->fresh && u->load_ms < RATE_LOAD_MS,
+	};
 	/* Decoding is slow enough to measure over fewer tokens. */
-	learn(&d->decode_tok_s, (double)u->output_tokens * 4, u->output_ms * 4);
+	struct rate_sample write = {.tokens = (double)u->output_tokens * 4, .ms = u->output_ms * 4};
+	d->prefill_tok_s = rate_learn(d->prefill_tok_s, &read);
+	d->decode_tok_s = rate_learn(d->decode_tok_s, &write);
 }
 
 static void job_end(struct job *j, const struct proto_record *r)
@@ -384,7 +387,7 @@ static void job_end(struct job *j, const struct proto_record *r)
 	const struct proto_usage *u = &r->u.end.usage;
 	job_unlink(j);
 	d->jobs_done++;
-	learn_rates(d, u);
+	learn_rates(j, u);
 	if (r->u.end.backend_ms >= 0)
 		histogram_add(&d->sup->times.backend[j->spec.message.kind],
 			(uint64_t)r->u.end.backend_ms);

@@ -78,6 +78,7 @@ struct job {
 	const struct job_events *events; /* NULL: cancelled, waiting for the worker's last word */
 	void *ctx;
 	bool running;
+	bool fresh;	/* no prefix cache can have had much of it (rate.h) */
 	bool preempted; /* cancelled to run again; the worker has not let go of it yet */
 	unsigned preemptions;
 	size_t sent;	   /* body bytes given to the link */

@@ -72,6 +72,10 @@ int supervisor_open_front(struct supervisor *s, int listen_fd, struct buf *err)
 		.port = c->listen.port,
 		.connections = s->connections_max,
 		.header_bytes = (size_t)c->limits.header_bytes,
+		.headers = (size_t)c->limits.headers,
+		.head_ms = (unsigned)c->deadlines.head_ms,
+		.body_ms = (unsigned)c->deadlines.body_ms,
+		.body_rate = (unsigned)c->limits.body_rate,
 		/* Credit bounds what a worker sends; beside it stand heartbeats and an in-band
 		   error. */
 		.stream_bytes = (size_t)(c->limits.stream_bytes > PROTO_WINDOW_BYTES

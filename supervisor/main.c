@@ -9,13 +9,11 @@
  *                     handover.c talk.c what goes between; elders.c older ones that still finish
  *   governor.c        Ollama's windows; window.c how large (pure)
  *   service.c         what the service manager is told; notify.c how; listener.c sockets from it
- *   rundir*.c         run folder, lock, stale sockets, names; looked after while we run
- *   doors.c           the front doors: one, or more after a successor that died
- *   http/             the front door: HTTP connections as exchanges
- *   request.c         one client request: identity, routing to its kind
- *   chat*.c           a chat request: table, condensing stage, answer
- *   plan.c            A, B or C: a pure function
- *   pass.c probes.c   everything else: streamed through, or answered at once
+ *   rundir*.c         run folder: whose it is, lock, stale sockets, names; looked after while we
+ * run doors.c           the front doors: one, or more after a successor that died http/ the front
+ * door: HTTP connections as exchanges request.c         one client request: identity, routing to
+ * its kind chat*.c           a chat request: table, condensing stage, answer plan.c            A, B
+ * or C: a pure function pass.c probes.c   everything else: streamed through, or answered at once
  *   client.c          who asks, and how urgent it is: pure functions
  *   coalesce.c        retries of a request under way get its answer
  *   queue.c           who is next: classes, and fairness between clients
@@ -37,6 +35,7 @@
 #include "supervisor/stats.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <libgen.h>
 #include <limits.h>
@@ -47,6 +46,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#define FDS_OF_START 24
+#define FDS_OF_DEVICE 8
 #define CONFIG_DEFAULT_PATH "/etc/tandem/tandem.conf"
 
 /* Descriptors of our own: to start at all, for comfort, and those of a worker's links. */
@@ -59,10 +60,11 @@ enum { EXIT_START = 1, EXIT_CONFIG = 2, EXIT_ANOTHER = 3 };
 static void usage(FILE *to)
 {
 	fprintf(to, "usage: tandemd [-c FILE] [-R RUNDIR] [-t] [-h] [-V]\n"
-		    "  -c FILE    configuration (default " CONFIG_DEFAULT_PATH ")\n"
-		    "  -t         check the configuration and exit\n"
-		    "  -R RUNDIR  run folder instead of the configuration's run_dir\n"
-		    "  -V         version\n"
+		    "  -c, --config FILE    configuration (default " CONFIG_DEFAULT_PATH ")\n"
+		    "  -t, --check          check the configuration and exit\n"
+		    "  -R, --rundir RUNDIR  run folder instead of the configuration's run_dir\n"
+		    "  -h, --help           this text\n"
+		    "  -V, --version        version\n"
 		    "exit codes: 0 stopped, 1 could not start, 2 arguments or configuration,\n"
 		    "            3 another tandemd has the run folder\n");
 }
@@ -120,6 +122,33 @@ static int raise_fd_limit(struct supervisor *s, struct buf *err)
 		LOG_STR("hint", "raise ulimit -n (LimitNOFILE) or lower limits.connections"),
 		LOG_END);
 	return 0;
+}
+
+/*
+ * Descriptors for the loop, its sockets and the workers' links, so that nothing of the start meets
+ * their end half way. 0, or -errno with words: the libraries below would crash, or say nothing.
+ */
+static int check_descriptors(const struct config *c, struct buf *err)
+{
+	int fds[FDS_OF_START + FDS_OF_DEVICE * CONFIG_DEVICES_MAX], rc = 0;
+	size_t want = FDS_OF_START + FDS_OF_DEVICE * c->device_count, n = 0;
+	struct rlimit l = {0};
+	while (n < want && rc == 0) {
+		fds[n] = open("/dev/null", O_RDONLY | O_CLOEXEC);
+		rc = fds[n] < 0 ? -errno : 0;
+		n += rc == 0;
+	}
+	for (size_t i = 0; i < n; i++)
+		close(fds[i]);
+	if (rc == 0)
+		return 0;
+	getrlimit(RLIMIT_NOFILE, &l);
+	buf_printf(err,
+		"%s: of %zu descriptors that a start needs %zu can be had (the limit is %llu: "
+		"ulimit "
+		"-n, LimitNOFILE=)",
+		strerror(-rc), want, n, (unsigned long long)l.rlim_cur);
+	return rc;
 }
 
 /* The path that we were started by, so that an upgrade finds what stands there by then: also where
@@ -180,27 +209,33 @@ static int open_doors(struct supervisor *s, struct buf *err)
 }
 
 /* Ours, or that of the tandemd before us; the one after us gets it too. 0 or -errno. */
-static int take_lifeline(struct supervisor *s)
+static int take_lifeline(struct supervisor *s, struct buf *err)
 {
 	struct handover *h = &s->successor.handover;
 	int rc = adopt_start(
 		s, handover_take_extra(h, "lifeline"), handover_take_extra(h, "lifeline-read"));
-	if (rc)
+	if (rc) {
+		buf_printf(err, "cannot make the lifeline of the workers: %s", strerror(-rc));
 		return rc;
+	}
 	upgrade_offer(s, "lifeline", s->adopt.write_fd);
 	upgrade_offer(s, "lifeline-read", s->adopt.read_fd);
 	return 0;
 }
 
-static void start_devices(struct supervisor *s)
+static int start_devices(struct supervisor *s, struct buf *err)
 {
 	for (size_t i = 0; i < s->config.device_count; i++) {
 		struct device *d = device_create(s, &s->config.devices[i]);
-		if (!d)
-			continue;
+		if (!d) {
+			buf_printf(err, "out of memory for device %s", s->config.devices[i].name);
+			return -ENOMEM;
+		}
 		s->devices[s->device_count++] = d;
-		worker_start(d->current);
 	}
+	for (size_t i = 0; i < s->device_count; i++)
+		worker_start(s->devices[i]->current);
+	return 0;
 }
 
 static int serve(struct supervisor *s, struct buf *err)
@@ -208,7 +243,9 @@ static int serve(struct supervisor *s, struct buf *err)
 	int rc = open_doors(s, err);
 	if (rc)
 		return rc;
-	start_devices(s);
+	rc = start_devices(s, err);
+	if (rc)
+		goto out;
 	life_hear(s);
 	if (!s->successor.waiting) {
 		supervisor_in_charge(s);
@@ -217,11 +254,14 @@ static int serve(struct supervisor *s, struct buf *err)
 		s->service.stored = true; /* by the predecessor */
 		rc = successor_start(s);
 		if (rc)
+			buf_printf(err, "cannot speak to the old tandemd: %s", strerror(-rc));
+		if (rc)
 			life_end(s);
 		else
 			successor_look(s);
 	}
 	uv_run(s->loop, UV_RUN_DEFAULT);
+out:
 	doors_stop(s);
 	for (size_t i = 0; i < s->device_count; i++)
 		device_destroy(s->devices[i]);
@@ -241,7 +281,7 @@ static int run(struct supervisor *s, struct buf *err)
 	log_loop_start(s->loop);
 	s->notify.quiet = s->successor.waiting;
 	notify_init(&s->notify, s->loop);
-	int code = raise_fd_limit(s, err) ? EXIT_START : prepare(s, err);
+	int code = prepare(s, err);
 	bool begun = code == 0;
 	life_init(s);
 	service_init(s);
@@ -251,10 +291,12 @@ static int run(struct supervisor *s, struct buf *err)
 	s->tokens = tokens_create();
 	s->governor = governor_create(s);
 	s->layouts = layout_cache_create((size_t)s->config.limits.layout_bytes);
-	if (code == 0 &&
-		(take_lifeline(s) || !s->tokens || !s->governor || !s->layouts || serve(s, err)))
+	if (code == 0 && (take_lifeline(s, err) || !s->tokens || !s->governor || !s->layouts ||
+				 serve(s, err)))
 		code = EXIT_START;
 	if (code) {
+		if (err->n == 0)
+			buf_add_str(err, "out of memory");
 		fprintf(stderr, "tandemd: %s\n", buf_cstr(err));
 		successor_failed(s, buf_cstr(err));
 	}
@@ -283,12 +325,20 @@ static int run(struct supervisor *s, struct buf *err)
 
 int main(int argc, char **argv)
 {
+	static const struct option options[] = {
+		{"config", required_argument, NULL, 'c'},
+		{"rundir", required_argument, NULL, 'R'},
+		{"check", no_argument, NULL, 't'},
+		{"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'V'},
+		{0},
+	};
 	static struct supervisor s;
 	const char *path = CONFIG_DEFAULT_PATH, *run_dir = NULL;
 	bool check = false;
 	int opt;
 	proc_keep_std();
-	while ((opt = getopt(argc, argv, "c:R:thV")) != -1) {
+	while ((opt = getopt_long(argc, argv, "c:R:thV", options, NULL)) != -1) {
 		switch (opt) {
 		case 'c':
 			path = optarg;
@@ -322,19 +372,26 @@ int main(int argc, char **argv)
 		return EXIT_CONFIG;
 	}
 	if (check) {
-		printf("%s: configuration is good\n", path);
+		int rc = rundir_check(run_dir ? run_dir : s.config.run_dir, &err);
+		if (rc)
+			fprintf(stderr, "%s: %s\n", path, buf_cstr(&err));
+		else
+			printf("%s: configuration is good\n", path);
 		buf_free(&err);
 		config_free(&s.config);
-		return EXIT_SUCCESS;
+		return rc ? EXIT_CONFIG : EXIT_SUCCESS;
 	}
 	log_init("tandemd", NULL, s.config.log.level, s.config.log.format, s.config.log.content);
 	log_out_size((size_t)s.config.log.buffer_bytes);
 	s.config_path = path;
 	s.run_dir = run_dir ? run_dir : s.config.run_dir;
-	s.loop = uv_default_loop();
 	s.argv = argv;
 	int rc = EXIT_START;
-	if (successor_read(&s, &err))
+	if (raise_fd_limit(&s, &err) || check_descriptors(&s.config, &err) ||
+		!(s.loop = uv_default_loop()))
+		fprintf(stderr, "tandemd: %s\n",
+			err.n ? buf_cstr(&err) : "cannot make an event loop");
+	else if (successor_read(&s, &err))
 		fprintf(stderr, "tandemd: %s\n", buf_cstr(&err));
 	else
 		rc = run(&s, &err);

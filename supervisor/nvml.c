@@ -2,6 +2,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,13 +41,23 @@ struct waiter {
 	void *ctx;
 };
 
+enum { IDLE, WORKING, DONE, ABANDONED };
+
+/* What a thread of its own works on: a driver may hang for good, and libuv's pool would be waited
+ * for at the end of the loop and of the process. */
+struct probe {
+	atomic_int state;
+	uv_thread_t thread;
+	uv_async_t *wake;	  /* the loop's; gone once we are ABANDONED */
+	struct driver driver;	  /* the thread's while WORKING */
+	struct nvml_sample fresh; /* the thread's while WORKING */
+};
+
 struct nvml {
-	uv_loop_t *loop;
 	uv_timer_t timer; /* who waits has waited long enough */
-	uv_work_t work;
-	bool working, destroyed, timer_closed;
-	struct driver driver;	   /* the thread's while working */
-	struct nvml_sample fresh;  /* the thread's while working */
+	uv_async_t wake;  /* the thread is done */
+	unsigned handles;
+	struct probe *probe;	   /* NULL: destroyed */
 	struct nvml_sample sample; /* the last whole one */
 	SLIST_HEAD(, waiter) waiters;
 };
@@ -113,36 +124,40 @@ static void read_gpu(const struct driver *d, nvml_device handle, struct nvml_gpu
 	g->power = d->power(handle, &value) ? -1 : value / 1000.0;
 }
 
-static void on_work(uv_work_t *w)
+static void look(struct probe *p)
 {
-	struct nvml *n = w->data;
-	struct nvml_sample *s = &n->fresh;
+	struct nvml_sample *s = &p->fresh;
+	struct driver *driver = &p->driver;
 	unsigned count = 0;
 	*s = (struct nvml_sample){0};
-	if (!driver_open(&n->driver, s->why))
+	if (!driver_open(driver, s->why))
 		return;
-	int rc = n->driver.count(&count);
+	int rc = driver->count(&count);
 	if (rc)
-		snprintf(s->why, sizeof(s->why), "%s", n->driver.error(rc));
+		snprintf(s->why, sizeof(s->why), "%s", driver->error(rc));
 	for (unsigned i = 0; i < count && s->count < NVML_GPUS_MAX; i++) {
 		nvml_device handle;
-		rc = n->driver.handle(i, &handle);
+		rc = driver->handle(i, &handle);
 		if (rc) { /* one that has fallen off the bus hides no other */
-			snprintf(s->why, sizeof(s->why), "GPU %u: %s", i, n->driver.error(rc));
+			snprintf(s->why, sizeof(s->why), "GPU %u: %s", i, driver->error(rc));
 			continue;
 		}
 		s->gpu[s->count].index = i;
-		read_gpu(&n->driver, handle, &s->gpu[s->count++]);
+		read_gpu(driver, handle, &s->gpu[s->count++]);
 	}
 }
 
-/* --- on the loop --- */
-
-static void nvml_free(struct nvml *n)
+static void run(void *arg)
 {
-	if (n->destroyed && n->timer_closed && !n->working)
-		free(n); /* the library stays: it ends with the process */
+	struct probe *p = arg;
+	look(p);
+	if (atomic_exchange(&p->state, DONE) == ABANDONED)
+		free(p); /* nobody waits any more */
+	else
+		uv_async_send(p->wake); /* on_done() joins before anything is closed */
 }
+
+/* --- on the loop --- */
 
 static void answer_all(struct nvml *n)
 {
@@ -160,17 +175,17 @@ static uint64_t clock_ms(void)
 	return uv_hrtime() / 1000000u;
 }
 
-static void on_work_done(uv_work_t *w, int status)
+static void on_done(uv_async_t *wake)
 {
-	struct nvml *n = w->data;
-	n->working = false;
-	if (status == 0) {
-		n->sample = n->fresh;
-		n->sample.taken_ms = clock_ms();
-	}
-	if (!n->destroyed)
-		answer_all(n);
-	nvml_free(n);
+	struct nvml *n = wake->data;
+	struct probe *p = n->probe;
+	if (!p || atomic_load(&p->state) != DONE)
+		return;
+	uv_thread_join(&p->thread); /* it has nothing left to do */
+	atomic_store(&p->state, IDLE);
+	n->sample = p->fresh;
+	n->sample.taken_ms = clock_ms();
+	answer_all(n);
 }
 
 static void on_waited(uv_timer_t *t)
@@ -184,13 +199,32 @@ static void on_waited(uv_timer_t *t)
 int nvml_create(uv_loop_t *loop, struct nvml **out)
 {
 	struct nvml *n = calloc(1, sizeof(*n));
-	if (!n)
-		return -ENOMEM;
-	n->loop = loop;
+	struct probe *p = calloc(1, sizeof(*p));
+	int rc = n && p ? uv_async_init(loop, &n->wake, on_done) : -ENOMEM;
+	if (rc) {
+		free(n);
+		free(p);
+		return rc;
+	}
+	uv_unref((uv_handle_t *)&n->wake);
 	uv_timer_init(loop, &n->timer);
-	n->timer.data = n->work.data = n;
+	n->timer.data = n->wake.data = n;
+	n->handles = 2;
+	n->probe = p;
+	p->wake = &n->wake;
 	*out = n;
 	return 0;
+}
+
+static int start_thread(struct probe *p)
+{
+	if (atomic_load(&p->state) != IDLE)
+		return 0; /* one is at it */
+	atomic_store(&p->state, WORKING);
+	int rc = uv_thread_create(&p->thread, run, p);
+	if (rc)
+		atomic_store(&p->state, IDLE);
+	return rc;
 }
 
 int nvml_ask(struct nvml *n, nvml_fn *fn, void *ctx)
@@ -202,13 +236,10 @@ int nvml_ask(struct nvml *n, nvml_fn *fn, void *ctx)
 	struct waiter *w = malloc(sizeof(*w));
 	if (!w)
 		return -ENOMEM;
-	if (!n->working) {
-		int rc = uv_queue_work(n->loop, &n->work, on_work, on_work_done);
-		if (rc) {
-			free(w);
-			return rc;
-		}
-		n->working = true;
+	int rc = start_thread(n->probe);
+	if (rc) {
+		free(w);
+		return rc;
 	}
 	*w = (struct waiter){.fn = fn, .ctx = ctx};
 	SLIST_INSERT_HEAD(&n->waiters, w, link);
@@ -217,18 +248,23 @@ int nvml_ask(struct nvml *n, nvml_fn *fn, void *ctx)
 	return 0;
 }
 
-static void on_timer_closed(uv_handle_t *h)
+static void on_closed(uv_handle_t *h)
 {
 	struct nvml *n = h->data;
-	n->timer_closed = true;
-	nvml_free(n);
+	if (--n->handles == 0)
+		free(n); /* the library stays: it ends with the process */
 }
 
 void nvml_destroy(struct nvml *n)
 {
+	struct probe *p = n->probe;
 	answer_all(n);
-	n->destroyed = true;
-	if (n->working)
-		uv_cancel((uv_req_t *)&n->work); /* fails where it runs already: then we wait */
-	uv_close((uv_handle_t *)&n->timer, on_timer_closed);
+	n->probe = NULL;
+	int state = atomic_exchange(&p->state, ABANDONED);
+	if (state == DONE)
+		uv_thread_join(&p->thread);
+	if (state != WORKING) /* else the thread frees it, should the driver ever answer */
+		free(p);
+	uv_close((uv_handle_t *)&n->timer, on_closed);
+	uv_close((uv_handle_t *)&n->wake, on_closed);
 }

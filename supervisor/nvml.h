@@ -3,9 +3,9 @@
  * with the driver and is loaded when first asked for (dlopen); without it the list is empty and
  * says why.
  *
- * The driver may be slow: it is asked on libuv's thread pool, only when somebody wants to know and
- * at most once in NVML_FRESH_MS; who asks meanwhile gets the last sample. An answer comes within
- * NVML_WAIT_MS even when the driver hangs. Callbacks come on the loop thread.
+ * The driver may be slow, or hang: it is asked on a thread of its own, only when somebody wants to
+ * know and at most once in NVML_FRESH_MS; who asks meanwhile gets the last sample. An answer comes
+ * within NVML_WAIT_MS even when the driver hangs. Callbacks come on the loop thread.
  */
 #ifndef TANDEM_NVML_H
 #define TANDEM_NVML_H
@@ -45,7 +45,7 @@ typedef void nvml_fn(void *ctx, const struct nvml_sample *sample);
 int nvml_create(uv_loop_t *loop, struct nvml **out);
 /* Calls fn exactly once, now or later. 0 or -ENOMEM. */
 int nvml_ask(struct nvml *n, nvml_fn *fn, void *ctx);
-/* Answers who waits with what there is; *n is freed once the driver has answered. */
+/* Answers who waits with what there is; a driver that hangs is not waited for. */
 void nvml_destroy(struct nvml *n);
 
 #endif

@@ -1,63 +1,48 @@
 /*
  * Everything that is not a chat: passed to the device that serves it, bodies streamed both ways.
  *
- * Requests that name a model in a small JSON body (PEEKED) are held until it is known; all others
- * (blobs of many GB) stream through with at most a window of bytes in memory. What has the backend
- * write takes a slot, in the same queue as the chats.
+ * Requests whose JSON body names a model (route.h) are held until it is known (pass_peek.h); all
+ * others (blobs of many GB) stream through with at most a window of bytes in memory. What a model
+ * works for (completions, embeddings, messages, ...) takes a slot and waits for its turn like a
+ * chat, and one that streams has a first byte in time.
  *
  * At most once: a request that a worker may have begun when it died is tried again only where that
  * changes nothing, and never one whose body streams. One that never reached the backend is.
  */
-#include "common/json.h"
+#include "supervisor/pass.h"
+
 #include "common/log.h"
 #include "supervisor/client.h"
-#include "supervisor/job.h"
-#include "supervisor/request.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 #define PASS_WAIT_STEP_MS 100
-#define PASS_RETRY_AFTER_S 5
-/* For the cost of what waits for a slot: nothing is known of its text. */
-#define CHARS_A_TOKEN 4
-#define OUTPUT_GUESS_TOKENS 512
-
-struct pass {
-	struct request base;
-	struct device *device;
-	struct job *job;
-	bool hold;   /* the body is kept until its model is known */
-	bool upload; /* the body streams */
-	bool upload_over;
-	struct buf body;
-	size_t held;
-	bool head_sent, over;
-	unsigned deaths;
-	uint64_t first_byte_ms;
-	uv_timer_t wait;
-};
+#define PASS_OUTPUT_GUESS_TOKENS 512
 
 static const struct job_events pass_events;
 
-static void pass_finish(struct pass *p)
+void pass_finish(struct pass *p)
 {
 	p->over = true;
 	uv_timer_stop(&p->wait);
+	uv_timer_stop(&p->tick);
 	if (p->job)
 		job_cancel(p->job);
 	p->job = NULL;
 }
 
-static void pass_error(struct pass *p, int status, const char *message)
+void pass_error(struct pass *p, int status, const char *message, int retry_after_s)
 {
-	p->base.sup->count.failed++;
+	request_count_error(p->base.sup, status);
 	log_line(LOG_WARN, "request_failed", LOG_STR("req", p->base.id), LOG_INT("status", status),
 		LOG_STR("message", message), LOG_END);
-	if (p->head_sent && !exchange_retract(p->base.exchange))
+	if (p->early && !p->answering)
+		pass_end_in_band(p, status, slice_str(message));
+	else if (p->head_sent && !exchange_retract(p->base.exchange))
 		exchange_abort(p->base.exchange);
 	else
-		request_refuse(&p->base, status, message, status == 503 ? PASS_RETRY_AFTER_S : 0);
+		request_refuse(&p->base, status, message, retry_after_s);
 	pass_finish(p);
 }
 
@@ -73,48 +58,59 @@ static void on_wait(uv_timer_t *t)
 		return;
 	char text[128];
 	snprintf(text, sizeof(text), "device %s is not available", d->conf->name);
-	pass_error(p, 503, text);
+	pass_error(p, 503, text, PASS_RETRY_AFTER_S);
 }
 
-/* What has the backend write waits for a slot like any chat, or the queue could be walked round.
- * Vectors are made by the same slots in a llama-server; Ollama has a runner of their own for them.
- */
-static bool takes_slot(const struct pass *p)
+/* What the backend is asked for: the client's own target, but for another spelling of a known path,
+ * and for llama-server's short paths, which Ollama has below /v1 alone. */
+static struct slice target_of(struct pass *p, char *room, size_t size)
 {
-	return dialect_generates(slice_str(exchange_method(p->base.exchange)),
-		exchange_path(p->base.exchange),
-		p->device->conf->backend.type == BACKEND_TYPE_LLAMA_SERVER);
+	const char *target = exchange_target(p->base.exchange), *path = p->route.path;
+	struct slice theirs = exchange_path(p->base.exchange);
+	if (p->route.v1 && p->device->conf->backend.type == BACKEND_TYPE_OLLAMA)
+		path = p->route.v1;
+	if (!path || slice_eq(theirs, slice_str(path)))
+		return slice_str(target);
+	int n = snprintf(room, size, "%s%s", path, target + theirs.n);
+	return n > 0 && (size_t)n < size ? (struct slice){room, (size_t)n} : slice_str(target);
 }
 
-static enum job_class class_of(const struct pass *p, uint64_t tokens)
+static enum job_class class_of(const struct pass *p)
 {
-	return client_class(
-		&(struct client_facts){.wish = exchange_header(p->base.exchange, "X-Tandem-Class"),
-			.user_agent = exchange_header(p->base.exchange, "User-Agent"),
-			.tokens = tokens});
+	const struct exchange *x = p->base.exchange;
+	return client_class(&(struct client_facts){.wish = exchange_header(x, "X-Tandem-Class"),
+		.user_agent = exchange_header(x, "User-Agent"),
+		.tools = p->peek.tools,
+		.tokens = p->base.tokens_in});
 }
 
 static void pass_submit(struct pass *p)
 {
-	uint64_t tokens = p->body.n / CHARS_A_TOKEN;
+	char target[1024];
 	struct job_spec spec = {.upload = p->upload,
+		.takes_slot = p->route.works,
 		.body = buf_slice(&p->body),
-		.takes_slot = takes_slot(p),
-		.class = class_of(p, tokens),
-		.prompt_tokens = tokens,
-		.output_tokens = OUTPUT_GUESS_TOKENS,
-		.client = p->base.client};
+		.class = p->route.works ? class_of(p) : CLASS_INTERACTIVE,
+		.client = p->base.client,
+		.prompt_tokens = p->base.tokens_in,
+		.output_tokens = p->route.writes ? PASS_OUTPUT_GUESS_TOKENS : 0};
 	spec.message.kind = JOB_PASS;
 	spec.message.request_id = slice_str(p->base.id);
 	spec.message.dialect = p->base.dialect;
 	spec.message.method = slice_str(exchange_method(p->base.exchange));
-	spec.message.path = slice_str(exchange_target(p->base.exchange));
+	spec.message.path = target_of(p, target, sizeof(target));
+	if (spec.message.path.p == target) {
+		buf_clear(&p->target);
+		buf_add_slice(&p->target, spec.message.path);
+		spec.message.path = buf_slice(&p->target);
+	}
 	spec.message.body_bytes =
 		p->upload ? exchange_body_bytes(p->base.exchange) : (int64_t)p->body.n;
-	request_forward_headers(&p->base, &spec.message);
-	int rc = job_submit(p->device, &spec, &pass_events, p, &p->job);
+	int rc = request_forward_headers(&p->base, &spec.message);
+	if (rc == 0)
+		rc = job_submit(p->device, &spec, &pass_events, p, &p->job);
 	if (rc)
-		pass_error(p, 503, job_refusal(rc));
+		pass_error(p, 503, job_refusal(rc), job_retry_after_s(p->device));
 	else
 		uv_timer_start(&p->wait, on_wait, PASS_WAIT_STEP_MS, PASS_WAIT_STEP_MS);
 }
@@ -129,11 +125,12 @@ static size_t pass_body(struct request *r, const char *bytes, size_t n)
 	if (p->upload)
 		return p->job ? job_body(p->job, bytes, n) : 0;
 	struct supervisor *s = r->sup;
-	if (s->held_bytes + n > (size_t)s->config.limits.body_total_bytes) {
+	if (!request_may_hold(s, p->held, n)) {
 		pass_error(p, 503,
-			"too many large requests at once; limits.body_total_bytes is reached");
+			"too many large requests at once; limits.body_total_bytes is reached",
+			PASS_RETRY_AFTER_S);
 	} else if (buf_add(&p->body, bytes, n)) {
-		pass_error(p, 413, "request body larger than limits.body_bytes");
+		pass_error(p, 413, "request body larger than limits.body_bytes", 0);
 	} else {
 		p->held += n;
 		s->held_bytes += n;
@@ -141,24 +138,25 @@ static size_t pass_body(struct request *r, const char *bytes, size_t n)
 	return n;
 }
 
-/* The device of the model that a held body names. */
-static struct device *device_of_body(struct pass *p)
+void pass_read_done(struct pass *p)
 {
-	struct json_value root, model;
-	struct device *d = NULL;
-	struct buf name;
-	buf_init(&name, 4096);
-	if (json_parse(buf_slice(&p->body), JSON_MAX_DEPTH, &root, NULL) == 0) {
-		model = json_get(root, "model");
-		if (!json_is(model, JSON_STRING))
-			model = json_get(root, "name");
-		if (!json_is(model, JSON_STRING))
-			model = json_get(root, "source"); /* of a copy */
-		if (json_is(model, JSON_STRING) && json_string_decode(model, &name) == 0)
-			d = request_device(p->base.sup, buf_slice(&name));
+	struct supervisor *s = p->base.sup;
+	char text[PACKED_TEXT_BYTES];
+	if (p->over)
+		return;
+	if (p->unpack_result) {
+		int status = packed_broken(&p->base, p->unpack_result, text);
+		pass_error(p, status, text, status == 503 ? PASS_RETRY_AFTER_S : 0);
+		return;
 	}
-	buf_free(&name);
-	return d ? d : p->device;
+	if (p->peek.model.n)
+		p->device = request_device(s, buf_slice(&p->peek.model));
+	if (p->route.works)
+		p->base.tokens_in =
+			tokens_estimate(s->tokens, buf_slice(&p->peek.model), &p->peek.census);
+	if (p->route.works && p->peek.stream && !dialect_is_ollama(p->base.dialect))
+		pass_watch_first_byte(p);
+	pass_submit(p);
 }
 
 static void pass_body_end(struct request *r)
@@ -173,15 +171,19 @@ static void pass_body_end(struct request *r)
 		return;
 	}
 	if (p->hold)
-		p->device = device_of_body(p);
-	pass_submit(p);
+		pass_read(p);
+	else
+		pass_submit(p);
 }
 
 static void pass_sent(struct request *r, size_t n)
 {
 	struct pass *p = (struct pass *)r;
-	if (p->job)
-		job_credit(p->job, n);
+	/* Heartbeats go out first, and were not the worker's. */
+	size_t ours = n < p->beat_bytes ? n : p->beat_bytes;
+	p->beat_bytes -= ours;
+	if (p->job && n > ours)
+		job_credit(p->job, n - ours);
 }
 
 static void pass_gone(struct request *r)
@@ -197,7 +199,9 @@ static void pass_gone(struct request *r)
 
 static void on_closed(uv_handle_t *h)
 {
-	free(h->data);
+	struct pass *p = h->data;
+	if (--p->timers_open == 0)
+		free(p);
 }
 
 static void pass_destroy(struct request *r)
@@ -205,23 +209,27 @@ static void pass_destroy(struct request *r)
 	struct pass *p = (struct pass *)r;
 	r->sup->held_bytes -= p->held;
 	buf_free(&p->body);
+	buf_free(&p->target);
+	buf_free(&p->unpacked);
+	buf_free(&p->refusal);
+	pass_peek_fini(&p->peek);
+	p->timers_open = 2;
 	uv_close((uv_handle_t *)&p->wait, on_closed);
+	uv_close((uv_handle_t *)&p->tick, on_closed);
 }
 
 static void pass_cancel(struct request *r)
 {
 	struct pass *p = (struct pass *)r;
 	if (!p->over)
-		pass_error(p, REQUEST_CANCELLED_STATUS, REQUEST_CANCELLED_TEXT);
+		pass_error(p, REQUEST_CANCELLED_STATUS, REQUEST_CANCELLED_TEXT, 0);
 }
 
 /* --- from the worker --- */
 
-static void pass_start(void *ctx, struct job *j, const struct proto_record *rec)
+static void send_head(struct pass *p, const struct proto_record *rec)
 {
-	(void)j;
-	struct pass *p = ctx;
-	char name[128], reason[64];
+	char name[128];
 	for (size_t i = 0; i < rec->u.start.header_count; i++) {
 		struct slice n = rec->u.start.headers[i].name;
 		if (n.n >= sizeof(name))
@@ -230,21 +238,37 @@ static void pass_start(void *ctx, struct job *j, const struct proto_record *rec)
 		name[n.n] = '\0';
 		exchange_add_header(p->base.exchange, name, rec->u.start.headers[i].value);
 	}
-	snprintf(reason, sizeof(reason), "passed through to %s", p->device->conf->name);
-	request_tell(p->base.exchange,
-		&(struct request_story){.id = p->base.id, .strategy = "pass", .reason = reason});
+	pass_tell(p);
 	exchange_head(p->base.exchange, (int)rec->u.start.status, rec->u.start.body_bytes);
 	p->head_sent = true;
+}
+
+static void pass_start(void *ctx, struct job *j, const struct proto_record *rec)
+{
+	(void)j;
+	struct pass *p = ctx;
+	if (!p->head_sent)
+		send_head(p, rec);
+	else if (rec->u.start.status >= 300)
+		p->refused = (int)rec->u.start.status;
 	p->first_byte_ms = now_ms() - p->base.begun_ms;
+	if (p->first_byte_ms == 0)
+		p->first_byte_ms = 1; /* 0: not yet */
 	uv_timer_stop(&p->wait);
+	uv_timer_stop(&p->tick);
 }
 
 static void pass_delta(void *ctx, struct job *j, const struct proto_record *r)
 {
-	(void)j;
 	struct pass *p = ctx;
+	if (p->refused) {
+		buf_add_slice(&p->refusal, r->u.delta.bytes); /* over its cap it is not used */
+		job_credit(j, r->u.delta.bytes.n);
+		return;
+	}
+	p->answering = true;
 	if (exchange_write(p->base.exchange, r->u.delta.bytes.p, r->u.delta.bytes.n))
-		pass_error(p, 502, "answer over its credit");
+		pass_error(p, 502, "answer over its credit", 0);
 }
 
 static void pass_end(void *ctx, struct job *j, const struct proto_record *r)
@@ -253,6 +277,10 @@ static void pass_end(void *ctx, struct job *j, const struct proto_record *r)
 	(void)r;
 	struct pass *p = ctx;
 	p->job = NULL;
+	if (p->refused) {
+		pass_refused_late(p);
+		return;
+	}
 	exchange_end(p->base.exchange);
 	struct times *times = &p->base.sup->times;
 	histogram_add(&times->first_byte[STRATEGIES], p->first_byte_ms);
@@ -261,13 +289,14 @@ static void pass_end(void *ctx, struct job *j, const struct proto_record *r)
 		LOG_STR("device", p->device->conf->name),
 		LOG_STR("method", exchange_method(p->base.exchange)),
 		LOG_SLICE("path", exchange_path(p->base.exchange)),
-		LOG_INT("ms", now_ms() - p->base.begun_ms), LOG_END);
+		LOG_INT("tokens_in", p->base.tokens_in), LOG_INT("ms", now_ms() - p->base.begun_ms),
+		LOG_END);
 	pass_finish(p);
 }
 
 static bool may_repeat(const struct pass *p, int cause)
 {
-	if (p->head_sent || p->upload)
+	if ((p->head_sent && !p->early) || p->first_byte_ms || p->upload)
 		return false;
 	if (cause == FAIL_UNREACHABLE || cause == FAIL_DRAINING)
 		return true; /* it never left the worker */
@@ -291,7 +320,8 @@ static void pass_fail(void *ctx, struct job *j, const struct job_failure *f)
 	snprintf(text, sizeof(text), "%.*s", f->message.n ? (int)f->message.n : 0,
 		f->message.n ? f->message.p : "");
 	int status = f->status ? f->status : gone ? 503 : f->cause == FAIL_TIMEOUT ? 504 : 502;
-	pass_error(p, status, text[0] ? text : job_cause_name(f->cause));
+	pass_error(p, status, text[0] ? text : job_cause_name(f->cause),
+		status == 503 ? PASS_RETRY_AFTER_S : 0);
 }
 
 static void pass_room(void *ctx, struct job *j)
@@ -316,43 +346,26 @@ static const struct request_ops pass_ops = {.body = pass_body,
 	.cancel = pass_cancel,
 	.destroy = pass_destroy};
 
-/* Paths whose JSON body names the model that decides the device. */
-static bool peeked(struct slice path)
+void pass_begin(struct supervisor *s, struct exchange *x, const struct route *route)
 {
-	static const char *const paths[] = {"/api/show", "/api/copy", "/api/delete", "/api/push",
-		"/api/embed", "/api/embeddings", "/v1/embeddings", "/v1/completions",
-		"/v1/responses", "/v1/messages", "/v1/messages/count_tokens"};
-	for (size_t i = 0; i < sizeof(paths) / sizeof(*paths); i++)
-		if (slice_eq(path, slice_str(paths[i])))
-			return true;
-	/* ... and those that take a slot, which a slow upload must not hold. */
-	return dialect_generates(SLICE("POST"), path, true);
-}
-
-/* GET /v1/models/MODEL goes to who has it, all else to the main device until a body says otherwise.
- */
-static struct device *device_of_path(struct supervisor *s, struct slice path)
-{
-	struct slice prefix = SLICE("/v1/models/");
-	if (path.n > prefix.n && memcmp(path.p, prefix.p, prefix.n) == 0)
-		return request_device(s, (struct slice){path.p + prefix.n, path.n - prefix.n});
-	return request_role(s, ROLE_MAIN);
-}
-
-void pass_begin(struct supervisor *s, struct exchange *x, enum dialect d)
-{
-	struct pass *p = (struct pass *)request_create(s, x, d, &pass_ops, sizeof(*p));
+	struct pass *p = (struct pass *)request_create(s, x, route->dialect, &pass_ops, sizeof(*p));
 	if (!p) {
 		exchange_reply(x, 503, "application/json", SLICE("{\"error\":\"out of memory\"}"));
 		return;
 	}
 	s->count.passed++;
+	p->route = *route;
 	buf_init(&p->body, (size_t)s->config.limits.body_bytes);
+	buf_init(&p->target, 0);
+	buf_init(&p->refusal, PASS_REFUSAL_BYTES);
+	pass_peek_init(&p->peek);
 	uv_timer_init(s->loop, &p->wait);
-	p->wait.data = p;
-	p->device = device_of_path(s, exchange_path(x));
+	uv_timer_init(s->loop, &p->tick);
+	p->wait.data = p->tick.data = p;
+	p->device = request_role(s, ROLE_MAIN);
 	int64_t bytes = exchange_body_bytes(x);
-	p->hold = bytes != 0 && peeked(exchange_path(x));
+	p->hold = bytes != 0 && route->named;
+	p->coding = unpack_coding(exchange_header(x, "Content-Encoding"));
 	p->upload = bytes != 0 && !p->hold;
 	if (p->upload)
 		pass_submit(p);

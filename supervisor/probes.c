@@ -5,12 +5,6 @@
  */
 #include "supervisor/request.h"
 
-static bool is_read(const struct exchange *x)
-{
-	const char *m = exchange_method(x);
-	return strcmp(m, "GET") == 0 || strcmp(m, "HEAD") == 0;
-}
-
 /* A model that two devices serve is listed once, as its first device has it; the main devices come
  * first. */
 static bool listed_before(
@@ -47,14 +41,20 @@ static void add_models(
 	}
 }
 
-static void reply(struct supervisor *s, struct exchange *x, const char *type, struct slice body)
+static void reply_status(
+	struct supervisor *s, struct exchange *x, int status, const char *type, struct slice body)
 {
 	s->count.passed++;
 	char id[REQUEST_ID_BYTES];
 	request_new_id(s, id);
 	request_tell(x, &(struct request_story){
 				.id = id, .strategy = "pass", .reason = "answered by the gateway"});
-	exchange_reply(x, 200, type, body);
+	exchange_reply(x, status, type, body);
+}
+
+static void reply(struct supervisor *s, struct exchange *x, const char *type, struct slice body)
+{
+	reply_status(s, x, 200, type, body);
 }
 
 static void reply_models(struct supervisor *s, struct exchange *x, bool openai)
@@ -72,18 +72,58 @@ static void reply_models(struct supervisor *s, struct exchange *x, bool openai)
 	buf_free(&body);
 }
 
-bool probe_answer(struct supervisor *s, struct exchange *x)
+/* The object of one model. False: none is listed under that name. */
+static bool reply_model(struct supervisor *s, struct exchange *x, struct slice name)
 {
-	struct slice path = exchange_path(x);
-	if (!is_read(x))
-		return false;
-	if (slice_eq(path, SLICE("/")))
+	const struct device *d = request_device(s, name);
+	for (size_t i = 0; d && i < d->model_count; i++) {
+		if (!device_same_model(name, slice_str(d->models[i].name)))
+			continue;
+		reply(s, x, "application/json; charset=utf-8", slice_str(d->models[i].openai_json));
+		return true;
+	}
+	return false;
+}
+
+/* llama-server knows no such path. An Ollama may have a model that is newer than our list. */
+static bool answer_model(struct supervisor *s, struct exchange *x, enum dialect dialect)
+{
+	struct buf name, body;
+	buf_init(&name, 4096);
+	buf_init(&body, 0);
+	bool answered =
+		route_model(exchange_path(x), &name) == 0 && reply_model(s, x, buf_slice(&name));
+	const struct device *d = request_role(s, ROLE_MAIN);
+	if (!answered && d && d->conf->backend.type == BACKEND_TYPE_LLAMA_SERVER) {
+		struct buf text;
+		buf_init(&text, 0);
+		buf_printf(&text, "model '%.*s' not found", (int)(name.n < 400 ? name.n : 400),
+			name.p ? name.p : "");
+		dialect_error_body(dialect, 404, buf_slice(&text), &body);
+		reply_status(s, x, 404, "application/json; charset=utf-8", buf_slice(&body));
+		buf_free(&text);
+		answered = true;
+	}
+	buf_free(&name);
+	buf_free(&body);
+	return answered;
+}
+
+bool probe_answer(struct supervisor *s, struct exchange *x, const struct route *route)
+{
+	switch (route->kind) {
+	case ROUTE_ROOT:
 		reply(s, x, "text/plain; charset=utf-8", SLICE("Ollama is running"));
-	else if (slice_eq(path, SLICE("/api/tags")))
+		return true;
+	case ROUTE_TAGS:
 		reply_models(s, x, false);
-	else if (slice_eq(path, SLICE("/v1/models")))
+		return true;
+	case ROUTE_MODELS:
 		reply_models(s, x, true);
-	else
+		return true;
+	case ROUTE_MODEL:
+		return answer_model(s, x, route->dialect);
+	default:
 		return false;
-	return true;
+	}
 }

@@ -34,7 +34,8 @@ static void fixed_key(void *ctx, const char *group, const char *name)
 {
 	static const struct key_effect fixed[] = {{"listen", NULL}, {NULL, "run_dir"},
 		{"limits", "connections"}, {"limits", "header_bytes"}, {"limits", "stream_bytes"},
-		{"limits", "idle_ms"}};
+		{"limits", "idle_ms"}, {"limits", "headers"}, {"limits", "body_rate"},
+		{"deadlines", "head_ms"}, {"deadlines", "body_ms"}};
 	struct buf *out = ctx;
 	if (!listed(fixed, COUNT(fixed), group, name))
 		return;
@@ -187,6 +188,17 @@ static void change(struct reload *r, struct device *d, const struct config_devic
 	operation_part_ended(&r->sup->operations, r->operation, false, "out of memory", now_ms());
 }
 
+/* The next reload tries again. */
+static void not_added(struct reload *r, const struct config_device *conf)
+{
+	char why[CONFIG_NAME_BYTES + 48];
+	snprintf(why, sizeof(why), "out of memory: device %s is not added", conf->name);
+	log_line(LOG_ERROR, "device_not_added", LOG_STR("device", conf->name),
+		LOG_STR("why", "out of memory"), LOG_END);
+	operation_add_part(&r->sup->operations, r->operation);
+	operation_part_ended(&r->sup->operations, r->operation, false, why, now_ms());
+}
+
 static void apply_devices(struct reload *r, const struct config *c, bool all)
 {
 	struct supervisor *s = r->sup;
@@ -209,6 +221,8 @@ static void apply_devices(struct reload *r, const struct config *c, bool all)
 			log_line(LOG_INFO, "device_added", LOG_STR("device", d->conf->name),
 				LOG_END);
 			worker_start(d->current);
+		} else {
+			not_added(r, &c->devices[i]);
 		}
 	}
 	for (size_t k = 0; k < old_count; k++) {

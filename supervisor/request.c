@@ -57,6 +57,7 @@ void request_release(struct request *r)
 	struct supervisor *s = r->sup;
 	TAILQ_REMOVE(&s->requests, r, link);
 	s->active--;
+	free(r->forwarded);
 	r->ops->destroy(r);
 	devices_sweep(s);
 	supervisor_check_stopped(s);
@@ -80,9 +81,10 @@ void request_refuse(struct request *r, int status, const char *message, int retr
 	struct buf body;
 	buf_init(&body, 0);
 	dialect_error_body(r->dialect, status, slice_str(message), &body);
-	request_tell(r->exchange,
-		&(struct request_story){
-			.id = r->id, .strategy = "pass", .reason = "refused by the gateway"});
+	request_tell(r->exchange, &(struct request_story){.id = r->id,
+					  .strategy = "pass",
+					  .tokens_in = r->tokens_in,
+					  .reason = "refused by the gateway"});
 	if (retry_after_s > 0) {
 		char seconds[16];
 		snprintf(seconds, sizeof(seconds), "%d", retry_after_s);
@@ -90,6 +92,23 @@ void request_refuse(struct request *r, int status, const char *message, int retr
 	}
 	exchange_reply(r->exchange, status, "application/json", buf_slice(&body));
 	buf_free(&body);
+}
+
+/* 422: workers died of it. */
+void request_count_error(struct supervisor *s, int status)
+{
+	if (status == REQUEST_CANCELLED_STATUS)
+		s->count.cancelled++;
+	else if (status >= 400 && status < 500 && status != 422)
+		s->count.refused++;
+	else
+		s->count.failed++;
+}
+
+bool request_may_hold(const struct supervisor *s, size_t held, size_t n)
+{
+	return held + n <= REQUEST_SMALL_BYTES ||
+	       s->held_bytes + n <= (size_t)s->config.limits.body_total_bytes;
 }
 
 /* --- devices --- */
@@ -157,6 +176,7 @@ static bool forwarded(const char *name)
 
 struct forwarding {
 	struct proto_job *job;
+	bool unpacked;
 	struct slice connection; /* names further headers of this hop alone (RFC 9110 7.6.1) */
 };
 
@@ -164,52 +184,53 @@ static bool forward_header(void *ctx, const char *name, const char *value)
 {
 	struct forwarding *f = ctx;
 	struct proto_job *job = f->job;
-	if (forwarded(name) && !slice_lists(f->connection, slice_str(name)) &&
-		job->header_count < PROTO_HEADERS_MAX)
+	if (f->unpacked && strcasecmp(name, "content-encoding") == 0)
+		return true;
+	if (forwarded(name) && !slice_lists(f->connection, slice_str(name)))
 		job->headers[job->header_count++] =
 			(struct proto_header){slice_str(name), slice_str(value)};
 	return true;
 }
 
-void request_forward_headers(struct request *r, struct proto_job *job)
+static bool count_header(void *ctx, const char *name, const char *value)
 {
-	const char *connection = exchange_header(r->exchange, "Connection");
-	struct forwarding f = {.job = job, .connection = slice_str(connection ? connection : "")};
+	(void)name, (void)value;
+	++*(size_t *)ctx;
+	return true;
+}
+
+int request_forward_headers(struct request *r, struct proto_job *job)
+{
+	size_t count = 0;
+	exchange_each_header(r->exchange, count_header, &count);
 	job->header_count = 0;
+	free(r->forwarded);
+	job->headers = r->forwarded = calloc(count + 1, sizeof(*r->forwarded));
+	if (!r->forwarded)
+		return -ENOMEM;
+	const char *connection = exchange_header(r->exchange, "Connection");
+	struct forwarding f = {.job = job,
+		.unpacked = r->unpacked,
+		.connection = slice_str(connection ? connection : "")};
 	exchange_each_header(r->exchange, forward_header, &f);
+	return 0;
 }
 
 /* --- the front door's events --- */
 
-static bool path_is(struct exchange *x, const char *path)
-{
-	return slice_eq(exchange_path(x), slice_str(path));
-}
-
 static void on_head(void *ctx, struct exchange *x)
 {
 	struct supervisor *s = ctx;
-	if (origin_gate(x, s->loopback))
+	if (origin_gate(x, s->loopback, s->config.origins))
 		return;
-	static const struct {
-		const char *path;
-		enum dialect dialect;
-	} chats[] = {
-		{"/api/chat", DIALECT_OLLAMA_CHAT},
-		{"/api/generate", DIALECT_OLLAMA_GENERATE},
-		{"/v1/chat/completions", DIALECT_OPENAI_CHAT},
-	};
-	if (strcmp(exchange_method(x), "POST") == 0)
-		for (size_t i = 0; i < sizeof(chats) / sizeof(*chats); i++)
-			if (path_is(x, chats[i].path)) {
-				chat_begin(s, x, chats[i].dialect);
-				return;
-			}
-	if (probe_answer(s, x))
-		return;
-	struct slice path = exchange_path(x);
-	bool openai = path.n >= 3 && memcmp(path.p, "/v1", 3) == 0;
-	pass_begin(s, x, openai ? DIALECT_OPENAI_OTHER : DIALECT_OLLAMA_OTHER);
+	struct route route;
+	route_find(exchange_method(x), exchange_path(x), &route);
+	if (route.kind == ROUTE_CHAT)
+		chat_begin(s, x, route.dialect);
+	else if (route.kind == ROUTE_PS)
+		loaded_begin(s, x);
+	else if (!probe_answer(s, x, &route))
+		pass_begin(s, x, &route);
 }
 
 static size_t on_body(void *ctx, struct exchange *x, const char *p, size_t n)

@@ -11,6 +11,7 @@
 #define TANDEM_REQUEST_H
 
 #include "common/dialect/dialect.h"
+#include "supervisor/route.h"
 #include "supervisor/supervisor.h"
 
 #define REQUEST_ID_BYTES 24
@@ -38,8 +39,11 @@ struct request {
 	enum dialect dialect;
 	char id[REQUEST_ID_BYTES];
 	uint64_t begun_ms;
-	uint64_t client; /* who asks (client.h) */
-	unsigned holds;	 /* the exchange, background work, running jobs */
+	uint64_t client;		/* who asks (client.h) */
+	struct proto_header *forwarded; /* for jobs: request_forward_headers() */
+	uint64_t tokens_in;		/* of what passes through, an estimate; 0: none, unknown */
+	bool unpacked;			/* its body was packed on the way to us, and is not now */
+	unsigned holds;			/* the exchange, background work, running jobs */
 };
 
 extern const struct front_events request_front_events;
@@ -64,6 +68,12 @@ struct request_story {
 
 void request_tell(struct exchange *x, const struct request_story *story);
 
+/* May a request that holds `held` bytes of its body hold n more? Small bodies always may: whoever
+ * fills limits.body_total_bytes with large ones does not shut everyone else out. What the small
+ * ones hold is bounded by limits.connections. */
+#define REQUEST_SMALL_BYTES 65536
+bool request_may_hold(const struct supervisor *s, size_t held, size_t n);
+
 /* Answers with the dialect's own error body. retry_after_s > 0 adds Retry-After. */
 void request_refuse(struct request *r, int status, const char *message, int retry_after_s);
 
@@ -73,14 +83,22 @@ struct device *request_device(struct supervisor *s, struct slice model);
 /* The first device with that role, ready ones first; NULL when none has it. */
 struct device *request_role(struct supervisor *s, enum device_role role);
 
-/* Headers of the client that may go to a backend (protocols.md 7.2). Borrowed from the exchange. */
-void request_forward_headers(struct request *r, struct proto_job *job);
+/* Gives the job the client's headers that may go to a backend: not those of one hop, nor what names
+ * the client's side of the connection. The list is the request's, the texts are the exchange's. 0,
+ * or -ENOMEM (then the job has none). */
+int request_forward_headers(struct request *r, struct proto_job *job);
+
+/* Counts an answer with that status as failed or, where it is the client's fault, as refused, or as
+ * cancelled by an operator. */
+void request_count_error(struct supervisor *s, int status);
 
 /* Kinds. */
 void chat_begin(struct supervisor *s, struct exchange *x, enum dialect d);
-void pass_begin(struct supervisor *s, struct exchange *x, enum dialect d);
+void pass_begin(struct supervisor *s, struct exchange *x, const struct route *route);
+/* GET /api/ps, of all devices. */
+void loaded_begin(struct supervisor *s, struct exchange *x);
 /* True when the path is answered from what the supervisor knows (model lists and the like), and
  * was. */
-bool probe_answer(struct supervisor *s, struct exchange *x);
+bool probe_answer(struct supervisor *s, struct exchange *x, const struct route *route);
 
 #endif

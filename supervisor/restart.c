@@ -278,6 +278,7 @@ void restart_worker_stuck(struct worker *w)
 	struct worker *fresh = w == d->current && !d->removed ? worker_create(d) : NULL;
 	if (!fresh)
 		return;
+	fresh->died = true;
 	d->current = fresh;
 	d->respawn = false;
 	device_changed(d);

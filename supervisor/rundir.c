@@ -12,10 +12,9 @@
 #include <unistd.h>
 
 /* ipc socket paths must fit sockaddr_un (108 bytes, NUL included) with
- * "/w400000-999-9999999.ipc.down" (worker.c) behind the folder. */
-#define RUNDIR_PATH_MAX 76
-_Static_assert(RUNDIR_PATH_MAX + sizeof("/w400000-999-9999999.ipc.down") <= 108, "sun_path");
-_Static_assert(RUNDIR_PATH_MAX + sizeof("/events.400000.ipc") <= RUNDIR_BYTES, "rundir_socket");
+ * "/w400000-999-9999999.ipc.down" (worker_process.c) behind the folder. */
+_Static_assert(CONFIG_RUN_DIR_MAX + sizeof("/w400000-999-9999999.ipc.down") <= 108, "sun_path");
+_Static_assert(CONFIG_RUN_DIR_MAX + sizeof("/events.400000.ipc") <= RUNDIR_BYTES, "rundir_socket");
 
 /* Sockets with a known name. */
 static const char *const known[] = {"stats", "events"};
@@ -23,7 +22,7 @@ static const char *const known[] = {"stats", "events"};
 
 static int make_parents(const char *path)
 {
-	char part[RUNDIR_PATH_MAX + 1];
+	char part[RUNDIR_BYTES];
 	for (const char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
 		size_t n = (size_t)(slash - path);
 		memcpy(part, path, n);
@@ -34,24 +33,119 @@ static int make_parents(const char *path)
 	return mkdir(path, 0700) && errno != EEXIST ? -errno : 0;
 }
 
-static int check_folder(const char *path, struct buf *err)
+/* --- whose it is --- */
+
+static int refuse(const char *path, int error, const char *why, struct buf *err)
+{
+	buf_printf(err, "run folder %s: %s (set run_dir, or -R)", path, why);
+	return -error;
+}
+
+/* A folder, no link to one. One of another user is left to `theirs`: 0 or the -errno to give. */
+static int check_kind(const char *path, const struct stat *st, int theirs, struct buf *err)
+{
+	if (S_ISLNK(st->st_mode))
+		return refuse(path, ENOTDIR, "is a symbolic link; name the folder itself", err);
+	if (!S_ISDIR(st->st_mode))
+		return refuse(path, ENOTDIR, "not a folder", err);
+	if (st->st_uid != geteuid())
+		return theirs ? refuse(path, EPERM, "not a folder of this user", err) : 0;
+	return access(path, W_OK | X_OK) ? refuse(path, errno, strerror(errno), err) : 0;
+}
+
+/* Bears our mark, or holds nothing but names of ours; else the first other name is in err. */
+static int check_content(const char *path, struct buf *err)
+{
+	DIR *dir = opendir(path);
+	struct dirent *e;
+	struct stat st;
+	int rc = dir ? 0 : refuse(path, errno, strerror(errno), err);
+	bool marked = dir && fstatat(dirfd(dir), RUNDIR_MARK, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+		      S_ISREG(st.st_mode) && st.st_uid == geteuid();
+	while (dir && !marked && rc == 0 && (e = readdir(dir))) {
+		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0 ||
+			rundir_name(e->d_name) != RUNDIR_FOREIGN)
+			continue;
+		rc = -ENOTEMPTY;
+		buf_printf(err,
+			"run folder %s: holds \"%.100s\", which is not tandem's: a run folder must "
+			"be "
+			"empty, or one that tandem has made (set run_dir, or -R)",
+			path, e->d_name);
+	}
+	if (dir)
+		closedir(dir);
+	return rc;
+}
+
+static int take_folder(const char *path, struct buf *err)
 {
 	struct stat st;
-	if (lstat(path, &st)) {
-		int rc = -errno;
-		buf_printf(err, "run folder %s: %s", path, strerror(-rc));
+	if (lstat(path, &st))
+		return refuse(path, errno, strerror(errno), err);
+	int rc = check_kind(path, &st, -EPERM, err);
+	if (rc == 0)
+		rc = check_content(path, err);
+	if (rc)
 		return rc;
-	}
-	if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid()) {
-		buf_printf(err, "run folder %s: not a folder of this user", path);
-		return -EPERM;
-	}
 	if ((st.st_mode & 077) && chmod(path, 0700)) {
 		buf_printf(err, "run folder %s: cannot make it private: %s", path, strerror(errno));
 		return -EPERM;
 	}
 	return 0;
 }
+
+/* The nearest folder above a missing one. */
+static int check_missing(const char *path, struct buf *err)
+{
+	char part[RUNDIR_BYTES];
+	struct stat st;
+	snprintf(part, sizeof(part), "%s", path);
+	for (;;) {
+		char *slash = strrchr(part, '/');
+		slash[slash == part] = '\0'; /* "/" itself stays */
+		if (stat(part, &st) == 0)
+			break;
+		if (errno != ENOENT || slash == part)
+			return refuse(path, errno, strerror(errno), err);
+	}
+	if (!S_ISDIR(st.st_mode))
+		return refuse(path, ENOTDIR, strerror(ENOTDIR), err);
+	/* Where this user may not write, the service manager may have the folder made. */
+	return access(part, W_OK) && errno == EROFS ? refuse(path, EROFS, strerror(EROFS), err) : 0;
+}
+
+/* Without slashes at its end, which would follow a link. Absolute, and short enough. */
+static int normal(const char *path, char out[RUNDIR_BYTES], struct buf *err)
+{
+	size_t n = strlen(path);
+	while (n > 1 && path[n - 1] == '/')
+		n--;
+	if (path[0] != '/' || n > CONFIG_RUN_DIR_MAX) {
+		buf_printf(err, "run folder %s: must be absolute and at most %d bytes", path,
+			CONFIG_RUN_DIR_MAX);
+		return -EINVAL;
+	}
+	memcpy(out, path, n);
+	out[n] = '\0';
+	return 0;
+}
+
+int rundir_check(const char *given, struct buf *err)
+{
+	char path[RUNDIR_BYTES];
+	struct stat st;
+	int rc = normal(given, path, err);
+	if (rc)
+		return rc;
+	if (lstat(path, &st))
+		return errno == ENOENT ? check_missing(path, err)
+				       : refuse(path, errno, strerror(errno), err);
+	rc = check_kind(path, &st, 0, err);
+	return rc == 0 && st.st_uid == geteuid() ? check_content(path, err) : rc;
+}
+
+/* --- what is in it --- */
 
 /* A socket of that process (w1f-0-1.ipc, w1f-0-1.ipc.down, stats.1f.ipc); 0: of any. */
 static bool is_socket_of(const char *name, int64_t pid)
@@ -63,17 +157,41 @@ static bool is_socket_of(const char *name, int64_t pid)
 	       (pid == 0 || strstr(name, part) || strncmp(name, start, strlen(start)) == 0);
 }
 
+/* Removes the sockets of a dead supervisor. */
 static void remove_sockets(const char *path, int64_t pid)
 {
-	char file[RUNDIR_PATH_MAX + 300];
 	DIR *dir = opendir(path);
 	struct dirent *e;
-	while (dir && (e = readdir(dir))) {
-		if (is_socket_of(e->d_name, pid)) {
-			snprintf(file, sizeof(file), "%s/%s", path, e->d_name);
-			unlink(file);
-		}
-	}
+	while (dir && (e = readdir(dir)))
+		if (rundir_name(e->d_name) == RUNDIR_SOCKET && is_socket_of(e->d_name, pid))
+			unlinkat(dirfd(dir), e->d_name, 0);
+	if (dir)
+		closedir(dir);
+}
+
+static void mark(const struct rundir *r)
+{
+	char file[RUNDIR_BYTES];
+	snprintf(file, sizeof(file), "%.*s/" RUNDIR_MARK, CONFIG_RUN_DIR_MAX, r->path);
+	int fd = open(file, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd >= 0)
+		close(fd);
+	else
+		log_line(LOG_WARN, "run_dir_mark", LOG_STR("path", file),
+			LOG_STR("error", strerror(errno)), LOG_END);
+}
+
+/* Where all is ours, the next one knows the folder by that. */
+static void unmark(const struct rundir *r)
+{
+	DIR *dir = opendir(r->path);
+	struct dirent *e;
+	bool foreign = false;
+	while (dir && (e = readdir(dir)))
+		foreign = foreign || (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 &&
+					     rundir_name(e->d_name) == RUNDIR_FOREIGN);
+	if (dir && !foreign)
+		unlinkat(dirfd(dir), RUNDIR_MARK, 0);
 	if (dir)
 		closedir(dir);
 }
@@ -82,7 +200,7 @@ static void remove_sockets(const char *path, int64_t pid)
 
 static void pid_path(const struct rundir *r, char out[RUNDIR_BYTES])
 {
-	snprintf(out, RUNDIR_BYTES, "%.*s/tandemd.pid", RUNDIR_PATH_MAX, r->path);
+	snprintf(out, RUNDIR_BYTES, "%.*s/" RUNDIR_PID_FILE, CONFIG_RUN_DIR_MAX, r->path);
 }
 
 /* What stands in the pid file; 0: nothing. */
@@ -135,33 +253,22 @@ static void write_pid(const struct rundir *r)
 
 /* --- life --- */
 
-static int check_length(const char *path, struct buf *err)
-{
-	if (path[0] == '/' && strlen(path) <= RUNDIR_PATH_MAX)
-		return 0;
-	buf_printf(
-		err, "run folder %s: must be absolute and at most %d bytes", path, RUNDIR_PATH_MAX);
-	return -EINVAL;
-}
-
-int rundir_open(struct rundir *r, const char *path, struct buf *err)
+int rundir_open(struct rundir *r, const char *given, struct buf *err)
 {
 	*r = (struct rundir){.lock_fd = -1};
-	int rc = check_length(path, err);
+	int rc = normal(given, r->path, err);
 	if (rc)
 		return rc;
-	snprintf(r->path, sizeof(r->path), "%s", path);
-	rc = make_parents(path);
-	if (rc) {
-		buf_printf(err, "run folder %s: %s (set run_dir, or -R)", path, strerror(-rc));
-		return rc;
-	}
-	rc = check_folder(path, err);
+	rc = make_parents(r->path);
+	if (rc)
+		return refuse(r->path, -rc, strerror(-rc), err);
+	rc = take_folder(r->path, err);
 	if (rc == 0)
 		rc = lock(r, err);
 	if (rc)
 		return rc;
-	remove_sockets(path, 0);
+	remove_sockets(r->path, 0);
+	mark(r);
 	write_pid(r);
 	r->owner = true;
 	return 0;
@@ -176,11 +283,10 @@ int rundir_join(struct rundir *r, const char *path, int lock_fd, struct buf *err
 {
 	struct stat ours, theirs;
 	*r = (struct rundir){.lock_fd = lock_fd};
-	int rc = check_length(path, err);
+	int rc = normal(path, r->path, err);
 	if (rc)
 		return rc;
-	snprintf(r->path, sizeof(r->path), "%s", path);
-	if (lstat(path, &ours) == 0 && fstat(lock_fd, &theirs) == 0 && same_file(&ours, &theirs))
+	if (lstat(r->path, &ours) == 0 && fstat(lock_fd, &theirs) == 0 && same_file(&ours, &theirs))
 		return 0;
 	buf_printf(err,
 		"run folder %s: not the one of the tandemd that runs (run_dir needs a restart)",
@@ -190,7 +296,7 @@ int rundir_join(struct rundir *r, const char *path, int lock_fd, struct buf *err
 
 void rundir_socket(const struct rundir *r, const char *name, char out[RUNDIR_BYTES])
 {
-	snprintf(out, RUNDIR_BYTES, "%.*s/%.8s.%x.ipc", RUNDIR_PATH_MAX, r->path, name,
+	snprintf(out, RUNDIR_BYTES, "%.*s/%.8s.%x.ipc", CONFIG_RUN_DIR_MAX, r->path, name,
 		(unsigned)getpid());
 }
 
@@ -199,12 +305,13 @@ void rundir_take(struct rundir *r)
 	char from[RUNDIR_BYTES], to[RUNDIR_BYTES];
 	for (size_t i = 0; i < KNOWN; i++) {
 		rundir_socket(r, known[i], from);
-		snprintf(to, sizeof(to), "%.*s/%s.ipc", RUNDIR_PATH_MAX, r->path, known[i]);
+		snprintf(to, sizeof(to), "%.*s/%s.ipc", CONFIG_RUN_DIR_MAX, r->path, known[i]);
 		rmdir(to); /* an empty folder in its place is nobody's */
 		if (rename(from, to) && errno != ENOENT)
 			log_line(LOG_ERROR, "run_dir_rename", LOG_STR("path", to),
 				LOG_STR("error", strerror(errno)), LOG_END);
 	}
+	mark(r); /* one that an older tandemd has made has none */
 	write_pid(r);
 	r->owner = true;
 }
@@ -220,7 +327,7 @@ static int look_at(const struct rundir *r, const char *name)
 {
 	char path[RUNDIR_BYTES];
 	struct stat st;
-	snprintf(path, sizeof(path), "%.*s/%s.ipc", RUNDIR_PATH_MAX, r->path, name);
+	snprintf(path, sizeof(path), "%.*s/%s.ipc", CONFIG_RUN_DIR_MAX, r->path, name);
 	if (lstat(path, &st))
 		return errno == ENOENT ? -ENOENT : -errno;
 	return S_ISSOCK(st.st_mode) ? 0 : -EEXIST;
@@ -251,13 +358,14 @@ int rundir_mend(struct rundir *r, struct buf *err)
 	if (rc)
 		buf_printf(err, "run folder %s: %s", fresh.path, strerror(-rc));
 	else
-		rc = check_folder(fresh.path, err);
+		rc = take_folder(fresh.path, err);
 	if (rc == 0)
 		rc = lock(&fresh, err);
 	if (rc)
 		return rc;
 	close(r->lock_fd);
 	*r = fresh;
+	mark(r);
 	return 0;
 }
 
@@ -283,12 +391,14 @@ void rundir_close(struct rundir *r)
 	char file[RUNDIR_BYTES];
 	bool remove = r->owner && rundir_look(r) != RUNDIR_GONE;
 	for (size_t i = 0; remove && i < KNOWN; i++) {
-		snprintf(file, sizeof(file), "%.*s/%s.ipc", RUNDIR_PATH_MAX, r->path, known[i]);
+		snprintf(file, sizeof(file), "%.*s/%s.ipc", CONFIG_RUN_DIR_MAX, r->path, known[i]);
 		unlink(file);
 	}
 	pid_path(r, file);
-	if (remove)
+	if (remove) {
 		unlink(file);
+		unmark(r);
+	}
 	if (r->lock_fd >= 0)
 		close(r->lock_fd);
 	*r = (struct rundir){.lock_fd = -1};

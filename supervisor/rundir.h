@@ -2,6 +2,11 @@
  * The run folder: mode 0700, ours, holding tandemd.pid and the sockets. Blocking file calls; used
  * at start, stop and when one tandemd takes over from another.
  *
+ * A folder that others use must come to no harm by a wrong run_dir: only one that is empty, holds
+ * nothing but names of ours, or bears our mark (a file, RUNDIR_MARK) is taken, made private and
+ * tidied, and only names of ours are removed. The mark goes at the end, unless somebody has put
+ * something of his own beside ours.
+ *
  * Two tandemds share it during an upgrade. The names that others know (tandemd.pid, stats.ipc, ...)
  * belong to one of them: sockets are bound under a name of the process's own (rundir_socket) and
  * get the known name by rename(2) in rundir_take(), so that there is no moment without one.
@@ -10,11 +15,14 @@
 #define TANDEM_RUNDIR_H
 
 #include "common/buf.h"
+#include "common/config.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
 #define RUNDIR_BYTES 128 /* of a path in it */
+#define RUNDIR_PID_FILE "tandemd.pid"
+#define RUNDIR_MARK ".tandem"
 
 struct rundir {
 	int lock_fd; /* the folder, locked as long as one of its holders lives; -1: not ours */
@@ -22,10 +30,25 @@ struct rundir {
 	char path[RUNDIR_BYTES];
 };
 
+enum rundir_name {
+	RUNDIR_FOREIGN,
+	RUNDIR_FILE,   /* ours, and may stay for the next one */
+	RUNDIR_SOCKET, /* ours, and of no use once its tandemd is gone */
+};
+
+/* Whose a name in the folder is. Pure. */
+enum rundir_name rundir_name(const char *name);
+
 /*
- * Creates the folder (and missing parents), checks owner and mode, takes the lock and removes
- * sockets that a dead supervisor left. 0; -EBUSY when another tandemd runs there; else -errno.
- * Words in err.
+ * What can be told of a folder without touching it, for a check of the configuration: 0, or -errno
+ * with words in err. One of another user is not judged: the service's may be another than who
+ * checks. A missing one only has to stand where something can be written.
+ */
+int rundir_check(const char *path, struct buf *err);
+/*
+ * Creates the folder (and missing parents), checks owner, kind and content, makes it private, takes
+ * the lock and removes sockets that a dead supervisor left. 0; -EBUSY when another tandemd runs
+ * there; else -errno. Words in err.
  */
 int rundir_open(struct rundir *r, const char *path, struct buf *err);
 /* The same for a successor, whose predecessor's lock comes with it. Touches nothing. */

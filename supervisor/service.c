@@ -36,7 +36,7 @@ static void describe(const struct supervisor *s, char *out, size_t size)
 		const struct device *d = s->devices[i];
 		bool more = d->state != WORKER_READY && d->current->backend.detail[0];
 		int length = snprintf(out + n, size - n, "%s%s %s%s%.80s", i ? ", " : "",
-			d->conf->name, worker_state_name(d->state), more ? ": " : "",
+			d->conf->name, device_state_name(d), more ? ": " : "",
 			more ? d->current->backend.detail : "");
 		n += length > 0 ? (size_t)length : 0;
 	}

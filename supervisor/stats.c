@@ -47,6 +47,7 @@ static void put_requests(struct buf *b, const struct supervisor *s)
 	put_int(b, "active", s->active);
 	put_int(b, "total", (int64_t)c->requests);
 	put_int(b, "failed", (int64_t)c->failed);
+	put_int(b, "refused", (int64_t)c->refused);
 	put_int(b, "cancelled", (int64_t)c->cancelled);
 	put_int(b, "fallbacks", (int64_t)c->fallbacks);
 	put_int(b, "passed", (int64_t)c->passed);

@@ -8,18 +8,40 @@
 
 /* --- counters: monotonic since tandemd's start, over every incarnation of a worker --- */
 
-static void put_device_counters(struct buf *b, const struct device *d)
+static void put_device_counters(struct buf *b, const struct device_totals *d)
 {
 	put_element(b);
-	put_string(b, "device", d->conf->name);
+	put_string(b, "device", d->device);
 	put_int(b, "jobs_done", (int64_t)d->jobs_done);
 	put_int(b, "jobs_failed", (int64_t)d->jobs_failed);
-	put_int(b, "starts", (int64_t)d->generation);
+	put_int(b, "starts", (int64_t)d->starts);
 	put_int(b, "restarts", (int64_t)d->restarts);
-	put_int(b, "heartbeats", (int64_t)d->sums.heartbeats);
-	put_int(b, "bytes_in", (int64_t)d->sums.bytes_in);
-	put_int(b, "bytes_out", (int64_t)d->sums.bytes_out);
+	put_int(b, "heartbeats", (int64_t)d->heartbeats);
+	put_int(b, "bytes_in", (int64_t)d->bytes_in);
+	put_int(b, "bytes_out", (int64_t)d->bytes_out);
 	buf_add_char(b, '}');
+}
+
+static void add_devices(struct totals *t, struct device *const *devices, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		struct device_totals d = device_totals(devices[i]);
+		totals_add(t, &d);
+	}
+}
+
+/* By name, with what a reload has removed: no sum ever falls. */
+static void put_devices_counters(struct buf *b, const struct supervisor *s)
+{
+	struct totals t = {.count = 0};
+	add_devices(&t, s->devices, s->device_count);
+	add_devices(&t, s->removed, s->removed_count);
+	for (size_t i = 0; i < s->past.count; i++)
+		totals_add(&t, &s->past.of[i]);
+	put_open(b, "devices", '[');
+	for (size_t i = 0; i < t.count; i++)
+		put_device_counters(b, &t.of[i]);
+	buf_add_char(b, ']');
 }
 
 void stats_counters(const struct supervisor *s, struct buf *b)
@@ -28,6 +50,7 @@ void stats_counters(const struct supervisor *s, struct buf *b)
 	put_int(b, "requests", (int64_t)c->requests);
 	put_int(b, "passed", (int64_t)c->passed);
 	put_int(b, "failed", (int64_t)c->failed);
+	put_int(b, "refused", (int64_t)c->refused);
 	put_int(b, "cancelled", (int64_t)c->cancelled);
 	put_int(b, "fallbacks", (int64_t)c->fallbacks);
 	put_int(b, "strategy_a", (int64_t)c->by_strategy[0]);
@@ -41,10 +64,7 @@ void stats_counters(const struct supervisor *s, struct buf *b)
 		put_int(b, "events_lost", (int64_t)e.lost);
 	}
 	put_int(b, "log_lines_lost", (int64_t)log_out_lost_ever().lines);
-	put_open(b, "devices", '[');
-	for (size_t i = 0; i < s->device_count; i++)
-		put_device_counters(b, s->devices[i]);
-	buf_add_char(b, ']');
+	put_devices_counters(b, s);
 }
 
 /* --- histograms --- */

@@ -1,8 +1,11 @@
 /* The lists: workers, jobs, queues, backends. */
+#include "supervisor/chat.h"
 #include "supervisor/job.h"
 #include "supervisor/stats.h"
 #include "supervisor/stats_put.h"
 #include "supervisor/worker.h"
+
+#include <stdlib.h>
 
 /* --- workers --- */
 
@@ -12,7 +15,8 @@ void stats_put_worker(struct buf *b, const struct worker *w)
 	const struct device *d = w->device;
 	bool lives = w->pid > 0, heard = lives && r->heard_ms > 0;
 	uint64_t now = now_ms();
-	put_string(b, "state", worker_state_name(w->state));
+	put_string(
+		b, "state", w == d->current ? device_state_name(d) : worker_state_name(w->state));
 	put_int_if(b, "pid", lives, w->pid);
 	put_int(b, "generation", (int64_t)w->generation);
 	put_int_if(b, "uptime_ms", lives, (int64_t)(now - r->begun_ms));
@@ -68,17 +72,31 @@ void stats_workers(const struct supervisor *s, struct buf *b)
 
 /* --- jobs --- */
 
-static void put_job(struct buf *b, const struct job *j)
+/* A job, or a chat that has none of its own: it is read, condensed, or waits for another's answer.
+ */
+struct row {
+	const struct job *job;
+	const struct chat *chat;
+	struct slice request; /* empty: cancelled, it waits for the worker's last word */
+};
+
+struct rows {
+	struct row *row;
+	size_t count, room;
+	bool short_of_memory;
+};
+
+static void put_job(struct buf *b, const struct row *r)
 {
+	const struct job *j = r->job;
 	uint64_t now = now_ms();
-	struct slice id = j->spec.message.request_id;
 	put_element(b);
 	put_int(b, "job", (int64_t)j->id);
 	json_put_key(b, "request");
-	if (id.n)
-		json_put_string(b, id);
+	if (r->request.n)
+		json_put_string(b, r->request);
 	else
-		buf_add_str(b, "null"); /* cancelled: it waits for the worker's last word */
+		buf_add_str(b, "null");
 	put_string(b, "kind", proto_kind_name(j->spec.message.kind));
 	put_string(b, "device", j->device->conf->name);
 	put_string(b, "class", job_class_name(j->spec.class));
@@ -90,20 +108,104 @@ static void put_job(struct buf *b, const struct job *j)
 	buf_add_char(b, '}');
 }
 
-void stats_jobs(const struct supervisor *s, struct buf *b)
+static void put_chat(struct buf *b, const struct row *r)
+{
+	static const char *const states[CHAT_STATES] = {
+		"reading", "parsing", "condensing", "waiting", "answering", "joined", "over"};
+	const struct chat *c = r->chat;
+	bool planned = c->state > CHAT_PARSING && c->state != CHAT_JOINED;
+	put_element(b);
+	put_int_if(b, "job", false, 0);
+	json_put_key(b, "request");
+	json_put_string(b, r->request);
+	put_string(b, "kind", proto_kind_name(JOB_CHAT));
+	put_string(b, "device", planned && c->device ? c->device->conf->name : NULL);
+	put_string(b, "class", planned ? job_class_name(c->class) : NULL);
+	put_string(b, "state", states[c->state]);
+	put_int(b, "age_ms", (int64_t)(now_ms() - c->base.begun_ms));
+	put_int_if(b, "running_ms", false, 0);
+	put_int(b, "body_bytes", (int64_t)c->body.n);
+	put_int(b, "answer_bytes", (int64_t)c->bytes_out);
+	buf_add_char(b, '}');
+}
+
+static void add_row(struct rows *rows, struct row r)
+{
+	if (rows->count == rows->room) {
+		size_t room = rows->room ? rows->room * 2 : 64;
+		struct row *grown = realloc(rows->row, room * sizeof(*grown));
+		if (!grown) {
+			rows->short_of_memory = true;
+			return;
+		}
+		rows->row = grown;
+		rows->room = room;
+	}
+	rows->row[rows->count++] = r;
+}
+
+static void add_job(struct rows *rows, const struct job *j)
+{
+	add_row(rows, (struct row){.job = j, .request = j->spec.message.request_id});
+}
+
+static void add_device(struct rows *rows, const struct device *d)
 {
 	const struct job *j;
 	struct queue_entry *e;
+	TAILQ_FOREACH(j, &d->running, link)
+	add_job(rows, j);
+	TAILQ_FOREACH(j, &d->passing, link)
+	add_job(rows, j);
+	TAILQ_FOREACH(e, &d->queue.all, in_all)
+	add_job(rows, job_of_place(e));
+}
+
+/* Requests as they came (ids count up), each one's own line before those of its notes; at the end
+ * what belongs to nobody any more. */
+static int by_request(const void *a, const void *b)
+{
+	const struct row *x = a, *y = b;
+	if (!x->request.n != !y->request.n)
+		return x->request.n ? -1 : 1;
+	if (x->request.n != y->request.n)
+		return x->request.n < y->request.n ? -1 : 1;
+	int order = x->request.n ? memcmp(x->request.p, y->request.p, x->request.n) : 0;
+	bool note_x = x->job && x->job->spec.message.kind == JOB_NOTES,
+	     note_y = y->job && y->job->spec.message.kind == JOB_NOTES;
+	if (order || note_x != note_y)
+		return order ? order : note_x - note_y;
+	uint64_t id_x = x->job ? x->job->id : 0, id_y = y->job ? y->job->id : 0;
+	return (id_x > id_y) - (id_x < id_y);
+}
+
+void stats_jobs(const struct supervisor *s, struct buf *b)
+{
+	struct rows rows = {0};
+	const struct request *r;
+	for (size_t i = 0; i < s->device_count; i++)
+		add_device(&rows, s->devices[i]);
+	for (size_t i = 0; i < s->removed_count; i++)
+		add_device(&rows, s->removed[i]);
+	TAILQ_FOREACH(r, &s->requests, link)
+	{
+		const struct chat *c = chat_of_request(r);
+		if (c && !c->answer && c->state != CHAT_OVER)
+			add_row(&rows, (struct row){.chat = c, .request = slice_str(r->id)});
+	}
+	if (rows.count)
+		qsort(rows.row, rows.count, sizeof(*rows.row), by_request);
 	put_open(b, "jobs", '[');
-	for (size_t i = 0; i < s->device_count; i++) {
-		TAILQ_FOREACH(j, &s->devices[i]->running, link)
-		put_job(b, j);
-		TAILQ_FOREACH(j, &s->devices[i]->passing, link)
-		put_job(b, j);
-		TAILQ_FOREACH(e, &s->devices[i]->queue.all, in_all)
-		put_job(b, job_of_place(e));
+	for (size_t i = 0; i < rows.count; i++) {
+		if (rows.row[i].job)
+			put_job(b, &rows.row[i]);
+		else
+			put_chat(b, &rows.row[i]);
 	}
 	buf_add_char(b, ']');
+	if (rows.short_of_memory)
+		put_string(b, "reason", "out of memory: some are left out");
+	free(rows.row);
 }
 
 /* --- queues --- */

@@ -68,6 +68,14 @@ static void take_over(struct supervisor *s)
 	supervisor_in_charge(s);
 }
 
+/* The predecessor waits for our end, perhaps called off while we had just taken over: so we wait
+ * for nobody's. */
+static void stop(struct supervisor *s)
+{
+	elders_fini(s);
+	life_end(s);
+}
+
 static void on_line(void *ctx, const char *line)
 {
 	struct supervisor *s = ctx;
@@ -75,7 +83,7 @@ static void on_line(void *ctx, const char *line)
 		s->life.state == LIFE_RUNNING)
 		take_over(s);
 	else if (strcmp(line, "stop") == 0)
-		life_end(s);
+		stop(s);
 }
 
 static void on_end(void *ctx)

@@ -25,6 +25,7 @@
 #include "supervisor/rundir_watch.h"
 #include "supervisor/service.h"
 #include "supervisor/successor.h"
+#include "supervisor/totals.h"
 #include "supervisor/upgrade.h"
 
 #include <sys/queue.h>
@@ -35,7 +36,7 @@
 #define DEVICES_REMOVED_MAX (4 * CONFIG_DEVICES_MAX)
 
 struct counters {
-	uint64_t requests, failed, cancelled, fallbacks, passed, coalesced, resumed;
+	uint64_t requests, failed, refused, cancelled, fallbacks, passed, coalesced, resumed;
 	uint64_t by_strategy[STRATEGIES];
 };
 
@@ -86,6 +87,7 @@ struct supervisor {
 	uint64_t next_request;
 	uint64_t started_ms; /* uv_hrtime based */
 	struct counters count;
+	struct totals past; /* of devices that are gone */
 	struct times times;
 	struct poison poison;
 	struct operations operations;

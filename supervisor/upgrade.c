@@ -628,7 +628,8 @@ uint64_t upgrade_begin(struct supervisor *s, struct buf *err)
 			s->elders.count);
 		return 0;
 	}
-	u->why[0] = u->said[0] = '\0';
+	u->why[0] = '\0';
+	memset(u->said, 0, sizeof(u->said)); /* on_words() writes no end */
 	u->elsewhere = false;
 	int rc = start_check(s);
 	if (rc) {

@@ -72,6 +72,7 @@ static void act_back_off(struct worker *w)
 	if (w->backoff_ms > most)
 		w->backoff_ms = most;
 	w->ready_since_ms = 0;
+	w->died = true;
 	enter(w, WORKER_BACKOFF);
 	set_timer(w, w->backoff_ms);
 }
@@ -109,8 +110,8 @@ static void act_spawn(struct worker *w)
 	w->keep_backend = w->asked_to_end = false;
 	w->backend.detail[0] = '\0';
 	w->backend.state = STATE_STARTING;
-	if (d->generation)
-		d->restarts++;
+	d->restarts += w->died; /* what an operator has ordered is none */
+	w->died = false;
 	int rc = worker_spawn(w);
 	if (rc) {
 		snprintf(d->last_exit, sizeof(d->last_exit), "not started: %s", uv_strerror(rc));

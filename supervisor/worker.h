@@ -69,6 +69,7 @@ struct worker {
 	uint64_t backend_hash; /* of the command it was told (adopt.h) */
 	unsigned kills;	       /* while DYING or STOPPING */
 	bool asked_to_end;     /* its last exit was */
+	bool died;	       /* the next start follows a death */
 	struct worker_backend backend;
 };
 

@@ -31,6 +31,7 @@ void worker_send_ack(struct worker *w)
 		a->command[a->command_count++] = slice_str(*arg);
 	a->pin = slice_str(conf->pin);
 	a->model = slice_str(conf->model);
+	a->settled = slice_str(conf->model ? NULL : d->settled);
 	a->num_ctx = conf->num_ctx;
 	a->slots = conf->slots;
 	a->boot_ms = c->deadlines.worker_boot_ms;
@@ -134,6 +135,8 @@ static void on_state(struct worker *w, const struct proto_state *st)
 	copy(b->detail, sizeof(b->detail), st->detail);
 	copy(b->url, sizeof(b->url), st->url);
 	copy(b->model, sizeof(b->model), st->model);
+	if (st->model.n && !w->device->conf->model)
+		copy(w->device->settled, sizeof(w->device->settled), st->model);
 	b->pid = st->backend_pid;
 	b->start = st->backend_start;
 	b->window = st->window;
@@ -170,7 +173,8 @@ static void on_record(void *ctx, const struct proto_record *r)
 		on_state(w, &r->u.state);
 		break;
 	case PROTO_MODELS:
-		if (w->state != WORKER_DRAINING) /* its successor knows better */
+		/* Of one that goes, its successor knows better. */
+		if (w->state == WORKER_LOADING || w->state == WORKER_READY)
 			device_models(w->device, &r->u.models);
 		break;
 	case PROTO_PONG:
@@ -185,6 +189,9 @@ static void on_record(void *ctx, const struct proto_record *r)
 	case PROTO_FAIL:
 	case PROTO_CREDIT:
 		job_record(w, r);
+		break;
+	case PROTO_BYE:
+		channel_hang_up(w->channel);
 		break;
 	default:
 		give_up(w, EV_GIVE_UP, "sent a record that only a supervisor sends");

@@ -29,7 +29,8 @@
 struct ask;
 
 struct ask_ops {
-	/* From inside the parser: must not end the task. */
+	/* From inside the parser, which may run on a thread for a large answer that is no stream:
+	 * must touch the task's own memory alone, and not end the task. */
 	void (*event)(struct ask *a, const struct answer_event *e);
 	/*
 	 * These bytes have been parsed, their events are out; of a raw stream they are whole lines
@@ -62,6 +63,9 @@ struct ask {
 		shift;		    /* of an Ollama body: what decides about a reload */
 	uint64_t load_key;	    /* a hash of them; 0: none, or it unloads after */
 	struct http_transfer *load; /* the load request of a cancelled call */
+
+	uv_work_t work;	 /* reads a large answer that is no stream */
+	struct buf type; /* ... whose transfer is over: its Content-Type */
 };
 
 void ask_init(struct ask *a, const struct ask_ops *ops, enum dialect d);

@@ -160,11 +160,33 @@ static void on_restored(void *ctx)
 	look_again(b, 0); /* it may be gone by now */
 }
 
+/*
+ * Without a configured model the first one found is it, and stays it while it is there: Ollama
+ * lists what was changed last first, so that a pull would make another model the default.
+ */
+static void settle_model(struct backend *b)
+{
+	struct settings *s = &b->worker->settings;
+	const char *model = b->view.model;
+	if (s->model || !model || (s->settled && backend_same_model(s->settled, model)))
+		return;
+	char *copy = strdup(model);
+	if (!copy)
+		return; /* memory is out: the next probe tries again */
+	log_line(LOG_INFO, "model_settled", LOG_STR("model", model),
+		LOG_STR("gone", s->settled ? s->settled : ""),
+		LOG_STR("hint", "no model is configured for this device"), LOG_END);
+	free(s->settled);
+	s->settled = copy;
+}
+
 static void become_ready(struct backend *b)
 {
 	backend_view_fini(&b->view);
 	b->view = b->learning;
 	b->learning = (struct backend_view){0};
+	b->view.gpu_share = b->pid ? launcher_gpu_share(b->launcher) : -1;
+	settle_model(b);
 	b->failures = 0;
 	if (b->boot_delay) {
 		b->boot_delay = 0;

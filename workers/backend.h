@@ -39,6 +39,8 @@ struct backend_view {
 	/* llama-server's /props, until /v1/models completes the models */
 	bool tools, vision, audio, thinking;
 	char *model_path, *chat_template;
+	int64_t modified; /* when the model's file was written, seconds of the epoch; 0 unknown */
+	double gpu_share; /* of the model on a GPU, 0 to 1; < 0 unknown */
 };
 
 enum probe_verdict {
@@ -60,15 +62,26 @@ struct backend_ops {
 	const char *const *steps; /* targets of a probe's GETs, NULL-terminated */
 	enum probe_verdict (*learn)(const struct settings *s, struct backend_view *v, unsigned step,
 		int status, struct slice body);
-	/* Paths that it has no answer for but we do; NULL: none. */
-	bool (*owns)(struct slice path);
+	/* Paths that it has no answer for but we do; NULL: none. *body: only with the request's
+	 * body. */
+	bool (*owns)(struct slice path, bool *body);
+	/* Paths that ask for embeddings in a form that is not its own (task_embed.c); NULL: none.
+	 */
+	bool (*embeds)(struct slice path);
 	/* Answers such a path from the view. 0 or -ENOMEM. */
-	int (*answer)(const struct backend_view *v, struct slice method, struct slice path,
-		struct slice body, struct backend_answer *out);
+	int (*answer)(const struct settings *s, const struct backend_view *v, struct slice method,
+		struct slice path, struct slice body, struct backend_answer *out);
 };
 
 extern const struct backend_ops ollama_ops, llama_server_ops;
 
+/* "Name:latest" and "name" are the same model, in any case, as Ollama has it. */
+bool backend_same_model(const char *a, const char *b);
+/*
+ * What is served where a request names no model: the configured one, else the one settled on as
+ * long as it is listed, else the first that can answer. NULL: none. Borrowed from s or v.
+ */
+const char *backend_view_default(const struct settings *s, const struct backend_view *v);
 /* Adds a model; takes the strings of m over, also on failure. 0, -ENOMEM or -E2BIG. */
 int backend_view_add(struct backend_view *v, struct backend_model *m);
 void backend_view_fini(struct backend_view *v);

@@ -3,6 +3,7 @@
  */
 #include "workers/backend.h"
 
+#include "common/json.h"
 #include "common/log.h"
 
 #include <errno.h>
@@ -53,6 +54,47 @@ void backend_view_fini(struct backend_view *v)
 	free(v->model_path);
 	free(v->chat_template);
 	*v = (struct backend_view){0};
+}
+
+bool backend_same_model(const char *a, const char *b)
+{
+	static const char latest[] = ":latest";
+	const size_t tail = sizeof(latest) - 1;
+	size_t n = strlen(a), m = strlen(b);
+	if (n > tail && strcasecmp(a + n - tail, latest) == 0)
+		n -= tail;
+	if (m > tail && strcasecmp(b + m - tail, latest) == 0)
+		m -= tail;
+	return n == m && strncasecmp(a, b, n) == 0;
+}
+
+/* Models for embeddings alone are listed among the others; where nothing is said, it answers. */
+static bool can_answer(const struct backend_model *m)
+{
+	struct json_value root, capabilities, one;
+	if (json_parse(slice_str(m->ollama_json), JSON_MAX_DEPTH, &root, NULL))
+		return true;
+	capabilities = json_get(root, "capabilities");
+	bool any = false;
+	for (struct json_iter it = json_iter(capabilities); json_array_next(&it, &one);) {
+		if (json_string_is(one, "completion"))
+			return true;
+		any = true;
+	}
+	return !any;
+}
+
+const char *backend_view_default(const struct settings *s, const struct backend_view *v)
+{
+	if (s->model)
+		return s->model;
+	for (size_t i = 0; s->settled && i < v->count; i++)
+		if (backend_same_model(v->models[i].name, s->settled))
+			return v->models[i].name;
+	for (size_t i = 0; i < v->count; i++)
+		if (can_answer(&v->models[i]))
+			return v->models[i].name;
+	return v->count ? v->models[0].name : NULL;
 }
 
 static uint64_t hash_text(uint64_t h, const char *s)

@@ -60,8 +60,22 @@ void http_cancel(struct http_transfer *t)
 
 static void on_wake(uv_idle_t *wake)
 {
+	struct http *h = wake->data;
 	uv_idle_stop(wake);
-	reap(wake->data);
+	for (struct http_transfer *t = h->active; t; t = t->next) {
+		if (!t->yielded)
+			continue;
+		t->yielded = false;
+		t->turn_bytes = 0;
+		t->attention = h->attention = true;
+	}
+	reap(h);
+}
+
+void http_yield(struct http_transfer *t)
+{
+	t->yielded = true;
+	uv_idle_start(&t->http->wake, on_wake);
 }
 
 /* Callbacks never run from within a call of ours: the next turn does it, before the loop polls. */

@@ -21,10 +21,11 @@
 
 #include <uv.h>
 
-#define HTTP_HEAD_BYTES 65536	  /* answer headers kept */
-#define HTTP_UPLOAD_BYTES 1048576 /* queued by http_send() */
-#define HTTP_CONNECTIONS 64	  /* idle connections kept to the backend */
-#define HTTP_IDLE_TRANSFERS 64	  /* finished transfers kept for reuse */
+#define HTTP_HEAD_BYTES 65536					 /* answer headers kept */
+#define HTTP_REQUEST_HEADER_BYTES (PROTO_JOB_HEADER_BYTES + 256) /* one header of a request */
+#define HTTP_UPLOAD_BYTES 1048576				 /* queued by http_send() */
+#define HTTP_CONNECTIONS 64    /* idle connections kept to the backend */
+#define HTTP_IDLE_TRANSFERS 64 /* finished transfers kept for reuse */
 
 enum http_result {
 	HTTP_OK,       /* the answer is complete (any status) */

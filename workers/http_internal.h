@@ -25,13 +25,15 @@ struct http_transfer {
 	unsigned sends; /* how often curl has begun to send the request */
 
 	int status;
-	bool head_done;	  /* head() was called */
-	bool paused;	  /* the receiver wants nothing now */
-	bool curl_paused; /* and curl was told so */
-	bool send_paused; /* curl waits for upload bytes */
-	bool done;	  /* done() is being called: there is nothing left to cancel */
-	bool doomed;	  /* cancelled from within curl: released as soon as curl returns */
-	bool attention;	  /* curl_easy_pause() is due at the next turn */
+	bool head_done;	   /* head() was called */
+	bool paused;	   /* the receiver wants nothing now */
+	bool curl_paused;  /* and curl was told so */
+	bool yielded;	   /* others have their turn first */
+	size_t turn_bytes; /* received since it yielded */
+	bool send_paused;  /* curl waits for upload bytes */
+	bool done;	   /* done() is being called: there is nothing left to cancel */
+	bool doomed;	   /* cancelled from within curl: released as soon as curl returns */
+	bool attention;	   /* curl_easy_pause() is due at the next turn */
 
 	uint64_t started_ms, last_ms; /* loop time */
 	int64_t idle_ms, total_ms, first_ms;
@@ -61,6 +63,12 @@ struct http {
 
 /* Runs curl for what happened on a socket, or CURL_SOCKET_TIMEOUT; then delivers what is done. */
 void http_act(struct http *h, curl_socket_t fd, int events);
+
+/* Of one transfer, before the rest of the loop has its turn: curl reads on for as long as the
+ * socket has something, and a fast backend's answer of 15 MB would be one turn. */
+#define HTTP_TURN_BYTES (1u << 20)
+/* The transfer goes on in the next turn. */
+void http_yield(struct http_transfer *t);
 
 /* CURLMOPT_SOCKETFUNCTION, CURLOPT_OPENSOCKETFUNCTION and CURLOPT_CLOSESOCKETFUNCTION; ctx is the
  * http. */

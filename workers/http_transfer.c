@@ -45,10 +45,13 @@ static size_t on_write(char *p, size_t size, size_t n, void *ctx)
 	size_t len = size * n;
 	if (t->doomed)
 		return 0;
-	if (t->paused) {
+	if (!t->paused && t->turn_bytes >= HTTP_TURN_BYTES)
+		http_yield(t);
+	if (t->paused || t->yielded) {
 		t->curl_paused = true;
 		return CURL_WRITEFUNC_PAUSE;
 	}
+	t->turn_bytes += len;
 	t->last_ms = t->http->last_byte_ms = uv_now(t->http->loop);
 	if (len)
 		t->events->body(t->ctx, (struct slice){p, len});
@@ -90,7 +93,7 @@ void transfer_apply_pause(struct http_transfer *t)
 {
 	bool send_ready = t->upload_at < t->upload.n || t->upload_end;
 	int mask = 0;
-	if (t->curl_paused && t->paused)
+	if (t->curl_paused && (t->paused || t->yielded))
 		mask |= CURLPAUSE_RECV;
 	else
 		t->curl_paused = false;
@@ -191,7 +194,7 @@ static int setup_headers(struct http_transfer *t, const struct http_request *r)
 {
 	bool accept = false, type = false;
 	struct buf line;
-	buf_init(&line, HTTP_HEAD_BYTES);
+	buf_init(&line, HTTP_REQUEST_HEADER_BYTES);
 	int rc = slist_add(t, "Expect:");
 	for (size_t i = 0; i < r->header_count && rc == 0; i++) {
 		const struct proto_header *hd = &r->headers[i];

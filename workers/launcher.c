@@ -45,6 +45,7 @@ struct launcher {
 	int exit_signal;
 	unsigned bind_tries;
 	bool bind_failed, no_gpu;
+	double gpu_share; /* of its model's layers; < 0: it has not said */
 	struct outlog log;
 };
 
@@ -74,6 +75,13 @@ static void on_line(void *ctx, struct slice line)
 		LOG_END);
 	if (line_has(line, bind_phrases))
 		l->bind_failed = true;
+	unsigned on_gpu, layers;
+	const char *offloaded = memmem(line.p, line.n, "offloaded ", 10);
+	char text[64] = "";
+	if (offloaded)
+		snprintf(text, sizeof(text), "%.*s", (int)(line.p + line.n - offloaded), offloaded);
+	if (sscanf(text, "offloaded %u/%u layers to GPU", &on_gpu, &layers) == 2 && layers > 0)
+		l->gpu_share = on_gpu < layers ? (double)on_gpu / layers : 1;
 	if (l->settings->pin && !l->no_gpu && line_has(line, no_gpu_phrases)) {
 		l->no_gpu = true;
 		log_line(LOG_WARN, "backend_without_gpu", LOG_STR("pin", l->settings->pin),
@@ -384,6 +392,14 @@ bool launcher_without_gpu(const struct launcher *l)
 	return l->no_gpu;
 }
 
+double launcher_gpu_share(const struct launcher *l)
+{
+	if (l->gpu_share >= 0 || l->adopted)
+		return l->gpu_share;
+	/* llama.cpp counts the layers whenever it was built with a GPU's library. */
+	return l->settings->type == BACKEND_TYPE_LLAMA_SERVER ? 0 : -1;
+}
+
 int launcher_create(uv_loop_t *loop, const struct launcher_options *o,
 	const struct launcher_events *e, void *ctx, struct launcher **out)
 {
@@ -396,6 +412,7 @@ int launcher_create(uv_loop_t *loop, const struct launcher_options *o,
 	l->events = *e;
 	l->ctx = ctx;
 	l->own_lifeline = l->pidfd = l->log.fd = -1;
+	l->gpu_share = -1;
 	*out = l;
 	return 0;
 }

@@ -64,6 +64,8 @@ void launcher_tail(const struct launcher *l, struct buf *out);
 
 /* It is pinned to a device, but its output says that it found none. */
 bool launcher_without_gpu(const struct launcher *l);
+/* The share of its model that it said it put on a GPU, 0 to 1; < 0: unknown. */
+double launcher_gpu_share(const struct launcher *l);
 
 /* Whatever still runs, and was not left, gets KILL. NULL does nothing. */
 void launcher_destroy(struct launcher *l);

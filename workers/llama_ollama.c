@@ -1,5 +1,7 @@
 #include "workers/llama_ollama.h"
 
+#include "common/dialect/embed.h"
+
 #include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
@@ -67,7 +69,7 @@ static void put_digest(struct buf *b, const char *name, int64_t bytes)
 struct facts {
 	const char *name;
 	char arch[64], quant[QUANT_BYTES], params[24];
-	int64_t size, train, parameters, window;
+	int64_t size, train, parameters, window, modified;
 };
 
 /* --- pieces of the answers --- */
@@ -108,11 +110,21 @@ static void put_listed(struct buf *b, const struct facts *f)
 	put_details(b, f);
 }
 
+static void put_time(struct buf *b, const char *name, time_t at)
+{
+	char text[40] = "";
+	struct tm tm;
+	if (gmtime_r(&at, &tm))
+		strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &tm);
+	buf_printf(b, ",\"%s\":\"%s\"", name, text);
+}
+
 static void put_tag(struct buf *b, const struct backend_view *v, const struct facts *f)
 {
 	buf_add_char(b, '{');
 	put_listed(b, f);
-	buf_add_str(b, ",\"modified_at\":\"1970-01-01T00:00:00Z\",\"capabilities\":");
+	put_time(b, "modified_at", f->modified);
+	buf_add_str(b, ",\"capabilities\":");
 	put_capabilities(b, v);
 	buf_add_char(b, '}');
 }
@@ -139,7 +151,8 @@ static void put_show(struct buf *b, const struct backend_view *v, const struct f
 	buf_printf(b, ".context_length\":%lld},\"capabilities\":",
 		(long long)(f->window > 0 ? f->window : f->train));
 	put_capabilities(b, v);
-	buf_add_str(b, ",\"modified_at\":\"1970-01-01T00:00:00Z\"}");
+	put_time(b, "modified_at", f->modified);
+	buf_add_char(b, '}');
 }
 
 static char *take(struct buf *b)
@@ -153,7 +166,7 @@ int llama_ollama_model(
 	const struct backend_view *v, struct json_value model, struct backend_model *m)
 {
 	struct json_value meta = json_get(model, "meta"), arch = json_get(model, "architecture");
-	struct facts f = {.window = v->window};
+	struct facts f = {.window = v->window, .modified = v->modified};
 	struct buf b;
 	buf_init(&b, BACKEND_MODEL_JSON_BYTES * 4);
 	*m = (struct backend_model){
@@ -192,11 +205,25 @@ int llama_ollama_model(
 
 enum owned { OWNED_NONE, OWNED_ROOT, OWNED_VERSION, OWNED_TAGS, OWNED_PS, OWNED_SHOW, OWNED_API };
 
-static enum owned owned_path(struct slice path)
+static struct slice without_query(struct slice path)
 {
 	const char *query = path.n ? memchr(path.p, '?', path.n) : NULL;
 	if (query)
 		path.n = (size_t)(query - path.p);
+	return path;
+}
+
+bool llama_ollama_embeds(struct slice path)
+{
+	bool legacy;
+	return embed_path(without_query(path), &legacy);
+}
+
+static enum owned owned_path(struct slice path)
+{
+	path = without_query(path);
+	if (llama_ollama_embeds(path))
+		return OWNED_NONE;
 	static const struct {
 		const char *path;
 		enum owned what;
@@ -208,9 +235,11 @@ static enum owned owned_path(struct slice path)
 	return path.n > 5 && memcmp(path.p, "/api/", 5) == 0 ? OWNED_API : OWNED_NONE;
 }
 
-bool llama_ollama_owns(struct slice path)
+bool llama_ollama_owns(struct slice path, bool *body)
 {
-	return owned_path(path) != OWNED_NONE;
+	enum owned what = owned_path(path);
+	*body = what == OWNED_SHOW;
+	return what != OWNED_NONE;
 }
 
 static void answer_list(const struct backend_view *v, struct buf *b)
@@ -224,36 +253,37 @@ static void answer_list(const struct backend_view *v, struct buf *b)
 }
 
 /*
+ * What `ollama ps` makes its PROCESSOR column of: all of the size on a GPU, none, a part; and more
+ * than the size, for which it says "Unknown".
+ */
+static int64_t size_vram(int64_t size, double gpu_share)
+{
+	return gpu_share < 0 ? size + 1 : (int64_t)((double)size * gpu_share);
+}
+
+/*
  * A llama-server's models are always loaded: the list again, with when they expire and what they
  * hold.
  */
 static void answer_ps(const struct backend_view *v, struct buf *b)
 {
-	char expires[32];
 	time_t later = time(NULL) + 24 * 3600;
-	struct tm tm;
-	strftime(expires, sizeof(expires), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&later, &tm));
 	buf_add_str(b, "{\"models\":[");
 	for (size_t i = 0; i < v->count; i++) {
-		struct json_value root, size;
+		struct json_value root;
+		int64_t size;
 		struct slice object = slice_str(v->models[i].ollama_json);
 		if (json_parse(object, JSON_MAX_DEPTH, &root, NULL))
 			continue;
-		size = json_get(root, "size");
+		if (!json_to_int(json_get(root, "size"), &size))
+			size = 0;
 		buf_add_str(b, i ? "," : "");
 		buf_add(b, object.p, object.n - 1);
-		buf_printf(b, ",\"expires_at\":\"%s\",\"size_vram\":%.*s,\"context_length\":%lld}",
-			expires, (int)size.raw.n, size.raw.p, (long long)v->models[i].window);
+		put_time(b, "expires_at", later);
+		buf_printf(b, ",\"size_vram\":%lld,\"context_length\":%lld}",
+			(long long)size_vram(size, v->gpu_share), (long long)v->models[i].window);
 	}
 	buf_add_str(b, "]}");
-}
-
-/* "x" and "x:latest" are the same model (protocols.md 1.2). */
-static bool same_model(const char *listed, const char *asked)
-{
-	size_t n = strlen(listed);
-	return strncasecmp(listed, asked, n) == 0 &&
-	       (asked[n] == '\0' || strcasecmp(asked + n, ":latest") == 0);
 }
 
 static int answer_error(struct backend_answer *out, int status, const char *message)
@@ -262,7 +292,8 @@ static int answer_error(struct backend_answer *out, int status, const char *mess
 	return dialect_error_body(DIALECT_OLLAMA_OTHER, status, slice_str(message), &out->body);
 }
 
-static int answer_show(const struct backend_view *v, struct slice body, struct backend_answer *out)
+static int answer_show(const struct settings *s, const struct backend_view *v, struct slice body,
+	struct backend_answer *out)
 {
 	struct json_value root, name;
 	if (json_parse(body, JSON_MAX_DEPTH, &root, NULL) || !json_is(root, JSON_OBJECT))
@@ -277,10 +308,10 @@ static int answer_show(const struct backend_view *v, struct slice body, struct b
 	}
 	const struct backend_model *found = NULL;
 	for (size_t i = 0; i < v->count && !found; i++)
-		if (same_model(v->models[i].name, asked))
+		if (backend_same_model(v->models[i].name, asked))
 			found = &v->models[i];
-	/* it serves its one model under any name */
-	if (!found && v->count == 1)
+	/* it serves its one model under any name, but only this other one is known to clients */
+	if (!found && v->count == 1 && s->model && backend_same_model(s->model, asked))
 		found = &v->models[0];
 	int rc;
 	if (found) {
@@ -294,8 +325,8 @@ static int answer_show(const struct backend_view *v, struct slice body, struct b
 	return rc;
 }
 
-int llama_ollama_answer(const struct backend_view *v, struct slice method, struct slice path,
-	struct slice body, struct backend_answer *out)
+int llama_ollama_answer(const struct settings *s, const struct backend_view *v, struct slice method,
+	struct slice path, struct slice body, struct backend_answer *out)
 {
 	enum owned what = owned_path(path);
 	bool post = slice_eq(method, SLICE("POST"));
@@ -303,7 +334,10 @@ int llama_ollama_answer(const struct backend_view *v, struct slice method, struc
 	out->status = 200;
 	out->content_type = "application/json; charset=utf-8";
 	if (what == OWNED_API)
-		return answer_error(out, 501, "not supported: the backend is a llama-server");
+		return answer_error(out, 501,
+			"not supported: the backend of this device is a llama-server, which keeps "
+			"no "
+			"models of its own (its files are named where it is started)");
 	if (what == OWNED_SHOW ? !post : !get)
 		return answer_error(out, 405, "method not allowed");
 	switch (what) {
@@ -321,7 +355,7 @@ int llama_ollama_answer(const struct backend_view *v, struct slice method, struc
 		answer_ps(v, &out->body);
 		break;
 	case OWNED_SHOW:
-		return answer_show(v, body, out);
+		return answer_show(s, v, body, out);
 	case OWNED_NONE:
 	case OWNED_API:
 		break;

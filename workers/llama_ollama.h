@@ -15,8 +15,9 @@
 int llama_ollama_model(
 	const struct backend_view *v, struct json_value model, struct backend_model *m);
 
-bool llama_ollama_owns(struct slice path);
-int llama_ollama_answer(const struct backend_view *v, struct slice method, struct slice path,
-	struct slice body, struct backend_answer *out);
+bool llama_ollama_owns(struct slice path, bool *body);
+bool llama_ollama_embeds(struct slice path);
+int llama_ollama_answer(const struct settings *s, const struct backend_view *v, struct slice method,
+	struct slice path, struct slice body, struct backend_answer *out);
 
 #endif

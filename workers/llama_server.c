@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 enum step { STEP_HEALTH, STEP_PROPS, STEP_MODELS };
 
@@ -20,7 +21,7 @@ static bool flag(struct json_value object, const char *name)
 	return json_to_bool(json_get(object, name), &b) && b;
 }
 
-static void learn_props(struct backend_view *v, struct json_value root)
+static void learn_props(const struct settings *s, struct backend_view *v, struct json_value root)
 {
 	struct json_value caps = json_get(root, "chat_template_caps"),
 			  modalities = json_get(root, "modalities");
@@ -34,12 +35,17 @@ static void learn_props(struct backend_view *v, struct json_value root)
 	v->audio = flag(modalities, "audio");
 	v->model_path = json_string_dup(json_get(root, "model_path"));
 	v->chat_template = json_string_dup(json_get(root, "chat_template"));
+	struct stat st; /* it may run on another machine: then nothing, or little, is known */
+	v->modified = v->model_path && stat(v->model_path, &st) == 0 && S_ISREG(st.st_mode)
+			      ? st.st_mtime
+			      : s->started_s;
 	/* no cap says so, but templates that can think know the switch or the tag */
 	v->thinking = v->chat_template && (strstr(v->chat_template, "enable_thinking") ||
 						  strstr(v->chat_template, "<think>"));
 }
 
-static enum probe_verdict learn_models(struct backend_view *v, struct json_value root)
+static enum probe_verdict learn_models(
+	const struct settings *s, struct backend_view *v, struct json_value root)
 {
 	struct json_value data = json_get(root, "data"), model;
 	if (!json_is(data, JSON_ARRAY))
@@ -50,7 +56,7 @@ static enum probe_verdict learn_models(struct backend_view *v, struct json_value
 			backend_view_add(v, &m); /* one that does not fit is left out */
 	}
 	if (v->count)
-		v->model = strdup(v->models[0].name);
+		v->model = strdup(backend_view_default(s, v));
 	return PROBE_OK;
 }
 
@@ -58,7 +64,6 @@ static enum probe_verdict llama_learn(const struct settings *s, struct backend_v
 	unsigned step, int status, struct slice body)
 {
 	struct json_value root;
-	(void)s;
 	if (status == 503)
 		return PROBE_LOADING;
 	bool json =
@@ -70,10 +75,10 @@ static enum probe_verdict llama_learn(const struct settings *s, struct backend_v
 			       : PROBE_WRONG;
 	case STEP_PROPS:
 		if (status == 200 && json)
-			learn_props(v, root); /* a router without a model has none */
+			learn_props(s, v, root); /* a router without a model has none */
 		return PROBE_OK;
 	case STEP_MODELS:
-		return status == 200 && json ? learn_models(v, root) : PROBE_WRONG;
+		return status == 200 && json ? learn_models(s, v, root) : PROBE_WRONG;
 	}
 	return PROBE_WRONG;
 }
@@ -84,5 +89,6 @@ const struct backend_ops llama_server_ops = {
 	.steps = steps,
 	.learn = llama_learn,
 	.owns = llama_ollama_owns,
+	.embeds = llama_ollama_embeds,
 	.answer = llama_ollama_answer,
 };

@@ -68,18 +68,21 @@ static enum probe_verdict learn_tags(struct backend_view *v, struct json_value r
 /* The allocated window of what is loaded; older versions do not tell it. */
 static void learn_ps(const struct settings *s, struct backend_view *v, struct json_value root)
 {
+	const char *served = backend_view_default(s, v);
 	struct json_value loaded;
 	for (struct json_iter it = json_iter(json_get(root, "models"));
 		json_array_next(&it, &loaded);) {
-		struct json_value name = json_get(loaded, "name");
+		char *name = json_string_dup(json_get(loaded, "name"));
 		int64_t window;
-		if (!json_to_int(json_get(loaded, "context_length"), &window) || window <= 0)
-			continue;
-		for (size_t i = 0; i < v->count; i++)
-			if (json_string_is(name, v->models[i].name))
-				v->models[i].window = window;
-		if (s->model && json_string_is(name, s->model))
-			v->window = window;
+		if (name && json_to_int(json_get(loaded, "context_length"), &window) &&
+			window > 0) {
+			for (size_t i = 0; i < v->count; i++)
+				if (backend_same_model(name, v->models[i].name))
+					v->models[i].window = window;
+			if (served && backend_same_model(name, served))
+				v->window = window;
+		}
+		free(name);
 	}
 }
 
@@ -99,7 +102,7 @@ static enum probe_verdict ollama_learn(const struct settings *s, struct backend_
 		if (json)
 			learn_ps(s, v, root);
 		if (v->count)
-			v->model = strdup(v->models[0].name);
+			v->model = strdup(backend_view_default(s, v));
 		return PROBE_OK;
 	}
 	return PROBE_WRONG;

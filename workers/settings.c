@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <time.h>
 
 /* An empty slice stands for "none". 0 or -ENOMEM. */
 static int copy_text(char **out, struct slice s)
@@ -28,6 +29,7 @@ int settings_init(struct settings *s, const struct proto_ack *ack)
 {
 	*s = (struct settings){
 		.type = (enum backend_type)ack->backend_type,
+		.started_s = time(NULL),
 		.num_ctx = ack->num_ctx,
 		.slots = ack->slots,
 		.boot_ms = ack->boot_ms,
@@ -52,6 +54,8 @@ int settings_init(struct settings *s, const struct proto_ack *ack)
 		rc = copy_text(&s->pin, ack->pin);
 	if (rc == 0)
 		rc = copy_text(&s->model, ack->model);
+	if (rc == 0)
+		rc = copy_text(&s->settled, ack->settled);
 	if (rc == 0 && ack->adopt_pid > 0)
 		rc = copy_text(&s->adopt_url, ack->adopt_url);
 	if (rc == 0)
@@ -70,6 +74,7 @@ void settings_fini(struct settings *s)
 	free(s->url);
 	free(s->pin);
 	free(s->model);
+	free(s->settled);
 	free(s->adopt_url);
 	free(s->run_dir);
 	free(s->state_dir);

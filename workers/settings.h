@@ -9,10 +9,12 @@
 
 struct settings {
 	enum backend_type type;
-	char *url;	/* NULL: only started */
-	char **command; /* NULL-terminated; NULL: only attached */
-	char *pin;	/* NULL: not pinned */
-	char *model;	/* NULL: what the backend reports first */
+	char *url;	   /* NULL: only started */
+	char **command;	   /* NULL-terminated; NULL: only attached */
+	char *pin;	   /* NULL: not pinned */
+	char *model;	   /* NULL: what the backend reports first */
+	char *settled;	   /* ... and was settled on before; NULL: nothing yet */
+	int64_t started_s; /* when this worker began, seconds of the epoch */
 	int64_t num_ctx, slots;
 	int64_t boot_ms, connect_ms, idle_ms;
 	size_t body_bytes, line_bytes, result_bytes;

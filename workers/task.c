@@ -13,6 +13,7 @@ struct task_table {
 	struct task *lingering; /* ended for the supervisor, not yet freed */
 	size_t open;
 	uv_idle_t reaper; /* active when some of them are dead */
+	bool closed;	  /* curl is gone as well: nothing needs to wait for a next turn */
 };
 
 static double ms_since(uint64_t ns)
@@ -66,7 +67,10 @@ void task_release(struct task *t)
 	t->dead = true;
 	http_cancel(t->transfer);
 	t->transfer = NULL;
-	uv_idle_start(&t->worker->tasks->reaper, on_reap);
+	if (t->worker->tasks->closed)
+		reap(t->worker->tasks); /* its thread was the last that had it */
+	else
+		uv_idle_start(&t->worker->tasks->reaper, on_reap);
 }
 
 /* Out of the table, so that no record finds it. It lives on while something still needs it. */
@@ -164,7 +168,7 @@ static void put_fail(struct worker *w, uint64_t id, struct slice request_id,
 	r.u.fail.content_type = f->content_type;
 	r.u.fail.prompt_tokens = f->prompt_tokens;
 	r.u.fail.window_tokens = f->window_tokens;
-	w->failed++;
+	w->failed += r.u.fail.status < 400 || r.u.fail.status >= 500; /* 4xx: the client's fault */
 	worker_put(w, &r);
 	log_line(f->cause == FAIL_CANCELLED ? LOG_INFO : LOG_WARN, "job_fail",
 		LOG_SLICE("req", request_id), LOG_INT("job", id),
@@ -301,6 +305,20 @@ void task_start(struct task *t, int status, const struct proto_header *headers, 
 	worker_put(t->worker, &r);
 }
 
+/* Takes n bytes off the front of what waits. What stays is moved only where that is less than what
+ * went: a large answer is not moved once for each of its pieces. */
+static void take_off(struct buf *b, size_t *at, size_t n)
+{
+	*at += n;
+	if (*at == b->n)
+		buf_free(b);
+	else if (*at > b->n / 2)
+		buf_drop(b, *at);
+	else
+		return;
+	*at = 0;
+}
+
 /* bytes: all that there is to send. With the last of them everything said is out, since each piece
  * takes as much text as bytes, or all. */
 static size_t send_delta(struct task *t, struct slice bytes)
@@ -312,23 +330,23 @@ static size_t send_delta(struct task *t, struct slice bytes)
 			n = PROTO_PIECE_BYTES;
 		if (n > t->credit)
 			n = (size_t)t->credit;
-		size_t text = t->said.n - told;
+		size_t text = t->said.n - t->said_at - told;
 		if (text > PROTO_PIECE_BYTES)
 			text = PROTO_PIECE_BYTES;
-		struct proto_record r; /* not cleared: it has room for a job's headers */
+		struct proto_record r; /* not cleared: it has room for an answer's headers */
 		r.type = PROTO_DELTA;
 		r.job = t->id;
 		r.u.delta.bytes = (struct slice){bytes.p + sent, n};
 		r.u.delta.whole = sent + n == bytes.n;
 		r.u.delta.opaque = t->opaque;
 		r.u.delta.tokens = r.u.delta.whole ? t->said_tokens : 0;
-		r.u.delta.text = (struct slice){t->said.p + told, text};
+		r.u.delta.text = (struct slice){t->said.p + t->said_at + told, text};
 		worker_put(t->worker, &r);
 		t->credit -= n;
 		sent += n;
 		told += text;
 	}
-	buf_drop(&t->said, told);
+	take_off(&t->said, &t->said_at, told);
 	if (sent == bytes.n)
 		t->said_tokens = 0;
 	t->worker->bytes_out += sent;
@@ -350,14 +368,31 @@ bool task_emit(struct task *t, struct slice bytes)
 	return true;
 }
 
+bool task_emit_buf(struct task *t, struct buf *b)
+{
+	size_t sent = t->pending.n ? 0 : send_delta(t, buf_slice(b));
+	if (t->pending.n || sent == b->n) {
+		bool good = sent == b->n || task_emit(t, buf_slice(b));
+		buf_free(b);
+		return good;
+	}
+	t->pending = *b;
+	t->pending.max = 0;
+	t->pending_at = sent;
+	*b = (struct buf){.max = b->max};
+	if (t->transfer)
+		http_pause(t->transfer);
+	return true;
+}
+
 static void task_credit(struct task *t, uint64_t bytes)
 {
 	t->credit += bytes;
 	if (t->pending.n) {
-		buf_drop(&t->pending, send_delta(t, buf_slice(&t->pending)));
+		struct slice left = {t->pending.p + t->pending_at, t->pending.n - t->pending_at};
+		take_off(&t->pending, &t->pending_at, send_delta(t, left));
 		if (t->pending.n)
 			return;
-		buf_free(&t->pending);
 	}
 	if (t->ending)
 		task_send_end(t);
@@ -370,15 +405,19 @@ static void task_credit(struct task *t, uint64_t bytes)
 /* Makes the record's slices our own. 0 or -ENOMEM. */
 static int copy_spec(struct task *t, const struct proto_job *from)
 {
-	size_t need = from->request_id.n + from->method.n + 1 + from->path.n + from->model.n +
-		      from->identity.n;
+	size_t list = from->header_count * sizeof(*from->headers);
+	size_t need = list + from->request_id.n + from->method.n + 1 + from->path.n +
+		      from->model.n + from->identity.n;
 	for (size_t i = 0; i < from->header_count; i++)
 		need += from->headers[i].name.n + from->headers[i].value.n;
 	t->strings = malloc(need + 1);
 	if (!t->strings)
 		return -ENOMEM;
 	t->spec = *from;
-	char *at = t->strings;
+	char *at = t->strings + list;
+	t->spec.headers = (void *)t->strings; /* first: malloc's memory is aligned for it */
+	if (list)
+		memcpy(t->strings, from->headers, list);
 #define KEEP(s) ((s).n ? (memcpy(at, (s).p, (s).n), (s).p = at, at += (s).n) : at)
 	KEEP(t->spec.request_id);
 	KEEP(t->spec.path);
@@ -394,15 +433,24 @@ static int copy_spec(struct task *t, const struct proto_job *from)
 	return 0;
 }
 
-static const struct task_ops *kind_ops(enum proto_kind kind)
+/* For the log: a query may hold a key (?api_key=). */
+static struct slice without_query(struct slice target)
 {
-	switch (kind) {
+	const char *query = target.n ? memchr(target.p, '?', target.n) : NULL;
+	return (struct slice){target.p, query ? (size_t)(query - target.p) : target.n};
+}
+
+static const struct task_ops *kind_ops(const struct worker *w, const struct proto_job *job)
+{
+	const struct backend_ops *backend = w->backend ? backend_kind(w->backend) : NULL;
+	switch (job->kind) {
 	case JOB_CHAT:
 		return &task_chat_ops;
 	case JOB_NOTES:
 		return &task_notes_ops;
 	case JOB_PASS:
-		return &task_pass_ops;
+		return backend && backend->embeds && backend->embeds(job->path) ? &task_embed_ops
+										: &task_pass_ops;
 	}
 	return NULL;
 }
@@ -416,7 +464,7 @@ static void refuse(
 
 void tasks_open(struct worker *w, const struct proto_record *r)
 {
-	const struct task_ops *ops = kind_ops(r->u.job.kind);
+	const struct task_ops *ops = kind_ops(w, &r->u.job);
 	struct task **link = task_link(w->tasks, r->job);
 	if (w->draining || w->exiting) {
 		refuse(w, r, FAIL_DRAINING, "the worker takes no more jobs");
@@ -448,8 +496,8 @@ void tasks_open(struct worker *w, const struct proto_record *r)
 	w->progress++;
 	log_line(LOG_INFO, "job_start", LOG_SLICE("req", t->spec.request_id), LOG_INT("job", t->id),
 		LOG_STR("kind", proto_kind_name(t->spec.kind)), LOG_SLICE("method", t->spec.method),
-		LOG_SLICE("path", t->spec.path), LOG_INT("body_bytes", t->spec.body_bytes),
-		LOG_END);
+		LOG_SLICE("path", without_query(t->spec.path)),
+		LOG_INT("body_bytes", t->spec.body_bytes), LOG_END);
 	if (ops->begin)
 		ops->begin(t);
 }
@@ -530,6 +578,7 @@ struct task_table *task_table_create(uv_loop_t *loop)
 void task_table_close(struct task_table *table)
 {
 	reap(table);
+	table->closed = true;
 	uv_close((uv_handle_t *)&table->reaper, NULL);
 }
 

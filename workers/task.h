@@ -64,7 +64,8 @@ struct task {
 
 	struct http_transfer *transfer; /* the one that answers; NULL before and after */
 	uint64_t credit;		/* answer bytes that may still be sent */
-	struct buf pending;		/* answer bytes that wait for credit */
+	struct buf pending;		/* answer bytes that wait for credit, from pending_at on */
+	size_t pending_at, said_at;	/* before them: sent */
 	struct slice identity;		/* START's; the kind sets it before task_start() */
 	/*
 	 * What the bytes mean that are emitted next, or wait (proto_record.delta); the kind fills
@@ -88,7 +89,7 @@ struct task {
 
 /* --- for the kinds --- */
 
-extern const struct task_ops task_chat_ops, task_notes_ops, task_pass_ops;
+extern const struct task_ops task_chat_ops, task_notes_ops, task_pass_ops, task_embed_ops;
 
 /* Body bytes are disposed of: gives CREDIT, in steps. */
 void task_take(struct task *t, size_t n);
@@ -111,6 +112,8 @@ void task_start(struct task *t, int status, const struct proto_header *headers, 
  * failed.
  */
 bool task_emit(struct task *t, struct slice bytes);
+/* The same, and takes the bytes over instead of copying them; the buffer is empty afterwards. */
+bool task_emit_buf(struct task *t, struct buf *b);
 /* END, as soon as every byte is out. */
 void task_end(struct task *t, const struct task_end *e);
 void task_fail(struct task *t, const struct task_failure *f);

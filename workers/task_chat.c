@@ -18,9 +18,14 @@
 
 #define CHAT_INLINE_BYTES 262144   /* a larger body is parsed on a thread: 1 MB takes about 2 ms */
 #define CHAT_OUT_KEEP_BYTES 262144 /* translation buffer kept between pieces */
+#define CHAT_SAID_BYTES 1048576	   /* of one event: no stream with more in one is gone on with */
 
 struct chat {
 	struct ask ask;
+	/* Of the worker and its backend, for prepare(): a thread may still be at it, or not yet
+	 * have begun, when they are gone. */
+	enum backend_api api;
+	size_t body_bytes, line_bytes;
 	struct chat_request request; /* only while preparing */
 	struct dialect_error error;
 	int rc;
@@ -65,8 +70,8 @@ static int make_writer(struct chat *c)
 	buf_init(&model, 0);
 	if (json_is(r->model, JSON_STRING))
 		json_string_decode(r->model, &model);
-	c->writer = answer_writer_create(r->dialect, r->stream, buf_slice(&model), id,
-		include_usage, c->ask.task.worker->settings.line_bytes);
+	c->writer = answer_writer_create(
+		r->dialect, r->stream, buf_slice(&model), id, include_usage, c->line_bytes);
 	buf_free(&model);
 	if (!c->writer)
 		return -ENOMEM;
@@ -76,7 +81,7 @@ static int make_writer(struct chat *c)
 
 /* The call that goes on where `said` ends; its answer comes through a writer whatever the dialect.
  */
-static int build_resumed(struct chat *c, enum backend_api api, struct slice said)
+static int build_resumed(struct chat *c, struct slice said)
 {
 	struct ask *a = &c->ask;
 	struct task *t = &a->task;
@@ -89,16 +94,16 @@ static int build_resumed(struct chat *c, enum backend_api api, struct slice said
 		snprintf(c->error.text, sizeof(c->error.text), "cannot go on: %s", why);
 		return -EINVAL;
 	}
-	buf_init(&body, t->worker->settings.body_bytes * 2); /* escaping may double the text */
-	int rc =
-		resume_request(&c->request, api, said, t->spec.resume_tokens, &d, &c->spent, &body);
+	buf_init(&body, c->body_bytes * 2); /* escaping may double the text */
+	int rc = resume_request(
+		&c->request, c->api, said, t->spec.resume_tokens, &d, &c->spent, &body);
 	if (rc == 0)
 		rc = chat_request_parse(d, buf_slice(&body), &again, &c->error);
 	if (rc) {
 		buf_free(&body);
 		return rc;
 	}
-	rc = backend_call_build(api, &again, t->spec.num_ctx, &a->call, &a->request, &c->error);
+	rc = backend_call_build(c->api, &again, t->spec.num_ctx, &a->call, &a->request, &c->error);
 	c->said = said;
 	c->rendering = said.n > 0 && d != DIALECT_OLLAMA_GENERATE;
 	c->plain = json_get(again.root, "tools").raw.n <= 2; /* absent, or an empty array */
@@ -115,26 +120,28 @@ static int build_resumed(struct chat *c, enum backend_api api, struct slice said
 	return rc;
 }
 
-/* Only touches the task's own memory: any thread. */
+/* Only touches the task's own memory, which the loop leaves alone while task.busy, and nothing that
+ * it points to: any thread. */
 static void prepare(struct chat *c)
 {
 	struct ask *a = &c->ask;
 	struct task *t = &a->task;
-	enum backend_api api = backend_kind(t->worker->backend)->api;
 	struct slice body = buf_slice(&t->body), said = {body.p + body.n, 0};
 	if (t->spec.resume) {
 		said.n = (size_t)t->spec.resume_bytes; /* at most body_bytes */
 		body.n -= said.n < body.n ? said.n : body.n;
 		said.p = body.p + body.n;
 	}
+	if (api == BACKEND_LLAMA_SERVER)
+		json_mend_surrogates(t->body.p, body.n);
 	c->rc = chat_request_parse(a->dialect, body, &c->request, &c->error);
 	if (c->rc)
 		return;
 	c->stream = c->request.stream;
 	c->unload = c->request.is_unload;
 	t->opaque = resume_refused(&c->request) != NULL;
-	c->rc = t->spec.resume ? build_resumed(c, api, said)
-			       : backend_call_build(api, &c->request, t->spec.num_ctx, &a->call,
+	c->rc = t->spec.resume ? build_resumed(c, said)
+			       : backend_call_build(c->api, &c->request, t->spec.num_ctx, &a->call,
 					 &a->request, &c->error);
 	if (c->rc == 0 && !a->call.raw)
 		c->rc = make_writer(c);
@@ -304,8 +311,9 @@ static void note_meaning(struct chat *c, const struct answer_event *e)
 	struct task *t = &c->ask.task;
 	if (!c->stream || t->opaque || e->kind == ANSWER_END)
 		return;
-	if (e->kind != ANSWER_TEXT || buf_add_slice(&t->said, e->text)) {
-		t->opaque = true; /* thinking, a tool call; or memory is out */
+	if (e->kind != ANSWER_TEXT || e->text.n > CHAT_SAID_BYTES ||
+		buf_add_slice(&t->said, e->text)) {
+		t->opaque = true; /* thinking, a tool call, no mere token; or memory is out */
 		return;
 	}
 	t->said_tokens++; /* both backends send an event for each token that shows */
@@ -339,7 +347,9 @@ static struct slice raw_content_type(struct chat *c)
 {
 	static const char *const good[] = {
 		"application/x-ndjson", "application/json", "text/event-stream"};
-	struct slice type = http_header(c->ask.task.transfer, "content-type");
+	struct task *t = &c->ask.task;
+	struct slice type =
+		t->transfer ? http_header(t->transfer, "content-type") : buf_slice(&c->ask.type);
 	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
 		if (type.n >= strlen(good[i]) && strncasecmp(type.p, good[i], strlen(good[i])) == 0)
 			return type;
@@ -377,12 +387,11 @@ static bool send_out(struct chat *c)
 		return true;
 	if (!t->started)
 		send_start(c);
+	if (c->out.cap > CHAT_OUT_KEEP_BYTES)
+		return task_emit_buf(t, &c->out);
 	if (!task_emit(t, buf_slice(&c->out)))
 		return false;
-	if (c->out.cap > CHAT_OUT_KEEP_BYTES)
-		buf_free(&c->out);
-	else
-		buf_clear(&c->out);
+	buf_clear(&c->out);
 	return true;
 }
 
@@ -436,6 +445,9 @@ static void chat_begin(struct task *t)
 {
 	struct chat *c = (struct chat *)t;
 	ask_init(&c->ask, &chat_ask_ops, (enum dialect)t->spec.dialect);
+	c->api = backend_kind(t->worker->backend)->api;
+	c->body_bytes = t->worker->settings.body_bytes;
+	c->line_bytes = t->worker->settings.line_bytes;
 	buf_init(&c->out, 0); /* the writer's cap and one piece of curl's bound it */
 	buf_init(&c->identity, RESUME_IDENTITY_BYTES * 2);
 	buf_init(&c->render, t->worker->settings.body_bytes * 2);

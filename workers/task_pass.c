@@ -126,13 +126,13 @@ static bool only_asks(const struct task *t)
 
 static void pass_send(struct task *t, bool upload)
 {
-	struct proto_header headers[PROTO_HEADERS_MAX];
+	struct proto_header headers[PROTO_JOB_HEADERS_MAX];
 	struct http_request r = {
 		.method = t->spec.method.n ? t->spec.method.p
 					   : "GET", /* NUL-terminated by tasks_open() */
 		.target = t->spec.path,
 		.headers = headers,
-		.header_count = task_request_headers(t, headers, PROTO_HEADERS_MAX),
+		.header_count = task_request_headers(t, headers, PROTO_JOB_HEADERS_MAX),
 		.body = buf_slice(&t->body),
 		.again = only_asks(t),
 		.upload = upload,
@@ -149,8 +149,8 @@ static void answer_here(struct task *t)
 	const struct backend_ops *ops = backend_kind(t->worker->backend);
 	struct backend_answer answer = {0};
 	buf_init(&answer.body, 0);
-	if (ops->answer(backend_view(t->worker->backend), t->spec.method, t->spec.path,
-		    buf_slice(&t->body), &answer)) {
+	if (ops->answer(&t->worker->settings, backend_view(t->worker->backend), t->spec.method,
+		    t->spec.path, buf_slice(&t->body), &answer)) {
 		task_fail_text(t, FAIL_INTERNAL, "out of memory");
 	} else {
 		struct proto_header type = {SLICE("Content-Type"), slice_str(answer.content_type)};
@@ -162,15 +162,17 @@ static void answer_here(struct task *t)
 	buf_free(&answer.body);
 }
 
-static bool is_owned(struct task *t)
+/* *body: the answer needs the request's body. */
+static bool is_owned(struct task *t, bool *body)
 {
 	const struct backend_ops *ops = backend_kind(t->worker->backend);
-	return ops->owns && ops->owns(t->spec.path);
+	return ops->owns && ops->owns(t->spec.path, body);
 }
 
 static void pass_complete(struct task *t)
 {
-	if (is_owned(t))
+	bool body;
+	if (is_owned(t, &body))
 		answer_here(t);
 	else
 		pass_send(t, false);
@@ -225,9 +227,11 @@ static void pass_begin(struct task *t)
 	p->changes_models = path_changes_models(t->spec.path);
 	p->waiter.fn = on_refreshed;
 	p->waiter.ctx = t;
-	p->held = is_owned(t) || (t->spec.body_bytes >= 0 && t->spec.body_bytes <= PASS_HELD_BYTES);
+	bool needs_body = false, owned = is_owned(t, &needs_body);
+	p->held = owned || (t->spec.body_bytes >= 0 && t->spec.body_bytes <= PASS_HELD_BYTES);
 	t->body.max = PASS_HELD_BYTES;
-	if (t->spec.body_bytes == 0) {
+	/* What is refused needs no look at a body, which may be many gigabytes. */
+	if (t->spec.body_bytes == 0 || (owned && !needs_body)) {
 		t->body_ended = true;
 		pass_complete(t);
 	} else if (!p->held) {

@@ -43,23 +43,27 @@ static void worker_close(struct worker *w)
 	w->lifeline_open = false;
 }
 
-static void on_backend_stopped(void *ctx);
-
-static void on_last_words(uv_timer_t *timer)
+static void on_farewell(uv_timer_t *timer)
 {
 	struct worker *w = timer->data;
-	/*
-	 * nng sends on threads of its own, and a receiver that sees us hang up may drop what it has
-	 * not read: an END right before an exit would be lost on a busy machine
-	 */
-	uint64_t age = uv_now(w->loop) - w->last_put_ms;
-	if (!w->link_gone && age < WORKER_LAST_WORDS_MS) {
-		uv_timer_start(timer, on_last_words, WORKER_LAST_WORDS_MS - age, 0);
-		return;
-	}
-	w->words_said = true;
-	if (w->backend_gone)
-		worker_close(w);
+	if (!w->link_gone)
+		log_line(LOG_WARN, "link_lingers", LOG_STR("why", "the supervisor did not hang up"),
+			LOG_INT("after_ms", WORKER_BYE_MS), LOG_END);
+	worker_close(w);
+}
+
+/*
+ * The last record. nng sends on threads of its own, and a receiver that sees us hang up may drop
+ * what it has not read; that the supervisor hangs up says that it has read all.
+ */
+static void on_backend_stopped(void *ctx)
+{
+	struct worker *w = ctx;
+	struct proto_record r = {.type = PROTO_BYE};
+	w->said_bye = true;
+	if (!w->link_gone)
+		worker_put(w, &r);
+	uv_timer_start(&w->deadline, on_farewell, w->link_gone ? 0 : WORKER_BYE_MS, 0);
 }
 
 /*
@@ -87,19 +91,10 @@ static void on_exit_turn(uv_timer_t *timer)
 		w, w->code == WORKER_EXIT_OK ? FAIL_DRAINING : FAIL_CUT, "the worker is stopping");
 	if (w->channel)
 		channel_flush(w->channel);
-	uv_timer_start(&w->deadline, on_last_words, 0, 0);
 	if (w->backend)
 		backend_stop(w->backend, ending_of(w), on_backend_stopped, w);
 	else
-		w->backend_gone = true;
-}
-
-static void on_backend_stopped(void *ctx)
-{
-	struct worker *w = ctx;
-	w->backend_gone = true;
-	if (w->words_said) /* else on_last_words() closes */
-		uv_timer_start(&w->deadline, on_last_words, 0, 0);
+		on_backend_stopped(w);
 }
 
 void worker_exit(struct worker *w, enum worker_code code, const char *why)
@@ -123,7 +118,6 @@ void worker_task_ended(struct worker *w)
 
 void worker_put(struct worker *w, const struct proto_record *r)
 {
-	w->last_put_ms = uv_now(w->loop);
 	int rc = channel_put(w->channel, r);
 	if (rc == 0 || w->exiting)
 		return;
@@ -137,11 +131,19 @@ static void on_ack_deadline(uv_timer_t *timer)
 	worker_exit(timer->data, WORKER_EXIT_ACK, "no configuration came");
 }
 
+/* Nobody to wait for any more, if that is what we do. */
+static void link_is_gone(struct worker *w)
+{
+	w->link_gone = true;
+	if (w->said_bye)
+		uv_timer_start(&w->deadline, on_farewell, 0, 0);
+}
+
 static void on_peer(void *ctx, bool connected)
 {
 	struct worker *w = ctx;
 	if (!connected) {
-		w->link_gone = true;
+		link_is_gone(w);
 		worker_exit(w, WORKER_EXIT_LINK, "the supervisor is gone");
 		return;
 	}
@@ -157,7 +159,7 @@ static void on_broken(void *ctx, int error, const char *what)
 	struct worker *w = ctx;
 	log_line(LOG_ERROR, "link_broken", LOG_STR("error", strerror(-error)),
 		LOG_STR("what", what), LOG_END);
-	w->link_gone = true;
+	link_is_gone(w);
 	worker_exit(w, WORKER_EXIT_LINK, "the link is broken");
 }
 
@@ -198,7 +200,6 @@ static uint64_t rss_bytes(void)
 static void on_ping(struct worker *w, uint64_t seq)
 {
 	struct proto_record pong = {.type = PROTO_PONG}, stats = {.type = PROTO_STATS};
-	uint64_t said_ms = w->last_put_ms;
 	pong.u.ping.seq = seq;
 	/* A wait that nobody limits is no standstill of ours: a long prompt, a client that does not
 	 * read. */
@@ -211,8 +212,6 @@ static void on_ping(struct worker *w, uint64_t seq)
 	stats.u.stats.rss_bytes = rss_bytes();
 	worker_put(w, &pong);
 	worker_put(w, &stats);
-	if (w->exiting) /* saving conversations takes a while; nobody needs to wait for these */
-		w->last_put_ms = said_ms;
 }
 
 static void on_drain_deadline(uv_timer_t *timer)

@@ -26,8 +26,8 @@ enum worker_code {
 
 /* From HELLO to ACK. */
 #define WORKER_ACK_MS 10000
-/* From the last record to the hang-up. */
-#define WORKER_LAST_WORDS_MS 200
+/* From BYE until the supervisor has hung up; then it is not waited for any longer. */
+#define WORKER_BYE_MS 2000
 /* Records waiting for the link; credit keeps it far below. */
 #define WORKER_LINK_BYTES (64u << 20)
 
@@ -51,14 +51,14 @@ struct worker {
 	uint64_t warm_ms;  /* and when, loop time */
 	uint64_t done, failed, bytes_in, bytes_out; /* STATS */
 
-	uv_timer_t deadline; /* of ACK, then of DRAIN, then of the last words */
+	uv_timer_t deadline; /* of ACK, then of DRAIN, then of the farewell */
 	uv_signal_t term;
 	uv_pipe_t lifeline; /* stdin, when the supervisor gave us a pipe: EOF means it is gone */
 	bool lifeline_open;
 	bool acked, draining, exiting;
-	bool keep_backend;			  /* what we have started stays when we end */
-	bool link_gone, backend_gone, words_said; /* what the end still waits for */
-	uint64_t last_put_ms;			  /* loop time of the last record */
+	bool keep_backend; /* what we have started stays when we end */
+	bool link_gone;	   /* nobody hears us */
+	bool said_bye;
 	enum worker_code code;
 };
 

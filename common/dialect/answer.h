@@ -89,6 +89,8 @@ bool answer_parser_ended(const struct answer_parser *p);
  * error of an earlier feed.
  */
 int answer_parser_finish(struct answer_parser *p);
+/* Bytes that answer_parser_finish() has to look at yet. */
+size_t answer_parser_held(const struct answer_parser *p);
 
 /* Static words for the last error. */
 const char *answer_parser_problem(const struct answer_parser *p);

@@ -15,7 +15,8 @@ enum dialect {
 	DIALECT_OLLAMA_GENERATE, /* POST /api/generate */
 	DIALECT_OPENAI_CHAT,	 /* POST /v1/chat/completions */
 	DIALECT_OLLAMA_OTHER, /* any other path of the Ollama API: only for the shape of errors */
-	DIALECT_OPENAI_OTHER, /* any other path under /v1 */
+	DIALECT_OPENAI_OTHER, /* any other path under /v1, and llama-server's own */
+	DIALECT_ANTHROPIC_OTHER, /* /v1/messages and below: the shape of errors */
 };
 
 #define DIALECT_ERROR_TEXT_BYTES 512
@@ -49,6 +50,10 @@ const char *dialect_content_type(enum dialect d, bool stream);
  * an SSE comment. */
 struct slice dialect_heartbeat(enum dialect d, bool stream);
 
+/* How long an answer without a stream may leave a client without a byte: as long as its headers are
+ * not out, an error has a status of its own. Milliseconds. */
+int64_t dialect_patience_ms(enum dialect d);
+
 /* Appends the JSON body of an error answered before the first byte (protocols.md 1.2, 2.5). */
 int dialect_error_body(enum dialect d, int status, struct slice message, struct buf *out);
 
@@ -61,7 +66,7 @@ int dialect_error_inband(enum dialect d, bool stream, int status, struct slice m
 	bool partial, struct buf *out);
 
 /* Appends the error body for a prompt that cannot fit (HTTP 400; wording that Cline, litellm and
- * LangChain recognise: protocols.md 4.6). */
+ * LangChain recognise). A count that is 0 is not known, and not told. */
 int dialect_overflow_body(
 	enum dialect d, uint64_t prompt_tokens, uint64_t window_tokens, struct buf *out);
 

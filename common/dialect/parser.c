@@ -299,3 +299,8 @@ int answer_parser_finish(struct answer_parser *p)
 		p->error = parser_fail(p, "the backend's answer ended before it was complete");
 	return p->error;
 }
+
+size_t answer_parser_held(const struct answer_parser *p)
+{
+	return p->error || p->ended ? 0 : p->line.n;
+}

@@ -53,6 +53,9 @@ static void find_files(struct layout *l)
 	size_t found = l->count, n = 0;
 	for (size_t i = 0; i < l->count; i++)
 		if (l->messages[i].flags & PART_FILES) {
+			if (l->messages[i].level ==
+				LAYOUT_FIXED) /* a state of an earlier request */
+				l->messages[i].level = LAYOUT_L0;
 			found = i;
 			n++;
 		}

@@ -144,6 +144,8 @@ static void note_kind(struct reader *r, struct corpus_line *l, struct slice line
 		l->flags |= LINE_HUMAN;
 		if (pin_constraint(&r->c->lexicon, line, &l->key, &open))
 			l->flags |= PIN_CONSTRAINT | (open ? LINE_SENTENCE : 0u);
+		else if (pin_prose(line))
+			l->flags |= PIN_PROSE;
 	} else if (!agent) {
 		l->flags |= pin_definition(&r->c->lexicon, line);
 	}

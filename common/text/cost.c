@@ -28,9 +28,11 @@ static size_t gap(const struct source *s, uint32_t from, uint32_t to)
 	return cost_gap_bytes(source_rows(s, from, to), cost_span_bytes(s, from, to));
 }
 
-size_t cost_omitted_bytes(uint32_t rows)
+size_t cost_omitted_bytes(const struct cost *l, uint32_t rows)
 {
-	return rows ? sizeof("[omitted §01234567  lines]\n") - 1 + digits(rows) : 0;
+	if (rows && l->hashes)
+		return sizeof("[omitted §01234567  lines]\n") - 1 + digits(rows);
+	return cost_gap_bytes(rows, 0);
 }
 
 static uint32_t message_rows(const struct cost *l, size_t from, size_t to)
@@ -56,9 +58,9 @@ static ptrdiff_t reveal_cost(const struct cost *l, size_t i, size_t end)
 	size_t from = hidden_begin(l, i), to = cost_hidden_end(l, i);
 	if (end > to)
 		end = to; /* some are shown: less than this is left out */
-	return (ptrdiff_t)(cost_omitted_bytes(message_rows(l, from, i)) +
-			   cost_omitted_bytes(message_rows(l, end, to))) -
-	       (ptrdiff_t)cost_omitted_bytes(message_rows(l, from, to));
+	return (ptrdiff_t)(cost_omitted_bytes(l, message_rows(l, from, i)) +
+			   cost_omitted_bytes(l, message_rows(l, end, to))) -
+	       (ptrdiff_t)cost_omitted_bytes(l, message_rows(l, from, to));
 }
 
 static bool is_company(const struct text_message *caller, const struct text_message *m)
@@ -77,7 +79,8 @@ static void show_with_company(struct cost *l, size_t i)
 {
 	const struct text_message *m = l->s->m;
 	show(l, i);
-	for (size_t k = i + 1; m[i].calls_tools && k < l->s->n && is_company(&m[i], &m[k]); k++)
+	for (size_t k = i + 1;
+		l->with_company && m[i].calls_tools && k < l->s->n && is_company(&m[i], &m[k]); k++)
 		if (!bitset_has(&l->shown, k))
 			show(l, k);
 }
@@ -88,7 +91,7 @@ static void measure_company(struct cost *l)
 	size_t caller = l->s->n;
 	for (size_t i = 0; i < l->s->n; i++) {
 		l->company_end[i] = (uint32_t)i + 1;
-		if (caller < l->s->n && is_company(&m[caller], &m[i])) {
+		if (l->with_company && caller < l->s->n && is_company(&m[caller], &m[i])) {
 			l->company_end[caller] = (uint32_t)i + 1;
 			if (!m[i].verbatim)
 				l->company[caller] +=
@@ -103,7 +106,12 @@ static void measure_company(struct cost *l)
 int cost_init(struct cost *l, const struct source *s, const struct select_options *o)
 {
 	bool bare = o->single || o->bare;
-	*l = (struct cost){.s = s, .bare = bare, .mark = o->mark, .calls = o->tuning.header_calls};
+	*l = (struct cost){.s = s,
+		.bare = bare,
+		.mark = o->mark,
+		.calls = o->tuning.header_calls,
+		.hashes = o->tuning.hashes,
+		.with_company = o->tuning.company || bare};
 	l->header = calloc(s->n + 1, sizeof(*l->header));
 	l->company = calloc(s->n + 1, sizeof(*l->company));
 	l->company_end = calloc(s->n + 1, sizeof(*l->company_end));
@@ -119,7 +127,7 @@ int cost_init(struct cost *l, const struct source *s, const struct select_option
 			l->header[i] = (uint32_t)text_header_size(&s->m[i], l->mark, l->calls);
 	}
 	for (size_t i = 0; i < s->n; i = cost_hidden_end(l, i) + 1)
-		l->used += cost_omitted_bytes(message_rows(l, i, cost_hidden_end(l, i)));
+		l->used += cost_omitted_bytes(l, message_rows(l, i, cost_hidden_end(l, i)));
 	measure_company(l);
 	for (size_t i = 0; bare && i < s->n; i++)
 		if (!bitset_has(&l->shown, i))

@@ -16,6 +16,8 @@ struct cost {
 	struct bitset picked; /* lines */
 	struct bitset shown; /* messages; verbatim ones count as shown, as no marker crosses them */
 	uint32_t *header;    /* bytes of each message's header */
+	bool hashes;	     /* whole messages leave a marker with the hash of their bytes */
+	bool with_company;   /* an assistant that is shown brings its results along */
 	uint32_t *company;   /* bytes of the headers and gaps of an assistant's results */
 	uint32_t *company_end; /* the message after the last of them */
 	bool bare;	       /* no headers; every message is shown */
@@ -44,7 +46,7 @@ size_t cost_gap_bytes(uint32_t rows, size_t bytes);
 size_t cost_span_bytes(const struct source *s, uint32_t from, uint32_t to);
 
 /* Bytes of the marker for rows source lines of whole messages: 0 for none. */
-size_t cost_omitted_bytes(uint32_t rows);
+size_t cost_omitted_bytes(const struct cost *l, uint32_t rows);
 
 /* The end of the run of messages from i on that are not shown. */
 size_t cost_hidden_end(const struct cost *l, size_t i);

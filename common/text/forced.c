@@ -108,6 +108,21 @@ static int force_constraints(struct selection *s)
 	return rc < 0 ? rc : 0;
 }
 
+/* What a person says in the middle of a long text binds as well, in languages that the lexicon does
+ * not have: the newest sentences, within a share of their own. */
+static void force_prose(struct selection *s)
+{
+	const struct source *src = &s->source;
+	size_t left = selection_share(s, s->o->constraints);
+	size_t ledger = s->o->ledger_bytes < s->budget / 2 ? s->o->ledger_bytes : s->budget / 2;
+
+	if (left < ledger)
+		left = ledger;
+	for (uint32_t i = src->lines; i-- > 0 && left >= SELECTION_CROWDED;)
+		if ((src->line[i].flags & PIN_PROSE) && !(src->line[i].flags & LINE_LATER))
+			force(s, i, i + 1, &left);
+}
+
 /* Lines with any of the pins, one of each digit-masked shape, at most per_message of a message. */
 static int force_pinned(struct selection *s, unsigned pins, size_t left, uint32_t per_message)
 {
@@ -157,6 +172,8 @@ int selection_force(struct selection *s)
 		selection_force_named(s);
 	force_human(s);
 	int rc = force_constraints(s);
+	if (rc == 0)
+		force_prose(s);
 	if (rc == 0)
 		rc = force_pinned(s, PIN_ERROR, selection_share(s, s->o->errors), UINT32_MAX);
 	if (rc)

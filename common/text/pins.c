@@ -210,6 +210,45 @@ bool pin_constraint(const struct lexicon *x, struct slice line, uint64_t *key, b
 	return found | s.binds;
 }
 
+#define PROSE_WORDS 3
+#define PROSE_WIDE 3	 /* characters of scripts that write without spaces */
+#define PROSE_LETTERS .8 /* of all that is not a space */
+#define WIDE_FIRST 0xe3	 /* lead bytes from here: kana, CJK, Hangul */
+
+static bool ends_as_prose(struct slice line)
+{
+	while (line.n && strchr("\"')*`_", line.p[line.n - 1]) && line.p[line.n - 1])
+		line.n--;
+	if (!line.n)
+		return false;
+	char last = line.p[line.n - 1];
+	return strchr(".!?:", last) || (unsigned char)last >= 0x80;
+}
+
+bool pin_prose(struct slice line)
+{
+	size_t letters = 0, others = 0, words = 0, wide = 0;
+	bool inside = false;
+
+	line = slice_trim(line);
+	for (size_t i = 0; i < line.n; i++) {
+		unsigned char c = (unsigned char)line.p[i];
+		bool letter = (c | 32) >= 'a' && (c | 32) <= 'z';
+		if (c >= 0x80 && c < 0xc0)
+			continue; /* counted by its lead byte */
+		if (c >= 0xc3) {
+			letter = true;
+			wide += c >= WIDE_FIRST;
+		}
+		words += letter && !inside;
+		inside = letter;
+		letters += c >= WIDE_FIRST ? 3 : letter; /* such a one says as much */
+		others += !letter && c != ' ' && !strchr(".,;:!?\"'", c);
+	}
+	return (words >= PROSE_WORDS || wide >= PROSE_WIDE) &&
+	       (double)letters >= PROSE_LETTERS * (double)(letters + others) && ends_as_prose(line);
+}
+
 bool pin_goes_on(struct slice line)
 {
 	struct slice s = slice_trim(line);

@@ -15,6 +15,7 @@ enum {
 	PIN_SHA = 1 << 3,	 /* a commit hash, digest or UUID */
 	PIN_MEASURE = 1 << 4,	 /* a number with its unit */
 	PIN_DEFINITION = 1 << 5, /* a definition, class or heading */
+	PIN_PROSE = 1 << 6,	 /* a person's sentence, in whatever language */
 };
 
 /* The pins that token t of line gives. */
@@ -32,6 +33,13 @@ uint64_t pin_shape(struct slice line);
  * *open: the binding sentence does not end in this line.
  */
 bool pin_constraint(const struct lexicon *x, struct slice line, uint64_t *key, bool *open);
+
+/*
+ * Is the line a sentence rather than a log line, code or a table? By its signs alone, so in any
+ * language: nearly all letters, some words (or letters of a script without spaces), and the end of
+ * a sentence.
+ */
+bool pin_prose(struct slice line);
 
 /* Does the line go on with a sentence of the line before it? */
 bool pin_goes_on(struct slice line);

@@ -132,6 +132,7 @@ int result_fill(struct select_result *r, const struct cost *l)
 
 	r->mark = l->mark;
 	r->calls = l->calls;
+	r->hashes = l->hashes;
 	r->source_bytes = l->s->bytes;
 	r->source_lines = source_rows(l->s, 0, l->s->lines);
 	if (r->silent) {
@@ -170,7 +171,10 @@ static void render_op(const struct text_message *m, const struct select_result *
 			buf_printf(out, "[..%zu bytes]\n", op->bytes);
 		break;
 	case SELECT_OMITTED:
-		buf_printf(out, "[omitted §%08x %u lines]\n", op->hash, op->rows);
+		if (r->hashes)
+			buf_printf(out, "[omitted §%08x %u lines]\n", op->hash, op->rows);
+		else
+			buf_printf(out, "[..%u]\n", op->rows);
 		break;
 	}
 }

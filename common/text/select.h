@@ -2,9 +2,8 @@
  * Selection by coverage: the lines of a history worth keeping, byte for byte, within a budget
  * (condensing.md 2 and 4.1). No model, no query; about a millisecond for 10K tokens.
  *
- * What is left out leaves a marker with its size in source lines: "[..71]" inside a message (or
- * "[..340 bytes]" of one long line), "[omitted §1f0c44a2 71 lines]" for whole messages, the hash
- * telling which bytes they were.
+ * What is left out, of a message or whole messages, leaves a marker with its size in source lines:
+ * "[..71]", or "[..340 bytes]" of one long line.
  * The rendered text, with headers, markers and index, is never longer than the budget.
  */
 #ifndef TANDEM_TEXT_SELECT_H
@@ -23,14 +22,16 @@
  * it. Names and values are those of the tables in docs/eval.md.
  */
 struct select_tuning {
-	double length_exponent; /* how much a line of a long message counts less; .3 */
+	double length_exponent; /* how much a line of a long message counts less; .2 */
 	double second_cover;	/* of a word's weight when it is covered already; 0 */
 	double occurrence;	/* weight of ln(how often a word stands); .5 */
 	bool kinds;		/* a word's weight depends on what it looks like; true */
 	bool header_calls;	/* a result's header names its call; false */
 	unsigned window;	/* lines chosen as one; 1 */
 	bool headings;		/* a line brings its heading along; true */
-	double standing;	/* of a word's weight where it stands in the prompt anyway; 0 */
+	bool company;	 /* an assistant's message brings its results' headers along; false */
+	bool hashes;	 /* whole messages leave a marker with their hash; false */
+	double standing; /* of a word's weight where it stands in the prompt anyway; 0 */
 };
 
 /* Start from select_defaults(). Shares are parts of the budget; the forced ones double below 15 %.
@@ -84,7 +85,7 @@ struct select_result {
 	size_t source_lines;
 	size_t omitted_lines;
 	struct slice mark; /* of the options, for text_render() */
-	bool calls;
+	bool calls, hashes;
 	bool silent; /* the budget does not even hold the markers: nothing is rendered */
 };
 

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 #define LONG_MESSAGE 1200.0 /* bytes beyond which a message's lines count less */
-#define AGE_GROUPS 12.0
+#define AGE_GROUPS 30.0
 #define TRIFLE .05f /* the factor of empty lines, fences and footers */
 
 static bool is_tool(const struct text_message *m)
@@ -17,7 +17,7 @@ static double role_factor(const struct text_message *m, const struct line *l)
 {
 	switch (m->role) {
 	case TEXT_ASSISTANT:
-		return m->calls_tools && l->begin >= m->calls_at ? 2 : 1;
+		return m->calls_tools && l->begin >= m->calls_at ? 1.5 : .35;
 	case TEXT_USER:
 		return m->tool_result ? 1 : 2;
 	case TEXT_TOOL:

@@ -4,6 +4,15 @@
 
 #define CALL_LABEL 80 /* bytes of a tool call that a header shows */
 
+/* What aider's /run and /test put into the chat in its user's name. */
+static bool is_command_output(struct slice text)
+{
+	const struct slice begin = SLICE("I ran this command:\n\n"),
+			   then = SLICE("\n\nAnd got this output:\n\n");
+	return text.n > begin.n && memcmp(text.p, begin.p, begin.n) == 0 &&
+	       memmem(text.p, text.n, then.p, then.n);
+}
+
 bool text_is_tool_result(struct slice text)
 {
 	static const struct slice tags[] = {
@@ -18,6 +27,8 @@ bool text_is_tool_result(struct slice text)
 	for (size_t i = 0; i < sizeof(tags) / sizeof(*tags); i++)
 		if (text.n >= tags[i].n && memcmp(text.p, tags[i].p, tags[i].n) == 0)
 			return true;
+	if (is_command_output(text))
+		return true;
 	/* "[read_file for 'src/a.c'] Result:", or "[attempt_completion] Result:" */
 	if (text.n < 3 || text.p[0] != '[')
 		return false;

@@ -12,11 +12,11 @@ _tandemctl_requests() {
 _tandemctl() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} command='' i
 	local commands='status top events workers jobs queues backends devices stats restart drain reset
-		reload upgrade cancel wait-ready check init'
+		reload upgrade cancel wait-ready check init help'
 	local options=''
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		case ${COMP_WORDS[i]} in
-		-R | --rundir) ((i++)) ;;
+		-R | --rundir | --timeout | --count) ((i++)) ;;
 		-*) ;;
 		*)
 			command=${COMP_WORDS[i]}
@@ -37,6 +37,7 @@ _tandemctl() {
 	esac
 	case $command in
 	'') options="$commands --rundir --json --help --version" ;;
+	help) options=$commands ;;
 	status | workers | jobs | queues | backends | devices | stats) options='--json --rundir' ;;
 	top) options='--once --rundir' ;;
 	events) options='--json --count --rundir' ;;

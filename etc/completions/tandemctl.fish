@@ -9,12 +9,12 @@ function __tandemctl_requests
 end
 
 set -l commands status top events workers jobs queues backends devices stats restart drain reset \
-	reload upgrade cancel wait-ready check init
+	reload upgrade cancel wait-ready check init help
 set -l none "not __fish_seen_subcommand_from $commands"
 
 complete -c tandemctl -f
 complete -c tandemctl -s R -l rundir -x -a '(__fish_complete_directories)' -d 'run folder of tandemd'
-complete -c tandemctl -n $none -s h -l help -d 'help'
+complete -c tandemctl -s h -l help -d 'help'
 complete -c tandemctl -n $none -s V -l version -d 'the version'
 complete -c tandemctl -n $none -a status -d 'tandemd, its devices and requests'
 complete -c tandemctl -n $none -a top -d 'the same as a screen that is kept fresh'
@@ -34,6 +34,7 @@ complete -c tandemctl -n $none -a cancel -d "end a client's request"
 complete -c tandemctl -n $none -a wait-ready -d 'wait until the devices are ready'
 complete -c tandemctl -n $none -a check -d 'check a configuration'
 complete -c tandemctl -n $none -a init -d 'write a configuration that fits this machine'
+complete -c tandemctl -n $none -a help -d 'what is said of a command'
 
 complete -c tandemctl -n '__fish_seen_subcommand_from status events workers jobs queues backends devices stats restart drain reset reload upgrade cancel wait-ready' -l json -d 'the answer as JSON'
 complete -c tandemctl -n '__fish_seen_subcommand_from restart drain reset reload upgrade wait-ready' -l timeout -x -d 'wait no longer'

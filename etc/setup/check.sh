@@ -64,34 +64,21 @@ units() {
 	return $rc
 }
 
-# python_tests BUILD FOLDER: each folder in a pytest of its own (their conftest.py and helpers share names). Up to RERUN_MOST
-# tests that fail are run once more, alone: they race real processes against deadlines, and a machine that stalls for seconds
-# must not decide. What passes only then is named.
-RERUN_MOST=5
+# python_tests BUILD FOLDER: each folder in a pytest of its own (their conftest.py and helpers share names). Tests share neither
+# ports nor folders, so as many run at once as there are cores; what holds memory or time to a figure runs after them, alone.
 python_tests() {
-	local build=$1 python rc=0 second=0
+	local build=$1 folder=$2 python rc=0
 	python=$("$SETUP/venv.sh") || return 1
-	pytest_quietly first "$2" || rc=$?
-	if [ $rc -eq 1 ] && [ "$(grep -c '^FAILED' "$logs/first")" -le "$RERUN_MOST" ]; then
-		echo "-- once more, only what failed"
-		pytest_quietly second --last-failed "$2" || second=$?
-		if [ $second -eq 0 ]; then
-			sed -n 's/^FAILED/-- passed only the second time:/p' "$logs/first"
-			awk '/ (passed|failed)/ && / in [0-9.:]+s/ { for (i = 2; i <= NF; i++) if ($i ~ /^(passed|failed)/) n += $(i - 1)
-				else if ($i ~ /^skipped/) s += $(i - 1) } END { printf "%d passed, %d skipped in 0s\n", n, s }' "$logs/first"
-			return 0
-		fi
-	fi
-	tail -n 1 "$logs/first"
+	pytest_part -n "$(nproc)" --dist worksteal -m "not measured" || rc=1
+	pytest_part -m measured || rc=1
 	return $rc
 }
 
-# pytest_quietly LOG ARGUMENT...: its closing line is in $logs/LOG and not in a form that is counted.
-pytest_quietly() {
-	local log=$1
-	shift
-	TANDEM_BIN=$ROOT/$build/bin "$python" -m pytest -q -o cache_dir="$logs/pytest" --timeout 900 "$@" 2>&1 |
-		tee "$logs/$log" | sed -u 's/ in \([0-9.:]*s\)/ after \1/'
+# No test of that kind is no failure.
+pytest_part() {
+	local rc=0
+	TANDEM_BIN=$ROOT/$build/bin "$python" -m pytest -q -p no:cacheprovider --timeout 900 "$@" "$folder" || rc=$?
+	[ $rc -eq 0 ] || [ $rc -eq 5 ]
 }
 
 # The Node packages of the client tests, where there is an npm; without one those tests are skipped.
@@ -143,7 +130,7 @@ chaos)
 	stage "build" build_all && stage "chaos" "$python" tests/chaos/chaos.py "${options[@]}"
 	;;
 attack)
-	"$SETUP/deps.sh" run check || exit 1
+	"$SETUP/deps.sh" run check bench || exit 1 # the verdicts of nginx are asked for
 	stage "build" build_all && stage "attacks" python_tests build tests/attack
 	;;
 attack-asan)

@@ -10,7 +10,7 @@
  *   status.c     status
  *   lists.c      workers, jobs, queues, backends, devices: a table of columns each
  *   stats.c      stats: counters and histograms
- *   top.c        top
+ *   top.c        top; screen.c the terminal it draws on
  *   events.c     events
  *   operate.c    restart, drain, reset, reload, upgrade, cancel
  *   wait.c       wait-ready
@@ -25,6 +25,7 @@
 #include "common/buf.h"
 #include "common/json.h"
 
+#include <getopt.h>
 #include <stdio.h>
 
 /* Exit codes; part of the interface. */
@@ -55,6 +56,7 @@ struct ctl {
 	const char *run_dir;
 	const char *argument; /* the one argument, or NULL */
 	bool json, backend, once;
+	bool told;	       /* help or the version was asked for, and is said */
 	long timeout_s, count; /* -1: not given */
 	int argc;	       /* CTL_OWN: argv[0] is the command's name */
 	char **argv;
@@ -83,14 +85,28 @@ enum ctl_exit ctl_init(struct ctl *ctl);
 
 /* --- options.c --- */
 
-/* Fills ctl from a command's argv (argv[0] is its name). CTL_OK or CTL_USAGE. */
+/* Fills ctl from a command's argv (argv[0] is its name); without a command, from what stands in its
+ * place. CTL_OK or CTL_USAGE; with ctl->told there is nothing left to do. */
 enum ctl_exit ctl_parse(struct ctl *ctl, int argc, char **argv);
+/* One option of those that several commands take, as getopt_long() returned it. */
+enum ctl_exit ctl_take(struct ctl *ctl, int option, const char *value);
+/* Where the command stands behind its options; argc: nowhere. */
+int ctl_find_command(int argc, char **argv);
+/* The options of init, whose arguments must not be taken for a command; ends with a zero entry. */
+#define CTL_INIT_OPTIONS_MAX 16
+
+extern const struct option ctl_init_options[];
 /* The run folder when neither -R nor $TANDEM_RUN_DIR names one. Static storage. */
 const char *ctl_default_run_dir(void);
 /* Says on stderr "tandemctl: ..." and how to get help; returns CTL_USAGE. */
 enum ctl_exit ctl_usage(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* A number of an option: true when text is a whole number in lo..hi. */
 bool ctl_number(const char *text, long lo, long hi, long *out);
+
+/* --- main.c --- */
+
+/* Prints what is said of a command; NULL: of all. */
+void ctl_help(const struct ctl_command *c);
 
 /* --- query.c --- */
 

@@ -47,43 +47,54 @@ static void default_urls(struct init *in)
 
 	if (host && *host && ollama_base_url(host, url, sizeof(url)))
 		add_url(in, url);
+	else if (host && *host)
+		fprintf(in->say, "$OLLAMA_HOST is passed over: not http://host:port\n");
 	add_url(in, "http://127.0.0.1:11434");
 	add_url(in, "http://127.0.0.1:11435");
 }
 
-static enum ctl_exit parse_options(struct init *in, int argc, char **argv)
+enum {
+	OUTPUT = 'o',
+	FORCE = 256,
+	PORT,
+	RUN_DIR,
+	OLLAMA,
+	NO_OLLAMA,
+	ENGINE,
+	LIB,
+	DEVICES,
+	FILE_,
+	NAME
+};
+
+const struct option ctl_init_options[] = {
+	{"output", required_argument, NULL, OUTPUT},
+	{"force", no_argument, NULL, FORCE},
+	{"port", required_argument, NULL, PORT},
+	{"run-dir", required_argument, NULL, RUN_DIR},
+	{"ollama", required_argument, NULL, OLLAMA},
+	{"no-ollama", no_argument, NULL, NO_OLLAMA},
+	{"engine", required_argument, NULL, ENGINE},
+	{"engine-lib", required_argument, NULL, LIB},
+	{"engine-devices", required_argument, NULL, DEVICES},
+	{"model-file", required_argument, NULL, FILE_},
+	{"model-name", required_argument, NULL, NAME},
+	{"rundir", required_argument, NULL, 'R'},
+	{"help", no_argument, NULL, 'h'},
+	{"version", no_argument, NULL, 'V'},
+	{0},
+};
+_Static_assert(sizeof(ctl_init_options) / sizeof(ctl_init_options[0]) <= CTL_INIT_OPTIONS_MAX,
+	"ctl_find_command()");
+
+static enum ctl_exit parse_options(struct init *in, struct ctl *ctl)
 {
-	enum {
-		OUTPUT = 'o',
-		FORCE = 256,
-		PORT,
-		RUN_DIR,
-		OLLAMA,
-		NO_OLLAMA,
-		ENGINE,
-		LIB,
-		DEVICES,
-		FILE_,
-		NAME
-	};
-	static const struct option options[] = {
-		{"output", required_argument, NULL, OUTPUT},
-		{"force", no_argument, NULL, FORCE},
-		{"port", required_argument, NULL, PORT},
-		{"run-dir", required_argument, NULL, RUN_DIR},
-		{"ollama", required_argument, NULL, OLLAMA},
-		{"no-ollama", no_argument, NULL, NO_OLLAMA},
-		{"engine", required_argument, NULL, ENGINE},
-		{"engine-lib", required_argument, NULL, LIB},
-		{"engine-devices", required_argument, NULL, DEVICES},
-		{"model-file", required_argument, NULL, FILE_},
-		{"model-name", required_argument, NULL, NAME},
-		{0},
-	};
+	int argc = ctl->argc;
+	char **argv = ctl->argv;
 	char url[OLLAMA_URL_BYTES];
 	int c;
 
-	while ((c = getopt_long(argc, argv, "o:", options, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, "o:R:hV", ctl_init_options, NULL)) != -1) {
 		switch (c) {
 		case OUTPUT:
 			in->output = optarg;
@@ -124,8 +135,14 @@ static enum ctl_exit parse_options(struct init *in, int argc, char **argv)
 		case NAME:
 			in->model_name = optarg;
 			break;
+		case 'R':
+			in->run_dir = optarg;
+			break;
 		default:
-			return CTL_USAGE;
+			if (ctl_take(ctl, c, optarg) != CTL_OK)
+				return CTL_USAGE;
+			if (ctl->told)
+				return CTL_OK;
 		}
 	}
 	if (optind < argc)
@@ -177,11 +194,10 @@ static void plan_ollama(struct init *in, struct conf_plan *plan, struct ollama *
 		plan->main.num_ctx, m->loaded ? "loaded right now" : "its largest chat model");
 	if (!found[1]) {
 		fprintf(in->say,
-			"condense: nobody; prompts go unchanged, and those that do not fit are "
-			"shortened by selection.\n"
-			"          A second Ollama (usually on :11435, on the smaller GPU) would "
-			"do "
-			"it better.\n");
+			"condense: no device; prompts go unchanged, and only those that do not fit "
+			"are shortened, by selection alone.\n"
+			"          For notes start a second Ollama on the smaller GPU (usually "
+			"OLLAMA_HOST=127.0.0.1:11435) and run init again.\n");
 		return;
 	}
 	m = ollama_small_model(found[1]);
@@ -283,9 +299,9 @@ enum ctl_exit ctl_init(struct ctl *ctl)
 {
 	struct init in = {.output = "tandem.conf", .port = 8512, .run_dir = ctl->run_dir};
 	struct ollama *found[2] = {NULL, NULL};
-	enum ctl_exit rc = parse_options(&in, ctl->argc, ctl->argv);
+	enum ctl_exit rc = parse_options(&in, ctl);
 
-	if (rc != CTL_OK)
+	if (rc != CTL_OK || ctl->told)
 		return rc;
 	if (strcmp(in.output, "-") != 0 && !in.force && access(in.output, F_OK) == 0) {
 		fprintf(stderr, "tandemctl: %s exists; --force overwrites it\n", in.output);

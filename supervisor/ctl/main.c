@@ -4,8 +4,6 @@
 #include "common/config_suggest.h"
 #include "common/proc.h"
 
-#include <getopt.h>
-
 static const struct ctl_command commands[] = {
 	{"status", "", CTL_JSON, .help = "tandemd, its devices and requests", .run = ctl_status},
 	{"top", "", CTL_ONCE, .help = "the same as a screen that is kept fresh", .run = ctl_top},
@@ -40,64 +38,94 @@ static const struct ctl_command commands[] = {
 
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
-static const char help_options[] =
-	"\n"
-	"Options\n"
-	"  --json                       the answer as JSON\n"
-	"  --timeout S                  wait no longer (default 300 s; 0: do not wait)\n"
-	"  --backend                    restart: the backends that tandem started as well\n"
-	"  --count N                    events: end after N of them\n"
-	"  --once                       top: once, also on a terminal\n"
-	"\n"
-	"Options of init\n"
-	"  -o, --output FILE            where to write (default tandem.conf; - is stdout)\n"
-	"  --force                      overwrite FILE\n"
-	"  --port N                     where clients connect (default 8512)\n"
-	"  --run-dir DIR                the configuration's run_dir\n"
-	"  --ollama URL                 look for Ollama there only; may be repeated\n"
-	"                               (default: $OLLAMA_HOST, 127.0.0.1:11434 and :11435)\n"
-	"  --no-ollama                  do not look for Ollama\n"
-	"  --engine PATH                a llama-server to start where no Ollama answers\n"
-	"  --engine-lib DIR             the folder of its libraries (LD_LIBRARY_PATH)\n"
-	"  --engine-devices TEXT        what its --list-devices prints: GPUs found there are used\n"
-	"  --model-file GGUF            the model that both roles use\n"
-	"  --model-name NAME            the name that clients know it by (default: from the file)\n"
-	"\n"
-	"Everywhere\n"
+#define INIT_OPTIONS                                                                               \
+	"  -o, --output FILE            where to write (default tandem.conf; - is stdout)\n"       \
+	"  --force                      overwrite FILE\n"                                          \
+	"  --port N                     where clients connect (default 8512)\n"                    \
+	"  --run-dir DIR                the configuration's run_dir\n"                             \
+	"  --ollama URL                 look for Ollama there only; may be repeated\n"             \
+	"                               (default: $OLLAMA_HOST, 127.0.0.1:11434 and :11435)\n"     \
+	"  --no-ollama                  do not look for Ollama\n"                                  \
+	"  --engine PATH                a llama-server to start where no Ollama answers\n"         \
+	"  --engine-lib DIR             the folder of its libraries (LD_LIBRARY_PATH)\n"           \
+	"  --engine-devices TEXT        what its --list-devices prints: GPUs found there are "     \
+	"used\n"                                                                                   \
+	"  --model-file GGUF            the model that both roles use\n"                           \
+	"  --model-name NAME            the name that clients know it by (default: from the "      \
+	"file)\n"
+
+static const struct {
+	unsigned option;
+	const char *short_form, *text;
+} option_help[] = {
+	{CTL_BACKEND, " [--backend]",
+		"  --backend                    restart: the backends that tandem started as "
+		"well\n"},
+	{CTL_TIMEOUT, " [--timeout S]",
+		"  --timeout S                  wait no longer (default 300 s; 0: do not wait)\n"},
+	{CTL_COUNT, " [--count N]", "  --count N                    events: end after N of them\n"},
+	{CTL_ONCE, " [--once]", "  --once                       top: once, also on a terminal\n"},
+	{CTL_JSON, " [--json]", "  --json                       the answer as JSON\n"},
+	{CTL_OWN, "", INIT_OPTIONS},
+};
+
+#define OPTIONS (sizeof(option_help) / sizeof(option_help[0]))
+
+static const char everywhere[] =
 	"  -R, --rundir RUNDIR          run folder of tandemd (default $TANDEM_RUN_DIR, "
 	"/run/tandem,\n"
 	"                               $XDG_RUNTIME_DIR/tandem)\n"
 	"  -h, --help                   this text\n"
-	"  -V, --version                the version\n"
-	"\n"
-	"Exit codes: 0 done, 1 failed, 2 wrong usage, 3 init needs an engine, 4 no tandemd is "
-	"running,\n"
-	"5 still under way when the time was over.\n";
+	"  -V, --version                the version\n";
+
+static void put_synopsis(const struct ctl_command *c, struct buf *line)
+{
+	buf_printf(line, "%s%s%s", c->name, *c->arguments ? " " : "", c->arguments);
+	for (size_t o = 0; o < OPTIONS; o++)
+		if (c->options & option_help[o].option)
+			buf_add_str(line, option_help[o].short_form);
+}
 
 static void help(void)
 {
-	static const struct {
-		unsigned option;
-		const char *text;
-	} options[] = {{CTL_BACKEND, " [--backend]"}, {CTL_TIMEOUT, " [--timeout S]"},
-		{CTL_COUNT, " [--count N]"}, {CTL_ONCE, " [--once]"}, {CTL_JSON, " [--json]"}};
-
 	puts("Usage: tandemctl [-R RUNDIR] COMMAND [options]\n\nCommands");
 	for (size_t i = 0; i < COMMANDS; i++) {
 		const struct ctl_command *c = &commands[i];
 		struct buf line;
 		buf_init(&line, 0);
-		buf_printf(&line, "%s%s%s", c->name, *c->arguments ? " " : "", c->arguments);
-		for (size_t o = 0; o < sizeof(options) / sizeof(*options); o++)
-			if (c->options & options[o].option)
-				buf_add_str(&line, options[o].text);
+		put_synopsis(c, &line);
 		printf("  %-28s", buf_cstr(&line));
 		if (line.n > 28)
 			printf("\n%30s", "");
 		printf(" %s\n", c->help);
 		buf_free(&line);
 	}
-	fputs(help_options, stdout);
+	puts("  help [COMMAND]               this text, or what is said of one command\n\nOptions");
+	for (size_t o = 0; o < OPTIONS; o++)
+		printf("%s%s", option_help[o].option == CTL_OWN ? "\nOptions of init\n" : "",
+			option_help[o].text);
+	printf("\nEverywhere\n%s\n"
+	       "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 init needs an engine, 4 no tandemd "
+	       "is running,\n"
+	       "5 still under way when the time was over.\n",
+		everywhere);
+}
+
+void ctl_help(const struct ctl_command *c)
+{
+	struct buf line;
+	if (!c) {
+		help();
+		return;
+	}
+	buf_init(&line, 0);
+	put_synopsis(c, &line);
+	printf("Usage: tandemctl [-R RUNDIR] %s\n\n%s.\n\nOptions\n", buf_cstr(&line), c->help);
+	buf_free(&line);
+	for (size_t o = 0; o < OPTIONS; o++)
+		if (c->options & option_help[o].option)
+			fputs(option_help[o].text, stdout);
+	fputs(everywhere, stdout);
 }
 
 enum ctl_exit ctl_check(struct ctl *ctl)
@@ -118,63 +146,75 @@ enum ctl_exit ctl_check(struct ctl *ctl)
 	return rc ? CTL_FAILED : CTL_OK;
 }
 
-static enum ctl_exit run_command(struct ctl *ctl, int argc, char **argv)
+static const struct ctl_command *find_command(const char *name)
 {
 	struct suggest near;
 
-	suggest_init(&near, argv[0]);
+	suggest_init(&near, name);
 	for (size_t i = 0; i < COMMANDS; i++) {
-		if (strcmp(argv[0], commands[i].name) == 0) {
-			ctl->command = &commands[i];
-			enum ctl_exit rc = ctl_parse(ctl, argc, argv);
-			return rc == CTL_OK ? commands[i].run(ctl) : rc;
-		}
+		if (strcmp(name, commands[i].name) == 0)
+			return &commands[i];
 		suggest_offer(&near, commands[i].name);
 	}
+	suggest_offer(&near, "help");
 	if (near.best)
-		return ctl_usage("unknown command '%s', did you mean '%s'?", argv[0], near.best);
-	return ctl_usage("unknown command '%s'", argv[0]);
+		ctl_usage("unknown command '%s', did you mean '%s'?", name, near.best);
+	else
+		ctl_usage("unknown command '%s'", name);
+	return NULL;
+}
+
+static enum ctl_exit run_help(int argc, char **argv)
+{
+	const struct ctl_command *c = NULL;
+	int at = ctl_find_command(argc, argv);
+	if (at + 1 < argc)
+		return ctl_usage("help takes one command");
+	if (at < argc && strcmp(argv[at], "help") != 0 && !(c = find_command(argv[at])))
+		return CTL_USAGE;
+	ctl_help(c);
+	return CTL_OK;
+}
+
+static enum ctl_exit run_command(struct ctl *ctl, int argc, char **argv)
+{
+	if (strcmp(argv[0], "help") == 0)
+		return run_help(argc, argv);
+	ctl->command = find_command(argv[0]);
+	if (!ctl->command)
+		return CTL_USAGE;
+	static char name[] = "tandemctl"; /* for getopt's words */
+	argv[0] = name;
+	enum ctl_exit rc = ctl_parse(ctl, argc, argv);
+	return rc == CTL_OK && !ctl->told ? ctl->command->run(ctl) : rc;
+}
+
+/* Options may stand before the command as well as behind it: the command is moved in front of them,
+ * and parses them all. Where there is none, it stays NULL. */
+static char *take_command(int argc, char **argv)
+{
+	int at = ctl_find_command(argc, argv);
+	if (at >= argc)
+		return NULL;
+	char *command = argv[at];
+	memmove(argv + 2, argv + 1, (size_t)(at - 1) * sizeof(*argv));
+	argv[1] = command;
+	return command;
 }
 
 int main(int argc, char **argv)
 {
 	proc_keep_std();
-	static const struct option options[] = {
-		{"rundir", required_argument, NULL, 'R'},
-		{"json", no_argument, NULL, 'j'},
-		{"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'V'},
-		{0},
-	};
-	struct ctl ctl = {.timeout_s = -1, .count = -1};
-	int c;
+	struct ctl ctl = {.timeout_s = -1, .count = -1, .run_dir = ctl_default_run_dir()};
+	enum ctl_exit rc = CTL_OK;
 
-	while ((c = getopt_long(argc, argv, "+R:hV", options, NULL)) != -1) {
-		switch (c) {
-		case 'R':
-			ctl.run_dir = optarg;
-			break;
-		case 'j':
-			ctl.json = true;
-			break;
-		case 'h':
-			help();
-			return CTL_OK;
-		case 'V':
-			puts("tandemctl " TANDEM_VERSION);
-			return CTL_OK;
-		default:
-			return CTL_USAGE; /* getopt said why */
-		}
+	if (take_command(argc, argv)) {
+		rc = run_command(&ctl, argc - 1, argv + 1);
+	} else {
+		rc = ctl_parse(&ctl, argc, argv);
+		if (rc == CTL_OK && !ctl.told)
+			rc = ctl_usage("which command?");
 	}
-	if (optind == argc)
-		return ctl_usage("which command?");
-	if (!ctl.run_dir)
-		ctl.run_dir = ctl_default_run_dir();
-
-	int first = optind;
-	optind = 0; /* the commands parse their own options */
-	enum ctl_exit rc = run_command(&ctl, argc - first, argv + first);
 	if (fflush(stdout) != 0 && rc == CTL_OK) {
 		perror("tandemctl: stdout");
 		rc = CTL_FAILED;

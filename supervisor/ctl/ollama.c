@@ -12,16 +12,14 @@
 
 bool ollama_base_url(const char *host, char *out, size_t size)
 {
-	const char *scheme = "http", *port = "11434", *path;
+	const char *port = "11434", *path;
 	char name[OLLAMA_URL_BYTES];
 
 	if (strncmp(host, "http://", 7) == 0) {
 		host += 7;
 		port = "80";
 	} else if (strncmp(host, "https://", 8) == 0) {
-		host += 8;
-		scheme = "https";
-		port = "443";
+		return false; /* workers speak no TLS */
 	}
 	size_t authority = strcspn(host, "/");
 	path = host + authority;
@@ -44,7 +42,7 @@ bool ollama_base_url(const char *host, char *out, size_t size)
 		strcpy(name, "127.0.0.1");
 	else if (strcmp(name, "[::]") == 0)
 		strcpy(name, "[::1]");
-	int len = snprintf(out, size, "%s://%s:%s%s", scheme, name, port, path);
+	int len = snprintf(out, size, "http://%s:%s%s", name, port, path);
 	if (len < 0 || (size_t)len >= size)
 		return false;
 	while (len > 0 && out[len - 1] == '/')

@@ -43,12 +43,33 @@ const char *ctl_default_run_dir(void)
 	return "/run/tandem";
 }
 
-/* One option of the table below. */
-static enum ctl_exit take(struct ctl *ctl, int option, const char *value)
+static const struct option all[] = {
+	{"rundir", required_argument, NULL, 'R'},
+	{"help", no_argument, NULL, 'h'},
+	{"version", no_argument, NULL, 'V'},
+	{"json", no_argument, NULL, CTL_JSON},
+	{"timeout", required_argument, NULL, CTL_TIMEOUT},
+	{"backend", no_argument, NULL, CTL_BACKEND},
+	{"count", required_argument, NULL, CTL_COUNT},
+	{"once", no_argument, NULL, CTL_ONCE},
+};
+
+#define ALL (sizeof(all) / sizeof(*all))
+#define SHORT_OPTIONS "R:hV"
+
+enum ctl_exit ctl_take(struct ctl *ctl, int option, const char *value)
 {
 	switch (option) {
 	case 'R':
 		ctl->run_dir = value;
+		break;
+	case 'h':
+		ctl_help(ctl->command);
+		ctl->told = true;
+		break;
+	case 'V':
+		puts("tandemctl " TANDEM_VERSION);
+		ctl->told = true;
 		break;
 	case CTL_JSON:
 		ctl->json = true;
@@ -73,40 +94,62 @@ static enum ctl_exit take(struct ctl *ctl, int option, const char *value)
 	return CTL_OK;
 }
 
+/* What may stand in front of any command; its own parser says what is wrong with them. */
+int ctl_find_command(int argc, char **argv)
+{
+	struct option any[ALL + CTL_INIT_OPTIONS_MAX + 1];
+	size_t n = ALL;
+
+	memcpy(any, all, sizeof(all));
+	for (const struct option *o = ctl_init_options; o->name && n < ALL + CTL_INIT_OPTIONS_MAX;
+		o++)
+		any[n++] = *o;
+	any[n] = (struct option){0};
+	opterr = 0;
+	while (getopt_long(argc, argv, "+o:" SHORT_OPTIONS, any, NULL) != -1)
+		;
+	int at = optind;
+	opterr = 1;
+	optind = 0; /* the next parser begins anew */
+	return at;
+}
+
+static enum ctl_exit take_argument(struct ctl *ctl)
+{
+	const struct ctl_command *c = ctl->command;
+	int argc = ctl->argc;
+	if (!c)
+		return CTL_OK;
+	if (c->takes_argument && optind < argc)
+		ctl->argument = ctl->argv[optind++];
+	if (c->needs_argument && (!ctl->argument || optind < argc))
+		return ctl_usage("%s wants one %s", c->name,
+			strcmp(c->arguments, "FILE") == 0 ? "file" : c->arguments);
+	if (optind < argc)
+		return ctl_usage("%s takes no argument '%s'", c->name, ctl->argv[optind]);
+	return CTL_OK;
+}
+
 enum ctl_exit ctl_parse(struct ctl *ctl, int argc, char **argv)
 {
-	static const struct option all[] = {
-		{"rundir", required_argument, NULL, 'R'},
-		{"json", no_argument, NULL, CTL_JSON},
-		{"timeout", required_argument, NULL, CTL_TIMEOUT},
-		{"backend", no_argument, NULL, CTL_BACKEND},
-		{"count", required_argument, NULL, CTL_COUNT},
-		{"once", no_argument, NULL, CTL_ONCE},
-	};
 	const struct ctl_command *c = ctl->command;
-	struct option mine[sizeof(all) / sizeof(*all) + 1];
+	unsigned options = c ? c->options : ~(unsigned)CTL_OWN;
+	struct option mine[ALL + 1];
 	size_t n = 0;
 	int option;
 
 	ctl->argc = argc;
 	ctl->argv = argv;
-	if (c->options & CTL_OWN)
+	if (options & CTL_OWN)
 		return CTL_OK;
-	for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++)
-		if (all[i].val == 'R' || (c->options & (unsigned)all[i].val))
+	for (size_t i = 0; i < ALL; i++)
+		if (all[i].val >= 'A' || (options & (unsigned)all[i].val))
 			mine[n++] = all[i];
 	mine[n] = (struct option){0};
-	while ((option = getopt_long(argc, argv, "R:", mine, NULL)) != -1) {
-		enum ctl_exit rc = take(ctl, option, optarg);
-		if (rc != CTL_OK)
+	while ((option = getopt_long(argc, argv, SHORT_OPTIONS, mine, NULL)) != -1) {
+		enum ctl_exit rc = ctl_take(ctl, option, optarg);
+		if (rc != CTL_OK || ctl->told)
 			return rc;
 	}
-	if (c->takes_argument && optind < argc)
-		ctl->argument = argv[optind++];
-	if (c->needs_argument && (!ctl->argument || optind < argc))
-		return ctl_usage("%s wants one %s", c->name,
-			strcmp(c->arguments, "FILE") == 0 ? "file" : c->arguments);
-	if (optind < argc)
-		return ctl_usage("%s takes no argument '%s'", c->name, argv[optind]);
-	return CTL_OK;
+	return take_argument(ctl);
 }

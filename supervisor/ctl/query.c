@@ -46,6 +46,10 @@ enum ctl_exit ctl_nng_error(
 	case NNG_ECONNREFUSED:
 	case NNG_ENOENT:
 	case NNG_EADDRINVAL:
+	case NNG_ECLOSED: /* it ended while it was asked */
+	case NNG_ECONNRESET:
+	case NNG_ECONNABORTED:
+	case NNG_ECONNSHUT:
 		buf_printf(err, "no tandemd at %s; is it running?", run_dir);
 		return CTL_NOT_RUNNING;
 	case NNG_EPERM:
@@ -55,8 +59,23 @@ enum ctl_exit ctl_nng_error(
 	case NNG_ETIMEDOUT:
 		buf_printf(err, "tandemd at %s does not answer within %d ms", run_dir, timeout_ms);
 		return CTL_FAILED;
+	case NNG_ENOMEM:
+		buf_printf(err, "out of memory");
+		return CTL_FAILED;
+	case NNG_ENOFILES:
+		buf_printf(err, "too many open files, or threads, for this user");
+		return CTL_FAILED;
+	case NNG_EMSGSIZE:
+		buf_printf(err, "the answer of tandemd at %s is larger than %d bytes", run_dir,
+			CTL_ANSWER_BYTES);
+		return CTL_FAILED;
+	case NNG_EPROTO:
+	case NNG_ENOTSUP:
+		buf_printf(err, "what answers at %s is no tandemd: it does not speak nng", url);
+		return CTL_FAILED;
 	default:
-		buf_printf(err, "%s: %s", url, nng_strerror(rc));
+		buf_printf(err, "tandemd at %s cannot be asked: %s", url,
+			rc & NNG_ESYSERR ? strerror(rc & ~NNG_ESYSERR) : nng_strerror(rc));
 		return CTL_FAILED;
 	}
 }

@@ -1,5 +1,6 @@
-/* top: status, GPUs and jobs, once a second, until it is interrupted. */
+/* top: status, GPUs and jobs, once a second, until q is pressed or it is interrupted. */
 #include "supervisor/ctl/ctl.h"
+#include "supervisor/ctl/screen.h"
 
 #include <stdlib.h>
 #include <time.h>
@@ -82,16 +83,26 @@ static void print_screen(const struct document *d, struct before *before, FILE *
 	ctl_print_list("jobs", d[JOBS].root, JOBS_SHOWN, to);
 }
 
-/* Over what stands there, line by line, so that nothing flickers. */
+/* Over what stands there, line by line, so that nothing flickers; what the screen has no room for
+ * is left out. */
 static void refresh(const char *text, size_t n)
 {
+	struct screen screen = screen_size();
+	size_t row = 1;
 	fputs("\033[H", stdout);
-	for (size_t i = 0; i < n; i++) {
-		if (text[i] == '\n')
-			fputs("\033[K", stdout);
-		putchar(text[i]);
+	while (n && row <= screen.rows) {
+		const char *end = memchr(text, '\n', n);
+		size_t length = end ? (size_t)(end - text) : n, used = end ? length + 1 : n;
+		size_t shown = screen_fit((struct slice){text, length}, screen.columns);
+		printf("\033[K%.*s", (int)shown, text);
+		text += used;
+		n -= used;
+		if (n && row < screen.rows)
+			putchar('\n'); /* after the last row it would scroll */
+		row++;
 	}
-	fputs("\033[J", stdout);
+	if (row <= screen.rows)
+		fputs("\033[J", stdout);
 	fflush(stdout);
 }
 
@@ -104,34 +115,46 @@ static enum ctl_exit look(struct ctl *ctl, struct document *d, struct buf *err)
 	return rc;
 }
 
+/* Draws until somebody has had enough, or tandemd no longer answers. */
+static enum ctl_exit watch(
+	struct ctl *ctl, struct document *d, struct before *before, struct buf *err)
+{
+	enum ctl_exit rc;
+	screen_begin();
+	do {
+		char *text = NULL;
+		size_t n = 0;
+		FILE *to;
+		rc = look(ctl, d, err);
+		if (rc != CTL_OK || !(to = open_memstream(&text, &n)))
+			break;
+		print_screen(d, before, to);
+		fclose(to);
+		refresh(text, n);
+		free(text);
+	} while (screen_wait(PERIOD_MS));
+	screen_end();
+	return rc;
+}
+
 enum ctl_exit ctl_top(struct ctl *ctl)
 {
 	struct document d[DOCUMENTS];
 	struct before before = {0};
 	struct buf err;
 	enum ctl_exit rc;
-	bool again = !ctl->once && isatty(STDOUT_FILENO);
 
 	buf_init(&err, 0);
 	for (size_t i = 0; i < DOCUMENTS; i++)
 		buf_init(&d[i].bytes, CTL_ANSWER_BYTES);
-	if (again)
-		fputs("\033[2J", stdout);
-	while ((rc = look(ctl, d, &err)) == CTL_OK && again) {
-		char *text = NULL;
-		size_t n = 0;
-		FILE *to = open_memstream(&text, &n);
-		if (!to)
-			break;
-		print_screen(d, &before, to);
-		fclose(to);
-		refresh(text, n);
-		free(text);
-		nanosleep(&(struct timespec){.tv_sec = PERIOD_MS / 1000}, NULL);
+	if (!ctl->once && isatty(STDOUT_FILENO)) {
+		rc = watch(ctl, d, &before, &err);
+	} else {
+		rc = look(ctl, d, &err);
+		if (rc == CTL_OK)
+			print_screen(d, &before, stdout);
 	}
-	if (rc == CTL_OK)
-		print_screen(d, &before, stdout);
-	else
+	if (rc != CTL_OK)
 		fprintf(stderr, "tandemctl: %s\n", buf_cstr(&err));
 	for (size_t i = 0; i < DOCUMENTS; i++)
 		buf_free(&d[i].bytes);

@@ -15,29 +15,21 @@
 
 /* --- begin and end --- */
 
-/* "http://host/path" is the same as "/path" (RFC 9112, 3.2.2). */
-static const char *origin_form(const char *target)
-{
-	if (strncasecmp(target, "http://", 7) != 0)
-		return target;
-	const char *path = strchr(target + 7, '/');
-	return path ? path : "/";
-}
-
 void *exchange_begin(void *cls, const char *uri, struct MHD_Connection *mhd)
 {
 	struct front *f = cls;
 	struct connection *c =
 		MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
-	struct exchange *x = c ? calloc(1, sizeof(*x)) : NULL;
-	if (!x)
-		return NULL;
-	x->target_held = strdup(uri ? uri : "");
-	if (!x->target_held) {
-		free(x);
+	(void)uri; /* of the head that the inlet made */
+	struct head *head = c ? inlet_next_head(&c->inlet) : NULL;
+	struct exchange *x = head ? calloc(1, sizeof(*x)) : NULL;
+	if (!x) {
+		if (head)
+			head_fini(head);
+		free(head);
 		return NULL;
 	}
-	x->target = origin_form(x->target_held);
+	x->head = head;
 	x->front = f;
 	x->mhd = mhd;
 	x->connection = c;
@@ -66,6 +58,8 @@ void exchange_drop(struct exchange *x)
 	if (x->announced)
 		f->events->done(f->ctx, x);
 	x->connection->current = NULL;
+	if (x->connection->inlet.state == INLET_REFUSED)
+		intake_poke(x->connection);
 	if (x->connection->left)
 		shutdown(x->connection->fd,
 			SHUT_RDWR); /* no further request: MHD shall see the end */
@@ -76,7 +70,8 @@ void exchange_drop(struct exchange *x)
 		free(x->headers[i].value);
 	}
 	buf_free(&x->out);
-	free(x->target_held);
+	head_fini(x->head);
+	free(x->head);
 	free(x);
 }
 
@@ -134,7 +129,7 @@ void exchange_lost(struct exchange *x)
 bool exchange_bodyless(const struct exchange *x)
 {
 	return x->body_bytes == 0 || x->status == MHD_HTTP_NO_CONTENT ||
-	       x->status == MHD_HTTP_NOT_MODIFIED || strcmp(x->method, "HEAD") == 0;
+	       x->status == MHD_HTTP_NOT_MODIFIED || strcmp(x->head->method, "HEAD") == 0;
 }
 
 /*
@@ -205,9 +200,9 @@ static ssize_t on_reader(void *cls, uint64_t pos, char *to, size_t max)
 		return (ssize_t)n;
 	}
 	if (x->ended && !x->aborted && x->body_bytes < 0)
-		return x->old_http ? close_on(x, MHD_CONTENT_READER_END_OF_STREAM)
-				   : MHD_CONTENT_READER_END_OF_STREAM;
-	if (x->aborted && x->body_bytes < 0 && x->old_http)
+		return x->head->old_http ? close_on(x, MHD_CONTENT_READER_END_OF_STREAM)
+					 : MHD_CONTENT_READER_END_OF_STREAM;
+	if (x->aborted && x->body_bytes < 0 && x->head->old_http)
 		reset(x);
 	if (x->ended || !park(x)) /* a known length that was not reached is a broken answer, too */
 		return close_on(x, MHD_CONTENT_READER_END_WITH_ERROR);
@@ -217,7 +212,7 @@ static ssize_t on_reader(void *cls, uint64_t pos, char *to, size_t max)
 static struct MHD_Response *create_response(struct exchange *x)
 {
 	size_t n = x->out.n;
-	bool head = strcmp(x->method, "HEAD") == 0;
+	bool head = strcmp(x->head->method, "HEAD") == 0;
 	/* All of it is here: no callbacks, and a Content-Length. */
 	if (x->ended && (x->body_bytes < 0 || (uint64_t)x->body_bytes == n)) {
 		if (n == 0)
@@ -238,7 +233,7 @@ static struct MHD_Response *create_response(struct exchange *x)
 	uint64_t size = x->body_bytes >= 0 ? (uint64_t)x->body_bytes : MHD_SIZE_UNKNOWN;
 	/* Chunks are read into the connection's own memory; a block of the response's is only used
 	 * without them. */
-	bool chunked = x->body_bytes < 0 && !x->old_http;
+	bool chunked = x->body_bytes < 0 && !x->head->old_http;
 	return MHD_create_response_from_callback(
 		size, chunked || head ? 1 : READER_BLOCK_BYTES, on_reader, x, NULL);
 }
@@ -258,28 +253,66 @@ static enum MHD_Result queue_response(struct exchange *x)
 	return rc;
 }
 
-/*
- * MHD takes no response in mid-upload, and reading a large rest first would be long: the answer
- * goes out by our own hand and the connection ends. Nothing else is on its way to this client. What
- * the socket does not take at once (error texts are small) is cut: a broken answer.
- */
+/* Past MHD, which takes no response in mid-upload and none that is not of a request. Nothing else
+ * is on its way to this client, and the connection ends. What the socket does not take at once
+ * (these texts are small) is cut: a broken answer. */
+static void send_by_hand(struct connection *c, int status, struct buf *headers, struct slice body)
+{
+	struct buf all;
+	buf_init(&all, 0);
+	buf_printf(&all, "HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Length: %zu\r\n", status,
+		MHD_get_reason_phrase_for((unsigned)status), body.n);
+	buf_add_slice(&all, buf_slice(headers));
+	buf_add_str(&all, "\r\n");
+	buf_add_slice(&all, body);
+	if (!buf_error(&all) && !buf_error(headers) &&
+		send(c->fd, all.p, all.n, MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
+		linger_start(c->front, c->fd);
+	buf_free(&all);
+}
+
+/* Reading a large rest of the upload first would be long: the answer goes out now. */
 static enum MHD_Result answer_now(struct exchange *x)
 {
-	struct buf head;
-	buf_init(&head, 0);
-	buf_printf(&head, "HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Length: %zu\r\n",
-		x->status, MHD_get_reason_phrase_for((unsigned)x->status), exchange_backlog(x));
+	struct buf headers;
+	buf_init(&headers, 0);
 	for (unsigned i = 0; i < x->header_count; i++)
-		buf_printf(&head, "%s: %s\r\n", x->headers[i].name, x->headers[i].value);
-	buf_add_str(&head, "\r\n");
-	buf_add(&head, x->out.p + x->out_head, exchange_backlog(x));
-	if (!buf_error(&head) &&
-		send(x->connection->fd, head.p, head.n, MSG_DONTWAIT | MSG_NOSIGNAL) > 0) {
-		report_sent(x, exchange_backlog(x));
-		linger_start(x->front, x->connection->fd);
-	}
-	buf_free(&head);
+		buf_printf(&headers, "%s: %s\r\n", x->headers[i].name, x->headers[i].value);
+	size_t n = exchange_backlog(x);
+	send_by_hand(x->connection, x->status, &headers, (struct slice){x->out.p + x->out_head, n});
+	report_sent(x, n);
+	buf_free(&headers);
 	return MHD_NO;
+}
+
+void exchange_send_fault(struct connection *c, int status, const char *text)
+{
+	struct buf headers, body;
+	buf_init(&headers, 0);
+	buf_init(&body, 0);
+	buf_add_str(&headers, "Content-Type: text/plain\r\n");
+	buf_printf(&body, "%s\n", text);
+	send_by_hand(c, status, &headers, buf_slice(&body));
+	buf_free(&headers);
+	buf_free(&body);
+}
+
+void exchange_refuse(struct exchange *x, int status, const char *text)
+{
+	if (x->queued)
+		return; /* an answer is on its way: it ends there */
+	if (x->answered && x->ended && !x->aborted)
+		answer_now(x);
+	else
+		exchange_send_fault(x->connection, status, text);
+}
+
+void exchange_answer_now(struct exchange *x)
+{
+	struct connection *c = x->connection;
+	answer_now(x);
+	c->refused = true;
+	intake_refuse(c, x->status, "answered before its end");
 }
 
 /* --- the request on its way in --- */
@@ -303,8 +336,10 @@ static enum MHD_Result discard_upload(struct exchange *x, size_t *size)
 	x->discarded += *size;
 	x->received += *size;
 	*size = 0;
-	/* An answer still in the making bounds this by its own end. */
-	return x->ended && too_much_left(x) ? answer_now(x) : MHD_YES;
+	/* An answer still in the making bounds this by its own end. A body that is too large is not
+	 * read any further. */
+	bool too_large = x->status == MHD_HTTP_CONTENT_TOO_LARGE && exchange_body_bytes(x) < 0;
+	return x->ended && (too_large || too_much_left(x)) ? answer_now(x) : MHD_YES;
 }
 
 static enum MHD_Result take_upload(struct exchange *x, const char *upload, size_t *size)
@@ -324,28 +359,12 @@ static enum MHD_Result take_upload(struct exchange *x, const char *upload, size_
 	return MHD_YES;
 }
 
-static enum MHD_Result refuse(struct exchange *x, int status)
-{
-	const char *text = MHD_get_reason_phrase_for((unsigned)status);
-	if (exchange_reply(x, status, "text/plain", slice_str(text)))
-		return MHD_NO;
-	linger_start(x->front, x->connection->fd);
-	return queue_response(x);
-}
-
-static enum MHD_Result take_head(struct exchange *x, const char *method, const char *version)
+static enum MHD_Result take_head(struct exchange *x)
 {
 	struct front *f = x->front;
 	x->begun = true;
-	x->method = method;
-	x->old_http = strcmp(version, "HTTP/1.0") == 0;
-	if (MHD_get_connection_info(x->mhd, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE)->header_size >
-		f->header_bytes)
-		return refuse(x, MHD_HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE);
-	int status =
-		strchr(x->target, ' ') ? MHD_HTTP_BAD_REQUEST : framing_check(x->mhd, x->old_http);
-	if (status)
-		return refuse(x, status);
+	if (x->connection->inlet.state == INLET_REFUSED)
+		intake_poke(x->connection); /* the fault may be in this one's body */
 	x->announced = true;
 	f->events->head(f->ctx, x);
 	if (x->aborted)
@@ -360,14 +379,13 @@ enum MHD_Result exchange_handle(void *cls, struct MHD_Connection *mhd, const cha
 	const char *method, const char *version, const char *upload, size_t *upload_size,
 	void **context)
 {
-	(void)mhd;
-	(void)url;
+	(void)mhd, (void)url, (void)method, (void)version;
 	struct front *f = cls;
 	struct exchange *x = *context;
 	if (!x || f->stopping)
 		return MHD_NO; /* memory was out when it began */
 	if (!x->begun)
-		return take_head(x, method, version);
+		return take_head(x);
 	if (x->aborted || x->gone)
 		return MHD_NO;
 	if (*upload_size > 0)

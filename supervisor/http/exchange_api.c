@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <strings.h>
 
 void exchange_set_context(struct exchange *x, void *context)
 {
@@ -19,50 +18,35 @@ void *exchange_context(const struct exchange *x)
 
 const char *exchange_method(const struct exchange *x)
 {
-	return x->method;
+	return x->head->method;
 }
 
 const char *exchange_target(const struct exchange *x)
 {
-	return x->target;
+	return x->head->target;
 }
 
 struct slice exchange_path(const struct exchange *x)
 {
-	return (struct slice){x->target, strcspn(x->target, "?")};
+	return (struct slice){x->head->target, strcspn(x->head->target, "?")};
 }
 
 const char *exchange_header(const struct exchange *x, const char *name)
 {
-	return MHD_lookup_connection_value(x->mhd, MHD_HEADER_KIND, name);
-}
-
-struct each {
-	bool (*fn)(void *ctx, const char *name, const char *value);
-	void *ctx;
-};
-
-static enum MHD_Result each_header(
-	void *cls, enum MHD_ValueKind kind, const char *name, const char *value)
-{
-	(void)kind;
-	struct each *e = cls;
-	return e->fn(e->ctx, name, value ? value : "") ? MHD_YES : MHD_NO;
+	return head_value(x->head, name);
 }
 
 void exchange_each_header(const struct exchange *x,
 	bool (*fn)(void *ctx, const char *name, const char *value), void *ctx)
 {
-	struct each e = {fn, ctx};
-	MHD_get_connection_values(x->mhd, MHD_HEADER_KIND, each_header, &e);
+	for (size_t i = 0; i < x->head->count; i++)
+		if (!fn(ctx, x->head->fields[i].name, x->head->fields[i].value))
+			return;
 }
 
 int64_t exchange_body_bytes(const struct exchange *x)
 {
-	if (exchange_header(x, "Transfer-Encoding"))
-		return -1;
-	const char *length = exchange_header(x, "Content-Length");
-	return length ? strtoll(length, NULL, 10) : 0;
+	return x->head->body_bytes;
 }
 
 const char *exchange_peer(const struct exchange *x)

@@ -14,7 +14,9 @@
 #include <unistd.h>
 
 #define BACKLOG 1024
-#define ANSWER_HEAD_BYTES 8192 /* of a connection's memory, beside the request's head */
+/* A connection's memory in MHD: what it reads of a body at once, chunks of an answer, an answer's
+ * head. Heads of requests are kept elsewhere (inlet.h). */
+#define MHD_MEMORY_BYTES 40960
 #define RUNS_PER_TURN                                                                              \
 	4 /* a run may make work for the next one; the rest waits for the next turn                \
 	   */
@@ -52,7 +54,7 @@ static int open_listener(const struct front_options *o, struct buf *err)
 	if (rc == 0)
 		return fd;
 	buf_printf(err, "cannot listen on %s port %d: %s%s", o->address, o->port, strerror(-rc),
-		rc == -EADDRINUSE ? " (is another tandem or the old proxy running?)" : "");
+		rc == -EADDRINUSE ? " (another program has it, perhaps another tandemd)" : "");
 	if (fd >= 0)
 		close(fd);
 	return rc;
@@ -155,18 +157,21 @@ static struct connection *connection_create(struct front *f, struct MHD_Connecti
 	int one = 1;
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	struct connection *c = calloc(1, sizeof(*c));
-	if (!c || uv_poll_init(f->loop, &c->poll, fd)) {
+	if (c)
+		*c = (struct connection){.front = f, .mhd = mhd, .fd = fd};
+	bool added = c && intake_add(c) == 0;
+	if (!added || uv_poll_init(f->loop, &c->poll, fd)) {
+		if (added)
+			intake_remove(c);
 		free(c);
 		shutdown(fd, SHUT_RDWR); /* not served blind: MHD sees the end and closes */
 		return NULL;
 	}
-	c->front = f;
-	c->mhd = mhd;
-	c->fd = fd;
 	TAILQ_INSERT_TAIL(&f->open, c, link);
 	c->poll.data = c;
 	name_peer(c, mhd);
 	uv_poll_start(&c->poll, UV_DISCONNECT, on_disconnect);
+	patience_start(f);
 	return c;
 }
 
@@ -190,6 +195,7 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
 	if (c->current)
 		exchange_drop(c->current);
 	TAILQ_REMOVE(&f->open, c, link);
+	intake_remove(c);
 	uv_close((uv_handle_t *)&c->poll,
 		on_connection_freed); /* stops at once, while the descriptor is still ours */
 }
@@ -226,6 +232,7 @@ static void run_pending(struct front *f)
 	MHD_UNSIGNED_LONG_LONG ms;
 	for (int i = 0; i < RUNS_PER_TURN && f->pending; i++) {
 		f->pending = false;
+		intake_run_pokes(f);
 		MHD_run(f->daemon);
 		if (MHD_get_timeout(f->daemon, &ms) != MHD_YES)
 			uv_timer_stop(&f->timer);
@@ -275,20 +282,30 @@ int front_start(uv_loop_t *loop, const struct front_options *o, const struct fro
 	f->ctx = ctx;
 	f->stream_bytes = o->stream_bytes;
 	f->header_bytes = o->header_bytes;
+	f->headers_max = o->headers;
+	f->head_ms = o->head_ms;
+	f->body_ms = o->body_ms;
+	f->body_rate = o->body_rate;
 	f->connections_max = o->connections;
 	f->idle_ms = o->idle_ms;
 	TAILQ_INIT(&f->open);
 	TAILQ_INIT(&f->exchanges);
 	TAILQ_INIT(&f->lingers);
+	int rc = intake_open();
+	if (rc) {
+		if (o->listen_fd >= 0)
+			close(o->listen_fd);
+		goto error_free;
+	}
 	f->listen_fd = o->listen_fd >= 0 ? o->listen_fd : open_listener(o, err);
-	int rc = f->listen_fd < 0 ? f->listen_fd : 0;
+	rc = f->listen_fd < 0 ? f->listen_fd : 0;
 	if (rc)
 		goto error_free;
 	name_address(f);
 	f->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG,
 		0, NULL, NULL, exchange_handle, f, MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, f,
 		MHD_OPTION_LISTEN_SOCKET, f->listen_fd, MHD_OPTION_CONNECTION_LIMIT, o->connections,
-		MHD_OPTION_CONNECTION_MEMORY_LIMIT, o->header_bytes + ANSWER_HEAD_BYTES,
+		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)MHD_MEMORY_BYTES,
 		MHD_OPTION_CONNECTION_TIMEOUT, idle_seconds(o->idle_ms),
 		MHD_OPTION_URI_LOG_CALLBACK, exchange_begin, f, MHD_OPTION_NOTIFY_COMPLETED,
 		exchange_completed, f, MHD_OPTION_NOTIFY_CONNECTION, on_connection, f,
@@ -303,8 +320,9 @@ int front_start(uv_loop_t *loop, const struct front_options *o, const struct fro
 	uv_timer_init(loop, &f->timer);
 	uv_check_init(loop, &f->check);
 	uv_idle_init(loop, &f->idle);
-	f->open_handles = 4;
-	f->epoll.data = f->timer.data = f->check.data = f->idle.data = f;
+	uv_timer_init(loop, &f->patience);
+	f->open_handles = 5;
+	f->epoll.data = f->timer.data = f->check.data = f->idle.data = f->patience.data = f;
 	uv_poll_start(&f->epoll, UV_READABLE, on_epoll);
 	uv_check_start(&f->check, on_check);
 	*out = f;
@@ -346,7 +364,7 @@ void front_close_idle(struct front *f, unsigned idle_ms)
 		return;
 	TAILQ_FOREACH(c, &f->open, link)
 	{
-		if (c->current || c->hurried)
+		if (c->current || c->hurried || inlet_in_head(&c->inlet))
 			continue;
 		c->hurried = true;
 		MHD_set_connection_option(
@@ -394,4 +412,5 @@ void front_stop(struct front *f)
 	uv_close((uv_handle_t *)&f->timer, on_handle_closed);
 	uv_close((uv_handle_t *)&f->check, on_handle_closed);
 	uv_close((uv_handle_t *)&f->idle, on_handle_closed);
+	uv_close((uv_handle_t *)&f->patience, on_handle_closed);
 }

@@ -3,9 +3,10 @@
  *
  * An exchange is one HTTP request and its answer as the rest of the supervisor sees it. This module
  * owns sockets, parsing, keep-alive, chunked uploads, Expect: 100-continue, back-pressure both ways
- * and the detection of clients that leave; it knows no dialect. All calls and callbacks are on the
- * loop thread; nothing blocks. Calls that wake a connection only mark it: MHD runs once per loop
- * turn (no 1 ms or 10 ms steps).
+ * and the detection of clients that leave, and refuses what is not strictly HTTP/1 (head.h) or
+ * comes too slowly; it knows no dialect. All calls and callbacks are on the loop thread; nothing
+ * blocks. Calls that wake a connection only mark it: MHD runs once per loop turn (no 1 ms or 10 ms
+ * steps).
  *
  * Life: head -> body* -> body_end -> [exchange_head -> exchange_write* -> exchange_end |
  * exchange_abort] -> done. gone comes at most once, when the client leaves before exchange_end() or
@@ -50,12 +51,16 @@ struct front_events {
 };
 
 struct front_options {
-	const char *address;  /* IPv4 or IPv6 literal, or "localhost" */
-	int port;	      /* 0: picked by the system */
-	unsigned connections; /* at once */
-	size_t header_bytes;  /* request line and headers */
-	size_t stream_bytes;  /* unsent answer bytes of one exchange: exchange_write() past it gives
-				 -ENOBUFS */
+	const char *address;	     /* IPv4 or IPv6 literal, or "localhost" */
+	int port;		     /* 0: picked by the system */
+	unsigned connections;	     /* at once */
+	size_t header_bytes;	     /* request line and headers of one request */
+	size_t headers;		     /* of one request, at most */
+	unsigned head_ms;	     /* from a head's first byte to its last */
+	unsigned body_ms, body_rate; /* bytes a second that a body must come with, looked at in
+					windows of body_ms; a rate of 0: any */
+	size_t stream_bytes; /* unsent answer bytes of one exchange: exchange_write() past it gives
+				-ENOBUFS */
 	unsigned idle_ms; /* without a byte either way while we wait for the client; full seconds */
 	int listen_fd;	  /* an already listening socket (the front's from now on, also when it
 			     does not start), or -1 */
@@ -91,8 +96,8 @@ void exchange_set_context(struct exchange *x, void *context);
 void *exchange_context(const struct exchange *x);
 
 const char *exchange_method(const struct exchange *x);
-/* The request target as the client sent it, still percent-encoded, query included:
- * "/api/tags?x=%20y". */
+/* The request target, still percent-encoded, query included: "/api/tags?x=%20y". Of the absolute
+ * form what stands behind the authority; that counts as the Host header then. */
 const char *exchange_target(const struct exchange *x);
 /* Just the path of it, percent-encoding untouched. */
 struct slice exchange_path(const struct exchange *x);

@@ -6,6 +6,7 @@
 #define TANDEM_HTTP_INTERNAL_H
 
 #include "supervisor/http/front.h"
+#include "supervisor/http/inlet.h"
 
 #include <microhttpd.h>
 #include <sys/queue.h>
@@ -21,7 +22,8 @@ struct front {
 	struct MHD_Daemon *daemon;
 	const struct front_events *events;
 	void *ctx;
-	size_t stream_bytes, header_bytes;
+	size_t stream_bytes, header_bytes, headers_max;
+	unsigned head_ms, body_ms, body_rate;
 	unsigned connections_max;
 	int listen_fd; /* -1 once quiesced */
 	char address[80];
@@ -30,8 +32,9 @@ struct front {
 	uv_check_t check; /* runs MHD once a turn, after the turn's callbacks */
 	uv_idle_t
 		idle; /* active while a run is pending, so that the loop does not sleep before it */
+	uv_timer_t patience; /* looks for clients that are too slow; active while there are any */
 	unsigned open_handles;
-	bool loopback, pending, quiesced, stopping;
+	bool loopback, pending, quiesced, stopping, poke_due;
 	unsigned idle_ms;
 	unsigned connections;
 	struct connection_list open; /* those that are watched */
@@ -51,6 +54,11 @@ struct connection {
 	int fd;
 	char peer[64];
 	struct exchange *current;
+	struct inlet inlet;
+	uint64_t head_since_ms;		 /* when the head that is coming in began; 0: none is */
+	uint64_t body_since_ms, body_at; /* a window of time and its first byte: patience.c */
+	bool refused; /* a fault was told to the client: nothing is read any more */
+	bool poke;    /* libmicrohttpd shall read although the socket has nothing new */
 	bool left;    /* the client has closed, or half-closed, its side */
 	bool hurried; /* has a short timeout while it is idle: front_close_idle() */
 };
@@ -67,9 +75,7 @@ struct exchange {
 	struct connection *connection;
 	struct MHD_Connection *mhd;
 	void *context;
-	char *target_held;  /* as sent */
-	const char *target; /* origin form, inside target_held */
-	const char *method; /* MHD's, as long as the request */
+	struct head *head;
 	struct answer_header headers[EXCHANGE_HEADERS_MAX];
 	unsigned header_count;
 	int status;
@@ -79,9 +85,9 @@ struct exchange {
 	uint64_t written, taken; /* answer bytes that came in, that went to MHD */
 	uint64_t received;	 /* upload bytes, thrown away ones included */
 	size_t discarded;	 /* upload thrown away after an early answer */
+	uint64_t ended_ms;	 /* of an answer that came before the upload's end */
 	bool begun;		 /* request line and headers are in */
 	bool announced;		 /* the head event was made: gone and done will be, too */
-	bool old_http;		 /* 1.0: no chunks */
 	bool body_over;		 /* the upload is complete */
 	bool body_wanted;	 /* exchange_resume_body() was called while body() runs */
 	bool answered;		 /* exchange_head() was called */
@@ -114,9 +120,33 @@ enum MHD_Result exchange_handle(void *cls, struct MHD_Connection *mhd, const cha
 void exchange_completed(void *cls, struct MHD_Connection *mhd, void **context,
 	enum MHD_RequestTerminationCode code);
 
-/* 0 when the framing headers of a request are unambiguous, else the HTTP status to refuse it with.
+/*
+ * intake.c: what libmicrohttpd gets when it reads from a connection's socket.
+ * intake_open(): 0 or -ENOMEM; once per process. intake_add(): from now on, -EMFILE when the
+ * descriptor is out of bounds.
  */
-int framing_check(struct MHD_Connection *mhd, bool old_http);
+int intake_open(void);
+int intake_add(struct connection *c);
+void intake_remove(struct connection *c);
+/* Has libmicrohttpd read once more, in the loop's next turn: data waits that no event will tell of.
+ */
+void intake_poke(struct connection *c);
+/* Before libmicrohttpd runs. */
+void intake_run_pokes(struct front *f);
+/* Nothing more is read of this client: it gets this status as soon as what it asked before is
+ * answered, and the connection ends. */
+void intake_refuse(struct connection *c, int status, const char *text);
+
+/* patience.c: the deadline of heads, the least rate of bodies. */
+void patience_start(struct front *f);
+
+/* The body of this exchange's request is broken or too slow. What can still be told is told now;
+ * then the connection ends. */
+void exchange_refuse(struct exchange *x, int status, const char *text);
+/* An early answer that waits for the rest of an upload goes out now; then the connection ends. */
+void exchange_answer_now(struct exchange *x);
+/* An answer of ours, past libmicrohttpd; the connection must end after it. */
+void exchange_send_fault(struct connection *c, int status, const char *text);
 
 /*
  * Keeps the socket of a connection that MHD is about to close open for a while and throws away what

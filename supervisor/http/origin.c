@@ -6,10 +6,12 @@
 #include <ifaddrs.h>
 #include <netinet/in.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <strings.h>
 #include <unistd.h>
 
-#define HOST_MAX 256 /* a DNS name has at most 253 characters */
+#define PREFLIGHT_HEADERS_BYTES 4096 /* of names that a preflight may ask for */
+#define HOST_MAX 256		     /* a DNS name has at most 253 characters */
 
 static bool starts_with(const char *s, const char *prefix)
 {
@@ -37,6 +39,38 @@ bool origin_allowed(const char *origin)
 		if (starts_with(origin, pages[i]) && port_or_nothing(origin + strlen(pages[i])))
 			return true;
 	return false;
+}
+
+bool origin_matches(struct slice pattern, const char *origin)
+{
+	size_t n = strlen(origin);
+	const char *star = pattern.n ? memchr(pattern.p, '*', pattern.n) : NULL;
+	if (!star)
+		return slice_ieq(pattern, (struct slice){origin, n});
+	size_t before = (size_t)(star - pattern.p), after = pattern.n - before - 1;
+	return n >= before + after && strncasecmp(origin, pattern.p, before) == 0 &&
+	       strncasecmp(origin + n - after, star + 1, after) == 0;
+}
+
+/* "http://a,http://b:*", as Ollama has it */
+static bool environment_has(const char *list, const char *origin)
+{
+	while (list && *list) {
+		list += strspn(list, ", ");
+		size_t n = strcspn(list, ", ");
+		if (n > 0 && origin_matches((struct slice){list, n}, origin))
+			return true;
+		list += n;
+	}
+	return false;
+}
+
+static bool configured(char *const *origins, const char *origin)
+{
+	for (; origins && *origins; origins++)
+		if (origin_matches(slice_str(*origins), origin))
+			return true;
+	return environment_has(getenv("OLLAMA_ORIGINS"), origin);
 }
 
 /* A page that was itself served under this host: not a cross-origin request. */
@@ -140,10 +174,32 @@ static void answer_empty(struct exchange *x, int status)
 
 static bool refuse(struct exchange *x, const char *header, const char *value)
 {
-	log_line(LOG_INFO, "origin_refused", LOG_STR("header", header), LOG_STR("value", value),
+	/* An origin has no path, query or user; what a client puts there may be a secret. */
+	struct slice shown = {value, strcspn(value, "?#@")};
+	log_line(LOG_INFO, "origin_refused", LOG_STR("header", header), LOG_SLICE("value", shown),
 		LOG_STR("peer", exchange_peer(x)), LOG_END);
 	answer_empty(x, 403);
 	return true;
+}
+
+/* Any header that the page wants to send: who may send requests may send these. */
+static void allow_headers(struct exchange *x)
+{
+	static const char known[] =
+		"Authorization,Content-Type,User-Agent,Accept,X-Requested-With,X-Conversation-Id,"
+		"OpenAI-Beta,X-Tandem-Class,X-Title,X-Api-Key,HTTP-Referer,Anthropic-Version,"
+		"Anthropic-Beta,Anthropic-Dangerous-Direct-Browser-Access,X-Stainless-Arch,"
+		"X-Stainless-Async,X-Stainless-Custom-Poll-Interval,X-Stainless-Helper-Method,"
+		"X-Stainless-Lang,X-Stainless-Os,X-Stainless-Package-Version,"
+		"X-Stainless-Poll-Helper,X-Stainless-Retry-Count,X-Stainless-Runtime,"
+		"X-Stainless-Runtime-Version,X-Stainless-Timeout";
+	const char *wanted = exchange_header(x, "Access-Control-Request-Headers");
+	char all[sizeof(known) + PREFLIGHT_HEADERS_BYTES + 1];
+	if (wanted && (strlen(wanted) >= PREFLIGHT_HEADERS_BYTES || strpbrk(wanted, ":;*\"")))
+		wanted = NULL;
+	snprintf(all, sizeof(all), "%s%s%s", known, wanted && *wanted ? "," : "",
+		wanted ? wanted : "");
+	exchange_add_header(x, "Access-Control-Allow-Headers", slice_str(all));
 }
 
 static void answer_preflight(struct exchange *x, const char *origin)
@@ -152,32 +208,24 @@ static void answer_preflight(struct exchange *x, const char *origin)
 		const char *name, *value;
 	} headers[] = {
 		{"Access-Control-Allow-Methods", "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS"},
-		{"Access-Control-Allow-Headers", "Authorization,Content-Type,User-Agent,Accept,"
-						 "X-Requested-With,X-Conversation-Id,OpenAI-Beta,"
-						 "X-Stainless-Arch,X-Stainless-Async,"
-						 "X-Stainless-Custom-Poll-Interval,"
-						 "X-Stainless-Helper-Method,X-Stainless-Lang,"
-						 "X-Stainless-Os,X-Stainless-Package-Version,"
-						 "X-Stainless-Poll-Helper,X-Stainless-Retry-Count,"
-						 "X-Stainless-Runtime,X-Stainless-Runtime-Version,"
-						 "X-Stainless-Timeout"},
 		{"Access-Control-Max-Age", "43200"},
 		{"Vary", "Origin, Access-Control-Request-Method, "
 			 "Access-Control-Request-Headers"},
 	};
 	exchange_add_header(x, "Access-Control-Allow-Origin", slice_str(origin));
+	allow_headers(x);
 	for (size_t i = 0; i < sizeof(headers) / sizeof(*headers); i++)
 		exchange_add_header(x, headers[i].name, slice_str(headers[i].value));
 	answer_empty(x, 204);
 }
 
-bool origin_gate(struct exchange *x, bool loopback)
+bool origin_gate(struct exchange *x, bool loopback, char *const *origins)
 {
 	const char *origin = exchange_header(x, "Origin"), *host = exchange_header(x, "Host");
 	if (!host)
 		host = "";
 	bool cross = origin && *origin && !own_origin(origin, host);
-	if (cross && !origin_allowed(origin))
+	if (cross && !origin_allowed(origin) && !configured(origins, origin))
 		return refuse(x, "Origin", origin);
 	if (loopback && !host_allowed(host))
 		return refuse(x, "Host", host);

@@ -17,7 +17,7 @@ _spec = importlib.util.spec_from_file_location("process_conftest", os.path.join(
 _process = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_process)
 
-attached = _process.attached
+attached, SANITIZED = _process.attached, _process.SANITIZED
 pytest_configure, pytest_runtest_setup = _process.pytest_configure, _process.pytest_runtest_setup
 folder, fake, tandem, pair = _process.folder, _process.fake, _process.tandem, _process.pair
 

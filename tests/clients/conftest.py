@@ -67,7 +67,7 @@ class Site:
     @contextlib.contextmanager
     def expect(self, **changes):
         """The counters of requests change by exactly this much; A, B, C count the strategies, quiet ones stay."""
-        quiet = dict.fromkeys(("failed", "cancelled", "fallbacks", "A", "B", "C"), 0)
+        quiet = dict.fromkeys(("failed", "refused", "cancelled", "fallbacks", "A", "B", "C"), 0)
         flat = lambda c: {**c, **c["by_strategy"]}
         before = flat(self.counts())
         yield

@@ -235,6 +235,17 @@ static void on_body(struct http_exchange *x, struct slice piece, void *arg)
 		buf_add_slice(&r->body, piece);
 }
 
+/* nlohmann's parser refuses them. */
+static bool lone_surrogates(const struct buf *body)
+{
+	struct buf copy;
+	buf_init(&copy, 0);
+	buf_add_slice(&copy, buf_slice(body));
+	size_t n = json_mend_surrogates(copy.p, copy.n);
+	buf_free(&copy);
+	return n > 0;
+}
+
 static void on_ready(struct http_exchange *x, void *arg)
 {
 	struct request *r = x->user;
@@ -244,6 +255,15 @@ static void on_ready(struct http_exchange *x, void *arg)
 		api_error(r, 413, SLICE("request body too large"));
 		return;
 	}
+	if (r->fake->options.type == TYPE_LLAMA && lone_surrogates(&r->body)) {
+		api_error(r, 500,
+			SLICE("[json.exception.parse_error.101] parse error: syntax error while "
+			      "parsing value - invalid string: surrogate U+D800..U+DBFF must be "
+			      "followed by U+DC00..U+DFFF"));
+		return;
+	}
+	if (r->fake->options.type == TYPE_OLLAMA)
+		json_mend_body(&r->body); /* as Go's decoder does */
 	if (r->body.n && json_parse(buf_slice(&r->body), JSON_MAX_DEPTH, &r->json, NULL) < 0)
 		r->json = (struct json_value){0};
 	if (!read_script(r))

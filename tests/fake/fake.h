@@ -10,7 +10,7 @@
 #include "tests/fake/http.h"
 #include "tests/fake/script.h"
 
-#define FAKE_MODELS 32
+#define FAKE_MODELS 1024
 #define FAKE_BODY_MAX                                                                              \
 	(512ul << 20) /* bytes of a request body held in memory; blobs are not held                \
 		       */

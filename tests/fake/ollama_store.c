@@ -9,6 +9,17 @@
 
 #define BLOBS_MAX 64 /* digests remembered */
 
+/* The list has what was changed last first. */
+static void put_first(struct engine *e, struct model *m)
+{
+	struct model **link = &e->models;
+	while (*link != m)
+		link = &(*link)->next;
+	*link = m->next;
+	m->next = e->models;
+	e->models = m;
+}
+
 void ollama_copy(struct request *r)
 {
 	struct buf from, to;
@@ -24,7 +35,7 @@ void ollama_copy(struct request *r)
 	} else if (!to.n) {
 		api_error(r, 400, SLICE("destination is required"));
 	} else {
-		engine_add_model(r->fake->engine, buf_slice(&to));
+		put_first(r->fake->engine, engine_add_model(r->fake->engine, buf_slice(&to)));
 		http_reply(r->x, 200, NULL, SLICE(""));
 	}
 out:
@@ -71,7 +82,7 @@ static void transfer(struct request *r, const char *verb, bool adds)
 		return;
 	}
 	if (adds)
-		engine_add_model(r->fake->engine, buf_slice(&name));
+		put_first(r->fake->engine, engine_add_model(r->fake->engine, buf_slice(&name)));
 	buf_free(&name);
 	http_begin(r->x, 200, stream ? "application/x-ndjson" : api_json_type(r),
 		stream ? -1 : (int64_t)strlen(last));

@@ -9,6 +9,7 @@ FUZZ_CFLAGS := -std=c17 $(WARN) -O1 -g -fno-omit-frame-pointer -fno-strict-alias
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 FUZZ_BIN := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ_SRC))
 CODEC_SRC := $(addprefix proto/,encode.c decode.c fields.c names.c wire.c)
+INLET_SRC := supervisor/http/head.c supervisor/http/inlet.c
 JSON_SRC := $(wildcard common/json_*.c) common/buf.c
 
 $(BUILD)/fuzz/obj/%.o: %.c
@@ -17,7 +18,7 @@ $(BUILD)/fuzz/obj/%.o: %.c
 	$(Q)$(FUZZ_CC) $(CPPFLAGS) $(FUZZ_CFLAGS) -fsanitize=fuzzer-no-link -c -o $@ $<
 
 $(FUZZ_BIN): $(BUILD)/fuzz/fuzz_%: $(BUILD)/fuzz/obj/tests/fuzz/fuzz_%.o \
-		$(patsubst %.c,$(BUILD)/fuzz/obj/%.o,$(COMMON_SRC) $(CODEC_SRC))
+		$(patsubst %.c,$(BUILD)/fuzz/obj/%.o,$(COMMON_SRC) $(CODEC_SRC) $(INLET_SRC))
 	$(call say,LD,$@)
 	$(Q)$(FUZZ_CC) $(FUZZ_CFLAGS) -fsanitize=fuzzer -o $@ $^ -lmsgpackc $(LDLIBS_COMMON)
 

@@ -2,8 +2,8 @@
  * Drives the HTTP front door alone, for tests: events go to stdout as lines, commands come from
  * stdin.
  *
- *   front_driver [connections [header_bytes [stream_bytes [idle_ms]]]]     first line: "listen
- * 127.0.0.1:PORT"
+ *   front_driver [connections [header_bytes [stream_bytes [idle_ms [headers [head_ms [body_ms
+ *   [body_rate]]]]]]]]     first line: "listen 127.0.0.1:PORT"
  *
  * Events:   head ID METHOD TARGET BODY_BYTES PEER | body_end ID BYTES SUM | gone ID | done ID SENT
  * Commands: reply ID STATUS N | head ID STATUS BODY_BYTES | write ID N | end ID | abort ID | take
@@ -75,7 +75,7 @@ static void on_head(void *ctx, struct exchange *x)
 	if (!i->quiet)
 		printf("head %u %s %s %" PRId64 " %s\n", i->id, exchange_method(x), target,
 			exchange_body_bytes(x), exchange_peer(x));
-	if (target[1] == 'g' && origin_gate(x, front_is_loopback(front)))
+	if (target[1] == 'g' && origin_gate(x, front_is_loopback(front), NULL))
 		return;
 	if (hello) {
 		exchange_reply(x, 200, "text/plain", SLICE("hello\n"));
@@ -245,6 +245,10 @@ int main(int argc, char **argv)
 		.header_bytes = argc > 2 ? (size_t)atoi(argv[2]) : 32768,
 		.stream_bytes = argc > 3 ? (size_t)atoi(argv[3]) : 1 << 20,
 		.idle_ms = argc > 4 ? (unsigned)atoi(argv[4]) : 60000,
+		.headers = argc > 5 ? (size_t)atoi(argv[5]) : 1000,
+		.head_ms = argc > 6 ? (unsigned)atoi(argv[6]) : 30000,
+		.body_ms = argc > 7 ? (unsigned)atoi(argv[7]) : 30000,
+		.body_rate = argc > 8 ? (unsigned)atoi(argv[8]) : 0,
 		.listen_fd = -1};
 	struct buf err;
 	log_init("front", NULL, getenv("FRONT_LOG") ? LOG_DEBUG : LOG_INFO, LOG_LOGFMT, false);

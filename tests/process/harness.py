@@ -8,7 +8,8 @@ import contextlib
 import http.client
 import json
 import os
-import shlex
+import random
+import re
 import signal
 import socket
 import struct
@@ -22,6 +23,10 @@ import urllib.request
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BIN = os.environ.get("TANDEM_BIN", os.path.join(ROOT, "build", "bin"))
 DEADLINE = float(os.environ.get("TANDEM_TEST_DEADLINE_S", "20"))
+
+
+LOG_FIELD = re.compile(r'([^\s=]+)=("(?:[^"\\]|\\.)*"|\S*)')
+LOG_ESCAPE = re.compile(r'\\(["\\])')
 
 
 def wait_for(look, what, deadline=None):
@@ -39,17 +44,57 @@ def wait_for(look, what, deadline=None):
     raise AssertionError(f"no {what} within the deadline; last: {last!r}")
 
 
+class Ports:
+    """Ports of this process alone, whatever else is tested on this machine: blocks below those that the kernel gives to
+    connections. A block is held by a socket in the abstract namespace, which ends with the process."""
+
+    BLOCK, FIRST = 100, 10000
+
+    def __init__(self):
+        with open("/proc/sys/net/ipv4/ip_local_port_range") as f:
+            self.blocks = list(range(self.FIRST, min(int(f.read().split()[0]), 32768) - self.BLOCK, self.BLOCK))
+        random.shuffle(self.blocks)
+        self.held, self.left = [], []
+
+    def next(self):
+        while True:
+            if not self.left:
+                self.left = self.take_block()
+            port = self.left.pop()
+            with socket.socket() as s, contextlib.suppress(OSError):  # somebody's who knows nothing of this
+                s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                s.bind(("127.0.0.1", port))
+                return port
+
+    def take_block(self):
+        for first in self.blocks:
+            holder = socket.socket(socket.AF_UNIX)
+            try:
+                holder.bind(f"\0tandem-test-ports-{first}")
+            except OSError:
+                holder.close()
+                continue
+            self.held.append(holder)
+            self.blocks.remove(first)
+            return list(range(first, first + self.BLOCK))
+        raise AssertionError("no free block of ports is left")
+
+
+PORTS = Ports()
+
+
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A port that nobody listens on, given to nobody else."""
+    return PORTS.next()
 
 
 def nng_req(path, request, timeout=5.0):
     """One request to an nng REP socket over ipc (the SP protocol by hand: 8-byte hello, then length-prefixed messages)."""
     with socket.socket(socket.AF_UNIX) as s:
-        s.settimeout(timeout)
+        # Where the queue of those who connect is full, only a blocking connect() waits.
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(timeout), 0))
         s.connect(path)
+        s.settimeout(timeout)
         s.sendall(b"\0SP\0" + struct.pack(">HH", 0x30, 0))
 
         def exactly(n):
@@ -121,6 +166,10 @@ class Fake(Process):
     def fault(self, **spec):
         return self.call("/fake/control", spec)
 
+    def struck(self):
+        """Waits until every fault has struck: what a worker has been given, its backend may not have yet."""
+        wait_for(lambda: self.stats()["rules"] == 0, "the fault to strike")
+
     def reset(self):
         return self.call("/fake/reset", {})
 
@@ -162,6 +211,7 @@ class Tandem(Process):
                   "devices": devices}
         for name, group in groups.items():
             config[name] = {**config.get(name, {}), **group} if isinstance(group, dict) else group
+        self.run_dir = config["run_dir"]
         self.conf = os.path.join(folder, "tandem.conf")
         with open(self.conf, "w") as f:
             for key, value in config.items():
@@ -221,15 +271,14 @@ class Tandem(Process):
 
         wait_for(idle, "idle tandem", deadline)
 
-    def events(self, rid=None):
-        """Log lines (of one request) as dicts."""
+    def events(self, rid=None, ev=None):
+        """Log lines (of one request, of one kind) as dicts."""
         out = []
         for line in self.log().splitlines():
-            try:
-                fields = dict(p.split("=", 1) for p in shlex.split(line) if "=" in p)
-            except ValueError:
-                continue
-            if "ev" in fields and (rid is None or fields.get("req") == rid):
+            if " ev=" not in line or (rid and f" req={rid}" not in line) or (ev and f" ev={ev}" not in line):
+                continue  # a log has many thousand lines: only what may be looked for is taken apart
+            fields = {k: LOG_ESCAPE.sub(r"\1", v[1:-1]) if v.startswith('"') else v for k, v in LOG_FIELD.findall(line)}
+            if "ev" in fields and (rid is None or fields.get("req") == rid) and (ev is None or fields["ev"] == ev):
                 out.append(fields)
         return out
 

@@ -11,7 +11,8 @@
  * a pattern), "length":N (declared; -1 unknown), "timeout_ms":N, "max_tokens":N, "num_ctx":N,
  * "model":..., "credit":false (only by command), "quiet":true (count deltas only)}
  *   {"do":"cancel","id":N} {"do":"credit","id":N,"bytes":N} {"do":"ping","seq":N}
- * {"do":"drain","deadline_ms":N,"keep_backend":BOOL} {"do":"close"} Exits at stdin's end.
+ * {"do":"drain","deadline_ms":N,"keep_backend":BOOL} {"do":"stay"} (does not hang up at BYE)
+ * {"do":"close"} Exits at stdin's end.
  */
 #include "common/json.h"
 #include "proto/channel.h"
@@ -40,6 +41,7 @@ static struct job jobs[JOBS_MAX];
 static struct buf input;
 static uv_pipe_t in_pipe;
 static char in_bytes[65536];
+static bool stays;
 
 static struct job *job_of(uint64_t id)
 {
@@ -259,6 +261,11 @@ static void on_record(void *ctx, const struct proto_record *r)
 		put_int(&b, "done", (int64_t)r->u.stats.jobs_done);
 		put_int(&b, "failed", (int64_t)r->u.stats.jobs_failed);
 		put_int(&b, "rss", (int64_t)r->u.stats.rss_bytes);
+		put_int(&b, "bytes_in", (int64_t)r->u.stats.bytes_in);
+		break;
+	case PROTO_BYE:
+		if (!stays)
+			channel_hang_up(channel);
 		break;
 	default:
 		break;
@@ -319,6 +326,7 @@ static void do_ack(struct json_value o)
 		a->command[a->command_count++] = slice_str(json_string_dup(arg));
 	a->pin = text_of(o, "pin");
 	a->model = text_of(o, "model");
+	a->settled = text_of(o, "settled");
 	a->num_ctx = int_of(o, "num_ctx", 0);
 	a->slots = int_of(o, "slots", 1);
 	a->boot_ms = int_of(o, "boot_ms", 20000);
@@ -383,7 +391,10 @@ static void do_job(struct json_value o)
 	m->stream = bool_of(o, "stream", true);
 	m->method = text_of(o, "method");
 	m->path = text_of(o, "path");
+	m->headers = calloc(
+		PROTO_JOB_HEADERS_MAX, sizeof(*m->headers)); /* the process's, as the texts */
 	for (struct json_iter it = json_iter(json_get(o, "headers"));
+		m->headers && m->header_count < PROTO_JOB_HEADERS_MAX &&
 		json_array_next(&it, &header);) {
 		struct json_iter pair = json_iter(header);
 		struct proto_header *h = &m->headers[m->header_count++];
@@ -436,6 +447,8 @@ static void command(struct slice line)
 		do_ack(o);
 	else if (json_string_is(what, "job"))
 		do_job(o);
+	else if (json_string_is(what, "stay"))
+		stays = true;
 	else if (json_string_is(what, "close"))
 		exit(0);
 	else

@@ -33,6 +33,8 @@ def test_a_request_goes_as_it_is(pair, path, main, stream):
         status, headers, answer = t.request("POST", path, body)
         assert status == 200, answer
         a.stats()
+        if main == "llama-server":  # it refuses half a pair
+            body = body.replace(b"\\ud800 ", b"\\ufffd ").replace(b"\\udc00", b"\\ufffd")
         assert (tuned(body, 16384) if main == "ollama" else body) in a.bodies()
 
 
@@ -209,6 +211,8 @@ def test_condensed_requests_keep_raw_slices(pair, path, main):
     a.stats()
     sent = a.bodies()[-1]
     assert len(sent) < len(body) / 2
+    if path == OPENAI and a.type == "llama-server":  # it refuses half a pair
+        odd = odd.replace(b"\\ud800 ", b"\\ufffd ")
     for name, part in (("system", system), ("tools", tools), ("call", call), ("result", result), ("last", last), ("end", b'"end":-0.0'), ("model", b'"model":"m:1b"')):
         assert part in sent, (name, sent[:600])
     for member in odd.strip().rstrip(b",").split(b",\t"):

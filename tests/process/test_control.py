@@ -1,19 +1,22 @@
 """What a running tandem tells of itself (stats.ipc, events.ipc) and what it can be told, with real processes; and tandemctl."""
 
+import fcntl
 import json
 import os
+import re
 import select
 import signal
 import socket
 import struct
 import subprocess
+import termios
 import threading
 import time
 
 import pytest
 
 from conftest import SANITIZED, attached
-from harness import BIN, DEADLINE, ROOT, Client, in_thread, ndjson, nng_req, rss_bytes, sse, wait_for
+from harness import BIN, DEADLINE, ROOT, Client, children, in_thread, ndjson, nng_req, rss_bytes, sse, wait_for
 
 OK, FAILED, USAGE, NO_ENGINE, NOT_RUNNING, TIMED_OUT = range(6)
 FAST = {"ping_ms": 50}
@@ -228,6 +231,12 @@ def test_a_driver_that_hangs_delays_nobody(one, nvml):
     for d in (a.join() for a in asking):
         assert d["gpus"] == [] and "does not answer within" in d["reason"] and d["age_ms"] is None
     assert len(wait_for(lambda: ask(t, "devices")["gpus"], "the driver's answer after all")) == 2
+
+
+def test_a_driver_that_hangs_is_not_waited_for_at_the_end(one, nvml):
+    t, _ = one(env={**nvml, "NVML_FAKE_HANG_MS": "60000"})
+    assert "does not answer within" in ask(t, "devices")["reason"]
+    assert t.stop(deadline=10) == 0
 
 
 # --- events ---
@@ -501,18 +510,115 @@ def test_ctl_shows_each_document(one):
     assert both["counters"]["requests"] == 1 and both["histograms"]["total"]["A"]["count"] == 1
 
 
-def test_ctl_top_on_a_terminal_goes_on_until_it_is_interrupted(one):
+class Top:
+    """tandemctl top on a terminal of a size, in its foreground, under a shell that tells of its end and of the terminal."""
+
+    SCRIPT = 'stty -g; "$@"; code=$?; echo; echo "ended=$code"; stty -g; echo over'
+
+    def __init__(self, t, rows=24, columns=80):
+        self.master, slave = os.openpty()
+        self.resize(rows, columns)
+        self.shell = subprocess.Popen(["sh", "-c", self.SCRIPT, "sh", os.path.join(BIN, "tandemctl"), "-R", t.run_dir, "top"], stdin=slave,
+                                      stdout=slave, stderr=slave, start_new_session=True,
+                                      preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+        os.close(slave)
+        self.data = b""
+        self.settings = self.until(b"\n").strip()
+
+    def resize(self, rows, columns):
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def until(self, mark):
+        while mark not in self.data:
+            assert select_readable(self.master, DEADLINE), (mark, self.data[-500:])
+            self.data += os.read(self.master, 65536)
+        part, self.data = self.data.split(mark, 1)
+        return part
+
+    def screen(self):
+        """The lines of a whole screen that is drawn from now on."""
+        self.data = b""
+        self.until(b"\x1b[H")
+        drawn = self.until(b"\x1b[H").decode()
+        return re.sub(r"\x1b\[\d*[A-Z]", "", drawn).replace("\r", "").split("\n")
+
+    def end(self):
+        """(exit status, what it said last); the terminal is as it was."""
+        words = self.until(b"ended=").decode()
+        code = int(self.until(b"\n"))
+        assert self.until(b"\n").strip() == self.settings
+        self.until(b"over")
+        self.shell.wait(DEADLINE)
+        os.close(self.master)
+        return code, words.replace("\r", "").strip().rsplit("\n", 1)[-1]
+
+
+def test_ctl_top_on_a_terminal_goes_on_until_q_is_pressed(one):
     t, _ = one()
-    master, slave = os.openpty()
-    p = subprocess.Popen([os.path.join(BIN, "tandemctl"), "-R", t.run_dir, "top"], stdout=slave, stdin=slave)
-    os.close(slave)
-    screen = b""
-    while screen.count(b"\x1b[J") < 2 or screen.count(b"gpu0") < 2:
-        screen += os.read(master, 4096)
-    assert b"chats/s" in screen
-    p.send_signal(signal.SIGINT)
-    assert p.wait(DEADLINE) == -signal.SIGINT
-    os.close(master)
+    top = Top(t)
+    wait_for(lambda: any("chats/s" in line for line in top.screen()), "rates")
+    os.write(top.master, b"x")
+    assert any("gpu0" in line for line in top.screen())
+    os.write(top.master, b"q")
+    assert top.end()[0] == OK
+
+
+@pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM])
+def test_ctl_top_leaves_the_terminal_as_it_was(one, sig):
+    t, _ = one()
+    top = Top(t)
+    top.screen()
+    os.kill(children(top.shell.pid)[0], sig)
+    assert top.end()[0] == 128 + sig
+
+
+def test_ctl_top_is_cut_to_the_screen(one):
+    t, _ = one(device={"model": "grün-und-lang:" + "0" * 60})
+    top = Top(t, 24, 80)
+    for rows, columns in ((24, 80), (5, 40), (1, 10), (2, 1), (60, 300), (3, 23)):
+        top.resize(rows, columns)
+        wait_for(lambda: len(lines := top.screen()) <= rows and all(len(line) <= columns for line in lines) and
+                 (rows < 60 or any(line.endswith("0" * 60) for line in lines)), f"a screen of {rows} x {columns}")
+        lines = top.screen()
+        assert len(lines) <= rows and max(map(len, lines)) <= columns, lines
+    os.write(top.master, b"q")
+    assert top.end()[0] == OK
+
+
+def test_ctl_top_when_tandemd_ends(one):
+    t, _ = one()
+    top = Top(t)
+    top.screen()
+    assert t.stop() == 0
+    assert top.end() == (NOT_RUNNING, f"tandemctl: no tandemd at {t.run_dir}; is it running?")
+
+
+def test_ctl_shows_a_request_before_its_notes(fake, tandem):
+    a, b = fake("main"), fake("small", model=("s:0.5b",))
+    t = tandem([attached(a, slots=4, num_ctx=32768), {**attached(b, "gpu1", ("condense",), slots=2, num_ctx=8192), "model": "s:0.5b"}])
+    b.fault(times=-1, fault="hang")
+    lines = "".join(f"line {i} of src/part_{i % 97}.c holds value_{i};\n" for i in range(1500))
+    clients = []
+    for _ in range(2):
+        messages = [{"role": "user", "content": lines}, {"role": "assistant", "content": "ok"}, {"role": "user", "content": "Say one sentence."}]
+        clients.append(Client(t).send("POST", "/api/chat", {"model": "m:1b", "messages": messages}))
+
+    def whole():
+        rows = ask(t, "jobs")["jobs"]
+        return sum(r["kind"] == "notes" for r in rows) > 6 and sum(r["kind"] == "chat" for r in rows) == 2 and rows
+
+    rows = wait_for(whole, "two requests and their notes")
+    seen = []
+    for row in rows:
+        if row["kind"] == "chat":
+            assert row["request"] not in seen and row["state"] == "condensing" and row["job"] is None and row["device"] == "gpu0"
+            seen.append(row["request"])
+        assert row["request"] == seen[-1], rows
+    text = ctl(t, "jobs").stdout
+    assert text.index(f"  {seen[0]}  chat") < text.index(f"  {seen[0]}  notes") < text.index(f"  {seen[1]}  chat")
+    for c in clients:
+        c.close(reset=True)
+    t.wait_idle()
 
 
 def test_ctl_events(one):
@@ -533,8 +639,8 @@ def test_ctl_events(one):
     as_json.stdout.close()
 
 
-def select_readable(stream):
-    return select.select([stream], [], [], 0.05)[0]
+def select_readable(stream, seconds=0.05):
+    return select.select([stream], [], [], seconds)[0]
 
 
 def test_ctl_cancels(one):

@@ -121,7 +121,7 @@ def test_status_is_a_table(folder, stats):
     assert lines[2].index("MODEL") == lines[3].index("m:1") == lines[4].index("m:1")
     assert lines[5] == "gpu1 is back-off: connection?[2J refused"
     assert lines[-1] == (
-        "requests: 1 active, 8 waiting, 15 total (A 7, B 5, C 6), 4 fallbacks, 2 failed, 3 cancelled"
+        "requests: 1 active, 8 waiting, 15 total (A 7, B 5, C 6), 4 fallbacks, 2 failed, 0 refused, 3 cancelled"
     )
 
 
@@ -160,6 +160,65 @@ def test_somebody_else_there(folder, stats, answer, words):
     stats(answer)
     r = run("-R", folder, "status")
     assert r.returncode == FAILED and words in r.stderr and r.stdout == ""
+
+
+# --- help -------------------------------------------------------------------------------------------------------------
+
+COMMANDS = ("status top events workers jobs queues backends devices stats restart drain reset reload upgrade cancel wait-ready check init").split()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_has_its_help(command):
+    whole = run("--help").stdout
+    said = run(command, "--help")
+    assert said.returncode == OK and said.stderr == "" and said.stdout.startswith(f"Usage: tandemctl [-R RUNDIR] {command}")
+    options = {line.split()[0].rstrip(",") for line in said.stdout.splitlines() if line.startswith("  -")}
+    assert {"-R", "-h", "-V"} <= options and all(f"  {o}" in whole for o in options)
+    for args in ((command, "-h"), ("help", command), ("-h", command), ("-R", "/tmp", "help", command), (command, "--json", "-h")):
+        r = run(*args)
+        if args[1] == "--json" and r.returncode == USAGE:
+            assert "--json" not in said.stdout
+        else:
+            assert (r.returncode, r.stdout, r.stderr) == (OK, said.stdout, ""), args
+
+
+def test_help_and_the_version_without_a_command():
+    whole = run("--help")
+    assert whole.returncode == OK and all(f"\n  {c}" in whole.stdout for c in COMMANDS)
+    for args in (("-h",), ("help",), ("-R", "/tmp", "-h"), ("--json", "help"), ("help", "help")):
+        assert run(*args).stdout == whole.stdout, args
+    for args in (("-V",), ("--version",), ("status", "--version"), ("init", "-V")):
+        r = run(*args)
+        assert r.returncode == OK and r.stdout.startswith("tandemctl ") and len(r.stdout.splitlines()) == 1, args
+
+
+def test_options_stand_before_the_command_or_behind_it(folder, stats):
+    server = stats({"operation": 7}, operation("running"))
+    before = run("--timeout", "0", "--json", "--backend", "-R", folder, "restart", "gpu1")
+    assert before.returncode == TIMED_OUT and server.requests[0] == b"restart gpu1 --backend"
+    assert json.loads(before.stdout.splitlines()[0])["state"] == "running"
+    r = run("--once", "-R", folder, "status")
+    assert r.returncode == USAGE and "unrecognized option '--once'" in r.stderr
+    r = run("--port", "99999", "--output", "-", "init")
+    assert r.returncode == USAGE and "--port wants 0 to 65535" in r.stderr
+    r = run("--nonsense", "status")
+    assert r.returncode == USAGE and "unrecognized option '--nonsense'" in r.stderr
+    r = run("--json")
+    assert r.returncode == USAGE and "which command?" in r.stderr
+    r = run("help", "statsu")
+    assert r.returncode == USAGE and "did you mean 'status'?" in r.stderr
+
+
+def test_tandemd_has_long_options(folder):
+    def tandemd(*args):
+        return subprocess.run([PROGRAM.parent / "tandemd", *map(str, args)], capture_output=True, text=True, timeout=20)
+
+    assert tandemd("--help").stdout == tandemd("-h").stdout and tandemd("--help").returncode == 0
+    assert tandemd("--version").stdout == tandemd("-V").stdout
+    conf = folder / "none.conf"
+    assert tandemd("--check", "--config", conf).stderr == tandemd("-t", "-c", conf).stderr != ""
+    r = tandemd("--nonsense")
+    assert r.returncode == 2 and "--nonsense" in r.stderr and "usage: tandemd" in r.stderr
 
 
 # --- orders -----------------------------------------------------------------------------------------------------------
@@ -411,7 +470,7 @@ def test_init_with_one_ollama(folder, ollama):
     assert "port = 9000;" in text and f'run_dir = "{folder}/run";' in text
     assert 'model = "large:32b";' in text and "num_ctx = 16384;" in text and server.url in text
     assert 'roles = [ "condense" ];' not in text and "Only one Ollama answered" in text
-    assert "large:32b" in r.stdout and "condense: nobody" in r.stdout and "wrote" in r.stdout
+    assert "large:32b" in r.stdout and "condense: no device" in r.stdout and "wrote" in r.stdout
     assert (folder / "t.conf").stat().st_mode & 0o777 == 0o644
 
 

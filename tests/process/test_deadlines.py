@@ -69,7 +69,7 @@ def test_a_pause_in_mid_stream(pair, main, path):
     objects, whole = units(path, body)
     assert whole and content(path, objects)
     first = body.index(b"{")
-    between = body[first:].count(b":\n\n") if path == OPENAI else body[first:].count(b"\n ")
+    between = body[first:].count(heartbeat(path)) if path == OPENAI else body[first:].count(b"\n ")
     assert between >= 2, body
 
 

@@ -42,7 +42,8 @@ def test_a_backends_error_is_its_own_bytes(pair, main, path, stream):
         assert ours.headers["content-type"] == theirs.headers["content-type"]
         check_story(ours)
     counts = t.status()["requests"]
-    assert counts["failed"] == 4 and counts["total"] == 4
+    assert counts["failed"] == 2 and counts["refused"] == 2 and counts["total"] == 4, "4xx are the client's fault"
+    assert t.device("gpu0")["jobs"]["failed"] == 2
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -134,8 +135,14 @@ def test_a_prompt_that_cannot_shrink(pair, main, path, stream):
         e = o["error"]
         assert (e["type"], e["param"], e["code"], e["n_ctx"]) == ("invalid_request_error", "messages", 400, 4096)
         assert 10000 < e["n_prompt_tokens"] < 15000
+    assert "context_length_exceeded" in text
     for name in STORY:
         assert headers[name]
+    why = "do not fit the window of 4096" if main == "ollama" else "gpu0 found the prompt longer than its window"
+    assert headers["X-Tandem-Strategy"] == "refused" and why in headers["X-Tandem-Reason"]
+    sizes = dict(p.split("=") for p in headers["X-Tandem-Tokens"].split())
+    if main == "ollama":
+        assert int(sizes["in"]) > 9000 and sizes["sent"] == "0"
     assert t.device("gpu0")["jobs"]["done"] == 0
 
 
@@ -149,6 +156,25 @@ def test_an_overflow_that_only_the_backend_sees(pair, path):
     o = json.loads(body)
     text = o["error"]["message"] if path == OPENAI else error_text(path, o)
     assert text.startswith("This model's maximum context length is 4096 tokens. However, your messages resulted in 6")
+    assert "context_length_exceeded" in text
+    assert headers["X-Tandem-Strategy"] == "refused" and "longer than its window" in headers["X-Tandem-Reason"]
+
+
+@pytest.mark.parametrize("path,fault", [(CHAT, None), (OPENAI, None), (OPENAI, "404")])
+def test_what_was_not_sent_is_not_counted_as_sent(pair, path, fault):
+    """A request that no device was given says sent=0; one that a backend refuses was sent."""
+    t, a, b = pair("llama-server" if path == CHAT else "ollama")
+    if fault:
+        a.fault(times=1, fault=fault)
+    model = "m:1b" if fault or path == OPENAI else "none:7b"
+    if not fault and path == OPENAI:
+        messages = [{"role": "system", "content": prose(90000)}, {"role": "user", "content": "hi"}]
+    else:
+        messages = "hello " * 20
+    status, headers, _ = t.request("POST", path, question(path, messages, False, model=model))
+    assert status in (400, 404)
+    sizes = dict(p.split("=") for p in headers["X-Tandem-Tokens"].split())
+    assert (sizes["sent"] != "0") == bool(fault), headers
 
 
 WORDS = [

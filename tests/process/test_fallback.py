@@ -231,6 +231,19 @@ def test_one_device_for_both_roles(fake, tandem):
     assert t.requests()["fallbacks"] == 1
 
 
+def test_notes_that_are_not_used_are_told(pair):
+    """The model says something, but nothing of it stands in the chunk: the client sees that the selection stands alone."""
+    t, a, b = pair()
+    b.fault(times=1, text="- keeps every name: nothing_of_the_source_4711")
+    status, headers, body = t.chat(prompt(3568), stream=True)
+    check_good(status, headers, body)
+    assert "; 1 of 1 chunks without notes (unverified)" in headers["X-Tandem-Reason"], headers["X-Tandem-Reason"]
+    b.fault(times=-1, fault="400")
+    status, headers, body = t.chat(prompt(10981), stream=True)
+    check_good(status, headers, body)
+    assert "fallback: notes on gpu1: status" in headers["X-Tandem-Reason"] and "chunks without notes (" in headers["X-Tandem-Reason"]
+
+
 # --- the main device ---
 
 
@@ -250,7 +263,7 @@ def test_main_worker_killed_before_the_first_byte(pair, stream):
     t, a, b = pair()
     a.fault(times=1, fault="hang")
     r = in_thread(lambda: t.chat("hello", stream=stream))
-    working(t, "gpu0")
+    a.struck()
     os.kill(t.device("gpu0")["pid"], signal.SIGKILL)
     status, headers, body = r.join()
     assert status == 200 and ollama_text(body)
@@ -262,7 +275,7 @@ def test_main_worker_killed_after_early_heartbeats(pair):
     a.fault(times=1, fault="hang")
     c, r = stream_lines(t, "/api/chat", {**CHAT, "messages": [{"role": "user", "content": "hi"}]})
     assert r.status == 200 and r.read(1) == b" "
-    working(t, "gpu0")
+    a.struck()
     os.kill(t.device("gpu0")["pid"], signal.SIGKILL)
     body = r.read()
     assert ndjson(body)[-1]["done"] is True and body.lstrip(b" ").startswith(b"{")
@@ -274,7 +287,7 @@ def test_main_worker_stopped(pair):
     t, a, b = pair(deadlines={"ping_ms": 100})
     a.fault(times=1, fault="hang")
     request = in_thread(lambda: t.chat("hello", stream=True))
-    working(t, "gpu0")
+    a.struck()
     os.kill(t.device("gpu0")["pid"], signal.SIGSTOP)
     check_good(*request.join())
     t.wait_ready()
@@ -298,6 +311,7 @@ def test_what_waits_in_the_queue_survives_the_worker(pair):
     t, a, b = pair(main_device={"slots": 1})
     a.fault(times=1, fault="hang")
     requests = [in_thread(lambda i=i: t.chat(f"number {i}", stream=i % 2 == 0)) for i in range(4)]
+    a.struck()
     wait_for(lambda: t.device("gpu0")["inflight"] == 1 and t.device("gpu0")["waiting"] == 3, "three that wait behind one")
     os.kill(t.device("gpu0")["pid"], signal.SIGKILL)
     for r in requests:

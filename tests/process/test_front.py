@@ -24,8 +24,8 @@ def pattern(n):
 
 
 class Front:
-    def __init__(self, connections=2048, header_bytes=32768, stream_bytes=MB, idle_ms=60000):
-        args = [os.path.join(BIN, "front-driver"), *map(str, (connections, header_bytes, stream_bytes, idle_ms))]
+    def __init__(self, connections=2048, header_bytes=32768, stream_bytes=MB, idle_ms=60000, headers=1000, head_ms=30000, body_ms=30000, body_rate=0):
+        args = [os.path.join(BIN, "front-driver"), *map(str, (connections, header_bytes, stream_bytes, idle_ms, headers, head_ms, body_ms, body_rate))]
         self.popen = subprocess.Popen(args, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
         self.pid = self.popen.pid
         self.waiting = b""
@@ -249,8 +249,8 @@ def test_absolute_form_and_target(front):
 
 
 BAD = [
-    (b"GARBAGE\r\n\r\n", None),
-    (b"GET\r\n\r\n", None),
+    (b"GARBAGE\r\n\r\n", 400),
+    (b"GET\r\n\r\n", 400),
     (b"GET / HTTP/3.0\r\n\r\n", 505),
     (b"GET /a b HTTP/1.1\r\nHost: x\r\n\r\n", 400),
     (b"GET / HTTP/1.1\r\n\r\n", 400),
@@ -619,7 +619,7 @@ def test_leave_in_head(front, how):
     f = front()
     s = f.connect()
     s.sendall(b"GET /m HTTP/1.1\r\nHost: x\r\nX-Half")
-    wait_for(lambda: f.counts()[1] == 1, "request")
+    wait_for(lambda: f.counts()[0] == 1, "connection")
     leave(s, how)
     wait_for(lambda: f.counts() == (0, 0), "no connection")
     assert not f.events

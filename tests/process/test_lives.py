@@ -10,6 +10,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 
 import pytest
@@ -426,11 +427,11 @@ def test_what_a_killed_instance_left_does_not_matter(backends, tandem, folder):
     t.popen.kill()
     t.popen.wait()
     assert os.path.exists(os.path.join(t.run_dir, "stats.ipc")), "it had no time to tidy up"
-    for name in ("w7-99.ipc", "odd.ipc"):
+    stale = ("w7f-0-99.ipc", "w7f-0-99.ipc.down", "stats.7f.ipc")
+    theirs = ("notes.txt", "my.ipc.backup", "odd.ipc", "w-1.ipc", "stats..ipc")
+    for name in stale + theirs:
         with open(os.path.join(t.run_dir, name), "w") as f:
-            f.write("stale")
-    with open(os.path.join(t.run_dir, "notes.txt"), "w") as f:
-        f.write("somebody's")
+            f.write("x")
     again = Process([os.path.join(BIN, "tandemd"), "-c", t.conf], os.path.join(folder, "again.log"))
 
     def status():
@@ -438,11 +439,16 @@ def test_what_a_killed_instance_left_does_not_matter(backends, tandem, folder):
         return t.status()  # of whoever listens in that run folder
 
     wait_for(lambda: status()["pid"] == again.pid and all(d["state"] == "ready" for d in status()["devices"]), "the new instance")
-    assert not os.path.exists(os.path.join(t.run_dir, "odd.ipc"))
+    assert not set(stale) & set(os.listdir(t.run_dir))
     t.port = int(status()["listen"].rsplit(":", 1)[1])
     assert answers(t)
     assert again.stop() == 0
-    assert sorted(os.listdir(t.run_dir)) == ["notes.txt"], "nothing of ours is left"
+    assert sorted(os.listdir(t.run_dir)) == sorted((".tandem", *theirs)), "nothing of ours is left but the mark that it is our folder"
+    third = Process([os.path.join(BIN, "tandemd"), "-c", t.conf], os.path.join(folder, "third.log"))
+    wait_for(lambda: t.status()["pid"] == third.pid, "one that takes it again")
+    for name in theirs:
+        os.unlink(os.path.join(t.run_dir, name))
+    assert third.stop() == 0 and os.listdir(t.run_dir) == []
 
 
 def test_a_port_that_is_taken(backends, tandem, folder):
@@ -460,15 +466,57 @@ def test_run_folders_that_will_not_do(folder):
     link = a_file + ".link"
     os.symlink("/tmp", link)
     try:
-        for run_dir, words in ((a_file, "not a folder of this user"), (link, "not a folder of this user"),
-                               ("/tmp/" + "x" * 100, "at most"), ("relative", "must be absolute"),
-                               (a_file + "/below", "Not a directory"), ("/proc/tandem", "run folder /proc/tandem")):
+        for run_dir, words in ((a_file, "not a folder"), (link, "is a symbolic link"), (link + "//", "is a symbolic link"),
+                               ("/tmp/" + "x" * 72, "at most 76 bytes"), ("relative", "must be absolute"),
+                               (a_file + "/below", "Not a directory"), ("/proc/tandem", "run folder /proc/tandem"),
+                               (folder, 'holds "')):
             r = tandemd("-c", conf, "-R", run_dir)
             assert r.returncode == 1 and words in r.stderr, (run_dir, r)
             assert "run folder" in r.stderr and len(r.stderr.splitlines()) == 1, r.stderr
+            if not run_dir.startswith("/proc"):  # who may write there is known only by writing
+                checked = tandemd("-t", "-c", conf, "-R", run_dir)
+                assert checked.returncode == 2 and words in checked.stderr, (run_dir, checked)
     finally:
         os.unlink(link)
         os.unlink(a_file)
+
+
+def test_a_folder_that_others_use_comes_to_no_harm(folder):
+    """A run_dir that names somebody's folder by mistake: neither its mode nor anything in it is changed."""
+    with tempfile.TemporaryDirectory(prefix="tandem-theirs-") as theirs:
+        for name in ("thesis.ipc.txt", "w1-2-3.ipc", "backend-gpu0.log"):  # two of them could be ours
+            with open(os.path.join(theirs, name), "w") as f:
+                f.write("x")
+        os.chmod(theirs, 0o755)
+        before = sorted(os.listdir(theirs))
+        for args in ((), ("-t",)):
+            r = tandemd(*args, "-c", config(folder, run_dir=theirs))
+            assert r.returncode == (2 if args else 1) and 'holds "thesis.ipc.txt", which is not tandem\'s' in r.stderr, r
+        assert stat.S_IMODE(os.stat(theirs).st_mode) == 0o755 and sorted(os.listdir(theirs)) == before
+
+
+def test_the_limit_of_a_run_folder_is_the_one_that_holds(fake, tandem, folder):
+    with tempfile.TemporaryDirectory(prefix="tandem-") as holder:
+        longest = os.path.join(holder, "r" * (75 - len(holder)))
+        assert len(longest) == 76
+        r = tandemd("-t", "-c", config(folder, run_dir=longest + "r"))
+        assert r.returncode == 2 and "run_dir: must be at most 76 bytes" in r.stderr
+        assert tandemd("-t", "-c", config(folder, run_dir=longest)).returncode == 0
+        t = tandem([attached(fake("main"))], run_dir=longest)
+        assert answers(t)
+        assert t.stop() == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+def test_a_run_folder_that_cannot_be_written(folder):
+    """Root may write whatever the mode says, but not to what is mounted read-only."""
+    with tempfile.TemporaryDirectory(prefix="tandem-") as made:
+        for run_dir in (made, os.path.join(made, "below", "run")):
+            script = f'mount -t tmpfs -o ro tmpfs {made} && exec {BIN}/tandemd -t -c {config(folder)} -R {run_dir}'
+            r = subprocess.run(["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True, timeout=20)
+            if "unshare" in r.stderr or "mount:" in r.stderr:
+                pytest.skip("no mounts here: " + r.stderr)
+            assert r.returncode == 2 and "Read-only file system" in r.stderr, r
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's folder")
@@ -498,6 +546,25 @@ def test_no_worker_beside_tandemd(folder):
     shutil.copy2(os.path.join(BIN, "tandemd"), where)
     r = subprocess.run([os.path.join(where, "tandemd"), "-c", config(folder)], capture_output=True, text=True, timeout=10)
     assert r.returncode == 1 and "tandem-worker: No such file" in r.stderr
+
+
+@pytest.mark.parametrize("limit", [3, 4, 5, 6, 8, 10, 14, 18, 25, 34])
+def test_a_start_without_descriptors_says_so(folder, limit):
+    r = subprocess.run(["prlimit", f"--nofile={limit}:{limit}", os.path.join(BIN, "tandemd"), "-c", config(folder)], capture_output=True, text=True,
+                       timeout=20)
+    if limit == 3:  # not even the configuration, or its libraries, can be read
+        assert r.returncode != 0 and "open" in r.stderr, r
+        return
+    assert r.returncode == 1 and len(r.stderr.splitlines()) in (1, 2), r
+    assert "tandemd: Too many open files: of " in r.stderr and f"the limit is {limit}: " in r.stderr, r
+    assert not os.path.exists("/tmp/never-used")
+
+
+def test_a_backend_behind_tls_is_refused(folder):
+    devices = [{"name": "gpu0", "roles": ["main"], "backend": {"type": "ollama", "url": "https://10.0.0.7:11434"}}]
+    for args in (("-t",), ()):
+        r = tandemd(*args, "-c", config(folder, devices=devices))
+        assert r.returncode == 2 and "backend.url: must be http://host:port[/path]: workers speak no TLS" in r.stderr, r
 
 
 def test_checking_a_configuration(folder):
@@ -616,6 +683,22 @@ def test_a_stop_lets_streams_finish(fake, tandem, sig):
     assert sorted(os.listdir(t.run_dir)) == ["backend-gpu1.log", "kv-gpu1"]
     c.close()
     idle.close()
+
+
+@pytest.mark.measured
+def test_a_stop_of_what_is_idle_waits_for_no_deadline(fake, tandem):
+    """tandemd and its workers each waited for the other to hang up: a second, every time."""
+    a = fake("main")
+    took = []
+    for _ in range(3):
+        t = tandem([attached(a), started("gpu1", ("condense",))])
+        assert t.chat("hello")[0] == 200  # they have just spoken
+        begun = time.monotonic()
+        t.popen.send_signal(signal.SIGTERM)
+        assert t.popen.wait(10) == 0
+        took.append(time.monotonic() - begun)
+        assert not logged(t, "link_lingers")
+    assert min(took) < 0.6, took
 
 
 def test_a_second_signal_stops_at_once(fake, tandem):

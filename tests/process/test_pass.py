@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import socket
 import threading
 import time
@@ -12,7 +13,7 @@ import pytest
 
 from conftest import attached
 from harness import ndjson, rss_bytes, wait_for
-from wire import CHAT, OPENAI, PATHS, STORY, Wire, question
+from wire import CHAT, OPENAI, PATHS, STORY, Wire, question, tuned
 
 SANITIZED = "asan" in os.environ.get("TANDEM_BIN", "") or "ASAN_OPTIONS" in os.environ
 RSS_LIMIT = 64 << 20
@@ -113,7 +114,7 @@ ASKS = [
     ("POST", "/api/copy", {"source": "none", "destination": "x"}), ("DELETE", "/api/delete", {"model": "none"}),
     ("POST", "/api/push", {"model": "m:1b"}), ("GET", "/nothing", None), ("GET", "/api/nothing?x=1", None), ("POST", "/v1/nothing", {"a": 1}),
     ("DELETE", "/api/chat", None), ("GET", "/api/chat", None), ("GET", "/v1/chat/completions", None), ("PUT", "/api/tags", {"a": 1}),
-    ("POST", "/", {}), ("PATCH", "/api/generate", {"a": 1}), ("HEAD", "/nothing", None), ("GET", "/v1/", None), ("GET", "//api/tags", None),
+    ("POST", "/", {}), ("PATCH", "/api/generate", {"a": 1}), ("HEAD", "/nothing", None), ("GET", "/v1/", None),
 ]
 
 
@@ -130,7 +131,7 @@ def test_the_same_answer_as_the_backends(pair, main):
     """Status, headers and body of a direct request, for known and unknown paths and verbs."""
     t, a, b = pair(main)
     for method, target, body in ASKS:
-        if main == "llama-server" and (target.startswith("/api/") or target == "/"):
+        if main == "llama-server" and (target.startswith(("/api/", "/v1/models/")) or target == "/"):
             continue  # those are ours there
         theirs, their_body = once(a, method, target, body)
         ours, our_body = once(t, method, target, body)
@@ -251,7 +252,8 @@ def test_expect_100_continue(pair, target, body):
         w.sock.sendall(body)
         assert w.head().status in (200, 201)
         w.body()
-    assert a.stats()["last"][-1]["body_crc32"] == f"{zlib.crc32(body):08x}"
+    sent = tuned(body, 16384) if target == CHAT else body
+    assert a.stats()["last"][-1]["body_crc32"] == f"{zlib.crc32(sent):08x}"
 
 
 class Peak:
@@ -423,14 +425,50 @@ def test_ollama_probes_before_a_llama_server(pair):
         assert status == 200 and show["model_info"][arch + ".context_length"] == 16384
         assert "completion" in show["capabilities"] and "details" in show and "template" in show
         assert any(line.split() == ["num_ctx", "16384"] for line in show["parameters"].splitlines())
+    for body in ({"model": "none:7b"}, {"name": "m"}):
+        status, headers, data = t.request("POST", "/api/show", body)
+        assert status == 404 and json.loads(data)["error"] == f"model '{list(body.values())[0]}' not found"
+    assert all(m["modified_at"] > "2020" for m in tags), "1970 is 56 years ago to ollama list"
+    assert ps[0]["size_vram"] != ps[0]["size"], "an attached llama-server does not say where its layers are"
     for path in ("/api/pull", "/api/create", "/api/copy"):
         status, headers, data = t.request("POST", path, {"model": "x"})
-        assert status == 501 and isinstance(json.loads(data)["error"], str)
+        assert status == 501 and "llama-server" in json.loads(data)["error"]
+    # a blob is refused for what it is, not for its size
+    status, headers, data = t.request("POST", blob(1), b"x" * 3_000_000)
+    assert status == 501 and "llama-server" in json.loads(data)["error"]
     assert t.request("POST", "/api/show", b"{")[0] == 400
     assert t.request("POST", "/api/show", {})[0] == 400
     assert t.request("DELETE", "/api/delete", {"model": "m:1b"})[0] == 501
     assert t.request("GET", "/api/unknown")[0] in (404, 501)
     assert t.request("GET", "/props")[0] == 200  # llama-server's own paths pass
+
+
+def test_ollamas_embeddings_before_a_llama_server(pair):
+    t, a, b = pair("llama-server", main_options=("--embeddings",))
+    texts = ["one", "two \U0001f600"]
+    status, headers, data = t.request("POST", "/api/embed", {"model": "m:1b", "input": texts})
+    o = json.loads(data)
+    assert status == 200 and headers["Content-Type"].startswith("application/json"), data
+    assert o["model"] == "m:1b" and o["total_duration"] > 0 and o["prompt_eval_count"] > 0
+    theirs = a.call("/v1/embeddings", {"model": "m:1b", "input": texts})["data"]
+    assert o["embeddings"] == [d["embedding"] for d in theirs]
+    status, headers, data = t.request("POST", "/api/embeddings", {"model": "m:1b", "prompt": "one"})
+    assert status == 200 and json.loads(data) == {"embedding": theirs[0]["embedding"]}
+    many = ["some words to embed " * 20] * 3000  # more than is worked on in the loop
+    status, headers, data = t.request("POST", "/api/embed", {"model": "m:1b", "input": many})
+    assert status == 200 and len(json.loads(data)["embeddings"]) == 3000
+    for body, code in [({"model": "m:1b", "input": []}, 200), ({"model": "m:1b", "input": 3}, 400), ({"input": "x"}, 400), (b"{", 400),
+                       (b"", 400), ({"model": "none:7b", "input": "x"}, 404)]:
+        status, headers, data = t.request("POST", "/api/embed", body)
+        assert status == code, (body, data)
+        assert isinstance(json.loads(data).get("error", ""), str)
+    assert t.request("GET", "/api/embed")[0] == 405
+
+
+def test_embeddings_that_a_llama_server_was_not_started_for(pair):
+    t, a, b = pair("llama-server")
+    status, headers, data = t.request("POST", "/api/embed", {"model": "m:1b", "input": "x"})
+    assert status == 501 and "--embeddings" in json.loads(data)["error"]
 
 
 # --- which device ---
@@ -500,26 +538,154 @@ def test_the_list_is_fresh_after_a_change(pair):
     assert ids == names()
 
 
+def test_a_pull_does_not_change_the_default_model(fake, tandem):
+    """Ollama lists what was pulled last first; without a configured model the first one found stays it, over workers too, while it is there."""
+    a, small = fake("main", model=("m:1b",)), fake("small", model=("s:1b",))
+    device = {"name": "gpu0", "roles": ["main"], "backend": {"type": "ollama", "url": a.url}}
+    notes = {"name": "gpu1", "roles": ["condense"], "backend": {"type": "ollama", "url": small.url}}
+    t = tandem([device, notes])
+    model = lambda: t.device("gpu0")["backend"]["model"]  # noqa: E731
+    assert model() == "m:1b"
+    for path, body in [("/api/pull", {"model": "new:1b"}), ("/api/create", {"model": "made:1b", "from": "m:1b"}),
+                       ("/api/copy", {"source": "m:1b", "destination": "copy:1b"})]:
+        assert t.request("POST", path, body)[0] == 200
+        assert model() == "m:1b"
+    assert json.loads(t.request("GET", "/api/tags")[2])["models"][0]["name"] == "copy:1b"
+    os.kill(t.device("gpu0")["pid"], signal.SIGKILL)
+    wait_for(lambda: t.device("gpu0")["generation"] == 2, "another worker")
+    t.wait_ready()
+    assert model() == "m:1b"
+    assert t.request("DELETE", "/api/delete", {"model": "m:1b"})[0] == 200
+    wait_for(lambda: model() == "copy:1b", "another model in its place")
+    assert [e["model"] for e in t.events() if e["ev"] == "model_settled" and e["device"] == "gpu0"] == ["m:1b", "copy:1b"]
+
+
 # --- when a device is away ---
 
 
 def test_a_main_device_that_is_away(pair):
     t, a, b = pair(deadlines={"main_wait_ms": 300})
     a.stop()
-    wait_for(lambda: t.device("gpu0")["state"] != "ready" or t.request("GET", "/api/ps")[0] == 503, "the main device to be seen as down")
-    status, headers, body = t.request("GET", "/api/ps")
+    wait_for(lambda: t.device("gpu0")["state"] != "ready" or t.request("GET", "/api/version")[0] == 503, "the main device to be seen as down")
+    status, headers, body = t.request("GET", "/api/version")
     assert status == 503 and int(headers["Retry-After"]) > 0 and json.loads(body)["error"]
     assert t.request("GET", "/")[0] == 200
 
 
 def test_model_paths_go_to_the_device_that_has_the_model(pair):
     t, a, b = pair()
-    for method, path, body in (("GET", "/v1/models/s:0.5b", None), ("DELETE", "/api/delete", {"model": "s:0.5b"}),
+    for method, path, body in (("DELETE", "/api/delete", {"model": "s:0.5b"}),
                                ("POST", "/api/copy", {"source": "s:0.5b", "destination": "copy"})):
         status, headers, data = t.request(method, path, body)
         assert "gpu1" in headers["X-Tandem-Reason"], (path, status, data)
-    status, headers, data = t.request("GET", "/v1/models/m:1b")
+    status, headers, data = t.request("POST", "/api/show", {"model": "m:1b"})
     assert status == 200 and "gpu0" in headers["X-Tandem-Reason"]
+
+
+@pytest.mark.parametrize("main", ["ollama", "llama-server"])
+def test_a_model_by_its_id(pair, main):
+    """llama-server has no such path, and clients encode the colon."""
+    t, a, b = pair(main)
+    for path, name in [("/v1/models/m:1b", "m:1b"), ("/v1/models/m%3A1b", "m:1b"), ("/v1/models/s%3a0.5b/", "s:0.5b"), ("//v1/models", None), ("/models", None)]:
+        status, headers, data = t.request("GET", path)
+        o = json.loads(data)
+        assert status == 200 and (o["id"] == name if name else [m["id"] for m in o["data"]] == ["m:1b", "s:0.5b"]), (path, data)
+    for path in ("/v1/models/none", "/v1/models/a%2Fb"):
+        status, headers, data = t.request("GET", path)
+        error = json.loads(data)["error"]
+        assert status == 404 and "not found" in error["message"] and error["type"] == "not_found_error", data
+
+
+@pytest.mark.parametrize("main", ["ollama", "llama-server"])
+def test_what_all_devices_have_loaded(pair, main):
+    t, a, b = pair(main, "ollama" if main == "llama-server" else "llama-server")
+    for model in ("m:1b", "s:0.5b"):
+        assert t.request("POST", CHAT, question(CHAT, "hi", False, model=model))[0] == 200
+    status, headers, data = t.request("GET", "/api/ps")
+    assert status == 200 and [m["name"] for m in json.loads(data)["models"]] == ["m:1b", "s:0.5b"], data
+    for name in STORY:
+        assert headers[name]
+    b.stop()
+    wait_for(lambda: t.device("gpu1")["state"] != "ready" or
+             [m["name"] for m in json.loads(t.request("GET", "/api/ps/")[2])["models"]] == ["m:1b"], "the other device left out")
+    a.stop()
+    wait_for(lambda: t.request("GET", "/api/ps")[0] == 503, "nobody to ask")
+    t.wait_idle()
+
+
+# --- other spellings of a path ---
+
+
+@pytest.mark.parametrize("main", ["ollama", "llama-server"])
+def test_other_spellings_of_a_path(pair, main):
+    """Doubled and trailing slashes, percent-encoded letters, llama-server's short paths: none of them goes round the queue."""
+    t, a, b = pair(main, main_options=("--embeddings",))
+    for path, like in [("//api/chat", CHAT), ("/api/chat/", CHAT), ("/api//chat", CHAT), ("/api/ch%61t?x=1", CHAT), ("/v1/chat/completions/", OPENAI),
+                       ("/chat/completions", OPENAI)]:
+        status, headers, data = t.request("POST", path, question(like, "hi", False))
+        assert status == 200 and headers["X-Tandem-Strategy"] == "A", (path, data)
+    for path in ("/v1/embeddings", "//v1/embeddings/", "/embeddings"):
+        status, headers, data = t.request("POST", path, {"model": "m:1b", "input": "hi"})
+        assert status == 200 and json.loads(data)["data"][0]["embedding"], (path, data)
+    assert json.loads(t.request("GET", "//api/tags/")[2])["models"]
+    assert t.status()["requests"]["by_strategy"]["A"] == 6
+
+
+# --- what a model works for ---
+
+
+@pytest.mark.parametrize("main", ["ollama", "llama-server"])
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/embeddings", "/api/embed"])
+def test_what_a_model_works_for_waits_its_turn(pair, main, path):
+    t, a, b = pair(main, main_device={"slots": 1}, main_options=("--embeddings", "--num-ctx", "16384"))
+    a.fault(times=1, fault="hang", match="block")
+    with Wire(t) as blocker, Wire(t) as w:
+        blocker.send("POST", CHAT, question(CHAT, "block"))
+        wait_for(lambda: t.device("gpu0")["inflight"] == 1, "a busy slot")
+        said = "prompt" if path == "/v1/completions" else "input"
+        w.send("POST", path, {"model": "m:1b", said: "many words " * 3500})
+        wait_for(lambda: t.device("gpu0")["waiting"] == 1, "one that waits")
+        blocker.close()
+        assert w.head().status == 200 and w.body()
+        assert w.headers["x-tandem-strategy"] == "pass"
+        sizes = dict(p.split("=") for p in w.headers["x-tandem-tokens"].split())
+        assert 8000 < int(sizes["in"]) < 11000 and sizes["sent"] == sizes["in"]
+    t.wait_idle()
+
+
+def test_the_form_of_errors_follows_the_path(pair):
+    t, a, b = pair("llama-server", deadlines={"main_wait_ms": 200})
+    a.stop()
+    for path, read in [("/v1/messages", lambda o: o["type"] == "error" and o["error"]["type"] == "overloaded_error" and o["error"]["message"]),
+                       ("/v1/messages/count_tokens", lambda o: o["type"] == "error" and o["error"]["message"]),
+                       ("/v1/completions", lambda o: o["error"]["message"]), ("/completion", lambda o: o["error"]["message"]),
+                       ("/v1/responses", lambda o: o["error"]["message"]), ("/api/embed", lambda o: isinstance(o["error"], str))]:
+        status, headers, data = t.request("POST", path, {"model": "m:1b", "prompt": "x", "input": "x", "messages": []})
+        assert status == 503 and read(json.loads(data)), (path, data)
+        assert int(headers["Retry-After"]) > 0
+
+
+@pytest.mark.parametrize("main", ["ollama", "llama-server"])
+@pytest.mark.parametrize("fault", [None, "fault=500&error=out+of+memory", "cut=0"])
+def test_a_passed_stream_has_a_first_byte_in_time(pair, main, fault):
+    t, a, b = pair(main, deadlines={"first_byte_ms": 300, "heartbeat_ms": 50})
+    with Wire(t) as w:
+        w.send("POST", "/v1/completions", {"model": "m:1b", "prompt": f"[[fake delay_ms=1200{'&' + fault if fault else ''}]] hi", "stream": True})
+        assert w.head().status == 200 and w.head_s < 1.0
+        assert w.headers["content-type"].startswith("text/event-stream")
+        data = w.body()
+    beats = [e for e in data.split(b"\n\n") if e.startswith(b":")]
+    assert len(beats) >= 3, data
+    events = [e for e in data.split(b"\n\n") if e.startswith(b"data: ")]
+    if not fault:
+        assert events[-1] == b"data: [DONE]" and len(events) > 3
+    else:
+        error = json.loads(events[-1][6:])["error"]
+        assert error["message"] and (fault == "cut=0" or "out of memory" in error["message"])
+    t.wait_idle()
+    # at once: nothing of ours comes between
+    status, headers, data = t.request("POST", "/v1/completions", {"model": "m:1b", "prompt": "hi", "stream": True})
+    assert status == 200 and b":\n" not in data.replace(b"\":", b"") and data.rstrip().endswith(b"data: [DONE]")
 
 
 def test_a_backend_with_absurd_headers_hurts_nobody(tandem, folder):

@@ -107,12 +107,14 @@ def test_classes(one):
     t, a = one()
     blocker = block(t, a)
     tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
-    wanted = [("### Task: a title", {}, "idle"),
+    wanted = [("### Task:\nGenerate a concise, 3-5 word title\n\n### Guidelines:\n", {}, "idle"),
               ("agent by tools", {"tools": tools}, "agent"),
               ("agent by header", {"headers": ["X-Tandem-Class: agent"]}, "agent"),
               ("agent by name", {"agent": "Cline/3"}, "agent"),
               ("idle by header", {"headers": ["X-Tandem-Class: Idle"], "tools": tools}, "idle"),
               ("a question", {}, "interactive"),
+              # Open WebUI asks about documents with the same first line as for titles
+              ("### Task:\nRespond to the user query using the provided context\n<context>title</context>", {}, "interactive"),
               ("wish unknown", {"headers": ["X-Tandem-Class: map"]}, "interactive")]
     clients = []
     for n, (text, more, kind) in enumerate(wanted):
@@ -507,6 +509,21 @@ def test_condensed_once_for_all(pair):
     assert first_answer == second_answer and first_answer[0] == 200
     assert second.headers["x-tandem-strategy"] == "B" and second.headers["x-tandem-tokens"] == first.headers["x-tandem-tokens"]
     assert t.device("gpu1")["jobs"]["done"] == 1 and t.device("gpu0")["jobs"]["done"] == 1
+
+
+# --- how fast a device is ---
+
+
+@pytest.mark.parametrize("type", ["ollama", "llama-server"])
+def test_cached_tokens_teach_no_speed(one, type):
+    """The same request three times: Ollama counts the tokens it had cached and times only the others."""
+    t, a = one(type=type, options=["--prefill", "4000"])
+    speeds = []
+    for _ in range(3):
+        status, _, _ = t.chat("[[fake tokens=2]] " + "many words " * 400)
+        assert status == 200
+        speeds.append(t.device("gpu0")["prefill_tok_s"])
+    assert all(abs(s - 4000) < 400 for s in speeds), speeds
 
 
 # --- nobody will come ---

@@ -123,6 +123,63 @@ def test_a_removed_device_finishes_its_stream(fake, tandem):
     assert len(children(t.pid)) == 1
 
 
+def test_no_counter_falls_when_a_device_goes_and_comes_back(fake, tandem):
+    a, b = backends(fake)
+    c = fake("third", model=("other:1b",))
+    other = {**attached(c, "gpu2", ("main",)), "model": "other:1b"}
+    t = tandem([main_device(a), other], deadlines={"ping_ms": 50})
+
+    def counted(name):
+        return [d for d in t.command("counters")["devices"] if d["device"] == name]
+
+    for _ in range(3):
+        assert t.chat("hi", model="other:1b")[0] == 200
+    before = wait_for(lambda: (d := counted("gpu2")[0])["bytes_out"] > 0 and d["heartbeats"] > 2 and d, "heartbeats")
+    for rounds in range(2):
+        write(t, [main_device(a)])
+        assert t.operate("reload")["state"] == "done"
+        wait_for(lambda: t.log().count("ev=device_gone") == rounds + 1, "the removed device's end")
+        gone, = counted("gpu2")
+        assert all(gone[k] >= before[k] for k in before if k != "device"), (before, gone)
+        write(t, [main_device(a), other])
+        assert t.operate("reload")["state"] == "done"
+        t.wait_ready("gpu2")
+        assert t.chat("hi", model="other:1b")[0] == 200
+        back, = counted("gpu2")
+        assert back["jobs_done"] == gone["jobs_done"] + 1 and back["starts"] == gone["starts"] + 1
+        before = back
+
+
+def test_jobs_of_a_removed_device_are_shown(fake, tandem):
+    a, b = backends(fake)
+    c = fake("third", model=("other:1b",))
+    t = tandem([main_device(a), {**attached(c, "gpu2", ("main",)), "model": "other:1b"}])
+    s = t.client().send("POST", "/api/chat", {"model": "other:1b", "messages": [{"role": "user", "content": "hi [[fake hang_after=3]]"}]})
+    assert s.head() == 200
+    write(t, [main_device(a)])
+    assert t.operate("reload")["state"] == "done"
+    job, = t.command("jobs")["jobs"]
+    assert job["device"] == "gpu2" and job["state"] == "running" and job["request"] == s.headers["x-tandem-request-id"]
+    s.close(reset=True)
+    wait_for(lambda: t.command("jobs")["jobs"] == [], "its end")
+
+
+def test_long_lists_of_models(fake, tandem):
+    """More than one record of the link holds; and what is over the limit is left out, aloud."""
+    names = [f"m{i}:1b" for i in range(700)]
+    a = fake("many", model=("m:1b", *names))
+    t = tandem([main_device(a)])
+    wait_for(lambda: t.device("gpu0")["backend"]["models"] == 701, "all of them")
+    assert t.chat("hi", model="m699:1b")[0] == 200
+    listed = [m["name"] for m in json.loads(t.request("GET", "/api/tags")[2])["models"]]
+    assert sorted(listed) == sorted(["m:1b", *names])
+    write(t, [main_device(a)], limits={"models": 600})
+    assert t.operate("reload")["state"] == "done"
+    assert t.operate("restart")["state"] == "done"
+    wait_for(lambda: t.device("gpu0")["backend"]["models"] == 600, "the first of them")
+    assert "ev=models_left_out" in t.log()
+
+
 def test_a_changed_command_starts_another_backend(fake, tandem):
     t = tandem([started()])
     before = t.device("gpu0")["backend"]["pid"]

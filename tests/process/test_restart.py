@@ -204,10 +204,24 @@ def test_drain_and_reset(fake, tandem):
     assert ndjson(c.rest())[-1]["done"], "accepted work is finished"
     c.close()
     assert t.operation(begun["operation"])["state"] == "done"
-    assert t.device("gpu0")["state"] == "stopped" and t.device("gpu0")["pid"] is None
+    assert t.device("gpu0")["state"] == "drained" and t.device("gpu0")["pid"] is None
     assert t.operate("reset gpu0")["state"] == "done"
     t.wait_ready("gpu0")
     assert t.chat("yes")[0] == 200
+
+
+def test_only_what_nobody_ordered_is_counted_as_a_restart(fake, tandem):
+    a, b, devices = two(fake)
+    t = tandem(devices, backoff={"first_ms": 10, "max_ms": 50})
+    assert t.operate("restart gpu0")["state"] == "done"
+    assert t.operate("drain gpu0")["state"] == "done" and t.operate("reset gpu0")["state"] == "done"
+    t.wait_ready()
+    assert t.device("gpu0")["generation"] == 3 and t.device("gpu0")["restarts"] == 0
+    os.kill(t.device("gpu0")["pid"], signal.SIGKILL)
+    wait_for(lambda: t.device("gpu0")["generation"] == 4, "the next one")
+    t.wait_ready()
+    assert t.operate("restart gpu0")["state"] == "done"
+    assert t.device("gpu0")["restarts"] == 1
 
 
 def test_a_drain_ends_at_its_deadline(fake, tandem):
@@ -274,6 +288,13 @@ def test_all_workers_die_at_once(fake, tandem):
 # --- operations that meet trouble ---
 
 
+def catches(pid, sig):
+    """Has the process a handler for that signal by now?"""
+    with open(f"/proc/{pid}/status") as f:
+        caught = next(int(line.split()[1], 16) for line in f if line.startswith("SigCgt:"))
+    return caught >> (sig - 1) & 1
+
+
 def test_an_operation_ends_although_the_backend_is_away(fake, tandem):
     """Else the device would be busy for as long as that lasts: no drain, no other configuration."""
     a, b, devices = two(fake)
@@ -289,19 +310,22 @@ def test_an_operation_ends_although_the_backend_is_away(fake, tandem):
     assert t.operate("restart gpu0")["state"] == "done"
 
 
-def test_a_reset_of_a_worker_that_is_being_stopped(impostor_on_demand, fake, tandem):
+def test_a_reset_of_a_worker_that_is_being_stopped(impostor_on_demand, folder, fake, tandem):
     """Drained before it had said a word, so told to stop, and wanted again before it has."""
     a, b, devices = two(fake)
     t = tandem(devices, backoff={"first_ms": 10, "max_ms": 20})
-    impostor_on_demand("trap 'sleep 1; exit 0' TERM; while :; do sleep 0.05; done")
+    gate = os.path.join(folder, "gate")
+    impostor_on_demand(f"trap 'while [ ! -e {gate} ]; do sleep 0.05; done; exit 0' TERM; while :; do sleep 0.05; done")
     os.kill(t.device("gpu1")["pid"], signal.SIGKILL)
     wait_for(lambda: t.device("gpu1")["state"] == "spawning" and t.device("gpu1")["generation"] == 2, "a worker that says nothing")
     pid = t.device("gpu1")["pid"]
-    wait_for(lambda: open(f"/proc/{pid}/cmdline").read().startswith("/bin/sh"), "its trap")
+    wait_for(lambda: catches(pid, signal.SIGTERM), "its trap")
     drain = t.command("drain gpu1")["operation"]
     assert t.device("gpu1")["state"] == "stopping"
     impostor_on_demand(None)
-    assert t.operate("reset gpu1")["state"] == "done"
+    reset = t.command("reset gpu1")["operation"]
+    open(gate, "w").close()
+    assert t.operation(reset)["state"] == "done"
     o = t.operation(drain)
     assert o["state"] == "failed" and "reset" in o["why"], o
     t.wait_ready("gpu1")

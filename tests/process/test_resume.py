@@ -378,7 +378,7 @@ def test_a_request_without_a_stream_is_asked_again_whole(pair, main, path, fault
     a.fault(**fault, times=1)
     r = in_thread(lambda: t.request("POST", path, question(path, ASK, False)))
     if fault.get("fault") == "hang":
-        wait_for(lambda: a.stats()["under_way"], "the request at the backend")
+        a.struck()
         kill_worker(t)
     status, headers, body = r.join()
     assert status == 200 and content(path, [json.loads(body)]) == WORDS
@@ -395,7 +395,7 @@ def test_what_changes_something_is_done_at_most_once(pair):
         generation = t.device("gpu0")["generation"]
         body = None if method == "GET" else {"model": "m:1b", "source": "m:1b", "destination": "x:1", "input": "m:1b"}
         r = in_thread(lambda: t.request(method, path, body))
-        wait_for(lambda: a.stats()["under_way"], f"{method} {path} at the backend")
+        a.struck()
         kill_worker(t)
         status = r.join()[0]
         assert (status != 503) == again, (method, path, status)
@@ -408,14 +408,14 @@ def test_what_was_sent_is_not_sent_again_by_a_drain(pair):
     t, a, b = pair(deadlines={"drain_ms": 200})
     a.fault(times=1, fault="hang", match="m:1b")
     r = in_thread(lambda: t.request("DELETE", "/api/delete", {"model": "m:1b"}))
-    wait_for(lambda: a.stats()["under_way"], "the request at the backend")
+    a.struck()
     assert t.operate("restart gpu0")["state"] == "done"
     status = r.join()[0]
     a.stats()
     assert status in (502, 503) and a.bodies().count(b'{"model": "m:1b"}') == 1, (status, a.bodies())
     a.fault(times=1, fault="hang", match="m:1b")
     r = in_thread(lambda: t.request("POST", "/api/show", {"model": "m:1b"}))
-    wait_for(lambda: a.stats()["under_way"], "the question at the backend")
+    a.struck()
     assert t.operate("restart gpu0")["state"] == "done"
     assert r.join()[0] == 200, "what only asks is asked again"
 
@@ -430,9 +430,11 @@ def test_a_stream_outlives_any_number_of_drains(pair, path):
         s.until_tokens(at)
         before = t.requests()["resumed"]
         assert t.operate("restart gpu0")["state"] == "done"
-        wait_for(lambda: t.requests()["resumed"] > before, "the next worker to go on")
+        r = wait_for(lambda: (r := t.requests())["resumed"] > before and r or r["active"] == 0 and r, "the next worker to go on")
+        if r["active"] == 0:
+            break  # a busy machine took longer for the restarts than the answer took
     check_same(t, path, s, wanted)
-    assert t.requests()["failed"] == 0
+    assert t.requests()["failed"] == 0 and t.requests()["resumed"] >= 3
 
 
 def test_the_device_that_was_to_go_on_is_drained(fake, tandem):

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from conftest import SANITIZED, attached
-from harness import BIN, ROOT, in_thread, ndjson, ollama_text, wait_for
+from harness import BIN, ROOT, in_thread, libconfig, ndjson, ollama_text, wait_for
 from test_restart import Load
 
 pytestmark = pytest.mark.skipif(bool(SANITIZED), reason="a sanitizer's own library has to be the first")
@@ -62,7 +62,7 @@ def test_jumps_of_the_clock_change_nothing(folder, fake, tandem, shims):
         assert t.operate("restart gpu0")["state"] == "done"
         assert t.operate("reload")["state"] == "done"
     generation = t.device("gpu0")["generation"]
-    assert t.device("gpu0")["restarts"] == generation - 1 == len(JUMPS), "no worker but those that were asked for"
+    assert generation - 1 == len(JUMPS) and t.device("gpu0")["restarts"] == 0, "no worker but those that were asked for"
     # a back-off and its end on both sides of a jump
     os.kill(t.device("gpu0")["pid"], signal.SIGKILL)
     wait_for(lambda: t.device("gpu0")["state"] == "back-off", "the back-off")
@@ -103,6 +103,29 @@ def test_the_time_of_day_is_only_shown():
     assert found == SHOWN
 
 
+# --- memory ---
+
+
+def test_a_reload_without_memory_for_a_device_says_so(fake, tandem, folder, shims):
+    a, b = fake("main"), fake("other", model=("other:1b",))
+    empty = os.path.join(folder, "empty")
+    devices = [attached(a), {**attached(b, "gpu1"), "model": "other:1b"}]
+    t = tandem(devices[:1], env={"LD_PRELOAD": shims, "SHIM_CALLOC": empty})
+    with open(t.conf) as f:
+        text = f.read()
+    with open(t.conf, "w") as f:
+        f.write(text.replace(f"devices = {libconfig(devices[:1])}", f"devices = {libconfig(devices)}"))
+    open(empty, "w").close()
+    t.popen.send_signal(signal.SIGHUP)
+    o, = wait_for(lambda: [e for e in t.events(ev="operation") if e["state"] in ("done", "failed")], "its end")
+    assert o["state"] == "failed" and "out of memory: device gpu1 is not added" in o["why"], o
+    os.unlink(empty)
+    assert t.chat("hi")[0] == 200 and len(t.status()["devices"]) == 1
+    assert t.operate("reload")["state"] == "done"
+    t.wait_ready("gpu1")
+    assert t.chat("hi", model="other:1b")[1]["X-Tandem-Device"] == "gpu1"
+
+
 # --- heartbeats and progress ---
 
 
@@ -122,8 +145,9 @@ def stuck(folder, monkeypatch, shims):
     return path
 
 
-STALL = {"ping_ms": 50, "backend_idle_ms": 300}
-STALL_PINGS = 40  # a standstill has been noticed long before: after 300 ms and 15 pings
+# Three pings must fit what a busy machine lets a worker wait for its turn.
+STALL = {"ping_ms": 150, "backend_idle_ms": 300}
+STALL_PINGS = 24  # a standstill has been noticed long before: after 300 ms and 15 pings
 
 
 def test_a_worker_whose_jobs_stand_still_is_replaced(stuck, fake, tandem):
@@ -150,7 +174,7 @@ def test_waits_that_have_no_limit_are_no_standstill(fake, tandem):
     t = tandem([attached(a, slots=4, num_ctx=1000000)], deadlines=STALL, limits={"stream_bytes": 65536})
     a.fault(times=1, fault="hang")
     waiting = t.client().send("POST", "/api/chat", {"model": "m:1b", "messages": [{"role": "user", "content": "hi"}]})
-    wait_for(lambda: t.device("gpu0")["inflight"] == 1, "the one that waits for its first byte")
+    a.struck()
     beats = heartbeats(t)
     wait_for(lambda: heartbeats(t) >= beats + STALL_PINGS, "heartbeats while the prompt is read")
     assert t.device("gpu0")["generation"] == 1 and t.device("gpu0")["inflight"] == 1, t.log()[-2000:]

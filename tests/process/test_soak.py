@@ -87,8 +87,8 @@ class Client(threading.Thread):
             self.drop()
         elif kind == "backend error":
             self.seen["chats"] += 1
-            self.seen["failed"] += 1
             status = self.random.choice([400, 404, 500, 503])
+            self.seen["failed" if status >= 500 else "refused"] += 1
             r, data = self.answer("POST", *self.chat(f"[[fake fault={status} error=no]]", stream, openai))
             assert r.status == status and b"no" in data, (r.status, data)
         elif kind == "backend cut":
@@ -98,7 +98,7 @@ class Client(threading.Thread):
             assert b"error" in data, data
         elif kind == "bad json":
             self.seen["chats"] += 1
-            self.seen["failed"] += 1
+            self.seen["refused"] += 1
             r, data = self.answer("POST", "/v1/chat/completions" if openai else "/api/chat", '{"model": "m:1b", "messages": [}')
             assert r.status == 400, (r.status, data)
         elif kind == "pass":
@@ -170,7 +170,7 @@ def test_soak(pair):
 
     requests = t.status()["requests"]
     assert requests["total"] == seen["chats"]
-    assert requests["failed"] == seen["failed"]
+    assert (requests["failed"], requests["refused"]) == (seen["failed"], seen["refused"])
     assert requests["cancelled"] == seen["cancelled"]
     assert requests["fallbacks"] == 0
     assert requests["by_strategy"]["B"] >= seen["B"] and requests["by_strategy"]["C"] == seen["C"]

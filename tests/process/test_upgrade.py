@@ -1,5 +1,7 @@
 """A new tandemd takes over from the old one under live streams, or the old one goes on as if nothing had been asked."""
 
+import contextlib
+import fcntl
 import json
 import os
 import re
@@ -7,13 +9,14 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 
 import pytest
 
 from conftest import attached
-from harness import BIN, Client, Process, Tandem, children, fd_count, free_port, nng_req, ollama_text, wait_for
+from harness import BIN, Client, Process, Tandem, children, fd_count, free_port, libconfig, nng_req, ollama_text, wait_for
 
 SLOTS = 16
 CHECKS = '#!/bin/sh\ncase " $* " in *" -t "*) exec REAL "$@";; esac\n'
@@ -64,7 +67,7 @@ class Family(Tandem):
         return pid
 
     def lines(self, event, **fields):
-        return [e for e in self.events() if e["ev"] == event and all(e.get(k) == str(v) for k, v in fields.items())]
+        return [e for e in self.events(ev=event) if all(e.get(k) == str(v) for k, v in fields.items())]
 
     def ask(self, pid=None):
         """Asks for an upgrade; returns the pid that was asked."""
@@ -75,7 +78,7 @@ class Family(Tandem):
     def upgrade(self):
         old = self.ask()
         wait_for(lambda: self.current() != old, "take-over")
-        assert self.lines("upgrade_done", pid=old)
+        wait_for(lambda: self.lines("upgrade_done", pid=old), "the old one's word")  # the new one answers a moment before
         return old, self.current()
 
     def refused(self, event="upgrade_failed"):
@@ -94,18 +97,16 @@ class Family(Tandem):
             return int(f.read())
 
     def all_pids(self):
-        for e in self.events():
-            if e.get("proc") == "tandemd":
-                self.seen.add(int(e["pid"]))
-            if e.get("new_pid", "0") != "0":
-                self.seen.add(int(e["new_pid"]))
+        found = re.findall(r" proc=tandemd pid=(\d+) | new_pid=(\d+)", self.log())
+        self.seen |= {int(pid) for pair in found for pid in pair if pid not in ("", "0")}
         return [p for pid in self.seen if alive(pid) for p in family(pid)]
 
     def end(self):
         left = self.all_pids()
         if left:
             try:
-                os.kill(self.current(), signal.SIGTERM)
+                with contextlib.suppress(OSError):  # it may be ending already
+                    os.kill(self.current(), signal.SIGTERM)
                 wait_for(lambda: not any(alive(p) for p in left), "end of all tandemds")
             finally:
                 for pid in left:
@@ -347,7 +348,7 @@ BAD_PROGRAMS = {
     "is killed while it starts": (CHECKS + "kill -9 $$\n", "the new tandemd was ended by signal 9"),
     "never speaks": (CHECKS + "exec sleep 1000\n", "the new tandemd was not ready in time"),
     "ignores TERM": (CHECKS + "trap '' TERM\nwhile :; do sleep 1; done\n", "the new tandemd was not ready in time"),
-    "cannot use the run folder": (CHECKS + 'exec REAL "$@" -R "$(dirname "$0")"\n', "not the one of the tandemd that runs"),
+    "cannot use the run folder": (CHECKS + 'exec REAL "$@" -R /tmp\n', "not the one of the tandemd that runs"),
 }
 
 
@@ -367,6 +368,16 @@ def test_a_bad_program_is_rolled_back(upgradable, slow, what):
     t.install()
     t.upgrade()
     assert t.chat("[[fake tokens=2]]")[0] == 200
+
+
+def test_the_words_of_one_failure_are_not_those_of_an_earlier_one(upgradable, fake):
+    t = upgradable([attached(fake("main"))])
+    t.install("#!/bin/sh\necho a long story of a library that is not where it should be >&2\nexit 127\n")
+    assert t.refused() == "a long story of a library that is not where it should be"
+    t.install("#!/bin/sh\necho no such user >&2\nexit 127\n")
+    assert t.refused() == "no such user"
+    t.install("#!/bin/sh\nexit 127\n")
+    assert t.refused() == "the new tandemd exited with status 127"
 
 
 def test_a_bad_configuration_is_refused_with_its_words(upgradable, fake):
@@ -509,6 +520,43 @@ def test_the_old_one_killed_before_the_take_over_takes_the_new_one_along(upgrada
         os.unlink(os.path.join(t.run_dir, name))
 
 
+def test_a_take_over_called_off_at_its_last_moment_ends_without_a_kill(folder, fake):
+    """The test is the old one: it says stop when it has heard taken, and waits for the end of the new one, which must not wait for its."""
+    conf, log = os.path.join(folder, "t.conf"), os.path.join(folder, "log")
+    with tempfile.TemporaryDirectory(prefix="tandem-") as holder:
+        run = os.path.join(holder, "run")
+        os.makedirs(run, 0o700)
+        device = {**attached(fake("main")), "slots": 2}
+        with open(conf, "w") as f:
+            f.write(f'listen = {{ address = "127.0.0.1"; port = 0; }}; run_dir = "{run}"; devices = ({libconfig(device)});')
+        ours, theirs = socket.socketpair()
+        listener = socket.create_server(("127.0.0.1", 0))
+        with open(os.path.join(run, "tandemd.pid"), "w+") as lock, ours, theirs, listener:
+            fcntl.lockf(lock, fcntl.LOCK_EX)
+            me = os.pidfd_open(os.getpid())
+            fds = {"talk": theirs.fileno(), "listen": listener.fileno(), "lock": lock.fileno()}
+            handed = " ".join(f"{k}={v}" for k, v in fds.items()) + f" given=1 operation=1 old={os.getpid()}:{me} wait=gpu0"
+            with open(log, "ab") as out:
+                new = subprocess.Popen([os.path.join(BIN, "tandemd"), "-c", conf], stdout=out, stderr=out, pass_fds=[*fds.values(), me],
+                                       env={**os.environ, "TANDEM_UPGRADE": handed})
+            try:
+                words = ours.makefile("rw")
+                assert wait_for(lambda: (line := words.readline()) == "ready\n" and line, "ready")
+                begun = time.monotonic()
+                words.write("take\n")
+                words.flush()
+                assert words.readline() == "taken\n"
+                words.write("stop\n")
+                words.flush()
+                assert new.wait(15) == 0
+                assert time.monotonic() - begun < 4  # the old one kills it after 5 s
+            finally:
+                if new.poll() is None:
+                    new.kill()
+                    new.wait()
+                os.close(me)
+
+
 def test_term_to_the_old_one_after_the_take_over_hurries_only_that_one(upgradable, slow):
     a, _ = slow
     t = upgradable([attached(a, slots=SLOTS)], deadlines={"drain_ms": 300})
@@ -574,7 +622,7 @@ def test_old_tandemds_are_bounded(upgradable, slow):
 def test_an_environment_that_no_tandemd_made_is_refused(folder, fake):
     conf = os.path.join(folder, "t.conf")
     with open(conf, "w") as f:
-        f.write(f'run_dir = "{folder}/r"; devices = ({{ name = "a"; roles = ["main"]; '
+        f.write(f'run_dir = "/tmp/never-used"; devices = ({{ name = "a"; roles = ["main"]; '
                 'backend = { type = "ollama"; url = "http://127.0.0.1:1"; }; });')
     for value in ("", "talk=3", "talk=3 listen=99 lock=4", "old=1 talk=x", "talk=3 " * 400, "operation=99999999999999999999"):
         p = Process([os.path.join(BIN, "tandemd"), "-c", conf], os.path.join(folder, "log"), env={"TANDEM_UPGRADE": value})

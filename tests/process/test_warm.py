@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import tempfile
 import stat
 import time
 
@@ -403,7 +404,8 @@ def test_saving_can_be_switched_off_and_may_fail(tandem, folder):
     assert t.chat("x")[0] == 200
 
 
-def test_a_backend_nobody_has_heard_of_is_ended(tandem, folder, monkeypatch):
+@pytest.mark.parametrize("through_a_link", [False, True])
+def test_a_backend_nobody_has_heard_of_is_ended(tandem, folder, monkeypatch, through_a_link):
     """Its worker died between its start and the word of it: here the worker is a stand-in that does just that, once."""
     bin_dir, pid_file, once = (os.path.join(folder, n) for n in ("bin", "stray.pid", "once"))
     os.makedirs(bin_dir)
@@ -420,10 +422,14 @@ exit 3
 """)
     os.chmod(os.path.join(bin_dir, "tandem-worker"), 0o755)
     monkeypatch.setattr(harness, "BIN", bin_dir)
-    t = tandem([started()], backoff=FAST)
-    with open(pid_file) as f:
-        stray = int(f.read())
-    assert not alive(stray), "ended before the next worker started"
-    ended = [e for e in t.events() if e["ev"] == "backend_end"]
-    assert [int(e["backend_pid"]) for e in ended] == [stray]
-    assert t.chat("x")[0] == 200
+    with tempfile.TemporaryDirectory(prefix="tandem-") as holder:
+        os.symlink(holder, os.path.join(holder, "link"))
+        run_dir = {"run_dir": os.path.join(holder, "link", "run")} if through_a_link else {}
+        t = tandem([started()], backoff=FAST, **run_dir)
+        with open(pid_file) as f:
+            stray = int(f.read())
+        assert not alive(stray), "ended before the next worker started"
+        ended = [e for e in t.events() if e["ev"] == "backend_end"]
+        assert [int(e["backend_pid"]) for e in ended] == [stray]
+        assert t.chat("x")[0] == 200
+        assert t.stop() == 0

@@ -23,7 +23,7 @@ def tuned(body, num_ctx):
 
 
 def heartbeat(path, stream=True):
-    return b":\n\n" if path == OPENAI and stream else b" "
+    return b": keep-alive\n\n" if path == OPENAI and stream else b" "
 
 
 def units(path, data):
@@ -31,7 +31,7 @@ def units(path, data):
     if path == OPENAI:
         assert data.endswith(b"\n\n"), data[-80:]
         for event in data.decode().split("\n\n"):
-            assert event in ("", ":") or event.startswith("data: "), event
+            assert event in ("", ": keep-alive") or event.startswith("data: "), event
         events = sse(data)
         objects = [json.loads(e) for e in events if e != "[DONE]"]
         assert "[DONE]" not in events[:-1]

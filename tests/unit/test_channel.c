@@ -302,10 +302,12 @@ static void test_largest_frame(void **state)
 	r.type = PROTO_JOB;
 	r.job = 1;
 	r.u.job.body_bytes = -1;
+	static struct proto_header headers[PROTO_FRAME_MAX / sizeof text - 1];
+	r.u.job.headers = headers;
 	r.u.job.header_count = PROTO_FRAME_MAX / sizeof text - 1;
 	for (size_t i = 0; i < r.u.job.header_count; i++)
 		r.u.job.headers[i].value = (struct slice){text, sizeof text};
-	r.u.job.path = (struct slice){text, sizeof text - 200};
+	r.u.job.path = (struct slice){text, sizeof text - 400};
 	assert_int_equal(channel_put(rig->a.channel, &r), 0);
 	RUN_UNTIL(rig, rig->b.records == 1);
 	assert_false(rig->b.left);
@@ -426,6 +428,102 @@ static void test_peer_closes(void **state)
 	assert_int_equal(rig->a.left, 1);
 }
 
+static void count_handle(uv_handle_t *handle, void *n)
+{
+	(void)handle;
+	++*(int *)n;
+}
+
+/* Runs the loop until only the watchdog is left of its handles. */
+static void settle(struct rig *rig)
+{
+	for (;;) {
+		int n = 0;
+		uv_walk(&rig->loop, count_handle, &n);
+		if (n == 1)
+			return;
+		uv_run(&rig->loop, UV_RUN_ONCE);
+	}
+}
+
+/* One end says that it has no more to say; the other has said all that it wanted. */
+static void test_hang_up(void **state)
+{
+	struct rig *rig = *state;
+	struct proto_record r = body(101, SLICE("x"));
+	connect_ends(rig);
+	put_bodies(&rig->a, 1, 100, 10);
+	channel_hang_up(rig->a.channel);
+	assert_int_equal(channel_put(rig->a.channel, &r), -EPIPE);
+	channel_hang_up(rig->a.channel); /* again: nothing */
+	r = delta(1, SLICE("not too late"));
+	assert_int_equal(channel_put(rig->b.channel, &r), 0);
+	RUN_UNTIL(rig, rig->b.left);
+	assert_int_equal(rig->b.records, 100);
+	r = delta(2, SLICE("too late"));
+	assert_int_equal(channel_put(rig->b.channel, &r), -EPIPE);
+	RUN_UNTIL(rig, rig->a.left); /* hung up on in its turn */
+	assert_int_equal(rig->a.records, 1);
+	assert_int_equal(rig->a.broken | rig->b.broken, 0);
+	assert_int_equal(rig->a.left + rig->b.left, 2);
+}
+
+static void test_close_while_it_hangs_up(void **state)
+{
+	struct rig *rig = *state;
+	for (int i = 0; i < 40; i++) {
+		end_init(&rig->a, rig, NULL);
+		end_init(&rig->b, rig, NULL);
+		connect_ends(rig);
+		put_bodies(&rig->a, 1, 3, 1000);
+		channel_hang_up(rig->a.channel);
+		/* Where both have left nothing comes any more: a turn that waits would wait for
+		 * ever.
+		 */
+		for (int turns = 0; turns < i % 8 && !(rig->a.left && rig->b.left); turns++)
+			uv_run(&rig->loop, i < 8 ? UV_RUN_NOWAIT : UV_RUN_ONCE);
+		close_end(i % 2 ? &rig->a : &rig->b);
+		for (int turns = 0; turns < i % 3; turns++)
+			uv_run(&rig->loop, UV_RUN_NOWAIT);
+		close_end(i % 2 ? &rig->b : &rig->a);
+		settle(rig);
+	}
+}
+
+struct owned {
+	const void *channel;
+	int handles;
+};
+
+static void count_owned(uv_handle_t *handle, void *arg)
+{
+	struct owned *o = arg;
+	o->handles += handle->data == o->channel;
+}
+
+/* A closed end must not wait out its patience with one that has only seen that: that made each stop
+ * of a worker a second longer. */
+static void test_a_closed_end_is_let_go(void **state)
+{
+	struct rig *rig = *state;
+	uint64_t start = uv_hrtime();
+	for (int i = 0; i < 10; i++) {
+		end_init(&rig->a, rig, NULL);
+		end_init(&rig->b, rig, NULL);
+		connect_ends(rig);
+		struct owned closed = {.channel = (i % 2 ? &rig->a : &rig->b)->channel};
+		close_end(i % 2 ? &rig->a : &rig->b);
+		do { /* the other one stays open meanwhile */
+			uv_run(&rig->loop, UV_RUN_ONCE);
+			closed.handles = 0;
+			uv_walk(&rig->loop, count_owned, &closed);
+		} while (closed.handles);
+		close_end(i % 2 ? &rig->b : &rig->a);
+		settle(rig);
+	}
+	assert_in_range((uv_hrtime() - start) / 1000000, 0, 5000); /* ten seconds, without */
+}
+
 static void test_close_in_callbacks(void **state)
 {
 	struct rig *rig = *state;
@@ -463,24 +561,6 @@ static void test_close_in_callbacks(void **state)
 		channel_flush(rig->a.channel);
 	RUN_UNTIL(rig, !rig->a.channel);
 	assert_int_equal(rig->a.broken, -ENOBUFS);
-}
-
-static void count_handle(uv_handle_t *handle, void *n)
-{
-	(void)handle;
-	++*(int *)n;
-}
-
-/* Runs the loop until only the watchdog is left of its handles. */
-static void settle(struct rig *rig)
-{
-	for (;;) {
-		int n = 0;
-		uv_walk(&rig->loop, count_handle, &n);
-		if (n == 1)
-			return;
-		uv_run(&rig->loop, UV_RUN_ONCE);
-	}
 }
 
 static size_t count_entries(const char *path)
@@ -1057,6 +1137,9 @@ int main(int argc, char **argv)
 		T(test_queue_cap),
 		T(test_turn_is_bounded),
 		T(test_peer_closes),
+		T(test_hang_up),
+		T(test_close_while_it_hangs_up),
+		T(test_a_closed_end_is_let_go),
 		T(test_close_in_callbacks),
 		T(test_nothing_left_after_200_links),
 		T(test_addresses),

@@ -18,6 +18,7 @@ struct member {
 	struct chat c;
 	struct exchange x;
 	struct connection connection;
+	struct head head;
 };
 
 struct fixture {
@@ -39,8 +40,8 @@ static struct chat *member(struct fixture *f, int i)
 	snprintf(m->connection.peer, sizeof(m->connection.peer), "127.0.0.1:%d", 1000 + i);
 	m->x.connection = &m->connection;
 	m->x.front = &f->front;
-	m->x.target = "/api/chat";
-	m->x.method = "POST";
+	m->head = (struct head){.target = "/api/chat", .method = "POST"};
+	m->x.head = &m->head;
 	m->x.body_bytes = -1;
 	c->base.sup = &f->sup;
 	c->base.exchange = &m->x;
@@ -82,6 +83,7 @@ static void teardown(struct fixture *f)
 		uv_close((uv_handle_t *)&c->tick, NULL);
 		uv_close((uv_handle_t *)&c->wait, NULL);
 		buf_free(&c->body);
+		free(c->base.forwarded);
 		buf_free(&f->m[i].x.out);
 	}
 	assert_true(TAILQ_EMPTY(&f->sup.chats));
@@ -120,7 +122,7 @@ static void test_who_may_join(void **state)
 		if (d == BODY_LENGTH)
 			buf_add_char(&c->body, ' ');
 		if (d == TARGET)
-			f->m[1].x.target = "/api/chat?x";
+			f->m[1].head.target = "/api/chat?x";
 		if (d == HOST)
 			f->m[1].connection.peer[0] = '2';
 		if (d == CLIENT)

@@ -313,7 +313,10 @@ static void checks_urls(void **state)
 		const char *url, *problem;
 	} cases[] = {
 		{"http://127.0.0.1:11434", NULL},
-		{"https://gpu.example:443/ollama", NULL},
+		{"http://gpu.example:443/ollama", NULL},
+		{"https://gpu.example:443/ollama",
+			"must be http://host:port[/path]: workers speak no TLS; let a local proxy "
+			"or tunnel (stunnel, ssh -L) do it"},
 		{"http://[::1]:1/", NULL},
 		{"127.0.0.1:11434", "must be http://host:port[/path]"},
 		{"ftp://h:1", "must be http://host:port[/path]"},

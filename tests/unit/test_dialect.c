@@ -77,7 +77,7 @@ static void overflow_is_worded_for_agents(void **state)
 	(void)state;
 #define SENTENCE                                                                                   \
 	"This model's maximum context length is 8192 tokens. However, your messages resulted in "  \
-	"9000 tokens."
+	"9000 tokens. (context_length_exceeded)"
 	struct buf out;
 	buf_init(&out, 0);
 	assert_int_equal(dialect_overflow_body(CHAT, 9000, 8192, &out), 0);
@@ -88,17 +88,40 @@ static void overflow_is_worded_for_agents(void **state)
 		"{\"error\":{\"message\":\"" SENTENCE
 		"\",\"type\":\"invalid_request_error\",\"param\":\"messages\",\"code\":400,"
 		"\"n_prompt_tokens\":9000,\"n_ctx\":8192}}");
+	/* A backend that does not say how long it was. */
+	buf_clear(&out);
+	assert_int_equal(dialect_overflow_body(OPENAI, 0, 8192, &out), 0);
+	assert_string_equal(buf_cstr(&out),
+		"{\"error\":{\"message\":\"This model's maximum context length is 8192 tokens. "
+		"However, your messages resulted in too many tokens. (context_length_exceeded)\","
+		"\"type\":\"invalid_request_error\",\"param\":\"messages\",\"code\":400,"
+		"\"n_ctx\":8192}}");
+	buf_clear(&out);
+	assert_int_equal(dialect_overflow_body(CHAT, 0, 0, &out), 0);
+	assert_null(strstr(buf_cstr(&out), " 0 "));
+	assert_non_null(strstr(buf_cstr(&out), "maximum context length"));
+	assert_non_null(strstr(buf_cstr(&out), "context_length_exceeded"));
 	buf_free(&out);
 }
 
 /* A line feed breaks ollama-python, a space breaks the next server-sent event. */
+/* Node's fetch gives up on headers after 300 s; an error told later than that reaches nobody. */
+static void a_status_stays_free_for_minutes(void **state)
+{
+	(void)state;
+	for (int d = DIALECT_OLLAMA_CHAT; d <= DIALECT_ANTHROPIC_OTHER; d++) {
+		assert_true(dialect_patience_ms((enum dialect)d) >= 240000);
+		assert_true(dialect_patience_ms((enum dialect)d) < 300000);
+	}
+}
+
 static void heartbeats_are_harmless(void **state)
 {
 	(void)state;
 	assert_true(slice_eq(dialect_heartbeat(CHAT, true), SLICE(" ")));
 	assert_true(slice_eq(dialect_heartbeat(CHAT, false), SLICE(" ")));
 	assert_true(slice_eq(dialect_heartbeat(OPENAI, false), SLICE(" ")));
-	assert_true(slice_eq(dialect_heartbeat(OPENAI, true), SLICE(":\n\n")));
+	assert_true(slice_eq(dialect_heartbeat(OPENAI, true), SLICE(": keep-alive\n\n")));
 	assert_string_equal(dialect_content_type(CHAT, true), "application/x-ndjson");
 	assert_string_equal(dialect_content_type(OPENAI, true), "text/event-stream");
 	assert_string_equal(dialect_content_type(CHAT, false), "application/json; charset=utf-8");
@@ -124,6 +147,7 @@ int main(void)
 		cmocka_unit_test(errors_have_the_dialects_shape),
 		cmocka_unit_test(errors_in_band_end_what_stands_before_them),
 		cmocka_unit_test(overflow_is_worded_for_agents),
+		cmocka_unit_test(a_status_stays_free_for_minutes),
 		cmocka_unit_test(heartbeats_are_harmless),
 		cmocka_unit_test(orders_are_told_from_questions),
 	};

@@ -520,6 +520,47 @@ static void test_files_of_aider_stay_whole(void **state)
 	unmake(&m);
 }
 
+static void put_files_conversation(struct buf *b, unsigned later)
+{
+	open_body(b);
+	say(b, "user", "First request.", 0);
+	for (unsigned i = 0; i < 20; i++) {
+		say(b, "assistant", "I changed it.", 1500);
+		say(b, "user", "Another one, please.", 0);
+	}
+	say(b, "assistant", "Ok.", 0);
+	say(b, "user",
+		"I have *added these files to the chat* so you can go ahead and edit them.\n",
+		6000);
+	for (unsigned i = 0; i < later; i++) {
+		say(b, "assistant", "I changed that.", 1500);
+		say(b, "user", "Another one, please.", 0);
+	}
+	buf_add_str(b, "]}");
+}
+
+/* Files that stood near the end when a state was saved, and are history by now. */
+static void test_state_of_files_that_became_history(void **state)
+{
+	struct layout_options o = layout_defaults();
+	struct made before, m, fresh;
+	(void)state;
+	o.window = 5000;
+	put_files_conversation(&before.body, 1);
+	made_body(&before, DIALECT_OPENAI_CHAT, &o, NULL);
+	struct layout_state *from = layout_state_save(&before.l);
+	assert_non_null(from);
+	put_files_conversation(&m.body, 8);
+	made_body(&m, DIALECT_OPENAI_CHAT, &o, from);
+	put_files_conversation(&fresh.body, 8);
+	made_body(&fresh, DIALECT_OPENAI_CHAT, &o, NULL);
+	assert_true(slice_eq(buf_slice(&m.sent), buf_slice(&fresh.sent)));
+	layout_state_release(from);
+	unmake(&before);
+	unmake(&m);
+	unmake(&fresh);
+}
+
 /* Old pictures are given up, with their size; those of the newest groups stay. */
 static void test_old_pictures_are_given_up(void **state)
 {
@@ -763,6 +804,7 @@ int main(void)
 		cmocka_unit_test(test_escaped_lines_are_lines),
 		cmocka_unit_test(test_headings_come_along),
 		cmocka_unit_test(test_files_of_aider_stay_whole),
+		cmocka_unit_test(test_state_of_files_that_became_history),
 		cmocka_unit_test(test_old_pictures_are_given_up),
 		cmocka_unit_test(test_an_edit_moves_nothing_before_it),
 		cmocka_unit_test(test_forced_freeze),

@@ -55,6 +55,38 @@ static void origins(void **state)
 	CHECK(rows, origin_allowed);
 }
 
+static void patterns(void **state)
+{
+	static const struct {
+		const char *pattern, *origin;
+		bool matches;
+	} rows[] = {
+		{"*", "http://example.com", true},
+		{"*", "null", true},
+		{"*", "", true},
+		{"chrome-extension://*", "chrome-extension://abc", true},
+		{"chrome-extension://*", "Chrome-Extension://abc", true},
+		{"chrome-extension://*", "chrome-extension:/abc", false},
+		{"chrome-extension://*", "xchrome-extension://abc", false},
+		{"http://a.b:*", "http://a.b:80", true},
+		{"http://a.b:*", "http://a.b", false},
+		{"http://a.b:*", "http://a.b.c:80", false},
+		{"http://*.a.b", "http://x.a.b", true},
+		{"http://*.a.b", "http://a.b", false},
+		{"http://*.a.b", "http://xa.b", false},
+		{"http://*.a.b", "http://x.a.b.c", false},
+		{"http://aa*aa", "http://aaa", false}, /* no byte counts twice */
+		{"http://a.b", "HTTP://A.B", true},
+		{"http://a.b", "http://a.b:80", false},
+		{"http://a.b", "http://a.bc", false},
+		{"", "http://a.b", false},
+	};
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++)
+		if (origin_matches(slice_str(rows[i].pattern), rows[i].origin) != rows[i].matches)
+			fail_msg("%s, %s", rows[i].pattern, rows[i].origin);
+}
+
 static void hosts(void **state)
 {
 	static const struct row rows[] = {
@@ -125,6 +157,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(origins),
+		cmocka_unit_test(patterns),
 		cmocka_unit_test(hosts),
 		cmocka_unit_test(own_name),
 		cmocka_unit_test(long_name),

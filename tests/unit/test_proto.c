@@ -29,6 +29,7 @@ static const enum proto_type types[] = {
 	PROTO_FAIL,
 	PROTO_PONG,
 	PROTO_STATS,
+	PROTO_BYE,
 	PROTO_ACK,
 	PROTO_JOB,
 	PROTO_BODY,
@@ -45,6 +46,7 @@ enum fill { FILL_EMPTY, FILL_SMALL, FILL_LIMIT };
 
 static char long_text[PROTO_PIECE_BYTES + 1];
 static struct proto_model sample_models[PROTO_MODELS_MAX];
+static struct proto_header sample_job_headers[PROTO_JOB_HEADERS_MAX];
 
 static struct slice text(enum fill fill, const char *small)
 {
@@ -65,9 +67,9 @@ static int64_t number(enum fill fill, int64_t limit)
 	return fill == FILL_EMPTY ? 0 : fill == FILL_SMALL ? 42 : limit;
 }
 
-static size_t sample_headers(enum fill fill, struct proto_header *headers)
+static size_t sample_headers(enum fill fill, struct proto_header *headers, size_t most)
 {
-	size_t n = fill == FILL_EMPTY ? 0 : fill == FILL_SMALL ? 2 : PROTO_HEADERS_MAX;
+	size_t n = fill == FILL_EMPTY ? 0 : fill == FILL_SMALL ? 2 : most;
 	for (size_t i = 0; i < n; i++)
 		headers[i] = (struct proto_header){SLICE("Content-Type"), text(fill, NULL)};
 	return n;
@@ -108,7 +110,8 @@ static void sample(struct proto_record *r, enum proto_type type, enum fill fill)
 	case PROTO_START:
 		r->job = 1;
 		r->u.start.status = number(fill, 999);
-		r->u.start.header_count = sample_headers(fill, r->u.start.headers);
+		r->u.start.header_count =
+			sample_headers(fill, r->u.start.headers, PROTO_HEADERS_MAX);
 		r->u.start.body_bytes = number(fill, -1);
 		r->u.start.identity = text(fill, "\"id\":\"x\"");
 		return;
@@ -178,6 +181,7 @@ static void sample(struct proto_record *r, enum proto_type type, enum fill fill)
 		r->u.ack.adopt_pid = number(fill, INT32_MAX);
 		r->u.ack.adopt_start = on ? UINT64_MAX : 0;
 		r->u.ack.adopt_url = text(fill, "http://127.0.0.1:4");
+		r->u.ack.settled = text(fill, "m:1b");
 		r->u.ack.run_dir = text(fill, "/run/tandem");
 		r->u.ack.state_dir = text(fill, "/var/lib/tandem");
 		r->u.ack.backend_log_bytes = number(fill, 4 << 20);
@@ -194,7 +198,9 @@ static void sample(struct proto_record *r, enum proto_type type, enum fill fill)
 		r->u.job.stream = on;
 		r->u.job.method = text(fill, "POST");
 		r->u.job.path = long_one(fill);
-		r->u.job.header_count = sample_headers(fill, r->u.job.headers);
+		r->u.job.headers = sample_job_headers;
+		r->u.job.header_count =
+			sample_headers(fill, r->u.job.headers, PROTO_JOB_HEADERS_MAX);
 		r->u.job.body_bytes = number(fill, -1);
 		r->u.job.model = text(fill, "m");
 		r->u.job.num_ctx = number(fill, INT64_MAX);
@@ -212,6 +218,8 @@ static void sample(struct proto_record *r, enum proto_type type, enum fill fill)
 		return;
 	case PROTO_CANCEL:
 		r->job = 11;
+		return;
+	case PROTO_BYE:
 		return;
 	case PROTO_DRAIN:
 		r->u.drain.deadline_ms = number(fill, INT64_MAX);
@@ -347,6 +355,7 @@ static void same(const struct proto_record *a, const struct proto_record *b)
 		SAME(ack.adopt_pid);
 		SAME(ack.adopt_start);
 		SAME_TEXT(ack.adopt_url);
+		SAME_TEXT(ack.settled);
 		SAME_TEXT(ack.run_dir);
 		SAME_TEXT(ack.state_dir);
 		SAME(ack.backend_log_bytes);
@@ -379,6 +388,7 @@ static void same(const struct proto_record *a, const struct proto_record *b)
 		SAME(body.last);
 		return;
 	case PROTO_CANCEL:
+	case PROTO_BYE:
 		return;
 	case PROTO_DRAIN:
 		SAME(drain.deadline_ms);
@@ -530,7 +540,7 @@ static void test_encode_limits(void **state)
 	REFUSED(PROTO_HELLO, -E2BIG, r.u.hello.version = too_long);
 	REFUSED(PROTO_ACK, -E2BIG, r.u.ack.command_count = PROTO_ARGS_MAX + 1);
 	REFUSED(PROTO_ACK, -E2BIG, r.u.ack.command[1] = too_long);
-	REFUSED(PROTO_JOB, -E2BIG, r.u.job.header_count = PROTO_HEADERS_MAX + 1);
+	REFUSED(PROTO_JOB, -E2BIG, r.u.job.header_count = PROTO_JOB_HEADERS_MAX + 1);
 	REFUSED(PROTO_START, -E2BIG, r.u.start.header_count = SIZE_MAX);
 	REFUSED(PROTO_MODELS, -E2BIG, r.u.models.count = PROTO_MODELS_MAX + 1);
 	REFUSED(PROTO_MODELS, -E2BIG, r.u.models.items[1].openai_json = too_long);
@@ -545,7 +555,7 @@ static void test_encode_limits(void **state)
 	REFUSED(PROTO_DELTA, -EINVAL, r.job = 0);
 	REFUSED(PROTO_PING, -EINVAL, r.job = 1);
 	REFUSED(PROTO_PING, -EINVAL, r.type = 0);
-	REFUSED(PROTO_PING, -EINVAL, r.type = PROTO_STATS + 1);
+	REFUSED(PROTO_PING, -EINVAL, r.type = PROTO_BYE + 1);
 	REFUSED(PROTO_PING, -EINVAL, r.type = PROTO_CREDIT + 1);
 	free(copy);
 	assert_int_equal(read_all(p->r, proto_writer_frame(&p->w)), 1);
@@ -645,7 +655,7 @@ static void test_wrong_forms(void **state)
 		CASE("type is text", "record: type or job is no number", "\x93\x01\x01\x93\xa1\x24\x00\x00"),
 		CASE("type is negative", "record: type or job is no number", "\x93\x01\x01\x93\xff\x00\x00"),
 		CASE("type 0", "record: unknown type", "\x93\x01\x01\x93\x00\x00\x00"),
-		CASE("type between", "record: unknown type", "\x93\x01\x01\x93\x0a\x00\x00"),
+		CASE("type between", "record: unknown type", "\x93\x01\x01\x93\x0b\x00\x00"),
 		CASE("type unknown", "record: unknown type", "\x93\x01\x01\x93\x41\x01\x00"),
 		CASE("type of 64 bits", "record: unknown type", "\x93\x01\x01\x93\xcf\x01\x00\x00\x00\x00\x00\x00\x24\x00\x00"),
 		CASE("job is text", "record: type or job is no number", "\x93\x01\x01\x93\x24\xa0\x00"),
@@ -725,10 +735,11 @@ static void test_list_limits_on_decoding(void **state)
 			"\x00\xa0", 2},
 		{"\x93\x01\x01\x95\x03\x00\xc2\xc2", 8, PROTO_MODELS_MAX, "\x94\xa0\x00\xa0\xa0", 5,
 			"", 0},
-		{"\x93\x01\x01\xdc\x00\x1d\x20\x00\xa0\x00\xa0", 11, PROTO_ARGS_MAX, "\xa0", 1,
-			"\xa0\xa0\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xc2\x00\x00\xa0\xa0\xa0"
+		{"\x93\x01\x01\xdc\x00\x1e\x20\x00\xa0\x00\xa0", 11, PROTO_ARGS_MAX, "\xa0", 1,
+			"\xa0\xa0\xa0\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xc2\x00\x00\xa0\xa0"
+			"\xa0"
 			"\x00\x00\x00\x00\x00",
-			23},
+			24},
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
 		for (size_t n = cases[i].max; n <= cases[i].max + 1; n++) {

@@ -62,7 +62,7 @@ static void ollama_lists_models_and_windows(void **state)
 				       "\"name\":\"a:1b\"}]}")),
 		PROBE_OK);
 	assert_int_equal(v.count, 2);
-	assert_string_equal(v.model, "a:1b");
+	assert_string_equal(v.model, "b:2b");
 	assert_int_equal(v.models[0].window, 0);
 	assert_int_equal(v.models[1].window, 8192);
 	assert_int_equal(v.window, 8192);
@@ -75,6 +75,34 @@ static void ollama_lists_models_and_windows(void **state)
 	assert_string_equal(v.models[1].openai_json,
 		"{\"id\":\"b:2b\",\"object\":\"model\",\"created\":0,\"owned_by\":\"library\"}");
 	backend_view_fini(&v);
+}
+
+static void without_a_model_one_is_settled_on(void **state)
+{
+	static const char tags[] =
+		"{\"models\":[{\"name\":\"embed:latest\",\"capabilities\":[\"embedding\"]},"
+		"{\"name\":\"new:1b\",\"capabilities\":[\"completion\"]},{\"name\":\"Old:latest\"}]"
+		"}";
+	static const char ps[] = "{\"models\":[{\"name\":\"old:latest\",\"context_length\":8192}]}";
+	static const struct {
+		const char *settled, *model;
+		int64_t window;
+	} cases[] = {
+		{NULL, "new:1b", 0}, /* the first that can answer */
+		{"old", "Old:latest", 8192},
+		{"new:1b", "new:1b", 0},
+		{"gone:7b", "new:1b", 0},
+	};
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		const struct settings s = {.settled = (char *)(uintptr_t)cases[i].settled};
+		struct backend_view v = {0};
+		assert_int_equal(ollama_ops.learn(&s, &v, 1, 200, slice_str(tags)), PROBE_OK);
+		assert_int_equal(ollama_ops.learn(&s, &v, 2, 200, slice_str(ps)), PROBE_OK);
+		assert_string_equal(v.model, cases[i].model);
+		assert_int_equal(v.window, cases[i].window);
+		backend_view_fini(&v);
+	}
 }
 
 static void ollama_may_have_no_models(void **state)
@@ -131,13 +159,18 @@ static void llama_server_is_learnt_from_props_and_models(void **state)
 	backend_view_fini(&v);
 }
 
+static const struct settings named = {
+	.model = (char *)(uintptr_t) "our-name", .started_s = 1787306400};
+
 static struct slice ask(const struct backend_view *v, const char *method, const char *path,
 	const char *body, int status, struct backend_answer *a)
 {
+	bool needs_body;
 	*a = (struct backend_answer){0};
-	assert_true(llama_server_ops.owns(slice_str(path)));
-	assert_int_equal(
-		llama_server_ops.answer(v, slice_str(method), slice_str(path), slice_str(body), a),
+	assert_true(llama_server_ops.owns(slice_str(path), &needs_body));
+	assert_int_equal(needs_body, strncmp(path, "/api/show", 9) == 0);
+	assert_int_equal(llama_server_ops.answer(
+				 &named, v, slice_str(method), slice_str(path), slice_str(body), a),
 		0);
 	assert_int_equal(a->status, status);
 	return buf_slice(&a->body);
@@ -151,7 +184,7 @@ static void ollamas_questions_have_answers(void **state)
 	llama_view(&v);
 	for (int spelling = 0; spelling < 3; spelling++) {
 		static const char *const bodies[] = {"{\"model\":\"QWEN3:latest\"}",
-			"{\"name\":\"qwen3\",\"model\":\"\"}", "{\"model\":\"any other name\"}"};
+			"{\"name\":\"qwen3\",\"model\":\"\"}", "{\"model\":\"Our-Name:latest\"}"};
 		struct json_value show =
 			parse(ask(&v, "POST", "/api/show?x=1", bodies[spelling], 200, &a));
 		int64_t window;
@@ -167,8 +200,20 @@ static void ollamas_questions_have_answers(void **state)
 	struct json_iter it = json_iter(ps);
 	assert_true(json_array_next(&it, &first));
 	assert_true(slice_eq(json_get(first, "context_length").raw, SLICE("4096")));
-	assert_true(slice_eq(json_get(first, "size_vram").raw, SLICE("1107402752")));
+	/* how much of it is on a GPU: not known, some, none, all */
+	static const struct {
+		double share;
+		const char *size_vram;
+	} shares[] = {{-1, "1107402753"}, {0.5, "553701376"}, {0, "0"}, {1, "1107402752"}};
 	buf_free(&a.body);
+	for (size_t i = 0; i < sizeof(shares) / sizeof(*shares); i++) {
+		v.gpu_share = shares[i].share;
+		it = json_iter(json_get(parse(ask(&v, "GET", "/api/ps", "", 200, &a)), "models"));
+		assert_true(json_array_next(&it, &first));
+		assert_true(
+			slice_eq(json_get(first, "size_vram").raw, slice_str(shares[i].size_vram)));
+		buf_free(&a.body);
+	}
 
 	static const struct {
 		const char *method, *path, *body;
@@ -180,7 +225,9 @@ static void ollamas_questions_have_answers(void **state)
 		{"POST", "/api/show", "{\"model\":3}", 400},
 		{"GET", "/api/show", "", 405},
 		{"POST", "/api/tags", "", 405},
-		{"POST", "/api/embed", "{}", 501},
+		{"POST", "/api/pull", "{}", 501},
+		{"POST", "/api/blobs/sha256:0", "", 501},
+		{"POST", "/api/show", "{\"model\":\"none:7b\"}", 404},
 	};
 	for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
 		struct slice body = ask(
@@ -196,9 +243,13 @@ static void ollamas_questions_have_answers(void **state)
 	ask(&v, "POST", "/api/show", "{\"model\":\"c\"}", 404, &a);
 	buf_free(&a.body);
 	backend_view_fini(&v);
-	assert_false(llama_server_ops.owns(SLICE("/v1/models")));
-	assert_false(llama_server_ops.owns(SLICE("/props")));
-	assert_false(llama_server_ops.owns(SLICE("/apiary")));
+	static const char *const others[] = {
+		"/v1/models", "/props", "/apiary", "/api/embed", "/api/embeddings?x"};
+	for (size_t i = 0; i < sizeof(others) / sizeof(*others); i++) {
+		bool needs_body;
+		assert_false(llama_server_ops.owns(slice_str(others[i]), &needs_body));
+		assert_int_equal(llama_server_ops.embeds(slice_str(others[i])), i >= 3);
+	}
 }
 
 int main(void)
@@ -206,6 +257,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(ollama_is_known_by_its_version),
 		cmocka_unit_test(ollama_lists_models_and_windows),
+		cmocka_unit_test(without_a_model_one_is_settled_on),
 		cmocka_unit_test(ollama_may_have_no_models),
 		cmocka_unit_test(llama_server_is_learnt_from_props_and_models),
 		cmocka_unit_test(ollamas_questions_have_answers),

@@ -1,0 +1,267 @@
+"""Heads that readers of HTTP are known to see in different ways, each with what tandem and what nginx 1.22 say to it.
+
+A row is (name, bytes, tandem's status, nginx's status). 200: read as one request, whose body is BODY where it has one. The body is
+itself a request: where a reader takes its bytes for the next one, SMUGGLED reaches the backend. None: closed without a word.
+"""
+
+SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n"
+N = len(SMUGGLED)
+OK = b"Host: localhost\r\n"
+
+
+def head(*lines, method=b"POST", target=b"/first", version=b"HTTP/1.1", host=OK, end=b"\r\n", body=SMUGGLED):
+    return b"%s %s %s%s%s%s%s%s" % (method, target, version, end, host, b"".join(line + end for line in lines), end, body)
+
+
+def get(*lines, **more):
+    return head(*lines, method=more.pop("method", b"GET"), body=b"", **more)
+
+
+def chunks(*lines):
+    """A chunked request; the lines are its body's, with their ends."""
+    return head(b"Transfer-Encoding: chunked", body=b"".join(lines))
+
+
+LENGTH = b"Content-Length: %d" % N
+CODED = b"Transfer-Encoding: chunked"
+CHUNKED_BODY = b"%x\r\n%s\r\n0\r\n\r\n" % (N, SMUGGLED)
+
+
+def coded(*lines, **more):
+    return head(*lines, body=CHUNKED_BODY, **more)
+
+
+HEADS = [
+    # --- what is read, or else nothing would be tested ---
+    ("plain", get(), 200, 200),
+    ("a body", head(LENGTH), 200, 200),
+    ("chunked", coded(CODED), 200, 200),
+    ("bare line feeds", head(LENGTH, host=b"Host: localhost\n", end=b"\n"), 200, 200),
+    ("empty line before", b"\r\n" + get(), 200, 200),
+    ("two empty lines before", b"\r\n\n" + get(), 200, 200),
+    ("HTTP/1.0", get(version=b"HTTP/1.0"), 200, 200),
+    ("HTTP/1.0 without Host", get(version=b"HTTP/1.0", host=b""), 200, 200),
+    ("tab before a value", head(b"Content-Length:\t%d" % N), 200, 400),
+    ("no space before a value", head(b"Content-Length:%d" % N), 200, 200),
+    ("many spaces before a value", head(b"Content-Length:    %d" % N), 200, 200),
+    ("space behind a length", head(b"Content-Length: %d " % N), 200, 200),
+    ("zeros before a length", head(b"Content-Length: 000%d" % N), 200, 200),
+    ("length in small letters", head(b"content-length: %d" % N), 200, 200),
+    ("chunked in capitals", coded(b"TRANSFER-ENCODING: CHUNKED"), 200, 200),
+    ("spaces before chunked", coded(b"Transfer-Encoding:   chunked"), 200, 200),
+    ("high bytes in a value", get(b"X: \xff\xfe\x80"), 200, 200),
+    ("empty value", get(b"X:"), 200, 200),
+    ("colon in a value", get(b"X: a:b:c"), 200, 200),
+    ("tab in a value", get(b"X: a\tb"), 200, 200),
+    ("percent in a target", get(target=b"/first?%0d%0aX:%20y"), 200, 200),
+    ("absolute target", get(target=b"http://localhost/first"), 200, 200),
+    ("absolute target in capitals", get(target=b"HTTP://LOCALHOST/first"), 200, 200),
+    ("Host with a port", get(host=b"Host: localhost:8512\r\n"), 200, 200),
+    ("Host in IPv6", get(host=b"Host: [::1]:8512\r\n"), 200, 200),
+    ("Connection with strange names", get(b"Connection: x, y"), 200, 200),
+    ("Expect of something else", get(b"Expect: 200-ok"), 200, 200),
+    ("HTTP/1.9", get(version=b"HTTP/1.9"), 200, 200),
+
+    # --- Content-Length that hides ---
+    ("space before the colon", head(b"Content-Length : %d" % N), 400, 400),
+    ("tab before the colon", head(b"Content-Length\t: %d" % N), 400, 400),
+    ("two spaces before the colon", head(b"Content-Length  : %d" % N), 400, 400),
+    ("vertical tab before the colon", head(b"Content-Length\x0b: %d" % N), 400, 400),
+    ("space before the name", head(b" Content-Length: %d" % N), 400, 400),
+    ("tab before the name", head(b"\tContent-Length: %d" % N), 400, 400),
+    ("folded length", head(b"Content-Length:\r\n %d" % N), 400, 400),
+    ("folded length, tab", head(b"Content-Length:\r\n\t%d" % N), 400, 400),
+    ("length folded into another", head(b"X: a\r\n Content-Length: %d" % N), 400, 400),
+    ("length behind a bare CR", head(b"X: a\rContent-Length: %d" % N), 400, 400),
+    ("length before a bare CR", head(b"Content-Length: %d\rX: a" % N), 400, 400),
+    ("length behind CR CR LF", head(b"X: a\r\r\nContent-Length: %d" % N), 400, 200),
+    ("NUL in the name", head(b"Content-Le\0ngth: %d" % N), 400, 400),
+    ("NUL before the name", head(b"\0Content-Length: %d" % N), 400, 400),
+    ("NUL behind the name", head(b"Content-Length\0: %d" % N), 400, 400),
+    ("NUL behind the length", head(b"Content-Length: %d\0" % N), 400, 400),
+    ("NUL in the length", head(b"Content-Length: %d\0%d" % (N // 10, N % 10)), 400, 400),
+    ("NUL before the length", head(b"Content-Length: \0%d" % N), 400, 400),
+    ("length behind a NUL", head(b"X: a\0\r\nContent-Length: %d" % N), 400, 400),
+    ("vertical tab before the length", head(b"Content-Length: \x0b%d" % N), 400, 400),
+    ("form feed before the length", head(b"Content-Length: \x0c%d" % N), 400, 400),
+    ("delete behind the length", head(b"Content-Length: %d\x7f" % N), 400, 400),
+    ("high byte in the name", head(b"Content-Length\xa0: %d" % N), 400, 200),
+    ("quoted length", head(b'Content-Length: "%d"' % N), 400, 400),
+    ("underscore", head(b"Content_Length: %d" % N, body=b""), 200, 200),
+
+    # --- Content-Length that says nothing, or too much ---
+    ("plus", head(b"Content-Length: +%d" % N), 400, 400),
+    ("minus", head(b"Content-Length: -%d" % N), 400, 400),
+    ("minus zero", head(b"Content-Length: -0", body=b""), 400, 400),
+    ("hexadecimal", head(b"Content-Length: 0x%x" % N), 400, 400),
+    ("letters behind", head(b"Content-Length: %dx" % N), 400, 400),
+    ("comma", head(b"Content-Length: %d, %d" % (N, N)), 400, 400),
+    ("comma without a second", head(b"Content-Length: %d," % N), 400, 400),
+    ("semicolon", head(b"Content-Length: %d;x" % N), 400, 400),
+    ("point", head(b"Content-Length: %d.0" % N), 400, 400),
+    ("exponent", head(b"Content-Length: 4e1"), 400, 400),
+    ("space within", head(b"Content-Length: 4 2"), 400, 400),
+    ("underscores within", head(b"Content-Length: 4_2"), 400, 400),
+    ("empty", head(b"Content-Length:"), 400, 400),
+    ("spaces only", head(b"Content-Length:   "), 400, 400),
+    ("a word", head(b"Content-Length: many"), 400, 400),
+    ("digits of another script", head("Content-Length: ٤٢".encode()), 400, 400),
+    ("2^63", head(b"Content-Length: 9223372036854775808"), 413, 400),
+    ("2^64", head(b"Content-Length: 18446744073709551616"), 413, 400),
+    ("2^64 + the length", head(b"Content-Length: %d" % (2**64 + N)), 413, 400),
+    ("2^128", head(b"Content-Length: %d" % 2**128), 413, 400),
+    ("4,000 digits", head(b"Content-Length: " + b"9" * 4000), 413, 400),
+
+    # --- two that say where it ends ---
+    ("two lengths", head(LENGTH, b"Content-Length: 0"), 400, 400),
+    ("two lengths, small first", head(b"Content-Length: 0", LENGTH), 400, 400),
+    ("two equal lengths", head(LENGTH, LENGTH), 400, 400),
+    ("length and chunked", coded(LENGTH, CODED), 400, 400),
+    ("chunked and length", coded(CODED, LENGTH), 400, 400),
+    ("length 0 and chunked", coded(b"Content-Length: 0", CODED), 400, 400),
+    ("two codings", coded(CODED, CODED), 400, 400),
+    ("two codings, one unknown", coded(CODED, b"Transfer-Encoding: x"), 400, 400),
+    ("two codings, the first unknown", coded(b"Transfer-Encoding: x", CODED), 400, 400),
+    ("identity and chunked", coded(b"Transfer-Encoding: identity", CODED), 400, 400),
+    ("length and identity", head(LENGTH, b"Transfer-Encoding: identity"), 400, 501),
+
+    # --- Transfer-Encoding that hides ---
+    ("space before the coding's colon", coded(b"Transfer-Encoding : chunked"), 400, 400),
+    ("tab before the coding's colon", coded(b"Transfer-Encoding\t: chunked"), 400, 400),
+    ("space before the coding's name", coded(b" Transfer-Encoding: chunked"), 400, 400),
+    ("folded coding", coded(b"Transfer-Encoding:\r\n chunked"), 400, 400),
+    ("coding folded into another", coded(b"X: a\r\n Transfer-Encoding: chunked"), 400, 400),
+    ("coding behind a bare CR", coded(b"X: a\rTransfer-Encoding: chunked"), 400, 400),
+    ("NUL in the coding's name", coded(b"Transfer\0Encoding: chunked"), 400, 400),
+    ("NUL behind chunked", coded(b"Transfer-Encoding: chunked\0x"), 400, 400),
+    ("NUL before chunked", coded(b"Transfer-Encoding: \0chunked"), 400, 400),
+    ("vertical tab before chunked", coded(b"Transfer-Encoding: \x0bchunked"), 400, 501),
+    ("vertical tab behind chunked", coded(b"Transfer-Encoding: chunked\x0b"), 400, 501),
+    ("form feed behind chunked", coded(b"Transfer-Encoding: chunked\x0c"), 400, 501),
+    ("bare CR behind chunked", coded(b"Transfer-Encoding: chunked\r X"), 400, 400),
+    ("space behind chunked", coded(b"Transfer-Encoding: chunked "), 501, 200),
+    ("tab behind chunked", coded(b"Transfer-Encoding: chunked\t"), 501, 501),
+    ("comma before chunked", coded(b"Transfer-Encoding: ,chunked"), 501, 501),
+    ("comma behind chunked", coded(b"Transfer-Encoding: chunked,"), 501, 501),
+    ("chunked twice", coded(b"Transfer-Encoding: chunked, chunked"), 501, 501),
+    ("gzip, chunked", coded(b"Transfer-Encoding: gzip, chunked"), 501, 501),
+    ("chunked, identity", coded(b"Transfer-Encoding: chunked, identity"), 501, 501),
+    ("identity", head(b"Transfer-Encoding: identity", body=b""), 501, 501),
+    ("quoted chunked", coded(b'Transfer-Encoding: "chunked"'), 501, 501),
+    ("chunked with a parameter", coded(b"Transfer-Encoding: chunked;q=1"), 501, 501),
+    ("xchunked", coded(b"Transfer-Encoding: xchunked"), 501, 501),
+    ("empty coding", coded(b"Transfer-Encoding:"), 501, 501),
+    ("long s in chunked", coded("Transfer-Encoding: chun\u212aed".encode()), 501, 501),
+    ("coding in HTTP/1.0", coded(CODED, version=b"HTTP/1.0"), 400, 400),
+    ("coding with an underscore", head(b"Transfer_Encoding: chunked", body=b""), 200, 200),
+
+    # --- names and values ---
+    ("no colon", get(b"Nothing"), 400, 200),
+    ("no name", get(b": x"), 400, 400),
+    ("space in a name", get(b"X Y: z"), 400, 400),
+    ("NUL in a value", get(b"X: a\0b"), 400, 400),
+    ("bell in a value", get(b"X: a\x07b"), 400, 200),
+    ("escape in a value", get(b"X: \x1b[31m"), 400, 200),
+    ("delete in a value", get(b"X: \x7f"), 400, 200),
+    ("bare CR in a value", get(b"X: a\rb"), 400, 400),
+    ("bare CR at the end of a value", get(b"X: a\r\r"), 400, 200),
+    ("control character in a name", get(b"X\x01: a"), 400, 400),
+    ("high byte in a name", get(b"X\xe9: a"), 400, 200),
+    ("parenthesis in a name", get(b"X(: a"), 400, 200),
+    ("slash in a name", get(b"X/Y: a"), 400, 200),
+    ("quote in a name", get(b'"X": a'), 400, 200),
+    ("at sign in a name", get(b"X@: a"), 400, 200),
+    ("folded header", get(b"X: a\r\n b"), 400, 400),
+    ("folded header of white space", get(b"X: a\r\n \r\n"), 400, 400),
+    ("fold right behind the request line", get(host=b" x\r\nHost: localhost\r\n"), 400, 400),
+    ("empty line with a space", get(b"X: a\r\n  \r\nY: b"), 400, 400),
+
+    # --- Host and Origin ---
+    ("no Host", get(host=b""), 400, 400),
+    ("two Hosts", get(host=OK + b"Host: example.com\r\n"), 400, 400),
+    ("two equal Hosts", get(host=OK + OK), 400, 400),
+    ("Host behind a bracket", get(host=b"Host: [::1]evil\r\n"), 400, 200),
+    ("Host behind a port", get(host=b"Host: localhost:80evil\r\n"), 400, 200),
+    ("Host with a user", get(host=b"Host: evil@localhost\r\n"), 400, 200),
+    ("Host with a path", get(host=b"Host: localhost/evil\r\n"), 400, 400),
+    ("Host with a space", get(host=b"Host: localhost evil\r\n"), 400, 400),
+    ("Host with a comma", get(host=b"Host: localhost, evil\r\n"), 400, 400),
+    ("Host with a NUL", get(host=b"Host: localhost\0.evil\r\n"), 400, 400),
+    ("Host with a backslash", get(host=b"Host: localhost\\evil\r\n"), 400, 200),
+    ("Host with white space before the colon", get(host=b"Host : localhost\r\n"), 400, 400),
+    ("Host of a stranger", get(host=b"Host: example.com\r\n"), 403, 200),
+    ("Host in an open bracket", get(host=b"Host: [::1\r\n"), 400, 200),
+    ("target of a stranger", get(target=b"http://example.com/first"), 403, 200),
+    ("target with a user", get(target=b"http://evil@localhost/first"), 400, 400),
+    ("target without a host", get(target=b"http:///first"), 400, 400),
+    ("Origin with a NUL", get(b"Origin: http://localhost\0.evil"), 400, 400),
+    ("Origin of a stranger", get(b"Origin: http://example.com"), 403, 200),
+    ("two Origins", get(b"Origin: http://localhost", b"Origin: http://example.com"), 400, 200),
+    ("two Origins, the stranger first", get(b"Origin: http://example.com", b"Origin: http://localhost"), 400, 200),
+
+    # --- request lines ---
+    ("garbage", b"hello world\r\n\r\n", 400, 400),
+    ("one word", b"hello\r\n\r\n", 400, 400),
+    ("HTTP/0.9", b"GET /first\r\n\r\n", 400, None),
+    ("TLS hello", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, 400),
+    ("HTTP/2 preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, 400),
+    ("HTTP/2.0", get(version=b"HTTP/2.0"), 505, 505),
+    ("HTTP/3.0", get(version=b"HTTP/3.0"), 505, 505),
+    ("HTTP/0.1", get(version=b"HTTP/0.1"), 505, 400),
+    ("http/1.1", get(version=b"http/1.1"), 400, 400),
+    ("HTTP/1.1x", get(version=b"HTTP/1.1x"), 400, 400),
+    ("HTTP/1.", get(version=b"HTTP/1."), 400, 400),
+    ("HTTP/11.1", get(version=b"HTTP/11.1"), 400, 505),
+    ("HTTP/1.10", get(version=b"HTTP/1.10"), 400, 200),
+    ("HTTP 1.1", get(version=b"HTTP 1.1"), 400, 400),
+    ("another protocol", get(version=b"ICY/1.1"), 400, 400),
+    ("space behind the version", get(version=b"HTTP/1.1 "), 400, 200),
+    ("space before the method", b" " + get(), 400, 400),
+    ("two spaces behind the method", get(target=b" /first"), 400, 200),
+    ("tab behind the method", b"GET\t/first HTTP/1.1\r\nHost: localhost\r\n\r\n", 400, 400),
+    ("tab before the version", b"GET /first\tHTTP/1.1\r\nHost: localhost\r\n\r\n", 400, 400),
+    ("space in the target", get(target=b"/first x"), 400, 400),
+    ("NUL in the target", get(target=b"/first\0"), 400, 400),
+    ("bare CR in the target", get(target=b"/first\rx"), 400, 400),
+    ("control character in the target", get(target=b"/first\x01"), 400, 400),
+    ("delete in the target", get(target=b"/first\x7f"), 400, 400),
+    ("fragment in the target", get(target=b"/first#x"), 400, 200),
+    ("no slash before the target", get(target=b"first"), 400, 400),
+    ("no target", b"GET  HTTP/1.1\r\nHost: localhost\r\n\r\n", 400, 400),
+    ("another scheme", get(target=b"file:///first"), 400, 400),
+    ("NUL in the method", get(method=b"GE\0T"), 400, 400),
+    ("colon in the method", get(method=b"GET:"), 400, 400),
+    ("parenthesis in the method", get(method=b"GET("), 400, 400),
+    ("at sign in the method", get(method=b"G@T"), 400, 400),
+    ("high byte in the method", get(method=b"G\xc9T"), 400, 400),
+    ("long method", get(method=b"A" * 40), 400, 200),
+    ("bare CR ends the request line", b"GET /first HTTP/1.1\rHost: localhost\r\n\r\n", 400, 400),
+    ("200 empty lines", b"\r\n" * 200 + get(), 400, 200),
+    ("asterisk with GET", get(target=b"*"), 400, 400),
+    ("authority with CONNECT", get(method=b"CONNECT", target=b"localhost:80"), 400, 400),
+
+    # --- chunks (a refusal may come behind the head) ---
+    ("extension", chunks(b"%x;a=b\r\n%s\r\n0\r\n\r\n" % (N, SMUGGLED)), 200, 200),
+    ("trailer", chunks(b"%x\r\n%s\r\n0\r\nX: y\r\n\r\n" % (N, SMUGGLED)), 200, 200),
+    ("zeros before a size", chunks(b"000%x\r\n%s\r\n0\r\n\r\n" % (N, SMUGGLED)), 200, 200),
+    ("size that is no number", chunks(b"zz\r\n%s\r\n0\r\n\r\n" % SMUGGLED), 400, 400),
+    ("negative size", chunks(b"-1\r\n%s\r\n0\r\n\r\n" % SMUGGLED), 400, 400),
+    ("size with 0x", chunks(b"0x%x\r\n%s\r\n0\r\n\r\n" % (N, SMUGGLED)), 400, 400),
+    ("size with a plus", chunks(b"+%x\r\n%s\r\n0\r\n\r\n" % (N, SMUGGLED)), 400, 400),
+    ("no size", chunks(b"\r\n%s\r\n0\r\n\r\n" % SMUGGLED), 400, 400),
+    ("space before a size", chunks(b" %x\r\n%s\r\n0\r\n\r\n" % (N, SMUGGLED)), 400, 400),
+    ("space in a size", chunks(b"2 b\r\n%s\r\n0\r\n\r\n" % SMUGGLED), 400, 400),
+    ("size of 2^64", chunks(b"10000000000000000\r\n%s\r\n0\r\n\r\n" % SMUGGLED), 413, 400),
+    ("size of 2^63", chunks(b"8000000000000000\r\n%s\r\n0\r\n\r\n" % SMUGGLED), 413, 400),
+    ("size too small", chunks(b"%x\r\n%s\r\n0\r\n\r\n" % (N - 5, SMUGGLED)), 400, 400),
+    ("size ended by a line feed", chunks(b"%x\n%s\r\n0\r\n\r\n" % (N, SMUGGLED)), 400, 200),
+    ("data ended by a line feed", chunks(b"%x\r\n%s\n0\r\n\r\n" % (N, SMUGGLED)), 400, 200),
+    ("data ended by nothing", chunks(b"%x\r\n%s0\r\n\r\n" % (N, SMUGGLED)), 400, 400),
+    ("size ended by a bare CR", chunks(b"%x\r%s\r\n0\r\n\r\n" % (N, SMUGGLED)), 400, 400),
+    ("bare CR in an extension", chunks(b"%x;a\rb\r\n%s\r\n0\r\n\r\n" % (N, SMUGGLED)), 400, 400),
+    ("line feed in an extension", chunks(b"%x;a\nb\r\n%s\r\n0\r\n\r\n" % (N, SMUGGLED)), 400, 400),
+    ("NUL in an extension", chunks(b"%x;a\0\r\n%s\r\n0\r\n\r\n" % (N, SMUGGLED)), 400, 200),
+    ("extension of 60,000 letters", chunks(b"%x;%s\r\n%s\r\n0\r\n\r\n" % (N, b"x" * 60000, SMUGGLED)), 400, 200),
+    ("size of 60,000 zeros", chunks(b"%s%x\r\n%s\r\n0\r\n\r\n" % (b"0" * 60000, N, SMUGGLED)), 400, 200),
+    ("folded trailer", chunks(b"%x\r\n%s\r\n0\r\nX: a\r\n b\r\n\r\n" % (N, SMUGGLED)), 400, 200),
+]

@@ -1,0 +1,108 @@
+/* Which kind of request a method and a path are. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "supervisor/route.h"
+
+static void kinds(void **state)
+{
+	static const struct {
+		const char *method, *path;
+		enum route_kind kind;
+		enum dialect dialect;
+		bool works;
+	} rows[] = {
+		{"POST", "/api/chat", ROUTE_CHAT, DIALECT_OLLAMA_CHAT, false},
+		{"POST", "//api/chat", ROUTE_CHAT, DIALECT_OLLAMA_CHAT, false},
+		{"POST", "/api//chat/", ROUTE_CHAT, DIALECT_OLLAMA_CHAT, false},
+		{"POST", "/api/ch%61t", ROUTE_CHAT, DIALECT_OLLAMA_CHAT, false},
+		{"POST", "/api%2Fchat", ROUTE_PASS, DIALECT_OLLAMA_OTHER, false},
+		{"POST", "/api/generate/", ROUTE_CHAT, DIALECT_OLLAMA_GENERATE, false},
+		{"POST", "/v1/chat/completions", ROUTE_CHAT, DIALECT_OPENAI_CHAT, false},
+		{"POST", "/chat/completions", ROUTE_CHAT, DIALECT_OPENAI_CHAT, false},
+		{"GET", "/api/chat", ROUTE_PASS, DIALECT_OLLAMA_OTHER, false},
+		{"DELETE", "/v1/chat/completions", ROUTE_PASS, DIALECT_OPENAI_OTHER, false},
+		{"GET", "/", ROUTE_ROOT, DIALECT_OLLAMA_OTHER, false},
+		{"HEAD", "//", ROUTE_ROOT, DIALECT_OLLAMA_OTHER, false},
+		{"POST", "/", ROUTE_PASS, DIALECT_OLLAMA_OTHER, false},
+		{"GET", "/api/tags/", ROUTE_TAGS, DIALECT_OLLAMA_OTHER, false},
+		{"GET", "/api/ps", ROUTE_PS, DIALECT_OLLAMA_OTHER, false},
+		{"GET", "/v1/models/", ROUTE_MODELS, DIALECT_OPENAI_OTHER, false},
+		{"GET", "/models", ROUTE_MODELS, DIALECT_OPENAI_OTHER, false},
+		{"GET", "/v1/models/a", ROUTE_MODEL, DIALECT_OPENAI_OTHER, false},
+		{"DELETE", "/v1/models/a", ROUTE_PASS, DIALECT_OPENAI_OTHER, false},
+		{"POST", "/v1/completions", ROUTE_PASS, DIALECT_OPENAI_OTHER, true},
+		{"POST", "/completion", ROUTE_PASS, DIALECT_OPENAI_OTHER, true},
+		{"POST", "/embeddings", ROUTE_PASS, DIALECT_OPENAI_OTHER, true},
+		{"POST", "/api/embed", ROUTE_PASS, DIALECT_OLLAMA_OTHER, true},
+		{"POST", "/v1/messages", ROUTE_PASS, DIALECT_ANTHROPIC_OTHER, true},
+		{"POST", "/v1/messages/count_tokens", ROUTE_PASS, DIALECT_ANTHROPIC_OTHER, false},
+		{"POST", "/v1/messages/batches", ROUTE_PASS, DIALECT_ANTHROPIC_OTHER, false},
+		{"POST", "/v1/responses", ROUTE_PASS, DIALECT_OPENAI_OTHER, true},
+		{"GET", "/v1/responses", ROUTE_PASS, DIALECT_OPENAI_OTHER, false},
+		{"POST", "/api/blobs/sha256:0", ROUTE_PASS, DIALECT_OLLAMA_OTHER, false},
+		{"GET", "/nothing", ROUTE_PASS, DIALECT_OLLAMA_OTHER, false},
+		{"GET", "", ROUTE_PASS, DIALECT_OLLAMA_OTHER, false},
+		{"GET", "*", ROUTE_PASS, DIALECT_OLLAMA_OTHER, false},
+		{"GET", "/%", ROUTE_PASS, DIALECT_OLLAMA_OTHER, false},
+		{"GET", "/%00api/tags", ROUTE_PASS, DIALECT_OLLAMA_OTHER, false},
+	};
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+		struct route r;
+		route_find(rows[i].method, slice_str(rows[i].path), &r);
+		if (r.kind != rows[i].kind || r.dialect != rows[i].dialect ||
+			r.works != rows[i].works)
+			fail_msg("%s %s: kind %d dialect %d works %d", rows[i].method, rows[i].path,
+				(int)r.kind, (int)r.dialect, r.works);
+	}
+}
+
+static void what_is_passed_on(void **state)
+{
+	struct route r;
+	char longest[5000] = "/v1/";
+	(void)state;
+	route_find("POST", SLICE("//v1/embeddings/"), &r);
+	assert_string_equal(r.path, "/v1/embeddings");
+	route_find("POST", SLICE("/embeddings"), &r);
+	assert_string_equal(r.v1, "/v1/embeddings");
+	/* What is not known is the backend's to understand. */
+	route_find("POST", SLICE("/a//b/"), &r);
+	assert_null(r.path);
+	memset(longest + 4, 'x', sizeof(longest) - 5);
+	route_find("POST", slice_str(longest), &r);
+	assert_null(r.path);
+	assert_int_equal(r.dialect, DIALECT_OPENAI_OTHER);
+}
+
+static void names_of_models(void **state)
+{
+	static const char *const rows[][2] = {{"/v1/models/s:1b", "s:1b"},
+		{"/v1/models/s%3A1b", "s:1b"}, {"/v1/models/s%3a1b/", "s:1b"},
+		{"/v1/models/hf.co%2Fa%2Fb", "hf.co/a/b"}, {"/v1/models/hf.co/a/b", "hf.co/a/b"},
+		{"/v1/models/50%", "50%"}, {"/v1/models/%zz%4", "%zz%4"},
+		{"/v1/models/%C3%A9", "\xc3\xa9"}, {"/v1/models/a%00b", "a%00b"}};
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+		struct buf name;
+		buf_init(&name, 0);
+		assert_int_equal(route_model(slice_str(rows[i][0]), &name), 0);
+		assert_string_equal(buf_cstr(&name), rows[i][1]);
+		buf_free(&name);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(kinds),
+		cmocka_unit_test(what_is_passed_on),
+		cmocka_unit_test(names_of_models),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
