@@ -67,7 +67,8 @@ $(BUILD)/bin/tandem-worker: $(BUILD)/obj/workers/main.o $(BUILD)/libworkers.a $(
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS_WORKER) $(LDLIBS_PROTO) $(LDLIBS_COMMON)
 
-$(BUILD)/bin/tandemctl: $(call obj,$(CTL_SRC)) $(BUILD)/libproto.a $(BUILD)/libcommon.a
+# Of the supervisor tandemctl takes the pure decisions only: explain.h.
+$(BUILD)/bin/tandemctl: $(call obj,$(CTL_SRC)) $(BUILD)/libsupervisor.a $(BUILD)/libproto.a $(BUILD)/libcommon.a
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcurl $(LDLIBS_PROTO) $(LDLIBS_COMMON)
@@ -109,6 +110,7 @@ help: ## this list
 
 -include tests/bench/bench.mk
 -include tests/eval/eval.mk
+-include tests/simulate/simulate.mk
 -include tests/fuzz/fuzz.mk
 -include tests/attack/attack.mk
 -include etc/setup/targets.mk

@@ -16,25 +16,26 @@
 static const struct {
 	double rate;  /* tokens a unit */
 	double doubt; /* standard deviation of the factor before the first lesson */
+	double small; /* the factor where the vocabulary is a small one */
 } start[TOKEN_CLASSES] = {
-	[TOKEN_MESSAGE] = {5.0, 0.5},
-	[TOKEN_WORD] = {0.85, 0.25},
-	[TOKEN_LETTER] = {0.082, 0.35},
-	[TOKEN_ACCENT] = {0.32, 1.0},
-	[TOKEN_NOISE] = {0.73, 0.15},
-	[TOKEN_DIGIT] = {0.96, 0.3},
-	[TOKEN_PUNCT] = {0.43, 0.3},
-	[TOKEN_BREAK] = {1.4, 0.3},
-	[TOKEN_CYRILLIC] = {0.36, 0.7},
-	[TOKEN_GREEK] = {0.65, 0.7},
-	[TOKEN_SEMITIC] = {0.43, 0.8},
-	[TOKEN_INDIC] = {0.58, 0.9},
-	[TOKEN_HAN] = {0.75, 0.7},
-	[TOKEN_KANA] = {0.54, 0.9},
-	[TOKEN_HANGUL] = {0.80, 1.0},
-	[TOKEN_SIGN] = {1.2, 0.5},
-	[TOKEN_EMOJI] = {1.9, 0.6},
-	[TOKEN_OTHER] = {1.5, 0.7},
+	[TOKEN_MESSAGE] = {5.0, 0.5, 1.0},
+	[TOKEN_WORD] = {0.85, 0.25, 0.88},
+	[TOKEN_LETTER] = {0.082, 0.35, 1.7},
+	[TOKEN_ACCENT] = {0.32, 1.0, 4.0},
+	[TOKEN_NOISE] = {0.73, 0.15, 1.15},
+	[TOKEN_DIGIT] = {0.96, 0.3, 1.3},
+	[TOKEN_PUNCT] = {0.43, 0.3, 1.4},
+	[TOKEN_BREAK] = {1.4, 0.3, 0.9},
+	[TOKEN_CYRILLIC] = {0.36, 0.7, 1.87},
+	[TOKEN_GREEK] = {0.65, 0.7, 1.67},
+	[TOKEN_SEMITIC] = {0.43, 0.8, 2.5},
+	[TOKEN_INDIC] = {0.58, 0.9, 2.4},
+	[TOKEN_HAN] = {0.75, 0.7, 1.8},
+	[TOKEN_KANA] = {0.54, 0.9, 2.5},
+	[TOKEN_HANGUL] = {0.80, 1.0, 2.55},
+	[TOKEN_SIGN] = {1.2, 0.5, 1.5},
+	[TOKEN_EMOJI] = {1.9, 0.6, 1.2},
+	[TOKEN_OTHER] = {1.5, 0.7, 1.0},
 };
 
 struct entry {
@@ -137,6 +138,17 @@ static struct entry *add(struct tokens *t, struct slice model)
 	}
 	t->entries[at] = e;
 	return e;
+}
+
+void tokens_vocabulary(struct tokens *t, struct slice model, uint64_t entries)
+{
+	/* Lists may be long: nobody is forgotten for one. */
+	if (entries == 0 || entries >= TOKENS_SMALL_VOCABULARY || model.n == 0 ||
+		model.n > NAME_BYTES_MAX || t->count == TOKENS_MODELS_MAX || find(t, model))
+		return;
+	struct entry *e = add(t, model);
+	for (size_t i = 0; e && i < TOKEN_CLASSES; i++)
+		e->factor[i] = start[i].small;
 }
 
 /* The update of the filter: h is the start table's tokens of each class, `told` the report. */

@@ -50,6 +50,7 @@ enum token_class {
 #define TOKENS_FACTOR_MIN 0.25
 #define TOKENS_FACTOR_MAX 4.0
 #define TOKENS_TRUST 3.0
+#define TOKENS_SMALL_VOCABULARY 65536 /* entries: below, little beyond English has its own */
 
 /* Units of each class. Additive: a prompt's census is the sum of its parts'. */
 struct token_census {
@@ -75,6 +76,10 @@ void tokens_destroy(struct tokens *t);
 
 /* Tokens of so much text for this model (name compared without case), by what it has taught. */
 double tokens_of(const struct tokens *t, struct slice model, const struct token_census *c);
+
+/* The model's vocabulary has so many entries (0 unknown): where that is a small one and nothing has
+ * been learned yet, its factors begin at what such vocabularies cost. */
+void tokens_vocabulary(struct tokens *t, struct slice model, uint64_t entries);
 
 /* A whole prompt's tokens: the above, rounded up; at least 1. */
 uint64_t tokens_estimate(const struct tokens *t, struct slice model, const struct token_census *c);

@@ -214,7 +214,7 @@ static void unpack_work(struct chat *c)
 
 static void parse(struct chat *c)
 {
-	if (!coalesce_join(c))
+	if (c->explain || !coalesce_join(c))
 		chat_work(c, parse_work, CHAT_PARSED, c->body.n <= CHAT_INLINE_BYTES);
 }
 
@@ -228,6 +228,10 @@ static void act_body_end(struct chat *c)
 	c->hash_wanted = c->base.sup->poison.used;
 	c->coding = unpack_coding(coding);
 	uv_timer_start(&c->tick, on_tick, (uint64_t)first, (uint64_t)conf->deadlines.heartbeat_ms);
+	c->explain = slice_eq(
+		slice_str(exchange_header(c->base.exchange, "X-Tandem-Explain")), SLICE("1"));
+	if (c->explain)
+		uv_timer_stop(&c->tick); /* the answer is near, and no stream */
 	if (c->coding == UNPACK_UNKNOWN) {
 		char text[PACKED_TEXT_BYTES];
 		packed_unknown(&c->base, text);
@@ -295,22 +299,14 @@ static void fill_facts(struct chat *c)
 	bool to_main = c->device->conf->roles & ROLE_MAIN;
 	c->small = to_main ? request_role(c->base.sup, ROLE_CONDENSE) : NULL;
 	f->tokens = tokens_estimate(c->base.sup->tokens, buf_slice(&c->model), &c->view.census);
-	governor_need(c->device, buf_slice(&c->model), needed(c), c->view.num_ctx);
+	if (!c->explain)
+		governor_need(c->device, buf_slice(&c->model), needed(c), c->view.num_ctx);
 	int64_t window = governor_window(c->device, buf_slice(&c->model));
 	if (c->view.num_ctx > 0 && c->device->conf->client_num_ctx)
 		window = chat_num_ctx(c, c->device);
-	f->max_output = c->view.max_output;
-	f->condensable = c->view.condensable && !c->view.is_load;
-	f->to_main = to_main;
+	decide_facts(f, conf, &c->view, f->tokens, to_main);
 	f->main = plan_device(c->device, window);
 	f->small = plan_device(c->small, c->small ? device_window(c->small) : 0);
-	f->a_max_tokens = conf->routing.a_max_tokens;
-	f->b_max_tokens = conf->routing.b_max_tokens;
-	f->keep_ratio_b = conf->condense.keep_ratio_b;
-	f->keep_ratio_c = conf->condense.keep_ratio_c;
-	f->chunk_tokens = conf->condense.chunk_tokens;
-	f->notes_max_tokens = conf->condense.notes_max_tokens;
-	f->max_chunks = conf->condense.max_chunks;
 }
 
 /* The last human message as it stands in the body, as far as it is one string. */
@@ -374,17 +370,16 @@ static void act_plan(struct chat *c)
 		LOG_STR("strategy", strategy_name(c->plan.strategy)),
 		LOG_STR("reason", c->plan.reason), LOG_END);
 	log_content("request", c->base.id, buf_slice(&c->body));
-	if (c->plan.strategy != STRATEGY_A && c->small && !c->facts.small.ready)
+	if (c->plan.strategy != STRATEGY_A && c->small && !c->facts.small.ready && !c->explain)
 		chat_fallback(c, "condensing device not ready",
 			c->plan.condense ? "selection" : "original");
-	/* What cannot be rewritten and does not fit would be cut by Ollama in silence. */
-	bool would_be_cut = !c->plan.condense && !c->view.is_load && c->facts.main.window > 0 &&
-			    c->facts.tokens > (uint64_t)c->facts.main.window &&
-			    c->device->conf->backend.type == BACKEND_TYPE_OLLAMA;
-	if (would_be_cut)
-		chat_answer_overflow(c);
-	else if (c->plan.condense)
+	if (c->plan.condense)
 		chat_condense_prepare(c);
+	else if (c->explain)
+		chat_explain(c);
+	else if (decide_plain(&c->facts, &c->plan, c->view.is_load,
+			 c->device->conf->backend.type) == DECIDE_OVERFLOW)
+		chat_answer_overflow(c);
 	else
 		chat_answer_submit(c);
 }

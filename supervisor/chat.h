@@ -20,6 +20,7 @@
 #include "common/condense.h"
 #include "common/unpack.h"
 #include "supervisor/client.h"
+#include "supervisor/decide.h"
 #include "supervisor/job.h"
 #include "supervisor/plan.h"
 #include "supervisor/request.h"
@@ -139,6 +140,7 @@ struct chat {
 	bool asked;	 /* a device was given the request */
 	bool too_long;	 /* refused for it */
 	bool counted;	 /* in by_strategy */
+	bool explain;	 /* X-Tandem-Explain: what would be done is the answer */
 	struct job_failure *failure;
 
 	uv_work_t work;
@@ -198,6 +200,8 @@ void chat_answer_head(struct chat *c, int status, const char *content_type, int6
  */
 void chat_answer_error(struct chat *c, int status, struct slice message, struct slice body,
 	struct slice content_type, int retry_after_s);
+/* Answers with what would be done; the layout has been made if the plan wants one. */
+void chat_explain(struct chat *c);
 /* The prompt cannot fit the window. */
 void chat_answer_overflow(struct chat *c);
 /* The answer's job names the exchange's strings: they are now those of another one. */

@@ -4,6 +4,7 @@
  */
 #include "supervisor/chat.h"
 #include "supervisor/coalesce.h"
+#include "supervisor/explain.h"
 
 #include "common/log.h"
 
@@ -139,6 +140,35 @@ void chat_answer_overflow(struct chat *c)
 		"prompt of about %llu tokens exceeds the context window of %lld",
 		(unsigned long long)c->facts.tokens, (long long)c->facts.main.window);
 	chat_answer_error(c, 400, slice_str(text), buf_slice(&body), (struct slice){0}, 0);
+	buf_free(&body);
+}
+
+void chat_explain(struct chat *c)
+{
+	enum backend_type backend = c->device->conf->backend.type;
+	if (c->has_condense && c->prepared == CONDENSE_NOTHING)
+		c->plan.strategy = STRATEGY_A; /* as when it is sent */
+	struct explanation e = {.request = &c->view,
+		.facts = &c->facts,
+		.plan = &c->plan,
+		.condense = c->has_condense ? &c->condense : NULL,
+		.outcome = c->has_condense
+				   ? decide_laid_out(c->prepared, backend)
+				   : decide_plain(&c->facts, &c->plan, c->view.is_load, backend),
+		.device = c->device->conf->name,
+		.backend = backend_type_name(backend),
+		.num_ctx = chat_num_ctx(c, c->device)};
+	struct buf body;
+	buf_init(&body, (size_t)chat_sent_bytes_max(&c->base.sup->config));
+	if (explain_json(&e, &body)) {
+		chat_answer_error(c, 503, SLICE("out of memory"), (struct slice){0},
+			(struct slice){0}, RETRY_AFTER_S);
+	} else {
+		c->sent_tokens = 0;
+		add_headers(c, false);
+		exchange_reply(c->base.exchange, 200, "application/json", buf_slice(&body));
+		chat_finish(c);
+	}
 	buf_free(&body);
 }
 

@@ -15,8 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define NOTES_SHARE 0.06 /* of a chunk's bytes: the most its notes may add to the prompt */
-
 void chat_fallback(struct chat *c, const char *cause, const char *to)
 {
 	c->base.sup->count.fallbacks++;
@@ -43,19 +41,9 @@ static void prepare_work(struct chat *c)
 void chat_condense_prepare(struct chat *c)
 {
 	const struct config *conf = &c->base.sup->config;
-	struct condense_facts f = {
-		.tokens = tokens_of(c->base.sup->tokens, buf_slice(&c->model), &c->view.census),
-		.tokens_start = token_census_start(&c->view.census),
-		.room_tokens = c->plan.room_tokens,
-		.overflowed = c->overflowed,
-		.sizes_decide = true,
-		.keep_ratio = c->overflowed ? 0 : c->plan.keep_ratio,
-		.least_tokens = c->facts.a_max_tokens,
-		.max_chunks = (size_t)conf->condense.max_chunks,
-	};
-	if (c->plan.notes)
-		f.chunk_bytes = (size_t)((double)c->plan.chunk_tokens * bytes_a_token(c));
-	f.notes_bytes = (size_t)((double)f.chunk_bytes * NOTES_SHARE);
+	struct condense_facts f = decide_condense(conf, &c->facts, &c->plan, &c->view,
+		tokens_of(c->base.sup->tokens, buf_slice(&c->model), &c->view.census),
+		c->overflowed);
 	condense_options(&c->condense, &f, c->base.sup->layouts);
 	c->has_condense = true;
 	c->state = CHAT_CONDENSING;
@@ -92,9 +80,8 @@ static void refused(struct chat *c)
 		snprintf(c->note, sizeof(c->note), "nothing to condense: unchanged");
 		break;
 	case CONDENSE_NO_ROOM:
-		/* Ollama would cut the prompt in silence; llama-server knows its window better than
-		 * our estimate and says so itself. */
-		if (c->device->conf->backend.type == BACKEND_TYPE_OLLAMA) {
+		if (decide_laid_out(c->prepared, c->device->conf->backend.type) ==
+			DECIDE_OVERFLOW) {
 			chat_answer_overflow(c);
 			return;
 		}
@@ -299,6 +286,10 @@ static void tell_layout(const struct chat *c, size_t chunks)
 
 void chat_condense_notes(struct chat *c)
 {
+	if (c->explain) {
+		chat_explain(c);
+		return;
+	}
 	layout_cache_put(c->base.sup->layouts, c->condense.made);
 	c->condense.made = NULL;
 	if (c->prepared != CONDENSE_OK) {

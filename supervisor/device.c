@@ -1,6 +1,8 @@
 #include "supervisor/device.h"
 
+#include "common/json.h"
 #include "common/log.h"
+#include "common/tokens.h"
 #include "supervisor/governor.h"
 #include "supervisor/request.h"
 
@@ -176,12 +178,18 @@ const char *device_model(const struct device *d)
 	return d->model_count ? d->models[0].name : "";
 }
 
-static bool model_copy(struct device_model *to, const struct proto_model *from)
+static bool model_copy(
+	struct device_model *to, const struct proto_model *from, struct tokens *tokens)
 {
 	to->name = slice_dup(from->name);
 	to->ollama_json = slice_dup(from->ollama_json);
 	to->openai_json = slice_dup(from->openai_json);
 	to->window = from->window;
+	struct json_value root;
+	int64_t entries;
+	if (json_parse(from->openai_json, JSON_MAX_DEPTH, &root, NULL) == 0 &&
+		json_to_int(json_get(json_get(root, "meta"), "n_vocab"), &entries) && entries > 0)
+		tokens_vocabulary(tokens, from->name, (uint64_t)entries);
 	return to->name && to->ollama_json && to->openai_json;
 }
 
@@ -207,7 +215,8 @@ void device_models(struct device *d, const struct proto_models *m)
 		memset(d->incoming + d->incoming_count, 0, n * sizeof(*grown));
 		for (size_t i = 0; i < n; i++) {
 			d->incoming_count++;
-			if (!model_copy(&d->incoming[d->incoming_count - 1], &m->items[i]))
+			if (!model_copy(&d->incoming[d->incoming_count - 1], &m->items[i],
+				    d->sup->tokens))
 				break;
 		}
 		/* A half-copied last entry (memory out) is dropped: names are never NULL in a list.

@@ -73,7 +73,7 @@ static void answer_when_all_are_in(struct loaded *l)
 	}
 	buf_add_str(&body, "]}");
 	if (!any || buf_error(&body)) {
-		l->base.sup->count.failed++;
+		request_count_error(l->base.sup, 503);
 		request_refuse(&l->base, 503, any ? "out of memory" : "no device is available",
 			LOADED_RETRY_AFTER_S);
 	} else {
@@ -146,7 +146,9 @@ static void loaded_body_end(struct request *r)
 	spec.message.method = SLICE("GET");
 	spec.message.path = SLICE("/api/ps");
 	spec.message.timeout_ms = LOADED_WAIT_MS;
-	request_forward_headers(r, &spec.message);
+	if (request_forward_headers(r, &spec.message))
+		spec.message.header_count =
+			0; /* memory is short: the question stands without them */
 	l->asking = true;
 	for (size_t i = 0; i < s->device_count && !l->over; i++) {
 		struct loaded_part *p = &l->parts[l->count];
@@ -180,7 +182,7 @@ static void loaded_cancel(struct request *r)
 	struct loaded *l = (struct loaded *)r;
 	if (l->over)
 		return;
-	r->sup->count.failed++;
+	request_count_error(r->sup, REQUEST_CANCELLED_STATUS);
 	request_refuse(r, REQUEST_CANCELLED_STATUS, REQUEST_CANCELLED_TEXT, 0);
 	loaded_finish(l);
 }

@@ -84,8 +84,8 @@ struct device *request_device(struct supervisor *s, struct slice model);
 struct device *request_role(struct supervisor *s, enum device_role role);
 
 /* Gives the job the client's headers that may go to a backend: not those of one hop, nor what names
- * the client's side of the connection. The list is the request's, the texts are the exchange's. 0,
- * or -ENOMEM (then the job has none). */
+ * the client's side of the connection. The list is the request's, until it is asked for again; the
+ * texts are the exchange's. 0, or -ENOMEM (then the job has none). */
 int request_forward_headers(struct request *r, struct proto_job *job);
 
 /* Counts an answer with that status as failed or, where it is the client's fault, as refused, or as

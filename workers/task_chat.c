@@ -132,7 +132,7 @@ static void prepare(struct chat *c)
 		body.n -= said.n < body.n ? said.n : body.n;
 		said.p = body.p + body.n;
 	}
-	if (api == BACKEND_LLAMA_SERVER)
+	if (c->api == BACKEND_LLAMA_SERVER)
 		json_mend_surrogates(t->body.p, body.n);
 	c->rc = chat_request_parse(a->dialect, body, &c->request, &c->error);
 	if (c->rc)

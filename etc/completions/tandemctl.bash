@@ -12,7 +12,7 @@ _tandemctl_requests() {
 _tandemctl() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} command='' i
 	local commands='status top events workers jobs queues backends devices stats restart drain reset
-		reload upgrade cancel wait-ready check init help'
+		reload upgrade cancel wait-ready check explain init help'
 	local options=''
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		case ${COMP_WORDS[i]} in
@@ -33,7 +33,15 @@ _tandemctl() {
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		return
 		;;
-	--timeout | --count | --port | --ollama | --engine-devices | --model-name) return ;;
+	--dialect)
+		mapfile -t COMPREPLY < <(compgen -W 'ollama openai' -- "$cur")
+		return
+		;;
+	-c | --config)
+		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+		return
+		;;
+	--window | --timeout | --count | --port | --ollama | --engine-devices | --model-name) return ;;
 	esac
 	case $command in
 	'') options="$commands --rundir --json --help --version" ;;
@@ -48,6 +56,10 @@ _tandemctl() {
 	cancel) options="$(_tandemctl_requests) --json --rundir" ;;
 	check)
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+		return
+		;;
+	explain)
+		mapfile -t COMPREPLY < <(compgen -f -W '--config --window --dialect --json --sent' -- "$cur")
 		return
 		;;
 	init)

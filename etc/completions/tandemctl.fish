@@ -9,7 +9,7 @@ function __tandemctl_requests
 end
 
 set -l commands status top events workers jobs queues backends devices stats restart drain reset \
-	reload upgrade cancel wait-ready check init help
+	reload upgrade cancel wait-ready check explain init help
 set -l none "not __fish_seen_subcommand_from $commands"
 
 complete -c tandemctl -f
@@ -33,6 +33,7 @@ complete -c tandemctl -n $none -a upgrade -d 'a new tandemd takes over, streams 
 complete -c tandemctl -n $none -a cancel -d "end a client's request"
 complete -c tandemctl -n $none -a wait-ready -d 'wait until the devices are ready'
 complete -c tandemctl -n $none -a check -d 'check a configuration'
+complete -c tandemctl -n $none -a explain -d 'what would be done with a request, and why'
 complete -c tandemctl -n $none -a init -d 'write a configuration that fits this machine'
 complete -c tandemctl -n $none -a help -d 'what is said of a command'
 
@@ -45,6 +46,12 @@ complete -c tandemctl -n '__fish_seen_subcommand_from restart reset' -a 'all (__
 complete -c tandemctl -n '__fish_seen_subcommand_from drain' -a '(__tandemctl_devices)'
 complete -c tandemctl -n '__fish_seen_subcommand_from cancel' -a '(__tandemctl_requests)'
 complete -c tandemctl -n '__fish_seen_subcommand_from check' -F
+complete -c tandemctl -n '__fish_seen_subcommand_from explain' -F
+complete -c tandemctl -n '__fish_seen_subcommand_from explain' -s c -l config -rF -d 'the configuration'
+complete -c tandemctl -n '__fish_seen_subcommand_from explain' -l window -x -d "the main device's window"
+complete -c tandemctl -n '__fish_seen_subcommand_from explain' -l dialect -x -a 'ollama openai' -d 'of the request'
+complete -c tandemctl -n '__fish_seen_subcommand_from explain' -l json -d 'the answer as JSON'
+complete -c tandemctl -n '__fish_seen_subcommand_from explain' -l sent -d 'the body that the main device would get'
 complete -c tandemctl -n '__fish_seen_subcommand_from init' -s o -l output -rF -d 'where to write'
 complete -c tandemctl -n '__fish_seen_subcommand_from init' -l force -d 'overwrite the file'
 complete -c tandemctl -n '__fish_seen_subcommand_from init' -l port -x -d 'where clients connect'

@@ -14,6 +14,7 @@
  *   events.c     events
  *   operate.c    restart, drain, reset, reload, upgrade, cancel
  *   wait.c       wait-ready
+ *   explain.c    explain: what would be done with a request, without a tandemd
  *   init.c       init: its options, what it chooses, what it says
  *   ollama.c     which Ollama servers answer, and their models (libcurl)
  *   engine.c     what llama-server --list-devices and the CPU offer
@@ -48,7 +49,9 @@ enum ctl_option {
 	CTL_BACKEND = 4,
 	CTL_COUNT = 8,
 	CTL_ONCE = 16,
-	CTL_OWN = 32, /* parses argv itself */
+	CTL_OWN = 32,  /* parses argv itself */
+	CTL_INIT = 64, /* the options of init, of explain: for the help */
+	CTL_EXPLAIN = 128,
 };
 
 struct ctl {
@@ -81,6 +84,7 @@ enum ctl_exit ctl_operate(struct ctl *ctl);
 enum ctl_exit ctl_cancel(struct ctl *ctl);
 enum ctl_exit ctl_wait_ready(struct ctl *ctl);
 enum ctl_exit ctl_check(struct ctl *ctl);
+enum ctl_exit ctl_explain(struct ctl *ctl);
 enum ctl_exit ctl_init(struct ctl *ctl);
 
 /* --- options.c --- */

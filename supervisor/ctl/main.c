@@ -32,11 +32,20 @@ static const struct ctl_command commands[] = {
 		.run = ctl_wait_ready},
 	{"check", "FILE", 0, .needs_argument = true, .takes_argument = true,
 		.help = "check a configuration, like `tandemd -t -c FILE`", .run = ctl_check},
-	{"init", "[options]", CTL_OWN, .help = "write a configuration that fits this machine",
-		.run = ctl_init},
+	{"explain", "[options] FILE|-", CTL_OWN | CTL_EXPLAIN,
+		.help = "what would be done with a request, and why", .run = ctl_explain},
+	{"init", "[options]", CTL_OWN | CTL_INIT,
+		.help = "write a configuration that fits this machine", .run = ctl_init},
 };
 
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
+
+#define EXPLAIN_OPTIONS                                                                            \
+	"  -c, --config CONF            the configuration (default: the default values)\n"         \
+	"  --window TOKENS              the main device's window\n"                                \
+	"  --dialect ollama|openai      of the request (default: by its members)\n"                \
+	"  --json                       the answer as JSON\n"                                      \
+	"  --sent                       the body that the main device would get, nothing else\n"
 
 #define INIT_OPTIONS                                                                               \
 	"  -o, --output FILE            where to write (default tandem.conf; - is stdout)\n"       \
@@ -66,7 +75,8 @@ static const struct {
 	{CTL_COUNT, " [--count N]", "  --count N                    events: end after N of them\n"},
 	{CTL_ONCE, " [--once]", "  --once                       top: once, also on a terminal\n"},
 	{CTL_JSON, " [--json]", "  --json                       the answer as JSON\n"},
-	{CTL_OWN, "", INIT_OPTIONS},
+	{CTL_EXPLAIN, "", EXPLAIN_OPTIONS},
+	{CTL_INIT, "", INIT_OPTIONS},
 };
 
 #define OPTIONS (sizeof(option_help) / sizeof(option_help[0]))
@@ -102,7 +112,10 @@ static void help(void)
 	}
 	puts("  help [COMMAND]               this text, or what is said of one command\n\nOptions");
 	for (size_t o = 0; o < OPTIONS; o++)
-		printf("%s%s", option_help[o].option == CTL_OWN ? "\nOptions of init\n" : "",
+		printf("%s%s",
+			option_help[o].option == CTL_INIT      ? "\nOptions of init\n"
+			: option_help[o].option == CTL_EXPLAIN ? "\nOptions of explain\n"
+							       : "",
 			option_help[o].text);
 	printf("\nEverywhere\n%s\n"
 	       "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 init needs an engine, 4 no tandemd "

@@ -15,14 +15,43 @@ static size_t tokens_of(const struct gen *g, const struct buf *text)
 	return prompt_tokens(buf_slice(text), g->r->fake->options.chars_per_token);
 }
 
+/* Lines of the prompt's last message as a list, from a quarter of it on: what a small model that
+ * takes notes says at its best. */
+static void quote(struct gen *g, struct script *s)
+{
+	struct slice rest = buf_slice(&g->prompt.text);
+	size_t start = g->prompt.count ? g->prompt.pieces[g->prompt.count - 1].start : 0;
+	size_t skip = start + PROMPT_MARK_BYTES + (rest.n - start) / 4;
+
+	if (skip > rest.n)
+		return;
+	rest = (struct slice){rest.p + skip, rest.n - skip};
+	for (bool whole = false; rest.n && tokens_of(g, &s->text) < (size_t)s->quote;
+		whole = true) {
+		const char *end = memchr(rest.p, '\n', rest.n);
+		size_t n = end ? (size_t)(end - rest.p) : rest.n;
+
+		if (whole && n) {
+			buf_add_str(&s->text, "- ");
+			buf_add(&s->text, rest.p, n);
+			buf_add_char(&s->text, '\n');
+		}
+		n += end != NULL;
+		rest = (struct slice){rest.p + n, rest.n - n};
+	}
+	s->has_text = true;
+}
+
 void answer_plan(struct gen *g)
 {
 	const struct options *o = &g->r->fake->options;
-	const struct script *s = &g->r->script;
+	struct script *s = &g->r->script;
 
 	g->total = 0;
 	if (s->fault == FAULT_EMPTY)
 		return;
+	if (s->quote > 0 && !s->has_text)
+		quote(g, s);
 	g->thinking = g->thinks && s->thinking > 0 ? (size_t)s->thinking : 0;
 	if (s->has_text)
 		g->text_tokens = tokens_of(g, &s->text);
@@ -171,6 +200,20 @@ static void say_tool(struct gen *g, size_t k)
 
 	if (g->stream)
 		g->ops->tool(g, i, fragment, k == 0, k + 1 == g->tool_tokens[i]);
+}
+
+void answer_put_calls(const struct gen *g, struct buf *out)
+{
+	const struct script *s = &g->r->script;
+	size_t said = g->thinking + g->text_tokens;
+
+	for (size_t i = 0; i < s->tool_count; i++) {
+		said += g->tool_tokens[i];
+		if (g->emitted < said)
+			return;
+		buf_add_slice(out, buf_slice(&s->tools[i].name));
+		buf_add_slice(out, buf_slice(&s->tools[i].args));
+	}
 }
 
 void answer_token(struct gen *g)

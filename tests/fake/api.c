@@ -217,7 +217,7 @@ static void on_open(struct http_exchange *x, void *arg)
 	r->route = route_of(arg, x, &other_verb);
 	r->discard_body = r->route && r->route->flags & ROUTE_DISCARD;
 	r->started_ns = clock_now();
-	r->facts = (struct facts){-1, -1, -1, -1};
+	r->facts = (struct facts){-1, -1, -1, -1, -1, -1, -1};
 	r->delay.run = on_delay;
 	buf_init(&r->body, FAKE_BODY_MAX);
 	script_init(&r->script);

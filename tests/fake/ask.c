@@ -42,6 +42,24 @@ bool ask_streams(const struct request *r)
 	return stream;
 }
 
+/* A template writes the name and the arguments; ids and the like do not reach the model. */
+static void add_calls(struct prompt *p, struct json_value calls)
+{
+	struct json_iter it = json_iter(calls);
+	struct json_value call;
+
+	while (json_array_next(&it, &call)) {
+		struct json_value function = json_get(call, "function"),
+				  args = json_get(function, "arguments");
+
+		prompt_string(p, json_get(function, "name"));
+		if (json_is(args, JSON_STRING))
+			prompt_string(p, args);
+		else
+			prompt_raw(p, args.raw);
+	}
+}
+
 static void add_message(struct prompt *p, struct json_value message)
 {
 	struct json_value role = json_get(message, "role"), content = json_get(message, "content");
@@ -56,7 +74,7 @@ static void add_message(struct prompt *p, struct json_value message)
 	else
 		add_parts(content, &p->text, p);
 	if (json_is(calls, JSON_ARRAY))
-		prompt_raw(p, calls.raw);
+		add_calls(p, calls);
 	while (json_array_next(&images, &image))
 		prompt_image(p, image.raw);
 }

@@ -1,9 +1,12 @@
 #include "tests/fake/engine.h"
 #include "tests/fake/mem.h"
 
-#define SLOT_SIMILARITY 0.10 /* llama-server's --slot-prompt-similarity */
-
 static void model_loaded(struct clock_task *task);
+
+static uint64_t load_ns(const struct options *o)
+{
+	return (uint64_t)((double)o->load_ms * MS_NS / o->speed);
+}
 
 static void on_booted(struct clock_task *task)
 {
@@ -48,6 +51,7 @@ struct model *engine_add_model(struct engine *e, struct slice name)
 	for (unsigned i = 0; i < m->slot_count; i++)
 		buf_init(&m->slots[i].kv, PROMPT_MAX * 2);
 	m->queue_end = &m->queue;
+	m->saved_end = &m->saved;
 	m->load.run = model_loaded;
 	while (*last)
 		last = &(*last)->next;
@@ -68,7 +72,7 @@ struct engine *engine_create(struct fake *fake)
 		e->boot.run = on_booted;
 		e->ready = o->load_ms == 0;
 		if (!e->ready)
-			clock_at(&fake->clock, &e->boot, clock_now() + o->load_ms * MS_NS);
+			clock_at(&fake->clock, &e->boot, clock_now() + load_ns(o));
 	}
 	return e;
 }
@@ -100,6 +104,7 @@ void gen_free(struct gen *g)
 
 static void forget(struct model *m)
 {
+	host_cache_clear(m);
 	for (unsigned i = 0; i < m->slot_count; i++)
 		buf_clear(&m->slots[i].kv);
 }
@@ -153,7 +158,7 @@ static bool ready_for(struct model *m, struct gen *g)
 	}
 	m->state = MODEL_LOADING;
 	m->loader = g;
-	clock_at(&e->fake->clock, &m->load, clock_now() + e->fake->options.load_ms * MS_NS);
+	clock_at(&e->fake->clock, &m->load, clock_now() + load_ns(&e->fake->options));
 	return false;
 }
 
@@ -225,6 +230,7 @@ void engine_detach(struct gen *g)
 		if (!g->given) /* the next turn holds it as an assistant message */
 			buf_add_str(&s->kv, "\377a");
 		buf_add_slice(&s->kv, buf_slice(&g->text));
+		answer_put_calls(g, &s->kv);
 	}
 	if (buf_error(&s->kv))
 		buf_clear(&s->kv);
@@ -268,6 +274,7 @@ static bool serve(struct model *m, struct gen *g)
 	s = choose_slot(m, g);
 	if (!s)
 		return false;
+	g->moved = host_cache_swap(m, s, g);
 	attach(m, s, dequeue(m));
 	gen_start(g);
 	return true;

@@ -28,6 +28,9 @@ struct options {
 	double depth_half;	/* tokens at which prefill takes twice as long (Lhalf); 0: never */
 	double decode_half;	/* the same for decoding */
 	double chars_per_token;
+	double speed;	     /* all of that so many times faster, loads and host cache too */
+	double cache_tokens; /* room of the host cache of prompts that left their slot; 0: none */
+	double cache_rate;   /* tokens/s copied from a slot to it and back; 0: infinitely fast */
 	unsigned load_ms;
 	unsigned num_ctx; /* tokens of one slot's window; 0: Ollama 4096, llama-server 8192 */
 	unsigned slots;	  /* 0: one */
@@ -55,6 +58,9 @@ struct fake {
 /* Numbers of one request for the log; -1: does not apply. */
 struct facts {
 	int64_t prompt_tokens, cached_tokens, generated_tokens, slot;
+	/* ns: waiting for a slot or a load; from arrival to the first token; how much later than
+	 * the formulas say that one was. -1: it did not come to that. */
+	int64_t queued, first, late;
 };
 
 struct request {

@@ -36,8 +36,9 @@ static void wait_until(struct gen *g, uint64_t due)
 
 static void note_facts(struct gen *g)
 {
-	g->r->facts = (struct facts){
-		(int64_t)g->prompt_n, (int64_t)g->cached_n, (int64_t)gen_new_tokens(g), g->slot_id};
+	g->r->facts = (struct facts){(int64_t)g->prompt_n, (int64_t)g->cached_n,
+		(int64_t)gen_new_tokens(g), g->slot_id, (int64_t)g->load_ns, g->r->facts.first,
+		g->r->facts.late};
 }
 
 static void finish(struct gen *g)
@@ -89,6 +90,20 @@ static bool misbehave(struct gen *g)
 	return true;
 }
 
+/* The first token, due then, is there: or all of them, where they come at once. Reading the request
+ * is late, too. */
+static void note_first(struct gen *g, uint64_t due)
+{
+	struct request *r = g->r;
+	uint64_t now = clock_now(), late = now > due ? now - due : 0;
+	uint64_t reading = g->submitted - r->started_ns, asked = r->script.delay_ms * MS_NS;
+
+	if (r->facts.first >= 0)
+		return;
+	r->facts.first = (int64_t)(now - r->started_ns);
+	r->facts.late = (int64_t)(late + (reading > asked ? reading - asked : 0));
+}
+
 static void decode(struct gen *g)
 {
 	const struct options *o = &g->r->fake->options;
@@ -121,6 +136,9 @@ static void decode(struct gen *g)
 			if (misbehave(g))
 				return;
 		}
+		note_first(g, g->stream && g->emitted < g->total
+				      ? start + decode_ns(g, 1)
+				      : start + decode_ns(g, g->total - g->given));
 		if (g->emitted == g->total)
 			break;
 		answer_token(g);
@@ -181,6 +199,8 @@ void gen_start(struct gen *g)
 
 	g->started = clock_now();
 	g->load_ns = g->started - g->submitted;
+	if (o->cache_rate > 0)
+		g->started += span_ns(g->moved, 0, o->cache_rate, 0);
 	/* What was generated before counts as the tokens that it was. */
 	g->prompt_n = prompt_tokens((struct slice){text.p, text.n - given}, o->chars_per_token) +
 		      g->given;

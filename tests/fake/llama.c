@@ -182,7 +182,7 @@ static void on_progress(struct gen *g)
 		"\"prompt_progress\":{\"total\":%zu,\"cache\":%zu,\"processed\":%zu,\"time_ms\":%"
 		"llu}",
 		g->slot_id, g->prompt_n, g->prompt_n, g->cached_n, g->processed,
-		(unsigned long long)((clock_now() - g->started) / MS_NS));
+		(unsigned long long)gen_progress_ms(g));
 	send_event(g);
 }
 

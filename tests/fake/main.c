@@ -12,6 +12,7 @@
  *   openai.c              the /v1 answers of both; openai_models.c their models
  *   embed.c               embeddings of all dialects
  *   engine.c, gen.c       models, slots, queues, loads; one generation in time
+ *   host_cache.c          prompts that had to leave their slot
  *   answer.c, prompt.c    what is said; how text becomes tokens and KV prefixes
  *   stats.c, control.c    counters, log and dumps; the /fake/ routes
  *   clock.c, crc32.c      timers in nanoseconds; checksums of bodies
@@ -36,6 +37,9 @@ enum option_key {
 	OPT_DEPTH_HALF,
 	OPT_DECODE_HALF,
 	OPT_CHARS,
+	OPT_SPEED,
+	OPT_CACHE_TOKENS,
+	OPT_CACHE_RATE,
 	OPT_LOAD,
 	OPT_NUM_CTX,
 	OPT_CTX_ALL,
@@ -71,6 +75,9 @@ static const struct {
 	{"--depth-half", OPT_DEPTH_HALF, false},
 	{"--decode-half", OPT_DECODE_HALF, false},
 	{"--chars-per-token", OPT_CHARS, false},
+	{"--speed", OPT_SPEED, false},
+	{"--host-cache-tokens", OPT_CACHE_TOKENS, false},
+	{"--host-cache-rate", OPT_CACHE_RATE, false},
 	{"--load-ms", OPT_LOAD, false},
 	{"--num-ctx", OPT_NUM_CTX, false},
 	{"-c", OPT_CTX_ALL, false},
@@ -100,8 +107,8 @@ static const char usage[] =
 	"  [--prefill TOK_S] [--decode TOK_S] [--depth-half TOKENS] [--decode-half TOKENS] "
 	"[--load-ms N]\n"
 	"  [--num-ctx N] [--slots N] [--chars-per-token F] [--answer-tokens N] [--early-headers]\n"
-	"  [--old] [--max-ctx N] [--embeddings] [--metrics] [--log FILE] [--dump DIR] "
-	"[--slot-save-path DIR] "
+	"  [--old] [--max-ctx N] [--speed F] [--host-cache-tokens N] [--host-cache-rate TOK_S]\n"
+	"  [--embeddings] [--metrics] [--log FILE] [--dump DIR] [--slot-save-path DIR] "
 	"[--no-control]\n"
 	"llama-server's options are accepted: -m, -c (for all slots), -np and --alias count, "
 	"others are ignored.\n";
@@ -158,6 +165,17 @@ static void set_option(struct options *o, enum option_key key, const char *name,
 		o->chars_per_token = number(name, value, 1000);
 		if (o->chars_per_token < 0.1)
 			fail(name, value);
+		break;
+	case OPT_SPEED:
+		o->speed = number(name, value, 1e6);
+		if (o->speed <= 0)
+			fail(name, value);
+		break;
+	case OPT_CACHE_TOKENS:
+		o->cache_tokens = number(name, value, 1e9);
+		break;
+	case OPT_CACHE_RATE:
+		o->cache_rate = number(name, value, 1e12);
 		break;
 	case OPT_LOAD:
 		o->load_ms = (unsigned)number(name, value, 1e8);
@@ -224,6 +242,7 @@ static void parse_options(struct options *o, int argc, char **argv)
 
 	*o = (struct options){.host = "127.0.0.1",
 		.chars_per_token = 4,
+		.speed = 1,
 		.answer_tokens = 16,
 		.control = true,
 		.model_path = "fake.gguf"};
@@ -251,6 +270,9 @@ static void parse_options(struct options *o, int argc, char **argv)
 		fputs(usage, stderr);
 		exit(2);
 	}
+	o->prefill *= o->speed;
+	o->decode *= o->speed;
+	o->cache_rate *= o->speed;
 	if (!o->slots)
 		o->slots = 1;
 	if (!o->num_ctx && ctx_all)

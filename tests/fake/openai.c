@@ -169,8 +169,7 @@ static void on_progress(struct gen *g)
 	buf_printf(&line,
 		",\"prompt_progress\":{\"total\":%zu,\"cache\":%zu,\"processed\":%zu,\"time_ms\":%"
 		"llu}",
-		g->prompt_n, g->cached_n, g->processed,
-		(unsigned long long)((clock_now() - g->started) / MS_NS));
+		g->prompt_n, g->cached_n, g->processed, (unsigned long long)gen_progress_ms(g));
 	send_chunk(g);
 }
 

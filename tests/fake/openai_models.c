@@ -12,7 +12,7 @@ static void put_model(struct buf *out, const struct model *m)
 		m->engine->fake->options.type == TYPE_LLAMA ? "llamacpp" : "library");
 	if (m->engine->fake->options.type == TYPE_LLAMA)
 		buf_printf(out,
-			",\"aliases\":[],\"tags\":[],\"meta\":{\"vocab_type\":2,\"n_vocab\":32000,"
+			",\"aliases\":[],\"tags\":[],\"meta\":{\"vocab_type\":2,\"n_vocab\":151936,"
 			"\"n_ctx\":%u,"
 			"\"n_ctx_train\":%d,\"n_embd\":%d,\"n_params\":1235814432,\"size\":"
 			"1321098329}",

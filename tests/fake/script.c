@@ -134,6 +134,7 @@ static int set_number(struct script *s, struct slice key, int64_t n)
 	} keys[] = {
 		{"tokens", .wide = &s->tokens},
 		{"thinking", .wide = &s->thinking},
+		{"quote", .wide = &s->quote},
 		{"hang_after", .wide = &s->hang_after},
 		{"cut", .wide = &s->cut_after},
 		{"end", .wide = &s->end_after},
@@ -238,7 +239,7 @@ int script_directive(struct script *s, struct slice message)
 	return err;
 }
 
-/* Plays a rule's members into s, past match, times and skip. */
+/* Plays a rule's members into s, past name, match, times and skip. */
 static int replay(struct json_value object, struct script *s)
 {
 	struct json_iter it = json_iter(object);
@@ -259,12 +260,36 @@ static int replay(struct json_value object, struct script *s)
 		else
 			buf_add_slice(&v, value.raw);
 		if (!is(buf_slice(&k), "match") && !is(buf_slice(&k), "times") &&
-			!is(buf_slice(&k), "skip"))
+			!is(buf_slice(&k), "skip") && !is(buf_slice(&k), "name"))
 			err = script_set(s, buf_slice(&k), buf_slice(&v));
 	}
 	buf_free(&k);
 	buf_free(&v);
 	return err;
+}
+
+static void rule_free(struct rule *rule)
+{
+	free(rule->match);
+	free(rule->settings);
+	free(rule);
+}
+
+/* A rule with a name takes the place of the one that had it. */
+static void forget_named(struct rules *rules, struct json_value name)
+{
+	for (struct rule **at = &rules->first; *at && json_is(name, JSON_STRING);) {
+		struct rule *rule = *at;
+		struct json_value settings;
+
+		if (json_parse(slice_str(rule->settings), JSON_MAX_DEPTH, &settings, NULL) == 0 &&
+			slice_eq(json_get(settings, "name").raw, name.raw)) {
+			*at = rule->next;
+			rule_free(rule);
+		} else {
+			at = &rule->next;
+		}
+	}
 }
 
 int rules_add(struct rules *rules, struct json_value object)
@@ -292,6 +317,7 @@ int rules_add(struct rules *rules, struct json_value object)
 		free(rule);
 		return -ENOMEM;
 	}
+	forget_named(rules, json_get(object, "name"));
 	while (*last)
 		last = &(*last)->next;
 	*last = rule;
@@ -335,9 +361,7 @@ void rules_clear(struct rules *rules)
 		struct rule *rule = rules->first;
 
 		rules->first = rule->next;
-		free(rule->match);
-		free(rule->settings);
-		free(rule);
+		rule_free(rule);
 	}
 }
 

@@ -150,6 +150,16 @@ static void put_ms(struct buf *out, const char *name, uint64_t ns)
 	buf_printf(out, "%.3f", (double)ns / MS_NS);
 }
 
+static void put_times(struct buf *out, const struct facts *facts)
+{
+	if (facts->queued >= 0)
+		put_ms(out, "queued_ms", (uint64_t)facts->queued);
+	if (facts->first < 0)
+		return;
+	put_ms(out, "first_ms", (uint64_t)facts->first);
+	put_ms(out, "late_ms", (uint64_t)facts->late);
+}
+
 static void write_log(struct request *r, enum http_end end, uint64_t now)
 {
 	struct http_exchange *x = r->x;
@@ -169,8 +179,10 @@ static void write_log(struct request *r, enum http_end end, uint64_t now)
 	put_int(&line, "reply_bytes", (int64_t)x->reply_bytes);
 	put_member(&line, "end", slice_str(end_names[end]));
 	put_ms(&line, "start_ms", r->started_ns - r->fake->started_ns);
+	put_ms(&line, "clock_ms", r->started_ns);
 	put_ms(&line, "ms", now - r->started_ns);
 	put_facts(&line, &r->facts);
+	put_times(&line, &r->facts);
 	json_put_key(&line, "headers");
 	buf_add_char(&line, '{');
 	for (size_t i = 0; i < x->header_count; i++) {
@@ -274,9 +286,9 @@ static void put_engine(const struct fake *f, struct buf *out)
 	buf_printf(out, "{\"active\":%u,\"active_max\":%u,\"waiting\":%u}", c->active,
 		c->active_max, c->waiting);
 	json_put_key(out, "tokens");
-	buf_printf(out, "{\"prefilled\":%llu,\"cached\":%llu,\"generated\":%llu}",
+	buf_printf(out, "{\"prefilled\":%llu,\"cached\":%llu,\"generated\":%llu,\"restored\":%llu}",
 		(unsigned long long)c->prefilled, (unsigned long long)c->cached,
-		(unsigned long long)c->generated);
+		(unsigned long long)c->generated, (unsigned long long)c->restored);
 	put_int(out, "loads", (int64_t)c->loads);
 	put_int(out, "reloads", (int64_t)c->reloads);
 	put_int(out, "loads_aborted", (int64_t)c->loads_aborted);

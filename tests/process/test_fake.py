@@ -451,6 +451,74 @@ def test_ollama_counts_cached(start):
     assert fake.stats()["tokens"]["cached"] == 999  # the reload lost them
 
 
+def test_tool_calls_stay_cached(start):
+    """What was called is in the KV as the next prompt has it; its id and spelling are not."""
+    fake = start("llama-server")
+    history = [{"role": "user", "content": "Read it. [[fake text=I+read+it. tool=read args=%7B%22path%22%3A%22a.c%22%7D]]"}]
+    message = fake.post("/v1/chat/completions", {"messages": history})["choices"][0]["message"]
+    assert message["tool_calls"][0]["function"] == {"name": "read", "arguments": '{"path":"a.c"}'}
+    message["tool_calls"][0]["id"] = "another"
+    history += [message, {"role": "tool", "tool_call_id": "another", "content": "x" * 40}]
+    got = fake.post("/v1/chat/completions", {"messages": history})["timings"]
+    said = len(history[0]["content"]) + len("I read it." + "read" + '{"path":"a.c"}')
+    assert got["cache_n"] == said // 4 and got["cache_n"] + got["prompt_n"] == -(-(said + 40) // 4)
+
+
+def test_warm_up(start):
+    """n_predict 0 reads the prompt; what follows is new tokens alone."""
+    fake = start("llama-server")
+    history = [{"role": "user", "content": "x" * 4000}]
+    for path, prompt in (("/v1/chat/completions", {"messages": history}), ("/completion", {"prompt": "y" * 4000})):
+        warm = fake.post(path, {**prompt, "n_predict": 0, "cache_prompt": True})
+        assert warm["timings"]["predicted_n"] <= 1 and warm["timings"]["prompt_n"] == 1000, path
+        assert fake.post(path, prompt)["timings"]["cache_n"] == 999, path
+    ollama = start("ollama")
+    body = chat("x" * 4000, stream=False)
+    assert ollama.post("/api/chat", {**body, "options": {"num_predict": 1}})["eval_count"] == 1
+    ollama.post("/api/chat", body)
+    assert ollama.stats()["tokens"]["cached"] == 999
+    assert ollama.post("/api/chat", {**body, "options": {"num_predict": 0}})["eval_count"] == 16  # no limit: the real one's trap
+
+
+def test_host_cache(start):
+    """Two conversations take turns on one slot: with a host cache the prompt that left comes back."""
+    first, other = ({"messages": [{"role": "user", "content": c * 4000}]} for c in "xy")
+    cached = lambda fake, body: fake.post("/v1/chat/completions", body)["timings"]["cache_n"]
+    bare = start("llama-server")
+    assert [cached(bare, b) for b in (first, other, first, other)] == [0, 0, 0, 0]
+    fake = start("llama-server", "--host-cache-tokens", 2500, "--host-cache-rate", 1e6)
+    assert [cached(fake, b) for b in (first, other, first, other)] == [0, 0, 999, 999]
+    assert fake.stats()["tokens"]["restored"] == 2
+    # A prompt that shares half with what the slot holds only loses its tail: nothing is saved.
+    same = {"messages": [{"role": "user", "content": "y" * 3000 + "z" * 1000}]}
+    assert cached(fake, same) == 750 and fake.stats()["tokens"]["restored"] == 2
+    # A third one: the oldest goes, for there is room for two.
+    assert [cached(fake, {"messages": [{"role": "user", "content": c * 4000}]}) for c in "uvw"] == [0, 0, 0]
+    assert cached(fake, first) == 0
+    fake.call("POST", "/fake/reset")
+    assert cached(fake, {"messages": [{"role": "user", "content": "v" * 4000}]}) == 0
+
+
+def test_speed(start, tmp_path):
+    """Hours in minutes: everything is as many times faster, what is reported too; the log says when and how late."""
+    log = tmp_path / "log"
+    fake = start("llama-server", "--prefill", 100, "--decode", 10, "--depth-half", 1000, "--speed", 100, "--load-ms", 5000, "--log", log)
+    fake.wait(lambda _: fake.call("GET", "/health")[0] == 200)  # 50 ms
+    before = time.monotonic()
+    got = fake.post("/v1/chat/completions", chat("x" * 4000 + "[[fake tokens=10]]"))["timings"]
+    after, n = time.monotonic(), got["prompt_n"]
+    assert got["prompt_ms"] == pytest.approx(n / 100 * (1 + n / 2000) * 10, abs=0.01) and got["predicted_ms"] == pytest.approx(10)
+    fake.call("POST", "/v1/chat/completions", chat("x" * 4000 + "[[fake tokens=10]]", stream=True))
+    fake.post("/v1/chat/completions", {**chat("y" * 400), "n_predict": 0})
+    whole, stream, warm = [json.loads(line) for line in log.read_text().splitlines() if "completions" in line]
+    assert before * 1000 <= whole["clock_ms"] and whole["clock_ms"] + whole["ms"] <= after * 1000
+    due = got["prompt_ms"] + got["predicted_ms"]
+    assert whole["first_ms"] - whole["late_ms"] - whole["queued_ms"] == pytest.approx(due, abs=1)
+    # Streamed: one token of ten behind a prompt that is there already.
+    assert stream["first_ms"] - stream["late_ms"] == pytest.approx(1 + 0.1, abs=0.6)
+    assert warm["first_ms"] - warm["late_ms"] == pytest.approx(100 / 100 * (1 + 50 / 1000) * 10, abs=0.6)
+
+
 def test_slots_defer_in_order(start):
     fake = start("ollama", "--slots", 2)
     held = [fake.socket() for _ in range(4)]
@@ -502,6 +570,25 @@ def test_status_faults(either):
         assert either.post(either.path, chat(f"[[fake fault={status}]]"), status)["error"]
     assert either.call("POST", either.path, chat("[[fake nonsense=1]]"))[0] == 400
     assert either.call("POST", "/fake/control", {"nonsense": 1})[0] == 400
+
+
+def test_quotes_lines_of_the_prompt(either):
+    source = "".join(f"line {i} of a file\n" for i in range(100))
+    either.control(times=-1, quote=20)
+    reply = json.loads(either.call("POST", "/v1/chat/completions", chat(source, stream=False))[2])
+    said = reply["choices"][0]["message"]["content"].splitlines()
+    assert said and all(line.startswith("- ") and line[2:] in source.splitlines() for line in said)
+    assert 20 <= reply["usage"]["completion_tokens"] <= 26
+    either.control(name="short", times=-1, quote=20)
+    assert either.call("POST", "/v1/chat/completions", chat("", stream=False))[0] == 200
+
+
+def test_rule_with_a_name_replaces(either):
+    for text in ("one", "two"):
+        either.control(name="answer", times=-1, text=text)
+    either.control(name="other", times=-1, text="three")
+    assert either.stats()["rules"] == 2
+    assert "two" in either.call("POST", "/v1/chat/completions", chat("hi", stream=False))[2].decode()
 
 
 def test_rules_count_and_skip(either):

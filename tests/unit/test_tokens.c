@@ -203,6 +203,35 @@ static void is_within_a_factor_before_the_first_lesson(void **state)
 	}
 }
 
+/* The old vocabularies of 32K to 49K entries, when their size is known. */
+static void a_small_vocabulary_begins_with_its_own_factors(void **state)
+{
+	static struct samples s;
+	read_samples(&s);
+	tokens_vocabulary(*state, MODEL, 49152);
+	for (size_t i = 0; i < s.count; i++) {
+		for (size_t v = s.vocabularies - SMALL_VOCABULARIES; v < s.vocabularies; v++) {
+			double factor =
+				tokens_of(*state, MODEL, &s.census[i]) / (double)s.tokens[i][v];
+			if (factor > 1.6 || factor < 1 / 1.6)
+				fail_msg("%s with %s: off by a factor of %.2f", s.name[i],
+					s.vocabulary[v], factor);
+		}
+	}
+	double before = tokens_of(*state, MODEL, &s.census[0]);
+	tokens_vocabulary(*state, SLICE("large"), 151936);
+	tokens_vocabulary(*state, SLICE("unknown"), 0);
+	assert_float_equal(tokens_of(*state, SLICE("large"), &s.census[0]),
+		token_census_start(&s.census[0]), 0);
+	assert_float_equal(tokens_of(*state, SLICE("unknown"), &s.census[0]),
+		token_census_start(&s.census[0]), 0);
+	/* What was taught stays. */
+	tokens_learn(*state, MODEL, &s.census[0], (uint64_t)(before / 2));
+	double taught = tokens_of(*state, MODEL, &s.census[0]);
+	tokens_vocabulary(*state, MODEL, 32000);
+	assert_float_equal(tokens_of(*state, MODEL, &s.census[0]), taught, 0);
+}
+
 static void is_close_after_one_lesson_of_the_kind(void **state)
 {
 	(void)state;
@@ -392,6 +421,7 @@ int main(void)
 		TEST(is_additive),
 		TEST(hostile_text_is_counted),
 		TEST(is_within_a_factor_before_the_first_lesson),
+		TEST(a_small_vocabulary_begins_with_its_own_factors),
 		TEST(is_close_after_one_lesson_of_the_kind),
 		TEST(a_script_does_not_spoil_another),
 		TEST(an_empty_prompt_is_one_token),
