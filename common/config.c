@@ -155,15 +155,34 @@ static void read_settings(struct config_reader *r, const config_setting_t *root,
 		buf_printf(r->err, "and %u more problems\n", r->problems - CONFIG_PROBLEMS_MAX);
 }
 
-static void report_syntax(struct config_reader *r, const config_t *file)
+/*
+ * The last text that libconfig did not understand. It leaks a string that stands where none may, so
+ * that a reload tried again and again would grow without end: the same text is not given to it
+ * twice. Its words are static.
+ */
+static struct {
+	uint64_t hash;
+	size_t n;
+	unsigned line;
+	const char *words; /* NULL: none yet */
+} last_bad;
+
+static uint64_t hash_text(struct slice text)
 {
-	unsigned line = (unsigned)config_error_line(file);
+	uint64_t h = 14695981039346656037u; /* FNV-1a */
+	for (size_t i = 0; i < text.n; i++)
+		h = (h ^ (unsigned char)text.p[i]) * 1099511628211u;
+	return h;
+}
+
+static void report_syntax(struct config_reader *r, unsigned line, const char *words)
+{
 	struct config_place place = config_text_place(&r->text, line);
 	struct slice text = config_text_line(&r->text, line);
 	int shown = text.n > 60 ? 60 : (int)text.n;
 
 	r->problems++;
-	buf_printf(r->err, "%s:%u: %s", place.file, place.line, config_error_text(file));
+	buf_printf(r->err, "%s:%u: %s", place.file, place.line, words);
 	if (shown)
 		buf_printf(r->err, " in or before '%.*s'\n", shown, text.p);
 	else
@@ -182,12 +201,22 @@ int config_load(const char *path, struct config *out, struct buf *err)
 	if (rc)
 		goto out_text;
 
-	config_init(&file);
-	if (config_read_string(&file, buf_cstr(&r.text.text)))
-		read_settings(&r, config_root_setting(&file), out);
-	else
-		report_syntax(&r, &file);
-	config_destroy(&file);
+	uint64_t hash = hash_text(buf_slice(&r.text.text));
+	if (last_bad.words && last_bad.n == r.text.text.n && last_bad.hash == hash) {
+		report_syntax(&r, last_bad.line, last_bad.words);
+	} else {
+		config_init(&file);
+		if (config_read_string(&file, buf_cstr(&r.text.text))) {
+			read_settings(&r, config_root_setting(&file), out);
+		} else {
+			last_bad.hash = hash;
+			last_bad.n = r.text.text.n;
+			last_bad.line = (unsigned)config_error_line(&file);
+			last_bad.words = config_error_text(&file);
+			report_syntax(&r, last_bad.line, last_bad.words);
+		}
+		config_destroy(&file);
+	}
 	rc = r.no_memory ? -ENOMEM : r.problems ? -EINVAL : 0;
 out_text:
 	config_text_fini(&r.text);

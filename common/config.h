@@ -60,7 +60,9 @@ struct config {
 	struct {
 		enum log_level level;
 		enum log_format format;
-		bool content; /* prompt text may appear in logs */
+		bool content;	      /* prompt text may appear in logs */
+		int64_t buffer_bytes; /* of each process, for lines that nobody reads yet;
+					 default 262144 */
 	} log;
 	struct config_device devices[CONFIG_DEVICES_MAX];
 	size_t device_count;
@@ -91,6 +93,12 @@ struct config {
 		int64_t backend_connect_ms; /* default 3000 */
 		int64_t backend_idle_ms;    /* a backend silent that long in mid-answer has failed;
 					       default 300000 */
+		int64_t backend_first_byte_ms; /* from a request to the first byte of its answer;
+						  default 3600000 */
+		int64_t backend_silent_ms;     /* silence towards our probes that requests of
+						  ours excuse; default 120000 */
+		int64_t upgrade_grace_ms;      /* a successor that dies so soon is replaced by the
+						  tandemd before it; default 5000 */
 		int64_t head_ms; /* a request's head, from its first byte to its last; default 30000
 				  */
 		int64_t body_ms; /* windows in which a body must keep limits.body_rate; default

@@ -1,6 +1,7 @@
 /* Every key of the configuration: type, range, default. The meaning of each stands in config.h and
  * etc/tandem.conf. */
 #include "common/config_schema.h"
+#include "common/log_out.h"
 
 #define DAY_MS 86400000.0
 #define HOUR_MS 3600000.0
@@ -60,6 +61,7 @@ static const struct config_key main_keys[] = {
 		.name = "content",
 		.type = KEY_BOOL,
 		.offset = offsetof(struct config, log.content)},
+	NUMBER(KEY_INT64, log, buffer_bytes, LOG_BUFFER_LEAST, GIB, LOG_BUFFER_BYTES),
 	{.name = "devices", .type = KEY_OTHER},
 
 	NUMBER(KEY_INT64, routing, a_max_tokens, 0, 1e7, 2000),
@@ -86,6 +88,9 @@ static const struct config_key main_keys[] = {
 	NUMBER(KEY_INT64, deadlines, head_ms, 10, HOUR_MS, 30000),
 	NUMBER(KEY_INT64, deadlines, body_ms, 10, HOUR_MS, 30000),
 	NUMBER(KEY_INT64, deadlines, kv_ms, 0, HOUR_MS, 30000),
+	NUMBER(KEY_INT64, deadlines, upgrade_grace_ms, 0, HOUR_MS, 5000),
+	NUMBER(KEY_INT64, deadlines, backend_first_byte_ms, 0, 24 * HOUR_MS, HOUR_MS),
+	NUMBER(KEY_INT64, deadlines, backend_silent_ms, 0, HOUR_MS, 120000),
 
 	NUMBER(KEY_INT64, limits, body_bytes, KIB, 16 * GIB, 134217728),
 	NUMBER(KEY_INT64, limits, unpacked_bytes, KIB, 16 * GIB, 134217728),

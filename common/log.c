@@ -1,9 +1,9 @@
 #include "common/log.h"
 
 #include "common/json.h"
+#include "common/log_out.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <time.h>
@@ -12,6 +12,7 @@
 /* Kept free for what ends a line: the mark of a cut value, the mark of left-out fields, brackets.
  */
 #define LINE_TAIL_BYTES 96
+#define KEY_BYTES 48 /* of a key that is shown */
 
 static struct {
 	const char *proc;
@@ -19,6 +20,7 @@ static struct {
 	enum log_level level;
 	enum log_format format;
 	bool content;
+	pid_t pid; /* 0: not yet asked for */
 	log_sink_fn *sink;
 	void *sink_ctx;
 } logger = {.proc = "tandem", .level = LOG_INFO};
@@ -40,6 +42,7 @@ void log_init(const char *proc, const char *device, enum log_level level, enum l
 	logger.level = level;
 	logger.format = format;
 	logger.content = content;
+	logger.pid = getpid();
 }
 
 bool log_enabled(enum log_level level)
@@ -89,15 +92,6 @@ static void line_raw(struct line *l, const char *p, size_t n)
 static void line_close(struct line *l, const char *text)
 {
 	line_raw(l, text, strlen(text));
-}
-
-static bool line_add(struct line *l, const char *text)
-{
-	size_t n = strlen(text);
-	if (!line_fits(l, n))
-		return false;
-	line_raw(l, text, n);
-	return true;
 }
 
 /*
@@ -173,11 +167,31 @@ static void line_text(struct line *l, struct slice text)
 static bool line_key(struct line *l, const char *key)
 {
 	/* With the value's first quote and its mark the tail must still hold the rest. */
-	char head[64];
+	size_t n = strnlen(key, KEY_BYTES);
 	bool json = logger.format == LOG_JSON;
-	snprintf(head, sizeof(head),
-		json ? "%s\"%.48s\":" : "%s%.48s=", l->n <= 1 ? "" : (json ? "," : " "), key);
-	return line_add(l, head);
+	if (!line_fits(l, n + 4))
+		return false;
+	if (l->n > 1)
+		line_close(l, json ? "," : " ");
+	line_close(l, json ? "\"" : "");
+	line_raw(l, key, n);
+	line_close(l, json ? "\":" : "=");
+	return true;
+}
+
+/* The number's digits, at the end of room. */
+static const char *int_text(int64_t number, char room[32])
+{
+	char *p = room + 31;
+	uint64_t n = number < 0 ? 0 - (uint64_t)number : (uint64_t)number;
+	*p = '\0';
+	do {
+		*--p = (char)('0' + n % 10);
+		n /= 10;
+	} while (n);
+	if (number < 0)
+		*--p = '-';
+	return p;
 }
 
 static void line_field(struct line *l, const struct log_field *f)
@@ -191,8 +205,8 @@ static void line_field(struct line *l, const struct log_field *f)
 		line_text(l, f->text);
 		return;
 	case LOG_F_INT:
-		snprintf(number, sizeof(number), "%" PRId64, f->number);
-		break;
+		line_close(l, int_text(f->number, number));
+		return;
 	case LOG_F_MS:
 		if (isfinite(f->real) && fabs(f->real) < 1e15)
 			snprintf(number, sizeof(number), "%.1f", f->real);
@@ -205,14 +219,25 @@ static void line_field(struct line *l, const struct log_field *f)
 	line_close(l, number);
 }
 
+/* The second's text is made once for all lines of it. */
 void log_time(char out[LOG_TIME_BYTES])
 {
+	static char text[LOG_TIME_BYTES];
+	static time_t second = -1;
+	static size_t n;
 	struct timespec now;
-	struct tm t;
 	clock_gettime(CLOCK_REALTIME, &now);
-	gmtime_r(&now.tv_sec, &t);
-	size_t n = strftime(out, LOG_TIME_BYTES, "%Y-%m-%dT%H:%M:%S", &t);
-	snprintf(out + n, LOG_TIME_BYTES - n, ".%03dZ", (int)(now.tv_nsec / 1000000));
+	if (now.tv_sec != second) {
+		struct tm t;
+		gmtime_r(&now.tv_sec, &t);
+		n = strftime(text, sizeof(text) - sizeof(".000Z"), "%Y-%m-%dT%H:%M:%S", &t);
+		second = now.tv_sec;
+	}
+	int ms = (int)(now.tv_nsec / 1000000);
+	const char rest[] = {'.', (char)('0' + ms / 100), (char)('0' + ms / 10 % 10),
+		(char)('0' + ms % 10), 'Z', '\0'};
+	memcpy(out, text, n);
+	memcpy(out + n, rest, sizeof(rest));
 }
 
 static void line_time(struct line *l)
@@ -220,17 +245,6 @@ static void line_time(struct line *l)
 	char text[LOG_TIME_BYTES];
 	log_time(text);
 	line_field(l, &LOG_STR("ts", text));
-}
-
-static void line_write(const struct line *l)
-{
-	for (size_t done = 0; done < l->n;) {
-		ssize_t n = write(STDERR_FILENO, l->p + done, l->n - done);
-		if (n < 0 && errno != EINTR)
-			return; /* nowhere left to complain to */
-		if (n > 0)
-			done += (size_t)n;
-	}
 }
 
 static void write_fields(enum log_level level, const char *event, const struct log_field *fields)
@@ -246,7 +260,7 @@ static void write_fields(enum log_level level, const char *event, const struct l
 	line_time(&l);
 	line_field(&l, &LOG_STR("level", log_level_name(level)));
 	line_field(&l, &LOG_STR("proc", logger.proc));
-	line_field(&l, &LOG_INT("pid", getpid()));
+	line_field(&l, &LOG_INT("pid", logger.pid ? logger.pid : getpid()));
 	if (logger.device)
 		line_field(&l, &LOG_STR("device", logger.device));
 	line_field(&l, &LOG_STR("ev", event));
@@ -255,8 +269,29 @@ static void write_fields(enum log_level level, const char *event, const struct l
 	if (l.full)
 		line_close(&l, json ? ",\"cut\":1" : " cut=1");
 	line_close(&l, json ? "}\n" : "\n");
-	line_write(&l);
+	log_out_put(l.p, l.n);
 	errno = kept;
+}
+
+/* Nothing waits any more: what was lost meanwhile can be told of. */
+static void tell_lost(void)
+{
+	struct log_lost lost = log_out_lost();
+	if (lost.lines)
+		log_line(LOG_WARN, "log_lost", LOG_INT("lines", lost.lines),
+			LOG_INT("bytes", lost.bytes), LOG_END);
+}
+
+bool log_flush(void)
+{
+	int kept = errno;
+	bool empty = log_out_flush();
+	if (empty) {
+		tell_lost();
+		empty = log_out_flush();
+	}
+	errno = kept;
+	return empty;
 }
 
 void log_to_sink(const char *event, const struct log_field *fields)

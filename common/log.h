@@ -4,11 +4,11 @@
  *   log_line(LOG_INFO, "job_end", LOG_STR("req", id), LOG_INT("ms", 12), LOG_END);
  *   -> ts=2026-01-02T03:04:05.678Z level=info proc=tandemd pid=12 ev=job_end req=... ms=12
  *
- * A line is built in one buffer and written with one write(2); a line over LOG_LINE_BYTES is cut
- * with a visible mark. Values are quoted and escaped as needed. Prompt text is passed only through
- * log_content(), which drops it unless log.content is on. Not thread-safe: the loop thread only.
- * write() may block when stderr is a full pipe: stderr is set non-blocking never; a log reader that
- * stops is the operator's choice.
+ * A line is built in one buffer and given to log_out.h, which never waits for the log's reader; a
+ * line over LOG_LINE_BYTES is cut with a visible mark. Lines that were lost because nobody read are
+ * told of in a line of their own (log_lost) as soon as one gets through. Values are quoted and
+ * escaped as needed. Prompt text is passed only through log_content(), which drops it unless
+ * log.content is on. Not thread-safe: the loop thread only.
  */
 #ifndef TANDEM_LOG_H
 #define TANDEM_LOG_H
@@ -68,6 +68,9 @@ void log_fields(enum log_level level, const char *event, const struct log_field 
 /* A step too small for the log: the sink alone hears of it. */
 void log_to_sink(const char *event, const struct log_field *fields);
 #define log_step(event, ...) log_to_sink((event), (const struct log_field[]){__VA_ARGS__})
+
+/* Writes what stderr takes now. False: some still waits. */
+bool log_flush(void);
 
 /* Prompt or answer text: written (escaped, cut to the line) only when log.content is on. */
 void log_content(const char *event, const char *request_id, struct slice text);

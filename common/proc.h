@@ -9,6 +9,12 @@
 
 #include <stdint.h>
 
+/*
+ * Opens /dev/null as those of the descriptors 0, 1 and 2 that are closed: else a file or socket of
+ * ours would become what is read from, printed to and logged to. First thing in main().
+ */
+void proc_keep_std(void);
+
 /* State letter and start time (fields 3 and 22) of the text of /proc/PID/stat; a name with spaces
  * and brackets in it is no trouble. False when it is no such text. */
 bool proc_parse_stat(struct slice text, char *state, uint64_t *start);

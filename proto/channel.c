@@ -62,6 +62,17 @@ static void send_waiting(struct channel *c)
 		free(w);
 	}
 	uv_poll_stop(&c->writable);
+	if (c->was_full && !c->error && c->events->room) {
+		c->was_full = false;
+		c->events->room(c->ctx);
+	}
+}
+
+bool channel_full(struct channel *c)
+{
+	bool full = c->first && channel_backlog(c) >= c->options.queue_bytes / 2;
+	c->was_full = c->was_full || full;
+	return full;
 }
 
 static void on_writable(uv_poll_t *handle, int status, int events)
@@ -155,7 +166,7 @@ static void tell_joined(struct channel *c)
 	if (c->joined_told || channel_closed(c))
 		return;
 	c->joined_told = true;
-	link_unlink(&c->link, false);
+	link_unlink(&c->link);
 	c->events->peer(c->ctx, true);
 }
 

@@ -37,6 +37,8 @@ struct channel_events {
 	 * (-ENOMEM): give the peer up. Once. After the first two nothing more is read.
 	 */
 	void (*broken)(void *ctx, int error, const char *what);
+	/* All that waited has been taken, after channel_full(). May be NULL. */
+	void (*room)(void *ctx);
 };
 
 struct channel_options {
@@ -69,6 +71,11 @@ int channel_put(struct channel *c, const struct proto_record *r);
 void channel_flush(struct channel *c);
 /* Peer's process id as the kernel says (0: no peer yet). */
 uint64_t channel_peer_pid(const struct channel *c);
+/*
+ * The high-water mark: half of queue_bytes wait. Who has more to send that can wait (bodies, answer
+ * bytes, new jobs) waits for room(); the other half is for what is small and cannot.
+ */
+bool channel_full(struct channel *c);
 /* Bytes queued and not yet taken by nng. */
 size_t channel_backlog(const struct channel *c);
 /*

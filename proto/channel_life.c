@@ -124,7 +124,7 @@ void channel_close(struct channel *c)
 	if (channel_closed(c))
 		return;
 	c->closed = true;
-	link_unlink(&c->link, true);
+	link_unlink(&c->link);
 	channel_drop_waiting(c);
 	uv_idle_stop(&c->soon);
 	close_handle(c, &c->writable);

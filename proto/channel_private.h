@@ -47,6 +47,7 @@ struct channel {
 	struct proto_reader *reader;
 	struct waiting *first, **last;
 	size_t waiting_bytes;
+	bool was_full; /* somebody waits for room() */
 
 	int error;
 	char what[128];

@@ -143,7 +143,7 @@ static const struct wire_field end[] = {
 };
 
 static const struct wire_field fail[] = {
-	ENUM(fail.cause, enum proto_cause, FAIL_INTERNAL),
+	ENUM(fail.cause, enum proto_cause, FAIL_CLOSED),
 	RANGE(fail.status, 0, HTTP_STATUS_MAX),
 	TEXT(fail.message),
 	BYTES(fail.body),
@@ -192,6 +192,9 @@ static const struct wire_field ack[] = {
 	TEXT(ack.state_dir),
 	I64(ack.backend_log_bytes),
 	I64(ack.kv_ms),
+	I64(ack.log_buffer_bytes),
+	I64(ack.first_ms),
+	I64(ack.silent_ms),
 };
 
 static const struct wire_field job[] = {

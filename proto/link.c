@@ -194,13 +194,13 @@ int link_dial(struct link *l, const char *url)
 	return rc;
 }
 
-void link_unlink(struct link *l, bool all)
+void link_unlink(struct link *l)
 {
 	if (l->down_url_is_ours)
 		unlink(l->down_url + strlen(SCHEME));
-	l->down_url_is_ours = false;
-	if (all && l->url_is_ours)
+	if (l->url_is_ours)
 		unlink(l->url + strlen(SCHEME));
+	l->down_url_is_ours = l->url_is_ours = false;
 }
 
 void link_close_out(struct link *l)

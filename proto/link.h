@@ -54,11 +54,11 @@ int link_listen(struct link *l, const char *url);
 int link_dial(struct link *l, const char *url);
 
 /*
- * Removes our socket files: of the way down, which only the peer needs, once it is there; or all,
- * at the end. nng does it too, when it comes to close, which may be too late for a process that
- * exits.
+ * Removes our socket files: once the peer is there nobody else has business with them, and nng 1.5
+ * keeps some memory, at times a descriptor, of each stranger that comes and goes. nng removes them
+ * too, when it comes to close.
  */
-void link_unlink(struct link *l, bool all);
+void link_unlink(struct link *l);
 
 /*
  * The end, in two steps; each blocks for some 100 us while nng's threads let go: call them on a

@@ -26,6 +26,7 @@ const char *proto_cause_name(enum proto_cause c)
 		[FAIL_CANCELLED] = "cancelled",
 		[FAIL_DRAINING] = "draining",
 		[FAIL_INTERNAL] = "internal",
+		[FAIL_CLOSED] = "closed",
 	};
 	return NAME_OF(names, c);
 }

@@ -73,6 +73,7 @@ enum proto_cause {
 	FAIL_CANCELLED,
 	FAIL_DRAINING, /* came after DRAIN; never started */
 	FAIL_INTERNAL, /* memory or the like */
+	FAIL_CLOSED,   /* closed without a word, by what is no backend just now */
 };
 
 struct proto_header {
@@ -101,6 +102,8 @@ struct proto_ack {
 	int64_t body_bytes, line_bytes, result_bytes;
 	uint32_t log_level, log_format;
 	bool log_content;
+	int64_t log_buffer_bytes;
+	int64_t first_ms, silent_ms;
 	/* A backend that an earlier incarnation started and that still runs; 0: none. */
 	int64_t adopt_pid;
 	uint64_t adopt_start; /* its start time: a pid alone may be somebody else's by now */

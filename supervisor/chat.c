@@ -187,7 +187,7 @@ void chat_begin(struct supervisor *s, struct exchange *x, enum dialect d)
 static void parse_work(struct chat *c)
 {
 	if (c->hash_wanted)
-		c->hash = poison_hash(&c->base.sup->poison, buf_slice(&c->body));
+		c->hash = poison_hash(&c->base.sup->poison, c->base.client, buf_slice(&c->body));
 	c->parse_result =
 		chat_request_parse(c->base.dialect, buf_slice(&c->body), &c->view, &c->parse_error);
 	if (c->parse_result == -EINVAL && json_mend_body(&c->body))

@@ -81,7 +81,8 @@ struct chat_resume {
 	uint64_t bytes_at_start;	 /* bytes_out when the last job was submitted */
 	const struct device *cut_device; /* whose backend cut the answer last */
 	uint64_t cut_generation;
-	bool poison; /* refused: workers die of it */
+	bool poison;	 /* refused: workers die of it */
+	unsigned closed; /* times that a connection was closed without a word */
 	unsigned retries, timeouts;
 	uint64_t retried; /* generation of the worker whose tries are counted */
 	uint64_t lost_ms;

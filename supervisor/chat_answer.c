@@ -91,10 +91,13 @@ void chat_answer_error(struct chat *c, int status, struct slice message, struct 
 	struct exchange *x = c->base.exchange;
 	struct buf own;
 	buf_init(&own, 0);
+	const struct chat *by = c->lead ? c->lead : c;
+	int cause = by->failure ? by->failure->cause : FAIL_NONE;
 	request_count_error(c->base.sup, status);
 	log_line(LOG_WARN, "request_failed", LOG_STR("req", c->base.id), LOG_INT("status", status),
-		LOG_SLICE("message", message), LOG_INT("bytes_out", c->bytes_out),
-		LOG_INT("ms", now_ms() - c->base.begun_ms), LOG_END);
+		LOG_SLICE("message", job_logged_message(cause, message)),
+		LOG_INT("bytes_out", c->bytes_out), LOG_INT("ms", now_ms() - c->base.begun_ms),
+		LOG_END);
 	if (!c->head_sent) {
 		char seconds[16];
 		add_headers(c, true);

@@ -9,7 +9,8 @@
  *
  * A request under which workers die may be what they die of. Deaths that follow each other without
  * a byte of the answer between them are held against it: at limits.request_deaths it is refused,
- * and its like for a while (poison.h). Deaths that a worker was told to die count for nothing.
+ * and its client's like for a while (poison.h). Deaths that a worker was told to die count for
+ * nothing, nor does a backend that is merely not there.
  */
 #include "common/log.h"
 #include "supervisor/chat.h"
@@ -24,6 +25,8 @@
  * worker without a byte of the answer, after a pause that doubles. */
 #define RETRIES_MAX 4
 #define RETRY_MS 50
+/* Connections closed without a word that are not held against the request. */
+#define CLOSED_FREE 1
 
 /* --- what the client has --- */
 
@@ -167,13 +170,23 @@ static bool outlives(struct chat *c, const struct job_failure *f)
 	s->idle_deaths = c->bytes_out > s->bytes_at_start ? 0 : s->idle_deaths + 1;
 	if (s->idle_deaths >= conf->limits.request_deaths) {
 		s->poison = true;
-		poison_add(&c->base.sup->poison, buf_slice(&c->body), now_ms());
+		poison_add(&c->base.sup->poison, c->base.client, buf_slice(&c->body), now_ms());
 		log_line(LOG_ERROR, "poison", LOG_STR("req", c->base.id),
 			LOG_STR("device", c->device->conf->name), LOG_INT("deaths", s->deaths),
 			LOG_INT("refused_ms", POISON_MS), LOG_END);
 		return false;
 	}
 	return s->deaths <= conf->limits.resumes;
+}
+
+/*
+ * A connection that was closed without a word, and nobody answers there now: a container's proxy
+ * whose backend restarts, or a backend that died of the request. Each further time comes after the
+ * backend was seen well again, and by then weather is the less likely cause.
+ */
+static bool outlives_weather(struct chat *c, const struct job_failure *f)
+{
+	return c->resume.closed++ < CLOSED_FREE || outlives(c, f);
 }
 
 static bool can_take(const struct chat *c, const struct device *d)
@@ -288,6 +301,10 @@ static bool again_whole(struct chat *c, const struct job_failure *f)
 					     : "backend lost before the first byte",
 			"again");
 		return submit_again(c, f);
+	case FAIL_CLOSED:
+		if (!outlives_weather(c, f))
+			return false;
+		/* fall through */
 	case FAIL_UNREACHABLE:
 	case FAIL_DRAINING:
 		return submit_again(c, f);
@@ -324,6 +341,8 @@ static bool again_from_here(struct chat *c, const struct job_failure *f)
 	case FAIL_UNREACHABLE:
 	case FAIL_DRAINING:
 		return can_go_on(c) && submit_again(c, f);
+	case FAIL_CLOSED:
+		return outlives_weather(c, f) && can_go_on(c) && submit_again(c, f);
 	default:
 		return false;
 	}

@@ -2,8 +2,7 @@
 
 #include <strings.h>
 
-const char *const client_headers[] = {
-	"Authorization", "X-Api-Key", "User-Agent", "X-OpenWebUI-User-Id", NULL};
+const char *const client_headers[] = {"Authorization", "X-Api-Key", "X-OpenWebUI-User-Id", NULL};
 
 struct slice client_host(const char *peer)
 {

@@ -11,7 +11,8 @@
 #define CLIENT_LARGE_TOKENS 4000 /* a longer prompt is an agent's */
 #define CLIENT_HOST_BYTES 64
 
-/* Headers that tell clients behind one address apart, ended by NULL. */
+/* Headers that tell clients behind one address apart, ended by NULL. Not the User-Agent: whoever
+ * sends another one with each request would be as many clients. */
 extern const char *const client_headers[];
 
 /* A client's header, or NULL; ctx is the caller's. */

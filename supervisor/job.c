@@ -13,6 +13,13 @@ const char *job_cause_name(int cause)
 	return cause == JOB_LOST ? "worker_lost" : proto_cause_name((enum proto_cause)cause);
 }
 
+struct slice job_logged_message(int cause, struct slice message)
+{
+	return cause == FAIL_STATUS || cause == FAIL_OVERFLOW
+		       ? SLICE("the backend's own words, not logged")
+		       : message;
+}
+
 static struct job_failure lost(const struct worker *w)
 {
 	return (struct job_failure){.cause = JOB_LOST,
@@ -81,8 +88,9 @@ static void job_fail(struct job *j, const struct job_failure *f)
 			LOG_INT("job", j->id), LOG_STR("device", j->device->conf->name),
 			LOG_STR("kind", proto_kind_name(j->spec.message.kind)),
 			LOG_STR("cause", job_cause_name(f->cause)), LOG_INT("status", f->status),
-			LOG_SLICE("message", f->message), LOG_INT("ms", now_ms() - j->submitted_ms),
-			LOG_END);
+			LOG_SLICE("message", job_logged_message(f->cause, f->message)),
+			LOG_INT("ms", now_ms() - j->submitted_ms), LOG_END);
+		log_content("backend_error", j->request_id, f->message);
 		j->events->fail(j->ctx, j, f);
 	}
 	job_free(j);
@@ -135,6 +143,14 @@ static void on_timeout(uv_timer_t *t)
 
 /* --- starting --- */
 
+/* Credit bounds what one job sends ahead, the high-water mark of the link what all do together: a
+ * worker that reads more slowly than many clients send is no worker that hangs. */
+static bool must_wait(struct job *j)
+{
+	j->held_back = channel_full(j->worker->channel);
+	return j->held_back;
+}
+
 static void send_body(struct job *j)
 {
 	struct slice body = j->spec.body;
@@ -145,6 +161,8 @@ static void send_body(struct job *j)
 		if (n > j->credit)
 			n = (size_t)j->credit;
 		bool last = j->sent + n == body.n;
+		if (must_wait(j))
+			return;
 		struct proto_record r = {.type = PROTO_BODY, .job = j->id};
 		r.u.body.bytes = (struct slice){body.p + j->sent, n};
 		r.u.body.last = last;
@@ -189,14 +207,19 @@ static void job_start(struct job *j)
 		j->events->room(j->ctx, j);
 }
 
+static bool can_start(const struct device *d)
+{
+	return d->state == WORKER_READY && !channel_full(d->current->channel);
+}
+
 void jobs_kick(struct device *d)
 {
 	struct job *j;
-	while (d->state == WORKER_READY && (j = TAILQ_FIRST(&d->passing))) {
+	while (can_start(d) && (j = TAILQ_FIRST(&d->passing))) {
 		TAILQ_REMOVE(&d->passing, j, link);
 		job_start(j);
 	}
-	while (d->state == WORKER_READY && d->inflight < (unsigned)device_slots(d)) {
+	while (can_start(d) && d->inflight < (unsigned)device_slots(d)) {
 		struct queue_entry *e = queue_take(&d->queue);
 		if (!e)
 			return;
@@ -294,7 +317,7 @@ int job_submit(struct device *d, const struct job_spec *spec, const struct job_e
 size_t job_body(struct job *j, const char *p, size_t n)
 {
 	size_t taken = 0;
-	while (j->running && taken < n && j->credit > 0) {
+	while (j->running && taken < n && j->credit > 0 && !must_wait(j)) {
 		size_t piece = n - taken;
 		if (piece > PROTO_PIECE_BYTES)
 			piece = PROTO_PIECE_BYTES;
@@ -433,6 +456,28 @@ void job_record(struct worker *w, const struct proto_record *r)
 	default:
 		break;
 	}
+}
+
+void jobs_room(struct worker *w)
+{
+	/* What a callback starts, ends or holds back anew changes the list: from its front again,
+	 * and each job once, since the next full link ends it. */
+	bool again = true;
+	while (again && w->channel && !channel_full(w->channel)) {
+		struct job *j;
+		again = false;
+		TAILQ_FOREACH(j, &w->device->running, link)
+		if (j->worker == w && j->held_back) {
+			j->held_back = false;
+			again = true;
+			if (j->events && !j->spec.upload)
+				send_body(j);
+			else if (j->events && j->events->room)
+				j->events->room(j->ctx, j);
+			break;
+		}
+	}
+	jobs_kick(w->device);
 }
 
 static struct job *first_of(const struct worker *w)

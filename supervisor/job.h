@@ -86,6 +86,7 @@ struct job {
 	uint64_t received; /* answer bytes */
 	size_t credit_due; /* answer bytes disposed of and not yet credited */
 	bool body_ended;
+	bool held_back; /* more of the body may go as soon as the link has room */
 	uint64_t submitted_ms, started_ms;
 	uv_timer_t timeout; /* only initialised when spec.message.timeout_ms > 0 */
 };
@@ -111,6 +112,8 @@ void job_body_end(struct job *j);
 void job_record(struct worker *w, const struct proto_record *r);
 /* The worker is ready or a slot is free: starts what can start. */
 void jobs_kick(struct device *d);
+/* Its link has room again. */
+void jobs_room(struct worker *w);
 /* The worker is gone: its running jobs fail with JOB_LOST. */
 void jobs_lost(struct worker *w);
 /* The device takes no work any more: what waits for it fails with FAIL_DRAINING. */
@@ -119,6 +122,8 @@ void jobs_evict(struct device *d);
 void jobs_unready(struct device *d);
 
 const char *job_cause_name(int cause);
+/* What of a failure's message may be logged: a backend's own words may quote the prompt. */
+struct slice job_logged_message(int cause, struct slice message);
 
 /* --- job_wait.c and job.c --- */
 

@@ -2,6 +2,7 @@
  * tandemd's own life: one table, states x events -> action. A cell left empty ignores the event.
  *
  *   RUNNING --handed over--> RETIRING --no connection left--> ENDING --all gone--> (exit)
+ *      | ^-----taken back-------'                                 |
  *      '--TERM--> DRAINING <--TERM--'                            ^
  *                    '--no request left, drain_ms, TERM again----'
  *
@@ -27,7 +28,7 @@
  * for. */
 #define END_MS 20000
 
-enum life_event { LIFE_TERM, LIFE_HANDED, LIFE_END, LIFE_TIMER, LIFE_LOOK, LIFE_EVENTS };
+enum life_event { LIFE_TERM, LIFE_HANDED, LIFE_BACK, LIFE_END, LIFE_TIMER, LIFE_LOOK, LIFE_EVENTS };
 
 static void life_event(struct supervisor *s, enum life_event e);
 
@@ -51,8 +52,7 @@ static void act_drain(struct supervisor *s)
 	notify_say(&s->notify, "STOPPING=1\nSTATUS=stopping, %u requests under way", s->active);
 	s->stopping = true;
 	s->life.state = LIFE_DRAINING;
-	if (s->front)
-		front_quiesce(s->front);
+	doors_quiesce(s);
 	upgrade_stop(s);
 	successor_stop(s);
 	elders_hurry(s);
@@ -70,17 +70,24 @@ static void act_retire(struct supervisor *s)
 {
 	s->life.state = LIFE_RETIRING;
 	s->keep_backends = true;
-	front_quiesce(s->front);
+	doors_quiesce(s);
 	uv_timer_start(&s->life.timer, on_timer, RETIRE_LOOK_MS, RETIRE_LOOK_MS);
 }
 
 static void act_retire_look(struct supervisor *s)
 {
 	unsigned connections, exchanges;
-	front_close_idle(s->front, RETIRE_IDLE_MS);
-	front_counts(s->front, &connections, &exchanges);
-	if (connections == 0 && s->active == 0)
+	doors_close_idle(s, RETIRE_IDLE_MS);
+	doors_counts(s, &connections, &exchanges);
+	if (connections == 0 && s->active == 0 && upgrade_settled(s))
 		act_end(s);
+}
+
+/* The successor has died before it was settled. */
+static void act_resume(struct supervisor *s)
+{
+	uv_timer_stop(&s->life.timer);
+	s->life.state = LIFE_RUNNING;
 }
 
 static void act_drain_look(struct supervisor *s)
@@ -111,8 +118,10 @@ typedef void action_fn(struct supervisor *s);
 static action_fn *const actions[LIFE_STATES][LIFE_EVENTS] = {
 	[LIFE_RUNNING] =
 		{[LIFE_TERM] = act_drain, [LIFE_HANDED] = act_retire, [LIFE_END] = act_end},
-	[LIFE_RETIRING] =
-		{[LIFE_TERM] = act_drain, [LIFE_END] = act_end, [LIFE_TIMER] = act_retire_look},
+	[LIFE_RETIRING] = {[LIFE_TERM] = act_drain,
+		[LIFE_BACK] = act_resume,
+		[LIFE_END] = act_end,
+		[LIFE_TIMER] = act_retire_look},
 	[LIFE_DRAINING] = {[LIFE_TERM] = act_hurry,
 		[LIFE_END] = act_end,
 		[LIFE_TIMER] = act_end,
@@ -191,6 +200,11 @@ void life_stop(struct supervisor *s)
 void life_end(struct supervisor *s)
 {
 	life_event(s, LIFE_END);
+}
+
+void life_resume(struct supervisor *s)
+{
+	life_event(s, LIFE_BACK);
 }
 
 void life_retire(struct supervisor *s)

@@ -40,5 +40,7 @@ void life_stop(struct supervisor *s);
 void life_end(struct supervisor *s);
 /* The successor accepts: finishes what is here, however long it takes, then ends. */
 void life_retire(struct supervisor *s);
+/* Serves on as before: the successor is no more. */
+void life_resume(struct supervisor *s);
 
 #endif

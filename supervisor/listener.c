@@ -70,7 +70,7 @@ int supervisor_open_front(struct supervisor *s, int listen_fd, struct buf *err)
 	struct front_options o = {
 		.address = c->listen.address,
 		.port = c->listen.port,
-		.connections = (unsigned)c->limits.connections,
+		.connections = s->connections_max,
 		.header_bytes = (size_t)c->limits.header_bytes,
 		.headers = (size_t)c->limits.headers,
 		.head_ms = (unsigned)c->deadlines.head_ms,

@@ -9,12 +9,11 @@
  *                     handover.c talk.c what goes between; elders.c older ones that still finish
  *   governor.c        Ollama's windows; window.c how large (pure)
  *   service.c         what the service manager is told; notify.c how; listener.c sockets from it
- *   rundir*.c         run folder: whose it is, lock, stale sockets, names
- *   http/             the front door: HTTP connections as exchanges
- *   request.c         one client request: identity, routing to its kind
- *   chat*.c           a chat request: table, condensing stage, answer
- *   plan.c            A, B or C: a pure function
- *   pass.c probes.c   everything else: streamed through, or answered at once
+ *   rundir*.c         run folder: whose it is, lock, stale sockets, names; looked after while we
+ * run doors.c           the front doors: one, or more after a successor that died http/ the front
+ * door: HTTP connections as exchanges request.c         one client request: identity, routing to
+ * its kind chat*.c           a chat request: table, condensing stage, answer plan.c            A, B
+ * or C: a pure function pass.c probes.c   everything else: streamed through, or answered at once
  *   client.c          who asks, and how urgent it is: pure functions
  *   coalesce.c        retries of a request under way get its answer
  *   queue.c           who is next: classes, and fairness between clients
@@ -27,6 +26,9 @@
  *   ctl/              tandemctl, a program of its own
  */
 #include "common/log.h"
+#include "common/log_loop.h"
+#include "common/log_out.h"
+#include "common/proc.h"
 #include "supervisor/governor.h"
 #include "supervisor/listener.h"
 #include "supervisor/request.h"
@@ -48,6 +50,11 @@
 #define FDS_OF_START 24
 #define FDS_OF_DEVICE 8
 #define CONFIG_DEFAULT_PATH "/etc/tandem/tandem.conf"
+
+/* Descriptors of our own: to start at all, for comfort, and those of a worker's links. */
+#define FDS_LEAST 64
+#define FDS_OWN 192
+#define FDS_A_DEVICE 24
 
 enum { EXIT_START = 1, EXIT_CONFIG = 2, EXIT_ANOTHER = 3 };
 
@@ -79,18 +86,43 @@ static int find_worker(struct supervisor *s)
 	return access(s->worker_path, X_OK) ? -errno : 0;
 }
 
-/* A connection costs one descriptor; the shell's soft limit of 1024 is less than limits.connections
- * allows. */
-static void raise_fd_limit(const struct config *c)
+/*
+ * A connection costs one descriptor; the shell's soft limit of 1024 is less than limits.connections
+ * allows. Where the hard limit is lower, fewer connections are taken, and what we need ourselves is
+ * kept; where even that is not there, we do not start. 0 or -EMFILE.
+ */
+static int raise_fd_limit(struct supervisor *s, struct buf *err)
 {
+	const struct config *c = &s->config;
 	struct rlimit l;
-	rlim_t want = (rlim_t)c->limits.connections + 256;
+	rlim_t least = FDS_LEAST + FDS_A_DEVICE * (rlim_t)c->device_count;
+	rlim_t own = FDS_OWN + FDS_A_DEVICE * (rlim_t)c->device_count;
+	rlim_t want = (rlim_t)c->limits.connections + own;
+	s->connections_max = (unsigned)c->limits.connections;
 	if (getrlimit(RLIMIT_NOFILE, &l) || l.rlim_cur >= want)
-		return;
+		return 0;
+	rlim_t before = l.rlim_cur;
 	l.rlim_cur = l.rlim_max == RLIM_INFINITY || l.rlim_max >= want ? want : l.rlim_max;
-	if (setrlimit(RLIMIT_NOFILE, &l) || l.rlim_cur < want)
-		log_line(LOG_WARN, "fd_limit", LOG_INT("limit", l.rlim_cur),
-			LOG_INT("wanted", want), LOG_END);
+	if (setrlimit(RLIMIT_NOFILE, &l))
+		l.rlim_cur = before;
+	if (l.rlim_cur >= want)
+		return 0;
+	if (l.rlim_cur < least) {
+		buf_printf(err,
+			"too few file descriptors: %llu may be open (ulimit -n), %llu are needed, "
+			"%llu for limits.connections = %d",
+			(unsigned long long)l.rlim_cur, (unsigned long long)least,
+			(unsigned long long)want, (int)c->limits.connections);
+		return -EMFILE;
+	}
+	rlim_t room = l.rlim_cur >= 2 * own ? l.rlim_cur - own : (l.rlim_cur - least) / 2 + 1;
+	if ((rlim_t)c->limits.connections > room)
+		s->connections_max = (unsigned)room;
+	log_line(LOG_WARN, "fd_limit", LOG_INT("limit", l.rlim_cur), LOG_INT("needed", want),
+		LOG_INT("connections", s->connections_max),
+		LOG_STR("hint", "raise ulimit -n (LimitNOFILE) or lower limits.connections"),
+		LOG_END);
+	return 0;
 }
 
 /*
@@ -231,8 +263,7 @@ static int serve(struct supervisor *s, struct buf *err)
 	}
 	uv_run(s->loop, UV_RUN_DEFAULT);
 out:
-	if (s->front)
-		front_stop(s->front);
+	doors_stop(s);
 	for (size_t i = 0; i < s->device_count; i++)
 		device_destroy(s->devices[i]);
 	for (size_t i = 0; i < s->removed_count; i++)
@@ -277,14 +308,16 @@ static int run(struct supervisor *s, struct buf *err)
 	TAILQ_INIT(&s->elders.list);
 	uv_random(NULL, NULL, s->client_secret, sizeof(s->client_secret), 0, NULL);
 	s->rundir.lock_fd = -1;
+	signal(SIGPIPE, SIG_IGN);
+	log_loop_start(s->loop);
 	s->notify.quiet = s->successor.waiting;
 	notify_init(&s->notify, s->loop);
 	int code = prepare(s, err);
 	bool begun = code == 0;
-	signal(SIGPIPE, SIG_IGN);
 	life_init(s);
 	service_init(s);
 	upgrade_init(s);
+	rundir_watch_init(s);
 	s->started_ms = now_ms();
 	s->tokens = tokens_create();
 	s->governor = governor_create(s);
@@ -303,10 +336,12 @@ static int run(struct supervisor *s, struct buf *err)
 	adopt_stop(s);
 	successor_fini(s);
 	upgrade_fini(s);
+	rundir_watch_fini(s);
 	elders_fini(s);
 	service_fini(s);
 	life_fini(s);
 	notify_fini(&s->notify);
+	log_loop_stop();
 	if (!run_out(s->loop)) {
 		rundir_close(&s->rundir);
 		log_line(LOG_INFO, "stopped", LOG_INT("rc", code),
@@ -337,6 +372,7 @@ int main(int argc, char **argv)
 	const char *path = CONFIG_DEFAULT_PATH, *run_dir = NULL;
 	bool check = false;
 	int opt;
+	proc_keep_std();
 	while ((opt = getopt_long(argc, argv, "c:R:thV", options, NULL)) != -1) {
 		switch (opt) {
 		case 'c':
@@ -381,12 +417,13 @@ int main(int argc, char **argv)
 		return rc ? EXIT_CONFIG : EXIT_SUCCESS;
 	}
 	log_init("tandemd", NULL, s.config.log.level, s.config.log.format, s.config.log.content);
+	log_out_size((size_t)s.config.log.buffer_bytes);
 	s.config_path = path;
 	s.run_dir = run_dir ? run_dir : s.config.run_dir;
 	s.argv = argv;
 	int rc = EXIT_START;
-	raise_fd_limit(&s.config);
-	if (check_descriptors(&s.config, &err) || !(s.loop = uv_default_loop()))
+	if (raise_fd_limit(&s, &err) || check_descriptors(&s.config, &err) ||
+		!(s.loop = uv_default_loop()))
 		fprintf(stderr, "tandemd: %s\n",
 			err.n ? buf_cstr(&err) : "cannot make an event loop");
 	else if (successor_read(&s, &err))

@@ -151,3 +151,9 @@ void notify_watchdog_stop(struct notify *n)
 {
 	uv_timer_stop(&n->watchdog);
 }
+
+void notify_resume(struct notify *n)
+{
+	n->quiet = false;
+	notify_say(n, "MAINPID=%d", (int)getpid());
+}

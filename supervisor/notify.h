@@ -40,6 +40,8 @@ void notify_store(const struct notify *n, int fd, const char *name);
 /* A beat at half of the period that the manager asked for, beginning now. */
 void notify_watchdog_start(struct notify *n);
 void notify_watchdog_stop(struct notify *n);
+/* We speak for the service again, and are its main process. */
+void notify_resume(struct notify *n);
 
 /* Appends "NAME=value\0" for what a successor needs to speak to the same manager. */
 void notify_environment(const struct notify *n, struct buf *out);

@@ -39,7 +39,7 @@ void pass_error(struct pass *p, int status, const char *message, int retry_after
 		LOG_STR("message", message), LOG_END);
 	if (p->early && !p->answering)
 		pass_end_in_band(p, status, slice_str(message));
-	else if (p->head_sent)
+	else if (p->head_sent && !exchange_retract(p->base.exchange))
 		exchange_abort(p->base.exchange);
 	else
 		request_refuse(&p->base, status, message, retry_after_s);
@@ -294,29 +294,15 @@ static void pass_end(void *ctx, struct job *j, const struct proto_record *r)
 	pass_finish(p);
 }
 
-/* What only asks: GET, HEAD, and those that would be GET if their question fitted in a URL. */
-static bool only_asks(const struct pass *p)
-{
-	static const char *const paths[] = {"/api/show", "/api/embed", "/api/embeddings",
-		"/v1/embeddings", "/v1/completions", "/v1/responses", "/v1/messages",
-		"/v1/messages/count_tokens"};
-	const char *method = exchange_method(p->base.exchange);
-	if (strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0)
-		return true;
-	for (size_t i = 0; i < sizeof(paths) / sizeof(*paths); i++)
-		if (strcmp(method, "POST") == 0 &&
-			slice_eq(exchange_path(p->base.exchange), slice_str(paths[i])))
-			return true;
-	return false;
-}
-
 static bool may_repeat(const struct pass *p, int cause)
 {
 	if ((p->head_sent && !p->early) || p->first_byte_ms || p->upload)
 		return false;
 	if (cause == FAIL_UNREACHABLE || cause == FAIL_DRAINING)
 		return true; /* it never left the worker */
-	return (cause == JOB_LOST || cause == FAIL_CUT) && only_asks(p);
+	return (cause == JOB_LOST || cause == FAIL_CUT || cause == FAIL_CLOSED) &&
+	       dialect_only_asks(slice_str(exchange_method(p->base.exchange)),
+		       exchange_path(p->base.exchange));
 }
 
 static void pass_fail(void *ctx, struct job *j, const struct job_failure *f)

@@ -35,10 +35,11 @@ static uint64_t word(const char *p, size_t n)
 	return w;
 }
 
-uint64_t poison_hash(const struct poison *p, struct slice body)
+uint64_t poison_hash(const struct poison *p, uint64_t client, struct slice body)
 {
-	uint64_t v[4] = {p->key[0] ^ 0x736f6d6570736575u, p->key[1] ^ 0x646f72616e646f6du,
-		p->key[0] ^ 0x6c7967656e657261u, p->key[1] ^ 0x7465646279746573u};
+	uint64_t key = p->key[0] ^ client; /* each client has a key of its own */
+	uint64_t v[4] = {key ^ 0x736f6d6570736575u, p->key[1] ^ 0x646f72616e646f6du,
+		key ^ 0x6c7967656e657261u, p->key[1] ^ 0x7465646279746573u};
 	size_t at = 0;
 	for (bool last = false; !last; at += 8) {
 		size_t left = body.n - at;
@@ -57,13 +58,13 @@ uint64_t poison_hash(const struct poison *p, struct slice body)
 
 /* --- the ring --- */
 
-void poison_add(struct poison *p, struct slice body, uint64_t now)
+void poison_add(struct poison *p, uint64_t client, struct slice body, uint64_t now)
 {
 	if (!p->used && getrandom(p->key, sizeof(p->key), GRND_NONBLOCK) != sizeof(p->key))
 		return;
 	p->used = true;
 	unsigned at = p->next++ % POISON_ENTRIES;
-	p->ring[at].hash = poison_hash(p, body);
+	p->ring[at].hash = poison_hash(p, client, body);
 	p->ring[at].until_ms = now + POISON_MS;
 }
 

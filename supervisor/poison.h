@@ -1,6 +1,6 @@
 /*
  * Requests that workers died of: a request that has ended two of them is refused, and so is the
- * same body when the client sends it again, instead of ending a third.
+ * same body when the same client sends it again, instead of ending a third.
  *
  * A fixed ring of hashes, the oldest overwritten; nothing is allocated, nothing blocks. The hash is
  * SipHash-2-4 with a key of this process, so that nobody can find a body that is taken for
@@ -25,11 +25,11 @@ struct poison {
 	bool used; /* false (zero): no body was ever added, and there is no key yet */
 };
 
-/* The hash of a body, on any thread once the ring is used. */
-uint64_t poison_hash(const struct poison *p, struct slice body);
+/* The hash of a client's body, on any thread once the ring is used. */
+uint64_t poison_hash(const struct poison *p, uint64_t client, struct slice body);
 
 /* Remembers the body. Without randomness from the system it is not remembered. */
-void poison_add(struct poison *p, struct slice body, uint64_t now);
+void poison_add(struct poison *p, uint64_t client, struct slice body, uint64_t now);
 
 /* Whether a body of that hash was added in the last POISON_MS. */
 bool poison_has(const struct poison *p, uint64_t hash, uint64_t now);

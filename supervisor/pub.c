@@ -130,6 +130,7 @@ static bool on_closed(struct sp_peer *p)
 
 static const struct sp_kind pub_kind = {.self = SP_PUB,
 	.peer = SP_SUB,
+	.silent = true,
 	.peer_size = sizeof(struct subscriber),
 	.greeted = on_greeted,
 	.message = on_message,

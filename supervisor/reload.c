@@ -1,6 +1,7 @@
 #include "supervisor/reload.h"
 
 #include "common/log.h"
+#include "common/log_out.h"
 #include "supervisor/events.h"
 #include "supervisor/restart.h"
 #include "supervisor/supervisor.h"
@@ -51,6 +52,7 @@ static void worker_key(void *ctx, const char *group, const char *name)
 	/* What ACK brings; link_bytes is the size of a queue that is made with the worker. */
 	static const struct key_effect told[] = {{"log", NULL}, {"deadlines", "worker_boot_ms"},
 		{"deadlines", "backend_connect_ms"}, {"deadlines", "backend_idle_ms"},
+		{"deadlines", "backend_first_byte_ms"}, {"deadlines", "backend_silent_ms"},
 		{"deadlines", "kv_ms"}, {"limits", "backend_log_bytes"}, {NULL, "state_dir"},
 		{"limits", "body_bytes"}, {"limits", "line_bytes"}, {"limits", "link_bytes"},
 		{"condense", "result_bytes"}};
@@ -247,6 +249,7 @@ static void apply(struct reload *r)
 		s->config.run_dir = run_dir;
 	}
 	log_init("tandemd", NULL, s->config.log.level, s->config.log.format, s->config.log.content);
+	log_out_size((size_t)s->config.log.buffer_bytes);
 	events_set_queue_bytes(s->events, (size_t)s->config.limits.event_bytes);
 	layout_cache_limit(s->layouts, (size_t)s->config.limits.layout_bytes);
 	apply_devices(r, &s->config, all);

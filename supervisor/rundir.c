@@ -147,13 +147,23 @@ int rundir_check(const char *given, struct buf *err)
 
 /* --- what is in it --- */
 
+/* A socket of that process (w1f-0-1.ipc, w1f-0-1.ipc.down, stats.1f.ipc); 0: of any. */
+static bool is_socket_of(const char *name, int64_t pid)
+{
+	char start[24], part[24];
+	snprintf(start, sizeof(start), "w%llx-", (unsigned long long)pid);
+	snprintf(part, sizeof(part), ".%llx.ipc", (unsigned long long)pid);
+	return strstr(name, ".ipc") &&
+	       (pid == 0 || strstr(name, part) || strncmp(name, start, strlen(start)) == 0);
+}
+
 /* Removes the sockets of a dead supervisor. */
-static void remove_stale(const char *path)
+static void remove_sockets(const char *path, int64_t pid)
 {
 	DIR *dir = opendir(path);
 	struct dirent *e;
 	while (dir && (e = readdir(dir)))
-		if (rundir_name(e->d_name) == RUNDIR_SOCKET)
+		if (rundir_name(e->d_name) == RUNDIR_SOCKET && is_socket_of(e->d_name, pid))
 			unlinkat(dirfd(dir), e->d_name, 0);
 	if (dir)
 		closedir(dir);
@@ -186,48 +196,59 @@ static void unmark(const struct rundir *r)
 		closedir(dir);
 }
 
-/* --- the lock --- */
+/* --- the lock: of the folder itself, which nobody replaces by accident --- */
 
 static void pid_path(const struct rundir *r, char out[RUNDIR_BYTES])
 {
 	snprintf(out, RUNDIR_BYTES, "%.*s/" RUNDIR_PID_FILE, CONFIG_RUN_DIR_MAX, r->path);
 }
 
-static int lock(struct rundir *r, struct buf *err)
+/* What stands in the pid file; 0: nothing. */
+static int64_t read_pid(const struct rundir *r)
 {
-	char file[RUNDIR_BYTES];
-	struct stat st = {0};
+	char file[RUNDIR_BYTES], text[32];
 	pid_path(r, file);
-	do { /* once more when its holder has removed it between our open() and flock() */
-		if (r->lock_fd >= 0)
-			close(r->lock_fd);
-		r->lock_fd = open(file, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-		if (r->lock_fd < 0) {
-			int rc = -errno;
-			buf_printf(err, "%s: %s", file, strerror(-rc));
-			return rc;
-		}
-		if (flock(r->lock_fd, LOCK_EX | LOCK_NB)) {
-			char pid[32] = "";
-			ssize_t n = read(r->lock_fd, pid, sizeof(pid) - 1);
-			buf_printf(err,
-				"another tandemd (pid %.*s) already runs with run folder %s",
-				n > 0 ? (int)strcspn(pid, "\n") : 1, n > 0 ? pid : "?", r->path);
-			close(r->lock_fd);
-			r->lock_fd = -1;
-			return -EBUSY;
-		}
-	} while (fstat(r->lock_fd, &st) == 0 && st.st_nlink == 0);
-	return 0;
+	int fd = open(file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
+	if (fd >= 0)
+		close(fd);
+	text[n > 0 ? n : 0] = '\0';
+	return strtoll(text, NULL, 10);
 }
 
+static int lock(struct rundir *r, struct buf *err)
+{
+	r->lock_fd = open(r->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	if (r->lock_fd < 0) {
+		int rc = -errno;
+		buf_printf(err, "run folder %s: %s", r->path, strerror(-rc));
+		return rc;
+	}
+	if (flock(r->lock_fd, LOCK_EX | LOCK_NB) == 0)
+		return 0;
+	buf_printf(err, "another tandemd (pid %lld) already runs with run folder %s",
+		(long long)read_pid(r), r->path);
+	close(r->lock_fd);
+	r->lock_fd = -1;
+	return -EBUSY;
+}
+
+/* A new file that takes the name: what stood there, a link even, is not written to. */
 static void write_pid(const struct rundir *r)
 {
-	char text[32];
-	/* Not at the file's position: a successor's descriptor shares ours. */
-	int n = snprintf(text, sizeof(text), "%d\n", (int)getpid());
-	if (ftruncate(r->lock_fd, 0) || pwrite(r->lock_fd, text, (size_t)n, 0) != n)
-		log_line(LOG_WARN, "pid_file", LOG_STR("error", strerror(errno)), LOG_END);
+	char file[RUNDIR_BYTES], fresh[RUNDIR_BYTES + 4], text[32];
+	pid_path(r, file);
+	snprintf(fresh, sizeof(fresh), "%s.new", file);
+	int n = snprintf(text, sizeof(text), "%d\n", (int)getpid()), rc = 0;
+	unlink(fresh);
+	int fd = open(fresh, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0 || write(fd, text, (size_t)n) != n || rename(fresh, file))
+		rc = errno ? errno : EIO;
+	if (fd >= 0)
+		close(fd);
+	if (rc)
+		log_line(LOG_WARN, "pid_file", LOG_STR("path", file),
+			LOG_STR("error", strerror(rc)), LOG_END);
 }
 
 /* --- life --- */
@@ -246,24 +267,26 @@ int rundir_open(struct rundir *r, const char *given, struct buf *err)
 		rc = lock(r, err);
 	if (rc)
 		return rc;
-	remove_stale(r->path);
+	remove_sockets(r->path, 0);
 	mark(r);
 	write_pid(r);
 	r->owner = true;
 	return 0;
 }
 
+static bool same_file(const struct stat *a, const struct stat *b)
+{
+	return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
 int rundir_join(struct rundir *r, const char *path, int lock_fd, struct buf *err)
 {
 	struct stat ours, theirs;
-	char file[RUNDIR_BYTES];
 	*r = (struct rundir){.lock_fd = lock_fd};
 	int rc = normal(path, r->path, err);
 	if (rc)
 		return rc;
-	pid_path(r, file);
-	if (stat(file, &ours) == 0 && fstat(lock_fd, &theirs) == 0 &&
-		ours.st_dev == theirs.st_dev && ours.st_ino == theirs.st_ino)
+	if (lstat(r->path, &ours) == 0 && fstat(lock_fd, &theirs) == 0 && same_file(&ours, &theirs))
 		return 0;
 	buf_printf(err,
 		"run folder %s: not the one of the tandemd that runs (run_dir needs a restart)",
@@ -283,6 +306,7 @@ void rundir_take(struct rundir *r)
 	for (size_t i = 0; i < KNOWN; i++) {
 		rundir_socket(r, known[i], from);
 		snprintf(to, sizeof(to), "%.*s/%s.ipc", CONFIG_RUN_DIR_MAX, r->path, known[i]);
+		rmdir(to); /* an empty folder in its place is nobody's */
 		if (rename(from, to) && errno != ENOENT)
 			log_line(LOG_ERROR, "run_dir_rename", LOG_STR("path", to),
 				LOG_STR("error", strerror(errno)), LOG_END);
@@ -292,22 +316,86 @@ void rundir_take(struct rundir *r)
 	r->owner = true;
 }
 
+void rundir_bury(const struct rundir *r, int64_t pid)
+{
+	if (pid > 0)
+		remove_sockets(r->path, pid);
+}
+
+/* 0 also where nothing of that name is ours to look after. */
+static int look_at(const struct rundir *r, const char *name)
+{
+	char path[RUNDIR_BYTES];
+	struct stat st;
+	snprintf(path, sizeof(path), "%.*s/%s.ipc", CONFIG_RUN_DIR_MAX, r->path, name);
+	if (lstat(path, &st))
+		return errno == ENOENT ? -ENOENT : -errno;
+	return S_ISSOCK(st.st_mode) ? 0 : -EEXIST;
+}
+
+enum rundir_state rundir_look(const struct rundir *r)
+{
+	struct stat now, ours;
+	if (!r->owner || fstat(r->lock_fd, &ours))
+		return RUNDIR_GOOD;
+	if (lstat(r->path, &now))
+		return RUNDIR_GONE;
+	if (!same_file(&now, &ours))
+		return RUNDIR_GONE;
+	for (size_t i = 0; i < KNOWN; i++) {
+		int rc = look_at(r, known[i]);
+		if (rc)
+			return rc == -ENOENT ? RUNDIR_NAMES_GONE : RUNDIR_NAMES_TAKEN;
+	}
+	return read_pid(r) == getpid() ? RUNDIR_GOOD : RUNDIR_NAMES_GONE;
+}
+
+int rundir_mend(struct rundir *r, struct buf *err)
+{
+	struct rundir fresh = {.lock_fd = -1, .owner = true};
+	snprintf(fresh.path, sizeof(fresh.path), "%s", r->path);
+	int rc = make_parents(fresh.path);
+	if (rc)
+		buf_printf(err, "run folder %s: %s", fresh.path, strerror(-rc));
+	else
+		rc = take_folder(fresh.path, err);
+	if (rc == 0)
+		rc = lock(&fresh, err);
+	if (rc)
+		return rc;
+	close(r->lock_fd);
+	*r = fresh;
+	mark(r);
+	return 0;
+}
+
 void rundir_leave(struct rundir *r)
 {
 	r->owner = false;
-	close(r->lock_fd); /* the lock is the successor's alone: a third one can follow it */
+}
+
+int64_t rundir_pid(const struct rundir *r)
+{
+	return read_pid(r);
+}
+
+void rundir_unlock(struct rundir *r)
+{
+	if (r->lock_fd >= 0)
+		close(r->lock_fd); /* the lock is the successor's alone: a third can follow it */
 	r->lock_fd = -1;
 }
 
 void rundir_close(struct rundir *r)
 {
 	char file[RUNDIR_BYTES];
-	for (size_t i = 0; r->owner && i < KNOWN; i++) {
+	bool remove = r->owner && rundir_look(r) != RUNDIR_GONE;
+	for (size_t i = 0; remove && i < KNOWN; i++) {
 		snprintf(file, sizeof(file), "%.*s/%s.ipc", CONFIG_RUN_DIR_MAX, r->path, known[i]);
 		unlink(file);
 	}
 	pid_path(r, file);
-	if (r->owner) {
+	if (remove) {
 		unlink(file);
 		unmark(r);
 	}

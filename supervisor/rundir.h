@@ -18,13 +18,14 @@
 #include "common/config.h"
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #define RUNDIR_BYTES 128 /* of a path in it */
 #define RUNDIR_PID_FILE "tandemd.pid"
 #define RUNDIR_MARK ".tandem"
 
 struct rundir {
-	int lock_fd; /* tandemd.pid, locked as long as one of its holders lives; -1: not ours */
+	int lock_fd; /* the folder, locked as long as one of its holders lives; -1: not ours */
 	bool owner;  /* the known names are ours */
 	char path[RUNDIR_BYTES];
 };
@@ -57,8 +58,29 @@ int rundir_join(struct rundir *r, const char *path, int lock_fd, struct buf *err
 void rundir_socket(const struct rundir *r, const char *name, char out[RUNDIR_BYTES]);
 /* The known names are this process's from now on. */
 void rundir_take(struct rundir *r);
-/* They are the successor's: nothing of them is touched any more. */
+
+/* People and cleaners remove what they do not know. */
+enum rundir_state {
+	RUNDIR_GOOD,
+	RUNDIR_NAMES_GONE,  /* a known name is missing */
+	RUNDIR_NAMES_TAKEN, /* or is that of something else */
+	RUNDIR_GONE,	    /* the folder is, or another one has its place */
+};
+enum rundir_state rundir_look(const struct rundir *r);
+/* Makes the folder again, and locks it; its sockets are to be bound again, and rundir_take() then
+ * gives them their names. 0, -EBUSY (another tandemd has it by now) or -errno, with words in err.
+ */
+int rundir_mend(struct rundir *r, struct buf *err);
+
+/* Removes the sockets of a process that has died. */
+void rundir_bury(const struct rundir *r, int64_t pid);
+
+/* They are the successor's: nothing of them is touched, until they are taken back. */
 void rundir_leave(struct rundir *r);
+/* Whose they are, by the pid file; 0: nobody can tell. While the lock is held. */
+int64_t rundir_pid(const struct rundir *r);
+/* And so is the lock: nothing is taken back any more. */
+void rundir_unlock(struct rundir *r);
 /* Removes the names if they are ours. */
 void rundir_close(struct rundir *r);
 

@@ -64,8 +64,8 @@ enum rundir_name rundir_name(const char *name)
 {
 	if (is_door(name) || is_link(name))
 		return RUNDIR_SOCKET;
-	if (strcmp(name, RUNDIR_PID_FILE) == 0 || strcmp(name, RUNDIR_MARK) == 0 ||
-		is_backends(name))
+	if (strcmp(name, RUNDIR_PID_FILE) == 0 || strcmp(name, RUNDIR_PID_FILE ".new") == 0 ||
+		strcmp(name, RUNDIR_MARK) == 0 || is_backends(name))
 		return RUNDIR_FILE;
 	return RUNDIR_FOREIGN;
 }

@@ -3,7 +3,8 @@
 #include <endian.h>
 #include <stdlib.h>
 
-#define BACKLOG 16
+#define BACKLOG 128
+#define SWEEP_MS 1000
 
 static void hello(char out[SP_HELLO_BYTES], enum sp_protocol protocol)
 {
@@ -24,7 +25,7 @@ static void on_connection(uv_stream_t *s, int status);
 
 static void sp_free(struct sp *sp)
 {
-	if (sp->closed && sp->peer_count == 0)
+	if (sp->closing && sp->handles == 0 && sp->peer_count == 0)
 		sp->gone(sp);
 }
 
@@ -85,10 +86,19 @@ static void greet(struct sp_peer *p)
 		kind->greeted(p);
 }
 
+static void moved(struct sp_peer *p)
+{
+	p->moved_ms = uv_now(p->pipe.loop);
+	TAILQ_REMOVE(&p->sp->peers, p, link);
+	TAILQ_INSERT_TAIL(&p->sp->peers, p, link);
+}
+
 /* Uses up what has come, as far as it is whole and somebody listens. */
 void sp_go_on(struct sp_peer *p)
 {
 	uint64_t length;
+	if (p->greeted) /* it has read the last answer */
+		moved(p);
 	if (!p->greeted && p->n >= SP_HELLO_BYTES)
 		greet(p);
 	while (p->greeted && !p->closing && !p->busy && p->n >= SP_HEAD_BYTES) {
@@ -100,6 +110,7 @@ void sp_go_on(struct sp_peer *p)
 		}
 		if (p->n - SP_HEAD_BYTES < length)
 			return;
+		moved(p);
 		p->sp->kind->message(p, (struct slice){p->in + SP_HEAD_BYTES, (size_t)length});
 		take(p, SP_HEAD_BYTES + (size_t)length);
 	}
@@ -130,6 +141,32 @@ static void on_hello_written(uv_write_t *w, int status)
 		sp_close(w->data);
 }
 
+/* --- silence --- */
+
+static void on_sweep(uv_timer_t *timer)
+{
+	struct sp *sp = timer->data;
+	struct sp_peer *p;
+	uint64_t now = uv_now(timer->loop);
+	TAILQ_FOREACH(p, &sp->peers, link)
+	{
+		uint64_t silent = now - p->moved_ms;
+		if (silent >= SP_IDLE_MS ? !sp->kind->silent || !p->greeted
+					 : silent >= SP_HELLO_MS && !p->greeted)
+			sp_close(p);
+	}
+}
+
+/* Too many, and one more: the one that was silent longest goes. */
+static void make_place(struct sp *sp)
+{
+	struct sp_peer *p;
+	TAILQ_FOREACH(p, &sp->peers, link)
+	if (p->closing)
+		return; /* a place is about to be free */
+	sp_close(TAILQ_FIRST(&sp->peers));
+}
+
 static void on_connection(uv_stream_t *s, int status)
 {
 	struct sp *sp = s->data;
@@ -137,11 +174,14 @@ static void on_connection(uv_stream_t *s, int status)
 	if (status)
 		return;
 	/* libuv asks nobody in before this one is accepted. */
+	if (sp->peer_count == SP_PEERS_MAX)
+		make_place(sp);
 	sp->waiting = sp->peer_count == SP_PEERS_MAX || !(p = calloc(1, sp->kind->peer_size));
 	if (sp->waiting)
 		return;
 	p->sp = sp;
 	p->pipe.data = p;
+	p->moved_ms = uv_now(s->loop);
 	uv_pipe_init(s->loop, &p->pipe, 0);
 	TAILQ_INSERT_TAIL(&sp->peers, p, link);
 	sp->peer_count++;
@@ -156,10 +196,10 @@ static void on_connection(uv_stream_t *s, int status)
 
 /* --- life --- */
 
-static void on_listener_closed(uv_handle_t *h)
+static void on_handle_closed(uv_handle_t *h)
 {
 	struct sp *sp = h->data;
-	sp->closed = true;
+	sp->handles--;
 	sp_free(sp);
 }
 
@@ -169,7 +209,11 @@ int sp_listen(struct sp *sp, uv_loop_t *loop, const struct sp_kind *kind, const 
 	*sp = (struct sp){.kind = kind, .ctx = ctx, .gone = gone};
 	TAILQ_INIT(&sp->peers);
 	uv_pipe_init(loop, &sp->listener, 0);
-	sp->listener.data = sp;
+	uv_timer_init(loop, &sp->sweep);
+	sp->listener.data = sp->sweep.data = sp;
+	sp->handles = 2;
+	uv_timer_start(&sp->sweep, on_sweep, SWEEP_MS, SWEEP_MS);
+	uv_unref((uv_handle_t *)&sp->sweep);
 	int rc = uv_pipe_bind(&sp->listener, path);
 	if (rc == 0)
 		rc = uv_listen((uv_stream_t *)&sp->listener, BACKLOG, on_connection);
@@ -186,5 +230,6 @@ void sp_stop(struct sp *sp)
 	sp->closing = true;
 	TAILQ_FOREACH(p, &sp->peers, link)
 	sp_close(p);
-	uv_close((uv_handle_t *)&sp->listener, on_listener_closed);
+	uv_close((uv_handle_t *)&sp->listener, on_handle_closed);
+	uv_close((uv_handle_t *)&sp->sweep, on_handle_closed);
 }

@@ -3,7 +3,8 @@
  *
  * nng is not used for it: the listener of nng 1.5 accepts nobody any more after a peer that left in
  * the middle of the handshake (nng #1518), and who watches a status may be interrupted at any time.
- * A peer that breaks the form, or talks on while it is not listened to, is disconnected.
+ * A peer that breaks the form, talks on while it is not listened to, or is silent for too long, is
+ * disconnected.
  *
  * Format: github.com/nanomsg/nanomsg/tree/master/rfc, sp-ipc-mapping-01: a hello of 8 bytes each
  * way, then messages: type 1, length in 8 bytes, bytes.
@@ -22,7 +23,9 @@
 #define SP_HELLO_BYTES 8
 #define SP_HEAD_BYTES 9	      /* of a message: type and length */
 #define SP_MESSAGE_BYTES 4096 /* longest message a peer may send */
-#define SP_PEERS_MAX 64	      /* of one socket; more wait */
+#define SP_PEERS_MAX 64	      /* of one socket; for one more the one silent longest goes */
+#define SP_HELLO_MS 5000      /* for a peer's hello */
+#define SP_IDLE_MS 60000      /* without a message, or without reading one, it is disconnected */
 
 enum sp_protocol { SP_PUB = 0x20, SP_SUB = 0x21, SP_REQ = 0x30, SP_REP = 0x31 };
 
@@ -31,6 +34,7 @@ struct sp_peer;
 
 struct sp_kind {
 	enum sp_protocol self, peer;
+	bool silent;	  /* its peers only listen: their silence means nothing */
 	size_t peer_size; /* bytes of the struct that begins with struct sp_peer */
 	/* The handshake is done. May be NULL. */
 	void (*greeted)(struct sp_peer *p);
@@ -50,7 +54,8 @@ struct sp_peer {
 	bool greeted, closing;
 	bool busy; /* the protocol's own: messages wait; sp_go_on() after clearing it */
 	char in[SP_HEAD_BYTES + SP_MESSAGE_BYTES];
-	size_t n; /* bytes in it */
+	size_t n;	   /* bytes in it */
+	uint64_t moved_ms; /* loop time of its last message, or answer */
 };
 
 TAILQ_HEAD(sp_peers, sp_peer);
@@ -59,10 +64,12 @@ struct sp {
 	const struct sp_kind *kind;
 	void *ctx; /* the protocol's own */
 	uv_pipe_t listener;
-	struct sp_peers peers;
+	uv_timer_t sweep;
+	unsigned handles;      /* listener and sweep, not yet closed */
+	struct sp_peers peers; /* the one silent longest first */
 	unsigned peer_count;
 	bool waiting; /* somebody is not accepted yet: too many peers, or no memory */
-	bool closing, closed;
+	bool closing;
 	void (*gone)(struct sp *sp); /* stopped, and the loop has let go: frees it */
 };
 

@@ -63,8 +63,7 @@ static void put_requests(struct buf *b, const struct supervisor *s)
 void stats_status(const struct supervisor *s, struct buf *b)
 {
 	unsigned connections = 0, exchanges = 0;
-	if (s->front)
-		front_counts(s->front, &connections, &exchanges);
+	doors_counts(s, &connections, &exchanges);
 	put_string(b, "version", TANDEM_VERSION);
 	put_int(b, "pid", getpid());
 	put_real(b, "uptime_s", (double)(now_ms() - s->started_ms) / 1000.0);

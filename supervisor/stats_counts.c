@@ -1,4 +1,5 @@
 /* The sums: counters, histograms, and what nng counts for itself. */
+#include "common/log_out.h"
 #include "supervisor/events.h"
 #include "supervisor/stats.h"
 #include "supervisor/stats_put.h"
@@ -62,6 +63,7 @@ void stats_counters(const struct supervisor *s, struct buf *b)
 		put_int(b, "events", (int64_t)e.events);
 		put_int(b, "events_lost", (int64_t)e.lost);
 	}
+	put_int(b, "log_lines_lost", (int64_t)log_out_lost_ever().lines);
 	put_devices_counters(b, s);
 }
 

@@ -39,6 +39,7 @@ static int open_front(struct supervisor *s, struct buf *err)
 	s->notify.quiet = false;
 	notify_say(&s->notify, "FDSTOREREMOVE=1\nFDNAME=" LISTENER_STORED_NAME);
 	s->service.stored = false; /* the new one is to be */
+	talk_say(n->talk, "elsewhere");
 	return 0;
 }
 

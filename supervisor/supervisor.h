@@ -13,6 +13,7 @@
 #include "common/tokens.h"
 #include "supervisor/adopt.h"
 #include "supervisor/device.h"
+#include "supervisor/doors.h"
 #include "supervisor/elders.h"
 #include "supervisor/histogram.h"
 #include "supervisor/http/front.h"
@@ -21,6 +22,7 @@
 #include "supervisor/operation.h"
 #include "supervisor/poison.h"
 #include "supervisor/rundir.h"
+#include "supervisor/rundir_watch.h"
 #include "supervisor/service.h"
 #include "supervisor/successor.h"
 #include "supervisor/totals.h"
@@ -62,6 +64,8 @@ struct supervisor {
 	char program[4096];	/* what we were started as: an upgrade starts it again */
 	char **argv;
 	struct front *front; /* NULL in a successor that has not taken over */
+	struct front *shut[DOORS_SHUT_MAX];
+	size_t shut_count;
 	struct device *devices[CONFIG_DEVICES_MAX]; /* in the configuration's order */
 	size_t device_count;
 	struct device *removed[DEVICES_REMOVED_MAX]; /* still finish what they have */
@@ -87,11 +91,13 @@ struct supervisor {
 	struct times times;
 	struct poison poison;
 	struct operations operations;
-	bool loopback; /* we listen on loopback only: Host headers are looked at */
+	unsigned connections_max; /* limits.connections, or fewer for want of descriptors */
+	bool loopback;		  /* we listen on loopback only: Host headers are looked at */
 	bool stopping;
 	bool reloading;
 	bool keep_backends; /* a successor has them: our workers leave them running */
 	struct rundir rundir;
+	struct rundir_watch rundir_watch;
 	struct life life;
 	struct notify notify;
 	struct service service;

@@ -3,9 +3,10 @@
  * event.
  *
  *   IDLE --asked--> CHECKING --good--> BOOTING --ready--> TAKING --taken--> HANDED (we retire)
- *     ^                |                  |                 |
- *     |              bad, TERM    failed, silent, exit, deadline, TERM
- *     '-----exit--- UNDOING <-------------'-----------------'
+ *   ^ ^                |                  |                 |                 |   '--time-->
+ * SETTLED | |              bad, TERM    failed, silent, exit, deadline, TERM        | |
+ * '-----exit--- UNDOING <-------------'-----------------'                 |
+ *   '---------------------------------------------died------------------------'
  */
 #include "supervisor/upgrade.h"
 
@@ -14,6 +15,7 @@
 #include "supervisor/supervisor.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -49,7 +51,7 @@ static void on_timer(uv_timer_t *t)
 static void enter(struct supervisor *s, enum upgrade_state state)
 {
 	static const char *const names[UPGRADE_STATES] = {
-		"idle", "checking", "booting", "taking", "handed", "undoing"};
+		"idle", "checking", "booting", "taking", "handed", "settled", "undoing"};
 	log_line(LOG_INFO, "upgrade_state", LOG_STR("from", names[s->upgrade.state]),
 		LOG_STR("to", names[state]),
 		LOG_INT("new_pid", s->upgrade.process ? s->upgrade.process->pid : 0),
@@ -70,6 +72,7 @@ static void on_process_exit(uv_process_t *p, int64_t status, int signal)
 	struct upgrade *u = &s->upgrade;
 	u->exit_status = (int)status;
 	u->exit_signal = signal;
+	u->ended_pid = p->pid;
 	u->process = NULL;
 	uv_close((uv_handle_t *)p, on_closed);
 	if (!u->words)
@@ -178,6 +181,8 @@ static void on_line(void *ctx, const char *line)
 	struct upgrade *u = &s->upgrade;
 	if (strcmp(line, "ready") == 0) {
 		upgrade_event(s, ON_READY);
+	} else if (strcmp(line, "elsewhere") == 0) {
+		u->elsewhere = true;
 	} else if (strcmp(line, "taken") == 0) {
 		upgrade_event(s, ON_TAKEN);
 	} else if (strncmp(line, "waiting ", 8) == 0) {
@@ -427,6 +432,33 @@ static void act_take(struct supervisor *s)
 	uv_timer_start(&s->upgrade.timer, on_timer, TAKE_MS, 0);
 }
 
+/* Nothing is taken back any more. */
+static void act_settled(struct supervisor *s)
+{
+	struct upgrade *u = &s->upgrade;
+	uv_timer_stop(&u->timer);
+	if (u->kept_fd >= 0)
+		close(u->kept_fd);
+	u->kept_fd = -1;
+	rundir_unlock(&s->rundir);
+	elders_fini(s); /* the successor has them */
+	enter(s, UPGRADE_SETTLED);
+}
+
+/* Keeps what taking back needs: a socket that nobody accepts on is worse than none, so only where
+ * the successor accepts on the same one. */
+static void begin_grace(struct supervisor *s)
+{
+	struct upgrade *u = &s->upgrade;
+	int64_t grace = s->config.deadlines.upgrade_grace_ms;
+	if (grace > 0 && u->process && !u->elsewhere)
+		u->kept_fd = fcntl(front_listen_fd(s->front), F_DUPFD_CLOEXEC, 0);
+	if (u->kept_fd >= 0)
+		uv_timer_start(&u->timer, on_timer, (uint64_t)grace, 0);
+	else
+		act_settled(s);
+}
+
 static void act_handed(struct supervisor *s)
 {
 	struct upgrade *u = &s->upgrade;
@@ -440,7 +472,7 @@ static void act_handed(struct supervisor *s)
 	talk_close(u->talk);
 	u->talk = NULL;
 	rundir_leave(&s->rundir);
-	elders_fini(s); /* the successor has them */
+	begin_grace(s);
 	life_retire(s);
 }
 
@@ -448,6 +480,46 @@ static void act_lost(struct supervisor *s)
 {
 	log_line(LOG_ERROR, "successor_ended", LOG_INT("status", s->upgrade.exit_status),
 		LOG_INT("signal", s->upgrade.exit_signal), LOG_END);
+}
+
+/* It has died in the time of grace. Its clients are cut, the next ones are ours. */
+static void take_back(struct supervisor *s)
+{
+	struct upgrade *u = &s->upgrade;
+	struct buf err;
+	buf_init(&err, 512);
+	uv_timer_stop(&u->timer);
+	int rc = doors_again(s, u->kept_fd, &err);
+	u->kept_fd = -1; /* the front's, or closed */
+	if (rc) {
+		log_line(LOG_ERROR, "not_taken_back", LOG_STR("why", buf_cstr(&err)), LOG_END);
+		act_settled(s);
+	} else {
+		snprintf(u->why, sizeof(u->why), "the new tandemd died; pid %d serves again",
+			(int)getpid());
+		enter(s, UPGRADE_IDLE);
+		life_resume(s);
+		stats_reopen(s);
+		rundir_take(&s->rundir);
+		rundir_bury(&s->rundir, u->ended_pid);
+		adopt_take_over(s);
+		notify_resume(&s->notify);
+		supervisor_in_charge(s);
+	}
+	buf_free(&err);
+}
+
+/* One that was told to stop takes the whole service with it; one that had a successor of its own
+ * leaves it to that. */
+static void act_died(struct supervisor *s)
+{
+	const struct upgrade *u = &s->upgrade;
+	bool told = u->exit_status == 0 && u->exit_signal == 0;
+	act_lost(s);
+	if (told || rundir_pid(&s->rundir) != u->ended_pid)
+		act_settled(s);
+	else
+		take_back(s);
 }
 
 typedef void action_fn(struct supervisor *s);
@@ -468,7 +540,9 @@ static action_fn *const actions[UPGRADE_STATES][UPGRADE_EVENTS] = {
 		[ON_EXIT] = act_undo_taking,
 		[ON_TIMER] = act_undo_mute,
 		[ON_STOP] = act_called_off_taking},
-	[UPGRADE_HANDED] = {[ON_EXIT] = act_lost},
+	[UPGRADE_HANDED] =
+		{[ON_EXIT] = act_died, [ON_TIMER] = act_settled, [ON_STOP] = act_settled},
+	[UPGRADE_SETTLED] = {[ON_EXIT] = act_lost},
 	[UPGRADE_UNDOING] = {[ON_EXIT] = act_undone, [ON_TIMER] = act_push},
 };
 
@@ -485,6 +559,7 @@ void upgrade_init(struct supervisor *s)
 {
 	uv_timer_init(s->loop, &s->upgrade.timer);
 	s->upgrade.timer.data = s;
+	s->upgrade.kept_fd = -1;
 }
 
 void upgrade_fini(struct supervisor *s)
@@ -494,6 +569,8 @@ void upgrade_fini(struct supervisor *s)
 	words_close(u);
 	talk_close(u->talk);
 	u->talk = NULL;
+	if (u->kept_fd >= 0)
+		close(u->kept_fd);
 	if (u->process) /* the successor: it outlives us */
 		uv_close((uv_handle_t *)u->process, on_closed);
 	u->process = NULL;
@@ -516,7 +593,13 @@ bool upgrade_under_way(const struct supervisor *s)
 
 bool upgrade_gone(const struct supervisor *s)
 {
-	return s->upgrade.state == UPGRADE_IDLE || s->upgrade.state == UPGRADE_HANDED;
+	return s->upgrade.state == UPGRADE_IDLE || s->upgrade.state == UPGRADE_HANDED ||
+	       s->upgrade.state == UPGRADE_SETTLED;
+}
+
+bool upgrade_settled(const struct supervisor *s)
+{
+	return s->upgrade.state != UPGRADE_HANDED;
 }
 
 void upgrade_stop(struct supervisor *s)
@@ -547,6 +630,7 @@ uint64_t upgrade_begin(struct supervisor *s, struct buf *err)
 	}
 	u->why[0] = '\0';
 	memset(u->said, 0, sizeof(u->said)); /* on_words() writes no end */
+	u->elsewhere = false;
 	int rc = start_check(s);
 	if (rc) {
 		buf_printf(err, "%s: %s", s->program, uv_strerror(rc));

@@ -10,6 +10,9 @@
  *      socket and takes the names in the run folder; then we retire (life.h). At no moment does
  *      nobody accept.
  *
+ *   4. For deadlines.upgrade_grace_ms we keep the listening socket and the lock. When the successor
+ *      dies in that time, we take the service back.
+ *
  * Whatever goes wrong before the end of 3 is a roll-back: the successor is ended, we go on, and the
  * operation fails with why. Nothing here blocks.
  */
@@ -31,7 +34,8 @@ enum upgrade_state {
 	UPGRADE_CHECKING, /* the new program looks at the configuration */
 	UPGRADE_BOOTING,  /* the successor runs, its devices are not ready */
 	UPGRADE_TAKING,	  /* told to take over */
-	UPGRADE_HANDED,	  /* it has */
+	UPGRADE_HANDED,	  /* it has; it may die yet */
+	UPGRADE_SETTLED,  /* the service is the successor's for good */
 	UPGRADE_UNDOING,  /* rolled back; the process is about to end */
 	UPGRADE_STATES
 };
@@ -41,8 +45,10 @@ struct upgrade {
 	uint64_t operation;
 	uv_process_t *process; /* the check or the successor; heap: outlives us until it closes */
 	uv_pipe_t *words;      /* the check's stderr, heap likewise; NULL at its end */
-	int exit_status, exit_signal;
-	bool told; /* TERM was sent: KILL is next */
+	int exit_status, exit_signal, ended_pid; /* of the last one that ended */
+	bool told;				 /* TERM was sent: KILL is next */
+	bool elsewhere;				 /* the successor listens at another address */
+	int kept_fd; /* our listening socket in the time of grace; -1: none */
 	struct talk *talk;
 	uv_timer_t timer;	      /* of the state */
 	char said[UPGRADE_WHY_BYTES]; /* the check's words, or what the successor waits for */
@@ -64,6 +70,8 @@ uint64_t upgrade_begin(struct supervisor *s, struct buf *err);
 bool upgrade_under_way(const struct supervisor *s);
 /* We were told to stop: a successor that has not taken over ends with us. */
 void upgrade_stop(struct supervisor *s);
+/* The successor has lived for so long, or we have been told to stop, that nothing is taken back. */
+bool upgrade_settled(const struct supervisor *s);
 /* No process that an unfinished upgrade started is left. */
 bool upgrade_gone(const struct supervisor *s);
 

@@ -47,6 +47,9 @@ void worker_send_ack(struct worker *w)
 	a->state_dir = slice_str(c->state_dir ? c->state_dir : d->sup->run_dir);
 	a->backend_log_bytes = c->limits.backend_log_bytes;
 	a->kv_ms = c->deadlines.kv_ms;
+	a->log_buffer_bytes = c->log.buffer_bytes;
+	a->first_ms = c->deadlines.backend_first_byte_ms;
+	a->silent_ms = c->deadlines.backend_silent_ms;
 	adopt_fill(w, a);
 	channel_put(w->channel, &r);
 }
@@ -211,5 +214,10 @@ static void on_broken(void *ctx, int error, const char *what)
 	give_up(ctx, EV_GIVE_UP, what);
 }
 
+static void on_room(void *ctx)
+{
+	jobs_room(ctx);
+}
+
 const struct channel_events worker_link_events = {
-	.record = on_record, .peer = on_peer, .broken = on_broken};
+	.record = on_record, .peer = on_peer, .broken = on_broken, .room = on_room};

@@ -88,6 +88,7 @@ int worker_spawn(struct worker *w)
 	struct device *d = w->device;
 	struct supervisor *s = d->sup;
 	char url[512], generation[24];
+	rundir_watch_look(s); /* its socket is made there */
 	w->generation = ++d->generation;
 	report_begin(&w->report, now_ms());
 	link_url(w, url, sizeof(url), true);

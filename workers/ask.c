@@ -36,7 +36,8 @@ static void name_overflow(
 static void fail_refused(struct ask *a)
 {
 	struct task *t = &a->task;
-	struct slice theirs = buf_error(&a->refusal) ? (struct slice){0} : buf_slice(&a->refusal);
+	struct slice theirs =
+		buf_error(&a->refusal) || a->encoded ? (struct slice){0} : buf_slice(&a->refusal);
 	struct refusal r;
 	struct buf body;
 	buf_init(&body, 0);
@@ -123,7 +124,10 @@ static void on_event(void *ctx, const struct answer_event *e)
 static void on_head(void *ctx, int status)
 {
 	struct ask *a = ctx;
+	struct slice coding = http_header(a->task.transfer, "content-encoding");
+	a->task.heard = true;
 	a->status = status;
+	a->encoded = coding.n && !slice_ieq(coding, SLICE("identity"));
 	a->task.worker->progress++;
 }
 
@@ -186,6 +190,18 @@ static bool is_raw_stream(const struct ask *a)
 	return a->call.raw && a->call.stream;
 }
 
+/*
+ * The last object has come: that is the end, whether the body ends now, later or never. The
+ * transfer goes on unheard, so that the connection can be kept.
+ */
+static void complete_early(struct ask *a)
+{
+	struct task *t = &a->task;
+	http_hurry(t->transfer, ASK_LAST_MS);
+	t->keep_transfer = true;
+	a->ops->complete(a);
+}
+
 static void on_body(void *ctx, struct slice bytes)
 {
 	struct ask *a = ctx;
@@ -201,6 +217,13 @@ static void on_body(void *ctx, struct slice bytes)
 		buf_add_slice(&a->refusal, bytes); /* over its cap it is not used */
 		return;
 	}
+	if (a->encoded) {
+		task_fail_text(&a->task, FAIL_GARBAGE,
+			"the backend's answer has a Content-Encoding that was not asked for");
+		return;
+	}
+	if (a->task.ending)
+		return; /* behind the last object */
 	int rc = is_raw_stream(a) ? take_whole(a, bytes, &bytes) : 0;
 	if (rc == 0)
 		rc = answer_parser_feed(a->parser, bytes);
@@ -210,6 +233,8 @@ static void on_body(void *ctx, struct slice bytes)
 		fail_in_band(a);
 	else if (bytes.n)
 		a->ops->bytes(a, bytes);
+	if (rc == 0 && !a->task.detached && answer_parser_ended(a->parser))
+		complete_early(a);
 }
 
 /* The end of a body whose last line has no end. */
@@ -226,15 +251,18 @@ static void finish(struct ask *a, enum http_result result)
 		task_release(t);
 		return;
 	}
+	if (t->ending)
+		return; /* complete, and some of it waits for credit */
 	if (result == HTTP_OK && a->status != 200) {
 		fail_refused(a);
 		return;
 	}
 	drop_used(a);
 	struct slice rest = buf_slice(&a->partial);
-	/* an answer may be whole although its connection broke after it */
-	int rc = a->status == 200 && (result == HTTP_OK || result == HTTP_CUT) ? parse_rest(a, rest)
-									       : -EPROTO;
+	/* an answer may be whole although its connection broke after it, or stays open */
+	bool over = result == HTTP_OK || result == HTTP_CUT || result == HTTP_IDLE ||
+		    result == HTTP_TOTAL;
+	int rc = a->status == 200 && over && !a->encoded ? parse_rest(a, rest) : -EPROTO;
 	if (rc == 0 && is_ours(a)) {
 		fail_in_band(a);
 	} else if (rc == 0) {
@@ -358,7 +386,9 @@ void ask_send(struct ask *a)
 		.headers = headers,
 		.header_count = kept,
 		.body = sent_body(a),
+		.again = true,
 		.idle_ms = t->worker->settings.idle_ms,
+		.first_ms = t->worker->settings.first_ms,
 		.total_ms = task_time_left(t),
 	};
 	if (t->worker->warm_key != a->load_key)
@@ -444,6 +474,7 @@ bool ask_linger(struct task *t)
 			.headers = &json,
 			.header_count = 1,
 			.body = buf_slice(&a->refusal),
+			.again = true,
 			.total_ms = ASK_LINGER_MS,
 		};
 		rc = http_start(t->worker->http, &r, &load_events, a, &a->load);

@@ -19,6 +19,8 @@
 
 /* Of an error body that is kept. */
 #define ASK_REFUSAL_BYTES PROTO_PIECE_BYTES
+/* A body whose last object has come ends by itself, and its connection is kept, or is cut then. */
+#define ASK_LAST_MS 1000
 /* So long after its last answer a model is taken to be loaded still. */
 #define ASK_WARM_MS 60000
 /* A load that takes longer is given up. */
@@ -50,6 +52,7 @@ struct ask {
 	struct buf partial;  /* raw stream: the bytes of a line or event that is not whole yet */
 	size_t partial_used; /* ... of which so many at the front have gone */
 	int status;
+	bool encoded; /* by a Content-Encoding that nobody asked for */
 	struct buf refusal;
 	struct answer_usage usage;
 	enum answer_finish finish;

@@ -14,6 +14,7 @@ enum finding {
 	FOUND_READY,
 	FOUND_LOADING,
 	FOUND_REFUSED, /* nobody listens */
+	FOUND_CLOSED,  /* somebody accepts and closes: a proxy before nobody */
 	FOUND_SILENT,  /* no whole answer in time */
 	FOUND_WRONG,   /* an answer, but not one of this kind of backend */
 };
@@ -214,7 +215,7 @@ static void become_down(struct backend *b, enum finding f)
 {
 	struct buf why;
 	buf_init(&why, 0);
-	if (f == FOUND_REFUSED)
+	if (f == FOUND_REFUSED || f == FOUND_CLOSED)
 		buf_printf(&why, "nothing answers at %s", b->url);
 	else if (f == FOUND_SILENT)
 		buf_printf(&why, "%s does not answer in time", b->url);
@@ -227,9 +228,28 @@ static void become_down(struct backend *b, enum finding f)
 	buf_free(&why);
 }
 
+/*
+ * Whether our own requests explain that it does not answer us: it has them, and something of their
+ * answers came a while ago. Many requests to a server of few threads keep all of these; one that
+ * has stopped sends nothing to anybody.
+ */
+static bool is_busy(const struct backend *b)
+{
+	const struct worker *w = b->worker;
+	uint64_t silent = uv_now(w->loop) - http_last_byte_ms(w->http);
+	return task_count(w->tasks) > 0 && silent < (uint64_t)w->settings.silent_ms;
+}
+
 static void conclude(struct backend *b, enum finding f)
 {
+	static const char *const found[] = {[FOUND_READY] = "ready",
+		[FOUND_LOADING] = "loading",
+		[FOUND_REFUSED] = "refused",
+		[FOUND_CLOSED] = "closed",
+		[FOUND_SILENT] = "silent",
+		[FOUND_WRONG] = "wrong"};
 	b->probing = false;
+	log_line(LOG_DEBUG, "backend_probe", LOG_STR("found", found[f]), LOG_END);
 	if (f != FOUND_READY)
 		backend_view_fini(&b->learning);
 	if (f == FOUND_READY) {
@@ -244,7 +264,9 @@ static void conclude(struct backend *b, enum finding f)
 								       : BACKEND_LOADING_MS;
 	} else if (f == FOUND_REFUSED && b->launcher && !b->pid) {
 		launch(b);
-	} else if (f != FOUND_REFUSED && b->state == STATE_READY &&
+	} else if (f == FOUND_SILENT && b->state == STATE_READY && is_busy(b)) {
+		look_again(b, BACKEND_DOWN_MS); /* our own requests keep it from answering */
+	} else if (f != FOUND_REFUSED && f != FOUND_CLOSED && b->state == STATE_READY &&
 		   ++b->failures < BACKEND_SILENT_PROBES) {
 		look_again(b, BACKEND_DOWN_MS);
 	} else {
@@ -275,6 +297,8 @@ static void on_done(void *ctx, enum http_result result)
 	b->transfer = NULL;
 	if (result == HTTP_REFUSED)
 		return conclude(b, FOUND_REFUSED);
+	if (result == HTTP_CUT && b->step == 0 && b->status == 0 && !b->pid)
+		return conclude(b, FOUND_CLOSED);
 	if (result != HTTP_OK)
 		return conclude(b, result == HTTP_GARBAGE ? FOUND_WRONG : FOUND_SILENT);
 	struct slice body = buf_error(&b->body) ? (struct slice){0} : buf_slice(&b->body);
@@ -327,6 +351,16 @@ void backend_suspect(struct backend *b)
 	/* from the next turn: the caller may stand in the middle of a transfer's end */
 	if (!b->probing && b->state == STATE_READY)
 		look_again(b, 0);
+}
+
+bool backend_is_doubtful(const struct backend *b)
+{
+	return !b->pid && b->url && !b->closing;
+}
+
+bool backend_is_up(const struct backend *b)
+{
+	return b->state == STATE_READY;
 }
 
 void backend_refresh(struct backend *b, struct backend_waiter *waiter)
@@ -545,6 +579,11 @@ void backend_destroy(struct backend *b)
 const struct backend_ops *backend_kind(const struct backend *b)
 {
 	return b->ops;
+}
+
+bool backend_has_our_folder(const struct backend *b)
+{
+	return b->pid && slots_argument(b->slots);
 }
 
 const struct backend_view *backend_view(const struct backend *b)

@@ -107,6 +107,9 @@ int backend_create(struct worker *w, struct backend **out);
 void backend_start(struct backend *b);
 /* A connection was refused: look now, not at the next tick. */
 void backend_suspect(struct backend *b);
+/* It is not our own process, whose death we would see. */
+bool backend_is_doubtful(const struct backend *b);
+bool backend_is_up(const struct backend *b);
 void backend_refresh(struct backend *b, struct backend_waiter *waiter);
 void backend_forget(struct backend *b, struct backend_waiter *waiter);
 enum backend_end {
@@ -122,6 +125,8 @@ void backend_hurry(struct backend *b);
 void backend_destroy(struct backend *b);
 
 const struct backend_ops *backend_kind(const struct backend *b);
+/* Its conversations are saved in a folder of ours, which no client writes to or reads from. */
+bool backend_has_our_folder(const struct backend *b);
 const struct backend_view *backend_view(const struct backend *b);
 
 #endif

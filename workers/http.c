@@ -163,6 +163,8 @@ static uint64_t transfer_deadline(const struct http_transfer *t)
 	uint64_t at = UINT64_MAX;
 	if (t->total_ms > 0)
 		at = t->started_ms + (uint64_t)t->total_ms;
+	if (t->first_ms > 0 && !t->head_done && t->started_ms + (uint64_t)t->first_ms < at)
+		at = t->started_ms + (uint64_t)t->first_ms;
 	if (t->idle_ms > 0) {
 		/*
 		 * before the first byte and while paused the clock stands still: look again later
@@ -207,6 +209,11 @@ static void on_sweep(uv_timer_t *timer)
 		t = t->next;
 	}
 	sweep_arm(h, earliest);
+}
+
+uint64_t http_last_byte_ms(const struct http *h)
+{
+	return h->last_byte_ms;
 }
 
 uint64_t http_waits(const struct http *h)
@@ -314,6 +321,7 @@ int http_start(struct http *h, const struct http_request *r, const struct http_e
 	t->ctx = ctx;
 	t->idle_ms = r->idle_ms;
 	t->total_ms = r->total_ms;
+	t->first_ms = r->first_ms;
 	t->started_ms = t->last_ms = uv_now(h->loop);
 	int rc = transfer_setup(t, r);
 	if (rc == 0 && curl_multi_add_handle(h->multi, t->easy) != CURLM_OK)
@@ -331,6 +339,14 @@ int http_start(struct http *h, const struct http_request *r, const struct http_e
 	sweep_arm(h, transfer_deadline(t));
 	*out = t;
 	return 0;
+}
+
+void http_hurry(struct http_transfer *t, int64_t ms)
+{
+	int64_t total = (int64_t)(uv_now(t->http->loop) - t->started_ms) + ms;
+	if (t->total_ms == 0 || total < t->total_ms)
+		t->total_ms = total;
+	sweep_arm(t->http, transfer_deadline(t));
 }
 
 void http_pause(struct http_transfer *t)

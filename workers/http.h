@@ -54,11 +54,17 @@ struct http_request {
 	struct slice target; /* "/path?query", sent as it is after the base's prefix */
 	const struct proto_header *headers;
 	size_t header_count;
-	struct slice body;    /* borrowed until done; may be sent twice when a kept connection turns
-				 out closed */
-	bool upload;	      /* the body comes through http_send() instead */
-	int64_t upload_bytes; /* -1: unknown (chunked) */
+	struct slice body; /* borrowed until done */
+	/*
+	 * It goes over a kept connection, and again, once, over another one when that turns out
+	 * closed. False: over a connection of its own, once, and no more whatever happens. GET and
+	 * HEAD need not say it.
+	 */
+	bool again;
+	bool upload;		   /* the body comes through http_send() instead */
+	int64_t upload_bytes;	   /* -1: unknown (chunked) */
 	int64_t idle_ms, total_ms; /* 0: none */
+	int64_t first_ms;	   /* until the answer begins; 0: none */
 };
 
 /* 0 or -ENOMEM. connect_ms: limit of a connect. */
@@ -84,6 +90,9 @@ int http_start(struct http *h, const struct http_request *r, const struct http_e
  */
 void http_cancel(struct http_transfer *t);
 
+/* It ends as HTTP_TOTAL in ms at the latest. */
+void http_hurry(struct http_transfer *t, int64_t ms);
+
 /* Holds back body() until http_resume(). At most what curl has already read waits. */
 void http_pause(struct http_transfer *t);
 void http_resume(struct http_transfer *t);
@@ -103,6 +112,9 @@ struct slice http_header(const struct http_transfer *t, const char *name);
  * likes (its answer has not begun, or its receiver is paused) and is still looked after. NULL: 0.
  */
 uint64_t http_waits(const struct http *h);
+
+/* Loop time of the last byte of any answer. */
+uint64_t http_last_byte_ms(const struct http *h);
 
 /* English words for a result; the transfer's own details are in the log at debug level. */
 const char *http_result_text(enum http_result r);

@@ -22,6 +22,7 @@ struct http_transfer {
 	struct buf upload;	  /* queued by http_send(), taken from upload_at on */
 	size_t upload_at;
 	bool upload_end;
+	unsigned sends; /* how often curl has begun to send the request */
 
 	int status;
 	bool head_done;	   /* head() was called */
@@ -35,7 +36,7 @@ struct http_transfer {
 	bool attention;	   /* curl_easy_pause() is due at the next turn */
 
 	uint64_t started_ms, last_ms; /* loop time */
-	int64_t idle_ms, total_ms;
+	int64_t idle_ms, total_ms, first_ms;
 };
 
 struct http {
@@ -56,6 +57,7 @@ struct http {
 	unsigned in_curl; /* curl is on the stack: it may not be entered again */
 	bool attention;	  /* some transfer is doomed or needs curl_easy_pause() */
 	bool closing;
+	uint64_t last_byte_ms;
 	uint64_t waits; /* sweeps that found a transfer which may be silent */
 };
 

@@ -4,6 +4,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#define HTTP_STATUS_LAST 599 /* beyond are three digits that no client knows */
+#define HTTP_SENDS 2	     /* of one request, over as many connections */
+
 /* --- what curl calls --- */
 
 static size_t on_header(char *p, size_t size, size_t n, void *ctx)
@@ -21,6 +24,8 @@ static size_t on_header(char *p, size_t size, size_t n, void *ctx)
 		long status = 0;
 		curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &status);
 		t->status = (int)status;
+		if (status > HTTP_STATUS_LAST)
+			return 0;
 		buf_clear(&t->head);
 	} else if (end) {
 		buf_add(&t->head, p, end);
@@ -28,7 +33,7 @@ static size_t on_header(char *p, size_t size, size_t n, void *ctx)
 			return 0;
 	} else if (t->status >= 200) {
 		t->head_done = true;
-		t->last_ms = uv_now(t->http->loop);
+		t->last_ms = t->http->last_byte_ms = uv_now(t->http->loop);
 		t->events->head(t->ctx, t->status);
 	}
 	return t->doomed ? 0 : len;
@@ -47,7 +52,7 @@ static size_t on_write(char *p, size_t size, size_t n, void *ctx)
 		return CURL_WRITEFUNC_PAUSE;
 	}
 	t->turn_bytes += len;
-	t->last_ms = uv_now(t->http->loop);
+	t->last_ms = t->http->last_byte_ms = uv_now(t->http->loop);
 	if (len)
 		t->events->body(t->ctx, (struct slice){p, len});
 	return t->doomed ? 0 : len;
@@ -73,6 +78,15 @@ static size_t on_read(char *p, size_t size, size_t n, void *ctx)
 	if (t->events->sent)
 		t->events->sent(t->ctx, have);
 	return t->doomed ? CURL_READFUNC_ABORT : have;
+}
+
+/* Before the request goes over a connection. curl takes up to five more kept ones when one closes
+ * without a word; one of them is enough to meet those that had been closed long before. */
+static int on_send(void *ctx, char *ip, char *local_ip, int port, int local_port)
+{
+	struct http_transfer *t = ctx;
+	(void)ip, (void)local_ip, (void)port, (void)local_port;
+	return t->sends++ < HTTP_SENDS ? CURL_PREREQFUNC_OK : CURL_PREREQFUNC_ABORT;
 }
 
 void transfer_apply_pause(struct http_transfer *t)
@@ -224,17 +238,28 @@ static int setup_target(struct http_transfer *t, struct slice target)
 }
 
 /*
- * A streamed upload cannot be rewound, so it never goes over a kept connection that may turn out
- * closed; a body in memory may: curl then sends it again.
+ * curl sends a request again when a kept connection closes before an answer has begun, which says
+ * nothing of whether the backend has read it. So what must not be done twice never goes over one,
+ * nor does a streamed upload, which cannot be rewound.
  */
+static bool may_go_again(const struct http_request *r)
+{
+	return !r->upload &&
+	       (r->again || strcmp(r->method, "GET") == 0 || strcmp(r->method, "HEAD") == 0);
+}
+
 static void setup_body(CURL *c, const struct http_request *r)
 {
+	if (!may_go_again(r)) {
+		curl_easy_setopt(c, CURLOPT_FRESH_CONNECT, 1L);
+		curl_easy_setopt(
+			c, CURLOPT_FORBID_REUSE, 1L); /* or each would add one to the kept */
+	}
 	if (strcmp(r->method, "HEAD") == 0) {
 		curl_easy_setopt(c, CURLOPT_NOBODY, 1L);
 	} else if (r->upload) {
 		curl_easy_setopt(c, CURLOPT_UPLOAD, 1L);
 		curl_easy_setopt(c, CURLOPT_INFILESIZE_LARGE, (curl_off_t)r->upload_bytes);
-		curl_easy_setopt(c, CURLOPT_FRESH_CONNECT, 1L);
 	} else if (r->body.n || strcmp(r->method, "POST") == 0) {
 		curl_easy_setopt(c, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)r->body.n);
 		curl_easy_setopt(c, CURLOPT_POSTFIELDS, r->body.n ? r->body.p : "");
@@ -265,6 +290,8 @@ int transfer_setup(struct http_transfer *t, const struct http_request *r)
 	curl_easy_setopt(c, CURLOPT_OPENSOCKETDATA, t->http);
 	curl_easy_setopt(c, CURLOPT_CLOSESOCKETFUNCTION, http_socket_close);
 	curl_easy_setopt(c, CURLOPT_CLOSESOCKETDATA, t->http);
+	curl_easy_setopt(c, CURLOPT_PREREQFUNCTION, on_send);
+	curl_easy_setopt(c, CURLOPT_PREREQDATA, t);
 	curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, on_header);
 	curl_easy_setopt(c, CURLOPT_HEADERDATA, t);
 	curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_write);
@@ -288,7 +315,7 @@ enum http_result transfer_result(CURLcode code)
 	case CURLE_UNSUPPORTED_PROTOCOL: /* "HTTP/0.9": bytes without a status line */
 	case CURLE_WEIRD_SERVER_REPLY:
 	case CURLE_BAD_CONTENT_ENCODING:
-	case CURLE_WRITE_ERROR: /* on_header(): more than HTTP_HEAD_BYTES */
+	case CURLE_WRITE_ERROR: /* on_header(): more than HTTP_HEAD_BYTES, or no status */
 		return HTTP_GARBAGE;
 	case CURLE_OUT_OF_MEMORY:
 	case CURLE_FAILED_INIT:

@@ -22,6 +22,7 @@
  *   guard.[ch]        `--exec`: between spawn and exec; nothing outlives tandemd
  *   http.[ch], http_socket.c, http_transfer.c, http_internal.h   libcurl in the loop
  */
+#include "common/proc.h"
 #include "workers/guard.h"
 #include "workers/worker.h"
 
@@ -41,6 +42,7 @@ static int usage(void)
 int main(int argc, char **argv)
 {
 	struct worker_options o = {.lifeline_fd = -1};
+	proc_keep_std();
 	if (argc >= 4 && strcmp(argv[1], "--exec") == 0 && strcmp(argv[2], "--") == 0)
 		return guard_exec(argv + 3);
 	for (int i = 1; i < argc; i += 2) {

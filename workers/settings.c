@@ -42,6 +42,8 @@ int settings_init(struct settings *s, const struct proto_ack *ack)
 		.adopt_start = ack->adopt_start,
 		.backend_log_bytes = ack->backend_log_bytes,
 		.kv_ms = ack->kv_ms,
+		.first_ms = ack->first_ms,
+		.silent_ms = ack->silent_ms,
 	};
 	if (s->type != BACKEND_TYPE_OLLAMA && s->type != BACKEND_TYPE_LLAMA_SERVER)
 		return -EINVAL;

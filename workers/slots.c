@@ -318,6 +318,42 @@ bool slots_restore(struct slots *s, const char *model_path, slots_done_fn *done,
 	return true;
 }
 
+/* --- what clients ask of them --- */
+
+static int hex(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c |= 0x20;
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* The path's next character, decoded once; -1 at its end. */
+static int next_char(struct slice path, size_t *at)
+{
+	if (*at == path.n || path.p[*at] == '?' || path.p[*at] == '#')
+		return -1;
+	unsigned char c = (unsigned char)path.p[(*at)++];
+	if (c == '%' && path.n - *at >= 2 && hex(path.p[*at]) >= 0 && hex(path.p[*at + 1]) >= 0) {
+		c = (unsigned char)(hex(path.p[*at]) * 16 + hex(path.p[*at + 1]));
+		*at += 2;
+	}
+	return c;
+}
+
+bool slots_is_action(struct slice method, struct slice target)
+{
+	static const char mark[] = "/slots/";
+	if (slice_eq(method, SLICE("GET")) || slice_eq(method, SLICE("HEAD")))
+		return false;
+	size_t matched = 0;
+	int c;
+	/* '/' begins the mark and is nowhere else in it but at its end. */
+	for (size_t at = 0; matched < sizeof(mark) - 1 && (c = next_char(target, &at)) >= 0;)
+		matched = c == mark[matched] ? matched + 1 : c == '/' ? 1 : 0;
+	return matched == sizeof(mark) - 1;
+}
+
 /* --- life --- */
 
 static const char *own_folder(char *const *command)

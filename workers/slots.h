@@ -23,6 +23,9 @@ typedef void slots_done_fn(void *ctx);
 
 /* NULL: not this kind of backend, switched off, no folder to be had, or memory is out. */
 struct slots *slots_create(struct worker *w);
+/* The request saves, restores or erases a slot: a POST (or whatever is no GET) to /slots/N, as a
+ * server reads it that decodes its path and may have a prefix. */
+bool slots_is_action(struct slice method, struct slice target);
 /* What the command is to be given as --slot-save-path; NULL: it has its own. */
 const char *slots_argument(const struct slots *s);
 /* Each calls done once, later, and returns true; false: there is nothing to do. */

@@ -82,6 +82,8 @@ static void task_detach(struct task *t, bool keep)
 	t->next = w->tasks->lingering;
 	w->tasks->lingering = t;
 	t->detached = true;
+	if (t->doubt.waiting)
+		backend_forget(w->backend, &t->doubt);
 	w->tasks->open--;
 	w->progress++;
 	if (!keep) {
@@ -112,7 +114,7 @@ static void task_send_end(struct task *t)
 		LOG_MS("first_byte_ms",
 			t->first_ns && t->asked_ns ? (double)(t->first_ns - t->asked_ns) / 1e6 : 0),
 		LOG_MS("ms", ms_since(t->opened_ns)), LOG_END);
-	task_detach(t, false);
+	task_detach(t, t->keep_transfer && t->transfer);
 }
 
 void task_end(struct task *t, const struct task_end *e)
@@ -131,6 +133,7 @@ static int cause_status(enum proto_cause cause)
 {
 	switch (cause) {
 	case FAIL_UNREACHABLE:
+	case FAIL_CLOSED:
 	case FAIL_DRAINING:
 		return 503;
 	case FAIL_TIMEOUT:
@@ -189,6 +192,19 @@ void task_fail_text(struct task *t, enum proto_cause cause, const char *message)
 	task_fail(t, &(struct task_failure){.cause = cause, .message = slice_str(message)});
 }
 
+/*
+ * Closed without a word: by a backend that died of this request, or by what stands before one that
+ * is not there (a container's proxy), or by one that lives and will not answer. The first two look
+ * alike, so the supervisor hears which of the other it may be.
+ */
+static void on_looked(void *ctx)
+{
+	struct task *t = ctx;
+	bool up = backend_is_up(t->worker->backend);
+	task_fail_text(t, up ? FAIL_CUT : FAIL_CLOSED,
+		up ? http_result_text(HTTP_CUT) : "the backend closed the connection unanswered");
+}
+
 void task_fail_http(struct task *t, enum http_result result)
 {
 	static const enum proto_cause causes[] = {
@@ -199,6 +215,13 @@ void task_fail_http(struct task *t, enum http_result result)
 		[HTTP_GARBAGE] = FAIL_GARBAGE,
 		[HTTP_INTERNAL] = FAIL_INTERNAL,
 	};
+	if (result == HTTP_CUT && !t->heard && !t->detached &&
+		backend_is_doubtful(t->worker->backend)) {
+		t->doubt.fn = on_looked;
+		t->doubt.ctx = t;
+		backend_refresh(t->worker->backend, &t->doubt);
+		return;
+	}
 	if (result == HTTP_REFUSED || result == HTTP_CUT)
 		backend_suspect(t->worker->backend);
 	task_fail_text(t, causes[result], http_result_text(result));
@@ -301,7 +324,7 @@ static void take_off(struct buf *b, size_t *at, size_t n)
 static size_t send_delta(struct task *t, struct slice bytes)
 {
 	size_t sent = 0, told = 0;
-	while (sent < bytes.n && t->credit) {
+	while (sent < bytes.n && t->credit && !channel_full(t->worker->channel)) {
 		size_t n = bytes.n - sent;
 		if (n > PROTO_PIECE_BYTES)
 			n = PROTO_PIECE_BYTES;
@@ -495,6 +518,16 @@ void tasks_credit(struct worker *w, const struct proto_record *r)
 	struct task *t = *task_link(w->tasks, r->job);
 	if (t)
 		task_credit(t, r->u.credit.bytes);
+}
+
+void tasks_room(struct worker *w)
+{
+	for (size_t i = 0; i < TASK_BUCKETS; i++)
+		for (struct task *t = w->tasks->buckets[i], *next; t; t = next) {
+			next = t->next;
+			if (t->pending.n)
+				task_credit(t, 0);
+		}
 }
 
 void tasks_cancel(struct worker *w, const struct proto_record *r)

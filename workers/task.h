@@ -15,6 +15,7 @@
 #define TANDEM_WORKERS_TASK_H
 
 #include "proto/proto.h"
+#include "workers/backend.h"
 #include "workers/http.h"
 #include "workers/worker.h"
 
@@ -73,14 +74,17 @@ struct task {
 	struct buf said;
 	int64_t said_tokens;
 	bool opaque;  /* stays */
+	bool heard;   /* the backend has begun to answer */
 	bool started; /* START is out */
 	bool ending;  /* task_end() waits for pending */
 	struct task_end end;
 
 	uint64_t opened_ns, asked_ns, first_ns; /* 0: not yet */
-	bool busy;				/* a thread works on it: it cannot be freed yet */
-	bool detached; /* ended for the supervisor: says nothing any more */
-	bool dead;     /* freed at the next turn: curl may still hold its body in this one */
+	bool keep_transfer;	     /* it goes on after the end, until its body ends too */
+	bool busy;		     /* a thread works on it: it cannot be freed yet */
+	bool detached;		     /* ended for the supervisor: says nothing any more */
+	struct backend_waiter doubt; /* is anybody there? */
+	bool dead; /* freed at the next turn: curl may still hold its body in this one */
 };
 
 /* --- for the kinds --- */
@@ -142,6 +146,8 @@ size_t task_count(const struct task_table *table);
 void tasks_open(struct worker *w, const struct proto_record *r);
 void tasks_body(struct worker *w, const struct proto_record *r);
 void tasks_credit(struct worker *w, const struct proto_record *r);
+/* The link has room again. */
+void tasks_room(struct worker *w);
 void tasks_cancel(struct worker *w, const struct proto_record *r);
 
 /* The backend has fallen silent: tasks that wait for their first byte fail. */

@@ -155,6 +155,7 @@ static void prepare(struct chat *c)
 static void on_render_head(void *ctx, int status)
 {
 	struct chat *c = ctx;
+	c->ask.task.heard = true;
 	c->render_status = status;
 }
 
@@ -238,7 +239,9 @@ static void ask_render(struct chat *c)
 		.headers = &json,
 		.header_count = 1,
 		.body = buf_slice(&c->render),
+		.again = true,
 		.idle_ms = t->worker->settings.idle_ms,
+		.first_ms = t->worker->settings.first_ms,
 		.total_ms = task_time_left(t),
 	};
 	task_ask(t, &r, &events);

@@ -5,6 +5,7 @@
  */
 #include "common/log.h"
 #include "workers/backend.h"
+#include "workers/slots.h"
 #include "workers/task.h"
 
 #include <errno.h>
@@ -58,6 +59,7 @@ static void on_head(void *ctx, int status)
 	/* besides our own list it names what is of this hop alone (RFC 9110 7.6.1) */
 	struct slice connection = http_header(t->transfer, "connection");
 	size_t count = 0, bytes = 0, left_out = 0;
+	t->heard = true;
 	pass_of(t)->status = status;
 	task_first_byte(t);
 	for (size_t at = 0; http_header_next(t->transfer, &at, &name, &value);) {
@@ -113,6 +115,15 @@ static const struct http_events pass_events = {
 
 /* --- the request --- */
 
+static bool only_asks(const struct task *t)
+{
+	struct slice path = t->spec.path;
+	const char *query = path.n ? memchr(path.p, '?', path.n) : NULL;
+	if (query)
+		path.n = (size_t)(query - path.p);
+	return dialect_only_asks(t->spec.method.n ? t->spec.method : SLICE("GET"), path);
+}
+
 static void pass_send(struct task *t, bool upload)
 {
 	struct proto_header headers[PROTO_JOB_HEADERS_MAX];
@@ -123,9 +134,11 @@ static void pass_send(struct task *t, bool upload)
 		.headers = headers,
 		.header_count = task_request_headers(t, headers, PROTO_JOB_HEADERS_MAX),
 		.body = buf_slice(&t->body),
+		.again = only_asks(t),
 		.upload = upload,
 		.upload_bytes = t->spec.body_bytes,
 		.idle_ms = t->worker->settings.idle_ms,
+		.first_ms = t->worker->settings.first_ms,
 		.total_ms = task_time_left(t),
 	};
 	task_ask(t, &r, &pass_events);
@@ -192,9 +205,25 @@ static bool path_changes_models(struct slice path)
 	return false;
 }
 
+/* What would make a client write, overwrite or read files in a folder of ours. */
+static bool is_forbidden(const struct task *t)
+{
+	return backend_has_our_folder(t->worker->backend) &&
+	       slots_is_action(t->spec.method, t->spec.path);
+}
+
 static void pass_begin(struct task *t)
 {
 	struct pass *p = pass_of(t);
+	if (is_forbidden(t)) {
+		task_fail(t,
+			&(struct task_failure){.cause = FAIL_REFUSED,
+				.status = 403,
+				.message = SLICE("saved slots are the gateway's own here; give the "
+						 "backend's command a --slot-save-path to use "
+						 "them")});
+		return;
+	}
 	p->changes_models = path_changes_models(t->spec.path);
 	p->waiter.fn = on_refreshed;
 	p->waiter.ctx = t;

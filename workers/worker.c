@@ -1,6 +1,9 @@
 #include "workers/worker.h"
 
 #include "common/log.h"
+#include "common/log_loop.h"
+#include "common/log_out.h"
+#include "common/proc.h"
 #include "workers/backend.h"
 #include "workers/http.h"
 #include "workers/task.h"
@@ -70,7 +73,9 @@ static void on_backend_stopped(void *ctx)
  */
 static enum backend_end ending_of(const struct worker *w)
 {
-	bool orphaned = getppid() != w->parent;
+	/* A process of many threads that is killed ends thread by thread, and we hear of the one
+	 * that started us: it may still be our parent then, as a zombie. */
+	bool orphaned = getppid() != w->parent || !proc_start(w->parent);
 	if (w->keep_backend || orphaned || w->code == WORKER_EXIT_LINK ||
 		w->code == WORKER_EXIT_MEMORY)
 		return BACKEND_LEAVE;
@@ -166,6 +171,7 @@ static void on_ack(struct worker *w, const struct proto_ack *ack)
 	uv_timer_stop(&w->deadline);
 	log_init("tandem-worker", w->device, (enum log_level)ack->log_level,
 		(enum log_format)ack->log_format, ack->log_content);
+	log_out_size(ack->log_buffer_bytes > 0 ? (size_t)ack->log_buffer_bytes : 0);
 	if (settings_init(&w->settings, ack)) {
 		worker_exit(w, WORKER_EXIT_ACK, "the configuration makes no sense");
 		return;
@@ -260,6 +266,12 @@ static void on_record(void *ctx, const struct proto_record *r)
 	}
 }
 
+static void on_room(void *ctx)
+{
+	struct worker *w = ctx;
+	tasks_room(w);
+}
+
 /* --- signals and the lifeline --- */
 
 static void on_term(uv_signal_t *signal, int number)
@@ -306,7 +318,7 @@ static void watch_lifeline(struct worker *w)
 static int worker_open(struct worker *w, const struct worker_options *o)
 {
 	static const struct channel_events events = {
-		.record = on_record, .peer = on_peer, .broken = on_broken};
+		.record = on_record, .peer = on_peer, .broken = on_broken, .room = on_room};
 	const struct channel_options options = {
 		.generation = o->generation, .queue_bytes = WORKER_LINK_BYTES};
 	w->tasks = task_table_create(w->loop);
@@ -345,9 +357,12 @@ int worker_run(const struct worker_options *o)
 	/* nothing of TLS: backends are http:// */
 	if (uv_loop_init(&loop) || curl_global_init(CURL_GLOBAL_NOTHING))
 		return WORKER_EXIT_MEMORY;
+	log_loop_start(&loop);
 	if (worker_open(&w, o))
 		return WORKER_EXIT_MEMORY;
 	uv_run(&loop, UV_RUN_DEFAULT);
+	log_loop_stop();
+	uv_run(&loop, UV_RUN_DEFAULT); /* closes them */
 	uv_loop_close(&loop);
 	task_table_destroy(w.tasks);
 	settings_fini(&w.settings);

@@ -81,6 +81,8 @@ void answer_parser_destroy(struct answer_parser *p);
  */
 int answer_parser_feed(struct answer_parser *p, struct slice bytes);
 
+/* ANSWER_END or ANSWER_ERROR has come of a stream: what may follow means nothing. */
+bool answer_parser_ended(const struct answer_parser *p);
 /*
  * The backend's body has ended. 0 when the answer was complete (ANSWER_END or ANSWER_ERROR was
  * delivered, possibly just now), -EPROTO when it was cut (EOF without done is an error), or the

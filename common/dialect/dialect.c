@@ -4,6 +4,36 @@
 
 #include <inttypes.h>
 
+static const char *const writes_text[] = {"/api/chat", "/api/generate", "/v1/chat/completions",
+	"/v1/completions", "/v1/responses", "/v1/messages", "/completion", "/completions",
+	"/chat/completions", "/infill", NULL};
+static const char *const makes_vectors[] = {"/api/embed", "/api/embeddings", "/v1/embeddings",
+	"/embedding", "/embeddings", "/rerank", "/reranking", "/v1/rerank", "/v1/reranking", NULL};
+static const char *const tells[] = {"/api/show", "/v1/messages/count_tokens", "/tokenize",
+	"/detokenize", "/apply-template", NULL};
+
+static bool is_one_of(const char *const *paths, struct slice path)
+{
+	for (const char *const *p = paths; *p; p++)
+		if (slice_eq(path, slice_str(*p)))
+			return true;
+	return false;
+}
+
+bool dialect_generates(struct slice method, struct slice path, bool vectors)
+{
+	return slice_eq(method, SLICE("POST")) &&
+	       (is_one_of(writes_text, path) || (vectors && is_one_of(makes_vectors, path)));
+}
+
+bool dialect_only_asks(struct slice method, struct slice path)
+{
+	if (slice_eq(method, SLICE("GET")) || slice_eq(method, SLICE("HEAD")))
+		return true;
+	return dialect_generates(method, path, true) ||
+	       (slice_eq(method, SLICE("POST")) && is_one_of(tells, path));
+}
+
 const char *dialect_content_type(enum dialect d, bool stream)
 {
 	if (!stream)

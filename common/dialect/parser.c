@@ -39,6 +39,11 @@ const char *answer_parser_problem(const struct answer_parser *p)
 	return p->problem;
 }
 
+bool answer_parser_ended(const struct answer_parser *p)
+{
+	return p->stream && p->ended;
+}
+
 int parser_fail(struct answer_parser *p, const char *problem)
 {
 	p->problem = problem;

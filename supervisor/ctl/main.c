@@ -2,6 +2,7 @@
 
 #include "common/config.h"
 #include "common/config_suggest.h"
+#include "common/proc.h"
 
 static const struct ctl_command commands[] = {
 	{"status", "", CTL_JSON, .help = "tandemd, its devices and requests", .run = ctl_status},
@@ -216,6 +217,7 @@ static char *take_command(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+	proc_keep_std();
 	struct ctl ctl = {.timeout_s = -1, .count = -1, .run_dir = ctl_default_run_dir()};
 	enum ctl_exit rc = CTL_OK;
 

@@ -100,6 +100,19 @@ int exchange_head(struct exchange *x, int status, int64_t body_bytes)
 	return 0;
 }
 
+bool exchange_retract(struct exchange *x)
+{
+	if (!x->answered || x->queued || x->ended || x->written > 0 || x->gone)
+		return false;
+	x->answered = false;
+	while (x->header_count > 0) {
+		struct answer_header *h = &x->headers[--x->header_count];
+		free(h->name);
+		free(h->value);
+	}
+	return true;
+}
+
 bool exchange_head_sent(const struct exchange *x)
 {
 	return x->answered;
@@ -142,10 +155,11 @@ void exchange_abort(struct exchange *x)
 int exchange_reply(struct exchange *x, int status, const char *content_type, struct slice body)
 {
 	int rc = exchange_add_header(x, "Content-Type", slice_str(content_type));
-	if (rc)
-		return rc;
-	rc = buf_add_slice(&x->out, body);
-	if (rc) {
+	if (rc == -EINVAL) /* a backend's own, with what no header may hold */
+		rc = exchange_add_header(x, "Content-Type", SLICE("application/octet-stream"));
+	if (rc == 0)
+		rc = buf_add_slice(&x->out, body);
+	if (rc) { /* never without an end: the client waits for one */
 		exchange_abort(x);
 		return rc;
 	}

@@ -128,9 +128,10 @@ static void on_disconnect(uv_poll_t *poll, int status, int events)
 	}
 	c->left = true;
 	uv_poll_stop(poll);
+	bool whole = c->current && c->current->body_over;
 	if (c->current)
 		exchange_lost(c->current);
-	else
+	if (!whole) /* nor would MHD wait for the rest of a body but for idle_ms */
 		shutdown(c->fd, SHUT_RDWR); /* MHD's edge-triggered watch may have missed it */
 }
 

@@ -130,6 +130,8 @@ void exchange_end(struct exchange *x);
 /* The answer cannot be completed: what is written still goes out, then the connection is closed so
  * that the client sees a broken body, never a short one. */
 void exchange_abort(struct exchange *x);
+/* Takes exchange_head() back, headers and all. False: it is too late, some of it is on its way. */
+bool exchange_retract(struct exchange *x);
 /* head + write + end in one; any size. 0 or -errno. */
 int exchange_reply(struct exchange *x, int status, const char *content_type, struct slice body);
 /* Bytes written by us that are not yet at the socket. */

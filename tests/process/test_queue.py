@@ -25,7 +25,9 @@ def one(fake, tandem):
 
 
 def send(t, text, path="/api/chat", agent="test", headers=(), stream=True, **more):
-    return Client(t).send("POST", path, ask(path, text, stream, **more), [f"User-Agent: {agent}", *headers])
+    """The agent is the key, too: a name alone makes no client."""
+    key = [] if any(h.startswith("Authorization:") for h in headers) else [f"Authorization: Bearer {agent}"]
+    return Client(t).send("POST", path, ask(path, text, stream, **more), [f"User-Agent: {agent}", *key, *headers])
 
 
 def waiting(t, n, kind=None):
@@ -471,7 +473,7 @@ def test_a_slow_reader(one, leaves):
     text = f"[[fake tokens={tokens}]] retry me"
     fast = send(t, text)
     waiting(t, 1)
-    slow = Client(t, SO_RCVBUF=65536).send("POST", "/api/chat", ask("/api/chat", text), ["User-Agent: test"])
+    slow = Client(t, SO_RCVBUF=65536).send("POST", "/api/chat", ask("/api/chat", text), ["User-Agent: test", "Authorization: Bearer test"])
     joined(t, 1)
     blocker.close()
     reader = in_thread(lambda: answer(fast))

@@ -287,7 +287,7 @@ def test_a_prescribed_form(pair, main, path):
 
 @pytest.mark.parametrize("main,path", [("ollama", CHAT), ("llama-server", OPENAI), ("llama-server", CHAT)])
 def test_more_text_than_is_kept(pair, main, path):
-    t, a, b = pair(main, main_options=("--decode", "400"), backoff=FAST, limits={"resume_bytes": 1024})
+    t, a, b = pair(main, main_options=("--decode", "150"), backoff=FAST, limits={"resume_bytes": 1024})
     ask = "[[fake tokens=500]] long"
     s = Stream(t, path, ask).until_tokens(100)  # under a thousand bytes
     kill_worker(t)

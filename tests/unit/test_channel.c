@@ -55,6 +55,7 @@ struct end {
 	/* what to do in a callback */
 	struct end *other;
 	size_t until; /* stop the loop at so many records */
+	unsigned rooms;
 	bool echo, close_on_record, close_on_peer, close_on_broken;
 };
 
@@ -124,7 +125,14 @@ static void on_broken(void *ctx, int error, const char *what)
 	uv_stop(e->loop);
 }
 
-static const struct channel_events events = {on_record, on_peer, on_broken};
+static void on_room(void *ctx)
+{
+	struct end *e = ctx;
+	e->rooms++;
+}
+
+static const struct channel_events events = {
+	.record = on_record, .peer = on_peer, .broken = on_broken, .room = on_room};
 
 /* --- fixture --- */
 
@@ -339,9 +347,29 @@ static void test_waits_for_a_slow_reader(void **state)
 	connect_ends(rig);
 	put_bodies(&rig->a, 1, 600, PROTO_PIECE_BYTES); /* more than nng and the kernel hold */
 	assert_in_range(channel_backlog(rig->a.channel), 1, 64u << 20);
+	bool full = channel_full(rig->a.channel);
+	assert_int_equal(full, channel_backlog(rig->a.channel) >= 32u << 20);
 	RUN_UNTIL(rig, rig->b.records == 600);
 	assert_true(rig->b.in_order);
 	assert_int_equal(channel_backlog(rig->a.channel), 0);
+	assert_int_equal(rig->a.broken, 0);
+}
+
+static void test_high_water(void **state)
+{
+	struct rig *rig = *state;
+	connect_ends(rig);
+	uint64_t put = 0;
+	while (!channel_full(rig->a.channel) && put < 1000) {
+		put++;
+		put_bodies(&rig->a, put, put, PROTO_PIECE_BYTES);
+	}
+	assert_in_range(channel_backlog(rig->a.channel), QUEUE_BYTES / 2,
+		QUEUE_BYTES / 2 + 2 * PROTO_PIECE_BYTES);
+	assert_int_equal(rig->a.rooms, 0);
+	RUN_UNTIL(rig, rig->b.records == put);
+	RUN_UNTIL(rig, rig->a.rooms == 1);
+	assert_false(channel_full(rig->a.channel));
 	assert_int_equal(rig->a.broken, 0);
 }
 
@@ -748,23 +776,30 @@ static void test_hung_up_in_a_message(void **state)
 	assert_int_equal(rig->a.broken, 0);
 }
 
-static void test_second_peer_is_turned_away(void **state)
+static int try_dial(const char *url)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_true(fd >= 0);
+	snprintf(address.sun_path, sizeof address.sun_path, "%s", url + strlen("ipc://"));
+	int rc = connect(fd, (struct sockaddr *)&address, sizeof address) ? -errno : 0;
+	close(fd);
+	return rc;
+}
+
+static void test_nobody_finds_a_link_that_is_made(void **state)
 {
 	struct rig *rig = *state;
 	connect_ends(rig);
-	int raw = raw_dial(rig->url);
-	RUN_UNTIL(rig, channel_counts(rig->a.channel).strangers > 0);
 	put_bodies(&rig->a, 1, 100, 10);
 	RUN_UNTIL(rig, rig->b.records == 100);
+	assert_int_equal(try_dial(rig->url), -ENOENT);
 	close_end(&rig->b);
 	RUN_UNTIL(rig, rig->a.left);
 	/* Its place stays empty. */
-	uint64_t strangers = channel_counts(rig->a.channel).strangers;
-	int heir = raw_dial(rig->url);
-	RUN_UNTIL(rig, channel_counts(rig->a.channel).strangers > strangers);
+	assert_int_equal(try_dial(rig->url), -ENOENT);
 	assert_int_equal(rig->a.joined, 1);
-	close(raw);
-	close(heir);
+	assert_int_equal(channel_counts(rig->a.channel).strangers, 0);
 }
 
 /* --- tests: another process --- */
@@ -1098,6 +1133,7 @@ int main(int argc, char **argv)
 		T(test_large_records_share_no_frame),
 		T(test_refused_records),
 		T(test_waits_for_a_slow_reader),
+		T(test_high_water),
 		T(test_queue_cap),
 		T(test_turn_is_bounded),
 		T(test_peer_closes),
@@ -1112,7 +1148,7 @@ int main(int argc, char **argv)
 		T(test_other_generation),
 		T(test_oversized_message),
 		T(test_hung_up_in_a_message),
-		T(test_second_peer_is_turned_away),
+		T(test_nobody_finds_a_link_that_is_made),
 		T(test_echo_across_processes),
 		T(test_killed_while_it_sends),
 		T(test_killed_while_we_do_not_read),

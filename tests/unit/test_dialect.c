@@ -127,6 +127,20 @@ static void heartbeats_are_harmless(void **state)
 	assert_string_equal(dialect_content_type(CHAT, false), "application/json; charset=utf-8");
 }
 
+static void orders_are_told_from_questions(void **state)
+{
+	static const char *const asks[][2] = {{"GET", "/anything"}, {"HEAD", "/x"},
+		{"POST", "/api/show"}, {"POST", "/v1/completions"}, {"POST", "/tokenize"}};
+	static const char *const orders[][2] = {{"POST", "/api/delete"}, {"DELETE", "/api/delete"},
+		{"POST", "/api/copy"}, {"POST", "/slots/0"}, {"POST", "/api/show/"},
+		{"POST", "/api/pull"}, {"PUT", "/api/show"}, {"get", "/x"}, {"", ""}};
+	(void)state;
+	for (size_t i = 0; i < sizeof(asks) / sizeof(*asks); i++)
+		assert_true(dialect_only_asks(slice_str(asks[i][0]), slice_str(asks[i][1])));
+	for (size_t i = 0; i < sizeof(orders) / sizeof(*orders); i++)
+		assert_false(dialect_only_asks(slice_str(orders[i][0]), slice_str(orders[i][1])));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -135,6 +149,7 @@ int main(void)
 		cmocka_unit_test(overflow_is_worded_for_agents),
 		cmocka_unit_test(a_status_stays_free_for_minutes),
 		cmocka_unit_test(heartbeats_are_harmless),
+		cmocka_unit_test(orders_are_told_from_questions),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -22,12 +22,12 @@ static void test_hash(void **state)
 	for (size_t i = 0; i < sizeof(bytes); i++)
 		bytes[i] = (char)i;
 	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
-		assert_true(poison_hash(&p, (struct slice){bytes, known[i].n}) == known[i].hash);
+		assert_true(poison_hash(&p, 0, (struct slice){bytes, known[i].n}) == known[i].hash);
 }
 
 static bool has(const struct poison *p, const char *body, uint64_t now)
 {
-	return poison_has(p, poison_hash(p, slice_str(body)), now);
+	return poison_has(p, poison_hash(p, 0, slice_str(body)), now);
 }
 
 static void test_remembered_for_a_while(void **state)
@@ -35,7 +35,7 @@ static void test_remembered_for_a_while(void **state)
 	(void)state;
 	struct poison p = {0};
 	assert_false(has(&p, "a", 0));
-	poison_add(&p, SLICE("a"), 1000);
+	poison_add(&p, 0, SLICE("a"), 1000);
 	assert_true(p.used && (p.key[0] || p.key[1]));
 	assert_true(has(&p, "a", 1000));
 	assert_true(has(&p, "a", 1000 + POISON_MS - 1));
@@ -43,7 +43,7 @@ static void test_remembered_for_a_while(void **state)
 	assert_false(has(&p, "b", 1000));
 	assert_false(has(&p, "", 1000));
 	/* Again: from then on. */
-	poison_add(&p, SLICE("a"), 2000);
+	poison_add(&p, 0, SLICE("a"), 2000);
 	assert_true(has(&p, "a", 1000 + POISON_MS));
 }
 
@@ -54,7 +54,7 @@ static void test_the_oldest_goes_first(void **state)
 	char body[32];
 	for (int i = 0; i <= POISON_ENTRIES; i++) {
 		snprintf(body, sizeof(body), "body %d", i);
-		poison_add(&p, slice_str(body), 1);
+		poison_add(&p, 0, slice_str(body), 1);
 	}
 	assert_false(has(&p, "body 0", 2));
 	assert_true(has(&p, "body 1", 2));
@@ -65,9 +65,9 @@ static void test_each_process_has_its_own_key(void **state)
 {
 	(void)state;
 	struct poison a = {0}, b = {0};
-	poison_add(&a, SLICE("x"), 1);
-	poison_add(&b, SLICE("x"), 1);
-	assert_true(poison_hash(&a, SLICE("x")) != poison_hash(&b, SLICE("x")));
+	poison_add(&a, 0, SLICE("x"), 1);
+	poison_add(&b, 0, SLICE("x"), 1);
+	assert_true(poison_hash(&a, 0, SLICE("x")) != poison_hash(&b, 0, SLICE("x")));
 }
 
 int main(void)

@@ -186,6 +186,9 @@ static void sample(struct proto_record *r, enum proto_type type, enum fill fill)
 		r->u.ack.state_dir = text(fill, "/var/lib/tandem");
 		r->u.ack.backend_log_bytes = number(fill, 4 << 20);
 		r->u.ack.kv_ms = number(fill, 30000);
+		r->u.ack.log_buffer_bytes = number(fill, 262144);
+		r->u.ack.first_ms = number(fill, 3600000);
+		r->u.ack.silent_ms = number(fill, 120000);
 		return;
 	case PROTO_JOB:
 		r->job = 9;
@@ -357,6 +360,9 @@ static void same(const struct proto_record *a, const struct proto_record *b)
 		SAME_TEXT(ack.state_dir);
 		SAME(ack.backend_log_bytes);
 		SAME(ack.kv_ms);
+		SAME(ack.log_buffer_bytes);
+		SAME(ack.first_ms);
+		SAME(ack.silent_ms);
 		return;
 	case PROTO_JOB:
 		SAME(job.kind);
@@ -541,7 +547,7 @@ static void test_encode_limits(void **state)
 	REFUSED(PROTO_START, -EINVAL, r.u.start.status = 1000);
 	REFUSED(PROTO_START, -EINVAL, r.u.start.body_bytes = -2);
 	REFUSED(PROTO_STATE, -EINVAL, r.u.state.state = STATE_DOWN + 1);
-	REFUSED(PROTO_FAIL, -EINVAL, r.u.fail.cause = FAIL_INTERNAL + 1);
+	REFUSED(PROTO_FAIL, -EINVAL, r.u.fail.cause = FAIL_CLOSED + 1);
 	REFUSED(PROTO_JOB, -EINVAL, r.u.job.kind = JOB_PASS + 1);
 	REFUSED(PROTO_DELTA, -E2BIG, r.u.delta.text = too_long);
 	REFUSED(PROTO_DELTA, -EINVAL, r.u.delta.tokens = -1);
@@ -729,11 +735,11 @@ static void test_list_limits_on_decoding(void **state)
 			"\x00\xa0", 2},
 		{"\x93\x01\x01\x95\x03\x00\xc2\xc2", 8, PROTO_MODELS_MAX, "\x94\xa0\x00\xa0\xa0", 5,
 			"", 0},
-		{"\x93\x01\x01\xdc\x00\x1b\x20\x00\xa0\x00\xa0", 11, PROTO_ARGS_MAX, "\xa0", 1,
+		{"\x93\x01\x01\xdc\x00\x1e\x20\x00\xa0\x00\xa0", 11, PROTO_ARGS_MAX, "\xa0", 1,
 			"\xa0\xa0\xa0\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xc2\x00\x00\xa0\xa0"
 			"\xa0"
-			"\x00\x00",
-			21},
+			"\x00\x00\x00\x00\x00",
+			24},
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
 		for (size_t n = cases[i].max; n <= cases[i].max + 1; n++) {
@@ -876,9 +882,9 @@ static void test_names(void **state)
 	assert_string_equal(proto_type_name(65), "unknown");
 	for (size_t i = 0; i < TYPES; i++)
 		assert_string_not_equal(proto_type_name(types[i]), "unknown");
-	for (enum proto_cause c = FAIL_NONE; c <= FAIL_INTERNAL; c++)
+	for (enum proto_cause c = FAIL_NONE; c <= FAIL_CLOSED; c++)
 		assert_string_not_equal(proto_cause_name(c), "unknown");
-	assert_string_equal(proto_cause_name(FAIL_INTERNAL + 1), "unknown");
+	assert_string_equal(proto_cause_name(FAIL_CLOSED + 1), "unknown");
 	assert_string_equal(proto_kind_name(JOB_NOTES), "notes");
 	assert_string_equal(proto_kind_name(-1), "unknown");
 	assert_string_equal(proto_state_name(STATE_DOWN), "down");
