@@ -1,0 +1,481 @@
+#include "common/store.h"
+
+#include "common/text/hash.h"
+
+#include <errno.h>
+#include <lmdb.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define GENERATIONS 2
+#define SHARE 4 /* a generation grows to max_bytes / SHARE; dropping one needs room too */
+#define SUM_BYTES sizeof(uint64_t)
+#define READERS_MAX 64
+
+struct store {
+	MDB_env *env;
+	MDB_dbi meta, generation[GENERATIONS];
+	size_t max_bytes;
+};
+
+/* What the meta table says, under the key "tandem". */
+struct meta {
+	uint32_t format, young;
+};
+
+static int to_errno(int rc)
+{
+	switch (rc) {
+	case MDB_SUCCESS:
+		return 0;
+	case MDB_NOTFOUND:
+		return -ENOENT;
+	case MDB_MAP_FULL:
+	case MDB_TXN_FULL:
+		return -ENOSPC;
+	default:
+		return rc > 0 ? -rc : -EPROTO; /* LMDB's own are negative */
+	}
+}
+
+/* --- values --- */
+
+static MDB_val meta_key(void)
+{
+	static char name[] = "tandem";
+	return (MDB_val){sizeof(name) - 1, name};
+}
+
+static int read_meta(struct store *s, MDB_txn *txn, struct meta *m)
+{
+	MDB_val key = meta_key(), value;
+	int rc = mdb_get(txn, s->meta, &key, &value);
+	if (rc)
+		return rc;
+	if (value.mv_size != sizeof(*m))
+		return MDB_INCOMPATIBLE;
+	memcpy(m, value.mv_data, sizeof(*m));
+	return m->format == STORE_FORMAT && m->young < GENERATIONS ? 0 : MDB_INCOMPATIBLE;
+}
+
+static int write_meta(struct store *s, MDB_txn *txn, uint32_t young)
+{
+	struct meta m = {STORE_FORMAT, young};
+	MDB_val key = meta_key(), value = {sizeof(m), &m};
+	return mdb_put(txn, s->meta, &key, &value, 0);
+}
+
+static uint64_t check_sum(struct slice key, struct slice value)
+{
+	return hash_mix(hash_bytes(key.p, key.n) ^ hash_mix(hash_bytes(value.p, value.n)));
+}
+
+struct key_bytes {
+	char p[STORE_KEY_MAX + 1];
+	size_t n;
+};
+
+static int make_key(enum store_kind kind, struct slice key, struct key_bytes *out)
+{
+	if (key.n == 0 || key.n > STORE_KEY_MAX)
+		return -E2BIG;
+	out->p[0] = (char)kind;
+	memcpy(out->p + 1, key.p, key.n);
+	out->n = key.n + 1;
+	return 0;
+}
+
+/* The value without its sum; false when it does not fit it. */
+static bool open_value(MDB_val key, MDB_val stored, struct slice *value)
+{
+	uint64_t sum;
+	if (stored.mv_size < SUM_BYTES)
+		return false;
+	memcpy(&sum, stored.mv_data, SUM_BYTES);
+	*value = (struct slice){(char *)stored.mv_data + SUM_BYTES, stored.mv_size - SUM_BYTES};
+	return sum == check_sum((struct slice){key.mv_data, key.mv_size}, *value);
+}
+
+/* --- opening --- */
+
+static int open_env(const char *path, size_t max_bytes, unsigned flags, MDB_env **env)
+{
+	int rc = mdb_env_create(env);
+	if (rc)
+		return rc;
+	mdb_env_set_maxdbs(*env, 1 + GENERATIONS);
+	mdb_env_set_maxreaders(*env, READERS_MAX);
+	rc = mdb_env_set_mapsize(*env, max_bytes);
+	if (rc == 0)
+		rc = mdb_env_open(*env, path, MDB_NOSUBDIR | MDB_NOTLS | flags, 0600);
+	if (rc) {
+		mdb_env_close(*env);
+		*env = NULL;
+	}
+	return rc;
+}
+
+static int open_tables(struct store *s, MDB_txn *txn, unsigned flags)
+{
+	static const char *const names[GENERATIONS] = {"generation-0", "generation-1"};
+	int rc = mdb_dbi_open(txn, "meta", flags, &s->meta);
+	for (int i = 0; i < GENERATIONS && rc == 0; i++)
+		rc = mdb_dbi_open(txn, names[i], flags, &s->generation[i]);
+	return rc;
+}
+
+/* Every page of the tables is read. */
+static int walk(struct store *s, MDB_txn *txn)
+{
+	struct meta m;
+	int rc = read_meta(s, txn, &m);
+	for (int i = 0; i < GENERATIONS && rc == 0; i++) {
+		MDB_cursor *cursor;
+		MDB_val key, value;
+		struct slice v;
+		rc = mdb_cursor_open(txn, s->generation[i], &cursor);
+		if (rc)
+			return rc;
+		while ((rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) == 0)
+			if (!open_value(key, value, &v)) {
+				rc = MDB_CORRUPTED;
+				break;
+			}
+		mdb_cursor_close(cursor);
+		rc = rc == MDB_NOTFOUND ? 0 : rc;
+	}
+	return rc;
+}
+
+/* LMDB's table 0: the pages that may be written next. A list is its count, then page numbers, the
+ * largest first. */
+static int walk_free(MDB_env *env, MDB_txn *txn)
+{
+	MDB_envinfo info;
+	MDB_cursor *cursor;
+	MDB_val key, value;
+	int rc = mdb_env_info(env, &info);
+	if (rc == 0)
+		rc = mdb_cursor_open(txn, 0, &cursor);
+	if (rc)
+		return rc;
+	while ((rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) == 0) {
+		const size_t *list = value.mv_data;
+		size_t have = value.mv_size / sizeof(*list), n = have ? list[0] : 0;
+		bool good = n > 0 && n < have;
+		for (size_t i = 1; good && i <= n; i++)
+			good = list[i] > 1 && list[i] <= info.me_last_pgno &&
+			       (i == 1 || list[i] < list[i - 1]);
+		if (!good) {
+			rc = MDB_CORRUPTED;
+			break;
+		}
+	}
+	mdb_cursor_close(cursor);
+	return rc == MDB_NOTFOUND ? 0 : rc;
+}
+
+/* Writes to the tables and empties them: what a later write would trip over is met now. */
+static int try_writing(struct store *s, MDB_txn *txn)
+{
+	char text[] = "trial";
+	int rc = 0;
+	for (int i = 0; i < GENERATIONS && rc == 0; i++) {
+		MDB_val key = {sizeof(text), text}, value = {sizeof(text), text};
+		rc = mdb_put(txn, s->generation[i], &key, &value, 0);
+		if (rc == 0)
+			rc = mdb_drop(txn, s->generation[i], 0);
+		if (rc == 0)
+			rc = mdb_put(txn, s->generation[i], &key, &value, 0);
+	}
+	return rc == MDB_MAP_FULL ? 0 : rc;
+}
+
+/* In a transaction that is not committed. */
+static int try_in(struct store *s, unsigned flags)
+{
+	MDB_txn *txn;
+	int rc = mdb_txn_begin(s->env, NULL, flags, &txn);
+	if (rc)
+		return rc;
+	rc = open_tables(s, txn, 0);
+	if (rc == 0 && flags == MDB_RDONLY)
+		rc = walk(s, txn);
+	if (rc == 0)
+		rc = flags == MDB_RDONLY ? walk_free(s->env, txn) : try_writing(s, txn);
+	mdb_txn_abort(txn);
+	return rc;
+}
+
+static int check_file(const char *path, size_t max_bytes)
+{
+	struct store s = {0};
+	int rc = open_env(path, max_bytes, 0, &s.env);
+	if (rc == 0)
+		rc = try_in(&s, MDB_RDONLY);
+	if (rc == 0)
+		rc = try_in(&s, 0);
+	if (s.env)
+		mdb_env_close(s.env);
+	return rc;
+}
+
+/* An error of the machine, which another file would have as well. */
+static bool is_ours(int rc)
+{
+	return rc == 0 || rc == EACCES || rc == EPERM || rc == EROFS || rc == ENOSPC ||
+	       rc == EDQUOT || rc == ENOMEM || rc == EMFILE || rc == ENFILE || rc == EAGAIN;
+}
+
+/*
+ * LMDB believes what a page says of itself: a damaged one may end the process. So a child looks
+ * first, and its end is its verdict. It calls nothing but LMDB. NULL: the file is good.
+ */
+static const char *look_through(const char *path, size_t max_bytes)
+{
+	int status = 0;
+	pid_t pid = fork();
+	if (pid < 0)
+		return NULL; /* then we trust it, as LMDB does */
+	if (pid == 0) {
+		static const int deadly[] = {SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL, SIGALRM};
+		for (size_t i = 0; i < sizeof(deadly) / sizeof(deadly[0]); i++)
+			signal(deadly[i], SIG_DFL);
+		close(STDERR_FILENO); /* what an assertion of LMDB says */
+		alarm(STORE_CHECK_S);
+		int rc = check_file(path, max_bytes);
+		_exit(is_ours(rc) ? 0 : rc == MDB_INCOMPATIBLE || rc == MDB_NOTFOUND ? 1 : 2);
+	}
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	if (!WIFEXITED(status))
+		return "reading it ended a process";
+	switch (WEXITSTATUS(status)) {
+	case 0:
+		return NULL;
+	case 1:
+		return "no store of this format";
+	default:
+		return "damaged";
+	}
+}
+
+static void move_aside(const char *path, const char *why, struct buf *moved)
+{
+	char bad[4096], lock[4096];
+	snprintf(lock, sizeof(lock), "%s-lock", path);
+	int n = snprintf(bad, sizeof(bad), "%s.bad", path);
+	int rc = n > 0 && (size_t)n < sizeof(bad) ? rename(path, bad) : -1;
+	if (rc)
+		rc = unlink(path);
+	unlink(lock);
+	buf_printf(moved, "%s%s", why, rc ? ", and it cannot be moved aside" : "");
+}
+
+static int open_store(const char *path, size_t max_bytes, struct store *s)
+{
+	MDB_txn *txn = NULL;
+	struct meta m;
+	int dead, rc = open_env(path, max_bytes, 0, &s->env);
+	if (rc)
+		return rc;
+	mdb_reader_check(s->env, &dead); /* of processes that were killed */
+	rc = mdb_txn_begin(s->env, NULL, 0, &txn);
+	if (rc == 0)
+		rc = open_tables(s, txn, MDB_CREATE);
+	if (rc == 0) {
+		rc = read_meta(s, txn, &m);
+		if (rc == MDB_NOTFOUND)
+			rc = write_meta(s, txn, 0);
+	}
+	if (rc == 0) {
+		rc = mdb_txn_commit(txn);
+		txn = NULL;
+	}
+	if (txn)
+		mdb_txn_abort(txn);
+	if (rc) {
+		mdb_env_close(s->env);
+		s->env = NULL;
+	}
+	return rc;
+}
+
+int store_open(const char *path, size_t max_bytes, struct store **out, struct buf *moved)
+{
+	struct stat st;
+	struct store *s = calloc(1, sizeof(*s));
+	if (!s)
+		return -ENOMEM;
+	s->max_bytes = max_bytes > STORE_BYTES_MIN ? max_bytes : STORE_BYTES_MIN;
+	if (stat(path, &st) == 0 && (st.st_size > 0 || !S_ISREG(st.st_mode))) {
+		const char *why =
+			S_ISREG(st.st_mode) ? look_through(path, s->max_bytes) : "not a file";
+		if (why)
+			move_aside(path, why, moved);
+	}
+	int rc = open_store(path, s->max_bytes, s);
+	if (!is_ours(rc) && moved->n == 0 && stat(path, &st) == 0) {
+		move_aside(path, mdb_strerror(rc), moved);
+		rc = open_store(path, s->max_bytes, s);
+	}
+	if (rc) {
+		free(s);
+		return to_errno(rc);
+	}
+	*out = s;
+	return 0;
+}
+
+void store_close(struct store *s)
+{
+	if (!s)
+		return;
+	mdb_env_close(s->env);
+	free(s);
+}
+
+/* --- reading --- */
+
+/* From the young generation, else from the old one. */
+static int find(struct store *s, MDB_txn *txn, MDB_val key, struct slice *value, bool *old)
+{
+	struct meta m;
+	int rc = read_meta(s, txn, &m);
+	for (uint32_t i = 0; i < GENERATIONS && rc == 0; i++) {
+		MDB_val stored;
+		rc = mdb_get(txn, s->generation[(m.young + i) % GENERATIONS], &key, &stored);
+		if (rc == 0 && open_value(key, stored, value)) {
+			*old = i > 0;
+			return 0;
+		}
+		rc = rc == MDB_NOTFOUND ? 0 : rc;
+	}
+	return rc ? rc : MDB_NOTFOUND;
+}
+
+int store_get(struct store *s, enum store_kind kind, struct slice key, struct buf *out, bool *old)
+{
+	struct key_bytes k;
+	struct slice value;
+	MDB_txn *txn;
+	bool is_old = false;
+	int rc = make_key(kind, key, &k);
+	if (rc)
+		return rc;
+	rc = to_errno(mdb_txn_begin(s->env, NULL, MDB_RDONLY, &txn));
+	if (rc)
+		return rc;
+	rc = to_errno(find(s, txn, (MDB_val){k.n, k.p}, &value, &is_old));
+	if (rc == 0)
+		rc = buf_add_slice(out, value);
+	mdb_txn_abort(txn);
+	if (old)
+		*old = is_old;
+	return rc;
+}
+
+static int each_of(MDB_txn *txn, MDB_dbi table, enum store_kind kind, store_fn *fn, void *ctx)
+{
+	char first = (char)kind;
+	MDB_val key = {1, &first}, stored;
+	MDB_cursor *cursor;
+	struct slice value;
+	int rc = mdb_cursor_open(txn, table, &cursor);
+	if (rc)
+		return rc;
+	rc = mdb_cursor_get(cursor, &key, &stored, MDB_SET_RANGE);
+	for (; rc == 0 && *(char *)key.mv_data == first;
+		rc = mdb_cursor_get(cursor, &key, &stored, MDB_NEXT))
+		if (open_value(key, stored, &value))
+			fn(ctx, (struct slice){(char *)key.mv_data + 1, key.mv_size - 1}, value);
+	mdb_cursor_close(cursor);
+	return rc == MDB_NOTFOUND ? 0 : rc;
+}
+
+int store_each(struct store *s, enum store_kind kind, store_fn *fn, void *ctx)
+{
+	MDB_txn *txn;
+	int rc = mdb_txn_begin(s->env, NULL, MDB_RDONLY, &txn);
+	if (rc)
+		return to_errno(rc);
+	for (int i = 0; i < GENERATIONS && rc == 0; i++)
+		rc = each_of(txn, s->generation[i], kind, fn, ctx);
+	mdb_txn_abort(txn);
+	return to_errno(rc);
+}
+
+/* --- writing --- */
+
+/* The young generation becomes the old one, whose values go. */
+static int age(struct store *s, MDB_txn *txn, struct meta *m)
+{
+	m->young = (m->young + 1) % GENERATIONS;
+	int rc = mdb_drop(txn, s->generation[m->young], 0);
+	return rc ? rc : write_meta(s, txn, m->young);
+}
+
+static bool is_full(struct store *s, MDB_txn *txn, const struct meta *m)
+{
+	MDB_stat st;
+	if (mdb_stat(txn, s->generation[m->young], &st))
+		return false;
+	size_t pages = st.ms_branch_pages + st.ms_leaf_pages + st.ms_overflow_pages;
+	return pages * st.ms_psize >= s->max_bytes / SHARE;
+}
+
+static int put_one(struct store *s, MDB_txn *txn, const struct meta *m, const struct store_value *v)
+{
+	struct key_bytes k;
+	make_key(v->kind, v->key, &k); /* looked at before */
+	MDB_val key = {k.n, k.p}, stored = {SUM_BYTES + v->value.n, NULL};
+	uint64_t sum = check_sum((struct slice){k.p, k.n}, v->value);
+	int rc = mdb_put(txn, s->generation[m->young], &key, &stored, MDB_RESERVE);
+	if (rc)
+		return rc;
+	memcpy(stored.mv_data, &sum, SUM_BYTES);
+	if (v->value.n)
+		memcpy((char *)stored.mv_data + SUM_BYTES, v->value.p, v->value.n);
+	return 0;
+}
+
+static int put_all(struct store *s, const struct store_value *values, size_t count, bool make_room)
+{
+	MDB_txn *txn;
+	struct meta m;
+	int rc = mdb_txn_begin(s->env, NULL, 0, &txn);
+	if (rc)
+		return rc;
+	rc = read_meta(s, txn, &m);
+	if (rc == 0 && (make_room || is_full(s, txn, &m)))
+		rc = age(s, txn, &m);
+	for (size_t i = 0; i < count && rc == 0; i++)
+		rc = put_one(s, txn, &m, &values[i]);
+	if (rc) {
+		mdb_txn_abort(txn);
+		return rc;
+	}
+	return mdb_txn_commit(txn);
+}
+
+int store_put(struct store *s, const struct store_value *values, size_t count)
+{
+	struct key_bytes k;
+	for (size_t i = 0; i < count; i++)
+		if (make_key(values[i].kind, values[i].key, &k) ||
+			values[i].value.n > STORE_VALUE_MAX)
+			return -E2BIG;
+	int rc = put_all(s, values, count, false);
+	/* Pages that are freed can be used by the second transaction after: dropping both
+	 * generations gives room for sure. */
+	for (int tries = 0; rc == MDB_MAP_FULL && tries < 4; tries++) {
+		rc = put_all(s, values, 0, true);
+		if (rc == 0)
+			rc = put_all(s, values, count, false);
+	}
+	return to_errno(rc);
+}
