@@ -179,18 +179,44 @@ static int walk_free(MDB_env *env, MDB_txn *txn)
 	return rc == MDB_NOTFOUND ? 0 : rc;
 }
 
+/* Every value is written again in its place. */
+static int rewrite(MDB_txn *txn, MDB_dbi table, char *copy)
+{
+	MDB_cursor *cursor;
+	MDB_val key, value;
+	int rc = mdb_cursor_open(txn, table, &cursor);
+	if (rc)
+		return rc;
+	while ((rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) == 0) {
+		if (value.mv_size > SUM_BYTES + STORE_VALUE_MAX) {
+			rc = MDB_CORRUPTED;
+			break;
+		}
+		memcpy(copy, value.mv_data, value.mv_size);
+		value.mv_data = copy;
+		rc = mdb_cursor_put(cursor, &key, &value, MDB_CURRENT);
+		if (rc)
+			break;
+	}
+	mdb_cursor_close(cursor);
+	return rc == MDB_NOTFOUND ? 0 : rc;
+}
+
 /* Writes to the tables and empties them: what a later write would trip over is met now. */
 static int try_writing(struct store *s, MDB_txn *txn)
 {
-	char text[] = "trial";
+	static char copy[SUM_BYTES + STORE_VALUE_MAX];
+	char text[2] = "";
 	int rc = 0;
 	for (int i = 0; i < GENERATIONS && rc == 0; i++) {
-		MDB_val key = {sizeof(text), text}, value = {sizeof(text), text};
-		rc = mdb_put(txn, s->generation[i], &key, &value, 0);
+		rc = rewrite(txn, s->generation[i], copy);
+		for (int k = 1; k < 256 && rc == 0; k++) {
+			MDB_val key = {1, text}, value = {sizeof(text), text};
+			text[0] = (char)k;
+			rc = mdb_put(txn, s->generation[i], &key, &value, 0);
+		}
 		if (rc == 0)
 			rc = mdb_drop(txn, s->generation[i], 0);
-		if (rc == 0)
-			rc = mdb_put(txn, s->generation[i], &key, &value, 0);
 	}
 	return rc == MDB_MAP_FULL ? 0 : rc;
 }

@@ -81,7 +81,7 @@ static void put_histograms(struct buf *b, const char *key, const struct histogra
 void stats_histograms(const struct supervisor *s, struct buf *b)
 {
 	static const char *const strategies[TIMED_STRATEGIES] = {"A", "B", "C", "pass"};
-	static const char *const kinds[TIMED_KINDS] = {"chat", "notes", "pass"};
+	static const char *const kinds[TIMED_KINDS] = {"chat", "notes", "pass", "warm"};
 	put_histograms(b, "first_byte", s->times.first_byte, strategies, TIMED_STRATEGIES);
 	put_histograms(b, "total", s->times.total, strategies, TIMED_STRATEGIES);
 	put_histograms(b, "queue_wait", s->times.queue_wait, kinds, TIMED_KINDS);

@@ -40,7 +40,7 @@ struct counters {
 
 /* How long things took, in ms: requests by way (A, B, C, pass), jobs by enum proto_kind. */
 #define TIMED_STRATEGIES (STRATEGIES + 1)
-#define TIMED_KINDS 3
+#define TIMED_KINDS 4
 
 struct times {
 	struct histogram first_byte[TIMED_STRATEGIES], total[TIMED_STRATEGIES];
