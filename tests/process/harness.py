@@ -208,6 +208,7 @@ class Tandem(Process):
         self.run_holder = tempfile.TemporaryDirectory(prefix="tandem-")
         self.run_dir = os.path.join(self.run_holder.name, "run")
         config = {"listen": {"address": "127.0.0.1", "port": 0}, "run_dir": self.run_dir, "log": {"level": "debug"},
+                  "routing": {"mode": "threshold"},  # the ways by size; tests of "adaptive" say so
                   "devices": devices}
         for name, group in groups.items():
             config[name] = {**config.get(name, {}), **group} if isinstance(group, dict) else group
