@@ -1,31 +1,15 @@
-#include "common/store.h"
+#include "common/store_private.h"
 
 #include "common/text/hash.h"
 
 #include <errno.h>
-#include <lmdb.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#define GENERATIONS 2
 #define SHARE 4 /* a generation grows to max_bytes / SHARE; dropping one needs room too */
-#define SUM_BYTES sizeof(uint64_t)
 #define READERS_MAX 64
-
-struct store {
-	MDB_env *env;
-	MDB_dbi meta, generation[GENERATIONS];
-	size_t max_bytes;
-};
-
-/* What the meta table says, under the key "tandem". */
-struct meta {
-	uint32_t format, young;
-};
 
 static int to_errno(int rc)
 {
@@ -50,7 +34,7 @@ static MDB_val meta_key(void)
 	return (MDB_val){sizeof(name) - 1, name};
 }
 
-static int read_meta(struct store *s, MDB_txn *txn, struct meta *m)
+int store_read_meta(struct store *s, MDB_txn *txn, struct meta *m)
 {
 	MDB_val key = meta_key(), value;
 	int rc = mdb_get(txn, s->meta, &key, &value);
@@ -90,7 +74,7 @@ static int make_key(enum store_kind kind, struct slice key, struct key_bytes *ou
 }
 
 /* The value without its sum; false when it does not fit it. */
-static bool open_value(MDB_val key, MDB_val stored, struct slice *value)
+bool store_open_value(MDB_val key, MDB_val stored, struct slice *value)
 {
 	uint64_t sum;
 	if (stored.mv_size < SUM_BYTES)
@@ -100,9 +84,24 @@ static bool open_value(MDB_val key, MDB_val stored, struct slice *value)
 	return sum == check_sum((struct slice){key.mv_data, key.mv_size}, *value);
 }
 
+int store_put_one(struct store *s, MDB_txn *txn, const struct meta *m, const struct store_value *v)
+{
+	struct key_bytes k;
+	make_key(v->kind, v->key, &k); /* looked at before */
+	MDB_val key = {k.n, k.p}, stored = {SUM_BYTES + v->value.n, NULL};
+	uint64_t sum = check_sum((struct slice){k.p, k.n}, v->value);
+	int rc = mdb_put(txn, s->generation[m->young], &key, &stored, MDB_RESERVE);
+	if (rc)
+		return rc;
+	memcpy(stored.mv_data, &sum, SUM_BYTES);
+	if (v->value.n)
+		memcpy((char *)stored.mv_data + SUM_BYTES, v->value.p, v->value.n);
+	return 0;
+}
+
 /* --- opening --- */
 
-static int open_env(const char *path, size_t max_bytes, unsigned flags, MDB_env **env)
+int store_open_env(const char *path, size_t max_bytes, unsigned flags, MDB_env **env)
 {
 	int rc = mdb_env_create(env);
 	if (rc)
@@ -119,7 +118,7 @@ static int open_env(const char *path, size_t max_bytes, unsigned flags, MDB_env 
 	return rc;
 }
 
-static int open_tables(struct store *s, MDB_txn *txn, unsigned flags)
+int store_open_tables(struct store *s, MDB_txn *txn, unsigned flags)
 {
 	static const char *const names[GENERATIONS] = {"generation-0", "generation-1"};
 	int rc = mdb_dbi_open(txn, "meta", flags, &s->meta);
@@ -128,166 +127,10 @@ static int open_tables(struct store *s, MDB_txn *txn, unsigned flags)
 	return rc;
 }
 
-/* Every page of the tables is read. */
-static int walk(struct store *s, MDB_txn *txn)
-{
-	struct meta m;
-	int rc = read_meta(s, txn, &m);
-	for (int i = 0; i < GENERATIONS && rc == 0; i++) {
-		MDB_cursor *cursor;
-		MDB_val key, value;
-		struct slice v;
-		rc = mdb_cursor_open(txn, s->generation[i], &cursor);
-		if (rc)
-			return rc;
-		while ((rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) == 0)
-			if (!open_value(key, value, &v)) {
-				rc = MDB_CORRUPTED;
-				break;
-			}
-		mdb_cursor_close(cursor);
-		rc = rc == MDB_NOTFOUND ? 0 : rc;
-	}
-	return rc;
-}
-
-/* LMDB's table 0: the pages that may be written next. A list is its count, then page numbers, the
- * largest first. */
-static int walk_free(MDB_env *env, MDB_txn *txn)
-{
-	MDB_envinfo info;
-	MDB_cursor *cursor;
-	MDB_val key, value;
-	int rc = mdb_env_info(env, &info);
-	if (rc == 0)
-		rc = mdb_cursor_open(txn, 0, &cursor);
-	if (rc)
-		return rc;
-	while ((rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) == 0) {
-		const size_t *list = value.mv_data;
-		size_t have = value.mv_size / sizeof(*list), n = have ? list[0] : 0;
-		bool good = n > 0 && n < have;
-		for (size_t i = 1; good && i <= n; i++)
-			good = list[i] > 1 && list[i] <= info.me_last_pgno &&
-			       (i == 1 || list[i] < list[i - 1]);
-		if (!good) {
-			rc = MDB_CORRUPTED;
-			break;
-		}
-	}
-	mdb_cursor_close(cursor);
-	return rc == MDB_NOTFOUND ? 0 : rc;
-}
-
-/* Every value is written again in its place. */
-static int rewrite(MDB_txn *txn, MDB_dbi table, char *copy)
-{
-	MDB_cursor *cursor;
-	MDB_val key, value;
-	int rc = mdb_cursor_open(txn, table, &cursor);
-	if (rc)
-		return rc;
-	while ((rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) == 0) {
-		if (value.mv_size > SUM_BYTES + STORE_VALUE_MAX) {
-			rc = MDB_CORRUPTED;
-			break;
-		}
-		memcpy(copy, value.mv_data, value.mv_size);
-		value.mv_data = copy;
-		rc = mdb_cursor_put(cursor, &key, &value, MDB_CURRENT);
-		if (rc)
-			break;
-	}
-	mdb_cursor_close(cursor);
-	return rc == MDB_NOTFOUND ? 0 : rc;
-}
-
-/* Writes to the tables and empties them: what a later write would trip over is met now. */
-static int try_writing(struct store *s, MDB_txn *txn)
-{
-	static char copy[SUM_BYTES + STORE_VALUE_MAX];
-	char text[2] = "";
-	int rc = 0;
-	for (int i = 0; i < GENERATIONS && rc == 0; i++) {
-		rc = rewrite(txn, s->generation[i], copy);
-		for (int k = 1; k < 256 && rc == 0; k++) {
-			MDB_val key = {1, text}, value = {sizeof(text), text};
-			text[0] = (char)k;
-			rc = mdb_put(txn, s->generation[i], &key, &value, 0);
-		}
-		if (rc == 0)
-			rc = mdb_drop(txn, s->generation[i], 0);
-	}
-	return rc == MDB_MAP_FULL ? 0 : rc;
-}
-
-/* In a transaction that is not committed. */
-static int try_in(struct store *s, unsigned flags)
-{
-	MDB_txn *txn;
-	int rc = mdb_txn_begin(s->env, NULL, flags, &txn);
-	if (rc)
-		return rc;
-	rc = open_tables(s, txn, 0);
-	if (rc == 0 && flags == MDB_RDONLY)
-		rc = walk(s, txn);
-	if (rc == 0)
-		rc = flags == MDB_RDONLY ? walk_free(s->env, txn) : try_writing(s, txn);
-	mdb_txn_abort(txn);
-	return rc;
-}
-
-static int check_file(const char *path, size_t max_bytes)
-{
-	struct store s = {0};
-	int rc = open_env(path, max_bytes, 0, &s.env);
-	if (rc == 0)
-		rc = try_in(&s, MDB_RDONLY);
-	if (rc == 0)
-		rc = try_in(&s, 0);
-	if (s.env)
-		mdb_env_close(s.env);
-	return rc;
-}
-
-/* An error of the machine, which another file would have as well. */
-static bool is_ours(int rc)
+bool store_is_ours(int rc)
 {
 	return rc == 0 || rc == EACCES || rc == EPERM || rc == EROFS || rc == ENOSPC ||
 	       rc == EDQUOT || rc == ENOMEM || rc == EMFILE || rc == ENFILE || rc == EAGAIN;
-}
-
-/*
- * LMDB believes what a page says of itself: a damaged one may end the process. So a child looks
- * first, and its end is its verdict. It calls nothing but LMDB. NULL: the file is good.
- */
-static const char *look_through(const char *path, size_t max_bytes)
-{
-	int status = 0;
-	pid_t pid = fork();
-	if (pid < 0)
-		return NULL; /* then we trust it, as LMDB does */
-	if (pid == 0) {
-		static const int deadly[] = {SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL, SIGALRM};
-		for (size_t i = 0; i < sizeof(deadly) / sizeof(deadly[0]); i++)
-			signal(deadly[i], SIG_DFL);
-		close(STDERR_FILENO); /* what an assertion of LMDB says */
-		alarm(STORE_CHECK_S);
-		int rc = check_file(path, max_bytes);
-		_exit(is_ours(rc) ? 0 : rc == MDB_INCOMPATIBLE || rc == MDB_NOTFOUND ? 1 : 2);
-	}
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
-	if (!WIFEXITED(status))
-		return "reading it ended a process";
-	switch (WEXITSTATUS(status)) {
-	case 0:
-		return NULL;
-	case 1:
-		return "no store of this format";
-	default:
-		return "damaged";
-	}
 }
 
 static void move_aside(const char *path, const char *why, struct buf *moved)
@@ -306,15 +149,15 @@ static int open_store(const char *path, size_t max_bytes, struct store *s)
 {
 	MDB_txn *txn = NULL;
 	struct meta m;
-	int dead, rc = open_env(path, max_bytes, 0, &s->env);
+	int dead, rc = store_open_env(path, max_bytes, 0, &s->env);
 	if (rc)
 		return rc;
 	mdb_reader_check(s->env, &dead); /* of processes that were killed */
 	rc = mdb_txn_begin(s->env, NULL, 0, &txn);
 	if (rc == 0)
-		rc = open_tables(s, txn, MDB_CREATE);
+		rc = store_open_tables(s, txn, MDB_CREATE);
 	if (rc == 0) {
-		rc = read_meta(s, txn, &m);
+		rc = store_read_meta(s, txn, &m);
 		if (rc == MDB_NOTFOUND)
 			rc = write_meta(s, txn, 0);
 	}
@@ -340,12 +183,12 @@ int store_open(const char *path, size_t max_bytes, struct store **out, struct bu
 	s->max_bytes = max_bytes > STORE_BYTES_MIN ? max_bytes : STORE_BYTES_MIN;
 	if (stat(path, &st) == 0 && (st.st_size > 0 || !S_ISREG(st.st_mode))) {
 		const char *why =
-			S_ISREG(st.st_mode) ? look_through(path, s->max_bytes) : "not a file";
+			S_ISREG(st.st_mode) ? store_look_through(path, s->max_bytes) : "not a file";
 		if (why)
 			move_aside(path, why, moved);
 	}
 	int rc = open_store(path, s->max_bytes, s);
-	if (!is_ours(rc) && moved->n == 0 && stat(path, &st) == 0) {
+	if (!store_is_ours(rc) && moved->n == 0 && stat(path, &st) == 0) {
 		move_aside(path, mdb_strerror(rc), moved);
 		rc = open_store(path, s->max_bytes, s);
 	}
@@ -371,11 +214,11 @@ void store_close(struct store *s)
 static int find(struct store *s, MDB_txn *txn, MDB_val key, struct slice *value, bool *old)
 {
 	struct meta m;
-	int rc = read_meta(s, txn, &m);
+	int rc = store_read_meta(s, txn, &m);
 	for (uint32_t i = 0; i < GENERATIONS && rc == 0; i++) {
 		MDB_val stored;
 		rc = mdb_get(txn, s->generation[(m.young + i) % GENERATIONS], &key, &stored);
-		if (rc == 0 && open_value(key, stored, value)) {
+		if (rc == 0 && store_open_value(key, stored, value)) {
 			*old = i > 0;
 			return 0;
 		}
@@ -417,7 +260,7 @@ static int each_of(MDB_txn *txn, MDB_dbi table, enum store_kind kind, store_fn *
 	rc = mdb_cursor_get(cursor, &key, &stored, MDB_SET_RANGE);
 	for (; rc == 0 && *(char *)key.mv_data == first;
 		rc = mdb_cursor_get(cursor, &key, &stored, MDB_NEXT))
-		if (open_value(key, stored, &value))
+		if (store_open_value(key, stored, &value))
 			fn(ctx, (struct slice){(char *)key.mv_data + 1, key.mv_size - 1}, value);
 	mdb_cursor_close(cursor);
 	return rc == MDB_NOTFOUND ? 0 : rc;
@@ -454,21 +297,6 @@ static bool is_full(struct store *s, MDB_txn *txn, const struct meta *m)
 	return pages * st.ms_psize >= s->max_bytes / SHARE;
 }
 
-static int put_one(struct store *s, MDB_txn *txn, const struct meta *m, const struct store_value *v)
-{
-	struct key_bytes k;
-	make_key(v->kind, v->key, &k); /* looked at before */
-	MDB_val key = {k.n, k.p}, stored = {SUM_BYTES + v->value.n, NULL};
-	uint64_t sum = check_sum((struct slice){k.p, k.n}, v->value);
-	int rc = mdb_put(txn, s->generation[m->young], &key, &stored, MDB_RESERVE);
-	if (rc)
-		return rc;
-	memcpy(stored.mv_data, &sum, SUM_BYTES);
-	if (v->value.n)
-		memcpy((char *)stored.mv_data + SUM_BYTES, v->value.p, v->value.n);
-	return 0;
-}
-
 static int put_all(struct store *s, const struct store_value *values, size_t count, bool make_room)
 {
 	MDB_txn *txn;
@@ -476,11 +304,11 @@ static int put_all(struct store *s, const struct store_value *values, size_t cou
 	int rc = mdb_txn_begin(s->env, NULL, 0, &txn);
 	if (rc)
 		return rc;
-	rc = read_meta(s, txn, &m);
+	rc = store_read_meta(s, txn, &m);
 	if (rc == 0 && (make_room || is_full(s, txn, &m)))
 		rc = age(s, txn, &m);
 	for (size_t i = 0; i < count && rc == 0; i++)
-		rc = put_one(s, txn, &m, &values[i]);
+		rc = store_put_one(s, txn, &m, &values[i]);
 	if (rc) {
 		mdb_txn_abort(txn);
 		return rc;
