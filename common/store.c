@@ -87,7 +87,8 @@ bool store_open_value(MDB_val key, MDB_val stored, struct slice *value)
 int store_put_one(struct store *s, MDB_txn *txn, const struct meta *m, const struct store_value *v)
 {
 	struct key_bytes k;
-	make_key(v->kind, v->key, &k); /* looked at before */
+	if (make_key(v->kind, v->key, &k))
+		return MDB_BAD_VALSIZE;
 	MDB_val key = {k.n, k.p}, stored = {SUM_BYTES + v->value.n, NULL};
 	uint64_t sum = check_sum((struct slice){k.p, k.n}, v->value);
 	int rc = mdb_put(txn, s->generation[m->young], &key, &stored, MDB_RESERVE);

@@ -18,6 +18,7 @@
 #define MAX_BYTES (1u << 20)
 
 static char dir[64], path[96], bad[112];
+static bool damaged; /* the file may be, after it was opened as well */
 
 static int make_dir(void **state)
 {
@@ -70,7 +71,7 @@ static const char *get(struct store *s, enum store_kind kind, const char *key)
 	if (rc == 0)
 		snprintf(text, sizeof(text), "%s", buf_cstr(&b));
 	else
-		assert_int_equal(rc, -ENOENT);
+		assert_true(rc == -ENOENT || (damaged && rc == -EPROTO));
 	buf_free(&b);
 	return rc ? NULL : text;
 }
@@ -300,8 +301,8 @@ static void look_at_all(struct store *s)
 		for (const char *p = value; *p; p++)
 			assert_int_equal(*p, 'a' + i % 26);
 	}
-	assert_int_equal(store_each(s, STORE_NOTE, see, &seen), 0);
-	assert_int_equal(put(s, STORE_NOTE, "new", "value"), 0);
+	store_each(s, STORE_NOTE, see, &seen);
+	put(s, STORE_NOTE, "new", "value");
 	const char *now = get(s, STORE_NOTE, "new");
 	assert_true(!now || strcmp(now, "value") == 0);
 }
@@ -316,6 +317,7 @@ static void test_damaged_files(void **state)
 	snprintf(lock, sizeof(lock), "%s-lock", path);
 	fill(s);
 	store_close(s);
+	damaged = true;
 	size_t n = read_file(path, &good);
 	now = malloc(n);
 	for (seed = 1; seed < 400; seed++) {
@@ -350,6 +352,7 @@ static void test_damaged_files(void **state)
 		seed = keep;
 	}
 	assert_true(moved_aside > 50);
+	damaged = false;
 	free(good);
 	free(now);
 }
