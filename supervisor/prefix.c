@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 #define FIRST_ROOM 64
-#define TRUST_WEIGHT 0.4
+#define SEEN 3	      /* lessons remembered: their median counts, so that one miss is none */
 #define SCALE_MIN 0.2 /* a count that is further off than these is about something else */
 #define SCALE_MAX 5.0
 
@@ -22,7 +22,7 @@ struct prefix_map {
 	unsigned slots;
 	size_t count, most, links;
 	uint64_t last_id;
-	double trust[PREFIX_AGES];
+	double seen[PREFIX_AGES][SEEN]; /* shares that were cached; a ring */
 	unsigned lessons[PREFIX_AGES];
 	struct entry entries[]; /* newest first */
 };
@@ -83,7 +83,8 @@ struct prefix_map *prefix_map_create(unsigned slots)
 		return NULL;
 	m->slots = slots ? slots : 1;
 	m->most = most;
-	m->trust[PREFIX_LAST] = m->trust[PREFIX_SLOTS] = 1;
+	for (int i = 0; i < SEEN; i++)
+		m->seen[PREFIX_LAST][i] = m->seen[PREFIX_SLOTS][i] = 1;
 	return m;
 }
 
@@ -107,6 +108,12 @@ void prefix_map_destroy(struct prefix_map *m)
 		return;
 	prefix_forget(m);
 	free(m);
+}
+
+static double trust(const struct prefix_map *m, enum prefix_age age)
+{
+	const double *s = m->seen[age];
+	return fmax(fmin(s[0], s[1]), fmin(fmax(s[0], s[1]), s[2]));
 }
 
 static enum prefix_age age_of(const struct prefix_map *m, size_t i)
@@ -143,7 +150,7 @@ struct prefix_match prefix_find(const struct prefix_map *m, const struct prefix_
 	for (int age = 0; age < PREFIX_AGES; age++) {
 		if (match.shared[age] <= lower)
 			continue;
-		match.cached += m->trust[age] * (match.shared[age] - lower);
+		match.cached += trust(m, (enum prefix_age)age) * (match.shared[age] - lower);
 		lower = match.shared[age];
 	}
 	match.fresh = fmax(total - match.cached, 1); /* the last token is always processed */
@@ -196,8 +203,7 @@ static void learn(struct prefix_map *m, const struct prefix_match *match, double
 		if (more < PREFIX_LESSON_TOKENS)
 			continue;
 		double part = fmin(fmax((cached - lower) / more, 0), 1);
-		m->trust[age] += TRUST_WEIGHT * (part - m->trust[age]);
-		m->lessons[age]++;
+		m->seen[age][m->lessons[age]++ % SEEN] = part;
 		lower = match->shared[age];
 	}
 }
@@ -235,5 +241,5 @@ void prefix_cut(struct prefix_map *m, uint64_t id, double tokens)
 double prefix_trust(const struct prefix_map *m, enum prefix_age age, unsigned *lessons)
 {
 	*lessons = m->lessons[age];
-	return m->trust[age];
+	return trust(m, age);
 }
