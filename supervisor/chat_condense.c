@@ -45,6 +45,8 @@ void chat_condense_prepare(struct chat *c)
 		tokens_of(c->base.sup->tokens, buf_slice(&c->model), &c->view.census),
 		c->overflowed);
 	condense_options(&c->condense, &f, c->base.sup->layouts);
+	c->condense.options.forced = c->forced;
+	c->condense.options.forced_count = c->forced_count;
 	c->has_condense = true;
 	c->state = CHAT_CONDENSING;
 	chat_work(c, prepare_work, CHAT_PREPARED, false);
@@ -53,6 +55,7 @@ void chat_condense_prepare(struct chat *c)
 void chat_condense_overflowed(struct chat *c)
 {
 	c->overflowed = true;
+	c->ways.form[FORM_ORIGINAL].fits = false;
 	c->plan.condense = c->plan.must_shrink = true;
 	c->plan.notes = false;
 	c->facts.tokens = tokens_estimate(
@@ -77,7 +80,8 @@ static void refused(struct chat *c)
 		/* Also where the plan's own count was over: it rounds up, and has a slack of its
 		 * own. */
 		c->plan.strategy = STRATEGY_A;
-		snprintf(c->note, sizeof(c->note), "nothing to condense: unchanged");
+		if (!c->adaptive || c->plan.must_shrink)
+			snprintf(c->note, sizeof(c->note), "nothing to condense: unchanged");
 		break;
 	case CONDENSE_NO_ROOM:
 		if (decide_laid_out(c->prepared, c->device->conf->backend.type) ==
@@ -378,6 +382,7 @@ static void assemble_work(struct chat *c)
 		return;
 	}
 	c->sent_census = view.census;
+	chat_chain(&view, buf_slice(&c->model), &c->sent_chain);
 	chat_request_fini(&view);
 }
 

@@ -64,6 +64,7 @@ struct job_spec {
 	enum job_class class;
 	uint64_t client;		       /* client.h */
 	uint64_t prompt_tokens, output_tokens; /* estimates: together its cost */
+	double prefill_ms;		       /* predicted; 0: by prompt_tokens */
 };
 
 struct job {
@@ -98,6 +99,8 @@ int job_submit(struct device *d, const struct job_spec *spec, const struct job_e
 /* What a client is told of these, and when it may try again (seconds, 1 to JOB_RETRY_MAX_S). */
 const char *job_refusal(int rc);
 int job_retry_after_s(const struct device *d);
+/* How long a new job would wait for a slot, about: what runs and what waits, by their estimates. */
+double jobs_wait_ms(const struct device *d);
 void job_cancel(struct job *j);
 /* The owner has disposed of n answer bytes. */
 void job_credit(struct job *j, size_t n);

@@ -55,7 +55,9 @@ static double job_s(const struct device *d, const struct job *j)
 {
 	double prefill = d->prefill_tok_s > 0 ? d->prefill_tok_s : PLAN_PREFILL_TOK_S;
 	double decode = d->decode_tok_s > 0 ? d->decode_tok_s : PLAN_DECODE_TOK_S;
-	return (double)j->spec.prompt_tokens / prefill + (double)j->spec.output_tokens / decode;
+	double first = j->spec.prefill_ms > 0 ? j->spec.prefill_ms / 1000
+					      : (double)j->spec.prompt_tokens / prefill;
+	return first + (double)j->spec.output_tokens / decode;
 }
 
 int job_retry_after_s(const struct device *d)
@@ -66,6 +68,25 @@ int job_retry_after_s(const struct device *d)
 	s += job_s(d, job_of_place(e));
 	s /= device_slots(d);
 	return s >= JOB_RETRY_MAX_S - 1 ? JOB_RETRY_MAX_S : (int)s + 1;
+}
+
+double jobs_wait_ms(const struct device *d)
+{
+	double slots = device_slots(d), s = 0;
+	const struct queue_entry *e;
+	const struct job *j;
+	if (d->inflight < (unsigned)slots && queue_waiting(&d->queue) == 0)
+		return 0;
+	TAILQ_FOREACH(e, &d->queue.all, in_all)
+	s += job_s(d, job_of_place((struct queue_entry *)e));
+	TAILQ_FOREACH(j, &d->running, link)
+	{
+		if (!j->spec.takes_slot || j->spec.message.kind == JOB_WARM)
+			continue;
+		double left = job_s(d, j) - (double)(now_ms() - j->started_ms) / 1000;
+		s += left > 0 ? left : 0;
+	}
+	return s * 1000 / slots;
 }
 
 /* --- making room --- */

@@ -122,7 +122,7 @@ static void put(struct keep *k, enum store_kind kind, struct slice key, struct s
 
 /* --- decisions --- */
 
-static int by_chain(const void *a, const void *b)
+int keep_by_chain(const void *a, const void *b)
 {
 	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
 	return (x > y) - (x < y);
@@ -138,12 +138,12 @@ static void sort(struct keep *k)
 {
 	for (size_t i = 0; i < k->count; i++)
 		k->chains[i] = k->decisions[i].chain;
-	qsort(k->chains, k->count, sizeof(k->chains[0]), by_chain);
+	qsort(k->chains, k->count, sizeof(k->chains[0]), keep_by_chain);
 }
 
 static bool decided(const struct keep *k, uint64_t chain)
 {
-	return k->count && bsearch(&chain, k->chains, k->count, sizeof(chain), by_chain);
+	return k->count && bsearch(&chain, k->chains, k->count, sizeof(chain), keep_by_chain);
 }
 
 static void add(struct keep *k, uint64_t chain, int64_t at_s)

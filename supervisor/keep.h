@@ -32,6 +32,8 @@ void keep_destroy(struct keep *k);
 /* The chains (common/layout/layout.h) at which a freeze was decided early, sorted; valid until the
  * next keep_decide(). */
 const uint64_t *keep_decisions(const struct keep *k, size_t *count);
+/* Orders them, for bsearch(). */
+int keep_by_chain(const void *a, const void *b);
 /* One more. Again is nothing new. */
 void keep_decide(struct keep *k, uint64_t chain);
 

@@ -232,8 +232,10 @@ static int serve(struct supervisor *s, struct buf *err)
 out:
 	if (s->front)
 		front_stop(s->front);
-	for (size_t i = 0; i < s->device_count; i++)
+	for (size_t i = 0; i < s->device_count; i++) {
+		device_keep_rates(s->devices[i], true);
 		device_destroy(s->devices[i]);
+	}
 	for (size_t i = 0; i < s->removed_count; i++)
 		device_destroy(s->removed[i]);
 	return rc;
@@ -257,6 +259,10 @@ static int run(struct supervisor *s, struct buf *err)
 	s->started_ms = now_ms();
 	s->tokens = tokens_create();
 	s->governor = governor_create(s);
+	if (code == 0) {
+		const char *state = s->config.state_dir ? s->config.state_dir : s->run_dir;
+		s->keep = keep_start(s->loop, state, (size_t)s->config.limits.state_bytes);
+	}
 	s->layouts = layout_cache_create((size_t)s->config.limits.layout_bytes);
 	if (code == 0 && (take_lifeline(s, err) || !s->tokens || !s->governor || !s->layouts ||
 				 serve(s, err)))
@@ -269,6 +275,8 @@ static int run(struct supervisor *s, struct buf *err)
 	}
 	governor_stop(s->governor);
 	stats_stop(s);
+	if (s->keep)
+		keep_stop(s->keep);
 	adopt_stop(s);
 	successor_fini(s);
 	upgrade_fini(s);
@@ -279,6 +287,7 @@ static int run(struct supervisor *s, struct buf *err)
 	while (uv_run(s->loop, UV_RUN_DEFAULT))
 		; /* lets every handle close, though the last request's end stops it once more */
 	uv_loop_close(s->loop);
+	keep_destroy(s->keep);
 	tokens_destroy(s->tokens);
 	governor_destroy(s->governor);
 	layout_cache_destroy(s->layouts);

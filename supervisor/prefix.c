@@ -52,6 +52,13 @@ double prefix_tokens(const struct prefix_chain *c)
 	return c->count ? c->links[c->count - 1].tokens : 0;
 }
 
+void prefix_scale(struct prefix_chain *c, double tokens)
+{
+	double all = prefix_tokens(c);
+	for (size_t i = 0; all > 0 && i < c->count; i++)
+		c->links[i].tokens *= tokens / all;
+}
+
 void prefix_chain_fini(struct prefix_chain *c)
 {
 	free(c->links);

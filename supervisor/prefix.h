@@ -38,6 +38,8 @@ struct prefix_chain {
 /* Zero-initialise a chain; then a link for each part, in order. 0 or -ENOMEM. */
 int prefix_add(struct prefix_chain *c, struct slice bytes, double tokens);
 double prefix_tokens(const struct prefix_chain *c);
+/* The links were weighed by something else than tokens: now they are so many, in proportion. */
+void prefix_scale(struct prefix_chain *c, double tokens);
 void prefix_chain_fini(struct prefix_chain *c);
 
 enum prefix_age {
