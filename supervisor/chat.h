@@ -4,6 +4,7 @@
  *   chat_condense.c selection, notes jobs and their fallbacks, assembly
  *   chat_answer.c   the job on the answering device, heartbeats, errors, the end
  *   chat_adaptive.c which form is sent, by predicted time; what an answer teaches
+ *   chat_early.c    work for the next request while nobody waits
  *   chat_resume.c   what the client has of the answer, and going on after a death
  *
  *   coalesce.c      requests that get another one's answer
@@ -209,6 +210,10 @@ void chat_forecast_make(struct chat *c);
 void chat_forecast_sent(struct chat *c);
 void chat_forecast_ended(struct chat *c, const struct proto_usage *u);
 void chat_forecast_cut(struct chat *c);
+
+/* --- chat_early.c --- */
+/* The answer has ended well: what can be done for the next request? */
+void chat_early(struct chat *c);
 
 /* --- chat_answer.c --- */
 /* Submits the request (rewritten or original) to the answering device. */

@@ -196,6 +196,7 @@ void chat_answer_ended(struct chat *c)
 		LOG_INT("ms", now_ms() - c->base.begun_ms), LOG_STR("note", c->note), LOG_END);
 	c->answer = NULL;
 	coalesce_end(c);
+	chat_early(c);
 	chat_finish(c);
 }
 

@@ -4,6 +4,7 @@
 #include "common/log.h"
 #include "common/tokens.h"
 #include "supervisor/governor.h"
+#include "supervisor/job.h"
 #include "supervisor/request.h"
 
 #include <errno.h>
@@ -76,6 +77,7 @@ void device_destroy(struct device *d)
 void device_changed(struct device *d)
 {
 	enum worker_state state = d->current->state;
+	jobs_end_warming(d);
 	if (d->state == WORKER_READY && state != WORKER_READY)
 		d->not_ready_since_ms = now_ms();
 	if (state != WORKER_READY)

@@ -19,7 +19,8 @@
  * and cost; the others only wait for the worker and run past it. A notes job that holds a slot
  * which an interactive or agent job waits for may be pre-empted (job_wait.c): it is cancelled, and
  * when the worker has let go of it, restart() is called and it waits again. Its time-out starts
- * anew.
+ * anew. A warming (JOB_WARM) runs only where nothing else does; it fails with FAIL_CANCELLED when
+ * a job that takes a slot is submitted, which then does not count its slot as taken.
  */
 
 /* Causes of the supervisor's own, beside enum proto_cause. */
@@ -120,6 +121,9 @@ void jobs_lost(struct worker *w);
 void jobs_evict(struct device *d);
 /* The device is not ready any more: impatient jobs that wait for it fail with JOB_LOST. */
 void jobs_unready(struct device *d);
+
+/* Warmings end at once: somebody's work has come, or the worker is to go. */
+void jobs_end_warming(struct device *d);
 
 const char *job_cause_name(int cause);
 

@@ -23,6 +23,16 @@ static unsigned client_waiting(const struct supervisor *s, uint64_t client)
 	return n;
 }
 
+/* Warmings that were told to end: their slots are as good as free. */
+static unsigned jobs_leaving(const struct device *d)
+{
+	const struct job *j;
+	unsigned n = 0;
+	TAILQ_FOREACH(j, &d->running, link)
+	n += j->spec.message.kind == JOB_WARM && !j->events;
+	return n;
+}
+
 int job_admit(const struct device *d, const struct job_spec *spec)
 {
 	const struct supervisor *s = d->sup;
@@ -32,7 +42,8 @@ int job_admit(const struct device *d, const struct job_spec *spec)
 		return ready && !device_hopeless(d) ? 0 : -EAGAIN;
 	if (device_hopeless(d))
 		return -ENODEV;
-	if (ready && (!spec->takes_slot || d->inflight < (unsigned)device_slots(d)))
+	if (ready &&
+		(!spec->takes_slot || d->inflight - jobs_leaving(d) < (unsigned)device_slots(d)))
 		return 0;
 	if (s->queued >= (unsigned)s->config.limits.queue)
 		return -EBUSY;
