@@ -26,7 +26,13 @@
 #define STORE_CHECK_S 20       /* a file that takes longer to be looked through is damaged */
 
 /* What a value is; part of its key. */
-enum store_kind { STORE_DECISION = 'd', STORE_NOTE = 'n', STORE_RATES = 'r' };
+enum store_kind {
+	STORE_DECISION = 'd',
+	STORE_NOTE = 'n',
+	STORE_RATES = 'r',
+	STORE_WINDOW = 'w',
+	STORE_TOKENS = 'k'
+};
 
 struct store;
 

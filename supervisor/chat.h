@@ -190,6 +190,8 @@ void chat_condense_prepare(struct chat *c);
 /* The backend counted more tokens than we did: the selection alone, well within the window. */
 void chat_condense_overflowed(struct chat *c);
 void chat_condense_notes(struct chat *c);
+/* A conversation that has just frozen keeps its window over restarts. */
+void chat_condense_keep(struct chat *c);
 void chat_condense_assemble(struct chat *c);
 /* The notes took too long. */
 void chat_condense_late(struct chat *c);

@@ -18,7 +18,8 @@
 
 /* Of the room: below, no conversation has been frozen (layout.h: low, and high of what is left). */
 #define NEAR 0.5
-#define MESSAGE_CHARS 24 /* what a template puts around one message */
+#define SYSTEM_CHARS_MAX 8000 /* a longer system prompt is an agent's */
+#define MESSAGE_CHARS 24      /* what a template puts around one message */
 #define IMAGE_CHARS (TOKENS_PER_IMAGE * 4)
 
 /* --- what a prompt begins with --- */
@@ -67,17 +68,19 @@ static void fill(struct choose_candidate *to, const struct forecast *fc, uint64_
 
 /* --- before anything is made --- */
 
-/* Nothing of a conversation is cached yet, and nothing will be asked for again. */
+/* Nothing of a conversation is cached yet, and it is not an agent's first request, which would be
+ * sent again with every step: those have tools, or a system prompt that explains them. */
 static bool is_one_shot(const struct chat *c)
 {
-	size_t texts = 0;
+	size_t texts = 0, system = 0;
 	for (size_t i = 0; i < c->view.count; i++) {
-		if (c->view.messages[i].role == CHAT_ASSISTANT ||
-			c->view.messages[i].role == CHAT_TOOL)
+		const struct chat_message *m = &c->view.messages[i];
+		if (m->role == CHAT_ASSISTANT || m->role == CHAT_TOOL)
 			return false;
-		texts += c->view.messages[i].role == CHAT_USER;
+		texts += m->role == CHAT_USER;
+		system += m->role == CHAT_SYSTEM ? m->chars : 0;
 	}
-	return texts > 0 && !(c->view.tools.raw.n > 2);
+	return texts > 0 && system <= SYSTEM_CHARS_MAX && c->view.tools.raw.n <= 2;
 }
 
 /* The thread pool reads them while more may be decided. */
@@ -220,7 +223,8 @@ void chat_forecast_ended(struct chat *c, const struct proto_usage *u)
 		.first_ms = c->view.stream && c->first_ms >= load ? c->first_ms - load : -1};
 	double cached = foresight_ended(&d->foresight, &c->forecast, &o);
 	count_prediction(c);
-	device_keep_rates(d, false);
+	if (device_keep_rates(d, false))
+		keep_tokens(c->base.sup->keep, c->base.sup->tokens, buf_slice(&c->model));
 	log_line(LOG_INFO, "forecast", LOG_STR("req", c->base.id), LOG_STR("device", d->conf->name),
 		LOG_MS("predicted_ms", c->predicted_ms), LOG_INT("first_byte_ms", c->first_byte_ms),
 		LOG_INT("cached_expected", c->forecast.match.cached), LOG_INT("cached", cached),

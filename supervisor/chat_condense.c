@@ -288,6 +288,13 @@ static void tell_layout(const struct chat *c, size_t chunks)
 		LOG_INT("chunks", chunks), LOG_END);
 }
 
+void chat_condense_keep(struct chat *c)
+{
+	const struct layout *l = &c->condense.layout;
+	if (c->base.sup->keep && l->frozen_at && l->frozen_at == l->groups)
+		keep_window(c->base.sup->keep, condense_beginning(&c->condense), l->options.window);
+}
+
 void chat_condense_notes(struct chat *c)
 {
 	if (c->explain) {
@@ -296,6 +303,7 @@ void chat_condense_notes(struct chat *c)
 	}
 	layout_cache_put(c->base.sup->layouts, c->condense.made);
 	c->condense.made = NULL;
+	chat_condense_keep(c);
 	if (c->prepared != CONDENSE_OK) {
 		refused(c);
 		return;

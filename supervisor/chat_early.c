@@ -125,6 +125,7 @@ static void freeze_done(uv_work_t *work, int status)
 		struct warming_spec spec = spec_of(c, "early freeze", &e->authorization);
 		spec.tokens = tokens_estimate(s->tokens, buf_slice(&c->model), &e->census);
 		keep_decide(s->keep, e->chain);
+		chat_condense_keep(c);
 		layout_cache_put(s->layouts, c->condense.made);
 		c->condense.made = NULL;
 		s->count.early_freezes++;
@@ -181,7 +182,7 @@ static void read_original(struct chat *c)
 {
 	struct buf body, authorization;
 	struct warming_spec spec;
-	if (c->class != CLASS_INTERACTIVE || c->chain.count == 0 || c->body.n > BODY_MAX)
+	if (c->class == CLASS_IDLE || c->chain.count == 0 || c->body.n > BODY_MAX)
 		return;
 	buf_init(&body, (size_t)chat_sent_bytes_max(&c->base.sup->config));
 	buf_init(&authorization, 0);

@@ -154,14 +154,15 @@ int64_t device_window(const struct device *d)
 	return d->conf->num_ctx ? d->conf->num_ctx : d->current->backend.window;
 }
 
-void device_keep_rates(struct device *d, bool now)
+bool device_keep_rates(struct device *d, bool now)
 {
 	const struct predict_rates *r = &d->foresight.rates;
 	if (!d->sup->keep || r->prefills == 0 ||
 		(!now && d->rates_saved_ms && now_ms() - d->rates_saved_ms < RATES_KEPT_MS))
-		return;
+		return false;
 	d->rates_saved_ms = now_ms();
 	keep_save_rates(d->sup->keep, d->conf->name, r);
+	return true;
 }
 
 /* "Name:latest" and "name" are the same model to Ollama. */

@@ -116,8 +116,8 @@ bool device_serves(const struct device *d, struct slice model);
 bool device_same_model(struct slice a, struct slice b);
 /* Replaces or extends the model list by one MODELS record. */
 void device_models(struct device *d, const struct proto_models *m);
-/* What was learned of its speed is kept: now, or where it has just been, not yet. */
-void device_keep_rates(struct device *d, bool now);
+/* What was learned of its speed is kept: now, or where it has just been, not yet (false). */
+bool device_keep_rates(struct device *d, bool now);
 /* Name the device is asked for by default; never NULL. */
 const char *device_model(const struct device *d);
 

@@ -23,14 +23,16 @@ static unsigned client_waiting(const struct supervisor *s, uint64_t client)
 	return n;
 }
 
-/* Warmings that were told to end: their slots are as good as free. */
-static unsigned jobs_leaving(const struct device *d)
+/* A slot is free, or will be at once: that of a warming which was told to end. */
+static bool has_slot(const struct device *d)
 {
+	unsigned slots = (unsigned)device_slots(d), leaving = 0;
 	const struct job *j;
-	unsigned n = 0;
+	if (d->inflight < slots)
+		return true;
 	TAILQ_FOREACH(j, &d->running, link)
-	n += j->spec.message.kind == JOB_WARM && !j->events;
-	return n;
+	leaving += j->spec.message.kind == JOB_WARM && !j->events;
+	return leaving > 0 && d->inflight - leaving + queue_waiting(&d->queue) < slots;
 }
 
 int job_admit(const struct device *d, const struct job_spec *spec)

@@ -2,6 +2,7 @@
 
 #include "common/log.h"
 #include "common/store.h"
+#include "common/text/hash.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -227,6 +228,74 @@ static void load_decisions(struct keep *k)
 	if (values)
 		store_put(k->store, values, k->count);
 	free(values);
+}
+
+/* --- windows --- */
+
+void keep_window(struct keep *k, uint64_t beginning, double window)
+{
+	put(k, STORE_WINDOW, (struct slice){(const char *)&beginning, sizeof(beginning)},
+		(struct slice){(const char *)&window, sizeof(window)});
+}
+
+struct windows {
+	keep_window_fn *fn;
+	void *ctx;
+};
+
+static void read_window(void *ctx, struct slice key, struct slice value)
+{
+	const struct windows *w = ctx;
+	uint64_t beginning;
+	double window;
+	if (key.n != sizeof(beginning) || value.n != sizeof(window))
+		return;
+	memcpy(&beginning, key.p, sizeof(beginning));
+	memcpy(&window, value.p, sizeof(window));
+	if (window > 0 && window < 1e12)
+		w->fn(w->ctx, beginning, window);
+}
+
+void keep_windows(const struct keep *k, keep_window_fn *fn, void *ctx)
+{
+	struct windows w = {fn, ctx};
+	if (k->store)
+		store_each(k->store, STORE_WINDOW, read_window, &w);
+}
+
+/* --- tokens: a name's hash, to the name's length, the name, and what it has taught --- */
+
+void keep_tokens(struct keep *k, const struct tokens *t, struct slice model)
+{
+	struct buf value;
+	uint32_t n = (uint32_t)model.n;
+	uint64_t hash = hash_bytes(model.p, model.n);
+	buf_init(&value, STORE_VALUE_MAX);
+	buf_add(&value, &n, sizeof(n));
+	buf_add_slice(&value, model);
+	if (tokens_save(t, model, &value) == 0)
+		put(k, STORE_TOKENS, (struct slice){(const char *)&hash, sizeof(hash)},
+			buf_slice(&value));
+	buf_free(&value);
+}
+
+static void teach(void *ctx, struct slice key, struct slice value)
+{
+	uint32_t n;
+	(void)key;
+	if (value.n < sizeof(n))
+		return;
+	memcpy(&n, value.p, sizeof(n));
+	value = (struct slice){value.p + sizeof(n), value.n - sizeof(n)};
+	if (value.n >= n)
+		tokens_load(
+			ctx, (struct slice){value.p, n}, (struct slice){value.p + n, value.n - n});
+}
+
+void keep_teach(const struct keep *k, struct tokens *t)
+{
+	if (k->store)
+		store_each(k->store, STORE_TOKENS, teach, t);
 }
 
 /* --- rates --- */

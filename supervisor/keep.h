@@ -1,6 +1,7 @@
 /*
  * What should last over restarts, in state_dir/tandem.mdb (common/store.h): decisions to freeze a
- * conversation early, and how fast the devices are.
+ * conversation early, the windows that conversations were laid out for, how fast the devices are,
+ * and what models have taught about tokens.
  *
  * Decisions are held in memory as well, since every layout asks for them: at most
  * KEEP_DECISIONS_MAX, those of the last KEEP_DAYS days. Writing happens on the thread pool, one
@@ -11,6 +12,7 @@
 #ifndef TANDEM_KEEP_H
 #define TANDEM_KEEP_H
 
+#include "common/tokens.h"
 #include "supervisor/predict.h"
 
 #include <uv.h>
@@ -36,6 +38,16 @@ const uint64_t *keep_decisions(const struct keep *k, size_t *count);
 int keep_by_chain(const void *a, const void *b);
 /* One more. Again is nothing new. */
 void keep_decide(struct keep *k, uint64_t chain);
+
+/* A conversation (the chain of its beginning) was laid out for that window: from now on it is. */
+void keep_window(struct keep *k, uint64_t beginning, double window);
+/* Calls fn for each of them. Reads the disk. */
+typedef void keep_window_fn(void *ctx, uint64_t beginning, double window);
+void keep_windows(const struct keep *k, keep_window_fn *fn, void *ctx);
+
+void keep_tokens(struct keep *k, const struct tokens *t, struct slice model);
+/* Teaches t all that is kept. Reads the disk. */
+void keep_teach(const struct keep *k, struct tokens *t);
 
 /* False: nothing is known of that device; r is then as predict_init() leaves it. */
 bool keep_rates(const struct keep *k, const char *device, struct predict_rates *r);

@@ -241,6 +241,11 @@ out:
 	return rc;
 }
 
+static void remember_window(void *ctx, uint64_t beginning, double window)
+{
+	layout_cache_set_window(ctx, beginning, window);
+}
+
 static int run(struct supervisor *s, struct buf *err)
 {
 	TAILQ_INIT(&s->requests);
@@ -264,6 +269,10 @@ static int run(struct supervisor *s, struct buf *err)
 		s->keep = keep_start(s->loop, state, (size_t)s->config.limits.state_bytes);
 	}
 	s->layouts = layout_cache_create((size_t)s->config.limits.layout_bytes);
+	if (s->keep && s->layouts)
+		keep_windows(s->keep, remember_window, s->layouts);
+	if (s->keep && s->tokens)
+		keep_teach(s->keep, s->tokens);
 	if (code == 0 && (take_lifeline(s, err) || !s->tokens || !s->governor || !s->layouts ||
 				 serve(s, err)))
 		code = EXIT_START;
@@ -275,6 +284,8 @@ static int run(struct supervisor *s, struct buf *err)
 	}
 	governor_stop(s->governor);
 	stats_stop(s);
+	for (size_t i = 0; s->keep && s->tokens && tokens_model(s->tokens, i).n; i++)
+		keep_tokens(s->keep, s->tokens, tokens_model(s->tokens, i));
 	if (s->keep)
 		keep_stop(s->keep);
 	adopt_stop(s);

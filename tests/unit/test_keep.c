@@ -124,6 +124,66 @@ static void test_rates(void **state)
 	stop(k);
 }
 
+static void see_window(void *ctx, uint64_t beginning, double window)
+{
+	double *sum = ctx;
+	*sum += (double)beginning * window;
+}
+
+static void test_windows(void **state)
+{
+	(void)state;
+	struct keep *k = start();
+	double sum = 0;
+	keep_windows(k, see_window, &sum);
+	assert_true(sum == 0);
+	keep_window(k, 3, 1000);
+	keep_window(k, 5, 2000);
+	keep_window(k, 3, 4000);
+	stop(k);
+	k = start();
+	keep_windows(k, see_window, &sum);
+	assert_true(sum == 3 * 4000 + 5 * 2000);
+	stop(k);
+}
+
+static void test_tokens(void **state)
+{
+	(void)state;
+	struct keep *k = start();
+	struct tokens *t = tokens_create(), *again = tokens_create();
+	struct token_census c = {0};
+	token_census_add(&c, SLICE("some words of a text that is long enough to be counted"));
+	for (size_t i = 0; i < TOKEN_CLASSES; i++)
+		c.chars[i] *= 100;
+	for (int i = 0; i < 10; i++)
+		tokens_learn(t, SLICE("qwen:7b"), &c, 3000);
+	keep_tokens(k, t, SLICE("qwen:7b"));
+	keep_tokens(k, t, SLICE("unknown"));
+	stop(k);
+	k = start();
+	keep_teach(k, again);
+	assert_true(tokens_of(again, SLICE("qwen:7b"), &c) == tokens_of(t, SLICE("qwen:7b"), &c));
+	assert_true(tokens_of(again, SLICE("qwen:7b"), &c) != token_census_start(&c));
+	struct buf saved;
+	buf_init(&saved, 0);
+	assert_int_equal(tokens_save(t, SLICE("qwen:7b"), &saved), 0);
+	assert_true(tokens_load(again, SLICE("x"), buf_slice(&saved)));
+	for (size_t i = 0; i < saved.n; i += 8) { /* each number spoiled */
+		double was, bad = NAN;
+		memcpy(&was, saved.p + i, sizeof(was));
+		memcpy(saved.p + i, &bad, sizeof(bad));
+		assert_false(tokens_load(again, SLICE("y"), buf_slice(&saved)));
+		memcpy(saved.p + i, &was, sizeof(was));
+	}
+	assert_false(tokens_load(again, SLICE("y"), (struct slice){saved.p, saved.n - 1}));
+	assert_true(tokens_of(again, SLICE("y"), &c) == token_census_start(&c));
+	buf_free(&saved);
+	tokens_destroy(t);
+	tokens_destroy(again);
+	stop(k);
+}
+
 /* More at once than may wait: the newest stay. */
 static void test_the_queue_is_bounded(void **state)
 {
@@ -185,6 +245,8 @@ int main(void)
 		TEST(test_decisions),
 		TEST(test_decisions_are_bounded),
 		TEST(test_rates),
+		TEST(test_windows),
+		TEST(test_tokens),
 		TEST(test_the_queue_is_bounded),
 		TEST(test_without_a_store),
 		TEST(test_a_damaged_file),

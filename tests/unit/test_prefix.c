@@ -57,6 +57,17 @@ static void test_chains(void **state)
 	assert_true(prefix_tokens(&empty) == 0);
 }
 
+static void test_scaled_to_tokens(void **state)
+{
+	(void)state;
+	struct prefix_chain a = chain("a b c d"), empty = {0};
+	prefix_scale(&a, 1000);
+	assert_true(prefix_tokens(&a) == 1000 && a.links[1].tokens == 500);
+	prefix_scale(&empty, 1000);
+	assert_true(prefix_tokens(&empty) == 0);
+	prefix_chain_fini(&a);
+}
+
 static void test_a_session(void **state)
 {
 	(void)state;
@@ -233,6 +244,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_chains),
+		cmocka_unit_test(test_scaled_to_tokens),
 		cmocka_unit_test(test_a_session),
 		cmocka_unit_test(test_the_answer_is_cached_too),
 		cmocka_unit_test(test_scaled_by_counts),
