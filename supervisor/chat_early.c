@@ -17,7 +17,10 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define TURNS 5		     /* whose median growth is taken for the next one's */
+/* Of so many last turns, the growth that this share of them stays below is taken for the next
+ * one's: a freeze that comes too late costs a cold prompt, one that comes early only idle time. */
+#define TURNS 10
+#define QUANTILE 0.7
 #define BODY_MAX (16u << 20) /* larger bodies are not worth a copy */
 
 struct early {
@@ -54,7 +57,7 @@ static int by_size(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* Tokens (of the start table) by which the last turns grew, the median. */
+/* Tokens (of the start table) by which the next turn may grow. */
 static double growth(const struct layout *l)
 {
 	double turns[TURNS] = {0};
@@ -66,7 +69,7 @@ static double growth(const struct layout *l)
 		n++;
 	}
 	qsort(turns, n, sizeof(turns[0]), by_size);
-	return n ? turns[n / 2] : 0;
+	return n ? turns[(size_t)((double)n * QUANTILE)] : 0;
 }
 
 static bool freeze_is_due(const struct chat *c)
