@@ -47,7 +47,8 @@ int backend_notes_build(enum backend_api api, struct slice model, struct slice i
 /*
  * The body of such a call, made into one that only fills the backend's prefix cache: not streamed,
  * no token (llama-server) or one (Ollama, which takes no limit of 0), everything that decides about
- * the prompt as it was. body: a valid JSON object. 0, -ENOMEM, -E2BIG.
+ * the prompt as it was (b10434 writes one token for a limit of 0, too). body: a valid JSON object.
+ * 0, -ENOMEM, -E2BIG.
  */
 int backend_warm_build(enum backend_api api, struct slice body, struct buf *out);
 
