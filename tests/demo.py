@@ -208,7 +208,7 @@ def converse(tandem):
     status = tandem.status()
     main = next(d for d in status["devices"] if "main" in d["roles"])
     messages, problems, before = [{"role": "system", "content": "You keep the log of a waterway. Answer in one sentence."}], [], status
-    print(f"\n{'turn':<6}{'prompt':>8}{'cached':>8}{'predicted':>11}{'1st byte':>10}  reason", flush=True)
+    print(f"\n{'turn':<6}{'prompt':>8}{'cached':>8}{'predicted':>11}{'1st word':>10}  reason", flush=True)
     for turn in range(1, TURNS + 1):
         messages.append({"role": "user", "content": entry(turn) + entry(turn + 100) + "What happened?"})
         seen = ask(status["listen"], main["backend"]["model"], messages, TURN_TOKENS // 4)
@@ -217,7 +217,7 @@ def converse(tandem):
         messages.append({"role": "assistant", "content": seen["text"]})
         told, headers = tandem.forecast(seen["headers"]["X-Tandem-Request-Id"]), seen["headers"]
         tokens = int(headers["X-Tandem-Tokens"].split("sent=")[1])
-        print(f"{turn:<6}{tokens:>8,}{told.get('cached', '?'):>8}{float(told.get('predicted_ms', 0)) / 1000:>9.2f} s{seen['first_byte']:>8.2f} s"
+        print(f"{turn:<6}{tokens:>8,}{told.get('cached', '?'):>8}{float(told.get('predicted_ms', 0)) / 1000:>9.2f} s{seen['first_text'] or 0:>8.2f} s"
               f"  {headers['X-Tandem-Reason']}", flush=True)
         if headers["X-Tandem-Strategy"] != "A":
             problems.append(f"turn {turn}: route {headers['X-Tandem-Strategy']}")

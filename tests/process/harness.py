@@ -472,5 +472,10 @@ def rss_bytes(pid):
     return 0
 
 
+def run_files(run_dir):
+    """What is left in a run folder, but for what tandemd keeps over restarts (state_dir is the run folder here)."""
+    return sorted(n for n in os.listdir(run_dir) if not n.startswith("tandem.mdb"))
+
+
 def fd_count(pid):
     return len(os.listdir(f"/proc/{pid}/fd"))
