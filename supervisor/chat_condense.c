@@ -44,6 +44,8 @@ void chat_condense_prepare(struct chat *c)
 	struct condense_facts f = decide_condense(conf, &c->facts, &c->plan, &c->view,
 		tokens_of(c->base.sup->tokens, buf_slice(&c->model), &c->view.census),
 		c->overflowed);
+	if (c->adaptive)
+		f.sizes_decide = false; /* what is asked about as a whole stays whole */
 	condense_options(&c->condense, &f, c->base.sup->layouts);
 	c->condense.options.forced = c->forced;
 	c->condense.options.forced_count = c->forced_count;

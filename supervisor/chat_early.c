@@ -98,7 +98,7 @@ static void freeze_work(uv_work_t *work)
 	c->condense.facts.chunk_bytes = 0;
 	if (condense_prepare(&c->condense) != CONDENSE_OK ||
 		c->condense.layout.frozen_at != c->condense.layout.groups ||
-		condense_assemble(&c->condense, NULL, c->set_num_ctx, &e->body) != CONDENSE_OK ||
+		condense_assemble(&c->condense, NULL, 0, &e->body) != CONDENSE_OK ||
 		chat_request_parse(c->base.dialect, buf_slice(&e->body), &view, &error))
 		return;
 	e->census = view.census;
@@ -113,7 +113,8 @@ static struct warming_spec spec_of(const struct chat *c, const char *why, const 
 		.dialect = c->base.dialect,
 		.model = buf_slice(&c->model),
 		.authorization = buf_slice(auth),
-		.client = c->base.client};
+		.client = c->base.client,
+		.num_ctx = chat_num_ctx(c, c->device)};
 }
 
 static void freeze_done(uv_work_t *work, int status)
@@ -193,7 +194,7 @@ static void read_original(struct chat *c)
 		&authorization, slice_str(exchange_header(c->base.exchange, "Authorization")));
 	spec = spec_of(c, "original of a cut prompt", &authorization);
 	spec.tokens = c->facts.tokens;
-	if (chat_request_rewrite(&c->view, NULL, c->set_num_ctx, &body) == 0)
+	if (buf_add_slice(&body, buf_slice(&c->body)) == 0)
 		warming_start(c->device, &spec, &body, &c->chain);
 	buf_free(&body);
 	buf_free(&authorization);

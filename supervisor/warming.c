@@ -95,7 +95,7 @@ static int submit(struct warming *w, const struct warming_spec *spec)
 	s.message.dialect = spec->dialect;
 	s.message.body_bytes = (int64_t)w->body.n;
 	s.message.model = (struct slice){strings.p, spec->model.n};
-	s.message.num_ctx = d->conf->num_ctx;
+	s.message.num_ctx = spec->num_ctx;
 	if (spec->authorization.n) {
 		s.message.headers[0] = (struct proto_header){
 			SLICE("Authorization"), {strings.p + spec->model.n, spec->authorization.n}};

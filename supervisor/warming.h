@@ -20,6 +20,7 @@ struct warming_spec {
 	struct slice model;
 	struct slice authorization; /* the client's header; empty: none */
 	uint64_t client;
+	int64_t num_ctx; /* as the conversation's requests have it */
 	uint64_t tokens; /* of the prompt, about */
 };
 

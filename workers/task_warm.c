@@ -30,8 +30,7 @@ static void build(struct warm *w)
 	buf_init(&call, a->request.max);
 	w->rc = backend_call_build(api, &request, t->spec.num_ctx, &a->call, &call, &w->error);
 	if (w->rc == 0 && a->call.path)
-		w->rc = backend_warm_build(
-			api, a->call.raw ? buf_slice(&t->body) : buf_slice(&call), &a->request);
+		w->rc = backend_warm_build(api, buf_slice(call.n ? &call : &t->body), &a->request);
 	chat_request_fini(&request);
 	buf_free(&call);
 	a->call.raw = a->call.stream = false;
