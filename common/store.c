@@ -3,6 +3,7 @@
 #include "common/text/hash.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -112,6 +113,9 @@ int store_open_env(const char *path, size_t max_bytes, unsigned flags, MDB_env *
 	rc = mdb_env_set_mapsize(*env, max_bytes);
 	if (rc == 0)
 		rc = mdb_env_open(*env, path, MDB_NOSUBDIR | MDB_NOTLS | flags, 0600);
+	int fd;
+	if (rc == 0 && mdb_env_get_fd(*env, &fd) == 0)
+		fcntl(fd, F_SETFD, FD_CLOEXEC); /* LMDB gives this one to children */
 	if (rc) {
 		mdb_env_close(*env);
 		*env = NULL;

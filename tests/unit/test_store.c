@@ -99,6 +99,22 @@ static void test_kept(void **state)
 	store_close(NULL);
 }
 
+/* A worker or a backend that is started has none of its descriptors. */
+static void test_children_get_nothing(void **state)
+{
+	(void)state;
+	struct store *s = open_it(NULL);
+	char name[64], target[256];
+	for (int fd = 3; fd < 64; fd++) {
+		snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
+		ssize_t n = readlink(name, target, sizeof(target) - 1);
+		target[n > 0 ? n : 0] = '\0';
+		if (strstr(target, "tandem.mdb"))
+			assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+	}
+	store_close(s);
+}
+
 static void test_too_long(void **state)
 {
 	(void)state;
@@ -441,6 +457,7 @@ int main(int argc, char **argv)
 		return other_process(argv[1]);
 	const struct CMUnitTest tests[] = {
 		TEST(test_kept),
+		TEST(test_children_get_nothing),
 		TEST(test_too_long),
 		TEST(test_each),
 		TEST(test_bounded),
