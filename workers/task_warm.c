@@ -12,25 +12,26 @@
 struct warm {
 	struct ask ask;
 	struct dialect_error error;
+	enum backend_api api;
 	int rc;
 	uv_work_t work;
 };
 
-/* Only touches the task's own memory: any thread. */
+/* Only touches the task's own memory, and nothing that it points to: any thread. */
 static void build(struct warm *w)
 {
 	struct ask *a = &w->ask;
 	struct task *t = &a->task;
-	enum backend_api api = backend_kind(t->worker->backend)->api;
 	struct chat_request request;
 	struct buf call;
 	w->rc = chat_request_parse(a->dialect, buf_slice(&t->body), &request, &w->error);
 	if (w->rc)
 		return;
 	buf_init(&call, a->request.max);
-	w->rc = backend_call_build(api, &request, t->spec.num_ctx, &a->call, &call, &w->error);
+	w->rc = backend_call_build(w->api, &request, t->spec.num_ctx, &a->call, &call, &w->error);
 	if (w->rc == 0 && a->call.path)
-		w->rc = backend_warm_build(api, buf_slice(call.n ? &call : &t->body), &a->request);
+		w->rc = backend_warm_build(
+			w->api, buf_slice(call.n ? &call : &t->body), &a->request);
 	chat_request_fini(&request);
 	buf_free(&call);
 	a->call.raw = a->call.stream = false;
@@ -76,6 +77,7 @@ static void warm_body(struct task *t, struct slice bytes, bool last)
 	if (!task_hold(t, bytes) || !last)
 		return;
 	w->work.data = w;
+	w->api = backend_kind(t->worker->backend)->api;
 	if (t->body.n > WARM_INLINE_BYTES &&
 		uv_queue_work(t->worker->loop, &w->work, on_work, on_worked) == 0) {
 		t->busy = true;
