@@ -378,8 +378,8 @@ static void act_plan(struct chat *c)
 		LOG_STR("strategy", strategy_name(c->plan.strategy)),
 		LOG_STR("reason", c->plan.reason), LOG_END);
 	log_content("request", c->base.id, buf_slice(&c->body));
-	if (!c->adaptive && c->plan.strategy != STRATEGY_A && c->small &&
-		!c->facts.small.ready && !c->explain)
+	if (!c->adaptive && c->plan.strategy != STRATEGY_A && c->small && !c->facts.small.ready &&
+		!c->explain)
 		chat_fallback(c, "condensing device not ready",
 			c->plan.condense ? "selection" : "original");
 	if (c->plan.condense)
