@@ -75,8 +75,8 @@ static double scale_of(const struct condense_facts *f)
 	return exp2(round(log2(f->tokens_start / f->tokens) * SCALE_STEPS) / SCALE_STEPS);
 }
 
-/* The chain of the conversation's beginning: all before the first answer. */
-static uint64_t beginning(const struct condense *c)
+/* All before the first answer. */
+uint64_t condense_beginning(const struct condense *c)
 {
 	size_t i = 0;
 	while (i + 1 < c->request->count && c->groups[i + 1] == 0)
@@ -93,9 +93,9 @@ void condense_options(
 	o.tools = c->tools_start;
 	o.window = (double)f->room_tokens * c->scale;
 	if (cache && f->overflowed) {
-		layout_cache_set_window(cache, beginning(c), o.window);
+		layout_cache_set_window(cache, condense_beginning(c), o.window);
 	} else if (cache && o.window > 0) {
-		o.window = layout_cache_window(cache, beginning(c), o.window);
+		o.window = layout_cache_window(cache, condense_beginning(c), o.window);
 		c->scale = o.window / (double)f->room_tokens;
 	}
 	if (f->keep_ratio > 0) {

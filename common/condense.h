@@ -67,6 +67,9 @@ void condense_options(
 /* Lays out and cuts the chunks for notes. */
 enum condense_result condense_prepare(struct condense *c);
 
+/* The chain of the conversation's beginning, that its window is remembered by (state.h). */
+uint64_t condense_beginning(const struct condense *c);
+
 /* Tokens of the model that the laid out prompt takes. */
 double condense_tokens(const struct condense *c);
 

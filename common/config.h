@@ -24,6 +24,10 @@
 	    */
 
 enum device_role { ROLE_MAIN = 1, ROLE_CONDENSE = 2 }; /* a bit set */
+enum routing_mode {
+	ROUTING_ADAPTIVE,  /* by predicted time; nothing waits for the small device */
+	ROUTING_THRESHOLD, /* by size; B and C ask the small device for notes first */
+};
 enum backend_type { BACKEND_TYPE_OLLAMA, BACKEND_TYPE_LLAMA_SERVER };
 
 struct config_backend {
@@ -67,7 +71,15 @@ struct config {
 	struct config_device devices[CONFIG_DEVICES_MAX];
 	size_t device_count;
 	struct {
+		enum routing_mode mode;
 		int64_t a_max_tokens, b_max_tokens;
+		/* ROUTING_ADAPTIVE: what a shortened form must save of the time to the first token,
+		 * both of them */
+		int64_t min_gain_ms; /* default 2000 */
+		double min_gain;     /* share of the original's time, 0..1; default .3 */
+		bool warm; /* freeze early and fill the prefix cache while nobody waits; default
+			    * true
+			    */
 	} routing;
 	struct {
 		double keep_ratio_b,
@@ -136,6 +148,8 @@ struct config {
 		int64_t models;	       /* of one device's list; default 4096 */
 		int64_t event_bytes;   /* events queued for one listener of events.ipc; default
 					  1048576 */
+		int64_t state_bytes;   /* of state_dir/tandem.mdb: decisions, notes, rates; default
+					  67108864 */
 		int64_t backend_log_bytes; /* output kept of a started backend; default 4194304 */
 		int64_t idle_ms; /* an idle keep-alive or slow-header connection is closed; default
 				    120000 */

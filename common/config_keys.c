@@ -18,10 +18,12 @@
 static const char *const level_names[] = {"debug", "info", "warn", "error", NULL};
 static const char *const format_names[] = {"logfmt", "json", NULL};
 static const char *const role_names[] = {"main", "condense", NULL};
+static const char *const mode_names[] = {"adaptive", "threshold", NULL};
 static const char *const backend_names[] = {"ollama", "llama-server", NULL};
 
 _Static_assert(LOG_DEBUG == 0 && LOG_ERROR == 3 && LOG_LOGFMT == 0 && LOG_JSON == 1, "log names");
 _Static_assert(ROLE_MAIN == 1 << 0 && ROLE_CONDENSE == 1 << 1, "role names");
+_Static_assert(ROUTING_ADAPTIVE == 0 && ROUTING_THRESHOLD == 1, "mode names");
 _Static_assert(BACKEND_TYPE_OLLAMA == 0 && BACKEND_TYPE_LLAMA_SERVER == 1, "backend names");
 
 static const struct config_key main_keys[] = {
@@ -64,8 +66,21 @@ static const struct config_key main_keys[] = {
 	NUMBER(KEY_INT64, log, buffer_bytes, LOG_BUFFER_LEAST, GIB, LOG_BUFFER_BYTES),
 	{.name = "devices", .type = KEY_OTHER},
 
+	{.group = "routing",
+		.name = "mode",
+		.type = KEY_ENUM,
+		.names = mode_names,
+		.offset = offsetof(struct config, routing.mode),
+		.fallback = ROUTING_ADAPTIVE},
 	NUMBER(KEY_INT64, routing, a_max_tokens, 0, 1e7, 2000),
 	NUMBER(KEY_INT64, routing, b_max_tokens, 0, 1e7, 6000),
+	NUMBER(KEY_INT64, routing, min_gain_ms, 0, HOUR_MS, 2000),
+	NUMBER(KEY_REAL, routing, min_gain, 0, 1, 0.3),
+	{.group = "routing",
+		.name = "warm",
+		.type = KEY_BOOL,
+		.offset = offsetof(struct config, routing.warm),
+		.fallback = 1},
 
 	NUMBER(KEY_REAL, condense, keep_ratio_b, 0.02, 1, 0.35),
 	NUMBER(KEY_REAL, condense, keep_ratio_c, 0.02, 1, 0.25),
@@ -119,6 +134,7 @@ static const struct config_key main_keys[] = {
 	NUMBER(KEY_INT64, limits, layout_bytes, 0, 16 * GIB, 67108864),
 	NUMBER(KEY_INT64, limits, models, 1, 4096, 4096),
 	NUMBER(KEY_INT64, limits, event_bytes, 16 * KIB, GIB, 1048576),
+	NUMBER(KEY_INT64, limits, state_bytes, MIB, GIB, 67108864),
 	NUMBER(KEY_INT64, limits, backend_log_bytes, 64 * KIB, GIB, 4194304),
 	NUMBER(KEY_INT64, limits, idle_ms, 10, DAY_MS, 120000),
 

@@ -48,6 +48,9 @@ int json_parse(
 
 /* --- cursors over validated text --- */
 
+/* The object that validated text is, without the white space around it. */
+struct json_value json_object_in(struct slice text);
+
 struct json_iter {
 	const char *p, *end;
 };

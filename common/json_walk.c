@@ -58,6 +58,15 @@ static const char *skip_value(const char *p, const char *end)
 
 /* --- cursors --- */
 
+struct json_value json_object_in(struct slice text)
+{
+	while (text.n && *text.p != '{')
+		text = (struct slice){text.p + 1, text.n - 1};
+	while (text.n && text.p[text.n - 1] != '}')
+		text.n--;
+	return (struct json_value){text.n ? JSON_OBJECT : JSON_NONE, text};
+}
+
 struct json_iter json_iter(struct json_value container)
 {
 	if (container.type != JSON_ARRAY && container.type != JSON_OBJECT)

@@ -1,6 +1,7 @@
 /* What models have taught: for each a factor a class, and how sure it is. */
 #include "common/tokens.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -12,6 +13,8 @@
 #define NOISE_TOKENS 8.0
 #define DRIFT 0.01
 #define DOUBT_MAX 0.5
+
+#define COVARIANCE_MAX 100.0 /* of what is loaded */
 
 static const struct {
 	double rate;  /* tokens a unit */
@@ -194,4 +197,61 @@ void tokens_learn(
 		return; /* the start table serves on */
 	lesson(e, h, (double)prompt_tokens);
 	e->used = ++t->tick;
+}
+
+/* --- kept --- */
+
+/* Another table of classes or rates is another format. */
+struct saved {
+	double rates[TOKEN_CLASSES]; /* of the start table: what the factors are of */
+	double factor[TOKEN_CLASSES];
+	double covariance[TOKEN_CLASSES][TOKEN_CLASSES];
+};
+
+struct slice tokens_model(const struct tokens *t, size_t i)
+{
+	return i < t->count ? t->entries[i]->name : (struct slice){0};
+}
+
+int tokens_save(const struct tokens *t, struct slice model, struct buf *out)
+{
+	const struct entry *e = find(t, model);
+	struct saved s;
+	if (!e)
+		return -ENOENT;
+	for (size_t i = 0; i < TOKEN_CLASSES; i++)
+		s.rates[i] = start[i].rate;
+	memcpy(s.factor, e->factor, sizeof(s.factor));
+	memcpy(s.covariance, e->covariance, sizeof(s.covariance));
+	return buf_add(out, &s, sizeof(s));
+}
+
+static bool is_sane(const struct saved *s)
+{
+	for (size_t i = 0; i < TOKEN_CLASSES; i++) {
+		if (s->rates[i] != start[i].rate || !(s->factor[i] >= TOKENS_FACTOR_MIN) ||
+			!(s->factor[i] <= TOKENS_FACTOR_MAX) || !(s->covariance[i][i] >= 0))
+			return false;
+		for (size_t j = 0; j < TOKEN_CLASSES; j++)
+			if (!(fabs(s->covariance[i][j]) <= COVARIANCE_MAX))
+				return false;
+	}
+	return true;
+}
+
+bool tokens_load(struct tokens *t, struct slice model, struct slice saved)
+{
+	struct saved s;
+	if (saved.n != sizeof(s) || model.n == 0 || model.n > NAME_BYTES_MAX)
+		return false;
+	memcpy(&s, saved.p, sizeof(s));
+	struct entry *e = is_sane(&s) ? find(t, model) : NULL;
+	if (!e && is_sane(&s))
+		e = add(t, model);
+	if (!e)
+		return false;
+	memcpy(e->factor, s.factor, sizeof(s.factor));
+	memcpy(e->covariance, s.covariance, sizeof(s.covariance));
+	e->used = ++t->tick;
+	return true;
 }

@@ -89,4 +89,13 @@ uint64_t tokens_estimate(const struct tokens *t, struct slice model, const struc
 void tokens_learn(
 	struct tokens *t, struct slice model, const struct token_census *c, uint64_t prompt_tokens);
 
+/* The name of the i-th model that has taught something; empty after the last one. */
+struct slice tokens_model(const struct tokens *t, size_t i);
+
+/* What a model has taught, to be kept over restarts on this machine: its bytes are appended. 0, or
+ * -ENOENT: nothing, or buf's error. */
+int tokens_save(const struct tokens *t, struct slice model, struct buf *out);
+/* False: that is nothing that was saved; the model is as before. */
+bool tokens_load(struct tokens *t, struct slice model, struct slice saved);
+
 #endif

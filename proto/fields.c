@@ -198,7 +198,7 @@ static const struct wire_field ack[] = {
 };
 
 static const struct wire_field job[] = {
-	ENUM(job.kind, enum proto_kind, JOB_PASS),
+	ENUM(job.kind, enum proto_kind, JOB_WARM),
 	TEXT(job.request_id),
 	U32(job.dialect),
 	BOOL(job.stream),

@@ -37,6 +37,7 @@ const char *proto_kind_name(enum proto_kind k)
 		[JOB_CHAT] = "chat",
 		[JOB_NOTES] = "notes",
 		[JOB_PASS] = "pass",
+		[JOB_WARM] = "warm",
 	};
 	return NAME_OF(names, k);
 }

@@ -53,6 +53,8 @@ enum proto_kind {
 	JOB_CHAT,  /* a chat request in the client's dialect; the answer comes back in it */
 	JOB_NOTES, /* body = a chunk's text; the answer is its verified notes (plain text) */
 	JOB_PASS,  /* any other HTTP request, bodies streamed both ways */
+	JOB_WARM, /* a chat request that nobody waits for: its prompt goes into the backend's prefix
+		     cache, no answer comes back, only its counts */
 };
 
 enum proto_backend_state { STATE_STARTING = 0, STATE_LOADING, STATE_READY, STATE_DOWN };

@@ -127,6 +127,9 @@ static void chat_destroy(struct request *r)
 	buf_free(&c->model);
 	buf_free(&c->notes_model);
 	buf_free(&c->rewritten);
+	prefix_chain_fini(&c->chain);
+	prefix_chain_fini(&c->sent_chain);
+	free(c->forced);
 	chat_resume_fini(c);
 	free(c->head.type);
 	r->sup->held_bytes -= c->held;
@@ -169,6 +172,7 @@ void chat_begin(struct supervisor *s, struct exchange *x, enum dialect d)
 	buf_init(&c->notes_model, 0);
 	buf_init(&c->rewritten, (size_t)chat_sent_bytes_max(&s->config));
 	chat_resume_init(c);
+	c->first_ms = -1;
 	uv_timer_init(s->loop, &c->tick);
 	uv_timer_init(s->loop, &c->wait);
 	c->tick.data = c->wait.data = c;
@@ -198,6 +202,7 @@ static void parse_work(struct chat *c)
 	c->parsed = true;
 	if (json_is(c->view.model, JSON_STRING))
 		json_string_decode(c->view.model, &c->model);
+	chat_chain(&c->view, buf_slice(&c->model), &c->chain);
 	if (c->view.condensable && condense_init(&c->condense, &c->view))
 		c->parse_result = -ENOMEM;
 }
@@ -356,7 +361,10 @@ static void act_plan(struct chat *c)
 	}
 	fill_facts(c);
 	c->class = class_of(c);
-	plan_decide(&c->facts, &c->plan);
+	if (s->config.routing.mode == ROUTING_ADAPTIVE && c->facts.to_main && c->facts.condensable)
+		chat_adaptive_plan(c);
+	else
+		plan_decide(&c->facts, &c->plan);
 	if (c->hash_wanted && poison_has(&s->poison, c->hash, now_ms())) {
 		chat_answer_poison(c);
 		return;
@@ -370,7 +378,8 @@ static void act_plan(struct chat *c)
 		LOG_STR("strategy", strategy_name(c->plan.strategy)),
 		LOG_STR("reason", c->plan.reason), LOG_END);
 	log_content("request", c->base.id, buf_slice(&c->body));
-	if (c->plan.strategy != STRATEGY_A && c->small && !c->facts.small.ready && !c->explain)
+	if (!c->adaptive && c->plan.strategy != STRATEGY_A && c->small && !c->facts.small.ready &&
+		!c->explain)
 		chat_fallback(c, "condensing device not ready",
 			c->plan.condense ? "selection" : "original");
 	if (c->plan.condense)
@@ -412,8 +421,17 @@ static void act_started(struct chat *c)
 {
 	c->state = CHAT_ANSWERING;
 	uv_timer_stop(&c->wait);
-	if (!chat_begun(c))
-		c->first_byte_ms = now_ms() - c->base.begun_ms;
+	if (chat_begun(c))
+		return;
+	c->first_byte_ms = now_ms() - c->base.begun_ms;
+	c->first_ms = c->answer ? (double)(now_ms() - c->answer->started_ms) : -1;
+}
+
+static void act_assembled(struct chat *c)
+{
+	if (c->adaptive)
+		chat_adaptive_choose(c);
+	chat_answer_submit(c);
 }
 
 /* --- the table --- */
@@ -432,7 +450,7 @@ static action_fn *const actions[CHAT_STATES][CHAT_EVENTS] = {
 	[CHAT_CONDENSING] = {[CHAT_PREPARED] = chat_condense_notes,
 		[CHAT_SETTLED] = chat_condense_assemble,
 		[CHAT_ORIGINAL] = chat_answer_submit,
-		[CHAT_ASSEMBLED] = chat_answer_submit,
+		[CHAT_ASSEMBLED] = act_assembled,
 		[CHAT_WAIT_OVER] = chat_condense_late,
 		[CHAT_TICK] = chat_answer_tick,
 		[CHAT_GONE] = act_gone,

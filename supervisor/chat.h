@@ -3,6 +3,8 @@
  *   chat.c          the table (states x events), reading, parsing, planning
  *   chat_condense.c selection, notes jobs and their fallbacks, assembly
  *   chat_answer.c   the job on the answering device, heartbeats, errors, the end
+ *   chat_adaptive.c which form is sent, by predicted time; what an answer teaches
+ *   chat_early.c    work for the next request while nobody waits
  *   chat_resume.c   what the client has of the answer, and going on after a death
  *
  *   coalesce.c      requests that get another one's answer
@@ -19,6 +21,7 @@
 
 #include "common/condense.h"
 #include "common/unpack.h"
+#include "supervisor/choose.h"
 #include "supervisor/client.h"
 #include "supervisor/decide.h"
 #include "supervisor/job.h"
@@ -134,6 +137,19 @@ struct chat {
 	bool use_rewritten; /* the answering device gets `rewritten` */
 	bool use_condensed; /* ... and it is shorter than the original */
 
+	/* Routing by predicted time. */
+	bool adaptive;	  /* this request is; a reload may have changed the mode since */
+	bool one_shot;	  /* no conversation, no tools */
+	uint64_t *forced; /* early freezes that were decided when it was planned; owned */
+	size_t forced_count;
+	struct choose_facts ways;
+	enum choose_form form;
+	struct prefix_chain chain, sent_chain; /* of the body, of `rewritten`; empty once sent */
+	struct forecast forecast;	       /* of what was sent */
+	struct device *forecast_on; /* that it was sent to; NULL: nothing is to be learned */
+	double predicted_ms;	    /* from its beginning to the first byte */
+	double first_ms;	    /* from the job's start to the first byte; < 0: not yet */
+
 	struct job *answer;
 	struct chat_resume resume;
 	bool overflowed; /* the backend found the prompt too long, once */
@@ -175,11 +191,32 @@ void chat_condense_prepare(struct chat *c);
 /* The backend counted more tokens than we did: the selection alone, well within the window. */
 void chat_condense_overflowed(struct chat *c);
 void chat_condense_notes(struct chat *c);
+/* A conversation that has just frozen keeps its window over restarts. */
+void chat_condense_keep(struct chat *c);
 void chat_condense_assemble(struct chat *c);
 /* The notes took too long. */
 void chat_condense_late(struct chat *c);
 /* Cancels what is open and frees the notes. */
 void chat_condense_cancel(struct chat *c);
+
+/* --- chat_adaptive.c --- */
+/* The hashes of what this request begins with, weighed by characters. Pool thread. 0 or -ENOMEM
+ * (then it is empty). */
+int chat_chain(const struct chat_request *r, struct slice model, struct prefix_chain *c);
+/* Fills the plan; plan.condense: another form is to be made. */
+void chat_adaptive_plan(struct chat *c);
+/* It is made (or could not be): which one goes? */
+void chat_adaptive_choose(struct chat *c);
+/* What is expected of the request that will be submitted; it is; its answer has ended; or it never
+ * will. */
+void chat_forecast_make(struct chat *c);
+void chat_forecast_sent(struct chat *c);
+void chat_forecast_ended(struct chat *c, const struct proto_usage *u);
+void chat_forecast_cut(struct chat *c);
+
+/* --- chat_early.c --- */
+/* The answer has ended well: what can be done for the next request? */
+void chat_early(struct chat *c);
 
 /* --- chat_answer.c --- */
 /* Submits the request (rewritten or original) to the answering device. */

@@ -67,6 +67,7 @@ void chat_finish(struct chat *c)
 	coalesce_leave(c);
 	uv_timer_stop(&c->tick);
 	uv_timer_stop(&c->wait);
+	chat_forecast_cut(c);
 	if (c->answer)
 		job_cancel(c->answer);
 	c->answer = NULL;
@@ -198,6 +199,7 @@ void chat_answer_ended(struct chat *c)
 		LOG_INT("ms", now_ms() - c->base.begun_ms), LOG_STR("note", c->note), LOG_END);
 	c->answer = NULL;
 	coalesce_end(c);
+	chat_early(c);
 	chat_finish(c);
 }
 
@@ -278,6 +280,7 @@ void chat_answer_submit(struct chat *c)
 	c->state = CHAT_WAITING;
 	if (!chat_begun(c)) {
 		settle_form(c);
+		chat_forecast_make(c);
 	} else if (coalesce_backlog(c) > 0) {
 		/* The next job begins with a whole window of credit, and what the last one had used
 		 * of its own is not with the client yet. */
@@ -293,6 +296,7 @@ void chat_answer_submit(struct chat *c)
 							    c->view.max_output < OUTPUT_GUESS_TOKENS
 						    ? c->view.max_output
 						    : OUTPUT_GUESS_TOKENS),
+		.prefill_ms = chat_begun(c) ? 0 : c->forecast.ms,
 		.body = buf_slice(c->use_rewritten ? &c->rewritten : &c->body)};
 	spec.message.kind = JOB_CHAT;
 	spec.message.request_id = slice_str(c->base.id);
@@ -316,6 +320,8 @@ void chat_answer_submit(struct chat *c)
 		return;
 	}
 	c->asked = true;
+	if (!chat_begun(c))
+		chat_forecast_sent(c);
 	coalesce_submitted(c);
 	uv_timer_start(&c->wait, on_wait, WAIT_STEP_MS, WAIT_STEP_MS);
 }
@@ -373,6 +379,10 @@ static void answer_end(void *ctx, struct job *j, const struct proto_record *r)
 {
 	struct chat *c = ctx;
 	const struct proto_usage *u = &r->u.end.usage;
+	if (j->spec.message.resume)
+		chat_forecast_cut(c); /* its counts are about another prompt */
+	else
+		chat_forecast_ended(c, u);
 	if (slice_eq(r->u.end.finish, SLICE("error")))
 		c->base.sup->count.failed++; /* told to the client by the backend's own bytes */
 	if (u->prompt_tokens > 0 && c->sent_census.images == 0 &&

@@ -44,7 +44,11 @@ void chat_condense_prepare(struct chat *c)
 	struct condense_facts f = decide_condense(conf, &c->facts, &c->plan, &c->view,
 		tokens_of(c->base.sup->tokens, buf_slice(&c->model), &c->view.census),
 		c->overflowed);
+	if (c->adaptive)
+		f.sizes_decide = false; /* what is asked about as a whole stays whole */
 	condense_options(&c->condense, &f, c->base.sup->layouts);
+	c->condense.options.forced = c->forced;
+	c->condense.options.forced_count = c->forced_count;
 	c->has_condense = true;
 	c->state = CHAT_CONDENSING;
 	chat_work(c, prepare_work, CHAT_PREPARED, false);
@@ -53,6 +57,7 @@ void chat_condense_prepare(struct chat *c)
 void chat_condense_overflowed(struct chat *c)
 {
 	c->overflowed = true;
+	c->ways.form[FORM_ORIGINAL].fits = false;
 	c->plan.condense = c->plan.must_shrink = true;
 	c->plan.notes = false;
 	c->facts.tokens = tokens_estimate(
@@ -77,7 +82,8 @@ static void refused(struct chat *c)
 		/* Also where the plan's own count was over: it rounds up, and has a slack of its
 		 * own. */
 		c->plan.strategy = STRATEGY_A;
-		snprintf(c->note, sizeof(c->note), "nothing to condense: unchanged");
+		if (!c->adaptive || c->plan.must_shrink)
+			snprintf(c->note, sizeof(c->note), "nothing to condense: unchanged");
 		break;
 	case CONDENSE_NO_ROOM:
 		if (decide_laid_out(c->prepared, c->device->conf->backend.type) ==
@@ -284,6 +290,13 @@ static void tell_layout(const struct chat *c, size_t chunks)
 		LOG_INT("chunks", chunks), LOG_END);
 }
 
+void chat_condense_keep(struct chat *c)
+{
+	const struct layout *l = &c->condense.layout;
+	if (c->base.sup->keep && l->frozen_at && l->frozen_at == l->groups)
+		keep_window(c->base.sup->keep, condense_beginning(&c->condense), l->options.window);
+}
+
 void chat_condense_notes(struct chat *c)
 {
 	if (c->explain) {
@@ -292,6 +305,7 @@ void chat_condense_notes(struct chat *c)
 	}
 	layout_cache_put(c->base.sup->layouts, c->condense.made);
 	c->condense.made = NULL;
+	chat_condense_keep(c);
 	if (c->prepared != CONDENSE_OK) {
 		refused(c);
 		return;
@@ -378,6 +392,7 @@ static void assemble_work(struct chat *c)
 		return;
 	}
 	c->sent_census = view.census;
+	chat_chain(&view, buf_slice(&c->model), &c->sent_chain);
 	chat_request_fini(&view);
 }
 

@@ -4,11 +4,14 @@
 #include "common/log.h"
 #include "common/tokens.h"
 #include "supervisor/governor.h"
+#include "supervisor/job.h"
 #include "supervisor/request.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+
+#define RATES_KEPT_MS 10000 /* between writes of a device's rates */
 
 struct device *device_create(struct supervisor *s, const struct config_device *conf)
 {
@@ -28,10 +31,14 @@ struct device *device_create(struct supervisor *s, const struct config_device *c
 	TAILQ_INIT(&d->passing);
 	TAILQ_INIT(&d->workers);
 	TAILQ_INIT(&d->running);
+	foresight_init(&d->foresight, (unsigned)copy->slots);
+	if (s->keep)
+		keep_rates(s->keep, copy->name, &d->foresight.rates);
 	adopt_device_created(d);
 	d->current = worker_create(d);
 	if (d->current)
 		return d;
+	foresight_fini(&d->foresight);
 	config_device_free(copy);
 	free(copy);
 	free(d);
@@ -57,6 +64,7 @@ void device_destroy(struct device *d)
 	models_free(d->models, d->model_count);
 	models_free(d->incoming, d->incoming_count);
 	queue_fini(&d->queue);
+	foresight_fini(&d->foresight);
 	config_device_free((struct config_device *)d->conf);
 	free((struct config_device *)d->conf);
 	if (d->conf_before) {
@@ -69,8 +77,11 @@ void device_destroy(struct device *d)
 void device_changed(struct device *d)
 {
 	enum worker_state state = d->current->state;
+	jobs_end_warming(d);
 	if (d->state == WORKER_READY && state != WORKER_READY)
 		d->not_ready_since_ms = now_ms();
+	if (state != WORKER_READY)
+		foresight_forget(&d->foresight); /* the backend may have gone as well */
 	d->state = state;
 	supervisor_devices_changed(d->sup);
 }
@@ -141,6 +152,17 @@ int64_t device_window(const struct device *d)
 		(d->conf->num_ctx == 0 || d->current->backend.window < d->conf->num_ctx))
 		return d->current->backend.window;
 	return d->conf->num_ctx ? d->conf->num_ctx : d->current->backend.window;
+}
+
+bool device_keep_rates(struct device *d, bool now)
+{
+	const struct predict_rates *r = &d->foresight.rates;
+	if (!d->sup->keep || r->prefills == 0 ||
+		(!now && d->rates_saved_ms && now_ms() - d->rates_saved_ms < RATES_KEPT_MS))
+		return false;
+	d->rates_saved_ms = now_ms();
+	keep_save_rates(d->sup->keep, d->conf->name, r);
+	return true;
 }
 
 /* "Name:latest" and "name" are the same model to Ollama. */

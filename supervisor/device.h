@@ -11,6 +11,7 @@
 
 #include "common/config.h"
 #include "supervisor/adopt.h"
+#include "supervisor/foresight.h"
 #include "supervisor/queue.h"
 #include "supervisor/rate.h"
 #include "supervisor/totals.h"
@@ -20,6 +21,7 @@
 
 struct supervisor;
 struct job;
+struct warming;
 TAILQ_HEAD(job_list, job);
 LIST_HEAD(job_bucket, job);
 #define JOB_BUCKETS 256 /* as many as a device has slots at most */
@@ -70,6 +72,10 @@ struct device {
 	struct report_sums sums;
 	double prefill_tok_s, decode_tok_s; /* learned (rate.h); 0 before the first measurement */
 	struct rate_prompts prompts;
+	struct foresight foresight; /* for predictions */
+	uint64_t rates_saved_ms;
+	struct warming *warming; /* warming.h; NULL: none */
+	uint64_t warmed, warmings_cancelled;
 };
 
 /* A device of the configuration, which is copied, with a stopped worker. NULL when memory is out.
@@ -110,6 +116,8 @@ bool device_serves(const struct device *d, struct slice model);
 bool device_same_model(struct slice a, struct slice b);
 /* Replaces or extends the model list by one MODELS record. */
 void device_models(struct device *d, const struct proto_models *m);
+/* What was learned of its speed is kept: now, or where it has just been, not yet (false). */
+bool device_keep_rates(struct device *d, bool now);
 /* Name the device is asked for by default; never NULL. */
 const char *device_model(const struct device *d);
 

@@ -39,16 +39,21 @@ double histogram_quantile(const struct histogram *h, double share)
 
 void histogram_json(const struct histogram *h, struct buf *out)
 {
+	histogram_json_of(h, "ms", out);
+}
+
+void histogram_json_of(const struct histogram *h, const char *unit, struct buf *out)
+{
 	uint64_t below = 0;
-	buf_printf(out, "{\"count\":%" PRIu64 ",\"sum_ms\":%" PRIu64 ",\"max_ms\":%" PRIu64,
-		h->total, h->sum_ms, h->max_ms);
-	buf_printf(out, ",\"p50_ms\":%.1f,\"p90_ms\":%.1f,\"p99_ms\":%.1f,\"buckets\":[",
-		histogram_quantile(h, 0.5), histogram_quantile(h, 0.9),
+	buf_printf(out, "{\"count\":%" PRIu64 ",\"sum_%s\":%" PRIu64 ",\"max_%s\":%" PRIu64,
+		h->total, unit, h->sum_ms, unit, h->max_ms);
+	buf_printf(out, ",\"p50_%s\":%.1f,\"p90_%s\":%.1f,\"p99_%s\":%.1f,\"buckets\":[", unit,
+		histogram_quantile(h, 0.5), unit, histogram_quantile(h, 0.9), unit,
 		histogram_quantile(h, 0.99));
 	for (unsigned i = 0; i < HISTOGRAM_BUCKETS - 1 && below < h->total; i++) {
 		below += h->count[i];
-		buf_printf(out, "{\"le_ms\":%" PRIu64 ",\"count\":%" PRIu64 "},",
+		buf_printf(out, "{\"le_%s\":%" PRIu64 ",\"count\":%" PRIu64 "},", unit,
 			histogram_bound(i), below);
 	}
-	buf_printf(out, "{\"le_ms\":null,\"count\":%" PRIu64 "}]}", h->total);
+	buf_printf(out, "{\"le_%s\":null,\"count\":%" PRIu64 "}]}", unit, h->total);
 }

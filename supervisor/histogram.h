@@ -29,5 +29,7 @@ double histogram_quantile(const struct histogram *h, double share);
 /* Appends {"count":N,"sum_ms":N,"max_ms":N,"p50_ms":F,"p90_ms":F,"p99_ms":F,
  * "buckets":[{"le_ms":N|null,"count":N},...]}; the bounds after the highest value are left out. */
 void histogram_json(const struct histogram *h, struct buf *out);
+/* The same of values that are no times: "percent" in place of "ms" in the names. */
+void histogram_json_of(const struct histogram *h, const char *unit, struct buf *out);
 
 #endif

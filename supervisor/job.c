@@ -141,6 +141,23 @@ static void on_timeout(uv_timer_t *t)
 	events->fail(ctx, j, &f);
 }
 
+/* Somebody's work has come: what nobody waits for ends at once. */
+void jobs_end_warming(struct device *d)
+{
+	static const struct job_failure yielded = {.cause = FAIL_CANCELLED,
+		.message = {"other work has come", sizeof("other work has come") - 1}};
+	struct job *j, *warm = NULL;
+	TAILQ_FOREACH(j, &d->running, link)
+	if (j->spec.message.kind == JOB_WARM && j->events)
+		warm = j; /* there is one at most */
+	if (!warm)
+		return;
+	const struct job_events *events = warm->events;
+	void *ctx = warm->ctx;
+	events->fail(ctx, warm, &yielded);
+	job_detach(warm);
+}
+
 /* --- starting --- */
 
 /* Credit bounds what one job sends ahead, the high-water mark of the link what all do together: a
@@ -282,6 +299,8 @@ int job_submit(struct device *d, const struct job_spec *spec, const struct job_e
 	void *ctx, struct job **out)
 {
 	struct supervisor *s = d->sup;
+	if (spec->takes_slot && spec->message.kind != JOB_WARM)
+		jobs_end_warming(d);
 	int rc = job_admit(d, spec);
 	if (rc)
 		return rc;

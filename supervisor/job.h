@@ -19,7 +19,8 @@
  * and cost; the others only wait for the worker and run past it. A notes job that holds a slot
  * which an interactive or agent job waits for may be pre-empted (job_wait.c): it is cancelled, and
  * when the worker has let go of it, restart() is called and it waits again. Its time-out starts
- * anew.
+ * anew. A warming (JOB_WARM) runs only where nothing else does; it fails with FAIL_CANCELLED when
+ * a job that takes a slot is submitted, which then does not count its slot as taken.
  */
 
 /* Causes of the supervisor's own, beside enum proto_cause. */
@@ -64,6 +65,7 @@ struct job_spec {
 	enum job_class class;
 	uint64_t client;		       /* client.h */
 	uint64_t prompt_tokens, output_tokens; /* estimates: together its cost */
+	double prefill_ms;		       /* predicted; 0: by prompt_tokens */
 };
 
 struct job {
@@ -99,6 +101,8 @@ int job_submit(struct device *d, const struct job_spec *spec, const struct job_e
 /* What a client is told of these, and when it may try again (seconds, 1 to JOB_RETRY_MAX_S). */
 const char *job_refusal(int rc);
 int job_retry_after_s(const struct device *d);
+/* How long a new job would wait for a slot, about: what runs and what waits, by their estimates. */
+double jobs_wait_ms(const struct device *d);
 void job_cancel(struct job *j);
 /* The owner has disposed of n answer bytes. */
 void job_credit(struct job *j, size_t n);
@@ -120,6 +124,9 @@ void jobs_lost(struct worker *w);
 void jobs_evict(struct device *d);
 /* The device is not ready any more: impatient jobs that wait for it fail with JOB_LOST. */
 void jobs_unready(struct device *d);
+
+/* Warmings end at once: somebody's work has come, or the worker is to go. */
+void jobs_end_warming(struct device *d);
 
 const char *job_cause_name(int cause);
 /* What of a failure's message may be logged: a backend's own words may quote the prompt. */

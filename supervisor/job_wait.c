@@ -23,6 +23,18 @@ static unsigned client_waiting(const struct supervisor *s, uint64_t client)
 	return n;
 }
 
+/* A slot is free, or will be at once: that of a warming which was told to end. */
+static bool has_slot(const struct device *d)
+{
+	unsigned slots = (unsigned)device_slots(d), leaving = 0;
+	const struct job *j;
+	if (d->inflight < slots)
+		return true;
+	TAILQ_FOREACH(j, &d->running, link)
+	leaving += j->spec.message.kind == JOB_WARM && !j->events;
+	return leaving > 0 && d->inflight - leaving + queue_waiting(&d->queue) < slots;
+}
+
 int job_admit(const struct device *d, const struct job_spec *spec)
 {
 	const struct supervisor *s = d->sup;
@@ -32,7 +44,7 @@ int job_admit(const struct device *d, const struct job_spec *spec)
 		return ready && !device_hopeless(d) ? 0 : -EAGAIN;
 	if (device_hopeless(d))
 		return -ENODEV;
-	if (ready && (!spec->takes_slot || d->inflight < (unsigned)device_slots(d)))
+	if (ready && (!spec->takes_slot || has_slot(d)))
 		return 0;
 	if (s->queued >= (unsigned)s->config.limits.queue)
 		return -EBUSY;
@@ -55,7 +67,9 @@ static double job_s(const struct device *d, const struct job *j)
 {
 	double prefill = d->prefill_tok_s > 0 ? d->prefill_tok_s : PLAN_PREFILL_TOK_S;
 	double decode = d->decode_tok_s > 0 ? d->decode_tok_s : PLAN_DECODE_TOK_S;
-	return (double)j->spec.prompt_tokens / prefill + (double)j->spec.output_tokens / decode;
+	double first = j->spec.prefill_ms > 0 ? j->spec.prefill_ms / 1000
+					      : (double)j->spec.prompt_tokens / prefill;
+	return first + (double)j->spec.output_tokens / decode;
 }
 
 int job_retry_after_s(const struct device *d)
@@ -66,6 +80,25 @@ int job_retry_after_s(const struct device *d)
 	s += job_s(d, job_of_place(e));
 	s /= device_slots(d);
 	return s >= JOB_RETRY_MAX_S - 1 ? JOB_RETRY_MAX_S : (int)s + 1;
+}
+
+double jobs_wait_ms(const struct device *d)
+{
+	double slots = device_slots(d), s = 0;
+	const struct queue_entry *e;
+	const struct job *j;
+	if (d->inflight < (unsigned)slots && queue_waiting(&d->queue) == 0)
+		return 0;
+	TAILQ_FOREACH(e, &d->queue.all, in_all)
+	s += job_s(d, job_of_place((struct queue_entry *)e));
+	TAILQ_FOREACH(j, &d->running, link)
+	{
+		if (!j->spec.takes_slot || j->spec.message.kind == JOB_WARM)
+			continue;
+		double left = job_s(d, j) - (double)(now_ms() - j->started_ms) / 1000;
+		s += left > 0 ? left : 0;
+	}
+	return s * 1000 / slots;
 }
 
 /* --- making room --- */

@@ -264,8 +264,10 @@ static int serve(struct supervisor *s, struct buf *err)
 	uv_run(s->loop, UV_RUN_DEFAULT);
 out:
 	doors_stop(s);
-	for (size_t i = 0; i < s->device_count; i++)
+	for (size_t i = 0; i < s->device_count; i++) {
+		device_keep_rates(s->devices[i], true);
 		device_destroy(s->devices[i]);
+	}
 	for (size_t i = 0; i < s->removed_count; i++)
 		device_destroy(s->removed[i]);
 	return rc;
@@ -301,6 +303,11 @@ static bool run_out(uv_loop_t *loop)
 	return true;
 }
 
+static void remember_window(void *ctx, uint64_t beginning, double window)
+{
+	layout_cache_set_window(ctx, beginning, window);
+}
+
 static int run(struct supervisor *s, struct buf *err)
 {
 	TAILQ_INIT(&s->requests);
@@ -321,7 +328,15 @@ static int run(struct supervisor *s, struct buf *err)
 	s->started_ms = now_ms();
 	s->tokens = tokens_create();
 	s->governor = governor_create(s);
+	if (code == 0) {
+		const char *state = s->config.state_dir ? s->config.state_dir : s->run_dir;
+		s->keep = keep_start(s->loop, state, (size_t)s->config.limits.state_bytes);
+	}
 	s->layouts = layout_cache_create((size_t)s->config.limits.layout_bytes);
+	if (s->keep && s->layouts)
+		keep_windows(s->keep, remember_window, s->layouts);
+	if (s->keep && s->tokens)
+		keep_teach(s->keep, s->tokens);
 	if (code == 0 && (take_lifeline(s, err) || !s->tokens || !s->governor || !s->layouts ||
 				 serve(s, err)))
 		code = EXIT_START;
@@ -333,6 +348,10 @@ static int run(struct supervisor *s, struct buf *err)
 	}
 	governor_stop(s->governor);
 	stats_stop(s);
+	for (size_t i = 0; s->keep && s->tokens && tokens_model(s->tokens, i).n; i++)
+		keep_tokens(s->keep, s->tokens, tokens_model(s->tokens, i));
+	if (s->keep)
+		keep_stop(s->keep);
 	adopt_stop(s);
 	successor_fini(s);
 	upgrade_fini(s);
@@ -349,6 +368,7 @@ static int run(struct supervisor *s, struct buf *err)
 		_exit(code); /* exit() would wait for the pool's threads */
 	}
 	uv_loop_close(s->loop);
+	keep_destroy(s->keep);
 	tokens_destroy(s->tokens);
 	governor_destroy(s->governor);
 	layout_cache_destroy(s->layouts);

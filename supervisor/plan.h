@@ -24,7 +24,7 @@
 #define PLAN_OUTPUT_RESERVE_TOKENS                                                                 \
 	512 /* kept free in the main window for the answer when the client names no limit */
 #define PLAN_SLACK 1.1 /* estimates are that far off: what fits must fit with this factor */
-#define PLAN_REASON_BYTES 160
+#define PLAN_REASON_BYTES 192
 
 enum strategy { STRATEGY_A, STRATEGY_B, STRATEGY_C };
 

@@ -35,7 +35,7 @@ static void fixed_key(void *ctx, const char *group, const char *name)
 	static const struct key_effect fixed[] = {{"listen", NULL}, {NULL, "run_dir"},
 		{"limits", "connections"}, {"limits", "header_bytes"}, {"limits", "stream_bytes"},
 		{"limits", "idle_ms"}, {"limits", "headers"}, {"limits", "body_rate"},
-		{"deadlines", "head_ms"}, {"deadlines", "body_ms"}};
+		{"deadlines", "head_ms"}, {"deadlines", "body_ms"}, {"limits", "state_bytes"}};
 	struct buf *out = ctx;
 	if (!listed(fixed, COUNT(fixed), group, name))
 		return;

@@ -60,12 +60,20 @@ static bool is_backends(const char *at)
 	       ends(at, endings, sizeof(endings) / sizeof(endings[0]));
 }
 
+/* What lasts over restarts (keep.c, common/store.c). */
+static bool is_kept(const char *at)
+{
+	static const char *const endings[] = {"", "-lock", ".bad"};
+	return literal(&at, "tandem.mdb") &&
+	       ends(at, endings, sizeof(endings) / sizeof(endings[0]));
+}
+
 enum rundir_name rundir_name(const char *name)
 {
 	if (is_door(name) || is_link(name))
 		return RUNDIR_SOCKET;
 	if (strcmp(name, RUNDIR_PID_FILE) == 0 || strcmp(name, RUNDIR_PID_FILE ".new") == 0 ||
-		strcmp(name, RUNDIR_MARK) == 0 || is_backends(name))
+		strcmp(name, RUNDIR_MARK) == 0 || is_backends(name) || is_kept(name))
 		return RUNDIR_FILE;
 	return RUNDIR_FOREIGN;
 }

@@ -35,6 +35,11 @@ static void put_device(struct buf *b, const struct device *d)
 	put_int(b, "failed", (int64_t)d->jobs_failed);
 	put_int(b, "preempted", (int64_t)d->jobs_preempted);
 	buf_add_char(b, '}');
+	put_open(b, "warming", '{');
+	put_int(b, "running", d->warming != NULL);
+	put_int(b, "done", (int64_t)d->warmed);
+	put_int(b, "cancelled", (int64_t)d->warmings_cancelled);
+	buf_add_char(b, '}');
 	put_real(b, "prefill_tok_s", d->prefill_tok_s);
 	put_real(b, "decode_tok_s", d->decode_tok_s);
 	buf_add_char(b, '}');

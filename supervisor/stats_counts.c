@@ -56,6 +56,7 @@ void stats_counters(const struct supervisor *s, struct buf *b)
 	put_int(b, "strategy_a", (int64_t)c->by_strategy[0]);
 	put_int(b, "strategy_b", (int64_t)c->by_strategy[1]);
 	put_int(b, "strategy_c", (int64_t)c->by_strategy[2]);
+	put_int(b, "early_freezes", (int64_t)c->early_freezes);
 	put_int(b, "jobs", (int64_t)s->next_job);
 	put_int(b, "operations", (int64_t)s->operations.last_id);
 	if (s->events) {
@@ -83,11 +84,18 @@ static void put_histograms(struct buf *b, const char *key, const struct histogra
 void stats_histograms(const struct supervisor *s, struct buf *b)
 {
 	static const char *const strategies[TIMED_STRATEGIES] = {"A", "B", "C", "pass"};
-	static const char *const kinds[TIMED_KINDS] = {"chat", "notes", "pass"};
+	static const char *const kinds[TIMED_KINDS] = {"chat", "notes", "pass", "warm"};
 	put_histograms(b, "first_byte", s->times.first_byte, strategies, TIMED_STRATEGIES);
 	put_histograms(b, "total", s->times.total, strategies, TIMED_STRATEGIES);
 	put_histograms(b, "queue_wait", s->times.queue_wait, kinds, TIMED_KINDS);
 	put_histograms(b, "backend", s->times.backend, kinds, TIMED_KINDS);
+	put_histograms(b, "prediction_error", s->predictions.error, strategies, STRATEGIES);
+	put_open(b, "prediction_percent", '{');
+	for (size_t i = 0; i < STRATEGIES; i++) {
+		json_put_key(b, strategies[i]);
+		histogram_json_of(&s->predictions.percent[i], "percent", b);
+	}
+	buf_add_char(b, '}');
 }
 
 /* --- nng --- */

@@ -17,6 +17,7 @@
 #include "supervisor/elders.h"
 #include "supervisor/histogram.h"
 #include "supervisor/http/front.h"
+#include "supervisor/keep.h"
 #include "supervisor/life.h"
 #include "supervisor/notify.h"
 #include "supervisor/operation.h"
@@ -38,15 +39,22 @@
 struct counters {
 	uint64_t requests, failed, refused, cancelled, fallbacks, passed, coalesced, resumed;
 	uint64_t by_strategy[STRATEGIES];
+	uint64_t early_freezes; /* conversations shortened while nobody waited */
 };
 
 /* How long things took, in ms: requests by way (A, B, C, pass), jobs by enum proto_kind. */
 #define TIMED_STRATEGIES (STRATEGIES + 1)
-#define TIMED_KINDS 3
+#define TIMED_KINDS 4
 
 struct times {
 	struct histogram first_byte[TIMED_STRATEGIES], total[TIMED_STRATEGIES];
 	struct histogram queue_wait[TIMED_KINDS], backend[TIMED_KINDS];
+};
+
+/* Routing by predicted time: the time to the first byte, by way. */
+struct predictions {
+	struct histogram error[STRATEGIES];   /* measured - predicted, without sign; ms */
+	struct histogram percent[STRATEGIES]; /* measured of predicted; percent */
 };
 
 struct request;
@@ -89,6 +97,8 @@ struct supervisor {
 	struct counters count;
 	struct totals past; /* of devices that are gone */
 	struct times times;
+	struct predictions predictions;
+	struct keep *keep; /* what lasts over restarts; NULL: nothing does */
 	struct poison poison;
 	struct operations operations;
 	unsigned connections_max; /* limits.connections, or fewer for want of descriptors */

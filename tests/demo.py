@@ -1,7 +1,9 @@
-"""The original validation: three prompts of about 3, 3,568 and 10,981 tokens, streamed, each by its own route.
+"""The original validation: three prompts of about 3, 3,568 and 10,981 tokens, streamed, each by its own route; then a
+conversation of ten turns in the mode that is the default.
 
-demo.py BIN FOLDER: starts BIN/tandemd with FOLDER/tandem.conf, sends them, shows what happened, and exits 1 unless each
-used the devices it should and the counters agree. Only the standard library; `make demo` prepares the rest.
+demo.py BIN FOLDER: starts BIN/tandemd with FOLDER/tandem.conf and routing.mode = "threshold", sends the prompts, changes the
+mode to "adaptive" (tandemctl reload), sends the turns, shows what happened, and exits 1 unless each prompt used the devices
+it should, every turn went to the main device alone and found its prefix in the cache, and the counters agree. Only the standard library; `make demo` prepares the rest.
 """
 
 import http.client
@@ -54,13 +56,35 @@ def prompt(tokens):
     return head + log[:room - 1].rstrip(" ") + "\n" + tail
 
 
+TURNS, TURN_TOKENS = 10, 60
+
+
 class Tandem:
     def __init__(self, binaries, folder):
+        self.conf = os.path.join(folder, "tandem.conf")
+        with open(self.conf) as f:
+            self.own_conf = f.read()
+        self.set_mode("threshold")
         self.ctl = [os.path.join(binaries, "tandemctl"), "-R", os.path.join(folder, "run")]
         self.log_path = os.path.join(folder, "tandemd.log")
         with open(self.log_path, "wb") as log:
             self.daemon = subprocess.Popen([os.path.join(binaries, "tandemd"), "-c", os.path.join(folder, "tandem.conf")],
                                            stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    def set_mode(self, mode):
+        with open(self.conf, "w") as f:
+            f.write(f'{self.own_conf}\nrouting = {{ mode = "{mode}"; }};\n')
+
+    def reload(self):
+        subprocess.run(self.ctl + ["reload"], check=True, stdout=subprocess.DEVNULL)
+
+    def forecast(self, request_id):
+        """What was predicted of a request, and what came: from the log, once its line is there."""
+        with open(self.log_path, errors="replace") as f:
+            for line in f:
+                if " ev=forecast " in line and f" req={request_id} " in line:
+                    return dict(p.split("=", 1) for p in line.split() if "=" in p)
+        return {}
 
     def wait_ready(self):
         waiter = subprocess.Popen(self.ctl + ["wait-ready", "--timeout", str(READY_S)])
@@ -92,10 +116,10 @@ class Tandem:
         return self.daemon.returncode
 
 
-def ask(listen, model, text):
-    """Streams one chat. What came back, and when."""
-    body = {"model": model, "stream": True, "options": {"temperature": 0, "num_predict": ANSWER_TOKENS},
-            "messages": [{"role": "user", "content": text}]}
+def ask(listen, model, text, tokens=ANSWER_TOKENS):
+    """Streams one chat (text: of its only message, or the messages). What came back, and when."""
+    messages = text if isinstance(text, list) else [{"role": "user", "content": text}]
+    body = {"model": model, "stream": True, "options": {"temperature": 0, "num_predict": tokens}, "messages": messages}
     start = time.monotonic()
     seen = {"first_byte": None, "first_text": None, "text": "", "done": False, "error": None}
     connection = http.client.HTTPConnection(listen, timeout=ANSWER_S)
@@ -177,12 +201,41 @@ def demonstrate(tandem):
     return problems
 
 
+def converse(tandem):
+    """Ten turns: each must cost its own tokens only."""
+    tandem.set_mode("adaptive")
+    tandem.reload()
+    status = tandem.status()
+    main = next(d for d in status["devices"] if "main" in d["roles"])
+    messages, problems, before = [{"role": "system", "content": "You keep the log of a waterway. Answer in one sentence."}], [], status
+    print(f"\n{'turn':<6}{'prompt':>8}{'cached':>8}{'predicted':>11}{'1st word':>10}  reason", flush=True)
+    for turn in range(1, TURNS + 1):
+        messages.append({"role": "user", "content": entry(turn) + entry(turn + 100) + "What happened?"})
+        seen = ask(status["listen"], main["backend"]["model"], messages, TURN_TOKENS // 4)
+        if seen["status"] != 200 or not seen["done"]:
+            return problems + [f"turn {turn}: status {seen['status']}, {seen['error'] or 'no end'}"]
+        messages.append({"role": "assistant", "content": seen["text"]})
+        told, headers = tandem.forecast(seen["headers"]["X-Tandem-Request-Id"]), seen["headers"]
+        tokens = int(headers["X-Tandem-Tokens"].split("sent=")[1])
+        print(f"{turn:<6}{tokens:>8,}{told.get('cached', '?'):>8}{float(told.get('predicted_ms', 0)) / 1000:>9.2f} s{seen['first_text'] or 0:>8.2f} s"
+              f"  {headers['X-Tandem-Reason']}", flush=True)
+        if headers["X-Tandem-Strategy"] != "A":
+            problems.append(f"turn {turn}: route {headers['X-Tandem-Strategy']}")
+        if turn > 2 and int(told.get("cached", -1)) < tokens * 0.5:
+            problems.append(f"turn {turn}: {told.get('cached')} of about {tokens} tokens were cached")
+    after = jobs(tandem.status())
+    if after[main["name"]] - jobs(before)[main["name"]] < TURNS:
+        problems.append("the main device did not answer every turn")
+    problems += [f"{name} had a part in the conversation" for name in after if name != main["name"] and after[name] != jobs(before)[name]]
+    return problems
+
+
 def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     tandem = Tandem(*sys.argv[1:3])
     try:
         tandem.wait_ready()
-        problems = demonstrate(tandem)
+        problems = demonstrate(tandem) + converse(tandem)
     except (OSError, ValueError, http.client.HTTPException, subprocess.CalledProcessError) as e:
         problems = [f"{type(e).__name__}: {e}"]
     finally:
@@ -192,7 +245,7 @@ def main():
     if problems:
         print(f"\nThe end of tandemd's log:\n{tandem.last_log()}")
         sys.exit("demo failed:\n  " + "\n  ".join(problems))
-    print("\ndemo passed: A, B and C used the devices they should, and the counters agree")
+    print("\ndemo passed: A, B and C used the devices they should, ten turns cost their own tokens, and the counters agree")
 
 
 if __name__ == "__main__":

@@ -345,11 +345,10 @@ static bool is_zero(struct json_value v)
 
 void ask_prepare(struct ask *a)
 {
-	struct json_value root = {JSON_OBJECT, sent_body(a)}, key, value, keep_alive = {0};
+	struct json_value root, key, value, keep_alive = {0};
 	if (a->call.format != ANSWER_OLLAMA_CHAT && a->call.format != ANSWER_OLLAMA_GENERATE)
 		return;
-	while (root.raw.n && root.raw.p[0] != '{') /* white space: the text is valid */
-		root.raw = (struct slice){root.raw.p + 1, root.raw.n - 1};
+	root = json_object_in(sent_body(a));
 	for (struct json_iter it = json_iter(root); json_object_next(&it, &key, &value);) {
 		if (json_string_is(key, "model"))
 			a->model = value;

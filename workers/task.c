@@ -451,6 +451,8 @@ static const struct task_ops *kind_ops(const struct worker *w, const struct prot
 	case JOB_PASS:
 		return backend && backend->embeds && backend->embeds(job->path) ? &task_embed_ops
 										: &task_pass_ops;
+	case JOB_WARM:
+		return &task_warm_ops;
 	}
 	return NULL;
 }

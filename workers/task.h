@@ -89,7 +89,8 @@ struct task {
 
 /* --- for the kinds --- */
 
-extern const struct task_ops task_chat_ops, task_notes_ops, task_pass_ops, task_embed_ops;
+extern const struct task_ops task_chat_ops, task_notes_ops, task_pass_ops, task_embed_ops,
+	task_warm_ops;
 
 /* Body bytes are disposed of: gives CREDIT, in steps. */
 void task_take(struct task *t, size_t n);

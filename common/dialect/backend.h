@@ -44,4 +44,12 @@ int backend_notes_build(enum backend_api api, struct slice model, struct slice i
 	struct slice data, int64_t max_tokens, int64_t num_ctx, struct backend_call *call,
 	struct buf *body);
 
+/*
+ * The body of such a call, made into one that only fills the backend's prefix cache: not streamed,
+ * no token (llama-server) or one (Ollama, which takes no limit of 0), everything that decides about
+ * the prompt as it was (b10434 writes one token for a limit of 0, too). body: a valid JSON object.
+ * 0, -ENOMEM, -E2BIG.
+ */
+int backend_warm_build(enum backend_api api, struct slice body, struct buf *out);
+
 #endif

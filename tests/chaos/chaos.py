@@ -185,7 +185,7 @@ class Chaos:
         ]
 
     def groups(self, turn=0):
-        return {"log": {"level": "info"}, "routing": {"a_max_tokens": 1500 + turn, "b_max_tokens": 6000},
+        return {"log": {"level": "info"}, "routing": {"mode": "threshold", "a_max_tokens": 1500 + turn, "b_max_tokens": 6000},
                 "backoff": {"first_ms": 20, "max_ms": 200, "max_restarts": 0},
                 "deadlines": {"ping_ms": 300, "drain_ms": 20000, "main_wait_ms": 60000, "backend_idle_ms": 20000, "backend_connect_ms": 1000},
                 "limits": {"request_deaths": 100, "resumes": 100}}

@@ -226,7 +226,7 @@ void engine_detach(struct gen *g)
 		buf_slice(&g->prompt.text), g->processed, m->engine->fake->options.chars_per_token);
 	buf_clear(&s->kv);
 	buf_add(&s->kv, g->prompt.text.p, g->processed == g->prompt_n ? g->prompt.text.n : kept);
-	if (g->processed == g->prompt_n && g->emitted) {
+	if (g->processed == g->prompt_n && g->emitted && !g->unread) {
 		if (!g->given) /* the next turn holds it as an assistant message */
 			buf_add_str(&s->kv, "\377a");
 		buf_add_slice(&s->kv, buf_slice(&g->text));

@@ -76,6 +76,7 @@ struct gen {
 	int64_t max_tokens; /* -1: no limit */
 	int id_slot;	    /* -1: any */
 	bool stream, cache_prompt, progress, thinks, shift;
+	bool unread;	/* what it writes (one token, for a limit of 0) is not in the cache */
 	bool load_only; /* no answer wanted */
 	bool unload_after;
 	bool include_usage; /* OpenAI */

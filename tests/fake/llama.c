@@ -90,6 +90,9 @@ struct gen *llama_gen_create(struct request *r, const struct gen_ops *gen_ops)
 		g->name = name.raw;
 	for (size_t i = 0; i < sizeof(limits) / sizeof(*limits); i++)
 		json_to_int(json_get(r->json, limits[i]), &g->max_tokens);
+	g->unread = g->max_tokens == 0;
+	if (g->unread)
+		g->max_tokens = 1; /* b10434 samples one token before it looks at the limit */
 	json_to_int(json_get(r->json, "id_slot"), &id_slot);
 	g->id_slot = id_slot < 0 || id_slot > ENGINE_SLOTS_MAX ? -1 : (int)id_slot;
 	json_to_bool(json_get(r->json, "cache_prompt"), &g->cache_prompt);

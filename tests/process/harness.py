@@ -208,6 +208,7 @@ class Tandem(Process):
         self.run_holder = tempfile.TemporaryDirectory(prefix="tandem-")
         self.run_dir = os.path.join(self.run_holder.name, "run")
         config = {"listen": {"address": "127.0.0.1", "port": 0}, "run_dir": self.run_dir, "log": {"level": "debug"},
+                  "routing": {"mode": "threshold"},  # the ways by size; tests of "adaptive" say so
                   "devices": devices}
         for name, group in groups.items():
             config[name] = {**config.get(name, {}), **group} if isinstance(group, dict) else group
@@ -469,6 +470,11 @@ def rss_bytes(pid):
             if line.startswith("VmRSS:"):
                 return int(line.split()[1]) * 1024
     return 0
+
+
+def run_files(run_dir):
+    """What is left in a run folder, but for what tandemd keeps over restarts (state_dir is the run folder here)."""
+    return sorted(n for n in os.listdir(run_dir) if not n.startswith("tandem.mdb"))
 
 
 def fd_count(pid):

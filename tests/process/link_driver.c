@@ -6,7 +6,7 @@
  * the job says otherwise.
  *   {"do":"ack", "type":"ollama", "url":..., "command":[...], "pin":..., "model":..., "boot_ms":N,
  * ...}
- *   {"do":"job", "id":N, "kind":"chat|notes|pass", "dialect":N, "method":..., "path":...,
+ *   {"do":"job", "id":N, "kind":"chat|notes|pass|warm", "dialect":N, "method":..., "path":...,
  * "headers":[[name,value]...], "body":TEXT | "body_file":PATH | "body_bytes":N (that many bytes of
  * a pattern), "length":N (declared; -1 unknown), "timeout_ms":N, "max_tokens":N, "num_ctx":N,
  * "model":..., "credit":false (only by command), "quiet":true (count deltas only)}
@@ -385,6 +385,7 @@ static void do_job(struct json_value o)
 	struct proto_job *m = &r.u.job;
 	m->kind = json_string_is(kind, "pass")	  ? JOB_PASS
 		  : json_string_is(kind, "notes") ? JOB_NOTES
+		  : json_string_is(kind, "warm")  ? JOB_WARM
 						  : JOB_CHAT;
 	m->request_id = text_of(o, "request_id");
 	m->dialect = (uint32_t)int_of(o, "dialect", 0);

@@ -324,6 +324,8 @@ def test_link_bytes(one):
 RANGES = {
     ("listen", "port"): (-1, 65536),
     ("routing", "a_max_tokens"): (-1, 10**8),
+    ("routing", "min_gain_ms"): (-1, 10**9),
+    ("routing", "min_gain"): (-0.1, 1.1),
     ("condense", "keep_ratio_b"): (0.01, 1.5),
     ("condense", "chunk_tokens"): (0, 10**9),
     ("condense", "max_chunks"): (0, 5000),
@@ -345,6 +347,7 @@ RANGES = {
     ("deadlines", "head_ms"): (9, 3600001),
     ("deadlines", "body_ms"): (9, 3600001),
     ("limits", "body_total_bytes"): (0, 10**18),
+    ("limits", "state_bytes"): (1000, 10**12),
     ("limits", "event_bytes"): (10, 10**12),
     ("limits", "idle_ms"): (0, 10**12),
     ("backoff", "first_ms"): (0, 10**12),

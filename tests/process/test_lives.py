@@ -16,7 +16,7 @@ import time
 import pytest
 
 from conftest import attached
-from harness import BIN, Client, Process, children, free_port, libconfig, ndjson, nng_req, unreapable, wait_for
+from harness import BIN, Client, Process, children, free_port, libconfig, ndjson, nng_req, run_files, unreapable, wait_for
 from test_fallback import in_thread
 
 FAKE = os.path.join(BIN, "fake-backend")
@@ -443,12 +443,12 @@ def test_what_a_killed_instance_left_does_not_matter(backends, tandem, folder):
     t.port = int(status()["listen"].rsplit(":", 1)[1])
     assert answers(t)
     assert again.stop() == 0
-    assert sorted(os.listdir(t.run_dir)) == sorted((".tandem", *theirs)), "nothing of ours is left but the mark that it is our folder"
+    assert run_files(t.run_dir) == sorted((".tandem", *theirs)), "nothing of ours is left but the mark that it is our folder"
     third = Process([os.path.join(BIN, "tandemd"), "-c", t.conf], os.path.join(folder, "third.log"))
     wait_for(lambda: t.status()["pid"] == third.pid, "one that takes it again")
     for name in theirs:
         os.unlink(os.path.join(t.run_dir, name))
-    assert third.stop() == 0 and os.listdir(t.run_dir) == []
+    assert third.stop() == 0 and run_files(t.run_dir) == []
 
 
 def test_a_port_that_is_taken(backends, tandem, folder):
@@ -680,7 +680,7 @@ def test_a_stop_lets_streams_finish(fake, tandem, sig):
     assert "drain" in t.log() or "stopping" in t.log()
     wait_for(lambda: not any(alive(p) for p in everything), "the end of every child")
     # its output stays for people to read: backends outlive their workers, so it goes to a file
-    assert sorted(os.listdir(t.run_dir)) == ["backend-gpu1.log", "kv-gpu1"]
+    assert run_files(t.run_dir) == ["backend-gpu1.log", "kv-gpu1"]
     c.close()
     idle.close()
 
@@ -714,7 +714,7 @@ def test_a_second_signal_stops_at_once(fake, tandem):
         assert lines[-1].get("done") is True and "error" not in lines[-1]
     assert t.popen.wait(10) == 0
     assert time.monotonic() - begun < 5
-    assert os.listdir(t.run_dir) == []
+    assert run_files(t.run_dir) == []
     c.close()
     wait_for(lambda: a.stats()["active"] == 0 if "active" in a.stats() else True, "the backend is told")
 
@@ -819,7 +819,7 @@ def test_signals_repeated_and_crossed(fake, tandem):
     assert lines[-1]["done"] is True and lines[-1]["eval_count"] == 300
     assert t.popen.wait(15) == 0
     wait_for(lambda: not any(alive(p) for p in everything), "the end of every child")
-    assert sorted(os.listdir(t.run_dir)) == ["backend-gpu1.log", "kv-gpu1"]
+    assert run_files(t.run_dir) == ["backend-gpu1.log", "kv-gpu1"]
     c.close()
 
 
@@ -859,7 +859,7 @@ def test_a_worker_that_takes_no_term_is_killed(backends, fake, tandem):
     assert any("signal 9" in line for line in logged(t, "worker_exit", device="gpu0", worker_pid=deaf))
     assert any("exit=\"exit 0\"" in line for line in logged(t, "worker_exit", device="gpu2", worker_pid=other))
     assert logged(t, "worker_unkillable", device="gpu1", worker_pid=stuck) and not logged(t, "worker_exit", device="gpu1")
-    assert os.listdir(t.run_dir) == []
+    assert run_files(t.run_dir) == []
 
 
 def test_nothing_outlives_a_killed_supervisor(fake, tandem):

@@ -15,6 +15,7 @@ from test_routes import prompt
 def write(t, devices, **groups):
     """The configuration file of a running tandem, anew."""
     config = {"listen": {"address": "127.0.0.1", "port": 0}, "run_dir": t.run_dir, "log": {"level": "debug"}, "devices": devices, **groups}
+    config["routing"] = {"mode": "threshold", **config.get("routing", {})}  # as the harness begins
     with open(t.conf, "w") as f:
         for key, value in config.items():
             f.write(f"{key} = {libconfig(value)};\n")

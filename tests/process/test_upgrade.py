@@ -16,7 +16,7 @@ import time
 import pytest
 
 from conftest import attached
-from harness import BIN, Client, Process, Tandem, children, fd_count, free_port, libconfig, nng_req, ollama_text, wait_for
+from harness import BIN, Client, Process, Tandem, children, fd_count, free_port, libconfig, nng_req, ollama_text, run_files, wait_for
 
 SLOTS = 16
 CHECKS = '#!/bin/sh\ncase " $* " in *" -t "*) exec REAL "$@";; esac\n'
@@ -114,8 +114,8 @@ class Family(Tandem):
                         os.kill(pid, signal.SIGKILL)
         self.popen.wait(10)
         self.log_file.close()
-        left = [n for n in (os.listdir(self.run_dir) if os.path.isdir(self.run_dir) else []) if not re.match(r"backend-\w+\.log|kv-", n)]
-        assert left == [], left  # a backend's output and the folder of its conversations stay
+        left = [n for n in (os.listdir(self.run_dir) if os.path.isdir(self.run_dir) else []) if not re.match(r"backend-\w+\.log|kv-|tandem\.mdb", n)]
+        assert left == [], left  # a backend's output, its conversations and what is kept stay
         self.run_holder.cleanup()
         log = self.log()
         assert "runtime error" not in log and "Sanitizer" not in log, log[-8000:]
@@ -466,7 +466,7 @@ def test_term_before_the_take_over_ends_both(upgradable, fake, state):
     assert alive(new)
     os.kill(t.pid, signal.SIGTERM)
     assert t.popen.wait(15) == 0
-    assert not alive(new) and os.listdir(t.run_dir) == []
+    assert not alive(new) and run_files(t.run_dir) == []
     assert t.lines("upgrade_failed")[0]["why"] == "tandemd was told to stop"
 
 
@@ -576,7 +576,7 @@ def test_term_to_the_new_one_stops_the_whole_service(upgradable, slow):
     os.kill(new, signal.SIGTERM)
     assert finish(c) == text(90)  # within drain_ms
     wait_for(lambda: not alive(old) and not alive(new), "end of both")
-    assert os.listdir(t.run_dir) == []
+    assert run_files(t.run_dir) == []
     with pytest.raises(OSError):
         t.connect().connect()
 

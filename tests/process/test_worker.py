@@ -498,6 +498,56 @@ def test_a_cancel_of_what_waits_for_a_slot_is_quick_when_the_model_has_just_answ
     w.wait("fail", job=first)
 
 
+# --- warming ---
+
+
+@pytest.mark.parametrize("type", ["ollama", "llama-server"])
+@pytest.mark.parametrize("dialect", [OLLAMA_CHAT, OPENAI_CHAT])
+def test_a_warmed_prompt_is_not_processed_again(link, fake, type, dialect):
+    """JOB_WARM gives counts and no byte of an answer; the same chat then finds its prompt in the cache."""
+    backend = fake("b", type=type)
+    w = link()
+    w.ready(type=type, url=backend.url)
+    body = {"model": "m:1b", "stream": True, "max_tokens": 50, "options": {"num_predict": 50, "seed": 1},
+            "messages": [{"role": "system", "content": "rules " * 400}] + user("question")}
+    start, data, end = w.result(w.job(kind="warm", dialect=dialect, body=json.dumps(body)))
+    assert start is None and data == b"" and end["type"] == "end"
+    warmed = backend.stats()["last"][-1]
+    assert warmed["generated_tokens"] == 1 and warmed["cached_tokens"] == 0
+    assert end["prompt_tokens"] == warmed["prompt_tokens"] > 600
+    w.chat(dialect=dialect, **body)
+    asked = backend.stats()["last"][-1]
+    assert asked["prompt_tokens"] == warmed["prompt_tokens"]
+    assert asked["cached_tokens"] == warmed["prompt_tokens"] - 1 and asked["generated_tokens"] == 16
+
+
+@pytest.mark.parametrize("type", ["ollama", "llama-server"])
+def test_a_cancelled_warming_leaves_the_backend_at_once(link, fake, type):
+    """What it has processed by then stays in the cache."""
+    backend = fake("b", type=type, options=("--prefill", "500"))
+    w = link()
+    w.ready(type=type, url=backend.url)
+    body = {"model": "m:1b", "stream": False, "messages": user("word " * 2000)}  # 5 s
+    id = w.job(kind="warm", dialect=OPENAI_CHAT, body=json.dumps(body))
+    wait_for(lambda: backend.stats()["slots"]["active"] == 1, "the warming at the backend")
+    w.do("cancel", id=id)
+    assert w.result(id)[2]["cause"] == "cancelled"
+    wait_for(lambda: backend.stats()["slots"]["active"] == 0, "the end of the warming", 2)
+    assert backend.stats()["last"][-1]["end"] == "cancelled"
+    assert w.chat(model="m:1b", messages=user("x"))[2]["type"] == "end"
+
+
+@pytest.mark.parametrize("body,cause", [("{", "refused"), ('{"model":"m:1b","messages":[]}', None),
+                                        ('{"messages":7}', "refused")])
+def test_a_warming_that_cannot_be_is_refused(link, fake, body, cause):
+    backend = fake("b", type="llama-server")
+    w = link()
+    w.ready(type="llama-server", url=backend.url)
+    end = w.result(w.job(kind="warm", dialect=OLLAMA_CHAT, body=body))[2]
+    assert end["type"] == "fail" and end["cause"] == (cause or "refused") and end["message"]
+    assert backend.stats()["slots"]["active"] == 0
+
+
 # --- notes ---
 
 CHUNK = ("File src/net/socket.c line 120: connect_peer() returned -110.\n"

@@ -101,7 +101,10 @@ static void gives_defaults(void **state)
 	assert_int_equal(c.listen.port, 8512);
 	assert_string_equal(c.run_dir, "/run/tandem");
 	assert_int_equal(c.log.level, LOG_INFO);
+	assert_int_equal(c.routing.mode, ROUTING_ADAPTIVE);
 	assert_int_equal(c.routing.a_max_tokens, 2000);
+	assert_int_equal(c.routing.min_gain_ms, 2000);
+	assert_true(c.routing.min_gain == 0.3 && c.routing.warm);
 	assert_true(c.condense.keep_ratio_b == 0.35);
 	assert_int_equal(c.limits.body_total_bytes, 1073741824);
 	assert_memory_equal(&c.routing, &defaults.routing, sizeof(c.routing));
@@ -132,7 +135,10 @@ static void reads_every_key(void **state)
 		"  num_ctx = 4096; pin = \"0,1\"; backend = { type = \"llama-server\";\n"
 		"  url = \"http://[::1]:8080/base/\"; command = ( \"llama-server\", \"-m\", \"x\" "
 		"); }; });\n"
-		"routing = { a_max_tokens = 10; b_max_tokens = 10; };\n"
+		"routing = { mode = \"threshold\"; a_max_tokens = 10; b_max_tokens = 10; "
+		"min_gain_ms "
+		"= 0;\n"
+		"  min_gain = 1; warm = false; };\n"
 		"condense = { keep_ratio_b = 1; keep_ratio_c = 0.5; };\n"
 		"limits = { body_bytes = 5000000000; body_total_bytes = 5000000000L; queue = 0x10; "
 		"};\n",
@@ -158,6 +164,8 @@ static void reads_every_key(void **state)
 	assert_string_equal(d->backend.url, "http://[::1]:8080/base");
 	assert_string_equal(d->backend.command[2], "x");
 	assert_null(d->backend.command[3]);
+	assert_int_equal(c.routing.mode, ROUTING_THRESHOLD);
+	assert_true(c.routing.min_gain == 1 && c.routing.min_gain_ms == 0 && !c.routing.warm);
 	assert_true(c.condense.keep_ratio_b == 1.0);
 	assert_int_equal(c.limits.body_bytes, 5000000000);
 	assert_int_equal(c.limits.queue, 16);

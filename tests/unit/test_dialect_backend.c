@@ -419,6 +419,51 @@ static void notes_are_asked_without_thinking_or_chance(void **state)
 	}
 }
 
+/* What decides about the prompt stays as it was; nothing is streamed, nothing (or a token) is
+ * written. */
+static void warming_changes_limits_alone(void **state)
+{
+	(void)state;
+	static const struct {
+		enum backend_api api;
+		const char *body, *warm;
+	} cases[] = {
+		{BACKEND_LLAMA_SERVER,
+			" { 'model' : 's', 'messages':[1, {'n':2}], 'tools' : [ 3 ] }\n",
+			"{'model':'s','messages':[1, {'n':2}],'tools':[ 3 ],'stream':false,"
+			"'n_predict':0,'cache_prompt':true}"},
+		{BACKEND_LLAMA_SERVER,
+			"{'stream':true,'stream_options':{'include_usage':true},'n':1,'max_tokens':"
+			"5,"
+			"'max_completion_tokens':6,'n_predict':7,'cache_prompt':false,'id_slot':2}",
+			"{'id_slot':2,'stream':false,'n_predict':0,'cache_prompt':true}"},
+		{BACKEND_OLLAMA, "{'model':'s','messages':[],'stream':true,'keep_alive':0}",
+			"{'model':'s','messages':[],'keep_alive':0,'stream':false,'options':{"
+			"'num_predict':1}}"},
+		{BACKEND_OLLAMA,
+			"{'options':{'num_ctx':4096,'num_predict':99,'seed':1},'think':false}",
+			"{'think':false,'stream':false,'options':{'num_ctx':4096,'seed':1,"
+			"'num_predict':1}}"},
+		{BACKEND_OLLAMA, "{'options':null}",
+			"{'stream':false,'options':{'num_predict':1}}"},
+		{BACKEND_OLLAMA, "{}", "{'stream':false,'options':{'num_predict':1}}"},
+	};
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		char *body = json_of(cases[i].body), *warm = json_of(cases[i].warm);
+		struct buf out;
+		buf_init(&out, 0);
+		assert_int_equal(backend_warm_build(cases[i].api, slice_str(body), &out), 0);
+		assert_string_equal(buf_cstr(&out), warm);
+		buf_free(&out);
+		free(body);
+		free(warm);
+	}
+	struct buf small;
+	buf_init(&small, 10);
+	assert_int_equal(backend_warm_build(BACKEND_OLLAMA, SLICE("{}"), &small), -E2BIG);
+	buf_free(&small);
+}
+
 /* A fixed generator: the same mutants at every run. */
 static unsigned next_random(unsigned *seed)
 {
@@ -454,6 +499,14 @@ static void check_mutant(enum dialect d, struct slice text)
 		if (rc == 0 && !call.raw && call.path &&
 			json_parse(buf_slice(&body), JSON_MAX_DEPTH + 8, &root, NULL))
 			fail_msg("%.*s\n-> %s", (int)text.n, text.p, buf_cstr(&body));
+		if (rc == 0 && call.path) {
+			struct buf warm;
+			buf_init(&warm, 0);
+			backend_warm_build(api, call.raw ? text : buf_slice(&body), &warm);
+			if (json_parse(buf_slice(&warm), JSON_MAX_DEPTH + 8, &root, NULL))
+				fail_msg("%.*s\n-> %s", (int)text.n, text.p, buf_cstr(&warm));
+			buf_free(&warm);
+		}
 		buf_free(&body);
 	}
 	chat_request_fini(&r);
@@ -484,6 +537,7 @@ int main(void)
 		cmocka_unit_test(what_a_backend_cannot_do_is_refused),
 		cmocka_unit_test(a_backend_that_speaks_the_dialect_gets_the_clients_bytes),
 		cmocka_unit_test(notes_are_asked_without_thinking_or_chance),
+		cmocka_unit_test(warming_changes_limits_alone),
 		cmocka_unit_test(mutants_are_translated_or_refused),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -93,6 +93,21 @@ static void stats(struct report *r, struct report_sums *sums, uint64_t in, uint6
 	report_take(r, sums, &record, 5);
 }
 
+static void test_other_units(void **state)
+{
+	(void)state;
+	struct histogram h = {0};
+	struct buf out;
+	buf_init(&out, 0);
+	histogram_add(&h, 90);
+	histogram_json_of(&h, "percent", &out);
+	assert_non_null(strstr(buf_cstr(&out), "\"sum_percent\":90"));
+	assert_non_null(strstr(buf_cstr(&out), "\"p50_percent\":"));
+	assert_non_null(strstr(buf_cstr(&out), "\"le_percent\":96"));
+	assert_null(strstr(buf_cstr(&out), "ms"));
+	buf_free(&out);
+}
+
 static void test_sums_outlive_an_incarnation(void **state)
 {
 	(void)state;
@@ -125,6 +140,7 @@ int main(void)
 		cmocka_unit_test(test_every_value_is_counted_in_its_bucket),
 		cmocka_unit_test(test_quantiles_lie_in_the_bucket_of_the_true_value),
 		cmocka_unit_test(test_json_is_cumulative),
+		cmocka_unit_test(test_other_units),
 		cmocka_unit_test(test_sums_outlive_an_incarnation),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

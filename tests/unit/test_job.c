@@ -283,6 +283,64 @@ static void test_preempted_and_worse(void **state)
 	}
 }
 
+static int submit_warm(struct fixture *f, struct seen *seen, struct job **out)
+{
+	struct job_spec spec = {.takes_slot = true,
+		.impatient = true,
+		.class = CLASS_IDLE,
+		.prompt_tokens = 8000,
+		.body = SLICE("{}")};
+	spec.message.kind = JOB_WARM;
+	spec.message.body_bytes = 2;
+	return job_submit(f->sup.devices[0], &spec, &counting, seen, out);
+}
+
+/* A warming ends when anything else comes, which is admitted as if its slot were free, and runs
+ * when the worker has let go. */
+static void test_a_warming_yields(void **state)
+{
+	(void)state;
+	struct fixture f;
+	struct seen warms = {0}, chats = {0};
+	struct job *warm, *chat, *other;
+	setup(&f);
+	struct device *d = f.sup.devices[0];
+	f.sup.config.limits.queue = 0;
+	assert_int_equal(submit_warm(&f, &warms, &warm), 0);
+	assert_true(warm->running);
+	uint64_t id = warm->id;
+	assert_true(jobs_wait_ms(d) == 0);
+	assert_int_equal(submit(&f, CLASS_IDLE, 1, &chats, &chat), 0);
+	assert_int_equal(warms.fails, 1);
+	assert_int_equal(warms.cause, FAIL_CANCELLED);
+	assert_false(chat->running);
+	assert_true(jobs_wait_ms(d) > 0);
+	say(&f, PROTO_FAIL, id);
+	assert_true(chat->running);
+	assert_int_equal(d->inflight, 1);
+	say(&f, PROTO_END, chat->id);
+	/* its end and the other work cross */
+	assert_int_equal(submit_warm(&f, &warms, &warm), 0);
+	id = warm->id;
+	assert_int_equal(submit(&f, CLASS_AGENT, 1, &chats, &chat), 0);
+	assert_int_equal(submit(&f, CLASS_AGENT, 1, &chats, &other), -EBUSY);
+	say(&f, PROTO_END, id);
+	assert_int_equal(warms.ends, 0);
+	assert_int_equal(warms.fails, 2);
+	assert_true(chat->running);
+	say(&f, PROTO_END, chat->id);
+	/* the worker goes */
+	assert_int_equal(submit_warm(&f, &warms, &warm), 0);
+	d->current->state = WORKER_DRAINING;
+	device_changed(d);
+	assert_int_equal(warms.fails, 3);
+	jobs_lost(d->current);
+	assert_int_equal(d->inflight, 0);
+	assert_int_equal(submit_warm(&f, &warms, &warm), -EAGAIN);
+	assert_int_equal(d->jobs_failed, 0);
+	teardown(&f);
+}
+
 static void test_who_is_refused(void **state)
 {
 	(void)state;
@@ -340,6 +398,7 @@ int main(void)
 		cmocka_unit_test(test_notes_are_preempted),
 		cmocka_unit_test(test_preempted_but_done),
 		cmocka_unit_test(test_preempted_and_worse),
+		cmocka_unit_test(test_a_warming_yields),
 		cmocka_unit_test(test_who_is_refused),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -548,7 +548,7 @@ static void test_encode_limits(void **state)
 	REFUSED(PROTO_START, -EINVAL, r.u.start.body_bytes = -2);
 	REFUSED(PROTO_STATE, -EINVAL, r.u.state.state = STATE_DOWN + 1);
 	REFUSED(PROTO_FAIL, -EINVAL, r.u.fail.cause = FAIL_CLOSED + 1);
-	REFUSED(PROTO_JOB, -EINVAL, r.u.job.kind = JOB_PASS + 1);
+	REFUSED(PROTO_JOB, -EINVAL, r.u.job.kind = JOB_WARM + 1);
 	REFUSED(PROTO_DELTA, -E2BIG, r.u.delta.text = too_long);
 	REFUSED(PROTO_DELTA, -EINVAL, r.u.delta.tokens = -1);
 	REFUSED(PROTO_JOB, -EINVAL, r.u.job.resume_bytes = -1);
