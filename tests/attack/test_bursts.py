@@ -77,7 +77,7 @@ def test_a_burst_of_uploads_kills_no_worker(fake, tandem, link, n, size):
 def test_a_burst_of_held_bodies(fake, tandem):
     """Bodies that are held whole (a model's name is looked for in them) take the same way."""
     a = fake("main")
-    t = tandem([attached(a, slots=4)], limits={"link_bytes": 1 << 20}, log={"level": "info"})
+    t = tandem([attached(a, slots=4)], limits={"link_bytes": 1 << 20, "queue": 200, "queue_per_client": 0}, log={"level": "info"})
     before = t.device("gpu0")
     statuses = burst(t, 100, 292 << 10, "/v1/embeddings")
     assert len(statuses) == 100 and not set(statuses) & {0, 502, 503}, {s: statuses.count(s) for s in set(statuses)}

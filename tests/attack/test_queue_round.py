@@ -59,7 +59,7 @@ def test_what_writes_nothing_waits_for_nobody(tandem):
     t = tandem([device(peer, slots=1)])
     chat = in_thread(lambda: t.chat("hi", stream=True))
     wait_for(lambda: peer.now == 1, "the chat")
-    side = [in_thread(lambda p=p: t.request("POST", p, {"model": "m:1b", "input": "x"})) for p in ("/api/show", "/api/embed")]
+    side = [in_thread(lambda p=p: t.request("POST", p, {"model": "m:1b", "input": "x"})) for p in ("/api/show", "/api/copy")]
     wait_for(lambda: peer.now == 3, "both beside it")
     peer.go.release(3)
     assert chat.join()[0] == 200 and all(s.join()[0] == 200 for s in side)

@@ -203,6 +203,7 @@ def test_too_few_descriptors_are_said_at_start(mine, folder):
         p = limited(conf, 128)
         line = next(x for x in p.stderr if "ev=fd_limit" in x)
         assert " limit=128 needed=" in line and "LimitNOFILE" in line
+        next(x for x in p.stderr if "ev=listening" in x)
         p.terminate()
         p.communicate(timeout=15)
         assert p.returncode == 0
