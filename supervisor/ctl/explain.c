@@ -43,7 +43,7 @@ static enum ctl_exit say(const char *fmt, const char *text)
 	return CTL_FAILED;
 }
 
-static enum ctl_exit parse_options(struct asked *a, int argc, char **argv)
+static enum ctl_exit parse_options(struct asked *a, struct ctl *ctl)
 {
 	enum { WINDOW = 256, DIALECT, JSON, SENT };
 	static const struct option options[] = {
@@ -52,11 +52,15 @@ static enum ctl_exit parse_options(struct asked *a, int argc, char **argv)
 		{"dialect", required_argument, NULL, DIALECT},
 		{"json", no_argument, NULL, JSON},
 		{"sent", no_argument, NULL, SENT},
+		{"rundir", required_argument, NULL, 'R'},
+		{"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'V'},
 		{NULL, 0, NULL, 0},
 	};
-	int opt;
+	int argc = ctl->argc, opt;
+	char **argv = ctl->argv;
 	optind = 1;
-	while ((opt = getopt_long(argc, argv, "c:", options, NULL)) != -1) {
+	while ((opt = getopt_long(argc, argv, "c:R:hV", options, NULL)) != -1) {
 		if (opt == 'c')
 			a->conf = optarg;
 		else if (opt == WINDOW && !ctl_number(optarg, 1, WINDOW_MOST, &a->window))
@@ -67,8 +71,10 @@ static enum ctl_exit parse_options(struct asked *a, int argc, char **argv)
 			a->json = true;
 		else if (opt == SENT)
 			a->sent = true;
-		else if (opt == '?')
+		else if (opt != WINDOW && ctl_take(ctl, opt, optarg) != CTL_OK)
 			return CTL_USAGE;
+		if (ctl->told)
+			return CTL_OK;
 	}
 	if (a->dialect && strcmp(a->dialect, "ollama") != 0 && strcmp(a->dialect, "openai") != 0)
 		return ctl_usage("--dialect is ollama or openai, not '%s'", a->dialect);
@@ -244,15 +250,16 @@ enum ctl_exit ctl_explain(struct ctl *ctl)
 	buf_init(&w->body, BODY_BYTES_MAX);
 	buf_init(&w->sent, 0);
 	bool parsed = false, configured = false;
-	enum ctl_exit rc = parse_options(&w->asked, ctl->argc, ctl->argv);
-	if (rc == CTL_OK)
+	enum ctl_exit rc = parse_options(&w->asked, ctl);
+	bool told = ctl->told; /* the help, or the version */
+	if (rc == CTL_OK && !told)
 		rc = read_body(w);
-	if (rc == CTL_OK) {
+	if (rc == CTL_OK && !told) {
 		w->dialect = dialect_of(w);
 		rc = read_conf(w);
 		configured = rc == CTL_OK;
 	}
-	if (rc == CTL_OK) {
+	if (rc == CTL_OK && !told) {
 		parsed = chat_request_parse(w->dialect, buf_slice(&w->body), &w->request, &error) ==
 			 0;
 		rc = parsed ? answer(w) : say("%s", error.text[0] ? error.text : "out of memory");
