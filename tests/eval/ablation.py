@@ -23,14 +23,13 @@ def steps():
         yield ("as built before" if n == 0 else REPAIRS[n - 1][0]), tuple(t for _, ts in REPAIRS[n:] for t in ts)
 
 
-def job(driver, name):
-    from eval import WINDOWS, given  # set before the processes were forked
-    odd = given["sessions"][1::2] or given["sessions"]
+def row(driver, sessions, windows):
+    odd = sessions[1::2] or sessions
     found = single.run(odd, driver, ratios=(.25, .10), others=False)["selection"]
-    row = {"single": {str(r): f.table() for r, f in found.items()}, "windows": {}}
-    for window, fixed in WINDOWS:
+    found_in = {"single": {str(r): f.table() for r, f in found.items()}, "windows": {}}
+    for window, fixed in windows:
         figures = metric.Figures()
         for s in odd:
             figures.add(metric.walk(s, Layout(driver), window, fixed))
-        row["windows"][f"{window}/{fixed}"] = figures.table()
-    return row
+        found_in["windows"][f"{window}/{fixed}"] = figures.table()
+    return found_in

@@ -95,8 +95,12 @@ def steady_job(driver, window, fixed):
     return same, tried
 
 
+def ablation_job(driver, name):
+    return ablation.row(driver, given["sessions"], WINDOWS)
+
+
 JOBS = {"walk": walk_job, "single": single_job, "needles": needle_job, "constraints": constraint_job, "steady": steady_job,
-        "ablate": ablation.job}
+        "ablate": ablation_job}
 
 
 def work(job):

@@ -109,6 +109,11 @@ def holds(session, needed, border, texts):
     return named, whole, missed
 
 
+def invented(text, source):
+    """Identifiers of a text that the source does not have (of an arrow "--name-->" it has the name)."""
+    return {t for t in tokens(text) if t not in source and t.rstrip("-") not in source and t + "--" not in source}
+
+
 class Figures:
     """Sums over the calls of many sessions."""
 
@@ -187,5 +192,5 @@ def walk(session, arm, window, fixed):
             for i in range(k):
                 source |= session.stand[i]
             for t in texts:
-                f.invented |= {x for x in tokens(arm.plain(t)) if x not in source}
+                f.invented |= invented(arm.plain(t), source)
     return f

@@ -2,6 +2,7 @@
 The transcripts: played once over the history, kept under the build folder, and read from there.
 """
 
+import fcntl
 import hashlib
 import json
 import multiprocessing
@@ -101,13 +102,18 @@ def make(root, build, say, count=SESSIONS):
             mine = tasks[a : a + each + 6]
         plan.append((n, mine, LANGUAGES[n % len(LANGUAGES)], CLIENTS[n % len(CLIENTS)]))
     plan = plan[:count]
+    folder.mkdir(parents=True, exist_ok=True)
     say(f"playing {count} sessions (once; kept in {kept})")
     half = (count + 1) // 2
-    with multiprocessing.Pool(2) as pool:
+    with open(folder / "lock", "w") as lock, multiprocessing.Pool(2) as pool:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two evals must not play in one checkout
+        if kept.exists():
+            return json.loads(kept.read_text())
         parts = pool.map(job, [(root, folder / "scratch0", plan[:half]), (root, folder / "scratch1", plan[half:])])
-    sessions = [s for part in parts for s in part]
-    folder.mkdir(parents=True, exist_ok=True)
-    kept.write_text(json.dumps(sessions, ensure_ascii=False))
+        sessions = [s for part in parts for s in part]
+        new = kept.with_suffix(".new")
+        new.write_text(json.dumps(sessions, ensure_ascii=False))
+        new.rename(kept)
     return sessions
 
 

@@ -11,7 +11,7 @@ import math
 import re
 from collections import Counter
 
-from metric import Figures, holds, lines_of
+from metric import Figures, holds, invented
 from names import tokens
 
 RATIOS = (.35, .25, .20, .10)
@@ -142,8 +142,7 @@ def run(sessions, driver, ratios=RATIOS, every=EVERY, others=True):
                         text = (got or b"").decode()
                         if got and len(got) > size * ratio:
                             f.over += 1
-                        plain = driver.without_marks(text)
-                        f.invented |= {t for t in tokens(plain) if t not in source}
+                        f.invented |= invented(driver.without_marks(text), source)
                     named, whole, missed = holds(s, needed, border, [text])
                     f.past += 1
                     f.size += len(text.encode())
