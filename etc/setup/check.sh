@@ -1,10 +1,11 @@
 #!/bin/bash
-# check.sh check|ollama|chaos|attack|attack-asan|asan|tsan: runs the tests of that name, every stage even after one has failed. Ends with a line
+# check.sh check|ollama|engine|chaos|attack|attack-asan|asan|tsan: runs the tests of that name, every stage even after one has failed. Ends with a line
 # "N passed, N failed" that counts single tests, and 1 when anything failed.
 #
 # check   formatting, the build with gcc and with clang, unit tests, tests of whole processes and of client packages
 # chaos   streaming clients through 1,000 kills and stops, restarts, reloads and upgrades (CHAOS_OPTIONS: other numbers)
 # ollama  a real Ollama behind tandem and in front of it its own clients
+# engine  a real llama-server with a small model behind tandem: what it caches, what its templates insist on
 # attack  hostile clients, backends and neighbours; attack-asan: the same under AddressSanitizer and UBSan
 # asan, tsan  unit tests and tests of whole processes under the sanitizers
 set -uo pipefail
@@ -123,6 +124,10 @@ ollama)
 	"$SETUP/deps.sh" run check || exit 1
 	stage "build" build_all && stage "a real Ollama" "$ROOT/tests/ollama/build.sh" && stage "tests with a real Ollama" python_tests build tests/ollama
 	;;
+engine)
+	"$SETUP/deps.sh" run check || exit 1
+	stage "build" build_all && stage "tests with a real llama-server" python_tests build tests/engine
+	;;
 chaos)
 	"$SETUP/deps.sh" run check || exit 1
 	python=$("$SETUP/venv.sh") || exit 1
@@ -149,7 +154,7 @@ tsan)
 	sanitized tsan thread
 	;;
 *)
-	die "usage: check.sh check|ollama|chaos|attack|attack-asan|asan|tsan"
+	die "usage: check.sh check|ollama|engine|chaos|attack|attack-asan|asan|tsan"
 	;;
 esac
 

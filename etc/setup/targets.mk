@@ -5,7 +5,7 @@ SETUP := etc/setup
 SYSCONFDIR ?= /etc
 C_FILES = $(sort $(shell find common proto supervisor workers tests -name '*.[ch]'))
 
-.PHONY: deps run demo check chaos check-ollama asan tsan format format-check lint install uninstall
+.PHONY: deps run demo check chaos check-ollama check-engine asan tsan format format-check lint install uninstall
 
 # What check.sh builds beside the programs.
 .PHONY: test-programs
@@ -31,6 +31,9 @@ check: ## install what the tests need and run them all
 
 check-ollama: ## test against a real Ollama (built once, kept in the cache)
 	@$(SETUP)/check.sh ollama
+
+check-engine: ## test against a real llama-server (an engine and a small model, kept in the cache)
+	@$(SETUP)/check.sh engine
 
 chaos: ## 32 streaming clients through 1,000 kills and stops, restarts, reloads, upgrades
 	@$(SETUP)/check.sh chaos
