@@ -247,12 +247,12 @@ def test_events_of_a_chat_come_in_order(one):
     s = Subscriber(t)
     _, headers, _ = t.chat("the secret word")
     events = s.until(lambda e: e["event"] == "request_done")
-    assert [e["event"] for e in events] == ["request_begin", "plan", "job_start", "job_end", "request_done"]
+    assert [e["event"] for e in events] == ["request_begin", "plan", "job_start", "job_end", "forecast", "request_done"]
     assert {e["req"] for e in events} == {headers["X-Tandem-Request-Id"]}
     seqs = [e["seq"] for e in events]
-    assert seqs == list(range(seqs[0], seqs[0] + 5))
+    assert seqs == list(range(seqs[0], seqs[0] + 6))
     assert events[0]["method"] == "POST" and events[0]["path"] == "/api/chat"
-    assert events[2]["job"] == events[3]["job"] and events[3]["output_tokens"] > 0 and events[4]["strategy"] == "A"
+    assert events[2]["job"] == events[3]["job"] and events[3]["output_tokens"] > 0 and events[5]["strategy"] == "A"
     for e in events:
         assert e["level"] == "info" and time.strptime(e["time"], "%Y-%m-%dT%H:%M:%S." + e["time"][-4:]), e
     assert "secret" not in json.dumps(events)
@@ -264,7 +264,7 @@ def test_events_do_not_depend_on_the_log_and_hold_no_prompt(one):
     s = Subscriber(t)
     assert t.chat("the secret word")[0] == 200
     events = s.until(lambda e: e["event"] == "request_done")
-    assert len(events) == 5 and "secret" not in json.dumps(events)
+    assert len(events) == 6 and "secret" not in json.dumps(events)
     assert "job_start" not in t.log()
     s.close()
 

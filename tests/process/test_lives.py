@@ -556,7 +556,8 @@ def test_a_start_without_descriptors_says_so(folder, limit):
         assert r.returncode != 0 and "open" in r.stderr, r
         return
     assert r.returncode == 1 and len(r.stderr.splitlines()) in (1, 2), r
-    assert "tandemd: Too many open files: of " in r.stderr and f"the limit is {limit}: " in r.stderr, r
+    asked = "tandemd: Too many open files: of " in r.stderr and f"the limit is {limit}: " in r.stderr
+    assert asked or f"tandemd: too few file descriptors: {limit} may be open (ulimit -n), " in r.stderr, r
     assert not os.path.exists("/tmp/never-used")
 
 
@@ -743,7 +744,8 @@ def test_a_stop_while_a_thread_selects(fake, tandem):
     wait_for(lambda: refused(t), "the closed door")
     t.popen.send_signal(signal.SIGTERM)
     assert t.popen.wait(20) == 0, t.log()[-3000:]
-    assert " ev=selected " not in t.log() and os.listdir(t.run_dir) == []
+    assert 'left="work on a thread"' in t.log()
+    assert [f for f in os.listdir(t.run_dir) if not f.startswith("tandem.mdb")] == []
     c.close()
 
 
