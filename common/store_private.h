@@ -29,7 +29,8 @@ int store_put_one(struct store *s, MDB_txn *txn, const struct meta *m, const str
 /* Success, or an error of the machine, which another file would have as well. */
 bool store_is_ours(int rc);
 
-/* What is wrong with the file; NULL: nothing. Blocks. */
-const char *store_look_through(const char *path, size_t max_bytes);
+/* What is wrong with the file; NULL: nothing. reading: it is not tried whether it can be written.
+ * Blocks. */
+const char *store_look_through(const char *path, size_t max_bytes, bool reading);
 
 #endif
