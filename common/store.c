@@ -206,11 +206,19 @@ int store_open(const char *path, size_t max_bytes, struct store **out, struct bu
 	return 0;
 }
 
+unsigned store_reading_flags(const char *path)
+{
+	char lock[4096];
+	int n = snprintf(lock, sizeof(lock), "%s-lock", path);
+	bool nobody = n > 0 && (size_t)n < sizeof(lock) && access(lock, F_OK);
+	return MDB_RDONLY | (nobody ? MDB_NOLOCK : 0);
+}
+
 static int open_to_read(const char *path, struct store *s)
 {
 	MDB_txn *txn = NULL;
 	struct meta m;
-	int rc = store_open_env(path, s->max_bytes, MDB_RDONLY, &s->env);
+	int rc = store_open_env(path, s->max_bytes, store_reading_flags(path), &s->env);
 	if (rc)
 		return rc;
 	rc = mdb_txn_begin(s->env, NULL, MDB_RDONLY, &txn);

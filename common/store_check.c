@@ -144,7 +144,7 @@ static int try_commits(struct store *s)
 static int check_file(const char *path, size_t max_bytes, bool reading)
 {
 	struct store s = {0};
-	int rc = store_open_env(path, max_bytes, reading ? MDB_RDONLY : 0, &s.env);
+	int rc = store_open_env(path, max_bytes, reading ? store_reading_flags(path) : 0, &s.env);
 	if (rc == 0)
 		rc = try_in(&s, MDB_RDONLY);
 	if (rc == 0 && !reading)

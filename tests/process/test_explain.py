@@ -121,7 +121,7 @@ def test_by_time_without_rates(explain):
     code, out, err = explain(body, main="llama-server", num_ctx=8192, mode="adaptive")
     assert "* layout" in out.decode() and "no rates of gpu0 are known" in out.decode() and "nothing counts as cached" in out.decode()
     # A cut that was made and is not worth it: the original goes, and is what the messages tell of.
-    text = "Which value does part_7 report?\n\n" + prose(12000) + "\n\nWhich value does part_7 report?"
+    text = "Which value does part_7 report?\n\n" + prose(6500) + "\n\nWhich value does part_7 report?"
     code, out, err = explain(question(OPENAI, text, False), "--json", main="llama-server", num_ctx=32768, mode="adaptive")
     o = json.loads(out)
     assert set(candidates(o)) == {"original", "cut"} and "saves too little" in o["reason"]

@@ -248,7 +248,7 @@ static void test_looking_at_it(void **state)
 	struct predict_rates r, again;
 	size_t n;
 	double sum = 0;
-	char path[128], command[400];
+	char path[128], command[600];
 	snprintf(path, sizeof(path), "%s/" KEEP_FILE, dir);
 	assert_int_equal(keep_open(dir, 1 << 20, &look), -ENOENT);
 	assert_int_equal(access(path, F_OK), -1);
@@ -285,10 +285,12 @@ static void test_looking_at_it(void **state)
 	keep_decisions(k, &n);
 	assert_int_equal(n, 2);
 	stop(k);
-	snprintf(command, sizeof(command), "head -c 5000 /dev/urandom > %s", path);
+	snprintf(
+		command, sizeof(command), "rm %s-lock; head -c 5000 /dev/urandom > %s", path, path);
 	assert_int_equal(system(command), 0);
 	assert_int_equal(keep_open(dir, 1 << 20, &look), -EPROTO);
-	snprintf(command, sizeof(command), "test $(stat -c %%s %s) = 5000 && test ! -e %s.bad",
+	snprintf(command, sizeof(command),
+		"test $(stat -c %%s %s) = 5000 && test ! -e %s.bad && test ! -e %s-lock", path,
 		path, path);
 	assert_int_equal(system(command), 0);
 }
