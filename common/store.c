@@ -187,8 +187,9 @@ int store_open(const char *path, size_t max_bytes, struct store **out, struct bu
 		return -ENOMEM;
 	s->max_bytes = max_bytes > STORE_BYTES_MIN ? max_bytes : STORE_BYTES_MIN;
 	if (stat(path, &st) == 0 && (st.st_size > 0 || !S_ISREG(st.st_mode))) {
-		const char *why =
-			S_ISREG(st.st_mode) ? store_look_through(path, s->max_bytes) : "not a file";
+		const char *why = S_ISREG(st.st_mode)
+					  ? store_look_through(path, s->max_bytes, false)
+					  : "not a file";
 		if (why)
 			move_aside(path, why, moved);
 	}
@@ -200,6 +201,62 @@ int store_open(const char *path, size_t max_bytes, struct store **out, struct bu
 	if (rc) {
 		free(s);
 		return to_errno(rc);
+	}
+	*out = s;
+	return 0;
+}
+
+unsigned store_reading_flags(const char *path)
+{
+	char lock[4096];
+	int n = snprintf(lock, sizeof(lock), "%s-lock", path);
+	bool nobody = n > 0 && (size_t)n < sizeof(lock) && access(lock, F_OK);
+	return MDB_RDONLY | (nobody ? MDB_NOLOCK : 0);
+}
+
+static int open_to_read(const char *path, struct store *s)
+{
+	MDB_txn *txn = NULL;
+	struct meta m;
+	int rc = store_open_env(path, s->max_bytes, store_reading_flags(path), &s->env);
+	if (rc)
+		return rc;
+	rc = mdb_txn_begin(s->env, NULL, MDB_RDONLY, &txn);
+	if (rc == 0)
+		rc = store_open_tables(s, txn, 0);
+	if (rc == 0)
+		rc = store_read_meta(s, txn, &m);
+	if (rc == 0) {
+		rc = mdb_txn_commit(txn); /* keeps the tables open */
+		txn = NULL;
+	}
+	if (txn)
+		mdb_txn_abort(txn);
+	if (rc)
+		mdb_env_close(s->env);
+	return rc;
+}
+
+int store_open_reading(const char *path, size_t max_bytes, struct store **out)
+{
+	struct stat st;
+	if (stat(path, &st))
+		return -errno;
+	if (!S_ISREG(st.st_mode) || st.st_size == 0)
+		return -EPROTO;
+	if (access(path, R_OK))
+		return -errno;
+	struct store *s = calloc(1, sizeof(*s));
+	if (!s)
+		return -ENOMEM;
+	s->max_bytes = max_bytes > STORE_BYTES_MIN ? max_bytes : STORE_BYTES_MIN;
+	int rc = store_look_through(path, s->max_bytes, true) ? -EPROTO
+							      : to_errno(open_to_read(path, s));
+	if (rc == -ENOENT) /* a table, not the file */
+		rc = -EPROTO;
+	if (rc) {
+		free(s);
+		return rc;
 	}
 	*out = s;
 	return 0;

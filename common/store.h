@@ -48,6 +48,10 @@ struct store_value {
  * the disk.
  */
 int store_open(const char *path, size_t max_bytes, struct store **out, struct buf *moved);
+/* The same to look only: nothing is created, moved or written, but for a mark in LMDB's table of
+ * readers where that is there. 0, or -errno: -ENOENT, -EPROTO where the file is damaged or foreign.
+ */
+int store_open_reading(const char *path, size_t max_bytes, struct store **out);
 /* NULL does nothing. */
 void store_close(struct store *s);
 

@@ -141,15 +141,15 @@ static int try_commits(struct store *s)
 	return rc == MDB_MAP_FULL ? 0 : rc;
 }
 
-static int check_file(const char *path, size_t max_bytes)
+static int check_file(const char *path, size_t max_bytes, bool reading)
 {
 	struct store s = {0};
-	int rc = store_open_env(path, max_bytes, 0, &s.env);
+	int rc = store_open_env(path, max_bytes, reading ? store_reading_flags(path) : 0, &s.env);
 	if (rc == 0)
 		rc = try_in(&s, MDB_RDONLY);
-	if (rc == 0)
+	if (rc == 0 && !reading)
 		rc = try_in(&s, 0);
-	if (rc == 0)
+	if (rc == 0 && !reading)
 		rc = try_commits(&s);
 	if (s.env)
 		mdb_env_close(s.env);
@@ -158,9 +158,10 @@ static int check_file(const char *path, size_t max_bytes)
 
 /*
  * LMDB believes what a page says of itself: a damaged one may end the process. So a child looks
- * first, and its end is its verdict. It calls nothing but LMDB. NULL: the file is good.
+ * first, and its end is its verdict. It calls nothing but LMDB; with reading it writes nothing.
+ * NULL: the file is good.
  */
-const char *store_look_through(const char *path, size_t max_bytes)
+const char *store_look_through(const char *path, size_t max_bytes, bool reading)
 {
 	int status = 0;
 	pid_t pid = fork();
@@ -172,7 +173,7 @@ const char *store_look_through(const char *path, size_t max_bytes)
 			signal(deadly[i], SIG_DFL);
 		close(STDERR_FILENO); /* what an assertion of LMDB says */
 		alarm(STORE_CHECK_S);
-		int rc = check_file(path, max_bytes);
+		int rc = check_file(path, max_bytes, reading);
 		_exit(store_is_ours(rc) ? 0 : rc == MDB_INCOMPATIBLE || rc == MDB_NOTFOUND ? 1 : 2);
 	}
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)

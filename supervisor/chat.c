@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define WINDOW_MAX (INT64_C(1) << 30) /* tokens; a client that asks for more gets what fits */
 #define CHAT_INLINE_BYTES                                                                          \
 	(96u << 10) /* a body up to this is parsed in the loop: well under a millisecond */
 
@@ -202,7 +201,7 @@ static void parse_work(struct chat *c)
 	c->parsed = true;
 	if (json_is(c->view.model, JSON_STRING))
 		json_string_decode(c->view.model, &c->model);
-	chat_chain(&c->view, buf_slice(&c->model), &c->chain);
+	weigh_chain(&c->view, buf_slice(&c->model), &c->chain);
 	if (c->view.condensable && condense_init(&c->condense, &c->view))
 		c->parse_result = -ENOMEM;
 }
@@ -283,7 +282,7 @@ static struct plan_device plan_device(const struct device *d, int64_t window)
 int64_t chat_num_ctx(const struct chat *c, const struct device *d)
 {
 	if (d->conf->client_num_ctx && c->view.num_ctx > 0)
-		return c->view.num_ctx < WINDOW_MAX ? c->view.num_ctx : WINDOW_MAX;
+		return c->view.num_ctx < DECIDE_WINDOW_MAX ? c->view.num_ctx : DECIDE_WINDOW_MAX;
 	return governor_num_ctx(d, buf_slice(&c->model));
 }
 
@@ -294,7 +293,7 @@ static int64_t needed(const struct chat *c)
 				 ? c->view.max_output
 				 : PLAN_OUTPUT_RESERVE_TOKENS;
 	double tokens = (double)c->facts.tokens * PLAN_SLACK + (double)output;
-	return tokens < (double)WINDOW_MAX ? (int64_t)tokens : WINDOW_MAX;
+	return tokens < (double)DECIDE_WINDOW_MAX ? (int64_t)tokens : DECIDE_WINDOW_MAX;
 }
 
 static void fill_facts(struct chat *c)
@@ -431,7 +430,10 @@ static void act_assembled(struct chat *c)
 {
 	if (c->adaptive)
 		chat_adaptive_choose(c);
-	chat_answer_submit(c);
+	if (c->explain)
+		chat_explain(c);
+	else
+		chat_answer_submit(c);
 }
 
 /* --- the table --- */

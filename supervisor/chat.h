@@ -21,12 +21,12 @@
 
 #include "common/condense.h"
 #include "common/unpack.h"
-#include "supervisor/choose.h"
 #include "supervisor/client.h"
 #include "supervisor/decide.h"
 #include "supervisor/job.h"
 #include "supervisor/plan.h"
 #include "supervisor/request.h"
+#include "supervisor/weigh.h"
 
 enum chat_state {
 	CHAT_READING,
@@ -138,12 +138,10 @@ struct chat {
 	bool use_condensed; /* ... and it is shorter than the original */
 
 	/* Routing by predicted time. */
-	bool adaptive;	  /* this request is; a reload may have changed the mode since */
-	bool one_shot;	  /* no conversation, no tools */
+	bool adaptive; /* this request is; a reload may have changed the mode since */
+	struct weighed weighed;
 	uint64_t *forced; /* early freezes that were decided when it was planned; owned */
 	size_t forced_count;
-	struct choose_facts ways;
-	enum choose_form form;
 	struct prefix_chain chain, sent_chain; /* of the body, of `rewritten`; empty once sent */
 	struct forecast forecast;	       /* of what was sent */
 	struct device *forecast_on; /* that it was sent to; NULL: nothing is to be learned */
@@ -200,9 +198,6 @@ void chat_condense_late(struct chat *c);
 void chat_condense_cancel(struct chat *c);
 
 /* --- chat_adaptive.c --- */
-/* The hashes of what this request begins with, weighed by characters. Pool thread. 0 or -ENOMEM
- * (then it is empty). */
-int chat_chain(const struct chat_request *r, struct slice model, struct prefix_chain *c);
 /* Fills the plan; plan.condense: another form is to be made. */
 void chat_adaptive_plan(struct chat *c);
 /* It is made (or could not be): which one goes? */

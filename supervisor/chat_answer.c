@@ -144,6 +144,15 @@ void chat_answer_overflow(struct chat *c)
 	buf_free(&body);
 }
 
+static enum decide_outcome outcome_of(const struct chat *c)
+{
+	enum backend_type backend = c->device->conf->backend.type;
+	if (!c->has_condense)
+		return decide_plain(&c->facts, &c->plan, c->view.is_load, backend);
+	return c->adaptive ? decide_weighed(c->prepared, c->weighed.form, backend)
+			   : decide_laid_out(c->prepared, backend);
+}
+
 void chat_explain(struct chat *c)
 {
 	enum backend_type backend = c->device->conf->backend.type;
@@ -153,9 +162,9 @@ void chat_explain(struct chat *c)
 		.facts = &c->facts,
 		.plan = &c->plan,
 		.condense = c->has_condense ? &c->condense : NULL,
-		.outcome = c->has_condense
-				   ? decide_laid_out(c->prepared, backend)
-				   : decide_plain(&c->facts, &c->plan, c->view.is_load, backend),
+		.weighed = c->adaptive ? &c->weighed : NULL,
+		.rates = &c->device->foresight.rates,
+		.outcome = outcome_of(c),
 		.device = c->device->conf->name,
 		.backend = backend_type_name(backend),
 		.num_ctx = chat_num_ctx(c, c->device)};

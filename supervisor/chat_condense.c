@@ -43,9 +43,7 @@ void chat_condense_prepare(struct chat *c)
 	const struct config *conf = &c->base.sup->config;
 	struct condense_facts f = decide_condense(conf, &c->facts, &c->plan, &c->view,
 		tokens_of(c->base.sup->tokens, buf_slice(&c->model), &c->view.census),
-		c->overflowed);
-	if (c->adaptive)
-		f.sizes_decide = false; /* what is asked about as a whole stays whole */
+		c->overflowed, c->adaptive);
 	condense_options(&c->condense, &f, c->base.sup->layouts);
 	c->condense.options.forced = c->forced;
 	c->condense.options.forced_count = c->forced_count;
@@ -57,7 +55,7 @@ void chat_condense_prepare(struct chat *c)
 void chat_condense_overflowed(struct chat *c)
 {
 	c->overflowed = true;
-	c->ways.form[FORM_ORIGINAL].fits = false;
+	c->weighed.ways.form[FORM_ORIGINAL].fits = false;
 	c->plan.condense = c->plan.must_shrink = true;
 	c->plan.notes = false;
 	c->facts.tokens = tokens_estimate(
@@ -300,7 +298,12 @@ void chat_condense_keep(struct chat *c)
 void chat_condense_notes(struct chat *c)
 {
 	if (c->explain) {
-		chat_explain(c);
+		/* Its state stays ours: a request that was never sent teaches nobody. Notes are not
+		 * asked for; by time they never are. */
+		if (c->adaptive && c->prepared == CONDENSE_OK)
+			chat_condense_assemble(c);
+		else
+			chat_explain(c);
 		return;
 	}
 	layout_cache_put(c->base.sup->layouts, c->condense.made);
@@ -392,7 +395,7 @@ static void assemble_work(struct chat *c)
 		return;
 	}
 	c->sent_census = view.census;
-	chat_chain(&view, buf_slice(&c->model), &c->sent_chain);
+	weigh_chain(&view, buf_slice(&c->model), &c->sent_chain);
 	chat_request_fini(&view);
 }
 

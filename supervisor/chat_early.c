@@ -75,7 +75,7 @@ static double growth(const struct layout *l)
 static bool freeze_is_due(const struct chat *c)
 {
 	const struct layout *l = &c->condense.layout;
-	if (!c->has_condense || c->one_shot || l->groups < 2 || l->soft <= 0 ||
+	if (!c->has_condense || c->weighed.one_shot || l->groups < 2 || l->soft <= 0 ||
 		(l->result != LAYOUT_AS_SENT && l->result != LAYOUT_RAISED) ||
 		l->frozen_at == l->groups)
 		return false;
@@ -102,7 +102,7 @@ static void freeze_work(uv_work_t *work)
 		chat_request_parse(c->base.dialect, buf_slice(&e->body), &view, &error))
 		return;
 	e->census = view.census;
-	e->made = chat_chain(&view, buf_slice(&c->model), &e->prefix) == 0;
+	e->made = weigh_chain(&view, buf_slice(&c->model), &e->prefix) == 0;
 	chat_request_fini(&view);
 }
 
@@ -207,7 +207,7 @@ void chat_early(struct chat *c)
 		c->resume.deaths > 0 || !c->base.exchange || s->life.state == LIFE_ENDING ||
 		!warming_possible(c->device))
 		return;
-	if (c->form == FORM_CUT && !c->plan.must_shrink)
+	if (c->weighed.form == FORM_CUT && !c->plan.must_shrink)
 		read_original(c);
 	else if (freeze_is_due(c))
 		freeze(c);

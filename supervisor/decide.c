@@ -23,14 +23,15 @@ void decide_facts(struct plan_facts *f, const struct config *conf, const struct 
 }
 
 struct condense_facts decide_condense(const struct config *conf, const struct plan_facts *f,
-	const struct plan *p, const struct chat_request *r, double tokens, bool overflowed)
+	const struct plan *p, const struct chat_request *r, double tokens, bool overflowed,
+	bool by_time)
 {
 	struct condense_facts c = {
 		.tokens = tokens,
 		.tokens_start = token_census_start(&r->census),
 		.room_tokens = p->room_tokens,
 		.overflowed = overflowed,
-		.sizes_decide = true,
+		.sizes_decide = !by_time,
 		.keep_ratio = overflowed ? 0 : p->keep_ratio,
 		.least_tokens = f->a_max_tokens,
 		.max_chunks = (size_t)conf->condense.max_chunks,
@@ -66,4 +67,12 @@ enum decide_outcome decide_laid_out(enum condense_result result, enum backend_ty
 		break;
 	}
 	return DECIDE_ORIGINAL;
+}
+
+enum decide_outcome decide_weighed(
+	enum condense_result result, enum choose_form form, enum backend_type backend)
+{
+	if (result == CONDENSE_OK && form == FORM_ORIGINAL)
+		return DECIDE_ORIGINAL;
+	return decide_laid_out(result, backend);
 }

@@ -8,8 +8,11 @@
 
 #include "common/condense.h"
 #include "common/config.h"
+#include "supervisor/choose.h"
 #include "supervisor/plan.h"
 
+#define DECIDE_WINDOW_MAX                                                                          \
+	(INT64_C(1) << 30)	/* tokens; a client that asks for more gets what fits */
 #define DECIDE_NOTES_SHARE 0.06 /* of a chunk's bytes: the most its notes may add to the prompt */
 
 enum decide_outcome {
@@ -27,9 +30,11 @@ const char *decide_outcome_name(enum decide_outcome o);
 void decide_facts(struct plan_facts *f, const struct config *conf, const struct chat_request *r,
 	uint64_t tokens, bool to_main);
 
-/* tokens: the same estimate, not rounded. */
+/* tokens: the same estimate, not rounded; by_time: the plan is weigh.h's, where what is asked about
+ * as a whole stays whole. */
 struct condense_facts decide_condense(const struct config *conf, const struct plan_facts *f,
-	const struct plan *p, const struct chat_request *r, double tokens, bool overflowed);
+	const struct plan *p, const struct chat_request *r, double tokens, bool overflowed,
+	bool by_time);
 
 /* A request that is not to be condensed. */
 enum decide_outcome decide_plain(
@@ -37,5 +42,9 @@ enum decide_outcome decide_plain(
 
 /* The layout has been made. */
 enum decide_outcome decide_laid_out(enum condense_result result, enum backend_type backend);
+
+/* ... and weighed against the original (weigh.h). */
+enum decide_outcome decide_weighed(
+	enum condense_result result, enum choose_form form, enum backend_type backend);
 
 #endif

@@ -17,16 +17,23 @@ static bool laid_out(const struct explanation *e)
 
 static double tokens_sent(const struct explanation *e)
 {
-	return e->outcome == DECIDE_OVERFLOW ? 0
-	       : laid_out(e)		     ? condense_tokens(e->condense)
-					     : (double)e->facts->tokens;
+	if (e->outcome == DECIDE_OVERFLOW)
+		return 0;
+	if (!laid_out(e))
+		return (double)e->facts->tokens;
+	return e->weighed ? e->weighed->ways.form[e->weighed->form].tokens
+			  : condense_tokens(e->condense);
 }
 
-/* Milliseconds to read so many tokens with nothing of them cached; < 0: no rate is known. */
-static double reading_ms(const struct explanation *e, double tokens)
+static bool measured(const struct explanation *e)
 {
-	double rate = e->facts->main.prefill_tok_s;
-	return rate > 0 ? tokens / rate * 1000 : -1;
+	return e->rates->prefills > 0;
+}
+
+/* Milliseconds to the first token with nothing of them cached; < 0: no rate is known. */
+static double cold_ms(const struct explanation *e, double tokens)
+{
+	return measured(e) ? predict_first_ms(e->rates, 0, tokens) : -1;
 }
 
 static void put_text(struct buf *out, const char *name, const char *text)
@@ -72,6 +79,38 @@ static void put_message(const struct explanation *e, size_t i, struct buf *out)
 	buf_add_char(out, '}');
 }
 
+static void put_bool(struct buf *out, const char *name, bool v)
+{
+	json_put_key(out, name);
+	buf_add_str(out, v ? "true" : "false");
+}
+
+/* The forms that were weighed, with the times that decided where they come from measurements. */
+static void put_weighed(const struct explanation *e, struct buf *out)
+{
+	const struct choose_facts *ways = &e->weighed->ways;
+	const char *before = "";
+	put_text(out, "form", choose_form_name(e->weighed->form));
+	put_bool(out, "on_layout", ways->on_layout);
+	put_number(out, "queue_ms", ways->queue_ms);
+	json_put_key(out, "candidates");
+	buf_add_char(out, '[');
+	for (int i = 0; i < FORMS; i++) {
+		const struct choose_candidate *c = &ways->form[i];
+		if (!c->there)
+			continue;
+		buf_printf(out, "%s{", before);
+		put_text(out, "form", choose_form_name((enum choose_form)i));
+		put_bool(out, "fits", c->fits);
+		put_number(out, "tokens", c->tokens);
+		put_number(out, "new", c->fresh);
+		put_number(out, "ms", measured(e) ? c->ms : -1);
+		buf_add_char(out, '}');
+		before = ",";
+	}
+	buf_add_char(out, ']');
+}
+
 int explain_json(const struct explanation *e, struct buf *out)
 {
 	const struct plan_facts *f = e->facts;
@@ -88,17 +127,20 @@ int explain_json(const struct explanation *e, struct buf *out)
 	put_number(out, "tokens_sent", tokens_sent(e));
 	json_put_key(out, "predicted_ms");
 	buf_add_char(out, '{');
-	put_number(out, "original_cold", reading_ms(e, (double)f->tokens));
-	put_number(out, "sent_cold", reading_ms(e, tokens_sent(e)));
+	put_number(out, "original_cold", cold_ms(e, (double)f->tokens));
+	put_number(out, "sent_cold", cold_ms(e, tokens_sent(e)));
 	buf_add_char(out, '}');
+	put_text(out, "rates", measured(e) ? "measured" : "assumed");
+	put_text(out, "decided_by", e->weighed ? "time" : "sizes");
+	if (e->weighed)
+		put_weighed(e, out);
 	if (laid_out(e)) {
 		char summary[128];
 		condense_summary(e->condense, summary, sizeof(summary));
 		put_text(out, "layout", summary);
 		put_number(out, "freezes", e->condense->layout.freezes);
 		put_number(out, "notes_wanted", (double)condense_chunks(e->condense));
-		json_put_key(out, "tools_diet");
-		buf_add_str(out, e->condense->tools.n ? "true" : "false");
+		put_bool(out, "tools_diet", e->condense->tools.n > 0);
 	}
 	json_put_key(out, "messages");
 	buf_add_char(out, '[');
@@ -107,10 +149,33 @@ int explain_json(const struct explanation *e, struct buf *out)
 	return buf_add_str(out, "]}\n");
 }
 
+/* Without a tandemd: nothing is known to be cached. */
+static void tell_weighed(const struct explanation *e, struct buf *out)
+{
+	const struct choose_facts *ways = &e->weighed->ways;
+	for (int i = 0; i < FORMS; i++) {
+		const struct choose_candidate *c = &ways->form[i];
+		if (!c->there)
+			continue;
+		buf_printf(out, "%c %-8s %7.0f tokens", i == (int)e->weighed->form ? '*' : ' ',
+			choose_form_name((enum choose_form)i), c->tokens);
+		if (measured(e))
+			buf_printf(out, ", first token after %.2f s", c->ms / 1000);
+		buf_printf(out, "%s\n", c->fits ? "" : "; does not fit");
+	}
+	if (!measured(e))
+		buf_printf(out,
+			"no rates of %s are known: decided as if it read %.0f tokens a second\n",
+			e->device, PREDICT_START_TOK_S);
+	buf_add_str(out,
+		"nothing counts as cached; a running tandemd knows what is, and may find another "
+		"form sooner\n");
+}
+
 int explain_text(const struct explanation *e, struct buf *out)
 {
 	const struct plan_facts *f = e->facts;
-	double cold = reading_ms(e, tokens_sent(e));
+	double cold = cold_ms(e, tokens_sent(e));
 	buf_printf(out, "%s, way %s: %s\n", decide_outcome_name(e->outcome),
 		strategy_name(e->plan->strategy), e->plan->reason);
 	buf_printf(out, "device %s (%s), window ", e->device, e->backend);
@@ -123,6 +188,8 @@ int explain_text(const struct explanation *e, struct buf *out)
 	if (cold >= 0)
 		buf_printf(out, "; read in %.1f s with nothing cached", cold / 1000);
 	buf_add_char(out, '\n');
+	if (e->weighed)
+		tell_weighed(e, out);
 	if (laid_out(e) && condense_chunks(e->condense))
 		buf_printf(out, "notes are asked for %zu pieces of text\n",
 			condense_chunks(e->condense));

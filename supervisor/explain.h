@@ -6,12 +6,16 @@
 #define TANDEM_EXPLAIN_H
 
 #include "supervisor/decide.h"
+#include "supervisor/weigh.h"
 
 struct explanation {
 	const struct chat_request *request;
 	const struct plan_facts *facts;
 	const struct plan *plan;
-	const struct condense *condense; /* NULL: no layout was made */
+	const struct condense *condense;   /* NULL: no layout was made */
+	const struct weighed *weighed;	   /* NULL: sizes decided */
+	const struct predict_rates *rates; /* of the device; as predict_init() leaves them: none are
+					      known, and no time is told */
 	enum decide_outcome outcome;
 	const char *device, *backend; /* borrowed */
 	int64_t num_ctx;	      /* that the backend is asked for, 0 none */

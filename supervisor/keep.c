@@ -201,7 +201,7 @@ static void load(void *ctx, struct slice key, struct slice value)
 	l->all[l->count++] = d;
 }
 
-/* The newest of those that are kept, each once; and they stay kept (store.h: generations). */
+/* The newest of those that are kept, each once. */
 static void load_decisions(struct keep *k)
 {
 	struct loading l = {0};
@@ -218,6 +218,11 @@ static void load_decisions(struct keep *k)
 	}
 	free(l.all);
 	sort(k);
+}
+
+/* They stay kept (store.h: generations). */
+static void touch_decisions(struct keep *k)
+{
 	struct store_value *values = k->count ? calloc(k->count, sizeof(*values)) : NULL;
 	for (size_t i = 0; values && i < k->count; i++) {
 		struct decision *d = &k->decisions[i];
@@ -344,7 +349,7 @@ static void open_file(struct keep *k, const char *dir, size_t max_bytes)
 	buf_free(&moved);
 }
 
-struct keep *keep_start(uv_loop_t *loop, const char *dir, size_t max_bytes)
+static struct keep *create(uv_loop_t *loop)
 {
 	struct keep *k = calloc(1, sizeof(*k));
 	if (!k)
@@ -356,10 +361,40 @@ struct keep *keep_start(uv_loop_t *loop, const char *dir, size_t max_bytes)
 		keep_destroy(k);
 		return NULL;
 	}
-	open_file(k, dir, max_bytes);
-	if (k->store)
-		load_decisions(k);
 	return k;
+}
+
+struct keep *keep_start(uv_loop_t *loop, const char *dir, size_t max_bytes)
+{
+	struct keep *k = create(loop);
+	if (!k)
+		return NULL;
+	open_file(k, dir, max_bytes);
+	if (k->store) {
+		load_decisions(k);
+		touch_decisions(k);
+	}
+	return k;
+}
+
+int keep_open(const char *dir, size_t max_bytes, struct keep **out)
+{
+	char path[4096];
+	int n = snprintf(path, sizeof(path), "%s/" KEEP_FILE, dir);
+	if (n <= 0 || (size_t)n >= sizeof(path))
+		return -ENAMETOOLONG;
+	struct keep *k = create(NULL);
+	if (!k)
+		return -ENOMEM;
+	k->stopping = true; /* it writes nothing */
+	int rc = store_open_reading(path, max_bytes, &k->store);
+	if (rc) {
+		keep_destroy(k);
+		return rc;
+	}
+	load_decisions(k);
+	*out = k;
+	return 0;
 }
 
 void keep_stop(struct keep *k)

@@ -26,6 +26,9 @@ struct keep;
 
 /* dir is made (0700) if it is not there. NULL: memory is out. */
 struct keep *keep_start(uv_loop_t *loop, const char *dir, size_t max_bytes);
+/* To look at what a tandemd has kept, without a loop: nothing is made, changed or written.
+ * keep_stop() is not needed. 0 or store_open_reading()'s error. */
+int keep_open(const char *dir, size_t max_bytes, struct keep **out);
 /* Writes what waits; nothing is kept from now on. The loop must run until it has nothing to do. */
 void keep_stop(struct keep *k);
 /* After that. NULL does nothing. */

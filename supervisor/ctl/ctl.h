@@ -15,6 +15,7 @@
  *   operate.c    restart, drain, reset, reload, upgrade, cancel
  *   wait.c       wait-ready
  *   explain.c    explain: what would be done with a request, without a tandemd
+ *   explain_decide.c  its decision, by the functions of the server
  *   init.c       init: its options, what it chooses, what it says
  *   ollama.c     which Ollama servers answer, and their models (libcurl)
  *   engine.c     what llama-server --list-devices and the CPU offer

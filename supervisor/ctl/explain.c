@@ -1,12 +1,11 @@
 /*
- * explain: what would be done with a request that stands in a file, without a running tandemd. The
- * decisions are the server's own functions (decide.h, condense.h, backend.h); what only a running
- * server knows is taken at its start: nothing learned, nothing cached, every device ready.
+ * explain: what would be done with a request that stands in a file, without a running tandemd: its
+ * options, the files it reads, and what it prints. The decision is explain_decide.c's.
  */
 #include "supervisor/ctl/ctl.h"
+#include "supervisor/ctl/explaining.h"
 
 #include "common/dialect/backend.h"
-#include "supervisor/explain.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -14,26 +13,6 @@
 
 #define BODY_BYTES_MAX (256u << 20)
 #define WINDOW_MOST (1L << 30)
-
-struct asked {
-	const char *conf, *dialect, *file;
-	long window;
-	bool json, sent;
-};
-
-struct work {
-	struct asked asked;
-	struct config conf;
-	struct buf body, sent;
-	enum dialect dialect;
-	struct chat_request request;
-	const struct config_device *main, *small;
-	enum backend_type backend;
-	struct plan_facts facts;
-	struct plan plan;
-	struct condense condense;
-	struct explanation explanation;
-};
 
 static enum ctl_exit say(const char *fmt, const char *text)
 {
@@ -43,7 +22,7 @@ static enum ctl_exit say(const char *fmt, const char *text)
 	return CTL_FAILED;
 }
 
-static enum ctl_exit parse_options(struct asked *a, struct ctl *ctl)
+static enum ctl_exit parse_options(struct explain_asked *a, struct ctl *ctl)
 {
 	enum { WINDOW = 256, DIALECT, JSON, SENT };
 	static const struct option options[] = {
@@ -71,6 +50,8 @@ static enum ctl_exit parse_options(struct asked *a, struct ctl *ctl)
 			a->json = true;
 		else if (opt == SENT)
 			a->sent = true;
+		else if (opt == 'R')
+			a->run_dir = optarg;
 		else if (opt != WINDOW && ctl_take(ctl, opt, optarg) != CTL_OK)
 			return CTL_USAGE;
 		if (ctl->told)
@@ -86,7 +67,7 @@ static enum ctl_exit parse_options(struct asked *a, struct ctl *ctl)
 	return CTL_OK;
 }
 
-static enum ctl_exit read_body(struct work *w)
+static enum ctl_exit read_body(struct explaining *w)
 {
 	bool from_stdin = strcmp(w->asked.file, "-") == 0;
 	FILE *f = from_stdin ? stdin : fopen(w->asked.file, "rb");
@@ -107,7 +88,7 @@ static enum ctl_exit read_body(struct work *w)
 }
 
 /* What only Ollama's requests have tells the dialect where nobody says it. */
-static enum dialect dialect_of(const struct work *w)
+static enum dialect dialect_of(const struct explaining *w)
 {
 	static const char *const ollamas[] = {"options", "keep_alive", "format", "think"};
 	struct json_value root = {0};
@@ -123,7 +104,7 @@ static enum dialect dialect_of(const struct work *w)
 			: DIALECT_OLLAMA_CHAT;
 }
 
-static enum ctl_exit read_conf(struct work *w)
+static enum ctl_exit read_conf(struct explaining *w)
 {
 	struct buf err;
 	buf_init(&err, 0);
@@ -147,50 +128,8 @@ static enum ctl_exit read_conf(struct work *w)
 	return CTL_OK;
 }
 
-static struct plan_device device(const struct config_device *d, int64_t window)
-{
-	return (struct plan_device){
-		.present = true, .ready = true, .window = window, .slots = d ? d->slots : 1};
-}
-
-/* As the server does it: chat.c, chat_condense.c. */
-static int decide(struct work *w)
-{
-	const struct chat_request *r = &w->request;
-	double tokens = token_census_start(&r->census);
-	int64_t num_ctx = w->main ? w->main->num_ctx : 0;
-	if (w->asked.window > 0)
-		num_ctx = w->asked.window;
-	decide_facts(&w->facts, &w->conf, r, tokens < 1 ? 1 : (uint64_t)tokens + 1, true);
-	w->facts.main = device(w->main, num_ctx);
-	if (w->small)
-		w->facts.small = device(w->small, w->small->num_ctx);
-	plan_decide(&w->facts, &w->plan);
-	w->explanation = (struct explanation){.request = r,
-		.facts = &w->facts,
-		.plan = &w->plan,
-		.device = w->main ? w->main->name : "main",
-		.backend = backend_type_name(w->backend),
-		.num_ctx = w->backend == BACKEND_TYPE_OLLAMA ? num_ctx : 0};
-	if (!w->plan.condense) {
-		w->explanation.outcome = decide_plain(&w->facts, &w->plan, r->is_load, w->backend);
-		return 0;
-	}
-	struct condense_facts f = decide_condense(&w->conf, &w->facts, &w->plan, r, tokens, false);
-	int rc = condense_init(&w->condense, r);
-	if (rc)
-		return rc;
-	condense_options(&w->condense, &f, NULL);
-	enum condense_result result = condense_prepare(&w->condense);
-	w->explanation.outcome = decide_laid_out(result, w->backend);
-	if (result == CONDENSE_NOTHING)
-		w->plan.strategy = STRATEGY_A; /* as the server says it */
-	w->explanation.condense = &w->condense;
-	return 0;
-}
-
 /* The body that the main device's backend gets; notes of a small device are not known here. */
-static int build_sent(struct work *w, struct dialect_error *error)
+static int build_sent(struct explaining *w, struct dialect_error *error)
 {
 	struct buf rewritten;
 	struct chat_request again;
@@ -218,12 +157,14 @@ static int build_sent(struct work *w, struct dialect_error *error)
 	return rc;
 }
 
-static enum ctl_exit answer(struct work *w)
+static enum ctl_exit answer(struct explaining *w)
 {
 	struct dialect_error error = {0};
 	struct buf out;
 	buf_init(&out, 0);
-	int rc = decide(w);
+	int rc = explaining_learn(w);
+	if (rc == 0)
+		rc = explaining_decide(w);
 	if (rc == 0 && w->asked.sent) {
 		if (w->explanation.outcome == DECIDE_OVERFLOW)
 			return say("%s", "nothing is sent: the prompt is longer than the window");
@@ -241,13 +182,22 @@ static enum ctl_exit answer(struct work *w)
 	return CTL_OK;
 }
 
+static int parse(struct explaining *w, struct dialect_error *error)
+{
+	int rc = chat_request_parse(w->dialect, buf_slice(&w->body), &w->request, error);
+	if (rc == -EINVAL && json_mend_body(&w->body))
+		rc = chat_request_parse(w->dialect, buf_slice(&w->body), &w->request, error);
+	return rc;
+}
+
 enum ctl_exit ctl_explain(struct ctl *ctl)
 {
-	struct work *w = calloc(1, sizeof(*w));
+	struct explaining *w = calloc(1, sizeof(*w));
 	struct dialect_error error = {0};
 	if (!w)
 		return say("%s", "out of memory");
 	buf_init(&w->body, BODY_BYTES_MAX);
+	buf_init(&w->model, 4096);
 	buf_init(&w->sent, 0);
 	bool parsed = false, configured = false;
 	enum ctl_exit rc = parse_options(&w->asked, ctl);
@@ -260,16 +210,20 @@ enum ctl_exit ctl_explain(struct ctl *ctl)
 		configured = rc == CTL_OK;
 	}
 	if (rc == CTL_OK && !told) {
-		parsed = chat_request_parse(w->dialect, buf_slice(&w->body), &w->request, &error) ==
-			 0;
+		parsed = parse(w, &error) == 0;
 		rc = parsed ? answer(w) : say("%s", error.text[0] ? error.text : "out of memory");
 	}
 	condense_fini(&w->condense);
+	prefix_chain_fini(&w->chain);
+	layout_cache_destroy(w->layouts);
+	tokens_destroy(w->tokens);
+	keep_destroy(w->keep);
 	if (parsed)
 		chat_request_fini(&w->request);
 	if (configured)
 		config_free(&w->conf);
 	buf_free(&w->body);
+	buf_free(&w->model);
 	buf_free(&w->sent);
 	free(w);
 	return rc;

@@ -3,11 +3,12 @@
 import json
 import os
 import re
+import subprocess
 
 import pytest
 
 from conftest import attached
-from harness import sse, wait_for
+from harness import BIN, sse, wait_for
 
 OPENAI = "/v1/chat/completions"
 
@@ -34,10 +35,12 @@ class Session:
                 {"id": id, "type": "function", "function": {"name": "grep", "arguments": json.dumps({"pattern": f"part_{self.steps}"})}}]},
             {"role": "tool", "tool_call_id": id, "content": lines(f"{self.name}{self.steps}", result_lines)}]
 
-    def ask(self, **more):
-        body = {"model": self.model, "messages": self.messages, "stream": True, "max_tokens": 8,
+    def body(self, **more):
+        return {"model": self.model, "messages": self.messages, "stream": True, "max_tokens": 8,
                 "tools": [{"type": "function", "function": {"name": "grep", "parameters": {"type": "object"}}}], **more}
-        status, headers, data = self.t.request("POST", OPENAI, body)
+
+    def ask(self, **more):
+        status, headers, data = self.t.request("POST", OPENAI, self.body(**more))
         assert status == 200, data
         assert sse(data)[-1] == "[DONE]", data
         return headers
@@ -248,7 +251,10 @@ def test_a_decision_outlives_a_restart(adaptive, tandem, folder):
     t = tandem([attached(a, slots=1, num_ctx=6000)], routing={"mode": "adaptive", "min_gain_ms": 200}, state_dir=state)
     s.t = t
     s.step()
+    explained = subprocess.run([os.path.join(BIN, "tandemctl"), "explain", "-c", t.conf, "--sent", "-"], input=json.dumps(s.body()).encode(),
+                               capture_output=True, timeout=30, check=True).stdout
     s.ask()
+    assert a.bodies()[-1] == explained  # it reads the decision as well
     told = chats(a)[-1]
     assert told["cached_tokens"] >= warmed["prompt_tokens"] - 2, (told, warmed)
 

@@ -1,4 +1,7 @@
-"""explain: what would be done with a request, without a tandemd and from one, and that it is what is done."""
+"""explain: what would be done with a request, without a tandemd and from one, and that it is what is done.
+
+By sizes (routing.mode = "threshold") and by time ("adaptive", the default).
+"""
 
 import json
 import os
@@ -6,12 +9,14 @@ import subprocess
 
 import pytest
 
+from conftest import attached
 from harness import BIN, in_thread, wait_for
 from test_routes import prose
 from wire import CHAT, GENERATE, OPENAI, question
 
 CONF = """
 run_dir = "%s";
+routing = { mode = "%s"; };
 devices = (
   { name = "gpu0"; roles = [ "main" ]; slots = 4; model = "m:1b"; num_ctx = %d; backend = { type = "%s"; url = "http://127.0.0.1:9"; }; },
   { name = "gpu1"; roles = [ "condense" ]; slots = 2; model = "s:0.5b"; num_ctx = 8192; backend = { type = "ollama"; url = "http://127.0.0.1:9"; }; }
@@ -23,11 +28,11 @@ devices = (
 def explain(tmp_path):
     """explain(body, *options, main=TYPE) -> (exit code, stdout, stderr)"""
 
-    def run(body, *options, main=None, num_ctx=16384):
-        conf = []
+    def run(body, *options, main=None, num_ctx=16384, mode="threshold", conf=None):
+        conf = ["-c", conf] if conf else []
         if main:
             path = tmp_path / "explain.conf"
-            path.write_text(CONF % (tmp_path, num_ctx, main))
+            path.write_text(CONF % (tmp_path, mode, num_ctx, main))
             conf = ["-c", str(path)]
         r = subprocess.run([os.path.join(BIN, "tandemctl"), "explain", *conf, *options, "-"], input=body if isinstance(body, bytes) else json.dumps(body).encode(),
                            capture_output=True, timeout=30)
@@ -54,7 +59,8 @@ def test_message_by_message(explain):
     assert {m["level"] for m in o["messages"]} > {"fixed", "L0"}
     assert o["messages"][0]["level"] == "fixed" and all(m["reason"] for m in o["messages"] if m["level"] != "fixed")
     assert sum(m["bytes_out"] for m in o["messages"]) < sum(m["bytes_in"] for m in o["messages"])
-    assert o["predicted_ms"] == {"original_cold": None, "sent_cold": None}  # nothing was measured
+    assert o["predicted_ms"] == {"original_cold": None, "sent_cold": None} and o["rates"] == "assumed"  # nothing was measured
+    assert o["decided_by"] == "sizes" and "candidates" not in o
     code, out, err = explain(body, main="llama-server", num_ctx=8192)
     lines = out.decode().splitlines()
     assert lines[0].startswith("condensed, way C") and len([line for line in lines if line[:5].strip().isdigit()]) == 82
@@ -97,11 +103,46 @@ def test_wrong_use(explain, options, body, code, words):
     assert got == code and words in err and out == b"", err
 
 
+def candidates(o):
+    return {c["form"]: c for c in o["candidates"]}
+
+
+def test_by_time_without_rates(explain):
+    """The forms that are weighed are told, and that no time is known."""
+    body = question(OPENAI, conversation(40), False)
+    code, out, err = explain(body, "--json", main="llama-server", num_ctx=8192, mode="adaptive")
+    assert code == 0, err
+    o = json.loads(out)
+    assert (o["decided_by"], o["form"], o["outcome"], o["strategy"], o["rates"]) == ("time", "layout", "condensed", "C", "assumed")
+    ways = candidates(o)
+    assert set(ways) == {"original", "layout"} and all(c["ms"] is None for c in ways.values())
+    assert not ways["original"]["fits"] and ways["layout"]["fits"] and ways["layout"]["tokens"] == o["tokens_sent"] < 8192
+    assert o["reason"].startswith("original of ") and {m["level"] for m in o["messages"]} > {"fixed", "L0"}
+    code, out, err = explain(body, main="llama-server", num_ctx=8192, mode="adaptive")
+    assert "* layout" in out.decode() and "no rates of gpu0 are known" in out.decode() and "nothing counts as cached" in out.decode()
+    # A cut that was made and is not worth it: the original goes, and is what the messages tell of.
+    text = "Which value does part_7 report?\n\n" + prose(6500) + "\n\nWhich value does part_7 report?"
+    code, out, err = explain(question(OPENAI, text, False), "--json", main="llama-server", num_ctx=32768, mode="adaptive")
+    o = json.loads(out)
+    assert set(candidates(o)) == {"original", "cut"} and "saves too little" in o["reason"]
+    assert (o["outcome"], o["form"], o["strategy"], o["tokens_sent"]) == ("original", "original", "A", o["tokens_in"])
+    assert [(m["level"], m["bytes_out"] == m["bytes_in"]) for m in o["messages"]] == [("L0", True)]
+
+
+def test_a_state_that_cannot_be_read_is_told_and_left_alone(explain, tmp_path):
+    (tmp_path / "tandem.mdb").write_bytes(b"no store at all" * 500)
+    code, out, err = explain(question(OPENAI, "hi", False), "--json", main="llama-server", mode="adaptive")
+    assert code == 0 and json.loads(out)["rates"] == "assumed" and "is not read: damaged" in err
+    assert [p.name for p in tmp_path.glob("tandem.mdb*")] == ["tandem.mdb"] and (tmp_path / "tandem.mdb").read_bytes() == b"no store at all" * 500
+
+
+@pytest.mark.parametrize("mode", ["threshold", "adaptive"])
 @pytest.mark.parametrize("path,main", [(CHAT, "ollama"), (OPENAI, "ollama"), (OPENAI, "llama-server"), (CHAT, "llama-server"), (GENERATE, "ollama")])
 @pytest.mark.parametrize("turns", [1, 40])
-def test_what_is_explained_is_what_is_sent(pair, explain, path, main, turns):
+def test_what_is_explained_is_what_is_sent(pair, explain, path, main, turns, mode):
     """The running server's explanation, the one made without it, and the bytes that its backend gets then."""
-    t, a, b = pair(main, main_device={"num_ctx": 8192}, main_options=("--num-ctx", "8192"), condense={"notes_max_tokens": 16})
+    t, a, b = pair(main, main_device={"num_ctx": 8192}, main_options=("--num-ctx", "8192"), condense={"notes_max_tokens": 16},
+                   routing={"mode": mode, "warm": False})
     b.fault(fault="500", times=-1)  # notes would stand in what is sent
     said = conversation(turns) if path != GENERATE else "Sum up:\n" + prose(1000 * turns)
     body = json.dumps(question(path, said, False)).encode()
@@ -112,10 +153,10 @@ def test_what_is_explained_is_what_is_sent(pair, explain, path, main, turns):
     assert not any(a.bodies()) and headers["X-Tandem-Strategy"] == ours["strategy"]
     after = t.requests()
     assert after["by_strategy"] == before["by_strategy"] and after["fallbacks"] == before["fallbacks"]
-    code, out, err = explain(body, "--dialect", "openai" if path == OPENAI else "ollama", "--json", main=main, num_ctx=8192)
+    code, out, err = explain(body, "--dialect", "openai" if path == OPENAI else "ollama", "--json", conf=t.conf)
     assert code == 0, err
-    assert json.loads(out) == ours
-    code, sent, err = explain(body, "--dialect", "openai" if path == OPENAI else "ollama", "--sent", main=main, num_ctx=8192)
+    assert json.loads(out) == ours and ours["decided_by"] == ("time" if mode == "adaptive" else "sizes")
+    code, sent, err = explain(body, "--dialect", "openai" if path == OPENAI else "ollama", "--sent", conf=t.conf)
     status, headers, out = t.request("POST", path, body)
     if ours["outcome"] == "overflow":
         assert (code, status) == (1, 400)
@@ -123,6 +164,8 @@ def test_what_is_explained_is_what_is_sent(pair, explain, path, main, turns):
     assert (code, status) == (0, 200), err
     assert a.bodies()[-1] == sent
     assert (ours["outcome"] == "condensed") == (turns == 40)
+    if mode == "adaptive" and turns == 1:
+        assert headers["X-Tandem-Reason"] == ours["reason"]
 
 
 def test_an_explanation_is_nobodys_answer(pair):
@@ -135,3 +178,46 @@ def test_an_explanation_is_nobodys_answer(pair):
     assert status == 200 and json.loads(out)["outcome"] == "original"
     assert json.loads(first.join()[2])["message"]["content"].startswith("w0 w1")
     assert t.request("POST", CHAT, {"model": "m:1b", "messages": 3}, {"X-Tandem-Explain": "1"})[0] == 400
+
+
+def weighed(t, body):
+    status, headers, out = t.request("POST", OPENAI, body, {"X-Tandem-Explain": "1"})
+    assert status == 200, out
+    return json.loads(out)
+
+
+@pytest.mark.parametrize("type", ["llama-server", "ollama"])
+def test_by_time_it_knows_what_is_cached_and_how_fast_the_device_is(fake, tandem, explain, folder, type):
+    """A running one, turn by turn: what it explains is what it then does. One that has stopped leaves the rates."""
+    a = fake("main", type=type, options=["--prefill", "4000", "--num-ctx", "16384", "--slots", "1"])
+    settings = {"routing": {"mode": "adaptive", "warm": False, "min_gain_ms": 200}, "state_dir": os.path.join(folder, "state")}
+    t = tandem([attached(a, slots=1, num_ctx=16384)], **settings)
+    reasons = []
+    for turns in (10, 12, 14, 16, 60, 62):
+        body = question(OPENAI, conversation(turns, 800), True)
+        before = a.stats()["requests"]["total"], t.requests()
+        o = weighed(t, body)
+        assert weighed(t, body) == o, "an explanation changes the next one"
+        assert (a.stats()["requests"]["total"], t.requests()["by_strategy"]) == (before[0], before[1]["by_strategy"])
+        status, headers, out = t.request("POST", OPENAI, body)
+        assert status == 200, out
+        assert headers["X-Tandem-Reason"] == o["reason"] and headers["X-Tandem-Strategy"] == o["strategy"]
+        assert headers["X-Tandem-Tokens"] == f"in={o['tokens_in']} sent={o['tokens_sent']}"
+        way = candidates(o)[o["form"]]
+        assert (way["ms"] is not None) == (o["rates"] == "measured") == bool(reasons)
+        assert turns in (10, 60) or way["new"] < 0.5 * way["tokens"], o
+        assert (o["form"], o["outcome"]) == (("layout", "condensed") if turns >= 60 else ("original", "original"))
+        reasons.append(o["reason"])
+    assert t.stop() == 0
+    # Without it: its rates, and nothing cached.
+    code, out, err = explain(body, "--dialect", "openai", "--json", conf=t.conf)
+    assert code == 0 and not err, err
+    offline = json.loads(out)
+    assert offline["rates"] == "measured" and offline["predicted_ms"]["sent_cold"] > 0
+    assert all(c["ms"] > 0 and c["new"] == c["tokens"] for c in offline["candidates"])
+    code, sent, err = explain(body, "--dialect", "openai", "--sent", conf=t.conf)
+    # The next one knows just that.
+    t = tandem([attached(a, slots=1, num_ctx=16384)], **settings)
+    assert weighed(t, body) == offline
+    assert t.request("POST", OPENAI, body)[0] == 200
+    assert a.bodies()[-1] == sent

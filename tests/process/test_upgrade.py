@@ -531,14 +531,15 @@ def test_a_take_over_called_off_at_its_last_moment_ends_without_a_kill(folder, f
             f.write(f'listen = {{ address = "127.0.0.1"; port = 0; }}; run_dir = "{run}"; devices = ({libconfig(device)});')
         ours, theirs = socket.socketpair()
         listener = socket.create_server(("127.0.0.1", 0))
-        with open(os.path.join(run, "tandemd.pid"), "w+") as lock, ours, theirs, listener:
-            fcntl.lockf(lock, fcntl.LOCK_EX)
-            me = os.pidfd_open(os.getpid())
-            fds = {"talk": theirs.fileno(), "listen": listener.fileno(), "lock": lock.fileno()}
+        with ours, theirs, listener:
+            lock, me = os.open(run, os.O_RDONLY | os.O_DIRECTORY), os.pidfd_open(os.getpid())
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            fds = {"talk": theirs.fileno(), "listen": listener.fileno(), "lock": lock}
             handed = " ".join(f"{k}={v}" for k, v in fds.items()) + f" given=1 operation=1 old={os.getpid()}:{me} wait=gpu0"
             with open(log, "ab") as out:
                 new = subprocess.Popen([os.path.join(BIN, "tandemd"), "-c", conf], stdout=out, stderr=out, pass_fds=[*fds.values(), me],
                                        env={**os.environ, "TANDEM_UPGRADE": handed})
+            theirs.close()  # its end is the end of what is read
             try:
                 words = ours.makefile("rw")
                 assert wait_for(lambda: (line := words.readline()) == "ready\n" and line, "ready")
@@ -555,6 +556,7 @@ def test_a_take_over_called_off_at_its_last_moment_ends_without_a_kill(folder, f
                     new.kill()
                     new.wait()
                 os.close(me)
+                os.close(lock)
 
 
 def test_term_to_the_old_one_after_the_take_over_hurries_only_that_one(upgradable, slow):

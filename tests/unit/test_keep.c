@@ -3,11 +3,13 @@
 
 #include "common/log.h"
 
+#include <errno.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -238,6 +240,61 @@ static void test_a_damaged_file(void **state)
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, make_dir, remove_dir)
 
+/* A second look at what is kept changes nothing of it, whether a tandemd has it open or not. */
+static void test_looking_at_it(void **state)
+{
+	(void)state;
+	struct keep *k, *look = NULL;
+	struct predict_rates r, again;
+	size_t n;
+	double sum = 0;
+	char path[128], command[600];
+	snprintf(path, sizeof(path), "%s/" KEEP_FILE, dir);
+	assert_int_equal(keep_open(dir, 1 << 20, &look), -ENOENT);
+	assert_int_equal(access(path, F_OK), -1);
+	k = start();
+	keep_rates(k, "gpu0", &r);
+	predict_learn(&r, 0, 1000, 300);
+	keep_save_rates(k, "gpu0", &r);
+	keep_decide(k, 20);
+	keep_decide(k, 10);
+	keep_window(k, 3, 1000);
+	stop(k);
+	for (int live = 0; live < 2; live++) {
+		pid_t child = fork(); /* one store a process and path */
+		k = live && child ? start() : NULL;
+		if (child == 0) {
+			bool good = keep_open(dir, 1 << 20, &look) == 0;
+			if (good) {
+				keep_windows(look, see_window, &sum);
+				keep_decide(look, 99);
+				keep_decisions(look, &n);
+				good = n == 3 && keep_rates(look, "gpu0", &again) &&
+				       again.prefills == 1 && sum == 3000;
+			}
+			keep_destroy(look);
+			_exit(good ? 0 : 1);
+		}
+		int status = -1;
+		assert_int_equal(waitpid(child, &status, 0), child);
+		assert_int_equal(status, 0);
+		if (k)
+			stop(k);
+	}
+	k = start();
+	keep_decisions(k, &n);
+	assert_int_equal(n, 2);
+	stop(k);
+	snprintf(
+		command, sizeof(command), "rm %s-lock; head -c 5000 /dev/urandom > %s", path, path);
+	assert_int_equal(system(command), 0);
+	assert_int_equal(keep_open(dir, 1 << 20, &look), -EPROTO);
+	snprintf(command, sizeof(command),
+		"test $(stat -c %%s %s) = 5000 && test ! -e %s.bad && test ! -e %s-lock", path,
+		path, path);
+	assert_int_equal(system(command), 0);
+}
+
 int main(void)
 {
 	log_init("test", NULL, LOG_ERROR, LOG_LOGFMT, false);
@@ -250,6 +307,7 @@ int main(void)
 		TEST(test_the_queue_is_bounded),
 		TEST(test_without_a_store),
 		TEST(test_a_damaged_file),
+		TEST(test_looking_at_it),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,162 @@
+#include "supervisor/ctl/explaining.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+/* --- what a server has kept --- */
+
+static void remember_window(void *ctx, uint64_t beginning, double window)
+{
+	layout_cache_set_window(ctx, beginning, window);
+}
+
+/* Missing is nothing to speak of: the explanation says that no rates are known. */
+static void open_keep(struct explaining *w)
+{
+	const struct config *c = &w->conf;
+	const char *dir = c->state_dir	     ? c->state_dir
+			  : w->asked.run_dir ? w->asked.run_dir
+					     : c->run_dir;
+	if (!w->asked.conf && !w->asked.run_dir)
+		return;
+	int rc = keep_open(dir, (size_t)c->limits.state_bytes, &w->keep);
+	if (rc && rc != -ENOENT)
+		fprintf(stderr, "tandemctl: %s/" KEEP_FILE " is not read: %s\n", dir,
+			rc == -EPROTO ? "damaged, or of another format" : strerror(-rc));
+}
+
+int explaining_learn(struct explaining *w)
+{
+	w->tokens = tokens_create();
+	w->layouts = layout_cache_create((size_t)w->conf.limits.layout_bytes);
+	predict_init(&w->foresight.rates);
+	if (!w->tokens || !w->layouts)
+		return -ENOMEM;
+	open_keep(w);
+	if (!w->keep)
+		return 0;
+	keep_teach(w->keep, w->tokens);
+	keep_windows(w->keep, remember_window, w->layouts);
+	if (w->main)
+		keep_rates(w->keep, w->main->name, &w->foresight.rates);
+	return 0;
+}
+
+/* --- the decision, as chat.c, chat_adaptive.c and chat_condense.c make it --- */
+
+static struct plan_device device(const struct config_device *d, int64_t window)
+{
+	return (struct plan_device){
+		.present = true, .ready = true, .window = window, .slots = d ? d->slots : 1};
+}
+
+static int64_t window_of(const struct explaining *w)
+{
+	const struct chat_request *r = &w->request;
+	if (w->asked.window > 0)
+		return w->asked.window;
+	if (w->main && w->main->client_num_ctx && r->num_ctx > 0)
+		return r->num_ctx < DECIDE_WINDOW_MAX ? r->num_ctx : DECIDE_WINDOW_MAX;
+	return w->main ? w->main->num_ctx : 0;
+}
+
+static void fill_facts(struct explaining *w)
+{
+	const struct chat_request *r = &w->request;
+	int64_t window = window_of(w);
+	decide_facts(&w->facts, &w->conf, r,
+		tokens_estimate(w->tokens, buf_slice(&w->model), &r->census), true);
+	w->facts.main = device(w->main, window);
+	if (w->small)
+		w->facts.small = device(w->small, w->small->num_ctx);
+	w->explanation = (struct explanation){.request = r,
+		.facts = &w->facts,
+		.plan = &w->plan,
+		.rates = &w->foresight.rates,
+		.device = w->main ? w->main->name : "main",
+		.backend = backend_type_name(w->backend),
+		.num_ctx = w->backend == BACKEND_TYPE_OLLAMA ? window : 0};
+}
+
+static struct weigh_facts weigh_facts(const struct explaining *w)
+{
+	return (struct weigh_facts){.request = &w->request,
+		.conf = &w->conf,
+		.plan = &w->facts,
+		.foresight = &w->foresight};
+}
+
+/* The layout is made: is it what goes? */
+static int weigh(struct explaining *w)
+{
+	struct weigh_facts f = weigh_facts(w);
+	struct weigh_other other = {.chains = w->condense.chains,
+		.forced = w->condense.options.forced,
+		.forced_count = w->condense.options.forced_count};
+	struct prefix_chain chain = {0};
+	struct chat_request view;
+	struct dialect_error error;
+	struct buf body;
+	buf_init(&body, 0);
+	int rc = condense_assemble(&w->condense, NULL, 0, &body) == CONDENSE_OK ? 0 : -ENOMEM;
+	if (rc == 0)
+		rc = chat_request_parse(w->dialect, buf_slice(&body), &view, &error);
+	if (rc == 0) {
+		rc = weigh_chain(&view, buf_slice(&w->model), &chain);
+		other.chain = &chain;
+		other.tokens = tokens_estimate(w->tokens, buf_slice(&w->model), &view.census);
+		if (rc == 0)
+			weigh_against(&f, &w->chain, &other, &w->weighed, &w->plan);
+		chat_request_fini(&view);
+	}
+	prefix_chain_fini(&chain);
+	buf_free(&body);
+	return rc;
+}
+
+static int lay_out(struct explaining *w)
+{
+	const struct chat_request *r = &w->request;
+	double tokens = tokens_of(w->tokens, buf_slice(&w->model), &r->census);
+	struct condense_facts f =
+		decide_condense(&w->conf, &w->facts, &w->plan, r, tokens, false, w->by_time);
+	int rc = condense_init(&w->condense, r);
+	if (rc)
+		return rc;
+	condense_options(&w->condense, &f, w->layouts);
+	if (w->by_time && w->keep)
+		w->condense.options.forced =
+			keep_decisions(w->keep, &w->condense.options.forced_count);
+	enum condense_result result = condense_prepare(&w->condense);
+	w->explanation.condense = &w->condense;
+	if (w->by_time && result == CONDENSE_OK)
+		rc = weigh(w);
+	w->explanation.outcome = w->by_time ? decide_weighed(result, w->weighed.form, w->backend)
+					    : decide_laid_out(result, w->backend);
+	if (result == CONDENSE_NOTHING)
+		w->plan.strategy = STRATEGY_A; /* as the server says it */
+	return rc;
+}
+
+int explaining_decide(struct explaining *w)
+{
+	const struct chat_request *r = &w->request;
+	struct weigh_facts f = weigh_facts(w);
+	if (json_is(r->model, JSON_STRING))
+		json_string_decode(r->model, &w->model);
+	fill_facts(w);
+	w->by_time = w->conf.routing.mode == ROUTING_ADAPTIVE && w->facts.condensable;
+	if (w->by_time) {
+		int rc = weigh_chain(r, buf_slice(&w->model), &w->chain);
+		if (rc)
+			return rc;
+		weigh_original(&f, &w->chain, &w->weighed, &w->plan);
+		w->explanation.weighed = &w->weighed;
+	} else {
+		plan_decide(&w->facts, &w->plan);
+	}
+	if (w->plan.condense)
+		return lay_out(w);
+	w->explanation.outcome = decide_plain(&w->facts, &w->plan, r->is_load, w->backend);
+	return 0;
+}

@@ -1,0 +1,48 @@
+/*
+ * One request that tandemctl explains. The decisions are the server's own functions (weigh.h,
+ * decide.h, condense.h). What a server with the same configuration has kept in its state_dir
+ * (rates, what models taught about tokens, early freezes, windows) is read; what only a running one
+ * knows is taken at its start: nothing cached, nothing waiting, every device ready.
+ */
+#ifndef TANDEM_CTL_EXPLAINING_H
+#define TANDEM_CTL_EXPLAINING_H
+
+#include "common/config.h"
+#include "supervisor/explain.h"
+#include "supervisor/keep.h"
+
+struct explain_asked {
+	const char *conf, *run_dir, *dialect, *file;
+	long window;
+	bool json, sent;
+};
+
+struct explaining {
+	struct explain_asked asked;
+	struct config conf;
+	struct buf body, model, sent;
+	struct keep *keep; /* NULL: nothing of a server is there to read */
+	struct tokens *tokens;
+	struct layout_cache *layouts;
+	struct foresight foresight; /* of the main device; without a map */
+	enum dialect dialect;
+	struct chat_request request;
+	const struct config_device *main, *small;
+	enum backend_type backend;
+	struct plan_facts facts;
+	struct plan plan;
+	struct condense condense;
+	struct prefix_chain chain;
+	struct weighed weighed;
+	bool by_time;
+	struct explanation explanation;
+};
+
+/* Reads what a server has kept, where the options name one; says on stderr what cannot be read. 0
+ * or -ENOMEM. */
+int explaining_learn(struct explaining *w);
+
+/* The request is parsed, conf read: fills the rest up to explanation. 0 or -errno. */
+int explaining_decide(struct explaining *w);
+
+#endif
