@@ -63,8 +63,8 @@ def keys_of_the_source():
     source = read("common", "config_keys.c")
     keys = {}
     main, device = source.split("device_keys[]")
-    for group, name, default in re.findall(r"NUMBER\(\w+, (\w+), (\w+), [^,]+, [^,]+, ([\d.e]+)\)", main):
-        keys[f"{group}.{name}"] = default
+    for group, name, default in re.findall(r"NUMBER\(KEY_\w+, (\w+), (\w+), [^,]+, [^,]+, ([\w.]+)\)", main):
+        keys[f"{group}.{name}"] = default if default[0].isdigit() else None  # a named one
     for text, prefix in ((main, ""), (device, "devices[].")):
         for entry in re.findall(r'\{((?:\.group = "\w+",\s*)?\.name = "\w+",.*?)\}', text, re.S):
             group, name = re.search(r'\.group = "(\w+)"', entry), re.search(r'\.name = "(\w+)"', entry)

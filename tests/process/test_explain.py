@@ -193,7 +193,7 @@ def test_by_time_it_knows_what_is_cached_and_how_fast_the_device_is(fake, tandem
     settings = {"routing": {"mode": "adaptive", "warm": False, "min_gain_ms": 200}, "state_dir": os.path.join(folder, "state")}
     t = tandem([attached(a, slots=1, num_ctx=16384)], **settings)
     reasons = []
-    for turns in (10, 12, 14, 16, 60, 62):
+    for turns in (10, 12, 14, 16, 90, 92):
         body = question(OPENAI, conversation(turns, 800), True)
         before = a.stats()["requests"]["total"], t.requests()
         o = weighed(t, body)
@@ -205,8 +205,8 @@ def test_by_time_it_knows_what_is_cached_and_how_fast_the_device_is(fake, tandem
         assert headers["X-Tandem-Tokens"] == f"in={o['tokens_in']} sent={o['tokens_sent']}"
         way = candidates(o)[o["form"]]
         assert (way["ms"] is not None) == (o["rates"] == "measured") == bool(reasons)
-        assert turns in (10, 60) or way["new"] < 0.5 * way["tokens"], o
-        assert (o["form"], o["outcome"]) == (("layout", "condensed") if turns >= 60 else ("original", "original"))
+        assert turns in (10, 90) or way["new"] < 0.5 * way["tokens"], o
+        assert (o["form"], o["outcome"]) == (("layout", "condensed") if turns >= 90 else ("original", "original"))
         reasons.append(o["reason"])
     assert t.stop() == 0
     # Without it: its rates, and nothing cached.
