@@ -15,7 +15,7 @@ def started(*more):
 
 
 SPELT = ["/slots/0?action=%s", "/slots/1?x=1&action=%s", "/%%73lots/0?action=%s", "/slots%%2F0?action=%s", "/sl%%6Fts/0?action=%s", "//slots/0?action=%s",
-         "/./slots/0?action=%s", "/x/../slots/0?action=%s", "/v1/slots/0?action=%s", "/slots//0?action=%s"]
+         "/./slots/0?action=%s", "/x/../slots/0?action=%s", "/%%u0073lots/0?action=%s", "/slots%%u002f0?action=%s", "/v1/slots/0?action=%s", "/slots//0?action=%s"]
 
 
 def files(t, folder):
