@@ -282,6 +282,7 @@ int front_start(uv_loop_t *loop, const struct front_options *o, const struct fro
 	f->ctx = ctx;
 	f->stream_bytes = o->stream_bytes;
 	f->header_bytes = o->header_bytes;
+	f->heads.max = o->header_total_bytes;
 	f->headers_max = o->headers;
 	f->head_ms = o->head_ms;
 	f->body_ms = o->body_ms;

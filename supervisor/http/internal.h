@@ -23,6 +23,7 @@ struct front {
 	const struct front_events *events;
 	void *ctx;
 	size_t stream_bytes, header_bytes, headers_max;
+	struct head_room heads;
 	unsigned head_ms, body_ms, body_rate;
 	unsigned connections_max;
 	int listen_fd; /* -1 once quiesced */

@@ -168,6 +168,26 @@ def test_chunk_lines_that_never_end(one, served, line):
     served(t)
 
 
+def test_large_heads_shut_nobody_out(one, served):
+    """Half-sent or waiting for an answer, they hold limits.header_total_bytes at most; small ones are answered, and the room comes back."""
+    t, _ = one(limits={"header_total_bytes": 1 << 20}, deadlines={"head_ms": 3000})
+    line = b"X-A: %s\r\n" % (b"y" * 990)
+    large = b"GET /api/tags HTTP/1.1\r\nHost: localhost\r\n" + line * 250
+    socks = [socket.create_connection(("127.0.0.1", t.port), timeout=20) for _ in range(16)]
+    for s in socks:
+        in_thread(lambda s=s: s.sendall(large))
+    wait_for(lambda: len(select.select(socks, [], [], 0)[0]) >= 12, "what has no room")
+    served(t)
+    got = [s.recv(65536) for s in socks]
+    refused = [g for g in got if g.startswith(b"HTTP/1.1 503 ")]
+    assert len(refused) >= 12 and all(b"limits.header_total_bytes" in g for g in refused), got
+    assert all(g.startswith(b"HTTP/1.1 408 ") for g in got if g not in refused), got
+    for _ in range(8):  # nor does what was answered keep its room
+        with socket.create_connection(("127.0.0.1", t.port), timeout=20) as s:
+            s.sendall(large + b"\r\n")
+            assert s.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+
 def test_half_sent_bodies_shut_nobody_out(one, served):
     """They fill limits.body_total_bytes: small chats are answered all the same, and the room comes back."""
     total = 1 << 20

@@ -342,6 +342,7 @@ RANGES = {
     ("limits", "line_bytes"): (0, 10**12),
     ("limits", "link_bytes"): (0, 10**15),
     ("limits", "header_bytes"): (0, 1048577),
+    ("limits", "header_total_bytes"): (0, 10**12),
     ("limits", "headers"): (15, 1025),
     ("limits", "body_rate"): (-1, 1 << 31),
     ("deadlines", "head_ms"): (9, 3600001),
