@@ -134,6 +134,25 @@ def test_idle_connection_may_stay(one, served):
     c.close()
 
 
+@pytest.mark.parametrize("said", [b"", b"GET /api/version HTTP/1.1\r\nHost: localhost\r\n\r\n"])
+def test_idle_connections_shut_nobody_out(one, said):
+    """All places are taken by who asks for nothing (any more), anew whenever one ends: a newcomer is served soon, and who is busy stays."""
+    t, _ = one(limits={"connections": 8, "idle_ms": 600000})
+    busy = in_thread(lambda: t.chat("[[fake delay_ms=4000]]", stream=True))
+    wait_for(lambda: t.requests()["active"] == 1, "a busy one")
+    idle = []
+    for _ in range(20):  # 7 have a place, the others wait for one
+        idle.append(socket.create_connection(("127.0.0.1", t.port), timeout=5))
+        idle[-1].sendall(said)
+    wait_for(lambda: t.status()["connections"] == 8, "no place")
+    status, _, _ = t.request("GET", "/api/version", timeout=60)
+    assert status == 200
+    status, _, data = busy.join(60)
+    assert status == 200 and json.loads(data.strip().split(b"\n")[-1])["done"] is True
+    for s in idle:
+        s.close()
+
+
 # --- bodies that are too large, or held for long ---
 
 
