@@ -357,6 +357,11 @@ static const char *own_folder(char *const *command)
 	return NULL;
 }
 
+bool slots_are_kept(const struct settings *x)
+{
+	return x->type == BACKEND_TYPE_LLAMA_SERVER && x->command && !own_folder(x->command);
+}
+
 struct slots *slots_create(struct worker *w)
 {
 	const struct settings *x = &w->settings;
