@@ -137,7 +137,8 @@ struct config {
 					   it is refused; default 2 */
 		int64_t link_bytes;	/* bytes queued towards one worker; default 67108864 */
 		int64_t header_bytes;	/* request line and headers; default 1048576 */
-		int64_t headers;	/* of one request; default 1000 */
+		int64_t header_total_bytes; /* ... of all requests at once; default 67108864 */
+		int64_t headers;	    /* of one request; default 1000 */
 		int64_t body_rate; /* bytes a second that a request's body must come with; 0: any;
 				      default 500 */
 		int64_t body_total_bytes; /* all held request bodies together; default 1073741824 */

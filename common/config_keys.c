@@ -127,6 +127,7 @@ static const struct config_key main_keys[] = {
 	/* The headers of a request cross to the worker in one frame: PROTO_FRAME_MAX,
 	   PROTO_JOB_HEADERS_MAX. */
 	NUMBER(KEY_INT64, limits, header_bytes, KIB, MIB, 1048576),
+	NUMBER(KEY_INT64, limits, header_total_bytes, KIB, 16 * GIB, 67108864),
 	NUMBER(KEY_INT64, limits, headers, 16, 1024, 1000),
 	NUMBER(KEY_INT64, limits, body_rate, 0, GIB, 500),
 	NUMBER(KEY_INT64, limits, body_total_bytes, KIB, 1024 * GIB, 1073741824),

@@ -72,6 +72,7 @@ int supervisor_open_front(struct supervisor *s, int listen_fd, struct buf *err)
 		.port = c->listen.port,
 		.connections = s->connections_max,
 		.header_bytes = (size_t)c->limits.header_bytes,
+		.header_total_bytes = (size_t)c->limits.header_total_bytes,
 		.headers = (size_t)c->limits.headers,
 		.head_ms = (unsigned)c->deadlines.head_ms,
 		.body_ms = (unsigned)c->deadlines.body_ms,

@@ -33,9 +33,10 @@ static bool listed(const struct key_effect *keys, size_t n, const char *group, c
 static void fixed_key(void *ctx, const char *group, const char *name)
 {
 	static const struct key_effect fixed[] = {{"listen", NULL}, {NULL, "run_dir"},
-		{"limits", "connections"}, {"limits", "header_bytes"}, {"limits", "stream_bytes"},
-		{"limits", "idle_ms"}, {"limits", "headers"}, {"limits", "body_rate"},
-		{"deadlines", "head_ms"}, {"deadlines", "body_ms"}, {"limits", "state_bytes"}};
+		{"limits", "connections"}, {"limits", "header_bytes"},
+		{"limits", "header_total_bytes"}, {"limits", "stream_bytes"}, {"limits", "idle_ms"},
+		{"limits", "headers"}, {"limits", "body_rate"}, {"deadlines", "head_ms"},
+		{"deadlines", "body_ms"}, {"limits", "state_bytes"}};
 	struct buf *out = ctx;
 	if (!listed(fixed, COUNT(fixed), group, name))
 		return;

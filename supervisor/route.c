@@ -1,5 +1,7 @@
 #include "supervisor/route.h"
 
+#include "common/percent.h"
+
 #include <stdio.h>
 
 #define PATH_MAX_BYTES 256 /* longer than any known one */
@@ -77,34 +79,19 @@ static unsigned method_bit(const char *method)
 	return strcmp(method, "POST") == 0 ? POST | ANY : ANY;
 }
 
-static int hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c |= 0x20;
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-/* The byte of a "%41" at p, or -1. */
-static int escaped_byte(const char *p, const char *end)
-{
-	if (end - p < 3 || *p != '%')
-		return -1;
-	int high = hex_digit(p[1]), low = hex_digit(p[2]);
-	return high < 0 || low < 0 ? -1 : high << 4 | low;
-}
-
-/* The path as servers see it, NUL-terminated; 0 when it is longer than any known one. */
+/* The path as servers see it, NUL-terminated; 0 when it is longer than any known one. Both take an
+ * escaped slash for one when they look for a handler. */
 static size_t clean(struct slice path, char out[PATH_MAX_BYTES])
 {
 	const char *p = path.p, *end = path.p + path.n;
 	size_t n = 0;
 	while (p < end) {
-		int byte = escaped_byte(p, end);
-		/* An escaped slash is part of a name. */
-		bool escape = byte > 0x20 && byte < 0x7f && byte != '/';
-		char c = escape ? (char)byte : *p;
-		p += escape ? 3 : 1;
+		unsigned code = 0;
+		size_t escape = percent_escape(p, end, &code);
+		if (code <= 0x20 || code >= 0x7f)
+			escape = 0;
+		char c = escape ? (char)code : *p;
+		p += escape ? escape : 1;
 		if (c == '/' && n > 0 && out[n - 1] == '/')
 			continue;
 		if (n == PATH_MAX_BYTES - 1)
@@ -162,9 +149,12 @@ int route_model(struct slice path, struct buf *out)
 {
 	const char *p = path.p + MODELS_PREFIX_BYTES, *end = path.p + path.n;
 	while (p < end) {
-		int byte = escaped_byte(p, end);
-		buf_add_char(out, byte > 0 ? (char)byte : *p);
-		p += byte > 0 ? 3 : 1;
+		unsigned code = 0;
+		size_t escape = percent_escape(p, end, &code);
+		if (code == 0 || code > 0xff)
+			escape = 0;
+		buf_add_char(out, escape ? (char)code : *p);
+		p += escape ? escape : 1;
 	}
 	if (out->n > 1 && out->p[out->n - 1] == '/')
 		out->n--;

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define ASK_INLINE_BYTES 524288 /* a larger answer that is no stream is read on a thread */
+#define ASK_INLINE_BYTES 524288 /* a larger answer, or event of a stream, is read on a thread */
 
 static struct ask *ask_of(struct task *t)
 {
@@ -202,6 +202,70 @@ static void complete_early(struct ask *a)
 	a->ops->complete(a);
 }
 
+/* The parser has had these bytes. */
+static void on_parsed(struct ask *a, struct slice bytes, int rc)
+{
+	if (rc)
+		fail_parse(a, rc);
+	else if (is_ours(a))
+		fail_in_band(a);
+	else if (bytes.n)
+		a->ops->bytes(a, bytes);
+	if (rc == 0 && a->task.transfer && !a->task.detached && answer_parser_ended(a->parser))
+		complete_early(a);
+}
+
+/* --- a large event of a stream --- */
+
+static void on_event_work(uv_work_t *work)
+{
+	struct ask *a = work->data;
+	answer_parser_feed(a->parser, a->aside);
+}
+
+static void finish(struct ask *a, enum http_result result);
+
+static void on_event_worked(uv_work_t *work, int status)
+{
+	struct ask *a = work->data;
+	struct task *t = &a->task;
+	(void)status;
+	t->busy = false;
+	if (t->detached) {
+		task_release(t);
+		return;
+	}
+	on_parsed(a, a->aside, answer_parser_feed(a->parser, (struct slice){0}));
+	buf_free(&a->piece);
+	if (t->transfer && t->pending.n == 0)
+		http_resume(t->transfer);
+	else if (a->over && !t->detached)
+		finish(a, a->result);
+}
+
+/*
+ * Do these bytes complete an event that is long to read? Then a thread does it; nothing more of the
+ * answer is taken until it is through. What is parsed of a raw stream is whole, and lives on; else
+ * the parser holds all but this last piece, which is copied.
+ */
+static bool feed_aside(struct ask *a, struct slice bytes)
+{
+	struct task *t = &a->task;
+	bool raw = is_raw_stream(a);
+	size_t size = raw ? bytes.n : answer_parser_held(a->parser);
+	if (!a->call.stream || size <= ASK_INLINE_BYTES || !memchr(bytes.p, '\n', bytes.n) ||
+		(!raw && buf_add_slice(&a->piece, bytes)))
+		return false;
+	a->aside = raw ? bytes : buf_slice(&a->piece);
+	a->work.data = a;
+	t->busy = uv_queue_work(t->worker->loop, &a->work, on_event_work, on_event_worked) == 0;
+	if (t->busy)
+		http_pause(t->transfer);
+	else
+		buf_free(&a->piece);
+	return t->busy;
+}
+
 static void on_body(void *ctx, struct slice bytes)
 {
 	struct ask *a = ctx;
@@ -225,16 +289,11 @@ static void on_body(void *ctx, struct slice bytes)
 	if (a->task.ending)
 		return; /* behind the last object */
 	int rc = is_raw_stream(a) ? take_whole(a, bytes, &bytes) : 0;
+	if (rc == 0 && feed_aside(a, bytes))
+		return;
 	if (rc == 0)
 		rc = answer_parser_feed(a->parser, bytes);
-	if (rc)
-		fail_parse(a, rc);
-	else if (is_ours(a))
-		fail_in_band(a);
-	else if (bytes.n)
-		a->ops->bytes(a, bytes);
-	if (rc == 0 && !a->task.detached && answer_parser_ended(a->parser))
-		complete_early(a);
+	on_parsed(a, bytes, rc);
 }
 
 /* The end of a body whose last line has no end. */
@@ -242,6 +301,13 @@ static int parse_rest(struct ask *a, struct slice rest)
 {
 	int rc = rest.n ? answer_parser_feed(a->parser, rest) : 0;
 	return rc ? rc : answer_parser_finish(a->parser);
+}
+
+/* An answer may be, although its connection broke after it, or stays open. */
+static bool may_be_whole(enum http_result result)
+{
+	return result == HTTP_OK || result == HTTP_CUT || result == HTTP_IDLE ||
+	       result == HTTP_TOTAL;
 }
 
 static void finish(struct ask *a, enum http_result result)
@@ -259,10 +325,8 @@ static void finish(struct ask *a, enum http_result result)
 	}
 	drop_used(a);
 	struct slice rest = buf_slice(&a->partial);
-	/* an answer may be whole although its connection broke after it, or stays open */
-	bool over = result == HTTP_OK || result == HTTP_CUT || result == HTTP_IDLE ||
-		    result == HTTP_TOTAL;
-	int rc = a->status == 200 && over && !a->encoded ? parse_rest(a, rest) : -EPROTO;
+	int rc = a->status == 200 && may_be_whole(result) && !a->encoded ? parse_rest(a, rest)
+									 : -EPROTO;
 	if (rc == 0 && is_ours(a)) {
 		fail_in_band(a);
 	} else if (rc == 0) {
@@ -278,12 +342,12 @@ static void finish(struct ask *a, enum http_result result)
 		fail_parse(a, rc);
 }
 
-/* --- a large answer that is no stream --- */
+/* --- a large answer, or a large rest of a stream --- */
 
 static void on_work(uv_work_t *work)
 {
 	struct ask *a = work->data;
-	answer_parser_finish(a->parser); /* once more in finish(), which gets the same result */
+	parse_rest(a, buf_slice(&a->partial)); /* once more in finish(), with the same result */
 }
 
 static void on_worked(uv_work_t *work, int status)
@@ -294,32 +358,37 @@ static void on_worked(uv_work_t *work, int status)
 	if (a->task.detached)
 		task_release(&a->task);
 	else
-		finish(a, HTTP_OK);
+		finish(a, a->result);
 }
 
 /* Reading it in the loop would hold up other answers: 1 MB takes about 2 ms, translated. */
-static bool finish_aside(struct ask *a, enum http_result result)
+static bool finish_aside(struct ask *a)
 {
 	struct task *t = &a->task;
-	if (result != HTTP_OK || a->call.stream || a->status != 200 || t->detached || !a->parser ||
-		answer_parser_held(a->parser) <= ASK_INLINE_BYTES)
+	if (!may_be_whole(a->result) || a->status != 200 || a->encoded || t->detached ||
+		t->ending || !a->parser ||
+		answer_parser_held(a->parser) + a->partial.n - a->partial_used <= ASK_INLINE_BYTES)
 		return false;
-	if (buf_add_slice(&a->type, http_header(t->transfer, "content-type")))
-		return false;
+	drop_used(a);
 	a->work.data = a;
 	t->busy = uv_queue_work(t->worker->loop, &a->work, on_work, on_worked) == 0;
-	if (t->busy)
-		t->transfer = NULL;
 	return t->busy;
 }
 
 static void on_done(void *ctx, enum http_result result)
 {
 	struct ask *a = ctx;
-	if (finish_aside(a, result))
-		return;
-	finish(a, result); /* the transfer's headers can still be read */
-	a->task.transfer = NULL;
+	struct task *t = &a->task;
+	a->over = true;
+	a->result = result;
+	bool later = t->busy; /* its last event is being read */
+	if (!later)
+		later = finish_aside(a);
+	if (later) /* the transfer's headers can be read now alone */
+		buf_add_slice(&a->type, http_header(t->transfer, "content-type"));
+	else
+		finish(a, result);
+	t->transfer = NULL;
 }
 
 static const struct http_events ask_events = {.head = on_head, .body = on_body, .done = on_done};
@@ -494,6 +563,7 @@ void ask_init(struct ask *a, const struct ask_ops *ops, enum dialect d)
 		a->task.worker->settings.body_bytes * 2); /* escaping may double text */
 	buf_init(&a->refusal, ASK_REFUSAL_BYTES);
 	buf_init(&a->type, 0);
+	buf_init(&a->piece, 0); /* one of curl's */
 	buf_init(&a->partial,
 		0); /* take_whole() holds it at limits.line_bytes and a piece of curl's */
 }
@@ -503,6 +573,7 @@ void ask_fini(struct ask *a)
 	http_cancel(a->load);
 	answer_parser_destroy(a->parser);
 	buf_free(&a->type);
+	buf_free(&a->piece);
 	buf_free(&a->request);
 	buf_free(&a->refusal);
 	buf_free(&a->partial);

@@ -29,8 +29,8 @@
 struct ask;
 
 struct ask_ops {
-	/* From inside the parser, which may run on a thread for a large answer that is no stream:
-	 * must touch the task's own memory alone, and not end the task. */
+	/* From inside the parser, which may run on a thread for what is large: must touch the
+	 * task's own memory alone, and not end the task. */
 	void (*event)(struct ask *a, const struct answer_event *e);
 	/*
 	 * These bytes have been parsed, their events are out; of a raw stream they are whole lines
@@ -64,8 +64,12 @@ struct ask {
 	uint64_t load_key;	    /* a hash of them; 0: none, or it unloads after */
 	struct http_transfer *load; /* the load request of a cancelled call */
 
-	uv_work_t work;	 /* reads a large answer that is no stream */
-	struct buf type; /* ... whose transfer is over: its Content-Type */
+	uv_work_t work;	    /* reads a large answer or event: task.busy */
+	struct slice aside; /* ... the event's bytes that the parser gets there */
+	struct buf piece;   /* ... where they lie when nobody else keeps them */
+	bool over;	    /* the transfer is, with this result and Content-Type */
+	enum http_result result;
+	struct buf type;
 };
 
 void ask_init(struct ask *a, const struct ask_ops *ops, enum dialect d);

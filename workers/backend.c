@@ -583,7 +583,7 @@ const struct backend_ops *backend_kind(const struct backend *b)
 
 bool backend_has_our_folder(const struct backend *b)
 {
-	return b->pid && slots_argument(b->slots);
+	return slots_are_kept(&b->worker->settings);
 }
 
 const struct backend_view *backend_view(const struct backend *b)

@@ -125,7 +125,8 @@ void backend_hurry(struct backend *b);
 void backend_destroy(struct backend *b);
 
 const struct backend_ops *backend_kind(const struct backend *b);
-/* Its conversations are saved in a folder of ours, which no client writes to or reads from. */
+/* Its conversations are (or were) saved in a folder of ours, which no client writes to or reads
+ * from. */
 bool backend_has_our_folder(const struct backend *b);
 const struct backend_view *backend_view(const struct backend *b);
 

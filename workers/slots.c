@@ -2,6 +2,7 @@
 
 #include "common/json.h"
 #include "common/log.h"
+#include "common/percent.h"
 #include "workers/http.h"
 
 #include <errno.h>
@@ -320,25 +321,17 @@ bool slots_restore(struct slots *s, const char *model_path, slots_done_fn *done,
 
 /* --- what clients ask of them --- */
 
-static int hex(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c |= 0x20;
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* The path's next character, decoded once; -1 at its end. */
 static int next_char(struct slice path, size_t *at)
 {
 	if (*at == path.n || path.p[*at] == '?' || path.p[*at] == '#')
 		return -1;
-	unsigned char c = (unsigned char)path.p[(*at)++];
-	if (c == '%' && path.n - *at >= 2 && hex(path.p[*at]) >= 0 && hex(path.p[*at + 1]) >= 0) {
-		c = (unsigned char)(hex(path.p[*at]) * 16 + hex(path.p[*at + 1]));
-		*at += 2;
-	}
-	return c;
+	unsigned code;
+	size_t n = percent_escape(path.p + *at, path.p + path.n, &code);
+	if (n == 0)
+		code = (unsigned char)path.p[*at];
+	*at += n ? n : 1;
+	return (int)code;
 }
 
 bool slots_is_action(struct slice method, struct slice target)
@@ -362,6 +355,11 @@ static const char *own_folder(char *const *command)
 		if (strcmp(*arg, "--slot-save-path") == 0)
 			return arg[1] ? arg[1] : "";
 	return NULL;
+}
+
+bool slots_are_kept(const struct settings *x)
+{
+	return x->type == BACKEND_TYPE_LLAMA_SERVER && x->command && !own_folder(x->command);
 }
 
 struct slots *slots_create(struct worker *w)

@@ -23,6 +23,9 @@ typedef void slots_done_fn(void *ctx);
 
 /* NULL: not this kind of backend, switched off, no folder to be had, or memory is out. */
 struct slots *slots_create(struct worker *w);
+/* The backend's saved slots are no client's: it is a llama-server of ours whose command names no
+ * folder. Also where nothing is saved now: a backend that was adopted may have been given one. */
+bool slots_are_kept(const struct settings *x);
 /* The request saves, restores or erases a slot: a POST (or whatever is no GET) to /slots/N, as a
  * server reads it that decodes its path and may have a prefix. */
 bool slots_is_action(struct slice method, struct slice target);

@@ -396,7 +396,7 @@ static void task_credit(struct task *t, uint64_t bytes)
 	}
 	if (t->ending)
 		task_send_end(t);
-	else if (t->transfer)
+	else if (t->transfer && !t->busy) /* busy: what came before is still being read */
 		http_resume(t->transfer);
 }
 

@@ -407,7 +407,7 @@ static void chat_bytes(struct ask *a, struct slice bytes)
 		return;
 	}
 	if (!a->task.started) {
-		if (a->dialect == DIALECT_OPENAI_CHAT)
+		if (a->dialect == DIALECT_OPENAI_CHAT && bytes.n <= CHAT_SAID_BYTES)
 			resume_identity(bytes, &c->identity);
 		send_start(c);
 	}

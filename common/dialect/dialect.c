@@ -20,18 +20,13 @@ static bool is_one_of(const char *const *paths, struct slice path)
 	return false;
 }
 
-bool dialect_generates(struct slice method, struct slice path, bool vectors)
-{
-	return slice_eq(method, SLICE("POST")) &&
-	       (is_one_of(writes_text, path) || (vectors && is_one_of(makes_vectors, path)));
-}
-
 bool dialect_only_asks(struct slice method, struct slice path)
 {
 	if (slice_eq(method, SLICE("GET")) || slice_eq(method, SLICE("HEAD")))
 		return true;
-	return dialect_generates(method, path, true) ||
-	       (slice_eq(method, SLICE("POST")) && is_one_of(tells, path));
+	return slice_eq(method, SLICE("POST")) &&
+	       (is_one_of(writes_text, path) || is_one_of(makes_vectors, path) ||
+		       is_one_of(tells, path));
 }
 
 const char *dialect_content_type(enum dialect d, bool stream)

@@ -39,10 +39,6 @@ static inline bool dialect_is_ollama(enum dialect d)
  */
 bool dialect_only_asks(struct slice method, struct slice path);
 
-/* A POST that has the backend write text, and so takes a slot of it for a while; vectors: also one
- * that asks for vectors. path without the query. */
-bool dialect_generates(struct slice method, struct slice path, bool vectors);
-
 /* Content-Type of an answer in this dialect. */
 const char *dialect_content_type(enum dialect d, bool stream);
 

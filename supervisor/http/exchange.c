@@ -58,6 +58,9 @@ void exchange_drop(struct exchange *x)
 	if (x->announced)
 		f->events->done(f->ctx, x);
 	x->connection->current = NULL;
+	x->connection->idle_since_ms = uv_now(f->loop);
+	TAILQ_REMOVE(&f->open, x->connection, link);
+	TAILQ_INSERT_TAIL(&f->open, x->connection, link);
 	if (x->connection->inlet.state == INLET_REFUSED)
 		intake_poke(x->connection);
 	if (x->connection->left)

@@ -158,7 +158,8 @@ static struct connection *connection_create(struct front *f, struct MHD_Connecti
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	struct connection *c = calloc(1, sizeof(*c));
 	if (c)
-		*c = (struct connection){.front = f, .mhd = mhd, .fd = fd};
+		*c = (struct connection){
+			.front = f, .mhd = mhd, .fd = fd, .idle_since_ms = uv_now(f->loop)};
 	bool added = c && intake_add(c) == 0;
 	if (!added || uv_poll_init(f->loop, &c->poll, fd)) {
 		if (added)
@@ -282,6 +283,7 @@ int front_start(uv_loop_t *loop, const struct front_options *o, const struct fro
 	f->ctx = ctx;
 	f->stream_bytes = o->stream_bytes;
 	f->header_bytes = o->header_bytes;
+	f->heads.max = o->header_total_bytes;
 	f->headers_max = o->headers;
 	f->head_ms = o->head_ms;
 	f->body_ms = o->body_ms;
@@ -357,6 +359,18 @@ void front_unhurry(struct connection *c)
 		c->mhd, MHD_CONNECTION_OPTION_TIMEOUT, idle_seconds(c->front->idle_ms));
 }
 
+void front_hurry(struct connection *c, unsigned idle_ms)
+{
+	c->hurried = true;
+	MHD_set_connection_option(c->mhd, MHD_CONNECTION_OPTION_TIMEOUT, idle_seconds(idle_ms));
+	front_wake(c->front); /* MHD looks at its timeouts, and sets the timer anew */
+}
+
+bool front_is_idle(const struct connection *c)
+{
+	return !c->current && !inlet_in_head(&c->inlet) && STAILQ_EMPTY(&c->inlet.heads);
+}
+
 void front_close_idle(struct front *f, unsigned idle_ms)
 {
 	struct connection *c;
@@ -364,13 +378,9 @@ void front_close_idle(struct front *f, unsigned idle_ms)
 		return;
 	TAILQ_FOREACH(c, &f->open, link)
 	{
-		if (c->current || c->hurried || inlet_in_head(&c->inlet))
-			continue;
-		c->hurried = true;
-		MHD_set_connection_option(
-			c->mhd, MHD_CONNECTION_OPTION_TIMEOUT, idle_seconds(idle_ms));
+		if (!c->hurried && front_is_idle(c))
+			front_hurry(c, idle_ms);
 	}
-	front_wake(f); /* MHD looks at its timeouts, and sets the timer anew */
 }
 
 void front_quiesce(struct front *f)

@@ -55,6 +55,7 @@ struct front_options {
 	int port;		     /* 0: picked by the system */
 	unsigned connections;	     /* at once */
 	size_t header_bytes;	     /* request line and headers of one request */
+	size_t header_total_bytes;   /* ... of all requests; those up to 16 KB are exempt */
 	size_t headers;		     /* of one request, at most */
 	unsigned head_ms;	     /* from a head's first byte to its last */
 	unsigned body_ms, body_rate; /* bytes a second that a body must come with, looked at in

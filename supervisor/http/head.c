@@ -364,6 +364,8 @@ void head_parse(
 
 void head_fini(struct head *h)
 {
+	if (h->room)
+		h->room->used -= h->counted;
 	free(h->bytes);
 	free(h->fields);
 	free(h->made_target);

@@ -23,6 +23,13 @@
 #define HEAD_TARGET_BYTES 65535 /* longest request target: it crosses to a worker as one text */
 #define HEAD_METHOD_BYTES 32
 
+/* What the heads of all connections may hold together; those up to HEAD_SMALL_BYTES are exempt, so
+ * that large ones shut nobody out. */
+#define HEAD_SMALL_BYTES 16384
+struct head_room {
+	size_t used, max;
+};
+
 struct head_field {
 	const char *name, *value; /* value without the white space around it */
 };
@@ -38,6 +45,8 @@ struct head {
 			       3.2.2); else NULL */
 	struct head_field *fields;
 	size_t count;
+	struct head_room *room; /* head_fini() gives `counted` bytes back to it; NULL: none */
+	size_t counted;
 	int64_t body_bytes;    /* Content-Length; -1 chunked; 0 none */
 	bool old_http;	       /* HTTP/1.0 */
 	bool close, keep;      /* what Connection says */

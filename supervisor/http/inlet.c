@@ -4,12 +4,20 @@
 
 #define KEEP_BYTES 65536 /* allocation kept within a body */
 
-void inlet_init(struct inlet *in, size_t header_bytes, size_t fields_max)
+void inlet_init(struct inlet *in, size_t header_bytes, size_t fields_max, struct head_room *room)
 {
-	*in = (struct inlet){.header_bytes = header_bytes, .fields_max = fields_max};
+	*in = (struct inlet){.header_bytes = header_bytes, .fields_max = fields_max, .room = room};
 	buf_init(&in->head, 0);
 	buf_init(&in->out, 0);
 	STAILQ_INIT(&in->heads);
+}
+
+static void drop_head(struct inlet *in)
+{
+	if (in->room)
+		in->room->used -= in->counted;
+	in->counted = 0;
+	buf_free(&in->head);
 }
 
 void inlet_fini(struct inlet *in)
@@ -19,7 +27,7 @@ void inlet_fini(struct inlet *in)
 		head_fini(h);
 		free(h);
 	}
-	buf_free(&in->head);
+	drop_head(in);
 	buf_free(&in->out);
 }
 
@@ -28,7 +36,7 @@ static void refuse(struct inlet *in, int status, const char *text)
 	in->fault = (struct head_fault){status, text};
 	in->in_body = in->state != INLET_HEAD;
 	in->state = INLET_REFUSED;
-	buf_free(&in->head);
+	drop_head(in);
 }
 
 /* --- heads --- */
@@ -67,6 +75,9 @@ static void end_head(struct inlet *in)
 		return;
 	}
 	buf_init(&in->head, 0); /* the bytes are the head's now */
+	h->room = in->room;
+	h->counted = in->counted;
+	in->counted = 0;
 	in->scan = (struct head_scan){0};
 	announce(in, h);
 	STAILQ_INSERT_TAIL(&in->heads, h, link);
@@ -84,6 +95,23 @@ static void refuse_long(struct inlet *in)
 		refuse(in, 414, "a request line of more than limits.header_bytes");
 	else
 		refuse(in, 431, "request line and headers of more than limits.header_bytes");
+}
+
+/* Takes room for a large head. False: there is none, and it is refused. */
+static bool count_head(struct inlet *in)
+{
+	struct head_room *room = in->room;
+	size_t more = in->head.n - in->counted;
+	if (!room || in->head.n <= HEAD_SMALL_BYTES)
+		return true;
+	if (more > room->max || room->used > room->max - more) {
+		refuse(in, 503,
+			"too many large heads at once; limits.header_total_bytes is reached");
+		return false;
+	}
+	room->used += more;
+	in->counted = in->head.n;
+	return true;
 }
 
 /* Returns how many bytes were of the head. A head that is all here is looked at where it lies, so
@@ -109,6 +137,8 @@ static size_t push_head(struct inlet *in, const char *p, size_t n)
 		refuse(in, 503, "out of memory");
 		return n;
 	}
+	if (!count_head(in))
+		return used;
 	if (end)
 		end_head(in);
 	else if (in->head.n == in->header_bytes)

@@ -36,6 +36,8 @@ enum inlet_state {
 struct inlet {
 	enum inlet_state state;
 	size_t header_bytes, fields_max; /* caps of one head */
+	struct head_room *room;		 /* of all heads; NULL: no cap */
+	size_t counted;			 /* of it, for `head` */
 	struct head_fault fault;	 /* once REFUSED */
 	bool in_body;	 /* once REFUSED: the fault is in the body of the last head */
 	struct buf head; /* of an incomplete head */
@@ -49,7 +51,8 @@ struct inlet {
 	size_t out_at;
 };
 
-void inlet_init(struct inlet *in, size_t header_bytes, size_t fields_max);
+/* room: may be NULL, else outlives the inlet and the heads that it gives out. */
+void inlet_init(struct inlet *in, size_t header_bytes, size_t fields_max, struct head_room *room);
 void inlet_fini(struct inlet *in);
 
 /* Bytes from the socket. */

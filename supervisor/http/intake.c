@@ -39,7 +39,7 @@ int intake_add(struct connection *c)
 {
 	if (c->fd < 0 || (size_t)c->fd >= readers_size)
 		return -EMFILE;
-	inlet_init(&c->inlet, c->front->header_bytes, c->front->headers_max);
+	inlet_init(&c->inlet, c->front->header_bytes, c->front->headers_max, &c->front->heads);
 	readers[c->fd] = c;
 	return 0;
 }

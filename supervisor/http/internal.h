@@ -23,6 +23,7 @@ struct front {
 	const struct front_events *events;
 	void *ctx;
 	size_t stream_bytes, header_bytes, headers_max;
+	struct head_room heads;
 	unsigned head_ms, body_ms, body_rate;
 	unsigned connections_max;
 	int listen_fd; /* -1 once quiesced */
@@ -37,7 +38,7 @@ struct front {
 	bool loopback, pending, quiesced, stopping, poke_due;
 	unsigned idle_ms;
 	unsigned connections;
-	struct connection_list open; /* those that are watched */
+	struct connection_list open; /* those that are watched; the one idle longest first */
 	struct exchange_list exchanges;
 	unsigned exchange_count;
 	struct linger_list lingers;
@@ -55,6 +56,7 @@ struct connection {
 	char peer[64];
 	struct exchange *current;
 	struct inlet inlet;
+	uint64_t idle_since_ms;		 /* its first moment, or the end of its last request */
 	uint64_t head_since_ms;		 /* when the head that is coming in began; 0: none is */
 	uint64_t body_since_ms, body_at; /* a window of time and its first byte: patience.c */
 	bool refused; /* a fault was told to the client: nothing is read any more */
@@ -101,6 +103,10 @@ void front_wake(struct front *f);
 
 /* A request begins: an idle connection's short timeout ends. */
 void front_unhurry(struct connection *c);
+/* It ends as soon as it has been idle that long. */
+void front_hurry(struct connection *c, unsigned idle_ms);
+/* No request has begun that is not over. */
+bool front_is_idle(const struct connection *c);
 
 /* The client closed its side of this exchange's connection. */
 void exchange_lost(struct exchange *x);

@@ -5,10 +5,13 @@
  *   body   in each window of body_ms in which it is the client that is waited for, at least
  *          body_rate bytes a second; 0: any rate
  *   rest   an answer that came before its request's end waits EARLY_MS for a rest that may be small
+ *   place  when all are taken, those that have been idle longest, for PLACE_MS at least, end
  */
 #include "supervisor/http/internal.h"
 
 #define EARLY_MS 1000
+#define PLACE_MS 1000  /* idle for less, it may be about to ask */
+#define PLACES_PART 16 /* of all places are freed at once */
 #define STEP_MAX_MS 1000
 #define STEP_MIN_MS 10
 
@@ -57,6 +60,26 @@ static void look_at_rest(struct connection *c, uint64_t now)
 		exchange_answer_now(x);
 }
 
+/* All places are taken: of those who ask for nothing some have to go, or newcomers would wait for
+ * idle_ms, and for ever where somebody takes each place anew. */
+static void make_places(struct front *f, uint64_t now)
+{
+	struct connection *c;
+	unsigned n = f->connections_max / PLACES_PART + 1;
+	if (f->connections < f->connections_max)
+		return;
+	TAILQ_FOREACH(c, &f->open, link)
+	{
+		if (n == 0)
+			return;
+		if (!front_is_idle(c) || now - c->idle_since_ms < PLACE_MS)
+			continue;
+		if (!c->hurried)
+			front_hurry(c, PLACE_MS);
+		n--;
+	}
+}
+
 static void on_patience(uv_timer_t *t)
 {
 	struct front *f = t->data;
@@ -70,6 +93,7 @@ static void on_patience(uv_timer_t *t)
 		look_at_body(c, now);
 		look_at_rest(c, now);
 	}
+	make_places(f, now);
 }
 
 void patience_start(struct front *f)

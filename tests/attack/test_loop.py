@@ -111,8 +111,8 @@ def test_large_inputs(watched, name):
 @pytest.mark.parametrize("type,path", ANSWERS)
 @pytest.mark.parametrize("stream", [False, True])
 def test_large_answers(watched, type, path, stream):
-    """Whole, or as one event of a stream: that is read in the loop, a few ms a MB, and no real one comes near this size."""
-    size = 2 * MB if stream else 15 * MB
+    """Whole, or as one event of a stream."""
+    size = 15 * MB
     t, backend, held = watched(type)
     song = canary(t)
     question = f"[[fake hugeline={size}]] tell everything"

@@ -31,7 +31,7 @@ class Slots(Peer):
         return reply(b'{"choices":[]}')
 
 
-PATHS = [("llama-server", p) for p in ("/v1/completions", "/completion", "/infill", "/v1/messages", "/v1/responses", "/v1/embeddings", "/rerank")] + \
+PATHS = [("llama-server", p) for p in ("/v1/completions", "/v1%2Fcompletions", "/v1/%u0063ompletions", "/completion", "/infill", "/v1/messages", "/v1/responses", "/v1/embeddings", "/rerank")] + \
         [("ollama", p) for p in ("/v1/completions", "/v1/messages", "/v1/responses")]
 
 

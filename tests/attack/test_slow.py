@@ -134,6 +134,25 @@ def test_idle_connection_may_stay(one, served):
     c.close()
 
 
+@pytest.mark.parametrize("said", [b"", b"GET /api/version HTTP/1.1\r\nHost: localhost\r\n\r\n"])
+def test_idle_connections_shut_nobody_out(one, said):
+    """All places are taken by who asks for nothing (any more), anew whenever one ends: a newcomer is served soon, and who is busy stays."""
+    t, _ = one(limits={"connections": 8, "idle_ms": 600000})
+    busy = in_thread(lambda: t.chat("[[fake delay_ms=4000]]", stream=True))
+    wait_for(lambda: t.requests()["active"] == 1, "a busy one")
+    idle = []
+    for _ in range(20):  # 7 have a place, the others wait for one
+        idle.append(socket.create_connection(("127.0.0.1", t.port), timeout=5))
+        idle[-1].sendall(said)
+    wait_for(lambda: t.status()["connections"] == 8, "no place")
+    status, _, _ = t.request("GET", "/api/version", timeout=60)
+    assert status == 200
+    status, _, data = busy.join(60)
+    assert status == 200 and json.loads(data.strip().split(b"\n")[-1])["done"] is True
+    for s in idle:
+        s.close()
+
+
 # --- bodies that are too large, or held for long ---
 
 
@@ -166,6 +185,26 @@ def test_chunk_lines_that_never_end(one, served, line):
         status = s.recv(65536).split()[1]
         assert status in (b"400", b"413") and time.monotonic() - begun < 2
     served(t)
+
+
+def test_large_heads_shut_nobody_out(one, served):
+    """Half-sent or waiting for an answer, they hold limits.header_total_bytes at most; small ones are answered, and the room comes back."""
+    t, _ = one(limits={"header_total_bytes": 1 << 20}, deadlines={"head_ms": 3000})
+    line = b"X-A: %s\r\n" % (b"y" * 990)
+    large = b"GET /api/tags HTTP/1.1\r\nHost: localhost\r\n" + line * 250
+    socks = [socket.create_connection(("127.0.0.1", t.port), timeout=20) for _ in range(16)]
+    for s in socks:
+        in_thread(lambda s=s: s.sendall(large))
+    wait_for(lambda: len(select.select(socks, [], [], 0)[0]) >= 12, "what has no room")
+    served(t)
+    got = [s.recv(65536) for s in socks]
+    refused = [g for g in got if g.startswith(b"HTTP/1.1 503 ")]
+    assert len(refused) >= 12 and all(b"limits.header_total_bytes" in g for g in refused), got
+    assert all(g.startswith(b"HTTP/1.1 408 ") for g in got if g not in refused), got
+    for _ in range(8):  # nor does what was answered keep its room
+        with socket.create_connection(("127.0.0.1", t.port), timeout=20) as s:
+            s.sendall(large + b"\r\n")
+            assert s.recv(65536).startswith(b"HTTP/1.1 200 ")
 
 
 def test_half_sent_bodies_shut_nobody_out(one, served):

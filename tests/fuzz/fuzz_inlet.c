@@ -46,7 +46,7 @@ static void run(struct seen *s, const char *p, size_t n, size_t step)
 {
 	*s = (struct seen){.heads = 0};
 	buf_init(&s->out, 0);
-	inlet_init(&s->in, 2048, 32);
+	inlet_init(&s->in, 2048, 32, NULL);
 	for (size_t at = 0; at < n;) {
 		size_t some = step < n - at ? step : n - at;
 		size_t straight = inlet_passable(&s->in);

@@ -243,6 +243,7 @@ int main(int argc, char **argv)
 	struct front_options o = {.address = "127.0.0.1",
 		.connections = argc > 1 ? (unsigned)atoi(argv[1]) : 2048,
 		.header_bytes = argc > 2 ? (size_t)atoi(argv[2]) : 32768,
+		.header_total_bytes = SIZE_MAX,
 		.stream_bytes = argc > 3 ? (size_t)atoi(argv[3]) : 1 << 20,
 		.idle_ms = argc > 4 ? (unsigned)atoi(argv[4]) : 60000,
 		.headers = argc > 5 ? (size_t)atoi(argv[5]) : 1000,
