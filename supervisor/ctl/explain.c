@@ -260,8 +260,7 @@ enum ctl_exit ctl_explain(struct ctl *ctl)
 		configured = rc == CTL_OK;
 	}
 	if (rc == CTL_OK && !told) {
-		parsed = chat_request_parse(w->dialect, buf_slice(&w->body), &w->request, &error) ==
-			 0;
+		parsed = chat_request_take(w->dialect, &w->body, &w->request, &error) == 0;
 		rc = parsed ? answer(w) : say("%s", error.text[0] ? error.text : "out of memory");
 	}
 	condense_fini(&w->condense);
