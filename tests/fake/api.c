@@ -110,6 +110,8 @@ static void dispatch(struct request *r)
 	const struct fake *f = r->fake;
 	bool other_verb;
 
+	if (!is_control(r) && f->options.type == TYPE_OLLAMA && ollama_redirects(r))
+		return;
 	if (!is_control(r) && f->options.type == TYPE_OLLAMA && !ollama_admits(r)) {
 		http_reply(r->x, 403, NULL, SLICE(""));
 		return;
