@@ -236,7 +236,7 @@ def test_the_list_of_a_worker_that_is_being_stopped_is_not_taken(impostor, backe
 
     wait_for(lambda: "early:1b" in names(), "the list of one that is loading")
     t.command("drain gpu1")
-    wait_for(lambda: t.device("gpu1")["state"] == "stopping", "its stop")
+    wait_for(lambda: t.device("gpu1")["state"] == "draining", "its end")
     open(os.path.join(folder, "bin", "gate"), "w").close()
     wait_for(lambda: logged(t, "worker_given_up", device="gpu1"), "what it said after its list")
     assert "late:1b" not in names()
