@@ -39,6 +39,7 @@ struct json_value {
 struct json_error {
 	size_t offset;	  /* byte where the text stops being JSON */
 	const char *what; /* static English phrase */
+	bool more;	  /* before it stands a whole value: only what follows is wrong */
 };
 
 /* Validates text and sets *root to its one value. 0, or -EINVAL with *err filled (err may be NULL).
@@ -122,6 +123,10 @@ int json_mend_utf8(struct slice text, struct buf *out);
 /* The same for a whole body, whose cap may double. True: it is another one now; false: that is not
  * what is wrong with it, or there is no room. */
 bool json_mend_body(struct buf *body);
+
+/* Cuts off what follows the one value, which Ollama never reads (a C string's end, say). True:
+ * there was something. */
+bool json_mend_tail(struct buf *body);
 
 /* Makes \ufffd of every \u surrogate without its other half, in place: llama-server refuses them.
  * The text is JSON, or what is left is as it was. How many there were. */

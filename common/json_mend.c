@@ -32,6 +32,16 @@ bool json_mend_body(struct buf *body)
 	return true;
 }
 
+bool json_mend_tail(struct buf *body)
+{
+	struct json_value root;
+	struct json_error error = {0};
+	if (json_parse(buf_slice(body), JSON_MAX_DEPTH, &root, &error) == 0 || !error.more)
+		return false;
+	body->n = error.offset;
+	return true;
+}
+
 /* The code of a "\u1234" at p, or -1. */
 static int escaped_code(const char *p, const char *end)
 {

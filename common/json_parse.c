@@ -225,7 +225,8 @@ int json_parse(
 
 	*root = (struct json_value){0};
 	const char *start = s.p;
-	if (value(&s)) {
+	bool whole = value(&s);
+	if (whole) {
 		const char *stop = s.p;
 		s.p = json_skip_space(s.p, s.end);
 		if (s.p == s.end) {
@@ -235,6 +236,7 @@ int json_parse(
 		fail(&s, s.p, "more after the end of the value");
 	}
 	if (err)
-		*err = (struct json_error){.offset = (size_t)(s.p - text.p), .what = s.what};
+		*err = (struct json_error){
+			.offset = (size_t)(s.p - text.p), .what = s.what, .more = whole};
 	return -EINVAL;
 }

@@ -191,11 +191,7 @@ static void parse_work(struct chat *c)
 {
 	if (c->hash_wanted)
 		c->hash = poison_hash(&c->base.sup->poison, c->base.client, buf_slice(&c->body));
-	c->parse_result =
-		chat_request_parse(c->base.dialect, buf_slice(&c->body), &c->view, &c->parse_error);
-	if (c->parse_result == -EINVAL && json_mend_body(&c->body))
-		c->parse_result = chat_request_parse(
-			c->base.dialect, buf_slice(&c->body), &c->view, &c->parse_error);
+	c->parse_result = chat_request_take(c->base.dialect, &c->body, &c->view, &c->parse_error);
 	if (c->parse_result)
 		return;
 	c->parsed = true;

@@ -15,6 +15,23 @@ void pass_peek_fini(struct pass_peek *p)
 	buf_free(&p->model);
 }
 
+/* Ollama reads keys in any case. */
+static bool key_is(struct json_value key, const char *name)
+{
+	struct slice inner = {key.raw.p + 1, key.raw.n - 2};
+	return slice_ieq(inner, slice_str(name)) || json_string_is(key, name);
+}
+
+/* The first value: Ollama reads no further. */
+static bool first_value(struct slice body, struct json_value *root)
+{
+	struct json_error error = {0};
+	if (json_parse(body, JSON_MAX_DEPTH, root, &error) == 0)
+		return true;
+	body.n = error.more ? error.offset : 0;
+	return body.n && json_parse(body, JSON_MAX_DEPTH, root, NULL) == 0;
+}
+
 /* Members whose value a model reads, as they stand in the body. */
 static bool is_read(struct json_value key)
 {
@@ -22,7 +39,7 @@ static bool is_read(struct json_value key)
 		"tools", "suffix", "input_prefix", "input_suffix", "input_extra", "query",
 		"documents", "texts", "content"};
 	for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++)
-		if (json_string_is(key, texts[i]))
+		if (key_is(key, texts[i]))
 			return true;
 	return false;
 }
@@ -30,21 +47,21 @@ static bool is_read(struct json_value key)
 void pass_peek(struct pass_peek *p, struct slice body)
 {
 	struct json_value root, key, value, model = {0}, name = {0}, source = {0};
-	if (json_parse(body, JSON_MAX_DEPTH, &root, NULL) || !json_is(root, JSON_OBJECT))
+	if (!first_value(body, &root) || !json_is(root, JSON_OBJECT))
 		return;
 	for (struct json_iter it = json_iter(root); json_object_next(&it, &key, &value);) {
-		if (json_string_is(key, "model"))
+		if (key_is(key, "model"))
 			model = value;
-		else if (json_string_is(key, "name"))
+		else if (key_is(key, "name"))
 			name = value;
-		else if (json_string_is(key, "source")) /* of a copy */
+		else if (key_is(key, "source")) /* of a copy */
 			source = value;
-		else if (json_string_is(key, "stream"))
+		else if (key_is(key, "stream"))
 			json_to_bool(value, &p->stream);
 		if (!is_read(key))
 			continue;
 		token_census_add(&p->census, value.raw);
-		p->tools = p->tools || (json_string_is(key, "tools") && value.raw.n > 2);
+		p->tools = p->tools || (key_is(key, "tools") && value.raw.n > 2);
 	}
 	if (!json_is(model, JSON_STRING))
 		model = json_is(name, JSON_STRING) ? name : source;

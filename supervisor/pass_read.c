@@ -1,6 +1,6 @@
 #include "supervisor/pass.h"
 
-#include "common/json.h"
+#include "common/dialect/request.h"
 
 #define PASS_INLINE_BYTES (96u << 10) /* a body up to this is looked at in the loop */
 
@@ -10,6 +10,14 @@ static void recount(struct pass *p)
 	p->base.sup->held_bytes += p->body.n;
 	p->base.sup->held_bytes -= p->held;
 	p->held = p->body.n;
+}
+
+/* What is Ollama's alone is answered or translated before a llama-server, by its usual keys. */
+static void lower_keys(struct buf *body)
+{
+	struct json_value root;
+	if (json_parse(buf_slice(body), JSON_MAX_DEPTH, &root, NULL) == 0)
+		chat_body_lower_keys(body, root);
 }
 
 /* Only touches what is the request's own: any thread. */
@@ -26,6 +34,9 @@ static void look_into(struct pass *p)
 	if (p->mend) {
 		json_mend_surrogates(p->body.p, p->body.n);
 		json_mend_body(&p->body);
+		json_mend_tail(&p->body);
+		if (dialect_is_ollama(p->base.dialect))
+			lower_keys(&p->body);
 	}
 	pass_peek(&p->peek, buf_slice(&p->body));
 }

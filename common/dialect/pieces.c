@@ -7,25 +7,41 @@ static bool plain_key_is(struct slice inner, const char *name)
 	       memcmp(inner.p, name, inner.n) == 0;
 }
 
-void fields_get(struct json_value object, const struct field *fields, size_t n)
+/* Whether a key that is none of the fields is one of them in capitals. */
+static bool is_other_case(struct slice inner, const struct field *fields, size_t n)
 {
+	bool capital = false;
+	for (size_t i = 0; i < inner.n && !capital; i++)
+		capital = inner.p[i] >= 'A' && inner.p[i] <= 'Z';
+	for (size_t i = 0; capital && i < n; i++)
+		if (slice_ieq(inner, slice_str(fields[i].name)))
+			return true;
+	return false;
+}
+
+bool fields_get(struct json_value object, const struct field *fields, size_t n)
+{
+	bool other_case = false;
 	for (size_t i = 0; i < n; i++)
 		*fields[i].value = (struct json_value){.type = JSON_NONE};
 	if (object.type != JSON_OBJECT)
-		return;
+		return false;
 	struct json_iter it = json_iter(object);
 	struct json_value key, value;
 	while (json_object_next(&it, &key, &value)) {
 		struct slice inner = string_inner(key);
 		bool escaped = inner.n && memchr(inner.p, '\\', inner.n);
-		for (size_t i = 0; i < n; i++) {
+		size_t i;
+		for (i = 0; i < n; i++) {
 			const char *name = fields[i].name;
 			if (escaped ? json_string_is(key, name) : plain_key_is(inner, name)) {
 				*fields[i].value = value;
 				break;
 			}
 		}
+		other_case = other_case || (i == n && is_other_case(inner, fields, n));
 	}
+	return other_case;
 }
 
 struct slice string_inner(struct json_value v)

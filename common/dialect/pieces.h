@@ -18,9 +18,9 @@ struct field {
 /*
  * Sets each field to the last member of that name, or to JSON_NONE. One pass over the object
  * however many fields: json_get() once per field would skip a body of many megabytes again and
- * again.
+ * again. True: a member would be one of them but for the case of its letters.
  */
-void fields_get(struct json_value object, const struct field *fields, size_t n);
+bool fields_get(struct json_value object, const struct field *fields, size_t n);
 
 #define FIELDS_GET(object, ...)                                                                    \
 	fields_get(object, (const struct field[]){__VA_ARGS__},                                    \

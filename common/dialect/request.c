@@ -100,9 +100,10 @@ static void parse_message(struct chat_request *r, struct json_value value, struc
 {
 	struct json_value role, thinking, reasoning_content, reasoning, images, function_call, call;
 	*m = (struct chat_message){.raw = value};
-	FIELDS_GET(value, {"role", &role}, {"content", &m->content}, {"tool_calls", &m->tool_calls},
-		{"thinking", &thinking}, {"reasoning_content", &reasoning_content},
-		{"reasoning", &reasoning}, {"images", &images}, {"function_call", &function_call},
+	r->other_case |= FIELDS_GET(value, {"role", &role}, {"content", &m->content},
+		{"tool_calls", &m->tool_calls}, {"thinking", &thinking},
+		{"reasoning_content", &reasoning_content}, {"reasoning", &reasoning},
+		{"images", &images}, {"function_call", &function_call},
 		{"tool_call_id", &m->call_id});
 	m->role = role_of(role);
 	m->images = (unsigned)array_count(images);
@@ -272,14 +273,14 @@ static int check_model(const struct chat_request *r, struct dialect_error *error
 static int parse_fields(struct chat_request *r, struct dialect_error *error)
 {
 	struct body_fields f;
-	FIELDS_GET(r->root, {"model", &f.model}, {"stream", &f.stream}, {"messages", &f.messages},
-		{"prompt", &f.prompt}, {"system", &f.system}, {"images", &f.images},
-		{"tools", &f.tools}, {"functions", &f.functions}, {"format", &f.format},
-		{"response_format", &f.response_format}, {"options", &f.options},
-		{"keep_alive", &f.keep_alive}, {"max_tokens", &f.max_tokens},
-		{"max_completion_tokens", &f.max_completion_tokens}, {"raw", &f.raw},
-		{"suffix", &f.suffix}, {"context", &f.context}, {"template", &f.template},
-		{"n", &f.n});
+	r->other_case = FIELDS_GET(r->root, {"model", &f.model}, {"stream", &f.stream},
+		{"messages", &f.messages}, {"prompt", &f.prompt}, {"system", &f.system},
+		{"images", &f.images}, {"tools", &f.tools}, {"functions", &f.functions},
+		{"format", &f.format}, {"response_format", &f.response_format},
+		{"options", &f.options}, {"keep_alive", &f.keep_alive},
+		{"max_tokens", &f.max_tokens}, {"max_completion_tokens", &f.max_completion_tokens},
+		{"raw", &f.raw}, {"suffix", &f.suffix}, {"context", &f.context},
+		{"template", &f.template}, {"n", &f.n});
 	bool generate = r->dialect == DIALECT_OLLAMA_GENERATE;
 	if (f.model.type == JSON_STRING)
 		r->model = f.model;
@@ -327,6 +328,50 @@ int chat_request_parse(enum dialect dialect, struct slice body, struct chat_requ
 	if (rc)
 		chat_request_fini(out);
 	return rc;
+}
+
+/* Makes the keys of what Ollama reads into structs lower case: not those of its maps (options, the
+ * arguments of a call, the parameters of a tool). The body keeps its length. */
+static void lower_keys(char *body, const char *from, struct json_value v)
+{
+	static const char *const structs[] = {
+		"messages", "content", "image_url", "tool_calls", "function", "tools"};
+	struct json_iter it = json_iter(v);
+	struct json_value key, value;
+	if (v.type == JSON_ARRAY)
+		while (json_array_next(&it, &value))
+			lower_keys(body, from, value);
+	while (v.type == JSON_OBJECT && json_object_next(&it, &key, &value)) {
+		struct slice inner = string_inner(key);
+		char *p = body + (inner.p - from);
+		for (size_t i = 0; i < inner.n && !memchr(inner.p, '\\', inner.n); i++)
+			if (p[i] >= 'A' && p[i] <= 'Z')
+				p[i] = (char)(p[i] | 0x20);
+		for (size_t i = 0; i < sizeof(structs) / sizeof(*structs); i++)
+			if (json_string_is(key, structs[i]))
+				lower_keys(body, from, value);
+	}
+}
+
+void chat_body_lower_keys(struct buf *body, struct json_value root)
+{
+	lower_keys(body->p, body->p, root);
+}
+
+int chat_request_take(enum dialect dialect, struct buf *body, struct chat_request *out,
+	struct dialect_error *error)
+{
+	int rc = chat_request_parse(dialect, buf_slice(body), out, error);
+	if (rc == -EINVAL && out->root.type == JSON_NONE) {
+		bool mended = json_mend_body(body);
+		if (json_mend_tail(body) || mended)
+			rc = chat_request_parse(dialect, buf_slice(body), out, error);
+	}
+	if (!out->other_case || rc == -ENOMEM)
+		return rc;
+	chat_body_lower_keys(body, out->root);
+	chat_request_fini(out);
+	return chat_request_parse(dialect, buf_slice(body), out, error);
 }
 
 void chat_request_fini(struct chat_request *r)

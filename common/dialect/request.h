@@ -50,6 +50,8 @@ struct chat_request {
 			       endings, n>1 */
 	bool is_load;	    /* an Ollama load/unload request (empty messages or prompt) */
 	bool is_unload;	    /* of these: keep_alive is zero */
+	bool other_case; /* some member has the key of a known one in another case, and was not read
+			  */
 };
 
 /*
@@ -60,6 +62,17 @@ struct chat_request {
 int chat_request_parse(enum dialect dialect, struct slice body, struct chat_request *out,
 	struct dialect_error *error);
 void chat_request_fini(struct chat_request *r);
+
+/*
+ * The same of all that Ollama takes, mended in body: broken UTF-8 (json_mend_body), bytes after the
+ * object, keys in another case ({"Model": ...}, as .NET writes them; of two that differ in case
+ * alone the last one counts). What was strict JSON with the usual keys stays as it is.
+ */
+int chat_request_take(enum dialect dialect, struct buf *body, struct chat_request *out,
+	struct dialect_error *error);
+
+/* Makes the keys of a request's known levels lower case, in place; root is body's, and valid. */
+void chat_body_lower_keys(struct buf *body, struct json_value root);
 
 /* A call of an assistant message; each member may be absent. */
 struct chat_call {

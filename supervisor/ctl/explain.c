@@ -182,14 +182,6 @@ static enum ctl_exit answer(struct explaining *w)
 	return CTL_OK;
 }
 
-static int parse(struct explaining *w, struct dialect_error *error)
-{
-	int rc = chat_request_parse(w->dialect, buf_slice(&w->body), &w->request, error);
-	if (rc == -EINVAL && json_mend_body(&w->body))
-		rc = chat_request_parse(w->dialect, buf_slice(&w->body), &w->request, error);
-	return rc;
-}
-
 enum ctl_exit ctl_explain(struct ctl *ctl)
 {
 	struct explaining *w = calloc(1, sizeof(*w));
@@ -210,7 +202,7 @@ enum ctl_exit ctl_explain(struct ctl *ctl)
 		configured = rc == CTL_OK;
 	}
 	if (rc == CTL_OK && !told) {
-		parsed = parse(w, &error) == 0;
+		parsed = chat_request_take(w->dialect, &w->body, &w->request, &error) == 0;
 		rc = parsed ? answer(w) : say("%s", error.text[0] ? error.text : "out of memory");
 	}
 	condense_fini(&w->condense);

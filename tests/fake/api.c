@@ -1,4 +1,6 @@
 #include "tests/fake/api.h"
+
+#include "common/dialect/request.h"
 #include "tests/fake/ask.h"
 #include "tests/fake/engine.h"
 #include "tests/fake/mem.h"
@@ -108,6 +110,8 @@ static void dispatch(struct request *r)
 	const struct fake *f = r->fake;
 	bool other_verb;
 
+	if (!is_control(r) && f->options.type == TYPE_OLLAMA && ollama_redirects(r))
+		return;
 	if (!is_control(r) && f->options.type == TYPE_OLLAMA && !ollama_admits(r)) {
 		http_reply(r->x, 403, NULL, SLICE(""));
 		return;
@@ -262,10 +266,14 @@ static void on_ready(struct http_exchange *x, void *arg)
 			      "followed by U+DC00..U+DFFF"));
 		return;
 	}
-	if (r->fake->options.type == TYPE_OLLAMA)
-		json_mend_body(&r->body); /* as Go's decoder does */
+	if (r->fake->options.type == TYPE_OLLAMA) { /* as Go's decoder does */
+		json_mend_body(&r->body);
+		json_mend_tail(&r->body);
+	}
 	if (r->body.n && json_parse(buf_slice(&r->body), JSON_MAX_DEPTH, &r->json, NULL) < 0)
 		r->json = (struct json_value){0};
+	if (r->fake->options.type == TYPE_OLLAMA && !is_control(r))
+		chat_body_lower_keys(&r->body, r->json); /* it reads them in any case */
 	if (!read_script(r))
 		return;
 	if (r->script.delay_ms)

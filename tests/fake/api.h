@@ -34,6 +34,9 @@ void api_errorf(struct request *r, int status, const char *fmt, ...)
 void ollama_error(struct request *r, int status, struct slice message);
 void llama_error(struct request *r, int status, struct slice message);
 
+/* Sends a client from another spelling of a path to the right one. False: it is the right one. */
+bool ollama_redirects(struct request *r);
+
 /* Ollama's check of Host and Origin (protocols.md 1.2). */
 bool ollama_admits(const struct request *r);
 

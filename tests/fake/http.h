@@ -48,7 +48,8 @@ struct http_exchange {
 	size_t header_count;
 	uint64_t body_bytes; /* received so far */
 	struct http_misdeed misdeed;
-	int status; /* 0: no reply begun */
+	const char *location; /* of a reply that is begun next: where to go; NULL none */
+	int status;	      /* 0: no reply begun */
 	uint64_t reply_bytes;
 	/* below: http.c's own */
 	char *head;

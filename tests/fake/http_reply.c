@@ -14,6 +14,10 @@ static const char *reason(int status)
 		return "Created";
 	case 204:
 		return "No Content";
+	case 301:
+		return "Moved Permanently";
+	case 307:
+		return "Temporary Redirect";
 	case 400:
 		return "Bad Request";
 	case 403:
@@ -67,6 +71,8 @@ void http_begin(struct http_exchange *x, int status, const char *ctype, int64_t 
 	buf_add_str(out, x->conn->server->headers);
 	if (ctype)
 		buf_printf(out, "Content-Type: %s\r\n", ctype);
+	if (x->location)
+		buf_printf(out, "Location: %s\r\n", x->location);
 	buf_printf(out, "Date: %s\r\n", http_date());
 	if (length >= 0)
 		buf_printf(out, "Content-Length: %lld\r\n", (long long)length);

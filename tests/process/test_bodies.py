@@ -128,3 +128,38 @@ def test_json_that_is_none_stays_none(pair):
     for body in (b"\xff\xfe", b'{"model":"m:1b",\xe9}', b"caf\xe9"):
         status, headers, data = t.request("POST", CHAT, body)
         assert status == 400 and "invalid JSON" in error_text(CHAT, json.loads(data))
+
+
+@pytest.mark.parametrize("main", MAINS)
+@pytest.mark.parametrize("end", [b"\0", b"}", b" and more \xff"])
+def test_what_follows_the_object(pair, main, end):
+    """A C string's end, say: Ollama reads one value and no further."""
+    t, a, b = pair(main, main_options=("--embeddings",))
+    for path, body in [(CHAT, question(CHAT, "hi", False)), (GENERATE, question(GENERATE, "hi", False)), (OPENAI, question(OPENAI, "hi", False)),
+                       ("/v1/completions", {"model": "m:1b", "prompt": "hi"}), ("/api/embed", {"model": "m:1b", "input": "hi"}),
+                       ("/api/show", {"model": "m:1b"})]:
+        status, headers, data = t.request("POST", path, json.dumps(body).encode() + end)
+        assert status == 200, (path, data)
+        assert not path.endswith("completions") or int(headers["X-Tandem-Tokens"].split()[0][3:]) > 0, (path, headers)
+    t.wait_idle()
+
+
+@pytest.mark.parametrize("main", MAINS)
+def test_keys_in_another_case(pair, main):
+    """As .NET's serializers write them; Ollama takes them, also where it is asked for another device's model."""
+    t, a, b = pair(main, main_options=("--embeddings",))
+    message = [{"Role": "user", "Content": "Hi"}]
+    for path, body in [(CHAT, {"Model": "m:1b", "Messages": message, "Stream": False}), (GENERATE, {"Model": "m:1b", "Prompt": "Hi", "Stream": False}),
+                       (OPENAI, {"Model": "m:1b", "Messages": message, "Stream": False}), ("/api/embed", {"Model": "m:1b", "Input": "hi"}),
+                       ("/api/show", {"Model": "m:1b"})]:
+        status, headers, data = t.request("POST", path, body)
+        assert status == 200, (path, data)
+        assert path not in (CHAT, GENERATE, OPENAI) or headers["Content-Type"].startswith("application/json"), (path, headers)
+        if path in (CHAT, GENERATE, OPENAI):
+            a.stats()
+            assert b"Hi" in a.bodies()[-1] and b"Messages" not in a.bodies()[-1]
+    status, headers, data = t.request("POST", CHAT, {"model": "m:1b", "Model": "s:0.5b", "messages": message, "stream": False})
+    assert status == 200 and headers["X-Tandem-Device"] == "gpu1", "the last one counts"
+    status, headers, data = t.request("POST", "/v1/embeddings", {"model": "m:1b", "Model": "s:0.5b", "input": "hi"})
+    assert "gpu1" in headers["X-Tandem-Reason"], headers
+    t.wait_idle()

@@ -296,6 +296,26 @@ def test_ollama_host_and_origin(start):
     assert fake.call("GET", "/api/tags", headers={"Host": "box.local:1"})[0] == 200
 
 
+def test_ollama_sends_clients_to_the_clean_path(start):
+    fake = start("ollama")
+    for method, path, status, to in [
+        ("GET", "//api/tags", 307, "/api/tags"), ("POST", "//api/chat", 307, "/api/chat"), ("POST", "/x/../api/./chat?a=1", 307, "/api/chat?a=1"),
+        ("GET", "/api/tags/", 301, "/api/tags"), ("POST", "/api/chat/", 307, "/api/chat"), ("GET", "/../..", 307, "/"), ("GET", "/no//where/", 307, "/no/where/"),
+    ]:
+        got, headers, _ = fake.call(method, path, {} if method == "POST" else None)
+        assert (got, headers["Location"]) == (status, to), path
+    assert fake.call("GET", "/no/where/")[0] == 404
+
+
+def test_ollama_reads_keys_in_any_case_and_one_value(start):
+    fake = start("ollama")
+    body = b'{"Model":"fake","Messages":[{"Role":"user","Content":"hi"}],"Stream":false} and more'
+    status, _, data = fake.call("POST", "/api/chat", body)
+    assert status == 200 and json.loads(data)["done"], data
+    status, _, data = start("llama-server").call("POST", "/v1/chat/completions", body)
+    assert status >= 400, data
+
+
 def test_embeddings(start):
     fake = start("ollama")
     got = fake.post("/api/embed", {"model": "fake", "input": ["ab", "cd"]})

@@ -71,7 +71,7 @@ def answers(t, model="m:1b"):
 # A stand-in for tandem-worker: for the devices named in the file `mode` beside it (one "device mode" a line) it misbehaves,
 # for all others it becomes the real one. It speaks nng's ipc framing (type, length) and pair1 (a hop count) by hand.
 IMPOSTOR = """#!%(python)s -ESs
-import os, socket, struct, sys, time
+import os, signal, socket, struct, sys, time
 here = os.path.dirname(os.path.abspath(sys.argv[0]))
 args = dict(zip(sys.argv[1::2], sys.argv[2::2]))
 with open(os.path.join(here, "mode")) as f:
@@ -148,6 +148,15 @@ elif mode == "then garbage":
     message(b"\\xc1" * 100)
 elif mode == "wrong side":
     message(frame(hello_record(), b"\\x92\\x23\\x01"))
+elif mode == "late list":
+    def models(name):
+        entry = '{"name":"%%s","model":"%%s","id":"%%s"}' %% (name, name, name)
+        return b"\\x95\\x03\\x00\\xc3\\xc3\\x91\\x94" + text(name) + b"\\x00" + text(entry) + text(entry)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    message(frame(hello_record(), models("early:1b")))
+    while not os.path.exists(os.path.join(here, "gate")):
+        time.sleep(0.02)
+    message(frame(models("late:1b"), b"\\x92\\x23\\x01"))
 time.sleep(1000)
 """
 
@@ -214,6 +223,23 @@ def test_a_worker_that_talks_rubbish_ends_alone(impostor, backends, tandem, mode
     assert t.device("gpu0")["pid"] == gpu0 and t.device("gpu0")["generation"] == 1
     assert len(children(t.pid)) == 2
     assert answers(t)
+
+
+def test_the_list_of_a_worker_that_is_being_stopped_is_not_taken(impostor, backends, tandem, folder):
+    """Its successor's is the true one, and may come before."""
+    impostor(gpu1="late list")
+    t = tandem(two(backends), wait=False, deadlines={"hello_ms": 60000, "ping_ms": 60000})
+    t.wait_ready("gpu0")
+
+    def names():
+        return [m["name"] for m in json.loads(t.request("GET", "/api/tags")[2])["models"]]
+
+    wait_for(lambda: "early:1b" in names(), "the list of one that is loading")
+    t.command("drain gpu1")
+    wait_for(lambda: t.device("gpu1")["state"] == "draining", "its end")
+    open(os.path.join(folder, "bin", "gate"), "w").close()
+    wait_for(lambda: logged(t, "worker_given_up", device="gpu1"), "what it said after its list")
+    assert "late:1b" not in names()
 
 
 def delays(t, device):

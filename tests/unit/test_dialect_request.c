@@ -245,6 +245,75 @@ static void a_nul_character_is_text(void **state)
 	buf_free(&out);
 }
 
+/* {sent, what is read, or NULL for what was sent} */
+static const struct {
+	enum dialect dialect;
+	const char *sent, *read;
+} taken[] = {
+	{CHAT, "{'Model':'m','Messages':[{'Role':'user','Content':'Hi You'}],'Stream':false}",
+		"{'model':'m','messages':[{'role':'user','content':'Hi You'}],'stream':false}"},
+	{CHAT, "{'model':'m','messages':[{'Role':'user','content':'A'}],'x':'Model'}",
+		"{'model':'m','messages':[{'role':'user','content':'A'}],'x':'Model'}"},
+	{GENERATE, "{'MODEL':'m','Prompt':'P','Options':{'Num_Ctx':1}}",
+		"{'model':'m','prompt':'P','options':{'Num_Ctx':1}}"},
+	{CHAT,
+		"{'Model':'m','messages':[{'role':'assistant','Tool_Calls':[{'Function':{'Name':"
+		"'F','Arguments':{'Path':1}}}]},{'role':'user','content':'x'}],'Tools':[{'Type':"
+		"'function','Function':{'Name':'F','Parameters':{'Type':'object'}}}]}",
+		"{'model':'m','messages':[{'role':'assistant','tool_calls':[{'function':{'name':"
+		"'F','arguments':{'Path':1}}}]},{'role':'user','content':'x'}],'tools':[{'type':"
+		"'function','function':{'name':'F','parameters':{'Type':'object'}}}]}"},
+	{OPENAI, "{'model':'m','messages':[{'role':'user','content':'x'}],'myOwn':1}", NULL},
+	{OPENAI, "{'Messages':[{'Role':'user','Content':[{'Type':'text','Text':'Hi'}]}]} and more",
+		"{'messages':[{'role':'user','content':[{'type':'text','text':'Hi'}]}]} "},
+	{CHAT, "{'model':'m','messages':[{'role':'user','content':'\xff'}]}\xff",
+		"{'model':'m','messages':[{'role':'user','content':'\xef\xbf\xbd'}]}"},
+};
+
+static void all_that_ollama_takes_is_taken(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof(taken) / sizeof(*taken); i++) {
+		struct chat_request r;
+		struct dialect_error error;
+		struct buf body, want;
+		buf_init(&body, 0);
+		buf_init(&want, 0);
+		buf_add_str(&body, taken[i].sent);
+		buf_add_str(&want, taken[i].read ? taken[i].read : taken[i].sent);
+		for (size_t j = 0; j < body.n; j++)
+			body.p[j] = body.p[j] == '\'' ? '"' : body.p[j];
+		for (size_t j = 0; j < want.n; j++)
+			want.p[j] = want.p[j] == '\'' ? '"' : want.p[j];
+		assert_int_equal(chat_request_take(taken[i].dialect, &body, &r, &error), 0);
+		assert_string_equal(buf_cstr(&body), buf_cstr(&want));
+		assert_true(r.count > 0);
+		chat_request_fini(&r);
+		buf_free(&body);
+		buf_free(&want);
+	}
+}
+
+/* Of two keys that differ in case alone the last one counts, as in Ollama: no way to be routed as
+ * one model and served as another. */
+static void the_last_of_two_cases_counts(void **state)
+{
+	struct chat_request r;
+	struct dialect_error error;
+	struct buf body;
+	(void)state;
+	buf_init(&body, 0);
+	buf_add_str(&body, "{\"model\":\"a\",\"Model\":\"b\",\"prompt\":\"p\"}");
+	assert_int_equal(chat_request_take(GENERATE, &body, &r, &error), 0);
+	assert_true(json_string_is(r.model, "b"));
+	chat_request_fini(&r);
+	buf_clear(&body);
+	buf_add_str(&body, "{\"Model\":\"a\",\"messages\":[7]}");
+	assert_int_equal(chat_request_take(CHAT, &body, &r, &error), -EINVAL);
+	assert_int_equal(error.status, 400);
+	buf_free(&body);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -253,6 +322,8 @@ int main(void)
 		cmocka_unit_test(too_many_messages_are_refused),
 		cmocka_unit_test(text_is_what_condensing_sees),
 		cmocka_unit_test(a_nul_character_is_text),
+		cmocka_unit_test(all_that_ollama_takes_is_taken),
+		cmocka_unit_test(the_last_of_two_cases_counts),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -639,6 +639,24 @@ static void measures_utf8(void **state)
 	buf_free(&b);
 }
 
+static void cuts_what_follows(void **state)
+{
+	static const struct {
+		const char *text;
+		size_t n, left;
+	} rows[] = {{"{}", 2, 2}, {"{} \n", 4, 4}, {"{}\0", 3, 2}, {" {\"a\":1} x", 10, 9},
+		{"{}{}", 4, 2}, {"{", 1, 1}, {"", 0, 0}, {"x{}", 3, 3}, {"{\"a\":}", 6, 6}};
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+		struct buf b;
+		buf_init(&b, 0);
+		buf_add(&b, rows[i].text, rows[i].n);
+		assert_int_equal(json_mend_tail(&b), rows[i].left != rows[i].n);
+		assert_int_equal(b.n, rows[i].left);
+		buf_free(&b);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -659,6 +677,7 @@ int main(void)
 		cmocka_unit_test(builds_objects),
 		cmocka_unit_test(building_errors_stay),
 		cmocka_unit_test(measures_utf8),
+		cmocka_unit_test(cuts_what_follows),
 	};
 	return cmocka_run_group_tests_name("json", tests, NULL, NULL);
 }
