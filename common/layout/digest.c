@@ -42,9 +42,12 @@ static bool is_assistant(const struct layout *l, size_t i)
 	return l->request->messages[i].role == CHAT_ASSISTANT;
 }
 
-/* May its text give way to the digest? */
-static bool can_hold(const struct layout *l, size_t i)
+/* May its text give way to the digest? A tool's message that follows no calls is no turn: with it
+ * in the place of a user's, two assistants would follow each other. */
+static bool can_hold(const struct layout *l, size_t caller, size_t i)
 {
+	if (l->request->messages[i].role == CHAT_TOOL && !(l->messages[caller].flags & PART_CALLS))
+		return false;
 	return !is_assistant(l, i) && !is_kept(l, i) && !(l->messages[i].flags & PART_LATE);
 }
 
@@ -56,7 +59,7 @@ static void find_holder(struct digest *d)
 	for (size_t i = d->begin; i < d->end; i++) {
 		if (is_assistant(l, i))
 			caller = i;
-		if (caller == d->end || !can_hold(l, i))
+		if (caller == d->end || !can_hold(l, caller, i))
 			continue;
 		if (l->messages[caller].tokens_in <= HOLDER_TOKENS) {
 			d->holder = i;
@@ -128,7 +131,7 @@ static void put_group(struct digest *d, size_t from, size_t to)
 			l->messages[i].flags |= PART_HOLDER;
 		} else if (answers_kept_call(l, i)) {
 			stub(l, i);
-		} else if (!kept) {
+		} else if (!kept || l->owner[i]) { /* of a call that is gone */
 			drop(l, i);
 		} else if (is_assistant(l, i)) {
 			stub(l, i);

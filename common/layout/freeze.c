@@ -22,9 +22,12 @@ bool layout_may_cut(const struct layout *l, size_t i)
 void layout_set_level(struct layout *l, uint32_t from, uint32_t to, enum layout_level level)
 {
 	size_t end = layout_group_begin(l, to);
-	for (size_t i = layout_group_begin(l, from); i < end; i++)
-		if (l->messages[i].level != LAYOUT_FIXED)
-			l->messages[i].level = level;
+	for (size_t i = layout_group_begin(l, from); i < end; i++) {
+		struct layout_message *m = &l->messages[i];
+		bool stays = level == LAYOUT_L1 && m->level == LAYOUT_CUT && !layout_may_cut(l, i);
+		if (m->level != LAYOUT_FIXED && !stays)
+			m->level = level;
+	}
 }
 
 /* In the place of pictures: how many, and what they took of the request. */
@@ -58,6 +61,8 @@ void layout_set_out(struct layout *l, size_t i, struct buf *text, enum layout_le
 	*text = (struct buf){0};
 	m->flags |= PART_OUT | (pictures ? PART_BARE : 0u);
 	m->level = level;
+	m->reason = level == LAYOUT_L1 ? "old: selected lines"
+				       : "cut as far as the window makes it necessary";
 	m->bytes_out = l->out[i].n;
 	m->tokens_out = tokens;
 }
@@ -67,6 +72,8 @@ void layout_as_sent(struct layout *l, size_t i)
 	struct layout_message *m = &l->messages[i];
 	buf_free(&l->out[i]);
 	m->flags &= ~(unsigned)(PART_DONE & ~PART_ORPHAN);
+	if (!(m->flags & PART_ORPHAN))
+		m->reason = "as sent";
 	m->bytes_out = m->bytes_in;
 	m->tokens_out = m->tokens_in;
 }
@@ -254,7 +261,8 @@ static bool is_forced(const struct layout *l, uint32_t g)
 int layout_freeze(struct layout *l, uint32_t g)
 {
 	const struct layout_options *o = &l->options;
-	if (layout_group_begin(l, g + 1) == 0 || (l->size <= o->high * l->soft && !is_forced(l, g)))
+	bool due = l->size > o->high * l->soft && g >= l->retry;
+	if (layout_group_begin(l, g + 1) == 0 || (!due && !is_forced(l, g)))
 		return 0;
 	uint32_t to = l->raised_to, old = old_groups(g);
 	double size = l->size;

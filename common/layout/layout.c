@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #define FILES_GROUPS 3 /* from the end, in which files stand behind the history */
+#define RETRY_SHARE 16 /* of the groups so far: after so many more a vain freeze is tried again */
 
 const char *layout_level_name(enum layout_level level)
 {
@@ -121,14 +122,33 @@ static void absorb(struct layout *l, uint32_t g)
 	}
 }
 
+/*
+ * What the rule does at group end g. Where everything is raised and it is still too much, the next
+ * ends can hardly gain anything: it is tried again when the conversation has grown by a share, so
+ * that one that fits no window costs no more than one that does. The newest end is always tried:
+ * what comes of it is what is sent.
+ */
+static int at_group_end(struct layout *l, uint32_t g)
+{
+	bool waits = g < l->retry, newest = g + 1 == l->groups;
+	int rc = layout_freeze(l, g);
+	if (rc == 0 && l->options.must_fit && l->size > l->room &&
+		(!waits || !l->hopeless || newest)) {
+		l->out_of_turn = waits && l->hopeless;
+		rc = layout_press(l, g);
+		l->hopeless = l->size > l->room;
+	}
+	if (rc == 0 && !waits && l->size > l->options.high * l->soft)
+		l->retry = g + 1 + g / RETRY_SHARE;
+	return rc;
+}
+
 static int walk(struct layout *l)
 {
 	int rc = 0;
 	for (uint32_t g = l->walked; g < l->groups && rc == 0; g++) {
 		absorb(l, g);
-		rc = layout_freeze(l, g);
-		if (rc == 0 && l->options.must_fit && l->size > l->room)
-			rc = layout_press(l, g);
+		rc = at_group_end(l, g);
 		l->walked = g + 1;
 	}
 	return rc;

@@ -103,6 +103,9 @@ struct layout {
 	uint32_t merged_to;				/* groups from 1 below are L2; 0: none */
 	size_t first_human, newest_human, newest_files; /* count: none */
 	bool spare_nobody; /* short words of a person go to the digest as well */
+	uint32_t retry;	  /* the group end from which on it is tried again: the last try was vain */
+	bool hopeless;	  /* it did not even fit the window */
+	bool out_of_turn; /* the newest end was tried before that: no state for others */
 };
 
 /*

@@ -88,9 +88,6 @@ static int cut_results(struct layout *l, uint32_t g)
 		if (layout_may_cut(l, i))
 			c.at[c.n++] = (uint32_t)i;
 	int rc = c.n ? cut_until_it_fits(l, &c, g) : 0;
-	for (size_t i = 0; i < c.n; i++)
-		if (l->messages[c.at[i]].level == LAYOUT_CUT)
-			l->messages[c.at[i]].reason = "cut as far as the window makes it necessary";
 	free(c.at);
 	return rc;
 }

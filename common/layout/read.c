@@ -48,42 +48,66 @@ uint32_t layout_chains(const struct chat_request *r, uint64_t *chains, uint32_t 
 	return group + 1;
 }
 
+/* The newest call of each id. */
+struct callers {
+	struct vocab ids;
+	struct caller {
+		uint32_t message; /* 1 + its place */
+		struct slice name;
+	} * of;
+	uint32_t cap;
+};
+
+/* A name as text; empty where it is none, or one with escapes. */
+static struct slice name_text(struct json_value name)
+{
+	if (!json_is(name, JSON_STRING) || memchr(name.raw.p, '\\', name.raw.n))
+		return (struct slice){0};
+	return (struct slice){name.raw.p + 1, name.raw.n - 2};
+}
+
+static int note_caller(struct callers *c, const struct chat_call *call, size_t message)
+{
+	int error = 0;
+	uint32_t id = vocab_add(&c->ids, call->id.raw.p, call->id.raw.n, &error);
+	if (id == VOCAB_NONE)
+		return error;
+	if (id >= c->cap) {
+		uint32_t cap = c->cap ? c->cap * 2 : 64;
+		struct caller *grown = reallocarray(c->of, cap, sizeof(*grown));
+		if (!grown)
+			return -ENOMEM;
+		c->of = grown;
+		c->cap = cap;
+	}
+	c->of[id] = (struct caller){(uint32_t)message + 1, name_text(call->name)};
+	return 0;
+}
+
 /* Results and their calls, by id. The newest call of an id counts. */
 static int match_calls(struct layout *l)
 {
 	const struct chat_request *r = l->request;
-	struct vocab ids = {0};
-	uint32_t *caller = NULL, cap = 0;
-	int error = 0;
-	for (size_t i = 0; i < r->count && !error; i++) {
+	struct callers c = {0};
+	int rc = 0;
+	for (size_t i = 0; i < r->count && rc == 0; i++) {
 		const struct chat_message *m = &r->messages[i];
 		struct json_iter it = json_iter(m->tool_calls);
 		struct chat_call call;
 		if (m->role == CHAT_TOOL && json_is(m->call_id, JSON_STRING)) {
-			uint32_t id = vocab_find(&ids, m->call_id.raw.p, m->call_id.raw.n);
-			l->owner[i] = id == VOCAB_NONE ? 0 : caller[id];
-		}
-		while (!error && m->role == CHAT_ASSISTANT && chat_call_next(&it, &call)) {
-			if (!json_is(call.id, JSON_STRING))
-				continue;
-			uint32_t id = vocab_add(&ids, call.id.raw.p, call.id.raw.n, &error);
-			if (id == VOCAB_NONE)
-				continue;
-			if (id >= cap) {
-				cap = cap ? cap * 2 : 64;
-				uint32_t *p = reallocarray(caller, cap, sizeof(*p));
-				if (!p) {
-					error = -ENOMEM;
-					break;
-				}
-				caller = p;
+			uint32_t id = vocab_find(&c.ids, m->call_id.raw.p, m->call_id.raw.n);
+			if (id != VOCAB_NONE) {
+				l->owner[i] = c.of[id].message;
+				l->text[i].call = c.of[id].name;
 			}
-			caller[id] = (uint32_t)i + 1;
 		}
+		while (rc == 0 && m->role == CHAT_ASSISTANT && chat_call_next(&it, &call))
+			if (json_is(call.id, JSON_STRING))
+				rc = note_caller(&c, &call, i);
 	}
-	free(caller);
-	vocab_fini(&ids);
-	return error;
+	free(c.of);
+	vocab_fini(&c.ids);
+	return rc;
 }
 
 int layout_read(struct layout *l)
@@ -171,7 +195,7 @@ static enum text_role text_role_of(enum chat_role role)
 	return roles[role];
 }
 
-/* The name that a result carries, or that of the call with its id. */
+/* The name that a result carries, or else that of the call with its id. */
 static struct slice call_of(const struct layout *l, size_t i)
 {
 	const struct chat_message *m = &l->request->messages[i];
@@ -181,16 +205,7 @@ static struct slice call_of(const struct layout *l, size_t i)
 		if (!json_is(name, JSON_STRING))
 			name = json_get(m->raw, "name");
 	}
-	if (!json_is(name, JSON_STRING) && l->owner[i]) {
-		struct json_iter it = json_iter(l->request->messages[l->owner[i] - 1].tool_calls);
-		struct chat_call call;
-		while (chat_call_next(&it, &call))
-			if (slice_eq(call.id.raw, m->call_id.raw))
-				name = call.name;
-	}
-	if (!json_is(name, JSON_STRING) || memchr(name.raw.p, '\\', name.raw.n))
-		return (struct slice){0};
-	return (struct slice){name.raw.p + 1, name.raw.n - 2};
+	return json_is(name, JSON_STRING) ? name_text(name) : l->text[i].call;
 }
 
 static int decode(struct layout *l, size_t i)
@@ -227,8 +242,8 @@ static uint32_t flags_of(const struct layout *l, size_t i)
 		flags |= PART_LATE;
 	if (m->role == CHAT_SYSTEM)
 		return flags;
-	if (m->role == CHAT_ASSISTANT)
-		return m->images ? flags | PART_CUTTABLE : flags;
+	if (m->role == CHAT_ASSISTANT) /* its calls stay, so its text does */
+		return m->images && !t->calls_tools ? flags | PART_CUTTABLE : flags;
 	if (m->role == CHAT_USER && are_files(t->text))
 		return flags | PART_FILES | PART_CUTTABLE;
 	size_t human = speaker_human_bytes(t);

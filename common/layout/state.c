@@ -7,7 +7,9 @@
 #include <stdlib.h>
 #include <sys/queue.h>
 
-#define BUCKETS 1024 /* a power of two */
+#define BUCKETS                                                                                    \
+	(1u << 16) /* few states to each, whatever a client sends: the loop looks them up          \
+		    */
 #define CONVERSATIONS 1024
 #define WINDOW_DRIFT .15
 
@@ -15,10 +17,10 @@ struct layout_state {
 	atomic_uint refs;
 	uint64_t chain; /* of the last message */
 	size_t count;	/* messages */
-	uint32_t walked, raised_to, merged_to;
+	uint32_t walked, raised_to, merged_to, retry;
 	unsigned freezes, frozen_at;
 	size_t first_human, newest_human, newest_files; /* SIZE_MAX: none */
-	bool spare_nobody;
+	bool spare_nobody, hopeless;
 	double room, soft;
 	struct layout_options options;
 	struct layout_message *messages;
@@ -50,7 +52,8 @@ static size_t place(const struct layout *l, size_t i)
 struct layout_state *layout_state_save(const struct layout *l)
 {
 	size_t n = l->count;
-	if (l->result == LAYOUT_FAILED || l->options.single > 0 || n == 0 || l->walked != l->groups)
+	if (l->result == LAYOUT_FAILED || l->out_of_turn || l->options.single > 0 || n == 0 ||
+		l->walked != l->groups)
 		return NULL;
 	struct layout_state *s = calloc(1, sizeof(*s));
 	if (!s)
@@ -67,6 +70,8 @@ struct layout_state *layout_state_save(const struct layout *l)
 		.newest_human = place(l, l->newest_human),
 		.newest_files = place(l, l->newest_files),
 		.spare_nobody = l->spare_nobody,
+		.retry = l->retry,
+		.hopeless = l->hopeless,
 		.room = l->room,
 		.soft = l->soft,
 		.options = l->options};
@@ -128,6 +133,8 @@ int layout_state_restore(const struct layout_state *s, struct layout *l, size_t 
 	l->newest_human = s->newest_human == SIZE_MAX ? l->count : s->newest_human;
 	l->newest_files = s->newest_files == SIZE_MAX ? l->count : s->newest_files;
 	l->spare_nobody = s->spare_nobody;
+	l->retry = s->retry;
+	l->hopeless = s->hopeless;
 	*known = s->count;
 	return 0;
 }

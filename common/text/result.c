@@ -179,16 +179,35 @@ static void render_op(const struct text_message *m, const struct select_result *
 	}
 }
 
+static size_t op_message(const struct select_result *r, size_t i)
+{
+	const struct select_op *op = &r->ops[i];
+	return op->kind == SELECT_SPAN ? r->spans[op->at].message : op->at;
+}
+
+/* The first operation of message `from` or a later one: they stand in the order of messages. */
+static size_t first_op(const struct select_result *r, size_t from)
+{
+	size_t low = 0, high = r->op_count;
+	while (low < high) {
+		size_t mid = low + (high - low) / 2;
+		if (op_message(r, mid) < from)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low;
+}
+
 int text_render_part(const struct text_message *m, size_t n, const struct select_result *r,
 	size_t from, size_t to, struct buf *out)
 {
 	if (from > to || to > n)
 		return -EINVAL;
-	for (size_t i = 0; i < r->op_count; i++) {
-		const struct select_op *op = &r->ops[i];
-		size_t message = op->kind == SELECT_SPAN ? r->spans[op->at].message : op->at;
-		if (message >= from && message < to)
-			render_op(m, r, op, out);
+	for (size_t i = first_op(r, from); i < r->op_count; i++) {
+		if (op_message(r, i) >= to)
+			break;
+		render_op(m, r, &r->ops[i], out);
 	}
 	return buf_error(out);
 }

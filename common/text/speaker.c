@@ -41,7 +41,9 @@ static bool opens_here(struct slice line, const char *at, const char *open)
 static const char *opening(struct slice line, size_t *tag)
 {
 	const char *less = memchr(line.p, '<', line.n);
-	for (; less; less = memchr(less + 1, '<', (size_t)(line.p + line.n - less - 1)))
+	for (; less; less = memchr(less + 1, '<', (size_t)(line.p + line.n - less - 1))) {
+		if (less + 1 == line.p + line.n || less[1] < 'a' || less[1] > 'z')
+			continue;
 		for (size_t i = 0; i < TAGS; i++) {
 			size_t n = strlen(tags[i].open);
 			if ((size_t)(line.p + line.n - less) > n &&
@@ -51,6 +53,7 @@ static const char *opening(struct slice line, size_t *tag)
 				return less;
 			}
 		}
+	}
 	return NULL;
 }
 
