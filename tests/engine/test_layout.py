@@ -98,6 +98,6 @@ def test_a_session_past_its_window_keeps_its_prefix(start):
         print(f"{turn + 1:4} {tokens:7} {sent:5} {cached:7} {cached / sent:6.2f} {freezes:4}")
         if i and freezes == rows[i - 1][4]:
             reuse.append(cached / rows[i - 1][2])  # of the prompt before, what was there still
-    assert past >= 4
+    assert past >= 3
     assert rows[-1][4] >= 1
     assert min(reuse) >= .9, reuse
