@@ -20,7 +20,7 @@ $(BUILD)/fuzz/obj/%.o: %.c
 $(FUZZ_BIN): $(BUILD)/fuzz/fuzz_%: $(BUILD)/fuzz/obj/tests/fuzz/fuzz_%.o \
 		$(patsubst %.c,$(BUILD)/fuzz/obj/%.o,$(COMMON_SRC) $(CODEC_SRC) $(INLET_SRC))
 	$(call say,LD,$@)
-	$(Q)$(FUZZ_CC) $(FUZZ_CFLAGS) -fsanitize=fuzzer -o $@ $^ -lmsgpackc $(LDLIBS_COMMON)
+	$(Q)$(FUZZ_CC) $(FUZZ_CFLAGS) -fsanitize=fuzzer -o $@ $^ -lmsgpackc -luv $(LDLIBS_COMMON)
 
 # One binary with the wide steps of json_scan.h, one with the portable ones.
 $(BUILD)/fuzz/json_oracle: tests/fuzz/json_oracle.c $(JSON_SRC) common/json.h common/json_scan.h

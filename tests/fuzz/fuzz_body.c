@@ -3,6 +3,7 @@
  * and Ollama's embeddings for a llama-server. The first byte chooses.
  */
 #include "common/dialect/embed.h"
+#include "common/dialect/request.h"
 #include "common/json.h"
 #include "common/unpack.h"
 
@@ -45,6 +46,30 @@ static void mends(struct slice in)
 	buf_free(&out);
 }
 
+/* What is taken is strict JSON with the usual keys: taken again, it stays as it is. */
+static void takes(enum dialect dialect, struct slice in)
+{
+	struct chat_request r;
+	struct dialect_error error = {0};
+	struct json_value root;
+	struct buf body, before;
+	buf_init(&body, 0);
+	buf_init(&before, 0);
+	buf_add_slice(&body, in);
+	int rc = chat_request_take(dialect, &body, &r, &error);
+	REQUIRE(rc == 0 || (rc == -EINVAL && error.status >= 400 && error.text[0]));
+	if (rc == 0) {
+		chat_request_fini(&r);
+		REQUIRE(json_parse(buf_slice(&body), JSON_MAX_DEPTH, &root, NULL) == 0);
+		buf_add_slice(&before, buf_slice(&body));
+		REQUIRE(chat_request_take(dialect, &body, &r, &error) == 0 && !r.other_case);
+		REQUIRE(slice_eq(buf_slice(&body), buf_slice(&before)));
+		chat_request_fini(&r);
+	}
+	buf_free(&body);
+	buf_free(&before);
+}
+
 static void embeds(bool legacy, struct slice in)
 {
 	struct embed_request r = {.legacy = legacy};
@@ -72,7 +97,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (size == 0)
 		return 0;
 	struct slice in = {(const char *)data + 1, size - 1};
-	switch (data[0] % 5) {
+	switch (data[0] % 8) {
 	case 0:
 		unpacks_within_its_cap(UNPACK_GZIP, in);
 		break;
@@ -81,6 +106,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		break;
 	case 2:
 		mends(in);
+		break;
+	case 5:
+		takes(DIALECT_OLLAMA_CHAT, in);
+		break;
+	case 6:
+		takes(DIALECT_OLLAMA_GENERATE, in);
+		break;
+	case 7:
+		takes(DIALECT_OPENAI_CHAT, in);
 		break;
 	default:
 		embeds(data[0] & 1, in);
