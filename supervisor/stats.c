@@ -88,6 +88,7 @@ void stats_status(const struct supervisor *s, struct buf *b)
 	buf_add_char(b, '}');
 	put_int(b, "connections", connections);
 	put_int(b, "held_bytes", (int64_t)s->held_bytes);
+	put_int(b, "layout_bytes", (int64_t)layout_cache_bytes(s->layouts));
 }
 
 void stats_operation(const struct operation *op, struct buf *b)

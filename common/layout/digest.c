@@ -80,7 +80,7 @@ static void find_holder(struct digest *d)
 static bool group_is_kept(const struct layout *l, size_t from, size_t to)
 {
 	for (size_t i = from; i < to; i++)
-		if (is_kept(l, i) && l->messages[i].level != LAYOUT_FIXED)
+		if (is_kept(l, i) && l->request->messages[i].role != CHAT_SYSTEM)
 			return true;
 	return false;
 }

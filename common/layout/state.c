@@ -52,7 +52,8 @@ static size_t place(const struct layout *l, size_t i)
 struct layout_state *layout_state_save(const struct layout *l)
 {
 	size_t n = l->count;
-	if (l->result == LAYOUT_FAILED || l->out_of_turn || l->options.single > 0 || n == 0 ||
+	bool single = l->options.single > 0 && l->groups == 1; /* cut after the walk */
+	if (l->result == LAYOUT_FAILED || l->out_of_turn || single || n == 0 ||
 		l->walked != l->groups)
 		return NULL;
 	struct layout_state *s = calloc(1, sizeof(*s));

@@ -77,7 +77,7 @@ class Subscriber:
 # --- the documents ---
 
 MEMBERS = {
-    "status": {"version", "pid", "uptime_s", "listen", "devices", "requests", "queue", "connections", "held_bytes"},
+    "status": {"version", "pid", "uptime_s", "listen", "devices", "requests", "queue", "connections", "held_bytes", "layout_bytes"},
     "workers": {"workers"},
     "jobs": {"jobs"},
     "queues": {"waiting", "limit", "queues"},

@@ -13,7 +13,7 @@ import pytest
 from conftest import attached
 from harness import BIN, libconfig, ndjson, rss_bytes, sse, wait_for
 from test_fallback import check_good, in_thread
-from test_routes import prompt
+from test_routes import prompt, prose
 
 
 @pytest.fixture
@@ -247,6 +247,25 @@ def test_line_bytes(one, type, stream):
         else:
             assert status == 502 and "limits.line_bytes" in said(answer), answer
     works(t)
+
+
+def test_layout_bytes(one):
+    """The states of conversations stay below their cap; without room for one the same bytes are sent."""
+    sent = {}
+    for cap in (1 << 24, 40000, 0):
+        t, a = one(device={"num_ctx": 4096}, limits={"layout_bytes": cap})
+        most = 0
+        for k in range(12):
+            said = [{"role": "user", "content": f"Read part {k % 4}."}]
+            for i in range(4 + k // 4):
+                said += [{"role": "assistant", "content": f"{i}: {prose(5000)}"}, {"role": "user", "content": f"Go on with {i}."}]
+            assert t.chat(said)[0] == 200
+            most = max(most, t.status()["layout_bytes"])
+            assert t.status()["layout_bytes"] <= cap
+        assert (most > 0) == (cap > 0)
+        sent[cap] = [json.loads(body)["messages"] for body in a.bodies() if b'"messages"' in body]
+        assert any("Earlier part" in m["content"] or "[.." in m["content"] for messages in sent[cap] for m in messages)
+    assert sent[0] == sent[40000] == sent[1 << 24]
 
 
 def test_result_bytes(pair):

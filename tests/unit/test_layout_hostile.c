@@ -278,6 +278,32 @@ static void test_late_result_between_kept_words(void **state)
 	unmake(&m);
 }
 
+/* Files that a client needs back whole stay, and with them what keeps the roles alternating. */
+static void test_files_in_the_digest(void **state)
+{
+	static const char files[] = "I have *added these files to the chat* so edit them.\n";
+	struct made m;
+	struct buf b;
+	(void)state;
+	open_body(&b);
+	say(&b, "user", SLICE("Go."), "");
+	for (unsigned i = 0; i < 20; i++) {
+		say_lines(&b, "assistant", i == 19 ? 9000 : 900, "");
+		if (i == 17)
+			say(&b, "user", slice_str(files), "");
+		else
+			say_lines(&b, "user", 900, "");
+	}
+	buf_add_str(&b, "]}");
+	make(&m, DIALECT_OPENAI_CHAT, &b, 3000, NULL);
+	assert_int_equal(m.l.result, LAYOUT_RAISED);
+	check(&m, 3000);
+	assert_true(m.l.messages[36].level == LAYOUT_FIXED && m.l.merged_to > 18);
+	for (size_t i = 1; i < m.view.count; i++)
+		assert_int_not_equal(m.view.messages[i].role, m.view.messages[i - 1].role);
+	unmake(&m);
+}
+
 /* Calls stay when the text beside a picture is cut, and are counted. */
 static void test_picture_beside_calls(void **state)
 {
@@ -430,6 +456,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_random),
 		cmocka_unit_test(test_late_result_between_kept_words),
+		cmocka_unit_test(test_files_in_the_digest),
 		cmocka_unit_test(test_picture_beside_calls),
 		cmocka_unit_test(test_reasons),
 		cmocka_unit_test(test_many_calls_of_one_message),
