@@ -14,6 +14,7 @@
 
 #define ASKED_PIECE 256 /* bytes written to what may block after it was asked for room */
 #define LAST_STEP_MS 20
+#define SOCKET_PIECE_HEAD 64 /* of half a socket's buffer, kept by the kernel */
 
 enum kind {
 	KIND_ASKED,  /* of unknown nature: poll() before each small piece */
@@ -27,9 +28,10 @@ static struct {
 	size_t size, from, to; /* what waits is p[from, to) */
 	int fd;
 	enum kind kind;
+	size_t whole; /* bytes that go whole or not at all, so that nobody else's come between */
 	bool deferred, watched;
 	struct log_lost lost, ever;
-} out = {.fd = STDERR_FILENO};
+} out = {.fd = STDERR_FILENO, .whole = PIPE_BUF};
 
 /* --- the way out --- */
 
@@ -39,9 +41,22 @@ static int open_again(void)
 	return open("/proc/self/fd/2", O_WRONLY | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 }
 
+/* Linux makes pieces of its own of what is longer than half of a socket's buffer (unix(7) does not
+ * say it: unix_stream_sendmsg()), and may take only the first of them. */
+static size_t whole_of_socket(void)
+{
+	int buffer = 0;
+	socklen_t n = sizeof(buffer);
+	if (getsockopt(STDERR_FILENO, SOL_SOCKET, SO_SNDBUF, &buffer, &n))
+		return PIPE_BUF;
+	int most = buffer / 2 - SOCKET_PIECE_HEAD;
+	return most < 1 ? 1 : most < PIPE_BUF ? (size_t)most : PIPE_BUF;
+}
+
 static void find_way(void)
 {
 	struct stat st;
+	out.whole = PIPE_BUF;
 	out.fd = STDERR_FILENO;
 	out.kind = KIND_ASKED;
 	if (fstat(STDERR_FILENO, &st))
@@ -50,6 +65,7 @@ static void find_way(void)
 		out.kind = KIND_FILE;
 	} else if (S_ISSOCK(st.st_mode)) {
 		out.kind = KIND_SOCKET;
+		out.whole = whole_of_socket();
 	} else if (S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode)) {
 		int fd = open_again();
 		if (fd >= 0) {
@@ -88,9 +104,9 @@ static ssize_t write_some(void)
 	case KIND_FILE:
 		return write(out.fd, p, n);
 	case KIND_SOCKET:
-		return send(out.fd, p, piece_of(PIPE_BUF), MSG_DONTWAIT | MSG_NOSIGNAL);
+		return send(out.fd, p, piece_of(out.whole), MSG_DONTWAIT | MSG_NOSIGNAL);
 	case KIND_OPENED:
-		return write(out.fd, p, piece_of(PIPE_BUF));
+		return write(out.fd, p, piece_of(out.whole));
 	case KIND_ASKED:
 		break;
 	}

@@ -1,6 +1,7 @@
 /* common/log: the line itself in both formats, escaping, the cut of long lines, levels, content. */
 #include "common/json.h"
 #include "common/log.h"
+#include "common/log_out.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -11,6 +12,8 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -246,6 +249,41 @@ static void the_sink_hears_what_the_level_hides_and_no_content(void **state)
 	buf_free(&heard);
 }
 
+#define LINE 97
+
+/* What a socket took while nobody read it ends with a line: the next one may be another process's.
+ */
+static void tears_no_line_in_a_socket(void **state)
+{
+	(void)state;
+	static char got[1 << 16];
+	char line[LINE];
+	int ends[2], small = 4096;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+	assert_int_equal(setsockopt(ends[1], SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)), 0);
+	memset(line, 'x', sizeof(line));
+	line[LINE - 1] = '\n';
+	pid_t child = fork();
+	if (child == 0) {
+		dup2(ends[1], STDERR_FILENO);
+		log_out_size(sizeof(got));
+		log_out_defer(true);
+		for (int i = 0; i < 400; i++)
+			log_out_put(line, sizeof(line));
+		_exit(log_out_flush() ? 1 : 0); /* it cannot have taken all */
+	}
+	int status = -1;
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	close(ends[1]);
+	size_t n = 0;
+	for (ssize_t more; (more = read(ends[0], got + n, sizeof(got) - n)) > 0;)
+		n += (size_t)more;
+	close(ends[0]);
+	assert_true(n > 0);
+	assert_int_equal(n % LINE, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -255,6 +293,7 @@ int main(void)
 		cmocka_unit_test(cuts_long_lines),
 		cmocka_unit_test(many_fields_end_at_the_limit),
 		cmocka_unit_test(obeys_level_and_content),
+		cmocka_unit_test(tears_no_line_in_a_socket),
 		cmocka_unit_test(the_sink_hears_what_the_level_hides_and_no_content),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
