@@ -395,6 +395,26 @@ static bool send_out(struct chat *c)
 	return true;
 }
 
+/* A large event of a raw stream goes out in the buffer that it was put together in: a copy of it
+ * takes long. What lies behind it there stays. */
+static void emit_raw(struct ask *a, struct slice bytes)
+{
+	struct buf rest;
+	if (bytes.n <= CHAT_OUT_KEEP_BYTES || bytes.p != a->partial.p) {
+		task_emit(&a->task, bytes);
+		return;
+	}
+	buf_init(&rest, a->partial.max);
+	if (buf_add(&rest, bytes.p + bytes.n, a->partial.n - bytes.n)) {
+		task_fail_text(&a->task, FAIL_INTERNAL, "out of memory");
+		return;
+	}
+	a->partial.n = bytes.n;
+	task_emit_buf(&a->task, &a->partial);
+	a->partial = rest;
+	a->partial_used = 0;
+}
+
 static void chat_bytes(struct ask *a, struct slice bytes)
 {
 	struct chat *c = chat_of(a);
@@ -411,7 +431,7 @@ static void chat_bytes(struct ask *a, struct slice bytes)
 			resume_identity(bytes, &c->identity);
 		send_start(c);
 	}
-	task_emit(&a->task, bytes);
+	emit_raw(a, bytes);
 }
 
 static void chat_complete(struct ask *a)

@@ -112,8 +112,8 @@ def test_large_inputs(watched, name):
 @pytest.mark.parametrize("stream", [False, True])
 def test_large_answers(watched, type, path, stream):
     """Whole, or as one event of a stream."""
-    size = 15 * MB
-    t, backend, held = watched(type)
+    size = 40 * MB if stream else 15 * MB
+    t, backend, held = watched(type, limits={"line_bytes": 64 * MB})
     song = canary(t)
     question = f"[[fake hugeline={size}]] tell everything"
     body = chat(question) if path == "/api/chat" else openai(question)
