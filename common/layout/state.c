@@ -49,12 +49,18 @@ static size_t place(const struct layout *l, size_t i)
 	return i == l->count ? SIZE_MAX : i;
 }
 
+/* Would another request's walk come by here, with the same bytes? */
+static bool may_be_kept(const struct layout *l)
+{
+	bool single = l->options.single > 0 && l->groups == 1; /* cut after the walk */
+	return l->result != LAYOUT_FAILED && !l->out_of_turn && !single && l->count > 0 &&
+	       l->walked == l->groups;
+}
+
 struct layout_state *layout_state_save(const struct layout *l)
 {
 	size_t n = l->count;
-	bool single = l->options.single > 0 && l->groups == 1; /* cut after the walk */
-	if (l->result == LAYOUT_FAILED || l->out_of_turn || single || n == 0 ||
-		l->walked != l->groups)
+	if (!may_be_kept(l))
 		return NULL;
 	struct layout_state *s = calloc(1, sizeof(*s));
 	if (!s)

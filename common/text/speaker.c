@@ -37,7 +37,8 @@ static bool opens_here(struct slice line, const char *at, const char *open)
 	return after < line.p + line.n && (*after == '>' || *after == ' ');
 }
 
-/* A tag's name stands at the begin of its line, or behind an escaped line end or another tag. */
+/* The first opening tag that we know, wherever it stands in the line: clients put them behind
+ * escaped line ends and other tags. */
 static const char *opening(struct slice line, size_t *tag)
 {
 	const char *less = memchr(line.p, '<', line.n);
