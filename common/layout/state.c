@@ -262,7 +262,7 @@ void layout_cache_set_window(struct layout_cache *c, uint64_t beginning, double 
 
 size_t layout_cache_bytes(const struct layout_cache *c)
 {
-	return c->bytes;
+	return c ? c->bytes : 0;
 }
 
 size_t layout_cache_count(const struct layout_cache *c)

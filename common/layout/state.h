@@ -51,7 +51,7 @@ double layout_cache_window(struct layout_cache *c, uint64_t beginning, double wi
 /* The window for it from now on: the one before was too large. */
 void layout_cache_set_window(struct layout_cache *c, uint64_t beginning, double window);
 
-size_t layout_cache_bytes(const struct layout_cache *c);
+size_t layout_cache_bytes(const struct layout_cache *c); /* NULL: 0 */
 size_t layout_cache_count(const struct layout_cache *c);
 
 #endif

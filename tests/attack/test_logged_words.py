@@ -40,5 +40,5 @@ def test_with_content_it_is_there(tandem):
     peer = Peer(lambda r: errors("ollama")["400"])
     t = tandem([device(peer)], log={"content": True})
     ask(t, "/api/chat")
-    assert any(e["ev"] == "backend_error" and SECRET in e["content"] for e in t.events())
+    wait_for(lambda: any(e["ev"] == "backend_error" and SECRET in e["content"] for e in t.events()), "the words in the log")
     peer.close()
