@@ -23,7 +23,7 @@ static void copy_decisions(struct chat *c)
 		memcpy(c->forced, all, n * sizeof(*all));
 }
 
-static struct weigh_facts weigh_facts(const struct chat *c)
+static struct weigh_facts weigh_facts(struct chat *c)
 {
 	return (struct weigh_facts){.request = &c->view,
 		.conf = &c->base.sup->config,
@@ -55,6 +55,8 @@ void chat_adaptive_choose(struct chat *c)
 			.forced = c->forced,
 			.forced_count = c->forced_count};
 		weigh_against(&f, &c->chain, &other, &c->weighed, &c->plan);
+	} else {
+		weigh_alone(&c->weighed, &c->plan);
 	}
 	if (c->weighed.form == FORM_ORIGINAL)
 		c->use_condensed = c->use_rewritten = false;
@@ -122,9 +124,7 @@ void chat_forecast_ended(struct chat *c, const struct proto_usage *u)
 void chat_forecast_cut(struct chat *c)
 {
 	struct device *d = c->forecast_on;
-	const struct job *j = c->answer;
 	c->forecast_on = NULL;
 	if (d)
-		foresight_cancelled(&d->foresight, &c->forecast,
-			j && j->running ? (double)(now_ms() - j->started_ms) : 0);
+		foresight_cancelled(&d->foresight, &c->forecast, c->first_ms >= 0);
 }

@@ -58,6 +58,7 @@ void chat_condense_overflowed(struct chat *c)
 	c->weighed.ways.form[FORM_ORIGINAL].fits = false;
 	c->plan.condense = c->plan.must_shrink = true;
 	c->plan.notes = false;
+	c->facts.counted = 0;
 	c->facts.tokens = tokens_estimate(
 		c->base.sup->tokens, buf_slice(&c->model), &c->view.census); /* may know more now */
 	/* What was sent did not fit, whatever we take the window for. */
@@ -75,6 +76,8 @@ void chat_condense_overflowed(struct chat *c)
 /* The condensing stage says no: what then? */
 static void refused(struct chat *c)
 {
+	if (c->adaptive)
+		chat_adaptive_choose(c);
 	switch (c->prepared) {
 	case CONDENSE_NOTHING:
 		/* Also where the plan's own count was over: it rounds up, and has a slack of its

@@ -4,7 +4,8 @@
  * Early freeze. When the next request of the conversation is likely to outgrow its room, its layout
  * is frozen now: the decision is kept, so that every later layout makes it as well, and the main
  * device reads the new prompt. The next request then costs its own tokens only. A decision that is
- * lost costs one cold prompt.
+ * lost costs one cold prompt. Where a layout was made already and the original went once more,
+ * since it still fits, that layout is read.
  *
  * After a one-shot prompt that was cut, its original is read: if a conversation follows, it needs
  * all of the text, and finds it there.
@@ -12,15 +13,12 @@
 #include "supervisor/chat.h"
 
 #include "common/log.h"
+#include "supervisor/outgrow.h"
 #include "supervisor/warming.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
-/* Of so many last turns, the growth that this share of them stays below is taken for the next
- * one's: a freeze that comes too late costs a cold prompt, one that comes early only idle time. */
-#define TURNS 10
-#define QUANTILE 0.7
 #define BODY_MAX (16u << 20) /* larger bodies are not worth a copy */
 
 struct early {
@@ -51,35 +49,22 @@ static void early_free(struct early *e)
 
 /* --- is it due? --- */
 
-static int by_size(const void *a, const void *b)
+static bool outgrows(const struct chat *c)
 {
-	double x = *(const double *)a, y = *(const double *)b;
-	return (x > y) - (x < y);
+	const struct outgrow_facts f = {.layout = &c->condense.layout,
+		.original = c->weighed.form == FORM_ORIGINAL,
+		.tokens = (double)c->facts.tokens,
+		.room = (double)plan_room(&c->facts),
+		.scale = c->condense.scale};
+	return c->has_condense && !c->weighed.one_shot && outgrow_is_near(&f);
 }
 
-/* Tokens (of the start table) by which the next turn may grow. */
-static double growth(const struct layout *l)
+/* The layout of this very request is frozen, and was not sent. */
+static bool layout_waits(const struct chat *c)
 {
-	double turns[TURNS] = {0};
-	size_t n = 0, i = l->count;
-	while (i > 0 && n < TURNS && l->messages[i - 1].group > 0) {
-		uint32_t group = l->messages[i - 1].group;
-		for (; i > 0 && l->messages[i - 1].group == group; i--)
-			turns[n] += l->messages[i - 1].tokens_in;
-		n++;
-	}
-	qsort(turns, n, sizeof(turns[0]), by_size);
-	return n ? turns[(size_t)((double)n * QUANTILE)] : 0;
-}
-
-static bool freeze_is_due(const struct chat *c)
-{
-	const struct layout *l = &c->condense.layout;
-	if (!c->has_condense || c->weighed.one_shot || l->groups < 2 || l->soft <= 0 ||
-		(l->result != LAYOUT_AS_SENT && l->result != LAYOUT_RAISED) ||
-		l->frozen_at == l->groups)
-		return false;
-	return l->size + growth(l) > l->options.high * l->soft;
+	return c->weighed.form == FORM_ORIGINAL && c->condense.layout.result == LAYOUT_RAISED &&
+	       c->condense.layout.frozen_at > 0 && c->assembled == CONDENSE_OK &&
+	       c->rewritten.n > 0 && c->sent_chain.count > 0;
 }
 
 /* --- what is made of it --- */
@@ -180,24 +165,41 @@ static void freeze(struct chat *c)
 		early_free(e);
 }
 
-/* --- after a cut --- */
+/* --- what was made and not sent --- */
 
-static void read_original(struct chat *c)
+static bool read_ahead(struct chat *c, const char *why, struct slice text, uint64_t tokens,
+	struct prefix_chain *chain)
 {
 	struct buf body, authorization;
-	struct warming_spec spec;
-	if (c->class == CLASS_IDLE || c->chain.count == 0 || c->body.n > BODY_MAX)
-		return;
+	bool started = false;
+	if (c->class == CLASS_IDLE || chain->count == 0 || text.n > BODY_MAX)
+		return false;
 	buf_init(&body, (size_t)chat_sent_bytes_max(&c->base.sup->config));
 	buf_init(&authorization, 0);
 	buf_add_slice(
 		&authorization, slice_str(exchange_header(c->base.exchange, "Authorization")));
-	spec = spec_of(c, "original of a cut prompt", &authorization);
-	spec.tokens = c->facts.tokens;
-	if (buf_add_slice(&body, buf_slice(&c->body)) == 0)
-		warming_start(c->device, &spec, &body, &c->chain);
+	struct warming_spec spec = spec_of(c, why, &authorization);
+	spec.tokens = tokens;
+	if (buf_add_slice(&body, text) == 0)
+		started = warming_start(c->device, &spec, &body, chain);
 	buf_free(&body);
 	buf_free(&authorization);
+	return started;
+}
+
+/* From now on the conversation is on it: half of it read is sooner than the original, whose cache
+ * it takes. */
+static void read_layout(struct chat *c)
+{
+	struct supervisor *s = c->base.sup;
+	const struct layout *l = &c->condense.layout;
+	size_t end = l->count;
+	while (end > 0 && l->messages[end - 1].group + 1 > l->frozen_at)
+		end--;
+	if (end > 0 && read_ahead(c, "layout", buf_slice(&c->rewritten),
+			       tokens_estimate(s->tokens, buf_slice(&c->model), &c->sent_census),
+			       &c->sent_chain))
+		keep_decide(s->keep, l->messages[end - 1].chain);
 }
 
 void chat_early(struct chat *c)
@@ -208,7 +210,10 @@ void chat_early(struct chat *c)
 		!warming_possible(c->device))
 		return;
 	if (c->weighed.form == FORM_CUT && !c->plan.must_shrink)
-		read_original(c);
-	else if (freeze_is_due(c))
+		read_ahead(c, "original of a cut prompt", buf_slice(&c->body), c->facts.tokens,
+			&c->chain);
+	else if (outgrows(c) && layout_waits(c))
+		read_layout(c);
+	else if (outgrows(c) && c->condense.layout.frozen_at != c->condense.layout.groups)
 		freeze(c);
 }

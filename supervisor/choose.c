@@ -94,6 +94,14 @@ void choose(const struct choose_facts *f, struct choice *out)
 		return;
 	}
 	int other = best_other(f);
+	if (other == FORMS && f->making) {
+		settle(f, out, FORM_LAYOUT);
+		out->ms = original->ms + f->queue_ms;
+		snprintf(out->reason, sizeof(out->reason),
+			"original of %.0f tokens does not fit; it is being made shorter",
+			original->tokens);
+		return;
+	}
 	if (f->form[FORM_LAYOUT].there && f->form[FORM_LAYOUT].fits)
 		other = FORM_LAYOUT; /* it will be there for the next turn, too */
 	out->none_fits = other == FORMS;

@@ -26,6 +26,7 @@ struct choose_candidate {
 
 struct choose_facts {
 	struct choose_candidate form[FORMS];
+	bool making;	 /* what does not fit is being made shorter: there will be another choice */
 	bool on_layout;	 /* the conversation was sent as a layout before, or was frozen early */
 	double queue_ms; /* before any of them starts */
 	double min_gain_ms, min_gain;

@@ -75,13 +75,10 @@ double foresight_ended(struct foresight *f, const struct forecast *fc, const str
 	return cached;
 }
 
-void foresight_cancelled(struct foresight *f, const struct forecast *fc, double ms)
+void foresight_cancelled(struct foresight *f, const struct forecast *fc, bool begun)
 {
-	double all = predict_prefill_ms(&f->rates, fc->match.cached, fc->match.fresh);
-	double done = fmax(ms - f->rates.overhead_ms, 0);
-	if (!f->map || done >= all)
-		return;
-	prefix_cut(f->map, fc->id, fc->match.cached + fc->match.fresh * done / all);
+	if (f->map && !begun)
+		prefix_cut(f->map, fc->id, fc->match.cached);
 }
 
 void foresight_forget(struct foresight *f)

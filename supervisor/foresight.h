@@ -41,8 +41,12 @@ void foresight_sent(struct foresight *f, struct forecast *fc, struct prefix_chai
 /* It has ended well. Returns how many of its tokens were cached, as far as that can be told; < 0:
  * it cannot. */
 double foresight_ended(struct foresight *f, const struct forecast *fc, const struct outcome *o);
-/* It was ended, `ms` after its start. */
-void foresight_cancelled(struct foresight *f, const struct forecast *fc, double ms);
+/*
+ * It was ended early. begun: its answer had begun, so that all of the prompt was read. Else nobody
+ * says how far the backend came, and only what was there before counts: a prompt that is believed
+ * to be cached and is not costs more than one that is read sooner than expected.
+ */
+void foresight_cancelled(struct foresight *f, const struct forecast *fc, bool begun);
 /* The backend has lost its caches. */
 void foresight_forget(struct foresight *f);
 

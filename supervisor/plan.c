@@ -1,5 +1,6 @@
 #include "supervisor/plan.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -19,7 +20,8 @@ static double decode_s(const struct plan_device *d, double tokens)
 	return tokens / (d->decode_tok_s > 0 ? d->decode_tok_s : PLAN_DECODE_TOK_S);
 }
 
-int64_t plan_room(const struct plan_facts *f)
+/* What the window holds beside the answer; 0 unknown. */
+static double usable(const struct plan_facts *f)
 {
 	if (f->main.window <= 0)
 		return 0;
@@ -28,8 +30,28 @@ int64_t plan_room(const struct plan_facts *f)
 		reserve = f->max_output;
 	if (reserve > f->main.window / 4)
 		reserve = f->main.window / 4;
-	int64_t room = (int64_t)((double)(f->main.window - reserve) / PLAN_SLACK);
-	return room > 0 ? room : 1;
+	return (double)(f->main.window - reserve);
+}
+
+static int64_t at_least_one(double room)
+{
+	return room > 1 ? (int64_t)room : 1;
+}
+
+int64_t plan_room(const struct plan_facts *f)
+{
+	double all = usable(f), room = all / PLAN_SLACK;
+	if (all <= 0)
+		return 0;
+	if (f->counted > 0 && f->counted <= f->tokens)
+		room = fmax(room, all - (double)(f->tokens - f->counted) * (PLAN_SLACK - 1));
+	return at_least_one(room);
+}
+
+int64_t plan_layout_room(const struct plan_facts *f)
+{
+	double all = usable(f);
+	return all <= 0 ? 0 : at_least_one(all / PLAN_SLACK);
 }
 
 bool plan_fits(const struct plan_facts *f)

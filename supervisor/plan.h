@@ -41,6 +41,7 @@ struct plan_device {
 
 struct plan_facts {
 	uint64_t tokens;    /* estimate of the whole prompt */
+	uint64_t counted;   /* of these, counted by the backend before; 0: none */
 	int64_t max_output; /* asked for, -1 unknown */
 	bool condensable;   /* the dialect and request allow a rewrite */
 	bool to_main;	    /* goes to a main device (a request for another device's model is never
@@ -64,8 +65,11 @@ struct plan {
 
 void plan_decide(const struct plan_facts *f, struct plan *out);
 
-/* Prompt tokens the main device can hold beside the answer; 0 unknown. */
+/* Prompt tokens, by this prompt's estimate, the main device can hold beside the answer; 0 unknown.
+ * Only what was not counted can be off. */
 int64_t plan_room(const struct plan_facts *f);
+/* The same for another text of the same conversation, its layout: that was not counted. */
+int64_t plan_layout_room(const struct plan_facts *f);
 /* Does the original fit the main device's window? Unknown windows fit. */
 bool plan_fits(const struct plan_facts *f);
 

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <stdbool.h>
 #include <stdlib.h>
 
 #define FIRST_ROOM 64
@@ -16,6 +17,7 @@ struct entry {
 	uint64_t id;
 	double scale;  /* the backend's tokens for one of our estimate */
 	double output; /* tokens written behind it */
+	bool counted;
 };
 
 struct prefix_map {
@@ -128,10 +130,11 @@ static enum prefix_age age_of(const struct prefix_map *m, size_t i)
 	return i == 0 ? PREFIX_LAST : i < m->slots ? PREFIX_SLOTS : PREFIX_EVICTED;
 }
 
-/* Tokens of e that the prompt begins with; the answer behind a whole one is in the next message. */
-static double shared(const struct entry *e, const struct prefix_chain *c)
+/* Tokens of e that the prompt begins with; the answer behind a whole one is in the next message.
+ * *links: so many of the prompt's. */
+static double shared(const struct entry *e, const struct prefix_chain *c, size_t *links)
 {
-	size_t n = common(&e->chain, c);
+	size_t n = *links = common(&e->chain, c);
 	if (n == 0)
 		return 0;
 	double tokens = e->chain.links[n - 1].tokens * e->scale;
@@ -140,18 +143,34 @@ static double shared(const struct entry *e, const struct prefix_chain *c)
 	return tokens;
 }
 
+/* What the prompt adds to the whole of e, of which s tokens are in it: estimated, and corrected by
+ * what the count of e says of the estimate for the same text. */
+static double left_behind(
+	const struct entry *e, const struct prefix_chain *c, size_t links, double s)
+{
+	double counted = prefix_tokens(&e->chain) * e->scale, same = c->links[links - 1].tokens;
+	double more = (prefix_tokens(c) - same) * counted / fmax(same, 1);
+	return fmax(more - (s - counted), 0);
+}
+
 struct prefix_match prefix_find(const struct prefix_map *m, const struct prefix_chain *c)
 {
 	struct prefix_match match = {0};
 	double best = 0, total = prefix_tokens(c), lower = 0;
 	for (size_t i = 0; i < m->count; i++) {
 		const struct entry *e = &m->entries[i];
-		double s = shared(e, c);
+		size_t links;
+		double s = shared(e, c, &links);
 		enum prefix_age age = age_of(m, i);
 		match.shared[age] = fmax(match.shared[age], s);
-		if (s > best) {
-			best = s;
-			total = prefix_tokens(c) * e->scale;
+		if (s <= best)
+			continue;
+		best = s;
+		match.counted = 0;
+		total = prefix_tokens(c) * e->scale;
+		if (e->counted && links == e->chain.count) {
+			match.counted = s;
+			total = s + left_behind(e, c, links, s);
 		}
 	}
 	for (int age = 0; age < PREFIX_AGES; age++) {
@@ -227,6 +246,7 @@ void prefix_counted(struct prefix_map *m, uint64_t id, const struct prefix_match
 	double scale = prompt > 0 ? prompt / fmax(prefix_tokens(&e->chain), 1) : e->scale;
 	if (scale >= SCALE_MIN && scale <= SCALE_MAX)
 		e->scale = scale;
+	e->counted = prompt > 0 && e->scale == scale;
 	e->output = output > 0 ? output : 0;
 }
 
@@ -240,6 +260,7 @@ void prefix_cut(struct prefix_map *m, uint64_t id, double tokens)
 	while (n > 0 && e->chain.links[n - 1].tokens * e->scale > tokens)
 		n--;
 	m->links -= e->chain.count - n;
+	e->counted &= n == e->chain.count;
 	e->chain.count = n;
 	if (n == 0)
 		drop(m, at);

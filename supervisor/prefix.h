@@ -53,8 +53,10 @@ struct prefix_map;
 
 /* What is known of a prompt before it is sent. Tokens. */
 struct prefix_match {
-	double cached;		    /* probably not processed again */
-	double fresh;		    /* the rest: at least 1 */
+	double cached;	/* probably not processed again */
+	double fresh;	/* the rest: at least 1 */
+	double counted; /* of both: a whole prompt and its answer, as the backend counted them; 0:
+			   there is none that it begins with */
 	double shared[PREFIX_AGES]; /* with the best chain of each age */
 };
 

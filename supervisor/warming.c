@@ -63,8 +63,7 @@ static void on_end(void *ctx, struct job *j, const struct proto_record *r)
 static void on_fail(void *ctx, struct job *j, const struct job_failure *f)
 {
 	struct warming *w = ctx;
-	foresight_cancelled(&w->device->foresight, &w->forecast,
-		j->started_ms ? (double)(now_ms() - j->started_ms) : 0);
+	foresight_cancelled(&w->device->foresight, &w->forecast, false);
 	w->device->warmings_cancelled++;
 	tell(w, j, job_cause_name(f->cause), w->forecast.match.cached);
 	warming_free(w);

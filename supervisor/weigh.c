@@ -86,10 +86,14 @@ static void decide(struct weighed *w, struct plan *plan)
 void weigh_original(const struct weigh_facts *wf, struct prefix_chain *chain, struct weighed *w,
 	struct plan *plan)
 {
-	const struct plan_facts *f = wf->plan;
+	struct plan_facts *f = wf->plan;
 	struct forecast fc = weigh_forecast(wf->foresight, chain, f->tokens);
+	if (fc.match.counted > 0) {
+		f->counted = (uint64_t)fc.match.counted;
+		f->tokens = (uint64_t)ceil(fc.match.cached + fc.match.fresh);
+	}
 	*plan = (struct plan){
-		.must_shrink = !plan_fits(f) || wf->overflowed, .room_tokens = plan_room(f)};
+		.must_shrink = !plan_fits(f) || wf->overflowed, .room_tokens = plan_layout_room(f)};
 	*w = (struct weighed){.one_shot = is_one_shot(wf->request),
 		.ways = {.min_gain_ms = (double)wf->conf->routing.min_gain_ms,
 			.min_gain = wf->conf->routing.min_gain,
@@ -97,6 +101,7 @@ void weigh_original(const struct weigh_facts *wf, struct prefix_chain *chain, st
 			.b_max_tokens = f->b_max_tokens,
 			.queue_ms = wf->queue_ms}};
 	fill(&w->ways.form[FORM_ORIGINAL], &fc, f->tokens, !plan->must_shrink);
+	w->ways.making = plan->must_shrink;
 	decide(w, plan);
 	bool near = plan->room_tokens > 0 && (double)f->tokens > NEAR * (double)plan->room_tokens;
 	plan->condense = plan->must_shrink ||
@@ -126,6 +131,14 @@ static bool is_on_layout(const struct weigh_facts *f, const struct weigh_other *
 	return false;
 }
 
+void weigh_alone(struct weighed *w, struct plan *plan)
+{
+	if (!w->ways.making)
+		return;
+	w->ways.making = false;
+	decide(w, plan);
+}
+
 void weigh_against(const struct weigh_facts *f, struct prefix_chain *chain,
 	const struct weigh_other *o, struct weighed *w, struct plan *plan)
 {
@@ -138,5 +151,6 @@ void weigh_against(const struct weigh_facts *f, struct prefix_chain *chain,
 		room <= 0 || o->tokens <= (uint64_t)room || plan->must_shrink);
 	w->ways.on_layout = form == FORM_LAYOUT && is_on_layout(f, o, &original, &other);
 	w->ways.queue_ms = f->queue_ms;
+	w->ways.making = false;
 	decide(w, plan);
 }

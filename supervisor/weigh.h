@@ -22,7 +22,7 @@
 struct weigh_facts {
 	const struct chat_request *request;
 	const struct config *conf; /* routing's gains */
-	const struct plan_facts *plan;
+	struct plan_facts *plan;   /* its tokens are corrected by what the backend has counted */
 	const struct foresight *foresight; /* of the main device */
 	double queue_ms;
 	bool overflowed; /* the backend found the original too long */
@@ -54,6 +54,9 @@ struct forecast weigh_forecast(
 /* Fills plan and *w with the original alone; plan->condense: another form is to be made. */
 void weigh_original(const struct weigh_facts *f, struct prefix_chain *chain, struct weighed *w,
 	struct plan *plan);
+
+/* The other form could not be made: says so, where that was still open. */
+void weigh_alone(struct weighed *w, struct plan *plan);
 
 /* It is made: decides again, between the two. */
 void weigh_against(const struct weigh_facts *f, struct prefix_chain *chain,

@@ -78,7 +78,7 @@ static void fill_facts(struct explaining *w)
 		.num_ctx = w->backend == BACKEND_TYPE_OLLAMA ? window : 0};
 }
 
-static struct weigh_facts weigh_facts(const struct explaining *w)
+static struct weigh_facts weigh_facts(struct explaining *w)
 {
 	return (struct weigh_facts){.request = &w->request,
 		.conf = &w->conf,
@@ -131,6 +131,8 @@ static int lay_out(struct explaining *w)
 	w->explanation.condense = &w->condense;
 	if (w->by_time && result == CONDENSE_OK)
 		rc = weigh(w);
+	else if (w->by_time)
+		weigh_alone(&w->weighed, &w->plan);
 	w->explanation.outcome = w->by_time ? decide_weighed(result, w->weighed.form, w->backend)
 					    : decide_laid_out(result, w->backend);
 	if (result == CONDENSE_NOTHING)

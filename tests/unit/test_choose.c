@@ -152,6 +152,28 @@ static void test_must_shrink(void **state)
 	assert_true(c.form == FORM_LAYOUT && c.strategy == STRATEGY_B);
 }
 
+/* Before the shorter form is there nothing is said about it; its letter is told already. */
+static void test_still_being_made(void **state)
+{
+	(void)state;
+	struct choose_facts f = facts(98872, 120000, false);
+	f.making = true;
+	struct choice c = chosen(&f);
+	assert_true(c.form == FORM_LAYOUT && c.strategy == STRATEGY_C && !c.none_fits);
+	assert_true(c.ms == 120000);
+	assert_string_equal(
+		c.reason, "original of 98872 tokens does not fit; it is being made shorter");
+	offer(&f, FORM_LAYOUT, 24432, 700, 600);
+	f.making = false;
+	c = chosen(&f);
+	assert_true(c.form == FORM_LAYOUT && c.strategy == STRATEGY_C);
+	assert_non_null(strstr(c.reason, "layout 0.60 s (700 of 24432 tokens new)"));
+	f.form[FORM_LAYOUT].there = false; /* it could not be made */
+	c = chosen(&f);
+	assert_true(c.form == FORM_ORIGINAL && c.strategy == STRATEGY_A && c.none_fits);
+	assert_non_null(strstr(c.reason, "nor does anything shorter"));
+}
+
 static void test_the_queue(void **state)
 {
 	(void)state;
@@ -193,6 +215,7 @@ int main(void)
 		cmocka_unit_test(test_warm_prefix),
 		cmocka_unit_test(test_stays_on_the_layout),
 		cmocka_unit_test(test_must_shrink),
+		cmocka_unit_test(test_still_being_made),
 		cmocka_unit_test(test_the_queue),
 		cmocka_unit_test(test_letters),
 		cmocka_unit_test(test_long_reasons),

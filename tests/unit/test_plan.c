@@ -158,6 +158,36 @@ static void test_room_keeps_the_answer_free(void **state)
 	assert_true(plan_room(&f) >= 1);
 }
 
+/* Of a prompt that the backend has counted all but the newest turn, only that turn can be off. */
+static void test_room_of_a_counted_prompt(void **state)
+{
+	(void)state;
+	struct plan_facts f = facts(60000);
+	f.main.window = 65536;
+	f.max_output = 2048;
+	assert_false(plan_fits(&f));
+	f.counted = 59000;
+	assert_true(plan_fits(&f));
+	assert_int_equal(plan_room(&f), 65536 - 2048 - 100);
+	f.tokens = 63400;
+	f.counted = 62400;
+	assert_false(plan_fits(&f)); /* 62400 + 1.1 * 1000 > 63488 */
+	f.tokens = 63380;
+	assert_true(plan_fits(&f));
+	/* much that is new is as unsure as a prompt of which nothing is known, not more */
+	f.counted = 10;
+	assert_int_equal(plan_room(&f), (int64_t)((65536 - 2048) / PLAN_SLACK));
+	f.counted = f.tokens + 1; /* nonsense */
+	assert_int_equal(plan_room(&f), (int64_t)((65536 - 2048) / PLAN_SLACK));
+	/* the layout is another text: the slack stays */
+	f.counted = 62400;
+	assert_int_equal(plan_layout_room(&f), (int64_t)((65536 - 2048) / PLAN_SLACK));
+	f.counted = 0;
+	assert_int_equal(plan_layout_room(&f), plan_room(&f));
+	f.main.window = 0;
+	assert_int_equal(plan_layout_room(&f), 0);
+}
+
 static void test_original_or_chunk(void **state)
 {
 	(void)state;
@@ -185,6 +215,7 @@ int main(void)
 		cmocka_unit_test(test_never_rewritten),
 		cmocka_unit_test(test_short_window_shrinks_even_below_a_max),
 		cmocka_unit_test(test_room_keeps_the_answer_free),
+		cmocka_unit_test(test_room_of_a_counted_prompt),
 		cmocka_unit_test(test_original_or_chunk),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

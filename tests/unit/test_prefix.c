@@ -125,6 +125,36 @@ static void test_scaled_by_counts(void **state)
 
 /* Two conversations that take turns on one slot: none finds its prefix, unless the backend keeps
  * evicted ones, which its counts tell. */
+/* The backend's own count of the last prompt, and an estimate of what is new only. */
+static void test_counted(void **state)
+{
+	(void)state;
+	struct prefix_map *m = prefix_map_create(1);
+	struct prefix_chain c = chain("sys one");
+	struct prefix_match match = prefix_find(m, &c);
+	assert_true(match.counted == 0);
+	uint64_t id = prefix_sent(m, &c);
+	assert_true(find(m, "sys one answer two").counted == 0); /* it has not ended */
+	prefix_counted(m, id, &match, 260, 0, 30);		 /* we thought 200 */
+	match = find(m, "sys one answer two");
+	assert_true(match.counted == 290);
+	/* the answer and 100 more, 1.3 times as many: 260 + 2 * 130, of which 30 are known */
+	assert_true(fabs(match.cached + match.fresh - 520) < 1);
+	match = find(m, "sys one");
+	assert_true(match.counted == 260 && fabs(match.cached + match.fresh - 260) < 1);
+	/* a part of it was not counted by itself */
+	match = find(m, "sys other");
+	assert_true(match.counted == 0 && fabs(match.cached + match.fresh - 260) < 1);
+	/* nor is the rest of one that was cut */
+	c = chain("sys one answer two");
+	match = prefix_find(m, &c);
+	id = prefix_sent(m, &c);
+	prefix_counted(m, id, &match, 500, 290, 0);
+	prefix_cut(m, id, 300);
+	assert_true(find(m, "sys one answer two").counted == 0);
+	prefix_map_destroy(m);
+}
+
 static void test_evicted(void **state)
 {
 	(void)state;
@@ -248,6 +278,7 @@ int main(void)
 		cmocka_unit_test(test_a_session),
 		cmocka_unit_test(test_the_answer_is_cached_too),
 		cmocka_unit_test(test_scaled_by_counts),
+		cmocka_unit_test(test_counted),
 		cmocka_unit_test(test_evicted),
 		cmocka_unit_test(test_slots),
 		cmocka_unit_test(test_no_reuse),

@@ -1,0 +1,29 @@
+/*
+ * Will a conversation outgrow the form that it is sent in with its next turn? Then its layout is
+ * frozen and read now, while nobody waits (chat_early.c). A pure function of the layout that was
+ * made for its last request.
+ *
+ * A turn is a group of the layout: an answer and what followed it. The next one is taken for as
+ * large as seven of the last ten were at most: a freeze that comes too late costs a cold prompt,
+ * one that comes early idle time and a little of the window.
+ */
+#ifndef TANDEM_OUTGROW_H
+#define TANDEM_OUTGROW_H
+
+#include "common/layout/layout.h"
+
+struct outgrow_facts {
+	const struct layout *layout; /* made, whether it was sent or not */
+	bool original;		     /* the original was sent */
+	double tokens, room;	     /* of the original, the model's; room 0: unknown */
+	double scale;		     /* start tokens for one of the model's */
+};
+
+/* Tokens, by the start table, by which the next turn may grow. */
+double outgrow_growth(const struct layout *l);
+
+/* Where the original was sent it is measured against its own room: as long as it fits, nothing is
+ * sooner. False where there is nothing that could be frozen. */
+bool outgrow_is_near(const struct outgrow_facts *f);
+
+#endif
