@@ -119,13 +119,32 @@ static bool answers_kept_call(const struct layout *l, size_t i)
 	return l->owner[i] && !(l->messages[l->owner[i] - 1].flags & PART_DROPPED);
 }
 
+/*
+ * Would the roles around the group alternate no more without it? A call and its results stand
+ * aside, for templates that insist on alternation; of the others an odd number is a turn of one
+ * side.
+ */
+static bool is_one_sided(const struct layout *l, size_t from, size_t to)
+{
+	unsigned sides = 0;
+	for (size_t i = from; i < to; i++) {
+		enum chat_role role = l->request->messages[i].role;
+		sides += role == CHAT_USER ||
+			 (role == CHAT_ASSISTANT && !(l->messages[i].flags & PART_CALLS));
+	}
+	return sides % 2;
+}
+
 static void put_group(struct digest *d, size_t from, size_t to)
 {
 	struct layout *l = d->l;
 	bool holds = l->messages[from].group == d->group,
 	     kept = holds || group_is_kept(l, from, to);
+	bool alone = !kept && is_assistant(l, from) && is_one_sided(l, from, to);
 	for (size_t i = from; i < to; i++) {
-		if (is_kept(l, i)) {
+		if (alone && i == from && !(l->messages[i].flags & PART_CALLS)) {
+			stub(l, i);
+		} else if (is_kept(l, i)) {
 			l->messages[i].reason = "never touched";
 		} else if (i == d->holder) {
 			l->messages[i].flags |= PART_HOLDER;

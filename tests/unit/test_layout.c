@@ -390,6 +390,30 @@ static void test_no_forged_turns(void **state)
 	unmake(&m);
 }
 
+/* An agent that says something, then calls: its words are a turn of their own where templates
+ * insist on alternation. */
+static void test_words_before_calls_alternate(void **state)
+{
+	struct made m;
+	struct buf b;
+	(void)state;
+	open_body(&b);
+	say(&b, "user", "Go.", 0);
+	for (unsigned i = 0; i < 24; i++) {
+		char id[8];
+		snprintf(id, sizeof(id), "w%u", i);
+		say(&b, "assistant", "I say what I will do before I call.", 900);
+		call(&b, id, "read");
+		result(&b, id, "what was read", 900);
+		say(&b, "user", "Good, go on.", 0);
+	}
+	close_and_make(&m, &b, 4000);
+	assert_int_equal(m.l.result, LAYOUT_RAISED);
+	assert_true(m.l.merged_to > 4);
+	assert_true(alternates(&m.request) && alternates(&m.view));
+	unmake(&m);
+}
+
 /* The newest result is cut only as far as needed, and after all that is older. */
 static void test_old_parts_give_way_first(void **state)
 {
@@ -799,6 +823,7 @@ int main(void)
 		cmocka_unit_test(test_words_of_a_person_stay),
 		cmocka_unit_test(test_results_stay_with_their_calls),
 		cmocka_unit_test(test_no_forged_turns),
+		cmocka_unit_test(test_words_before_calls_alternate),
 		cmocka_unit_test(test_old_parts_give_way_first),
 		cmocka_unit_test(test_last_words_larger_than_the_history),
 		cmocka_unit_test(test_escaped_lines_are_lines),
