@@ -196,10 +196,13 @@ static void read_layout(struct chat *c)
 	size_t end = l->count;
 	while (end > 0 && l->messages[end - 1].group + 1 > l->frozen_at)
 		end--;
-	if (end > 0 && read_ahead(c, "layout", buf_slice(&c->rewritten),
-			       tokens_estimate(s->tokens, buf_slice(&c->model), &c->sent_census),
-			       &c->sent_chain))
-		keep_decide(s->keep, l->messages[end - 1].chain);
+	uint64_t tokens = tokens_estimate(s->tokens, buf_slice(&c->model), &c->sent_census);
+	if (end == 0 || !read_ahead(c, "layout", buf_slice(&c->rewritten), tokens, &c->sent_chain))
+		return;
+	keep_decide(s->keep, l->messages[end - 1].chain);
+	s->count.early_freezes++;
+	log_line(LOG_INFO, "early_freeze", LOG_STR("req", c->base.id),
+		LOG_INT("tokens_before", c->sent_tokens), LOG_INT("tokens_after", tokens), LOG_END);
 }
 
 void chat_early(struct chat *c)
