@@ -265,6 +265,7 @@ def test_other_work_ends_a_warming_at_once(adaptive):
     until_frozen(t, s)
     wait_for(lambda: a.stats()["slots"]["active"] == 1, "the warming at the backend")
     status, headers, _ = t.chat("hello", stream=True)
+    wait_for(lambda: warmings(t), "the line of the log")
     assert status == 200 and warmings(t)[-1]["end"] == "cancelled"
     assert float(warmings(t)[-1]["ms"]) < 5000
     told = [e for e in t.events(headers["X-Tandem-Request-Id"]) if e["ev"] == "request_done"][-1]
