@@ -1,6 +1,6 @@
 /*
- * Selection: what is forced (forced.c), then the lazy greedy, the index and the rest: steps 5 to 7
- * of condensing.md 4.1 with the repairs of 4.1b.
+ * Selection: what is forced (forced.c), then the lazy greedy, the index and the rest
+ * (docs/layout.md, docs/eval.md).
  */
 #include "common/text/select.h"
 

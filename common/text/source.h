@@ -1,6 +1,7 @@
 /*
- * The lines that one selection chooses from, each with its factor (condensing.md 4.1, steps 1 to
- * 4): copied out of a corpus, so that a selection costs what it looks at and not what was read.
+ * The lines that one selection chooses from, each with its factor, by its role,
+ * age and message: copied out of a corpus, so that a selection costs what it looks at and not what
+ * was read.
  *
  * Lines and messages are numbered in source order. A verbatim message has no lines.
  */
