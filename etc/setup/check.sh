@@ -106,7 +106,10 @@ sanitized() {
 }
 
 asan_flags="address,undefined -fno-sanitize-recover=all"
-asan_options() { export ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1; }
+asan_options() {
+	export ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
+	export LSAN_OPTIONS="suppressions=$SETUP/lsan.supp:print_suppressions=0"
+}
 
 case ${1:-} in
 check)

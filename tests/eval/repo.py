@@ -146,7 +146,7 @@ class Scratch:
     """A checkout of its own, with the objects of the repository behind it."""
 
     def __init__(self, root, folder):
-        self.folder = Path(folder)
+        self.folder = Path(folder).resolve()  # as commands print it
         self.env = dict(os.environ, LC_ALL="C.UTF-8", CFLAGS="-O0", GIT_PAGER="cat", PAGER="cat", COLUMNS="120",
                         GIT_AUTHOR_NAME="dev", GIT_AUTHOR_EMAIL="dev@example.org", GIT_COMMITTER_NAME="dev",
                         GIT_COMMITTER_EMAIL="dev@example.org", GIT_AUTHOR_DATE="2026-01-01T12:00:00Z",
