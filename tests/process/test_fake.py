@@ -531,6 +531,7 @@ def test_speed(start, tmp_path):
     assert got["prompt_ms"] == pytest.approx(n / 100 * (1 + n / 2000) * 10, abs=0.01) and got["predicted_ms"] == pytest.approx(10)
     fake.call("POST", "/v1/chat/completions", chat("x" * 4000 + "[[fake tokens=10]]", stream=True))
     fake.post("/v1/chat/completions", {**chat("y" * 400), "n_predict": 0})
+    fake.wait(lambda _: log.read_text().count("completions") == 3)
     whole, stream, warm = [json.loads(line) for line in log.read_text().splitlines() if "completions" in line]
     assert before * 1000 <= whole["clock_ms"] and whole["clock_ms"] + whole["ms"] <= after * 1000
     due = got["prompt_ms"] + got["predicted_ms"]
