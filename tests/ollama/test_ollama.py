@@ -12,14 +12,14 @@ import pytest
 from conftest import MAIN, SMALL
 
 SENTENCE = "On day {0} the keeper of lock {0} wrote that the water stood at {1} cm and that barge {2} passed.\n"
-TURNS = {"A": 0, "B": 5, "C": 10}
+TURNS = {"A": 0, "B": 3, "C": 7}
 
 
 def messages(route):
-    """A conversation about a log, four days a turn, and a question at its end."""
+    """A conversation about a log, six days a turn (what a person says in 600 bytes is never shortened), and a question at its end."""
     talk = [{"role": "system", "content": "You are a helpful assistant."}]
     for turn in range(TURNS[route]):
-        days = "".join(SENTENCE.format(n, 150 + n, n % 7) for n in range(turn * 4, turn * 4 + 4))
+        days = "".join(SENTENCE.format(n, 150 + n, n % 7) for n in range(turn * 6, turn * 6 + 6))
         talk += [{"role": "user", "content": f"Part {turn} of the log:\n{days}Tell me when you have read it."},
                  {"role": "assistant", "content": f"I have read part {turn} of the log."}]
     return talk + [{"role": "user", "content": "What is the capital of France?"}]
