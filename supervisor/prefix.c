@@ -8,8 +8,9 @@
 #include <stdlib.h>
 
 #define FIRST_ROOM 64
-#define SEEN 3	      /* lessons remembered: their median counts, so that one miss is none */
-#define SCALE_MIN 0.2 /* a count that is further off than these is about something else */
+#define SEEN 3	       /* lessons remembered: their median counts, so that one miss is none */
+#define SCALE_LEAST 64 /* tokens of a prompt whose count says something of others */
+#define SCALE_MIN 0.2  /* a count that is further off than these is about something else */
 #define SCALE_MAX 5.0
 
 struct entry {
@@ -153,6 +154,13 @@ static double left_behind(
 	return fmax(more - (s - counted), 0);
 }
 
+/* What the count of e says of other texts that begin like it. Most of a very short prompt's count
+ * is what the template puts around, and says nothing of them. */
+static double scale_for_others(const struct entry *e)
+{
+	return prefix_tokens(&e->chain) < SCALE_LEAST ? 1 : e->scale;
+}
+
 struct prefix_match prefix_find(const struct prefix_map *m, const struct prefix_chain *c)
 {
 	struct prefix_match match = {0};
@@ -167,7 +175,7 @@ struct prefix_match prefix_find(const struct prefix_map *m, const struct prefix_
 			continue;
 		best = s;
 		match.counted = 0;
-		total = prefix_tokens(c) * e->scale;
+		total = prefix_tokens(c) * scale_for_others(e);
 		if (e->counted && links == e->chain.count) {
 			match.counted = s;
 			total = s + left_behind(e, c, links, s);

@@ -126,6 +126,25 @@ static void test_scaled_by_counts(void **state)
 /* Two conversations that take turns on one slot: none finds its prefix, unless the backend keeps
  * evicted ones, which its counts tell. */
 /* The backend's own count of the last prompt, and an estimate of what is new only. */
+/* A greeting of some words counts twice what they are: that is the template's, and no lesson. */
+static void test_a_short_prompt_teaches_nothing(void **state)
+{
+	(void)state;
+	struct prefix_map *m = prefix_map_create(1);
+	struct prefix_chain shorter = {0}, longer = {0};
+	assert_int_equal(prefix_add(&shorter, SLICE("model"), 7), 0);
+	assert_int_equal(prefix_add(&shorter, SLICE("hi"), 7), 0);
+	assert_int_equal(prefix_add(&longer, SLICE("model"), 7), 0);
+	assert_int_equal(prefix_add(&longer, SLICE("a long text"), 5000), 0);
+	struct prefix_match match = prefix_find(m, &shorter);
+	prefix_counted(m, prefix_sent(m, &shorter), &match, 37, 0, 4);
+	match = prefix_find(m, &longer);
+	assert_true(match.cached + match.fresh <= 5007 + 37);
+	prefix_chain_fini(&shorter);
+	prefix_chain_fini(&longer);
+	prefix_map_destroy(m);
+}
+
 static void test_counted(void **state)
 {
 	(void)state;
@@ -278,6 +297,7 @@ int main(void)
 		cmocka_unit_test(test_a_session),
 		cmocka_unit_test(test_the_answer_is_cached_too),
 		cmocka_unit_test(test_scaled_by_counts),
+		cmocka_unit_test(test_a_short_prompt_teaches_nothing),
 		cmocka_unit_test(test_counted),
 		cmocka_unit_test(test_evicted),
 		cmocka_unit_test(test_slots),
