@@ -8,6 +8,7 @@
 #ifndef TANDEM_JSON_SCAN_H
 #define TANDEM_JSON_SCAN_H
 
+#include "common/hex.h"
 #include "common/json.h"
 
 #ifdef __SSE2__
@@ -110,14 +111,6 @@ static inline int utf8_sequence(const char *p, const char *end)
 	return len;
 }
 
-static inline int json_hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c |= 0x20;
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* The value of four hex digits, or -1. */
 static inline int json_hex4(const char *p, const char *end)
 {
@@ -125,7 +118,7 @@ static inline int json_hex4(const char *p, const char *end)
 		return -1;
 	int v = 0;
 	for (int i = 0; i < 4; i++) {
-		int digit = json_hex_digit(p[i]);
+		int digit = hex_digit(p[i]);
 		if (digit < 0)
 			return -1;
 		v = v << 4 | digit;

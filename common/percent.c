@@ -1,15 +1,8 @@
 #include "common/percent.h"
 
-#include <stdbool.h>
+#include "common/hex.h"
 
-static int hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
+#include <stdbool.h>
 
 static bool read_hex(const char *p, const char *end, size_t digits, unsigned *value)
 {

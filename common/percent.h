@@ -1,8 +1,7 @@
 /*
  * Escapes in the paths of requests, as backends read them before they look for a handler: "%41",
- * and
- * "%u0041", which the library of llama-server knows as well. Who compares a path with those of a
- * backend must see through both.
+ * and "%u0041", which the library of llama-server knows as well. Who compares a path with those of
+ * a backend must see through both.
  */
 #ifndef TANDEM_PERCENT_H
 #define TANDEM_PERCENT_H

@@ -28,7 +28,6 @@ enum {
 	LINE_ARMOUR = 1 << 15,	 /* of a private key */
 	LINE_FORCED = 1 << 16,	 /* set when selecting */
 	LINE_SENTENCE = 1 << 17, /* a constraint whose sentence goes on in the next line */
-	LINE_HEADING = 1 << 18,	 /* other lines have it as their heading */
 };
 
 #define CORPUS_NONE UINT32_MAX

@@ -60,7 +60,6 @@ static void belongs(struct heading *h, uint32_t line, uint32_t head)
 	if (!head)
 		return;
 	h->corpus->line[line].head = head - 1;
-	h->corpus->line[head - 1].flags |= LINE_HEADING;
 }
 
 /* Lines of a diff; false when this is none. */

@@ -17,7 +17,7 @@ struct heading {
 	bool any; /* a line that is not blank came before */
 };
 
-/* Looks at the newest line of the corpus and sets its head and its heading's flag. */
+/* Looks at the newest line of the corpus and sets its head. */
 void heading_line(struct heading *h, uint32_t line);
 
 #endif

@@ -1,5 +1,7 @@
 #include "supervisor/http/inlet.h"
 
+#include "common/hex.h"
+
 #include <stdlib.h>
 
 #define KEEP_BYTES 65536 /* allocation kept within a body */
@@ -147,15 +149,6 @@ static size_t push_head(struct inlet *in, const char *p, size_t n)
 }
 
 /* --- chunks (RFC 9112, 7.1) --- */
-
-static int hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
 
 /* A line of a chunk or trailer, byte by byte; true when it is complete (in line[0..line_n), CRLF
  * cut off). */
