@@ -18,7 +18,7 @@
 #ifndef TANDEM_TOKENS_H
 #define TANDEM_TOKENS_H
 
-#include "common/buf.h"
+#include "common/base/buf.h"
 
 #include <stdint.h>
 

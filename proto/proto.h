@@ -10,7 +10,7 @@
 #ifndef TANDEM_PROTO_H
 #define TANDEM_PROTO_H
 
-#include "common/buf.h"
+#include "common/base/buf.h"
 
 #include <stdint.h>
 

@@ -25,14 +25,14 @@
  *   sp.c rep.c pub.c  the sockets stats.ipc and events.ipc; events.c what goes out on the second
  *   ctl/              tandemctl, a program of its own
  */
-#include "common/log.h"
-#include "common/log_loop.h"
-#include "common/log_out.h"
-#include "common/proc.h"
-#include "supervisor/governor.h"
-#include "supervisor/listener.h"
-#include "supervisor/request.h"
-#include "supervisor/stats.h"
+#include "common/base/log.h"
+#include "common/base/log_loop.h"
+#include "common/base/log_out.h"
+#include "common/base/proc.h"
+#include "supervisor/devices/governor.h"
+#include "supervisor/life/listener.h"
+#include "supervisor/requests/request.h"
+#include "supervisor/tell/stats.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -22,8 +22,8 @@
  *   guard.[ch]        `--exec`: between spawn and exec; nothing outlives tandemd
  *   http.[ch], http_socket.c, http_transfer.c, http_internal.h   libcurl in the loop
  */
-#include "common/proc.h"
-#include "workers/guard.h"
+#include "common/base/proc.h"
+#include "workers/backend/guard.h"
 #include "workers/worker.h"
 
 #include <errno.h>

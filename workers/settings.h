@@ -4,7 +4,7 @@
 #ifndef TANDEM_WORKERS_SETTINGS_H
 #define TANDEM_WORKERS_SETTINGS_H
 
-#include "common/config.h"
+#include "common/config/config.h"
 #include "proto/proto.h"
 
 struct settings {

@@ -1,12 +1,12 @@
 #include "workers/worker.h"
 
-#include "common/log.h"
-#include "common/log_loop.h"
-#include "common/log_out.h"
-#include "common/proc.h"
-#include "workers/backend.h"
-#include "workers/http.h"
-#include "workers/task.h"
+#include "common/base/log.h"
+#include "common/base/log_loop.h"
+#include "common/base/log_out.h"
+#include "common/base/proc.h"
+#include "workers/backend/backend.h"
+#include "workers/http/http.h"
+#include "workers/tasks/task.h"
 
 #include <curl/curl.h>
 #include <errno.h>

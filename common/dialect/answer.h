@@ -9,9 +9,9 @@
 #ifndef TANDEM_DIALECT_ANSWER_H
 #define TANDEM_DIALECT_ANSWER_H
 
+#include "common/base/json.h"
 #include "common/dialect/dialect.h"
 #include "common/dialect/request.h"
-#include "common/json.h"
 
 /* What a backend sends back. */
 enum answer_format {

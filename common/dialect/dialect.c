@@ -1,6 +1,6 @@
 #include "common/dialect/dialect.h"
 
-#include "common/json.h"
+#include "common/base/json.h"
 
 #include <inttypes.h>
 

@@ -6,7 +6,7 @@
 #ifndef TANDEM_DIALECT_DIALECT_H
 #define TANDEM_DIALECT_DIALECT_H
 
-#include "common/buf.h"
+#include "common/base/buf.h"
 
 #include <stdint.h>
 

@@ -8,7 +8,7 @@
 #ifndef TANDEM_DIALECT_PIECES_H
 #define TANDEM_DIALECT_PIECES_H
 
-#include "common/json.h"
+#include "common/base/json.h"
 
 struct field {
 	const char *name; /* plain ASCII */

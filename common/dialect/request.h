@@ -9,8 +9,8 @@
 #ifndef TANDEM_DIALECT_REQUEST_H
 #define TANDEM_DIALECT_REQUEST_H
 
+#include "common/base/json.h"
 #include "common/dialect/dialect.h"
-#include "common/json.h"
 #include "common/tokens.h"
 
 /* Messages of one request: each costs about 100 bytes here, while "{}," costs a client three. */

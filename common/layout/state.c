@@ -7,9 +7,8 @@
 #include <stdlib.h>
 #include <sys/queue.h>
 
-#define BUCKETS                                                                                    \
-	(1u << 16) /* few states to each, whatever a client sends: the loop looks them up          \
-		    */
+/* few states to each, whatever a client sends: the loop looks them up */
+#define BUCKETS (1u << 16)
 #define CONVERSATIONS 1024
 #define WINDOW_DRIFT .15
 

@@ -1,6 +1,6 @@
 #include "common/text/lexicon.h"
 
-#include "common/text/hash.h"
+#include "common/base/hash.h"
 
 /* Words by what they are, folded; a word stands in one list only. */
 static const struct {

@@ -5,7 +5,7 @@
 #ifndef TANDEM_TEXT_LEXICON_H
 #define TANDEM_TEXT_LEXICON_H
 
-#include "common/buf.h"
+#include "common/base/buf.h"
 
 #include <stdint.h>
 

@@ -1,6 +1,6 @@
 #include "common/text/notes.h"
 
-#include "common/text/hash.h"
+#include "common/base/hash.h"
 #include "common/text/lexicon.h"
 #include "common/text/piece.h"
 #include "common/text/secret.h"

@@ -8,7 +8,7 @@
 #ifndef TANDEM_TEXT_NOTES_H
 #define TANDEM_TEXT_NOTES_H
 
-#include "common/buf.h"
+#include "common/base/buf.h"
 
 #define NOTES_KEY_MIN 8	     /* bytes of a mark's key */
 #define NOTES_LINES_MAX 64   /* lines of an answer that are looked at */

@@ -1,6 +1,6 @@
 #include "common/text/pins.h"
 
-#include "common/text/hash.h"
+#include "common/base/hash.h"
 #include "common/text/piece.h"
 
 #define SHA_MIN 12 /* hex digits of a hash without a name */

@@ -11,7 +11,7 @@
 #ifndef TANDEM_TEXT_H
 #define TANDEM_TEXT_H
 
-#include "common/buf.h"
+#include "common/base/buf.h"
 
 enum text_role { TEXT_SYSTEM, TEXT_USER, TEXT_ASSISTANT, TEXT_TOOL };
 

@@ -6,7 +6,7 @@
 #ifndef TANDEM_TEXT_TOKEN_H
 #define TANDEM_TEXT_TOKEN_H
 
-#include "common/buf.h"
+#include "common/base/buf.h"
 
 /* What a token looks like; a selection weighs each kind by how often an agent needs it again. */
 enum token_kind {

@@ -7,7 +7,7 @@
 #ifndef TANDEM_TEXT_VOCAB_H
 #define TANDEM_TEXT_VOCAB_H
 
-#include "common/text/hash.h"
+#include "common/base/hash.h"
 #include "common/text/token.h"
 
 #define VOCAB_MAX (1u << 20)

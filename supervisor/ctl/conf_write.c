@@ -1,6 +1,6 @@
 #include "supervisor/ctl/init.h"
 
-#include "common/config.h"
+#include "common/config/config.h"
 
 #include <errno.h>
 #include <fcntl.h>

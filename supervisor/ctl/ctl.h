@@ -24,8 +24,8 @@
 #ifndef TANDEM_CTL_H
 #define TANDEM_CTL_H
 
-#include "common/buf.h"
-#include "common/json.h"
+#include "common/base/buf.h"
+#include "common/base/json.h"
 
 #include <getopt.h>
 #include <stdio.h>

@@ -7,9 +7,9 @@
 #ifndef TANDEM_CTL_EXPLAINING_H
 #define TANDEM_CTL_EXPLAINING_H
 
-#include "common/config.h"
-#include "supervisor/explain.h"
-#include "supervisor/keep.h"
+#include "common/config/config.h"
+#include "supervisor/devices/keep.h"
+#include "supervisor/requests/explain.h"
 
 struct explain_asked {
 	const char *conf, *run_dir, *dialect, *file;

@@ -5,7 +5,7 @@
 #ifndef TANDEM_CTL_INIT_H
 #define TANDEM_CTL_INIT_H
 
-#include "common/buf.h"
+#include "common/base/buf.h"
 
 #include <stdint.h>
 

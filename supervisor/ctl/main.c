@@ -1,8 +1,8 @@
 #include "supervisor/ctl/ctl.h"
 
-#include "common/config.h"
-#include "common/config_suggest.h"
-#include "common/proc.h"
+#include "common/base/proc.h"
+#include "common/config/config.h"
+#include "common/config/config_suggest.h"
 
 static const struct ctl_command commands[] = {
 	{"status", "", CTL_JSON, .help = "tandemd, its devices and requests", .run = ctl_status},

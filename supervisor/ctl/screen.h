@@ -6,7 +6,7 @@
 #ifndef TANDEM_CTL_SCREEN_H
 #define TANDEM_CTL_SCREEN_H
 
-#include "common/buf.h"
+#include "common/base/buf.h"
 
 struct screen {
 	size_t rows, columns;

@@ -1,6 +1,6 @@
 #include "supervisor/ctl/ctl.h"
 
-#include "common/config.h"
+#include "common/config/config.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -59,7 +59,7 @@ def test_configurations(page, tmp_path):
 
 
 def keys_of_the_source():
-    """{key: default} of common/config_keys.c; None where there is none to compare."""
+    """{key: default} of common/config/config_keys.c; None where there is none to compare."""
     source = read("common", "config_keys.c")
     keys = {}
     main, device = source.split("device_keys[]")

@@ -4,7 +4,7 @@ What counts as an identifier, for the scripted agent and for the metric.
 This scanner is the eval's own and deliberately not the server's: what it measures must not follow
 from what it measures with. Tokens: URLs, flags, paths, dotted, dashed and plain names of three
 characters and more; stop words of code, English and Portuguese are none. A path's trailing parts
-count as standing where the path stands ("plan.c" in "supervisor/plan.c").
+count as standing where the path stands ("plan.c" in "supervisor/requests/plan.c").
 """
 
 import re

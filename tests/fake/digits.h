@@ -2,7 +2,7 @@
 #ifndef TANDEM_FAKE_DIGITS_H
 #define TANDEM_FAKE_DIGITS_H
 
-#include "common/buf.h"
+#include "common/base/buf.h"
 
 #include <stdint.h>
 

@@ -4,16 +4,15 @@
 #ifndef FAKE_FAKE_H
 #define FAKE_FAKE_H
 
-#include "common/buf.h"
-#include "common/json.h"
+#include "common/base/buf.h"
+#include "common/base/json.h"
 #include "tests/fake/clock.h"
 #include "tests/fake/http.h"
 #include "tests/fake/script.h"
 
 #define FAKE_MODELS 1024
-#define FAKE_BODY_MAX                                                                              \
-	(512ul << 20) /* bytes of a request body held in memory; blobs are not held                \
-		       */
+/* bytes of a request body held in memory; blobs are not held */
+#define FAKE_BODY_MAX (512ul << 20)
 
 enum backend_type { TYPE_OLLAMA, TYPE_LLAMA };
 

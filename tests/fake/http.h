@@ -11,7 +11,7 @@
 #ifndef FAKE_HTTP_H
 #define FAKE_HTTP_H
 
-#include "common/buf.h"
+#include "common/base/buf.h"
 #include "tests/fake/clock.h"
 
 #define HTTP_MAX_HEADERS 64

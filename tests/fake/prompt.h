@@ -10,8 +10,8 @@
 #ifndef FAKE_PROMPT_H
 #define FAKE_PROMPT_H
 
-#include "common/buf.h"
-#include "common/json.h"
+#include "common/base/buf.h"
+#include "common/base/json.h"
 
 #define PROMPT_MARK_BYTES 2	    /* of the marker before a message */
 #define IMAGE_TOKENS 768	    /* protocols.md 1.11 */

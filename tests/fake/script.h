@@ -9,8 +9,8 @@
 #ifndef FAKE_SCRIPT_H
 #define FAKE_SCRIPT_H
 
-#include "common/buf.h"
-#include "common/json.h"
+#include "common/base/buf.h"
+#include "common/base/json.h"
 
 #include <stdint.h>
 

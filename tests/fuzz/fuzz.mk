@@ -9,8 +9,8 @@ FUZZ_CFLAGS := -std=c17 $(WARN) -O1 -g -fno-omit-frame-pointer -fno-strict-alias
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 FUZZ_BIN := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ_SRC))
 CODEC_SRC := $(addprefix proto/,encode.c decode.c fields.c names.c wire.c)
-INLET_SRC := supervisor/http/head.c supervisor/http/inlet.c
-JSON_SRC := $(wildcard common/json_*.c) common/buf.c
+INLET_SRC := supervisor/front/head.c supervisor/front/inlet.c
+JSON_SRC := $(wildcard common/base/json_*.c) common/base/buf.c
 
 $(BUILD)/fuzz/obj/%.o: %.c
 	$(call say,CC,$< (fuzz))
@@ -23,12 +23,12 @@ $(FUZZ_BIN): $(BUILD)/fuzz/fuzz_%: $(BUILD)/fuzz/obj/tests/fuzz/fuzz_%.o \
 	$(Q)$(FUZZ_CC) $(FUZZ_CFLAGS) -fsanitize=fuzzer -o $@ $^ -lmsgpackc -luv $(LDLIBS_COMMON)
 
 # One binary with the wide steps of json_scan.h, one with the portable ones.
-$(BUILD)/fuzz/json_oracle: tests/fuzz/json_oracle.c $(JSON_SRC) common/json.h common/json_scan.h
+$(BUILD)/fuzz/json_oracle: tests/fuzz/json_oracle.c $(JSON_SRC) common/base/json.h common/base/json_scan.h
 	$(call say,CC,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) -O2 -g -std=c17 $(WARN) -o $@ $(filter %.c,$^) -lm
 
-$(BUILD)/fuzz/json_oracle_portable: tests/fuzz/json_oracle.c $(JSON_SRC) common/json.h common/json_scan.h
+$(BUILD)/fuzz/json_oracle_portable: tests/fuzz/json_oracle.c $(JSON_SRC) common/base/json.h common/base/json_scan.h
 	$(call say,CC,$@)
 	@mkdir -p $(@D)
 	$(Q)$(FUZZ_CC) $(CPPFLAGS) $(FUZZ_CFLAGS) -MF /dev/null -U__SSE2__ -o $@ $(filter %.c,$^) -lm

@@ -2,10 +2,10 @@
  * libFuzzer target for what happens to a body before it is read as a request: unpacking, mending,
  * and Ollama's embeddings for a llama-server. The first byte chooses.
  */
+#include "common/base/json.h"
+#include "common/base/unpack.h"
 #include "common/dialect/embed.h"
 #include "common/dialect/request.h"
-#include "common/json.h"
-#include "common/unpack.h"
 
 #include <errno.h>
 #include <stdint.h>

@@ -3,7 +3,7 @@
  * behind the inlet than before it, and a head that is handed out holds no byte that could end a
  * line.
  */
-#include "supervisor/http/inlet.h"
+#include "supervisor/front/inlet.h"
 
 #include <stdlib.h>
 

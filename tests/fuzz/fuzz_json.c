@@ -3,7 +3,7 @@
  * Every value is walked, every string decoded, quoted and read back; the bytes themselves are
  * quoted and read back too.
  */
-#include "common/json.h"
+#include "common/base/json.h"
 
 #include <stdint.h>
 #include <stdlib.h>

@@ -6,7 +6,7 @@
  * accepted the document rebuilt through cursors, decoder and appenders, with a length before it.
  * With files as arguments it prints how long parsing and slicing take.
  */
-#include "common/json.h"
+#include "common/base/json.h"
 
 #include <endian.h>
 #include <stdio.h>

@@ -13,9 +13,9 @@
  * socket takes it, a chunk at a time, a chunk per loop turn and /slow...   takes no body bytes
  * until told so with "take"; everything else takes all and waits for commands
  */
-#include "common/log.h"
-#include "supervisor/http/front.h"
-#include "supervisor/http/origin.h"
+#include "common/base/log.h"
+#include "supervisor/front/front.h"
+#include "supervisor/front/origin.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -14,7 +14,7 @@
  * {"do":"drain","deadline_ms":N,"keep_backend":BOOL} {"do":"stay"} (does not hang up at BYE)
  * {"do":"close"} Exits at stdin's end.
  */
-#include "common/json.h"
+#include "common/base/json.h"
 #include "proto/channel.h"
 
 #include <errno.h>

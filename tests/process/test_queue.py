@@ -535,7 +535,7 @@ def test_a_failed_device_refuses_at_once(fake, tandem, path):
     a = fake("main")
     t = tandem([attached(a, slots=1)], backoff={"first_ms": 1, "max_ms": 2, "max_restarts": 2},
                deadlines={"main_wait_ms": 600000})
-    a.fault(times=1, fault="hang", match="block")
+    a.fault(times=-1, fault="hang", match="block")  # it is begun anew after each death
     blocker = send(t, "block", path)
     under_way(a)
     row = [send(t, f"row {i}", path) for i in range(2)]

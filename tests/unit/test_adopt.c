@@ -1,6 +1,6 @@
-#include "common/proc.h"
-#include "supervisor/adopt.h"
-#include "workers/slots.h"
+#include "common/base/proc.h"
+#include "supervisor/devices/adopt.h"
+#include "workers/backend/slots.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

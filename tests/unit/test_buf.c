@@ -1,5 +1,5 @@
 /* common/buf: caps, sticky errors, formatting up to the cap, dropping from the front. */
-#include "common/buf.h"
+#include "common/base/buf.h"
 
 #include <errno.h>
 #include <setjmp.h>

@@ -1,5 +1,5 @@
 /* What the supervisor keeps of an answer whose bytes it holds back: forgotten with them. */
-#include "supervisor/chat.h"
+#include "supervisor/requests/chat.h"
 #include "supervisor/supervisor.h"
 
 #include <setjmp.h>

@@ -1,5 +1,5 @@
 /* Routing by predicted time: every rule of choose.h. */
-#include "supervisor/choose.h"
+#include "supervisor/requests/choose.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,5 +1,5 @@
 /* Who asks, and how urgent it is. */
-#include "supervisor/client.h"
+#include "supervisor/requests/client.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,8 +1,8 @@
 /* Who may join whom, whose credit counts, and what becomes of them. The exchanges are bare: no
  * socket, no headers. */
-#include "common/log.h"
-#include "supervisor/coalesce.h"
-#include "supervisor/http/internal.h"
+#include "common/base/log.h"
+#include "supervisor/front/internal.h"
+#include "supervisor/requests/coalesce.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

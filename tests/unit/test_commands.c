@@ -1,8 +1,8 @@
 /* Requests of the stats socket: how they are split, and that each is answered with one JSON object.
  */
-#include "common/json.h"
-#include "supervisor/commands.h"
+#include "common/base/json.h"
 #include "supervisor/supervisor.h"
+#include "supervisor/tell/commands.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,7 +1,7 @@
 /* common/config: what a good file gives, and the exact words about each kind of bad one. */
-#include "common/config.h"
-#include "common/config_schema.h"
-#include "common/config_suggest.h"
+#include "common/config/config.h"
+#include "common/config/config_schema.h"
+#include "common/config/config_suggest.h"
 
 #include <errno.h>
 #include <limits.h>

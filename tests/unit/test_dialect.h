@@ -2,7 +2,7 @@
 #ifndef TANDEM_TEST_DIALECT_H
 #define TANDEM_TEST_DIALECT_H
 
-#include "common/buf.h"
+#include "common/base/buf.h"
 
 #include <errno.h>
 #include <setjmp.h>

@@ -1,5 +1,5 @@
 /* Predictions of a device that is asked and taught: llama-server's counts, Ollama's times. */
-#include "supervisor/foresight.h"
+#include "supervisor/devices/foresight.h"
 
 #include <math.h>
 #include <setjmp.h>

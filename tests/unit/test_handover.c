@@ -1,7 +1,7 @@
 /* What an old tandemd hands to its successor: what is written is read alike, and nothing else is.
  */
-#include "common/log.h"
-#include "supervisor/handover.h"
+#include "common/base/log.h"
+#include "supervisor/life/handover.h"
 
 #include <fcntl.h>
 #include <setjmp.h>

@@ -1,7 +1,7 @@
 /* Histograms of times, and the sums over a worker's incarnations. */
-#include "common/json.h"
-#include "supervisor/histogram.h"
-#include "supervisor/report.h"
+#include "common/base/histogram.h"
+#include "common/base/json.h"
+#include "supervisor/devices/report.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

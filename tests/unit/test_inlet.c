@@ -1,6 +1,6 @@
 /* What of a client's bytes reaches libmicrohttpd, and what is refused: whole, byte by byte, and in
  * pieces. tests/attack/test_heads.py has the long table of heads. */
-#include "supervisor/http/inlet.h"
+#include "supervisor/front/inlet.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,6 +1,6 @@
 /* Jobs without a worker: what they may look at, and when. */
-#include "common/log.h"
-#include "supervisor/job.h"
+#include "common/base/log.h"
+#include "supervisor/devices/job.h"
 #include "supervisor/supervisor.h"
 
 #include <errno.h>

@@ -1,5 +1,5 @@
 /* common/json: the grammar, the cursors, decoding, conversions and building. */
-#include "common/json.h"
+#include "common/base/json.h"
 
 #include <errno.h>
 #include <setjmp.h>

@@ -1,7 +1,7 @@
 /* What lasts over restarts of tandemd: decisions and rates; and life without a store. */
-#include "supervisor/keep.h"
+#include "supervisor/devices/keep.h"
 
-#include "common/log.h"
+#include "common/base/log.h"
 
 #include <errno.h>
 #include <math.h>

@@ -1,7 +1,7 @@
 /* common/log: the line itself in both formats, escaping, the cut of long lines, levels, content. */
-#include "common/json.h"
-#include "common/log.h"
-#include "common/log_out.h"
+#include "common/base/json.h"
+#include "common/base/log.h"
+#include "common/base/log_out.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,5 +1,5 @@
 /* What an operator has asked for: parts, outcomes, and how long they are remembered. */
-#include "supervisor/operation.h"
+#include "supervisor/life/operation.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,4 +1,4 @@
-#include "supervisor/http/origin.h"
+#include "supervisor/front/origin.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,5 +1,5 @@
 /* When a conversation is taken to outgrow its form with the next turn. */
-#include "supervisor/outgrow.h"
+#include "supervisor/requests/outgrow.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,5 +1,5 @@
 /* The plan is a pure function: a table of facts and what must come of them. */
-#include "supervisor/plan.h"
+#include "supervisor/requests/plan.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

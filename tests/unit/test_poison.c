@@ -1,5 +1,5 @@
 /* Bodies that workers died of: remembered for a while, the oldest forgotten first. */
-#include "supervisor/poison.h"
+#include "supervisor/requests/poison.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,5 +1,5 @@
 /* Predicted times: learning from a true device, wrong starts, the inverse, what is kept. */
-#include "supervisor/predict.h"
+#include "supervisor/devices/predict.h"
 
 #include <math.h>
 #include <setjmp.h>

@@ -1,5 +1,5 @@
 /* What is known of a backend's prefix caches: chains, ages, what the backend's counts teach. */
-#include "supervisor/prefix.h"
+#include "supervisor/devices/prefix.h"
 
 #include <math.h>
 #include <setjmp.h>

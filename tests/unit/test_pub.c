@@ -1,5 +1,5 @@
 /* The PUB socket byte for byte: framing, bounded queues, losses told, strangers turned away. */
-#include "supervisor/pub.h"
+#include "supervisor/tell/pub.h"
 
 #include <endian.h>
 #include <errno.h>

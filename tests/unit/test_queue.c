@@ -1,5 +1,5 @@
 /* Who is next: classes, fairness by tokens, order within a client, and what is remembered. */
-#include "supervisor/queue.h"
+#include "supervisor/devices/queue.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -46,7 +46,7 @@ static unsigned remembered(const struct queue *q)
 	const struct queue_flow *f;
 	for (int c = 0; c < JOB_CLASSES; c++)
 		LIST_FOREACH(f, &q->class[c].flows, link)
-	n++;
+			n++;
 	return n;
 }
 
@@ -103,7 +103,7 @@ static void test_put_back_keeps_the_place(void **state)
 	uint64_t wanted = 0;
 	struct queue_entry *e;
 	TAILQ_FOREACH(e, &q.all, in_all)
-	assert_int_equal(((struct item *)e)->number, wanted++);
+		assert_int_equal(((struct item *)e)->number, wanted++);
 	assert_int_equal(wanted, 6);
 	for (uint64_t i = 0; i < 6; i++) {
 		struct item *got = take(&q);
@@ -304,8 +304,7 @@ static void test_random_walk(void **state)
 			if (!i)
 				continue;
 			struct queue_entry *e;
-			TAILQ_FOREACH(e, &q.all, in_all)
-			{
+			TAILQ_FOREACH(e, &q.all, in_all) {
 				const struct item *o = (struct item *)e;
 				if (o->client == i->client && o->class == i->class)
 					assert_true(o->number > i->number);

@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "supervisor/rate.h"
+#include "supervisor/devices/rate.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 /* What a changed key means while tandemd runs. */
-#include "supervisor/reload.h"
+#include "supervisor/life/reload.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "supervisor/route.h"
+#include "supervisor/requests/route.h"
 
 static void kinds(void **state)
 {

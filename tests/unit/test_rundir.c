@@ -1,5 +1,5 @@
 /* Whose a name in the run folder is. */
-#include "supervisor/rundir.h"
+#include "supervisor/life/rundir.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

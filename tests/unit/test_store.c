@@ -1,5 +1,5 @@
 /* The store: kept over restarts and kills, bounded, and nothing in its file ends the process. */
-#include "common/store.h"
+#include "common/base/store.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -25,7 +25,7 @@ static void test_prose(void **state)
 	};
 	static const char *const other[] = {"", "    return x;", "done.", "int main(void)",
 		"[07:14:07] worker 7 took job 58 and gave it back after 4 tries, queue 12",
-		"| a | b | c |", "supervisor/plan.c:12: x = y + z;", "----------------",
+		"| a | b | c |", "supervisor/requests/plan.c:12: x = y + z;", "----------------",
 		"drwxr-xr-x 2 root root 4096 Nov 28 23:39 ."};
 	(void)state;
 	for (size_t i = 0; i < sizeof(prose) / sizeof(*prose); i++)

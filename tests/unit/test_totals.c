@@ -1,5 +1,5 @@
 /* Counters of devices that come and go. */
-#include "supervisor/totals.h"
+#include "supervisor/devices/totals.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -6,8 +6,8 @@
 
 #include <cmocka.h>
 
-#include "common/json.h"
-#include "common/unpack.h"
+#include "common/base/json.h"
+#include "common/base/unpack.h"
 
 #include <errno.h>
 #include <stdlib.h>

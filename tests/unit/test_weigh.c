@@ -1,7 +1,7 @@
 /* Routing by predicted time: which forms of a request are made and weighed. */
-#include "supervisor/weigh.h"
+#include "supervisor/requests/weigh.h"
 
-#include "common/json.h"
+#include "common/base/json.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,5 +1,5 @@
 /* supervisor/window: steps of a model's window, and what /api/show says of its cost. */
-#include "supervisor/window.h"
+#include "supervisor/devices/window.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

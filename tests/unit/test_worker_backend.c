@@ -7,8 +7,8 @@
 
 #include <cmocka.h>
 
-#include "common/json.h"
-#include "workers/backend.h"
+#include "common/base/json.h"
+#include "workers/backend/backend.h"
 
 static const struct settings no_settings;
 

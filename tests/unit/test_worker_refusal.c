@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "workers/refusal.h"
+#include "workers/tasks/refusal.h"
 
 static void says_what_the_backend_said(void **state)
 {

@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "workers/tail.h"
+#include "workers/tasks/tail.h"
 
 #include <stdio.h>
 

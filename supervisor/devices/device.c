@@ -1,0 +1,261 @@
+#include "supervisor/devices/device.h"
+
+#include "common/base/json.h"
+#include "common/base/log.h"
+#include "common/tokens.h"
+#include "supervisor/devices/governor.h"
+#include "supervisor/devices/job.h"
+#include "supervisor/requests/request.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define RATES_KEPT_MS 10000 /* between writes of a device's rates */
+
+struct device *device_create(struct supervisor *s, const struct config_device *conf)
+{
+	struct device *d = calloc(1, sizeof(*d));
+	struct config_device *copy = calloc(1, sizeof(*copy));
+	if (!d || !copy || config_device_copy(copy, conf)) {
+		free(copy);
+		free(d);
+		return NULL;
+	}
+	d->sup = s;
+	d->conf = copy;
+	d->number = s->next_device++;
+	d->state = WORKER_STOPPED;
+	d->not_ready_since_ms = now_ms();
+	queue_init(&d->queue);
+	TAILQ_INIT(&d->passing);
+	TAILQ_INIT(&d->workers);
+	TAILQ_INIT(&d->running);
+	foresight_init(&d->foresight, (unsigned)copy->slots);
+	if (s->keep)
+		keep_rates(s->keep, copy->name, &d->foresight.rates);
+	adopt_device_created(d);
+	d->current = worker_create(d);
+	if (d->current)
+		return d;
+	foresight_fini(&d->foresight);
+	config_device_free(copy);
+	free(copy);
+	free(d);
+	return NULL;
+}
+
+static void models_free(struct device_model *m, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		free(m[i].name);
+		free(m[i].ollama_json);
+		free(m[i].openai_json);
+	}
+	free(m);
+}
+
+void device_destroy(struct device *d)
+{
+	struct worker *w;
+	governor_forget(d->sup->governor, d);
+	while ((w = TAILQ_FIRST(&d->workers)))
+		worker_destroy(w);
+	models_free(d->models, d->model_count);
+	models_free(d->incoming, d->incoming_count);
+	queue_fini(&d->queue);
+	foresight_fini(&d->foresight);
+	config_device_free((struct config_device *)d->conf);
+	free((struct config_device *)d->conf);
+	if (d->conf_before) {
+		config_device_free(d->conf_before);
+		free(d->conf_before);
+	}
+	free(d);
+}
+
+void device_changed(struct device *d)
+{
+	enum worker_state state = d->current->state;
+	jobs_end_warming(d);
+	if (d->state == WORKER_READY && state != WORKER_READY)
+		d->not_ready_since_ms = now_ms();
+	if (state != WORKER_READY)
+		foresight_forget(&d->foresight); /* the backend may have gone as well */
+	d->state = state;
+	supervisor_devices_changed(d->sup);
+}
+
+struct device *device_find(struct supervisor *s, const char *name)
+{
+	for (size_t i = 0; i < s->device_count; i++)
+		if (strcmp(s->devices[i]->conf->name, name) == 0)
+			return s->devices[i];
+	return NULL;
+}
+
+/* Requests refer to the devices that were there when they began. */
+static bool in_use(const struct supervisor *s, const struct device *d)
+{
+	const struct request *oldest = TAILQ_FIRST(&s->requests);
+	const struct worker *w;
+	TAILQ_FOREACH(w, &d->workers, link)
+		if (worker_has_process(w))
+			return true;
+	return queue_waiting(&d->queue) > 0 || !TAILQ_EMPTY(&d->passing) ||
+	       !TAILQ_EMPTY(&d->running) || (oldest && oldest->begun_ms <= d->removed_ms);
+}
+
+void devices_sweep(struct supervisor *s)
+{
+	for (size_t i = 0; i < s->removed_count;) {
+		if (in_use(s, s->removed[i])) {
+			i++;
+			continue;
+		}
+		log_line(LOG_INFO, "device_gone", LOG_STR("device", s->removed[i]->conf->name),
+			LOG_END);
+		struct device_totals sums = device_totals(s->removed[i]);
+		totals_add(&s->past, &sums);
+		device_destroy(s->removed[i]);
+		s->removed[i] = s->removed[--s->removed_count];
+	}
+}
+
+struct device_totals device_totals(const struct device *d)
+{
+	struct device_totals t = {.jobs_done = d->jobs_done,
+		.jobs_failed = d->jobs_failed,
+		.starts = d->generation,
+		.restarts = d->restarts,
+		.heartbeats = d->sums.heartbeats,
+		.bytes_in = d->sums.bytes_in,
+		.bytes_out = d->sums.bytes_out};
+	snprintf(t.device, sizeof(t.device), "%s", d->conf->name);
+	return t;
+}
+
+const char *device_state_name(const struct device *d)
+{
+	return d->drained && d->state == WORKER_STOPPED ? "drained" : worker_state_name(d->state);
+}
+
+int device_slots(const struct device *d)
+{
+	return d->conf->slots;
+}
+
+int64_t device_window(const struct device *d)
+{
+	/* What a llama-server reports is a fact; for Ollama num_ctx is what we ask for. */
+	if (d->conf->backend.type == BACKEND_TYPE_LLAMA_SERVER && d->current->backend.window > 0 &&
+		(d->conf->num_ctx == 0 || d->current->backend.window < d->conf->num_ctx))
+		return d->current->backend.window;
+	return d->conf->num_ctx ? d->conf->num_ctx : d->current->backend.window;
+}
+
+bool device_keep_rates(struct device *d, bool now)
+{
+	const struct predict_rates *r = &d->foresight.rates;
+	if (!d->sup->keep || r->prefills == 0 ||
+		(!now && d->rates_saved_ms && now_ms() - d->rates_saved_ms < RATES_KEPT_MS))
+		return false;
+	d->rates_saved_ms = now_ms();
+	keep_save_rates(d->sup->keep, d->conf->name, r);
+	return true;
+}
+
+/* "Name:latest" and "name" are the same model to Ollama. */
+static struct slice without_latest(struct slice s)
+{
+	struct slice tail = SLICE(":latest");
+	if (s.n > tail.n && slice_ieq((struct slice){s.p + s.n - tail.n, tail.n}, tail))
+		s.n -= tail.n;
+	return s;
+}
+
+bool device_same_model(struct slice a, struct slice b)
+{
+	return slice_ieq(without_latest(a), without_latest(b));
+}
+
+bool device_serves(const struct device *d, struct slice model)
+{
+	if (model.n == 0)
+		return false;
+	if (d->conf->model && device_same_model(model, slice_str(d->conf->model)))
+		return true;
+	for (size_t i = 0; i < d->model_count; i++)
+		if (device_same_model(model, slice_str(d->models[i].name)))
+			return true;
+	return false;
+}
+
+const char *device_model(const struct device *d)
+{
+	if (d->conf->model)
+		return d->conf->model;
+	if (d->current->backend.model[0])
+		return d->current->backend.model;
+	return d->model_count ? d->models[0].name : "";
+}
+
+static bool model_copy(
+	struct device_model *to, const struct proto_model *from, struct tokens *tokens)
+{
+	to->name = slice_dup(from->name);
+	to->ollama_json = slice_dup(from->ollama_json);
+	to->openai_json = slice_dup(from->openai_json);
+	to->window = from->window;
+	struct json_value root;
+	int64_t entries;
+	if (json_parse(from->openai_json, JSON_MAX_DEPTH, &root, NULL) == 0 &&
+		json_to_int(json_get(json_get(root, "meta"), "n_vocab"), &entries) && entries > 0)
+		tokens_vocabulary(tokens, from->name, (uint64_t)entries);
+	return to->name && to->ollama_json && to->openai_json;
+}
+
+void device_models(struct device *d, const struct proto_models *m)
+{
+	if (m->first) {
+		models_free(d->incoming, d->incoming_count);
+		d->incoming = NULL;
+		d->incoming_count = 0;
+	}
+	/* A list that goes on past the cap keeps its first part. */
+	size_t most = (size_t)d->sup->config.limits.models;
+	size_t room = most > d->incoming_count ? most - d->incoming_count : 0;
+	size_t n = m->count < room ? m->count : room;
+	if (n < m->count)
+		log_line(LOG_WARN, "models_left_out", LOG_STR("device", d->conf->name),
+			LOG_INT("of_record", m->count - n), LOG_STR("limit", "limits.models"),
+			LOG_END);
+	struct device_model *grown =
+		n ? realloc(d->incoming, (d->incoming_count + n) * sizeof(*grown)) : NULL;
+	if (n && grown) {
+		d->incoming = grown;
+		memset(d->incoming + d->incoming_count, 0, n * sizeof(*grown));
+		for (size_t i = 0; i < n; i++) {
+			d->incoming_count++;
+			if (!model_copy(&d->incoming[d->incoming_count - 1], &m->items[i],
+				    d->sup->tokens))
+				break;
+		}
+		/* A half-copied last entry (memory out) is dropped: names are never NULL in a list.
+		 */
+		struct device_model *last = &d->incoming[d->incoming_count - 1];
+		if (!last->name || !last->ollama_json || !last->openai_json) {
+			free(last->name);
+			free(last->ollama_json);
+			free(last->openai_json);
+			d->incoming_count--;
+		}
+	}
+	if (!m->last)
+		return;
+	models_free(d->models, d->model_count);
+	d->models = d->incoming;
+	d->model_count = d->incoming_count;
+	d->incoming = NULL;
+	d->incoming_count = 0;
+}

@@ -1,0 +1,124 @@
+/*
+ * A device: one configured GPU (or CPU), the workers that serve it, and the jobs given to it.
+ *
+ * One of its workers is current: it gets the work. Jobs wait in the device's queue (queue.h: by
+ * class, then fair between clients) until that one is READY and a slot is free; they survive the
+ * worker while they wait, and fail with JOB_LOST when it dies under them. Slots are the backend's,
+ * so the jobs of an old worker that is still draining count too.
+ */
+#ifndef TANDEM_DEVICE_H
+#define TANDEM_DEVICE_H
+
+#include "common/config/config.h"
+#include "supervisor/devices/adopt.h"
+#include "supervisor/devices/foresight.h"
+#include "supervisor/devices/queue.h"
+#include "supervisor/devices/rate.h"
+#include "supervisor/devices/totals.h"
+#include "supervisor/devices/worker.h"
+
+#include <sys/queue.h>
+
+struct supervisor;
+struct job;
+struct warming;
+TAILQ_HEAD(job_list, job);
+LIST_HEAD(job_bucket, job);
+#define JOB_BUCKETS 256 /* as many as a device has slots at most */
+
+struct device_model {
+	char *name;
+	int64_t window; /* tokens, 0 unknown */
+	char *ollama_json, *openai_json;
+};
+
+struct device {
+	struct supervisor *sup;
+	const struct config_device *conf;  /* our copy */
+	struct config_device *conf_before; /* while a next worker boots with other settings */
+	unsigned number;		   /* unique in this process: names its sockets */
+
+	struct worker_list workers; /* all of them, newest first */
+	struct worker *current;	    /* never NULL */
+	struct worker *next;	    /* boots beside it, or NULL */
+	enum worker_state state;    /* of the current one */
+	bool respawn;		    /* it drains, and is to start again then */
+	struct adopt_backend warm;  /* the backend that we started, which a next worker adopts */
+	bool keep_backend;	    /* what the old worker of a succession does with its backend */
+	bool drained;		    /* by an operator: not to be used before a reset */
+	bool removed;		    /* from the configuration: ends with its last job */
+	uint64_t operation;	    /* whose part is under way here, 0: none */
+	uint64_t generation;	    /* the last one given */
+	uint64_t not_ready_since_ms, removed_ms;
+	uint64_t restarts;		      /* that nobody has ordered: after deaths */
+	uint64_t deaths[CONFIG_RESTARTS_MAX]; /* times of the last ones: a ring */
+	uint64_t death_count;
+	char last_exit[WORKER_EXIT_BYTES]; /* "" before the first */
+
+	struct device_model *models;
+	size_t model_count;
+	char settled[256]; /* what it serves by default where no model is configured; "" unknown */
+	struct device_model *incoming; /* a list being received */
+	size_t incoming_count;
+
+	struct queue queue;	 /* jobs that take a slot; waiting or running */
+	struct job_list passing; /* waiting jobs that take none */
+	struct job_list running;
+	struct job_bucket by_id[JOB_BUCKETS]; /* the running ones, for each record of the worker */
+	unsigned inflight;		      /* running jobs that take a slot */
+	unsigned preempting;		      /* of these: told to let go */
+	uint64_t jobs_done, jobs_preempted;
+	uint64_t jobs_failed; /* not those that were the client's fault (4xx) */
+	struct report_sums sums;
+	double prefill_tok_s, decode_tok_s; /* learned (rate.h); 0 before the first measurement */
+	struct rate_prompts prompts;
+	struct foresight foresight; /* for predictions */
+	uint64_t rates_saved_ms;
+	struct warming *warming; /* warming.h; NULL: none */
+	uint64_t warmed, warmings_cancelled;
+};
+
+/* A device of the configuration, which is copied, with a stopped worker. NULL when memory is out.
+ */
+struct device *device_create(struct supervisor *s, const struct config_device *conf);
+/* Frees it and its workers, whose processes are gone. */
+void device_destroy(struct device *d);
+/* The current worker is another one, or has another state. */
+void device_changed(struct device *d);
+/* The state of its current worker in a word; "drained" where an operator wants it out of use. */
+const char *device_state_name(const struct device *d);
+/* Its counters since it was created. */
+struct device_totals device_totals(const struct device *d);
+/* The device of that name, or NULL. */
+struct device *device_find(struct supervisor *s, const char *name);
+/* Destroys removed devices to which no worker, job or request refers any more. */
+void devices_sweep(struct supervisor *s);
+
+/* No worker will come by itself: what waits for this device waits in vain. */
+static inline bool device_hopeless(const struct device *d)
+{
+	return d->state == WORKER_FAILED || d->drained || d->removed;
+}
+
+static inline const struct worker_backend *device_backend(const struct device *d)
+{
+	return &d->current->backend;
+}
+
+/* Requests this device takes at once. */
+int device_slots(const struct device *d);
+/* Window in tokens: configured, else what the backend reports, else 0 (unknown). */
+int64_t device_window(const struct device *d);
+/* True when the device's models include that name (case-insensitive, ":latest" implied); an empty
+ * name is served by none. */
+bool device_serves(const struct device *d, struct slice model);
+/* Do these names mean the same model? (case-insensitive, ":latest" implied) */
+bool device_same_model(struct slice a, struct slice b);
+/* Replaces or extends the model list by one MODELS record. */
+void device_models(struct device *d, const struct proto_models *m);
+/* What was learned of its speed is kept: now, or where it has just been, not yet (false). */
+bool device_keep_rates(struct device *d, bool now);
+/* Name the device is asked for by default; never NULL. */
+const char *device_model(const struct device *d);
+
+#endif

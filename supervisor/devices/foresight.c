@@ -1,0 +1,97 @@
+#include "supervisor/devices/foresight.h"
+
+#include <math.h>
+
+#define CLEAR 2.0	/* times that differ by less do not tell warm from cold */
+#define KNOWN 1		/* measurements after which a time tells of caches */
+#define MUCH_SOONER 3.0 /* than a cold prefill: something was cached that we did not know of */
+#define REUSE_LESSONS 3
+#define REUSE_MIN 0.3
+
+void foresight_init(struct foresight *f, unsigned slots)
+{
+	predict_init(&f->rates);
+	f->map = prefix_map_create(slots);
+}
+
+void foresight_fini(struct foresight *f)
+{
+	prefix_map_destroy(f->map);
+	f->map = NULL;
+}
+
+struct forecast foresee(const struct foresight *f, const struct prefix_chain *c)
+{
+	struct forecast fc = {.match = {.fresh = fmax(prefix_tokens(c), 1)}};
+	if (f->map)
+		fc.match = prefix_find(f->map, c);
+	fc.ms = predict_first_ms(&f->rates, fc.match.cached, fc.match.fresh);
+	return fc;
+}
+
+void foresight_sent(struct foresight *f, struct forecast *fc, struct prefix_chain *c)
+{
+	if (f->map)
+		fc->id = prefix_sent(f->map, c);
+}
+
+/* What the prefill's time says of the cache. *sure: the rates can be learned from it. */
+static double infer(const struct foresight *f, double expected, double total, double ms, bool *sure)
+{
+	const struct predict_rates *r = &f->rates;
+	double warm = predict_prefill_ms(r, expected, total - expected);
+	double cold = predict_prefill_ms(r, 0, total);
+	*sure = true;
+	if (r->prefills < KNOWN) { /* nothing to compare with: only what must be cold teaches */
+		*sure = expected < total / 10;
+		return expected;
+	}
+	if (cold > CLEAR * warm && fabs(log(ms / cold)) < fabs(log(ms / warm)))
+		return fmax(total - predict_fresh(r, total, ms), 0);
+	if (expected < total / 10 && ms * MUCH_SOONER < cold) {
+		*sure = false; /* a cache of before we came, or the card has become that fast */
+		return fmax(total - predict_fresh(r, total, ms), 0);
+	}
+	return expected;
+}
+
+double foresight_ended(struct foresight *f, const struct forecast *fc, const struct outcome *o)
+{
+	double ms = o->prompt_ms, cached = o->cached, total = o->prompt;
+	bool sure = true;
+	if (o->prompt_ms >= 0 && o->first_ms >= 0)
+		predict_learn_overhead(&f->rates, o->first_ms - o->prompt_ms);
+	else if (ms < 0 && o->first_ms >= 0)
+		ms = fmax(o->first_ms - f->rates.overhead_ms, 0);
+	if (total > 0 && cached < 0 && ms > 0) {
+		double estimate = fc->match.cached + fc->match.fresh;
+		double expected = fc->match.cached * total / fmax(estimate, 1);
+		cached = infer(f, fmin(expected, total - 1), total, ms, &sure);
+	}
+	if (total > 0 && cached >= 0 && ms > 0 && sure)
+		predict_learn(&f->rates, cached, total - cached, ms);
+	if (f->map)
+		prefix_counted(f->map, fc->id, &fc->match, total, cached, o->output);
+	return cached;
+}
+
+void foresight_cancelled(struct foresight *f, const struct forecast *fc, bool begun)
+{
+	if (f->map && !begun)
+		prefix_cut(f->map, fc->id, fc->match.cached);
+}
+
+void foresight_forget(struct foresight *f)
+{
+	if (f->map)
+		prefix_forget(f->map);
+}
+
+bool foresight_reuses(const struct foresight *f)
+{
+	unsigned lessons = 0;
+	if (!f->map)
+		return false;
+	double trust = prefix_trust(f->map, PREFIX_LAST, &lessons);
+	return lessons < REUSE_LESSONS || trust >= REUSE_MIN;
+}

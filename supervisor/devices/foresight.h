@@ -1,0 +1,57 @@
+/*
+ * What is known of a device for predictions: its rates (predict.h) and its prefix caches
+ * (prefix.h), asked before a request goes and taught when it has ended.
+ *
+ * llama-server says how much of a prompt was cached. Ollama does not: where a warm and a cold
+ * prefill would take clearly different times, the time that it reports tells which it was.
+ *
+ * Pure; owns the map. Times are ms, tokens the backend's.
+ */
+#ifndef TANDEM_FORESIGHT_H
+#define TANDEM_FORESIGHT_H
+
+#include "supervisor/devices/predict.h"
+#include "supervisor/devices/prefix.h"
+
+struct foresight {
+	struct predict_rates rates;
+	struct prefix_map *map; /* NULL: memory was out; nothing is known of caches */
+};
+
+/* Of one request. */
+struct forecast {
+	struct prefix_match match;
+	double ms;   /* to its first token, without the queue */
+	uint64_t id; /* of the map, once sent; 0: none */
+};
+
+/* What came of it; < 0: unknown. */
+struct outcome {
+	double prompt, cached, output; /* tokens */
+	double prompt_ms;	       /* prefill of what was not cached */
+	double first_ms; /* from the job's start to its first token, loading of a model excluded */
+};
+
+void foresight_init(struct foresight *f, unsigned slots);
+void foresight_fini(struct foresight *f);
+
+struct forecast foresee(const struct foresight *f, const struct prefix_chain *c);
+/* It is being sent (prefix_sent()). */
+void foresight_sent(struct foresight *f, struct forecast *fc, struct prefix_chain *c);
+/* It has ended well. Returns how many of its tokens were cached, as far as that can be told; < 0:
+ * it cannot. */
+double foresight_ended(struct foresight *f, const struct forecast *fc, const struct outcome *o);
+/*
+ * It was ended early. begun: its answer had begun, so that all of the prompt was read. Else nobody
+ * says how far the backend came, and only what was there before counts: a prompt that is believed
+ * to be cached and is not costs more than one that is read sooner than expected.
+ */
+void foresight_cancelled(struct foresight *f, const struct forecast *fc, bool begun);
+/* The backend has lost its caches. */
+void foresight_forget(struct foresight *f);
+
+/* Does the backend use a prefix again? False once its counts have shown that it does not (hybrid
+ * models, sliding windows): then warming is a waste. */
+bool foresight_reuses(const struct foresight *f);
+
+#endif

@@ -1,0 +1,348 @@
+/*
+ * A worker's life: one table, states x events -> action. Every action is a few lines; a cell left
+ * empty ignores the event.
+ *
+ *   STOPPED --start--> SPAWNING --hello--> LOADING <--not ready / ready--> READY --drain-->
+ * DRAINING ^ ^                any of these --exit--> BACKOFF --timer--> SPAWNING | | | '--died too
+ * often--> FAILED --start--> SPAWNING    | | '------exit------ STOPPING <--stop-- any
+ * <---------------------------- drain deadline -|
+ *     '-------------------------------------exit-----------------------------------------------'
+ *   DYING: killed, waits for its exit, which then counts as a death.
+ *
+ * What a death or an end means for the device (back-off, promotion of the next worker, an
+ * operator's restart) is decided in restart.c.
+ */
+#include "supervisor/devices/worker.h"
+
+#include "common/base/log.h"
+#include "supervisor/devices/job.h"
+#include "supervisor/devices/restart.h"
+#include "supervisor/supervisor.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define WORKER_STOP_MS 10000 /* TERM to KILL: the worker itself gives its backend some seconds */
+#define WORKER_ABORT_MS 300  /* ABRT to KILL of one that hangs: time for its core */
+/* a killed process that is not gone by then (D state) is left behind */
+#define WORKER_KILL_MS 5000
+
+const char *worker_state_name(enum worker_state s)
+{
+	static const char *const names[WORKER_STATES] = {"stopped", "spawning", "loading", "ready",
+		"draining", "stopping", "dying", "back-off", "failed"};
+	return names[s];
+}
+
+static void enter(struct worker *w, enum worker_state state)
+{
+	struct device *d = w->device;
+	if (w->state == state)
+		return;
+	log_line(LOG_INFO, "worker_state", LOG_STR("device", d->conf->name),
+		LOG_INT("generation", w->generation), LOG_STR("from", worker_state_name(w->state)),
+		LOG_STR("to", worker_state_name(state)), LOG_INT("worker_pid", w->pid),
+		LOG_STR("detail", w->backend.detail), LOG_END);
+	w->state = state;
+	device_changed(d);
+}
+
+static void on_timer(uv_timer_t *t)
+{
+	worker_event(t->data, EV_TIMER);
+}
+
+static void set_timer(struct worker *w, uint64_t ms)
+{
+	uv_timer_start(&w->timer, on_timer, ms, 0);
+}
+
+/* --- actions --- */
+
+static void act_back_off(struct worker *w)
+{
+	const struct config *c = &w->device->sup->config;
+	uint64_t first = (uint64_t)c->backoff.first_ms, most = (uint64_t)c->backoff.max_ms;
+	/* Ready for as long as the longest delay: this death has little to do with the last one. */
+	bool healthy = w->ready_since_ms && now_ms() - w->ready_since_ms >= most;
+	w->backoff_ms = w->backoff_ms == 0 || healthy ? first : w->backoff_ms * 2;
+	if (w->backoff_ms > most)
+		w->backoff_ms = most;
+	w->ready_since_ms = 0;
+	w->died = true;
+	enter(w, WORKER_BACKOFF);
+	set_timer(w, w->backoff_ms);
+}
+
+/* It ended without having been asked to. */
+static void act_died(struct worker *w)
+{
+	uv_timer_stop(&w->timer);
+	switch (restart_after_death(w)) {
+	case AFTER_DEATH_BACK_OFF:
+		act_back_off(w);
+		break;
+	case AFTER_DEATH_FAIL:
+		enter(w, WORKER_FAILED);
+		restart_failed(w->device);
+		break;
+	case AFTER_DEATH_END:
+		enter(w, WORKER_STOPPED);
+		break;
+	}
+}
+
+static void act_spawn(struct worker *w)
+{
+	struct device *d = w->device;
+	if (!adopt_may_spawn(d)) { /* two would not fit one GPU */
+		snprintf(w->backend.detail, sizeof(w->backend.detail),
+			"waits for a former backend to end");
+		enter(w, WORKER_BACKOFF);
+		set_timer(w, ADOPT_LOOK_MS);
+		return;
+	}
+	w->ping_seq = w->pong_seq = 0;
+	w->pings_missed = w->kills = 0;
+	w->keep_backend = w->asked_to_end = false;
+	w->backend.detail[0] = '\0';
+	w->backend.state = STATE_STARTING;
+	d->restarts += w->died; /* what an operator has ordered is none */
+	w->died = false;
+	int rc = worker_spawn(w);
+	if (rc) {
+		snprintf(d->last_exit, sizeof(d->last_exit), "not started: %s", uv_strerror(rc));
+		log_line(LOG_ERROR, "worker_spawn", LOG_STR("device", d->conf->name),
+			LOG_STR("error", uv_strerror(rc)), LOG_END);
+		act_died(w);
+		return;
+	}
+	enter(w, WORKER_SPAWNING);
+	set_timer(w, (uint64_t)d->sup->config.deadlines.hello_ms);
+}
+
+static void act_ack(struct worker *w)
+{
+	worker_send_ack(w);
+	enter(w, WORKER_LOADING);
+	worker_ping_start(w);
+	/* The worker itself watches a backend that it starts; a next one has to be ready by then
+	 * whatever its backend is, or the old one stays. An operator is told by then, too. */
+	uint64_t boot = (uint64_t)w->device->sup->config.deadlines.worker_boot_ms;
+	if (w == w->device->next || w->device->operation)
+		set_timer(w, boot);
+	else
+		uv_timer_stop(&w->timer);
+}
+
+static void act_ready(struct worker *w)
+{
+	struct device *d = w->device;
+	uv_timer_stop(&w->timer);
+	if (w->state != WORKER_READY)
+		w->ready_since_ms = now_ms();
+	enter(w, WORKER_READY);
+	restart_worker_ready(w);
+	jobs_kick(d);
+}
+
+static void act_unready(struct worker *w)
+{
+	enter(w, WORKER_LOADING);
+	if (w == w->device->current)
+		jobs_unready(w->device);
+}
+
+/* Not ready in time: a next worker is given up. */
+static void act_boot_late(struct worker *w)
+{
+	if (w != w->device->next) {
+		restart_worker_late(w);
+		return;
+	}
+	log_line(LOG_ERROR, "worker_given_up", LOG_STR("device", w->device->conf->name),
+		LOG_INT("worker_pid", w->pid), LOG_STR("why", "not ready within worker_boot_ms"),
+		LOG_END);
+	worker_event(w, EV_GIVE_UP);
+}
+
+static void kill_process(struct worker *w, int signum)
+{
+	if (w->process)
+		uv_process_kill(w->process, signum);
+}
+
+static void act_kill(struct worker *w)
+{
+	uv_timer_stop(&w->ping);
+	enter(w, WORKER_DYING);
+	kill_process(w, SIGKILL);
+	set_timer(w, WORKER_KILL_MS);
+}
+
+/* It hangs: ABRT first, for a core that tells where; CONT, because a stopped process takes no ABRT.
+ */
+static void act_abort(struct worker *w)
+{
+	uv_timer_stop(&w->ping);
+	enter(w, WORKER_DYING);
+	kill_process(w, SIGABRT);
+	kill_process(w, SIGCONT);
+	set_timer(w, WORKER_ABORT_MS);
+}
+
+static void act_kill_late(struct worker *w)
+{
+	kill_process(w, SIGKILL);
+	if (w->kills++ == 0) {
+		set_timer(w, WORKER_KILL_MS);
+		return;
+	}
+	log_line(LOG_ERROR, "worker_unkillable", LOG_STR("device", w->device->conf->name),
+		LOG_INT("worker_pid", w->pid), LOG_END);
+	jobs_lost(w);
+	restart_worker_stuck(w);
+}
+
+static void act_hello_late(struct worker *w)
+{
+	log_line(LOG_ERROR, "worker_given_up", LOG_STR("device", w->device->conf->name),
+		LOG_INT("worker_pid", w->pid), LOG_STR("why", "no HELLO within hello_ms"), LOG_END);
+	act_kill(w);
+}
+
+static void act_drain(struct worker *w)
+{
+	worker_send_drain(w);
+	enter(w, WORKER_DRAINING);
+	if (w == w->device->current)
+		jobs_unready(w->device);
+	const struct config *c = &w->device->sup->config;
+	set_timer(w, (uint64_t)c->deadlines.drain_ms + WORKER_STOP_MS +
+			     (w->keep_backend ? 0 : (uint64_t)c->deadlines.kv_ms));
+}
+
+static void act_stop(struct worker *w)
+{
+	enter(w, WORKER_STOPPING);
+	uv_timer_stop(&w->ping);
+	kill_process(w, SIGTERM);
+	set_timer(w, WORKER_STOP_MS);
+}
+
+static void act_stop_late(struct worker *w)
+{
+	if (w->kills++ == 0) {
+		kill_process(w, SIGKILL);
+		set_timer(w, WORKER_KILL_MS);
+		return;
+	}
+	worker_abandon(w);
+}
+
+static void act_kill_now(struct worker *w)
+{
+	kill_process(w, SIGKILL);
+}
+
+static void act_stopped(struct worker *w)
+{
+	uv_timer_stop(&w->timer);
+	enter(w, WORKER_STOPPED);
+}
+
+typedef void action_fn(struct worker *w);
+
+static action_fn *const actions[WORKER_STATES][WORKER_EVENTS] = {
+	[WORKER_STOPPED] = {[EV_START] = act_spawn},
+	[WORKER_SPAWNING] = {[EV_HELLO] = act_ack,
+		[EV_EXIT] = act_died,
+		[EV_TIMER] = act_hello_late,
+		[EV_GIVE_UP] = act_kill,
+		[EV_DRAIN] = act_stop,
+		[EV_STOP] = act_stop},
+	[WORKER_LOADING] = {[EV_READY] = act_ready,
+		[EV_EXIT] = act_died,
+		[EV_TIMER] = act_boot_late,
+		[EV_SILENT] = act_abort,
+		[EV_GIVE_UP] = act_kill,
+		[EV_DRAIN] = act_drain,
+		[EV_STOP] = act_stop},
+	[WORKER_READY] = {[EV_READY] = act_ready,
+		[EV_NOT_READY] = act_unready,
+		[EV_EXIT] = act_died,
+		[EV_SILENT] = act_abort,
+		[EV_GIVE_UP] = act_kill,
+		[EV_DRAIN] = act_drain,
+		[EV_STOP] = act_stop},
+	[WORKER_DRAINING] = {[EV_EXIT] = act_stopped,
+		[EV_TIMER] = act_stop,
+		[EV_SILENT] = act_abort,
+		[EV_GIVE_UP] = act_kill,
+		[EV_STOP] = act_stop},
+	[WORKER_STOPPING] =
+		{[EV_EXIT] = act_stopped, [EV_TIMER] = act_stop_late, [EV_GIVE_UP] = act_kill_now},
+	[WORKER_DYING] = {[EV_EXIT] = act_died, [EV_TIMER] = act_kill_late, [EV_STOP] = act_stop},
+	[WORKER_BACKOFF] = {[EV_TIMER] = act_spawn,
+		[EV_START] = act_spawn,
+		[EV_DRAIN] = act_stopped,
+		[EV_STOP] = act_stopped},
+	[WORKER_FAILED] =
+		{[EV_START] = act_spawn, [EV_DRAIN] = act_stopped, [EV_STOP] = act_stopped},
+};
+
+void worker_event(struct worker *w, enum worker_event e)
+{
+	action_fn *act = actions[w->state][e];
+	if (act)
+		act(w);
+}
+
+/* --- life --- */
+
+struct worker *worker_create(struct device *d)
+{
+	struct worker *w = calloc(1, sizeof(*w));
+	if (!w)
+		return NULL;
+	w->device = d;
+	w->state = WORKER_STOPPED;
+	uv_timer_init(d->sup->loop, &w->timer);
+	uv_timer_init(d->sup->loop, &w->ping);
+	w->timer.data = w->ping.data = w;
+	w->handles = 2;
+	TAILQ_INSERT_HEAD(&d->workers, w, link);
+	return w;
+}
+
+static void on_handle_closed(uv_handle_t *h)
+{
+	struct worker *w = h->data;
+	if (--w->handles == 0)
+		free(w);
+}
+
+void worker_destroy(struct worker *w)
+{
+	TAILQ_REMOVE(&w->device->workers, w, link);
+	uv_close((uv_handle_t *)&w->timer, on_handle_closed);
+	uv_close((uv_handle_t *)&w->ping, on_handle_closed);
+}
+
+void worker_start(struct worker *w)
+{
+	worker_event(w, EV_START);
+}
+
+void worker_stop(struct worker *w)
+{
+	worker_event(w, EV_STOP);
+}
+
+void worker_drain(struct worker *w, bool keep_backend)
+{
+	w->keep_backend = keep_backend;
+	worker_event(w, EV_DRAIN);
+}

@@ -1,0 +1,128 @@
+/*
+ * The life of one worker of a device: a process, its link, and what it tells. See the table in
+ * worker.c.
+ *
+ * A device has a *current* worker, which gets the work, sometimes a *next* one, which boots to take
+ * its place (restart.h), and old ones that finish what they have. A worker keeps its place through
+ * back-off: its successor after a death is the same struct with a new generation. One that is
+ * neither current nor next any more frees itself when its process has gone. Loop thread only;
+ * nothing blocks but the spawn itself and the reading of what a dead worker has sent (1 ms).
+ */
+#ifndef TANDEM_WORKER_H
+#define TANDEM_WORKER_H
+
+#include "common/config/config.h"
+#include "proto/channel.h"
+#include "supervisor/devices/report.h"
+
+#include <sys/queue.h>
+#include <uv.h>
+
+struct device;
+
+enum worker_state {
+	WORKER_STOPPED,	 /* no process, none wanted */
+	WORKER_SPAWNING, /* process started, no HELLO yet */
+	WORKER_LOADING,	 /* HELLO done, backend not ready (starting, loading, or unreachable) */
+	WORKER_READY,
+	WORKER_DRAINING, /* finishes the jobs it has, gets no more */
+	WORKER_STOPPING, /* told to exit */
+	WORKER_DYING,	 /* given up: killed, its exit has not been seen yet */
+	WORKER_BACKOFF,	 /* exited; the next start is scheduled */
+	WORKER_FAILED,	 /* died too often: not started before a reset */
+	WORKER_STATES,
+};
+
+#define WORKER_DETAIL_BYTES 512
+#define WORKER_EXIT_BYTES 64
+
+struct worker_backend {
+	enum proto_backend_state state;
+	char detail[WORKER_DETAIL_BYTES];
+	char url[256];
+	int64_t pid, window, slots;
+	uint64_t start; /* of pid (proc.h) */
+	char model[256];
+};
+
+struct worker {
+	TAILQ_ENTRY(worker) link; /* in device.workers, newest first */
+	struct device *device;
+	enum worker_state state;
+	uint64_t generation;   /* of this process; 0: none yet */
+	uv_process_t *process; /* heap: outlives the incarnation until its close callback */
+	int pid;
+	struct channel *channel;
+	uv_timer_t
+		timer; /* the state's deadline: HELLO, boot of a next one, drain, stop, back-off */
+	uv_timer_t ping;
+	unsigned handles; /* open uv handles */
+
+	uint64_t ping_seq, pong_seq;
+	unsigned pings_missed;
+	struct report report; /* of this process */
+	uint64_t moved_ms;    /* when its jobs last made progress, or it had none */
+
+	uint64_t ready_since_ms;
+	uint64_t backoff_ms;
+	bool keep_backend;     /* when it drains: its successor uses the backend that it started */
+	uint64_t backend_hash; /* of the command it was told (adopt.h) */
+	unsigned kills;	       /* while DYING or STOPPING */
+	bool asked_to_end;     /* its last exit was */
+	bool died;	       /* the next start follows a death */
+	struct worker_backend backend;
+};
+
+TAILQ_HEAD(worker_list, worker);
+
+/* A worker of the device, listed, STOPPED. NULL when memory is out. */
+struct worker *worker_create(struct device *d);
+/* Takes it out of its device; its process, link and jobs are gone. Freed when its handles have
+ * closed. */
+void worker_destroy(struct worker *w);
+
+/* Starts it (from STOPPED, BACKOFF, FAILED). Failures lead to back-off, never to an error here. */
+void worker_start(struct worker *w);
+/* Asks it to exit: TERM, then KILL after WORKER_STOP_MS. */
+void worker_stop(struct worker *w);
+/* It finishes its jobs, at most for deadlines.drain_ms, and exits. */
+void worker_drain(struct worker *w, bool keep_backend);
+
+/* True when a process of this worker is left. */
+static inline bool worker_has_process(const struct worker *w)
+{
+	return w->process != NULL;
+}
+
+const char *worker_state_name(enum worker_state s);
+
+/* --- between worker.c, worker_link.c and worker_process.c --- */
+
+enum worker_event {
+	EV_START,
+	EV_HELLO,
+	EV_READY,
+	EV_NOT_READY,
+	EV_EXIT,
+	EV_TIMER,
+	EV_SILENT,  /* no heartbeat, or no progress: it hangs */
+	EV_GIVE_UP, /* it talks rubbish */
+	EV_DRAIN,
+	EV_STOP,
+	WORKER_EVENTS
+};
+
+void worker_event(struct worker *w, enum worker_event e);
+
+/* worker_link.c */
+extern const struct channel_events worker_link_events;
+void worker_send_ack(struct worker *w);
+void worker_send_drain(struct worker *w);
+void worker_ping_start(struct worker *w);
+
+/* worker_process.c: 0 or a negative errno (then nothing is left open). */
+int worker_spawn(struct worker *w);
+/* Goes on without it, as if it had ended: killed, and still not gone. May free it. */
+void worker_abandon(struct worker *w);
+
+#endif

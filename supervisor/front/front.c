@@ -1,0 +1,424 @@
+#include "supervisor/front/internal.h"
+
+#include "common/base/log.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define BACKLOG 1024
+/* A connection's memory in MHD: what it reads of a body at once, chunks of an answer, an answer's
+ * head. Heads of requests are kept elsewhere (inlet.h). */
+#define MHD_MEMORY_BYTES 40960
+/* a run may make work for the next one; the rest waits for the next turn */
+#define RUNS_PER_TURN 4
+
+/* --- the listening socket --- */
+
+static int resolve(const char *address, int port, struct addrinfo **list)
+{
+	struct addrinfo hints = {.ai_family = AF_UNSPEC,
+		.ai_socktype = SOCK_STREAM,
+		.ai_flags = AI_PASSIVE | AI_NUMERICSERV | AI_NUMERICHOST};
+	const char *host = strcmp(address, "localhost") == 0 ? "127.0.0.1" : address;
+	char service[16];
+	snprintf(service, sizeof(service), "%d", port);
+	return getaddrinfo(host, service, &hints, list) ? -EINVAL : 0;
+}
+
+static int open_listener(const struct front_options *o, struct buf *err)
+{
+	struct addrinfo *list;
+	int one = 1, rc = 0;
+	if (resolve(o->address, o->port, &list)) {
+		buf_printf(err, "listen.address \"%s\": not an IPv4 or IPv6 address", o->address);
+		return -EINVAL;
+	}
+	int fd = socket(list->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		rc = -errno;
+	if (fd >= 0) {
+		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+		if (bind(fd, list->ai_addr, list->ai_addrlen) || listen(fd, BACKLOG))
+			rc = -errno;
+	}
+	freeaddrinfo(list);
+	if (rc == 0)
+		return fd;
+	buf_printf(err, "cannot listen on %s port %d: %s%s", o->address, o->port, strerror(-rc),
+		rc == -EADDRINUSE ? " (another program has it, perhaps another tandemd)" : "");
+	if (fd >= 0)
+		close(fd);
+	return rc;
+}
+
+static bool same_address(const struct sockaddr *a, const struct sockaddr *b, bool any_port)
+{
+	const struct sockaddr_in *a4 = (const void *)a, *b4 = (const void *)b;
+	const struct sockaddr_in6 *a6 = (const void *)a, *b6 = (const void *)b;
+	if (a->sa_family != b->sa_family)
+		return false;
+	if (a->sa_family == AF_INET)
+		return a4->sin_addr.s_addr == b4->sin_addr.s_addr &&
+		       (any_port || a4->sin_port == b4->sin_port);
+	return memcmp(&a6->sin6_addr, &b6->sin6_addr, sizeof(a6->sin6_addr)) == 0 &&
+	       (any_port || a6->sin6_port == b6->sin6_port);
+}
+
+int front_check_listener(int fd, const char *address, int port, bool *same, struct buf *err)
+{
+	struct sockaddr_storage a = {0};
+	socklen_t n = sizeof(a), n_int = sizeof(int);
+	int type = 0, accepts = 0, flags = fcntl(fd, F_GETFL);
+	if (flags < 0 || getsockname(fd, (struct sockaddr *)&a, &n) ||
+		getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &n_int) ||
+		getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &accepts, &n_int) ||
+		type != SOCK_STREAM || !accepts ||
+		(a.ss_family != AF_INET && a.ss_family != AF_INET6)) {
+		buf_printf(err, "descriptor %d is not a listening TCP socket", fd);
+		return -EINVAL;
+	}
+	fcntl(fd, F_SETFL, flags | O_NONBLOCK); /* two processes may be woken for one client */
+	struct addrinfo *list;
+	*same = false;
+	if (resolve(address, port, &list) == 0) {
+		*same = same_address((struct sockaddr *)&a, list->ai_addr, port == 0);
+		freeaddrinfo(list);
+	}
+	return 0;
+}
+
+static void name_address(struct front *f)
+{
+	struct sockaddr_storage a = {0};
+	socklen_t n = sizeof(a);
+	char host[INET6_ADDRSTRLEN] = "?", port[8] = "?";
+	if (getsockname(f->listen_fd, (struct sockaddr *)&a, &n) == 0)
+		getnameinfo((struct sockaddr *)&a, n, host, sizeof(host), port, sizeof(port),
+			NI_NUMERICHOST | NI_NUMERICSERV);
+	snprintf(f->address, sizeof(f->address), a.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s",
+		host, port);
+	if (a.ss_family == AF_INET6)
+		f->loopback = IN6_IS_ADDR_LOOPBACK(&((struct sockaddr_in6 *)&a)->sin6_addr);
+	else
+		f->loopback =
+			ntohl(((struct sockaddr_in *)&a)->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+}
+
+/* --- connections --- */
+
+static void on_disconnect(uv_poll_t *poll, int status, int events)
+{
+	struct connection *c = poll->data;
+	if (status == 0 && !(events & UV_DISCONNECT))
+		return;
+	if (!c->left && !c->current && status == 0) {
+		/* Its last request may still be unread: MHD runs first, then this comes again. */
+		c->left = true;
+		front_wake(c->front);
+		return;
+	}
+	c->left = true;
+	uv_poll_stop(poll);
+	bool whole = c->current && c->current->body_over;
+	if (c->current)
+		exchange_lost(c->current);
+	if (!whole) /* nor would MHD wait for the rest of a body but for idle_ms */
+		shutdown(c->fd, SHUT_RDWR); /* MHD's edge-triggered watch may have missed it */
+}
+
+static void on_connection_freed(uv_handle_t *h)
+{
+	free(h->data);
+}
+
+static void name_peer(struct connection *c, struct MHD_Connection *mhd)
+{
+	const struct sockaddr *a =
+		MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS)->client_addr;
+	char host[INET6_ADDRSTRLEN] = "?", port[8] = "?";
+	bool v6 = a->sa_family == AF_INET6;
+	getnameinfo(a, v6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in), host,
+		sizeof(host), port, sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV);
+	snprintf(c->peer, sizeof(c->peer), v6 ? "[%s]:%s" : "%s:%s", host, port);
+}
+
+static struct connection *connection_create(struct front *f, struct MHD_Connection *mhd)
+{
+	int fd = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+	int one = 1;
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	struct connection *c = calloc(1, sizeof(*c));
+	if (c)
+		*c = (struct connection){
+			.front = f, .mhd = mhd, .fd = fd, .idle_since_ms = uv_now(f->loop)};
+	bool added = c && intake_add(c) == 0;
+	if (!added || uv_poll_init(f->loop, &c->poll, fd)) {
+		if (added)
+			intake_remove(c);
+		free(c);
+		shutdown(fd, SHUT_RDWR); /* not served blind: MHD sees the end and closes */
+		return NULL;
+	}
+	TAILQ_INSERT_TAIL(&f->open, c, link);
+	c->poll.data = c;
+	name_peer(c, mhd);
+	uv_poll_start(&c->poll, UV_DISCONNECT, on_disconnect);
+	patience_start(f);
+	return c;
+}
+
+static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
+	enum MHD_ConnectionNotificationCode code)
+{
+	struct front *f = cls;
+	struct connection *c = *context;
+	if (code == MHD_CONNECTION_NOTIFY_STARTED) {
+		f->connections++;
+		*context = connection_create(f, mhd);
+		return;
+	}
+	*context = NULL;
+	/* At the limit MHD has stopped listening; it listens again in its next run, which no event
+	 * would bring. */
+	if (f->connections-- >= f->connections_max)
+		front_wake(f);
+	if (!c)
+		return;
+	if (c->current)
+		exchange_drop(c->current);
+	TAILQ_REMOVE(&f->open, c, link);
+	intake_remove(c);
+	uv_close((uv_handle_t *)&c->poll,
+		on_connection_freed); /* stops at once, while the descriptor is still ours */
+}
+
+/* --- running MHD inside the loop --- */
+
+static void on_idle(uv_idle_t *h)
+{
+	(void)h; /* its being active is its use */
+}
+
+void front_wake(struct front *f)
+{
+	if (f->pending)
+		return;
+	f->pending = true;
+	uv_idle_start(&f->idle, on_idle);
+}
+
+static void on_epoll(uv_poll_t *h, int status, int events)
+{
+	(void)status;
+	(void)events;
+	front_wake(h->data);
+}
+
+static void on_timer(uv_timer_t *h)
+{
+	front_wake(h->data);
+}
+
+static void run_pending(struct front *f)
+{
+	MHD_UNSIGNED_LONG_LONG ms;
+	for (int i = 0; i < RUNS_PER_TURN && f->pending; i++) {
+		f->pending = false;
+		intake_run_pokes(f);
+		MHD_run(f->daemon);
+		if (MHD_get_timeout(f->daemon, &ms) != MHD_YES)
+			uv_timer_stop(&f->timer);
+		else if (ms == 0)
+			f->pending = true;
+		else
+			uv_timer_start(&f->timer, on_timer, ms, 0);
+	}
+	if (!f->pending)
+		uv_idle_stop(&f->idle);
+}
+
+static void on_check(uv_check_t *h)
+{
+	struct front *f = h->data;
+	if (f->pending)
+		run_pending(f);
+}
+
+static void on_mhd_log(void *cls, const char *format, va_list ap)
+{
+	(void)cls;
+	char line[512];
+	vsnprintf(line, sizeof(line), format, ap);
+	line[strcspn(line, "\n")] = '\0';
+	log_line(LOG_DEBUG, "http", LOG_STR("message", line), LOG_END);
+}
+
+/* --- life --- */
+
+static unsigned idle_seconds(unsigned idle_ms)
+{
+	return (idle_ms + 999) / 1000;
+}
+
+int front_start(uv_loop_t *loop, const struct front_options *o, const struct front_events *e,
+	void *ctx, struct front **out, struct buf *err)
+{
+	struct front *f = calloc(1, sizeof(*f));
+	if (!f) {
+		if (o->listen_fd >= 0)
+			close(o->listen_fd);
+		return -ENOMEM;
+	}
+	f->loop = loop;
+	f->events = e;
+	f->ctx = ctx;
+	f->stream_bytes = o->stream_bytes;
+	f->header_bytes = o->header_bytes;
+	f->heads.max = o->header_total_bytes;
+	f->headers_max = o->headers;
+	f->head_ms = o->head_ms;
+	f->body_ms = o->body_ms;
+	f->body_rate = o->body_rate;
+	f->connections_max = o->connections;
+	f->idle_ms = o->idle_ms;
+	TAILQ_INIT(&f->open);
+	TAILQ_INIT(&f->exchanges);
+	TAILQ_INIT(&f->lingers);
+	int rc = intake_open();
+	if (rc) {
+		if (o->listen_fd >= 0)
+			close(o->listen_fd);
+		goto error_free;
+	}
+	f->listen_fd = o->listen_fd >= 0 ? o->listen_fd : open_listener(o, err);
+	rc = f->listen_fd < 0 ? f->listen_fd : 0;
+	if (rc)
+		goto error_free;
+	name_address(f);
+	f->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG,
+		0, NULL, NULL, exchange_handle, f, MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, f,
+		MHD_OPTION_LISTEN_SOCKET, f->listen_fd, MHD_OPTION_CONNECTION_LIMIT, o->connections,
+		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)MHD_MEMORY_BYTES,
+		MHD_OPTION_CONNECTION_TIMEOUT, idle_seconds(o->idle_ms),
+		MHD_OPTION_URI_LOG_CALLBACK, exchange_begin, f, MHD_OPTION_NOTIFY_COMPLETED,
+		exchange_completed, f, MHD_OPTION_NOTIFY_CONNECTION, on_connection, f,
+		MHD_OPTION_END);
+	if (!f->daemon) {
+		rc = -EIO;
+		buf_printf(err, "libmicrohttpd does not start: %s", strerror(errno));
+		goto error_close;
+	}
+	uv_poll_init(loop, &f->epoll,
+		MHD_get_daemon_info(f->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd);
+	uv_timer_init(loop, &f->timer);
+	uv_check_init(loop, &f->check);
+	uv_idle_init(loop, &f->idle);
+	uv_timer_init(loop, &f->patience);
+	f->open_handles = 5;
+	f->epoll.data = f->timer.data = f->check.data = f->idle.data = f->patience.data = f;
+	uv_poll_start(&f->epoll, UV_READABLE, on_epoll);
+	uv_check_start(&f->check, on_check);
+	*out = f;
+	return 0;
+
+error_close:
+	close(f->listen_fd);
+error_free:
+	free(f);
+	return rc;
+}
+
+const char *front_address(const struct front *f)
+{
+	return f->address;
+}
+
+bool front_is_loopback(const struct front *f)
+{
+	return f->loopback;
+}
+
+int front_listen_fd(const struct front *f)
+{
+	return f->listen_fd;
+}
+
+void front_unhurry(struct connection *c)
+{
+	c->hurried = false;
+	MHD_set_connection_option(
+		c->mhd, MHD_CONNECTION_OPTION_TIMEOUT, idle_seconds(c->front->idle_ms));
+}
+
+void front_hurry(struct connection *c, unsigned idle_ms)
+{
+	c->hurried = true;
+	MHD_set_connection_option(c->mhd, MHD_CONNECTION_OPTION_TIMEOUT, idle_seconds(idle_ms));
+	front_wake(c->front); /* MHD looks at its timeouts, and sets the timer anew */
+}
+
+bool front_is_idle(const struct connection *c)
+{
+	return !c->current && !inlet_in_head(&c->inlet) && STAILQ_EMPTY(&c->inlet.heads);
+}
+
+void front_close_idle(struct front *f, unsigned idle_ms)
+{
+	struct connection *c;
+	if (idle_ms >= f->idle_ms)
+		return;
+	TAILQ_FOREACH(c, &f->open, link) {
+		if (!c->hurried && front_is_idle(c))
+			front_hurry(c, idle_ms);
+	}
+}
+
+void front_quiesce(struct front *f)
+{
+	if (f->quiesced)
+		return;
+	f->quiesced = true;
+	MHD_quiesce_daemon(f->daemon);
+	close(f->listen_fd);
+	f->listen_fd = -1;
+}
+
+void front_counts(const struct front *f, unsigned *connections, unsigned *exchanges)
+{
+	*connections = f->connections;
+	*exchanges = f->exchange_count;
+}
+
+static void on_handle_closed(uv_handle_t *h)
+{
+	struct front *f = h->data;
+	if (--f->open_handles == 0)
+		free(f);
+}
+
+void front_stop(struct front *f)
+{
+	struct exchange *x;
+	front_quiesce(f); /* MHD must not close, let alone shut down, a socket that others share */
+	f->stopping = true; /* nothing is suspended from here on: MHD panics when it is stopped with
+			       a connection suspended */
+	TAILQ_FOREACH(x, &f->exchanges, link)
+		exchange_abort(x);
+	linger_stop_all(f);
+	uv_poll_stop(&f->epoll);
+	MHD_run(f->daemon);
+	MHD_stop_daemon(f->daemon); /* ends the exchanges that are left */
+	uv_close((uv_handle_t *)&f->epoll, on_handle_closed);
+	uv_close((uv_handle_t *)&f->timer, on_handle_closed);
+	uv_close((uv_handle_t *)&f->check, on_handle_closed);
+	uv_close((uv_handle_t *)&f->idle, on_handle_closed);
+	uv_close((uv_handle_t *)&f->patience, on_handle_closed);
+}

@@ -1,0 +1,78 @@
+/*
+ * An upgrade as the old tandemd sees it: starts the program that now stands at its own path, with
+ * the same arguments, and hands over to it. See the table in upgrade.c; successor.h is the new
+ * one's side.
+ *
+ *   1. `tandemd -t` of the new program must accept the configuration.
+ *   2. The successor starts with the listening socket, the lock and one end of a conversation
+ *      (handover.h, talk.h), and with workers of its own. We serve on.
+ *   3. It says that the main devices are ready; we tell it to take over; it accepts on the same
+ *      socket and takes the names in the run folder; then we retire (life.h). At no moment does
+ *      nobody accept.
+ *
+ *   4. For deadlines.upgrade_grace_ms we keep the listening socket and the lock. When the successor
+ *      dies in that time, we take the service back.
+ *
+ * Whatever goes wrong before the end of 3 is a roll-back: the successor is ended, we go on, and the
+ * operation fails with why. Nothing here blocks.
+ */
+#ifndef TANDEM_UPGRADE_H
+#define TANDEM_UPGRADE_H
+
+#include "supervisor/life/handover.h"
+#include "supervisor/life/talk.h"
+
+#include <stdbool.h>
+#include <uv.h>
+
+struct supervisor;
+
+#define UPGRADE_WHY_BYTES 400
+
+enum upgrade_state {
+	UPGRADE_IDLE,
+	UPGRADE_CHECKING, /* the new program looks at the configuration */
+	UPGRADE_BOOTING,  /* the successor runs, its devices are not ready */
+	UPGRADE_TAKING,	  /* told to take over */
+	UPGRADE_HANDED,	  /* it has; it may die yet */
+	UPGRADE_SETTLED,  /* the service is the successor's for good */
+	UPGRADE_UNDOING,  /* rolled back; the process is about to end */
+	UPGRADE_STATES
+};
+
+struct upgrade {
+	enum upgrade_state state;
+	uint64_t operation;
+	uv_process_t *process; /* the check or the successor; heap: outlives us until it closes */
+	uv_pipe_t *words;      /* the check's stderr, heap likewise; NULL at its end */
+	int exit_status, exit_signal, ended_pid; /* of the last one that ended */
+	bool told;				 /* TERM was sent: KILL is next */
+	bool elsewhere;				 /* the successor listens at another address */
+	int kept_fd; /* our listening socket in the time of grace; -1: none */
+	struct talk *talk;
+	uv_timer_t timer;	      /* of the state */
+	char said[UPGRADE_WHY_BYTES]; /* the check's words, or what the successor waits for */
+	char why[UPGRADE_WHY_BYTES];  /* of the roll-back; "": the process's end tells */
+	struct handover_extra extra[HANDOVER_EXTRA_MAX];
+	size_t extra_count;
+};
+
+void upgrade_init(struct supervisor *s);
+void upgrade_fini(struct supervisor *s);
+
+/* A descriptor that the successor gets under that name (handover_take_extra). Stays its caller's.
+ */
+void upgrade_offer(struct supervisor *s, const char *name, int fd);
+
+/* The number of the operation, or 0 with words in err. */
+uint64_t upgrade_begin(struct supervisor *s, struct buf *err);
+/* An upgrade is under way and not yet through: a reload would be lost. */
+bool upgrade_under_way(const struct supervisor *s);
+/* We were told to stop: a successor that has not taken over ends with us. */
+void upgrade_stop(struct supervisor *s);
+/* The successor has lived for so long, or we have been told to stop, that nothing is taken back. */
+bool upgrade_settled(const struct supervisor *s);
+/* No process that an unfinished upgrade started is left. */
+bool upgrade_gone(const struct supervisor *s);
+
+#endif

@@ -1,0 +1,479 @@
+#include "supervisor/requests/chat.h"
+#include "supervisor/devices/governor.h"
+#include "supervisor/requests/coalesce.h"
+#include "supervisor/requests/packed.h"
+
+#include "common/base/log.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define CHAT_INLINE_BYTES                                                                          \
+	(96u << 10) /* a body up to this is parsed in the loop: well under a millisecond */
+
+/* --- background work --- */
+
+struct chat_task {
+	uv_work_t work;
+	struct chat *chat;
+	void (*fn)(struct chat *c);
+	enum chat_event then;
+};
+
+static void task_run(uv_work_t *w)
+{
+	struct chat_task *t = w->data;
+	t->fn(t->chat);
+}
+
+static void task_done(uv_work_t *w, int status)
+{
+	(void)status;
+	struct chat_task *t = w->data;
+	struct chat *c = t->chat;
+	c->working = false;
+	enum chat_event then = t->then;
+	free(t);
+	chat_event(c, then);
+	request_release(&c->base);
+}
+
+void chat_work(struct chat *c, void (*fn)(struct chat *c), enum chat_event then, bool small)
+{
+	struct chat_task *t = small ? NULL : malloc(sizeof(*t));
+	if (t) {
+		*t = (struct chat_task){.chat = c, .fn = fn, .then = then};
+		t->work.data = t;
+		if (uv_queue_work(c->base.sup->loop, &t->work, task_run, task_done) == 0) {
+			c->working = true;
+			request_hold(&c->base);
+			return;
+		}
+		free(t);
+	}
+	fn(c);
+	chat_event(c, then);
+}
+
+/* --- reading --- */
+
+void chat_hold(struct chat *c, size_t n)
+{
+	c->held += n;
+	c->base.sup->held_bytes += n;
+}
+
+static size_t chat_body(struct request *r, const char *p, size_t n)
+{
+	struct chat *c = (struct chat *)r;
+	if (c->state != CHAT_READING)
+		return n; /* refused already: what still comes is thrown away */
+	if (!request_may_hold(r->sup, c->held, n)) {
+		r->sup->count.failed++;
+		request_refuse(r, 503,
+			"too many large requests at once; limits.body_total_bytes is reached", 2);
+		chat_finish(c);
+	} else if (buf_add(&c->body, p, n)) {
+		bool too_large = buf_error(&c->body) == -E2BIG;
+		request_count_error(r->sup, too_large ? 413 : 503);
+		request_refuse(r, too_large ? 413 : 503,
+			too_large ? "request body larger than limits.body_bytes" : "out of memory",
+			too_large ? 0 : 2);
+		chat_finish(c);
+	} else {
+		chat_hold(c, n);
+	}
+	return n;
+}
+
+static void chat_body_end(struct request *r)
+{
+	chat_event((struct chat *)r, CHAT_BODY_END);
+}
+
+static void chat_sent(struct request *r, size_t n)
+{
+	coalesce_sent((struct chat *)r, n);
+}
+
+static void chat_gone(struct request *r)
+{
+	chat_event((struct chat *)r, CHAT_GONE);
+}
+
+static void chat_cancel(struct request *r)
+{
+	chat_event((struct chat *)r, CHAT_CANCELLED);
+}
+
+static void on_timer_closed(uv_handle_t *h)
+{
+	struct chat *c = h->data;
+	if (--c->timers_open == 0)
+		free(c);
+}
+
+static void chat_destroy(struct request *r)
+{
+	struct chat *c = (struct chat *)r;
+	chat_condense_cancel(c);
+	condense_fini(&c->condense);
+	if (c->parsed)
+		chat_request_fini(&c->view);
+	buf_free(&c->body);
+	buf_free(&c->unpacked);
+	buf_free(&c->model);
+	buf_free(&c->notes_model);
+	buf_free(&c->rewritten);
+	prefix_chain_fini(&c->chain);
+	prefix_chain_fini(&c->sent_chain);
+	free(c->forced);
+	chat_resume_fini(c);
+	free(c->head.type);
+	r->sup->held_bytes -= c->held;
+	c->timers_open = 2;
+	uv_close((uv_handle_t *)&c->tick, on_timer_closed);
+	uv_close((uv_handle_t *)&c->wait, on_timer_closed);
+}
+
+static const struct request_ops chat_ops = {.body = chat_body,
+	.body_end = chat_body_end,
+	.sent = chat_sent,
+	.gone = chat_gone,
+	.cancel = chat_cancel,
+	.destroy = chat_destroy};
+
+const struct chat *chat_of_request(const struct request *r)
+{
+	return r->ops == &chat_ops ? (const struct chat *)r : NULL;
+}
+
+int64_t chat_sent_bytes_max(const struct config *conf)
+{
+	int64_t body = conf->limits.body_bytes > conf->limits.unpacked_bytes
+			       ? conf->limits.body_bytes
+			       : conf->limits.unpacked_bytes;
+	return body * 2 + conf->limits.resume_bytes;
+}
+
+void chat_begin(struct supervisor *s, struct exchange *x, enum dialect d)
+{
+	struct chat *c = (struct chat *)request_create(s, x, d, &chat_ops, sizeof(*c));
+	if (!c) {
+		exchange_reply(x, 503, "application/json", SLICE("{\"error\":\"out of memory\"}"));
+		return;
+	}
+	s->count.requests++;
+	coalesce_init(c);
+	buf_init(&c->body, (size_t)s->config.limits.body_bytes);
+	buf_init(&c->model, 4096);
+	buf_init(&c->notes_model, 0);
+	buf_init(&c->rewritten, (size_t)chat_sent_bytes_max(&s->config));
+	chat_resume_init(c);
+	c->first_ms = -1;
+	uv_timer_init(s->loop, &c->tick);
+	uv_timer_init(s->loop, &c->wait);
+	c->tick.data = c->wait.data = c;
+	int64_t declared = exchange_body_bytes(x);
+	if (declared > s->config.limits.body_bytes) {
+		request_count_error(s, 413);
+		request_refuse(&c->base, 413, "request body larger than limits.body_bytes", 0);
+		chat_finish(c);
+	} else if (declared > 0) {
+		buf_reserve(&c->body, (size_t)(declared < 1 << 20 ? declared : 1 << 20));
+	}
+}
+
+/* --- parsing and planning --- */
+
+static void parse_work(struct chat *c)
+{
+	if (c->hash_wanted)
+		c->hash = poison_hash(&c->base.sup->poison, c->base.client, buf_slice(&c->body));
+	c->parse_result = chat_request_take(c->base.dialect, &c->body, &c->view, &c->parse_error);
+	if (c->parse_result)
+		return;
+	c->parsed = true;
+	if (json_is(c->view.model, JSON_STRING))
+		json_string_decode(c->view.model, &c->model);
+	weigh_chain(&c->view, buf_slice(&c->model), &c->chain);
+	if (c->view.condensable && condense_init(&c->condense, &c->view))
+		c->parse_result = -ENOMEM;
+}
+
+static void on_tick(uv_timer_t *t)
+{
+	chat_event(t->data, CHAT_TICK);
+}
+
+static void unpack_work(struct chat *c)
+{
+	c->unpack_result = unpack(c->coding, buf_slice(&c->body), &c->unpacked);
+}
+
+static void parse(struct chat *c)
+{
+	if (c->explain || !coalesce_join(c))
+		chat_work(c, parse_work, CHAT_PARSED, c->body.n <= CHAT_INLINE_BYTES);
+}
+
+static void act_body_end(struct chat *c)
+{
+	const struct config *conf = &c->base.sup->config;
+	const char *coding = exchange_header(c->base.exchange, "Content-Encoding");
+	/* The bytes must be at the client by then: a tenth of it is kept for the way. */
+	int64_t first = conf->deadlines.first_byte_ms - conf->deadlines.first_byte_ms / 10;
+	c->state = CHAT_PARSING;
+	c->hash_wanted = c->base.sup->poison.used;
+	c->coding = unpack_coding(coding);
+	uv_timer_start(&c->tick, on_tick, (uint64_t)first, (uint64_t)conf->deadlines.heartbeat_ms);
+	c->explain = slice_eq(
+		slice_str(exchange_header(c->base.exchange, "X-Tandem-Explain")), SLICE("1"));
+	if (c->explain)
+		uv_timer_stop(&c->tick); /* the answer is near, and no stream */
+	if (c->coding == UNPACK_UNKNOWN) {
+		char text[PACKED_TEXT_BYTES];
+		packed_unknown(&c->base, text);
+		chat_answer_error(c, 415, slice_str(text), (struct slice){0}, (struct slice){0}, 0);
+	} else if (c->coding == UNPACK_NONE) {
+		parse(c);
+	} else {
+		c->base.unpacked = true;
+		buf_init(&c->unpacked, packed_room(c->base.sup));
+		chat_work(c, unpack_work, CHAT_UNPACKED, false);
+	}
+}
+
+static void act_unpacked(struct chat *c)
+{
+	char text[PACKED_TEXT_BYTES];
+	if (c->unpack_result) {
+		int status = packed_broken(&c->base, c->unpack_result, text);
+		chat_answer_error(c, status, slice_str(text), (struct slice){0}, (struct slice){0},
+			status == 503 ? 2 : 0);
+		return;
+	}
+	c->base.sup->held_bytes -= c->held;
+	c->held = 0;
+	buf_free(&c->body);
+	c->body = c->unpacked;
+	c->unpacked = (struct buf){0};
+	chat_hold(c, c->body.n);
+	parse(c);
+}
+
+static struct plan_device plan_device(const struct device *d, int64_t window)
+{
+	if (!d)
+		return (struct plan_device){0};
+	return (struct plan_device){.present = true,
+		.ready = d->state == WORKER_READY,
+		.window = window,
+		.slots = device_slots(d),
+		.prefill_tok_s = d->prefill_tok_s,
+		.decode_tok_s = d->decode_tok_s};
+}
+
+int64_t chat_num_ctx(const struct chat *c, const struct device *d)
+{
+	if (d->conf->client_num_ctx && c->view.num_ctx > 0)
+		return c->view.num_ctx < DECIDE_WINDOW_MAX ? c->view.num_ctx : DECIDE_WINDOW_MAX;
+	return governor_num_ctx(d, buf_slice(&c->model));
+}
+
+/* Tokens of the window that this request wants, its answer included. */
+static int64_t needed(const struct chat *c)
+{
+	int64_t output = c->view.max_output > 0 && c->view.max_output < PLAN_OUTPUT_RESERVE_TOKENS
+				 ? c->view.max_output
+				 : PLAN_OUTPUT_RESERVE_TOKENS;
+	double tokens = (double)c->facts.tokens * PLAN_SLACK + (double)output;
+	return tokens < (double)DECIDE_WINDOW_MAX ? (int64_t)tokens : DECIDE_WINDOW_MAX;
+}
+
+static void fill_facts(struct chat *c)
+{
+	const struct config *conf = &c->base.sup->config;
+	struct plan_facts *f = &c->facts;
+	bool to_main = c->device->conf->roles & ROLE_MAIN;
+	c->small = to_main ? request_role(c->base.sup, ROLE_CONDENSE) : NULL;
+	f->tokens = tokens_estimate(c->base.sup->tokens, buf_slice(&c->model), &c->view.census);
+	if (!c->explain)
+		governor_need(c->device, buf_slice(&c->model), needed(c), c->view.num_ctx);
+	int64_t window = governor_window(c->device, buf_slice(&c->model));
+	if (c->view.num_ctx > 0 && c->device->conf->client_num_ctx)
+		window = chat_num_ctx(c, c->device);
+	decide_facts(f, conf, &c->view, f->tokens, to_main);
+	f->main = plan_device(c->device, window);
+	f->small = plan_device(c->small, c->small ? device_window(c->small) : 0);
+}
+
+/* The last human message as it stands in the body, as far as it is one string. */
+static struct slice last_text(const struct chat_request *view)
+{
+	for (size_t i = view->count; i > 0; i--)
+		if (view->messages[i - 1].role == CHAT_USER)
+			return json_is(view->messages[i - 1].content, JSON_STRING)
+				       ? view->messages[i - 1].content.raw
+				       : (struct slice){0};
+	return (struct slice){0};
+}
+
+static enum job_class class_of(const struct chat *c)
+{
+	return client_class(
+		&(struct client_facts){.wish = exchange_header(c->base.exchange, "X-Tandem-Class"),
+			.user_agent = exchange_header(c->base.exchange, "User-Agent"),
+			.tools = json_is(c->view.tools, JSON_ARRAY),
+			.tokens = c->facts.tokens,
+			.last = last_text(&c->view)});
+}
+
+static void act_plan(struct chat *c)
+{
+	struct supervisor *s = c->base.sup;
+	if (c->body.n > c->held) /* mended */
+		chat_hold(c, c->body.n - c->held);
+	if (c->parse_result) {
+		bool bad = c->parse_result == -EINVAL;
+		const char *text = bad ? c->parse_error.text : "out of memory";
+		chat_answer_error(c, bad ? c->parse_error.status : 503, slice_str(text),
+			(struct slice){0}, (struct slice){0}, 0);
+		return;
+	}
+	c->device = request_device(s, buf_slice(&c->model));
+	/* Ollama knows its models; llama-server answers for any name, which an Ollama client does
+	 * not expect. */
+	if (dialect_is_ollama(c->base.dialect) && c->device->model_count > 0 &&
+		c->device->conf->backend.type == BACKEND_TYPE_LLAMA_SERVER &&
+		!device_serves(c->device, buf_slice(&c->model))) {
+		char text[DIALECT_ERROR_TEXT_BYTES];
+		snprintf(text, sizeof(text), "model '%.*s' not found",
+			(int)(c->model.n < 400 ? c->model.n : 400), c->model.p ? c->model.p : "");
+		chat_answer_error(c, 404, slice_str(text), (struct slice){0}, (struct slice){0}, 0);
+		return;
+	}
+	fill_facts(c);
+	c->class = class_of(c);
+	if (s->config.routing.mode == ROUTING_ADAPTIVE && c->facts.to_main && c->facts.condensable)
+		chat_adaptive_plan(c);
+	else
+		plan_decide(&c->facts, &c->plan);
+	if (c->hash_wanted && poison_has(&s->poison, c->hash, now_ms())) {
+		chat_answer_poison(c);
+		return;
+	}
+	c->sent_tokens = c->facts.tokens;
+	c->sent_census = c->view.census;
+	log_line(LOG_INFO, "plan", LOG_STR("req", c->base.id),
+		LOG_SLICE("model", buf_slice(&c->model)), LOG_STR("device", c->device->conf->name),
+		LOG_INT("messages", c->view.count), LOG_INT("bytes", c->body.n),
+		LOG_INT("tokens", c->facts.tokens), LOG_STR("class", job_class_name(c->class)),
+		LOG_STR("strategy", strategy_name(c->plan.strategy)),
+		LOG_STR("reason", c->plan.reason), LOG_END);
+	log_content("request", c->base.id, buf_slice(&c->body));
+	if (!c->adaptive && c->plan.strategy != STRATEGY_A && c->small && !c->facts.small.ready &&
+		!c->explain)
+		chat_fallback(c, "condensing device not ready",
+			c->plan.condense ? "selection" : "original");
+	if (c->plan.condense)
+		chat_condense_prepare(c);
+	else if (c->explain)
+		chat_explain(c);
+	else if (decide_plain(&c->facts, &c->plan, c->view.is_load,
+			 c->device->conf->backend.type) == DECIDE_OVERFLOW)
+		chat_answer_overflow(c);
+	else
+		chat_answer_submit(c);
+}
+
+/* --- endings that are short --- */
+
+static void act_gone(struct chat *c)
+{
+	c->base.sup->count.cancelled++;
+	log_line(LOG_INFO, "client_gone", LOG_STR("req", c->base.id),
+		LOG_INT("ms", now_ms() - c->base.begun_ms), LOG_END);
+	if (!coalesce_hand_over(c))
+		chat_finish(c);
+}
+
+static void act_gone_early(struct chat *c)
+{
+	c->base.sup->count.cancelled++;
+	chat_finish(c);
+}
+
+static void act_cancelled(struct chat *c)
+{
+	snprintf(c->note, sizeof(c->note), REQUEST_CANCELLED_TEXT);
+	chat_answer_error(c, REQUEST_CANCELLED_STATUS, SLICE(REQUEST_CANCELLED_TEXT),
+		(struct slice){0}, (struct slice){0}, 0);
+}
+
+static void act_started(struct chat *c)
+{
+	c->state = CHAT_ANSWERING;
+	uv_timer_stop(&c->wait);
+	if (chat_begun(c))
+		return;
+	c->first_byte_ms = now_ms() - c->base.begun_ms;
+	c->first_ms = c->answer ? (double)(now_ms() - c->answer->started_ms) : -1;
+}
+
+static void act_assembled(struct chat *c)
+{
+	if (c->adaptive)
+		chat_adaptive_choose(c);
+	if (c->explain)
+		chat_explain(c);
+	else
+		chat_answer_submit(c);
+}
+
+/* --- the table --- */
+
+typedef void action_fn(struct chat *c);
+
+static action_fn *const actions[CHAT_STATES][CHAT_EVENTS] = {
+	[CHAT_READING] = {[CHAT_BODY_END] = act_body_end,
+		[CHAT_GONE] = act_gone_early,
+		[CHAT_CANCELLED] = act_cancelled},
+	[CHAT_PARSING] = {[CHAT_UNPACKED] = act_unpacked,
+		[CHAT_PARSED] = act_plan,
+		[CHAT_TICK] = chat_answer_tick,
+		[CHAT_GONE] = act_gone,
+		[CHAT_CANCELLED] = act_cancelled},
+	[CHAT_CONDENSING] = {[CHAT_PREPARED] = chat_condense_notes,
+		[CHAT_SETTLED] = chat_condense_assemble,
+		[CHAT_ORIGINAL] = chat_answer_submit,
+		[CHAT_ASSEMBLED] = act_assembled,
+		[CHAT_WAIT_OVER] = chat_condense_late,
+		[CHAT_TICK] = chat_answer_tick,
+		[CHAT_GONE] = act_gone,
+		[CHAT_CANCELLED] = act_cancelled},
+	[CHAT_WAITING] = {[CHAT_STARTED] = act_started,
+		[CHAT_FAILED] = chat_answer_failed,
+		[CHAT_ENDED] = chat_answer_ended,
+		[CHAT_TICK] = chat_answer_tick,
+		[CHAT_WAIT_OVER] = chat_answer_wait_over,
+		[CHAT_GONE] = act_gone,
+		[CHAT_CANCELLED] = act_cancelled},
+	[CHAT_ANSWERING] = {[CHAT_ENDED] = chat_answer_ended,
+		[CHAT_FAILED] = chat_answer_failed,
+		[CHAT_TICK] = chat_answer_tick,
+		[CHAT_GONE] = act_gone,
+		[CHAT_CANCELLED] = act_cancelled},
+	[CHAT_JOINED] = {[CHAT_TICK] = chat_answer_tick,
+		[CHAT_GONE] = act_gone,
+		[CHAT_CANCELLED] = act_cancelled},
+	[CHAT_OVER] = {0},
+};
+
+void chat_event(struct chat *c, enum chat_event e)
+{
+	action_fn *act = actions[c->state][e];
+	if (act)
+		act(c);
+}

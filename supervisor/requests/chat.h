@@ -1,0 +1,281 @@
+/*
+ * A chat request's inner state, shared by the files of its life:
+ *   chat.c          the table (states x events), reading, parsing, planning
+ *   chat_condense.c selection, notes jobs and their fallbacks, assembly
+ *   chat_answer.c   the job on the answering device, heartbeats, errors, the end
+ *   chat_adaptive.c which form is sent, by predicted time; what an answer teaches
+ *   chat_early.c    work for the next request while nobody waits
+ *   chat_resume.c   what the client has of the answer, and going on after a death
+ *
+ *   coalesce.c      requests that get another one's answer
+ *
+ *   READING -> PARSING -> [CONDENSING] -> WAITING -> ANSWERING -> OVER
+ *      '-----> JOINED --------------------------------^---- death ---'
+ *
+ * Work on the thread pool (parsing large bodies, selection, assembly) owns the fields it writes
+ * until its event comes back; the loop thread only reads `state` meanwhile. A request that ends
+ * earlier is kept until the work is back.
+ */
+#ifndef TANDEM_CHAT_H
+#define TANDEM_CHAT_H
+
+#include "common/base/unpack.h"
+#include "common/condense.h"
+#include "supervisor/devices/job.h"
+#include "supervisor/requests/client.h"
+#include "supervisor/requests/decide.h"
+#include "supervisor/requests/plan.h"
+#include "supervisor/requests/request.h"
+#include "supervisor/requests/weigh.h"
+
+enum chat_state {
+	CHAT_READING,
+	CHAT_PARSING,
+	CHAT_CONDENSING,
+	CHAT_WAITING,
+	CHAT_ANSWERING,
+	CHAT_JOINED, /* gets the answer of `lead` */
+	CHAT_OVER,
+	CHAT_STATES
+};
+
+enum chat_event {
+	CHAT_BODY_END,
+	CHAT_UNPACKED,	/* the body is what the client packed (or could not be) */
+	CHAT_PARSED,	/* the view is there (or its error) */
+	CHAT_PREPARED,	/* the selection is there (or its refusal) */
+	CHAT_SETTLED,	/* every chunk has its notes or goes without */
+	CHAT_ORIGINAL,	/* condensing is given up: the unchanged request */
+	CHAT_ASSEMBLED, /* the rewritten body is there (or could not be made) */
+	CHAT_STARTED,	/* the first byte of the answer */
+	CHAT_ENDED,
+	CHAT_FAILED,	/* the answer's job failed; chat->failure says how */
+	CHAT_TICK,	/* first-byte deadline, then heartbeats */
+	CHAT_WAIT_OVER, /* the stage's deadline: notes too slow, or the answering device away for
+			   too long */
+	CHAT_GONE,	/* the client left */
+	CHAT_CANCELLED, /* an operator ends it */
+	CHAT_EVENTS,
+};
+
+struct chat_note {
+	struct chat *chat;
+	size_t index;
+	struct job *job; /* NULL when settled */
+	bool on_main;	 /* second attempt */
+	struct buf text;
+	char unused[16]; /* why its notes are none; "" */
+};
+
+struct chat_resume {
+	struct buf text; /* of the answer; up to `said` the client has it, the rest is held */
+	size_t said;
+	int64_t tokens;	 /* of what was said */
+	bool opaque;	 /* there is more to the answer than text, or too much of it */
+	struct buf held; /* the bytes of a line or event (without a stream: of the object) that is
+			    not whole */
+	bool open;	 /* it was too long to be held: the client has half of one */
+	struct buf identity; /* of the first START */
+	struct buf body;     /* of the job that goes on: the request, then the text */
+	size_t body_held;    /* counted in supervisor.held_bytes */
+
+	unsigned deaths;     /* under this request */
+	int64_t idle_deaths; /* of these, the last ones that no byte of the answer came before */
+	uint64_t bytes_at_start;	 /* bytes_out when the last job was submitted */
+	const struct device *cut_device; /* whose backend cut the answer last */
+	uint64_t cut_generation;
+	bool poison;	 /* refused: workers die of it */
+	unsigned closed; /* times that a connection was closed without a word */
+	unsigned retries, timeouts;
+	uint64_t retried; /* generation of the worker whose tries are counted */
+	uint64_t lost_ms;
+};
+
+struct chat {
+	struct request base;
+	enum chat_state state;
+
+	struct buf body; /* the client's bytes, unpacked */
+	enum unpack_coding coding;
+	struct buf unpacked; /* being made of body */
+	int unpack_result;
+	size_t held; /* counted in supervisor.held_bytes */
+	struct chat_request view;
+	bool parsed;
+	struct dialect_error parse_error;
+	int parse_result;
+	struct buf model; /* decoded name */
+
+	/* Coalescing (coalesce.h). */
+	TAILQ_ENTRY(chat) open;	  /* in supervisor.chats */
+	TAILQ_ENTRY(chat) member; /* in lead->joined */
+	struct chat_list joined;  /* requests that get this one's answer as well */
+	unsigned joined_count;
+	struct chat *lead; /* of a JOINED one */
+	bool is_open;
+	char joined_to[REQUEST_ID_BYTES]; /* the id it joined; "" */
+	uint64_t taken;			  /* answer bytes its client's socket took */
+	uint64_t credited;		  /* of these given to the worker as credit */
+
+	enum job_class class;
+	struct device *device; /* answers */
+	struct device *small;  /* condenses; NULL: none */
+	struct plan_facts facts;
+	struct plan plan;
+	uint64_t sent_tokens; /* estimate of what the answering device gets */
+	struct token_census sent_census;
+	char note[PLAN_REASON_BYTES]; /* what came after the plan, for X-Tandem-Reason and the log
+				       */
+
+	struct condense condense; /* its chains are there once the body is parsed */
+	bool has_condense;	  /* it was asked for */
+	enum condense_result prepared, assembled;
+	struct chat_note *notes;
+	size_t note_count, unsettled;
+	struct buf notes_model; /* that the small device is asked for */
+	struct buf rewritten;
+	bool use_rewritten; /* the answering device gets `rewritten` */
+	bool use_condensed; /* ... and it is shorter than the original */
+
+	/* Routing by predicted time. */
+	bool adaptive; /* this request is; a reload may have changed the mode since */
+	struct weighed weighed;
+	uint64_t *forced; /* early freezes that were decided when it was planned; owned */
+	size_t forced_count;
+	struct prefix_chain chain, sent_chain; /* of the body, of `rewritten`; empty once sent */
+	struct forecast forecast;	       /* of what was sent */
+	struct device *forecast_on; /* that it was sent to; NULL: nothing is to be learned */
+	double predicted_ms;	    /* from its beginning to the first byte */
+	double first_ms;	    /* from the job's start to the first byte; < 0: not yet */
+
+	struct job *answer;
+	struct chat_resume resume;
+	bool overflowed; /* the backend found the prompt too long, once */
+	bool asked;	 /* a device was given the request */
+	bool too_long;	 /* refused for it */
+	bool counted;	 /* in by_strategy */
+	bool explain;	 /* X-Tandem-Explain: what would be done is the answer */
+	struct job_failure *failure;
+
+	uv_work_t work;
+	bool working;
+	uv_timer_t tick, wait;
+	unsigned timers_open;
+	bool head_sent;
+	struct { /* of a START that waits for the whole object (no stream) */
+		int status;
+		char *type;
+		int64_t body_bytes;
+	} head;
+	bool hash_wanted; /* some bodies are refused now (poison.h) */
+	uint64_t hash;
+	uint64_t bytes_out; /* of the answer, heartbeats excluded */
+	uint64_t bytes_at_tick;
+	char tail[2]; /* last two bytes of the answer */
+	uint64_t first_byte_ms;
+};
+
+void chat_event(struct chat *c, enum chat_event e);
+
+/* The chat that a request is; NULL: of another kind. */
+const struct chat *chat_of_request(const struct request *r);
+
+/* Runs fn on the thread pool (or at once when `small`), then delivers the event unless the request
+ * is over. */
+void chat_work(struct chat *c, void (*fn)(struct chat *c), enum chat_event then, bool small);
+
+/* --- chat_condense.c --- */
+void chat_condense_prepare(struct chat *c);
+/* The backend counted more tokens than we did: the selection alone, well within the window. */
+void chat_condense_overflowed(struct chat *c);
+void chat_condense_notes(struct chat *c);
+/* A conversation that has just frozen keeps its window over restarts. */
+void chat_condense_keep(struct chat *c);
+void chat_condense_assemble(struct chat *c);
+/* The notes took too long. */
+void chat_condense_late(struct chat *c);
+/* Cancels what is open and frees the notes. */
+void chat_condense_cancel(struct chat *c);
+
+/* --- chat_adaptive.c --- */
+/* Fills the plan; plan.condense: another form is to be made. */
+void chat_adaptive_plan(struct chat *c);
+/* It is made (or could not be): which one goes? */
+void chat_adaptive_choose(struct chat *c);
+/* What is expected of the request that will be submitted; it is; its answer has ended; or it never
+ * will. */
+void chat_forecast_make(struct chat *c);
+void chat_forecast_sent(struct chat *c);
+void chat_forecast_ended(struct chat *c, const struct proto_usage *u);
+void chat_forecast_cut(struct chat *c);
+
+/* --- chat_early.c --- */
+/* The answer has ended well: what can be done for the next request? */
+void chat_early(struct chat *c);
+
+/* --- chat_answer.c --- */
+/* Submits the request (rewritten or original) to the answering device. */
+void chat_answer_submit(struct chat *c);
+void chat_answer_tick(struct chat *c);
+void chat_answer_failed(struct chat *c);
+void chat_answer_ended(struct chat *c);
+void chat_answer_wait_over(struct chat *c);
+/* Sends bytes of the answer. False: the client cannot take them, and the request is over. */
+bool chat_answer_write(struct chat *c, struct slice bytes);
+/* Submits after a pause. */
+void chat_answer_pause(struct chat *c, uint64_t ms);
+/* Refuses a request that workers die of. */
+void chat_answer_poison(struct chat *c);
+/* Sends status and headers of a good answer. */
+void chat_answer_head(struct chat *c, int status, const char *content_type, int64_t body_bytes);
+/* Ends the request with an error in whatever form is still possible. body empty: the dialect's own.
+ */
+void chat_answer_error(struct chat *c, int status, struct slice message, struct slice body,
+	struct slice content_type, int retry_after_s);
+/* Answers with what would be done; the layout has been made if the plan wants one. */
+void chat_explain(struct chat *c);
+/* The prompt cannot fit the window. */
+void chat_answer_overflow(struct chat *c);
+/* The answer's job names the exchange's strings: they are now those of another one. */
+void chat_answer_readdress(struct chat *c);
+/* The backend has counted what it was sent. */
+void chat_count_told(struct chat *c, int64_t prompt_tokens);
+/* Stops timers and jobs; the state is OVER afterwards. */
+void chat_finish(struct chat *c);
+/* Counts and logs that the plan was left. */
+void chat_fallback(struct chat *c, const char *cause, const char *to);
+
+/* --- chat_resume.c --- */
+void chat_resume_init(struct chat *c);
+void chat_resume_fini(struct chat *c);
+/* The client has a part of the answer. */
+bool chat_begun(const struct chat *c);
+/* A job's START and DELTA. */
+void chat_resume_started(struct chat *c, const struct proto_record *r);
+void chat_resume_delta(struct chat *c, const struct proto_record *r);
+/* Makes of a job for the request, whose body is set, one that goes on with the answer. 0, -ENOMEM,
+ * -E2BIG. */
+int chat_resume_spec(struct chat *c, struct job_spec *spec);
+/* The answer's job failed. True: it was submitted again. */
+bool chat_resume_failed(struct chat *c, const struct job_failure *f);
+/* Before it is submitted after a pause: its device may be out of use by now. */
+void chat_resume_look_again(struct chat *c);
+/* The answer's job waits: another device that could run it at once, or NULL. */
+struct device *chat_resume_elsewhere(struct chat *c);
+
+/* A full queue is no reason yet to end an answer that has begun. */
+bool chat_resume_patient(const struct chat *c);
+
+/* Counts bytes that the request holds until it is destroyed. */
+void chat_hold(struct chat *c, size_t n);
+
+/* The window that this device is asked to have the model in, for this request; 0: its own. One for
+ * all, so that Ollama does not load the model anew, unless the device's settings pass the client's
+ * on. */
+int64_t chat_num_ctx(const struct chat *c, const struct device *d);
+
+/* The longest body sent for a client's of limits.body_bytes: the gateway may add num_ctx, notes and
+ * markers to it, and escaping may double text. */
+int64_t chat_sent_bytes_max(const struct config *conf);
+
+#endif

@@ -1,0 +1,416 @@
+/*
+ * The condensing stage: selection on the thread pool, one notes job for each chunk on the small
+ * device, fallbacks, assembly.
+ *
+ * A failure here never reaches the client: a chunk whose notes fail runs on the main device, or the
+ * original request goes there unchanged, whichever is estimated sooner; where the original does not
+ * fit, the selection stands alone.
+ */
+#include "supervisor/devices/governor.h"
+#include "supervisor/requests/chat.h"
+
+#include "common/base/log.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+void chat_fallback(struct chat *c, const char *cause, const char *to)
+{
+	c->base.sup->count.fallbacks++;
+	snprintf(c->note, sizeof(c->note), "fallback: %s; %s", cause, to);
+	log_line(LOG_WARN, "fallback", LOG_STR("req", c->base.id), LOG_STR("cause", cause),
+		LOG_STR("to", to), LOG_END);
+}
+
+/* --- the layout --- */
+
+/* Bytes of text that make a token in this prompt. */
+static double bytes_a_token(const struct chat *c)
+{
+	double images = (double)c->view.census.images * TOKENS_PER_IMAGE;
+	double tokens = tokens_of(c->base.sup->tokens, buf_slice(&c->model), &c->view.census);
+	return (double)(c->view.text_bytes + 1) / (tokens - images + 1);
+}
+
+static void prepare_work(struct chat *c)
+{
+	c->prepared = condense_prepare(&c->condense);
+}
+
+void chat_condense_prepare(struct chat *c)
+{
+	const struct config *conf = &c->base.sup->config;
+	struct condense_facts f = decide_condense(conf, &c->facts, &c->plan, &c->view,
+		tokens_of(c->base.sup->tokens, buf_slice(&c->model), &c->view.census),
+		c->overflowed, c->adaptive);
+	condense_options(&c->condense, &f, c->base.sup->layouts);
+	c->condense.options.forced = c->forced;
+	c->condense.options.forced_count = c->forced_count;
+	c->has_condense = true;
+	c->state = CHAT_CONDENSING;
+	chat_work(c, prepare_work, CHAT_PREPARED, false);
+}
+
+void chat_condense_overflowed(struct chat *c)
+{
+	c->overflowed = true;
+	c->weighed.ways.form[FORM_ORIGINAL].fits = false;
+	c->plan.condense = c->plan.must_shrink = true;
+	c->plan.notes = false;
+	c->facts.counted = 0;
+	c->facts.tokens = tokens_estimate(
+		c->base.sup->tokens, buf_slice(&c->model), &c->view.census); /* may know more now */
+	/* What was sent did not fit, whatever we take the window for. */
+	double sent = tokens_of(c->base.sup->tokens, buf_slice(&c->model), &c->sent_census);
+	double room = (double)plan_room(&c->facts);
+	if (room <= 0 || room > sent)
+		room = sent;
+	c->plan.room_tokens = (int64_t)(room * PLAN_OVERFLOW_SHARE);
+	c->use_rewritten = c->use_condensed = false;
+	chat_fallback(
+		c, "the backend counted more tokens than its window holds", "the layout alone");
+	chat_condense_prepare(c);
+}
+
+/* The condensing stage says no: what then? */
+static void refused(struct chat *c)
+{
+	if (c->adaptive)
+		chat_adaptive_choose(c);
+	switch (c->prepared) {
+	case CONDENSE_NOTHING:
+		/* Also where the plan's own count was over: it rounds up, and has a slack of its
+		 * own. */
+		c->plan.strategy = STRATEGY_A;
+		if (!c->adaptive || c->plan.must_shrink)
+			snprintf(c->note, sizeof(c->note), "nothing to condense: unchanged");
+		break;
+	case CONDENSE_NO_ROOM:
+		if (decide_laid_out(c->prepared, c->device->conf->backend.type) ==
+			DECIDE_OVERFLOW) {
+			chat_answer_overflow(c);
+			return;
+		}
+		chat_fallback(c, "the parts that must stay are larger than the window", "original");
+		break;
+	default:
+		chat_fallback(c, "selection failed", "original");
+	}
+	chat_event(c, CHAT_ORIGINAL);
+}
+
+/* --- notes --- */
+
+static const struct job_events note_events;
+
+static void settle(struct chat_note *n)
+{
+	struct chat *c = n->chat;
+	n->job = NULL;
+	if (--c->unsettled == 0)
+		chat_event(c, CHAT_SETTLED);
+}
+
+static int note_submit(struct chat_note *n, struct device *d)
+{
+	struct chat *c = n->chat;
+	const struct config *conf = &c->base.sup->config;
+	struct job_spec spec = {.takes_slot = true,
+		.impatient = true,
+		.class = CLASS_MAP,
+		.client = c->base.client,
+		.output_tokens = (uint64_t)conf->condense.notes_max_tokens,
+		.body = condense_chunk(&c->condense, n->index)};
+	spec.prompt_tokens =
+		PLAN_NOTES_PROMPT_TOKENS + (uint64_t)((double)spec.body.n / bytes_a_token(c));
+	spec.message.kind = JOB_NOTES;
+	spec.message.request_id = slice_str(c->base.id);
+	spec.message.dialect = c->base.dialect;
+	spec.message.body_bytes = (int64_t)spec.body.n;
+	/* Empty: the worker takes what its backend serves when the job runs. What we know of that
+	 * here may change while the job waits. */
+	spec.message.model = buf_slice(d == c->device ? &c->model : &c->notes_model);
+	spec.message.num_ctx = governor_num_ctx(d, spec.message.model);
+	spec.message.max_tokens = conf->condense.notes_max_tokens;
+	spec.message.timeout_ms = conf->condense.job_timeout_ms;
+	return job_submit(d, &spec, &note_events, n, &n->job);
+}
+
+static size_t notes_open(const struct chat *c)
+{
+	size_t open = 0;
+	for (size_t i = 0; i < c->note_count; i++)
+		open += c->notes[i].job != NULL;
+	return open;
+}
+
+/* The notes that are not in will not come: what there is must do. */
+static void notes_suffice(struct chat *c)
+{
+	for (size_t i = 0; i < c->note_count; i++) {
+		if (c->notes[i].job)
+			job_cancel(c->notes[i].job);
+		c->notes[i].job = NULL;
+	}
+	c->unsettled = 0;
+	chat_event(c, CHAT_SETTLED);
+}
+
+/* The small device did not deliver this chunk; hopeless: nor will it the others. */
+static void note_fall_back(struct chat_note *n, const char *cause, bool hopeless)
+{
+	struct chat *c = n->chat;
+	char times[PLAN_REASON_BYTES], to[PLAN_REASON_BYTES + 64];
+	n->job = NULL;
+	buf_clear(&n->text);
+	if (n->on_main || !plan_fits(&c->facts)) {
+		bool all = hopeless && !n->on_main;
+		chat_fallback(c, cause,
+			all ? "selection and the notes that came"
+			    : "selection alone for this chunk");
+		if (all)
+			notes_suffice(c);
+		else
+			settle(n);
+		return;
+	}
+	size_t chunk_tokens =
+		(size_t)((double)condense_chunk(&c->condense, n->index).n / bytes_a_token(c));
+	size_t on_main = hopeless ? 1 + notes_open(c) : 1;
+	bool original =
+		plan_original_sooner(&c->facts, on_main, chunk_tokens, c->sent_tokens, times);
+	if (!original && c->device->state == WORKER_READY) {
+		n->on_main = true;
+		if (note_submit(n, c->device) == 0) {
+			snprintf(to, sizeof(to), "this chunk on %s (%s)", c->device->conf->name,
+				times);
+			chat_fallback(c, cause, to);
+			return;
+		}
+	}
+	snprintf(to, sizeof(to), "original (%s)", times);
+	chat_fallback(c, cause, to);
+	chat_condense_cancel(c);
+	chat_event(c, CHAT_ORIGINAL);
+}
+
+static void note_start(void *ctx, struct job *j, const struct proto_record *r)
+{
+	(void)ctx;
+	(void)j;
+	(void)r;
+}
+
+static void note_delta(void *ctx, struct job *j, const struct proto_record *r)
+{
+	struct chat_note *n = ctx;
+	/* over its cap the sticky error makes the notes unused */
+	buf_add_slice(&n->text, r->u.delta.bytes);
+	job_credit(j, r->u.delta.bytes.n);
+}
+
+static void note_end(void *ctx, struct job *j, const struct proto_record *r)
+{
+	(void)j;
+	struct chat_note *n = ctx;
+	struct slice verdict = r->u.end.verdict;
+	if (buf_error(&n->text)) {
+		buf_clear(&n->text);
+		verdict = SLICE("too long");
+	}
+	if (n->text.n == 0)
+		snprintf(n->unused, sizeof(n->unused), "%.*s", (int)verdict.n,
+			verdict.n ? verdict.p : "");
+	settle(n);
+}
+
+/* Chunks that go without notes, for the reason that the client sees. */
+static void tell_unused(struct chat *c)
+{
+	size_t without = 0, told = strlen(c->note);
+	const char *why = "refused"; /* told by a fallback */
+	for (size_t i = 0; i < c->note_count; i++) {
+		if (c->notes[i].text.n)
+			continue;
+		if (without++ == 0 && c->notes[i].unused[0])
+			why = c->notes[i].unused;
+	}
+	if (without)
+		snprintf(c->note + told, sizeof(c->note) - told,
+			"%s%zu of %zu chunks without notes (%s)", told ? "; " : "", without,
+			c->note_count, why);
+}
+
+static void note_fail(void *ctx, struct job *j, const struct job_failure *f)
+{
+	char cause[96];
+	snprintf(cause, sizeof(cause), "notes on %s: %s", j->device->conf->name,
+		job_cause_name(f->cause));
+	note_fall_back(ctx, cause, f->cause == FAIL_TIMEOUT || f->cause == JOB_LOST);
+}
+
+static void on_late(uv_timer_t *t)
+{
+	chat_event(t->data, CHAT_WAIT_OVER);
+}
+
+/* Each job has its own timeout once it runs; this one bounds the waiting for slots as well. */
+static void watch_notes(struct chat *c)
+{
+	uint64_t slots = (uint64_t)device_slots(c->small);
+	uint64_t rounds = 1 + (c->note_count + slots - 1) / slots;
+	uv_timer_start(&c->wait, on_late,
+		rounds * (uint64_t)c->base.sup->config.condense.job_timeout_ms, 0);
+}
+
+/* More urgent work took its slot. JOB_PREEMPTIONS_MAX bounds how often the wait begins anew. */
+static void note_restart(void *ctx, struct job *j)
+{
+	struct chat_note *n = ctx;
+	(void)j;
+	buf_clear(&n->text);
+	watch_notes(n->chat);
+}
+
+static const struct job_events note_events = {.start = note_start,
+	.delta = note_delta,
+	.end = note_end,
+	.fail = note_fail,
+	.restart = note_restart};
+
+/* What came of the layout, in the log. */
+static void tell_layout(const struct chat *c, size_t chunks)
+{
+	const struct layout *l = &c->condense.layout;
+	char levels[96];
+	condense_summary(&c->condense, levels, sizeof(levels));
+	log_line(LOG_INFO, "selected", LOG_STR("req", c->base.id), LOG_STR("messages", levels),
+		LOG_INT("bytes_in", l->bytes_in), LOG_INT("bytes_out", l->bytes_out),
+		LOG_INT("freezes", l->freezes), LOG_INT("froze_now", l->frozen_at == l->groups),
+		LOG_INT("chunks", chunks), LOG_END);
+}
+
+void chat_condense_keep(struct chat *c)
+{
+	const struct layout *l = &c->condense.layout;
+	if (c->base.sup->keep && l->frozen_at && l->frozen_at == l->groups)
+		keep_window(c->base.sup->keep, condense_beginning(&c->condense), l->options.window);
+}
+
+void chat_condense_notes(struct chat *c)
+{
+	if (c->explain) {
+		/* Its state stays ours: a request that was never sent teaches nobody. Notes are not
+		 * asked for; by time they never are. */
+		if (c->adaptive && c->prepared == CONDENSE_OK)
+			chat_condense_assemble(c);
+		else
+			chat_explain(c);
+		return;
+	}
+	layout_cache_put(c->base.sup->layouts, c->condense.made);
+	c->condense.made = NULL;
+	chat_condense_keep(c);
+	if (c->prepared != CONDENSE_OK) {
+		refused(c);
+		return;
+	}
+	size_t chunks = c->plan.notes ? condense_chunks(&c->condense) : 0;
+	if (c->condense.tools.n)
+		snprintf(c->note, sizeof(c->note),
+			"tools on a diet: %zu of %zu bytes, %zu of them in full",
+			c->condense.tools.n, c->view.tools.raw.n, c->condense.tools_full);
+	c->sent_tokens = (uint64_t)condense_tokens(&c->condense);
+	tell_layout(c, chunks);
+	if (chunks == 0) {
+		chat_event(c, CHAT_SETTLED);
+		return;
+	}
+	c->notes = calloc(chunks, sizeof(*c->notes));
+	if (!c->notes) {
+		chat_fallback(c, "out of memory", "selection alone");
+		chat_event(c, CHAT_SETTLED);
+		return;
+	}
+	c->note_count = c->unsettled = chunks;
+	/* Ours: a reload may free the settings while jobs wait. */
+	buf_clear(&c->notes_model);
+	buf_add_slice(&c->notes_model, slice_str(c->small->conf->model));
+	watch_notes(c);
+	for (size_t i = 0; i < chunks; i++) {
+		c->notes[i] = (struct chat_note){.chat = c, .index = i};
+		buf_init(&c->notes[i].text, (size_t)c->base.sup->config.condense.result_bytes);
+	}
+	for (size_t i = 0; i < chunks && c->unsettled > 0; i++) {
+		int rc = note_submit(&c->notes[i], c->small);
+		if (rc)
+			note_fall_back(&c->notes[i],
+				rc == -EAGAIN ? "condensing device lost" : "out of memory", true);
+	}
+}
+
+void chat_condense_cancel(struct chat *c)
+{
+	for (size_t i = 0; i < c->note_count; i++) {
+		if (c->notes[i].job)
+			job_cancel(c->notes[i].job);
+		buf_free(&c->notes[i].text);
+	}
+	free(c->notes);
+	c->notes = NULL;
+	c->note_count = c->unsettled = 0;
+}
+
+void chat_condense_late(struct chat *c)
+{
+	if (c->working || notes_open(c) == 0)
+		return; /* all notes are in: what runs now is ours and short */
+	if (plan_fits(&c->facts)) {
+		chat_fallback(c, "notes took too long", "original");
+		chat_condense_cancel(c);
+		chat_event(c, CHAT_ORIGINAL);
+		return;
+	}
+	chat_fallback(c, "notes took too long", "selection and the notes that came");
+	notes_suffice(c);
+}
+
+/* --- assembly --- */
+
+static void assemble_work(struct chat *c)
+{
+	size_t n = condense_chunks(&c->condense);
+	struct slice *notes = n ? calloc(n, sizeof(*notes)) : NULL;
+	for (size_t i = 0; notes && i < n && i < c->note_count; i++)
+		notes[i] = buf_slice(&c->notes[i].text);
+	buf_clear(&c->rewritten);
+	c->assembled = n && !notes ? CONDENSE_FAILED
+				   : condense_assemble(&c->condense, notes, 0, &c->rewritten);
+	free(notes);
+	if (c->assembled != CONDENSE_OK)
+		return;
+	/* What we send must be what any client could have sent. */
+	struct chat_request view;
+	struct dialect_error error;
+	if (chat_request_parse(c->base.dialect, buf_slice(&c->rewritten), &view, &error)) {
+		c->assembled = CONDENSE_FAILED;
+		return;
+	}
+	c->sent_census = view.census;
+	weigh_chain(&view, buf_slice(&c->model), &c->sent_chain);
+	chat_request_fini(&view);
+}
+
+static void assembled(struct chat *c)
+{
+	assemble_work(c);
+	if (c->assembled == CONDENSE_OK)
+		c->use_rewritten = c->use_condensed = true;
+}
+
+void chat_condense_assemble(struct chat *c)
+{
+	tell_unused(c);
+	chat_work(c, assembled, CHAT_ASSEMBLED, false);
+}

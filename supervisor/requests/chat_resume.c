@@ -1,0 +1,356 @@
+/*
+ * An answer that outlives its workers: what the client has of it, and what is done when the worker
+ * or its backend dies.
+ *
+ * Before the answer's first byte the whole request is given to a device again. After it, the text
+ * that the client has goes with the request, and the next job continues it: the client sees one
+ * stream. For that the client must never be left in the middle of a line or event, so bytes that do
+ * not end one are held back until the rest is there.
+ *
+ * A request under which workers die may be what they die of. Deaths that follow each other without
+ * a byte of the answer between them are held against it: at limits.request_deaths it is refused,
+ * and its client's like for a while (poison.h). Deaths that a worker was told to die count for
+ * nothing, nor does a backend that is merely not there.
+ */
+#include "common/base/log.h"
+#include "supervisor/requests/chat.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+/* Bytes of a line or event that are held back: a larger one goes out as it comes, and cannot be
+ * gone on with until it is whole. Half the worker's credit, so that it never waits for itself. */
+#define HELD_BYTES (PROTO_WINDOW_BYTES / 2)
+/* A backend that cannot be reached while its worker does not know it yet: so many more tries of one
+ * worker without a byte of the answer, after a pause that doubles. */
+#define RETRIES_MAX 4
+#define RETRY_MS 50
+/* Connections closed without a word that are not held against the request. */
+#define CLOSED_FREE 1
+
+/* --- what the client has --- */
+
+void chat_resume_init(struct chat *c)
+{
+	const struct config *conf = &c->base.sup->config;
+	struct chat_resume *s = &c->resume;
+	buf_init(&s->text, (size_t)conf->limits.resume_bytes);
+	s->opaque = conf->limits.resume_bytes == 0;
+	buf_init(&s->held, HELD_BYTES);
+	buf_init(&s->identity, PROTO_PIECE_BYTES);
+	buf_init(&s->body, (size_t)chat_sent_bytes_max(conf));
+}
+
+void chat_resume_fini(struct chat *c)
+{
+	buf_free(&c->resume.text);
+	buf_free(&c->resume.held);
+	buf_free(&c->resume.identity);
+	buf_free(&c->resume.body);
+}
+
+bool chat_begun(const struct chat *c)
+{
+	return c->bytes_out > 0;
+}
+
+void chat_resume_started(struct chat *c, const struct proto_record *r)
+{
+	struct chat_resume *s = &c->resume;
+	if (s->identity.n == 0)
+		buf_add_slice(&s->identity, r->u.start.identity);
+	if (!chat_begun(c))
+		return;
+	c->base.sup->count.resumed++;
+	log_line(LOG_INFO, "resumed", LOG_STR("req", c->base.id), LOG_INT("tokens", s->tokens),
+		LOG_INT("bytes_out", c->bytes_out), LOG_STR("device", c->device->conf->name),
+		LOG_INT("deaths", s->deaths), LOG_INT("away_ms", now_ms() - s->lost_ms), LOG_END);
+}
+
+static void keep_text(struct chat_resume *s, const struct proto_record *r)
+{
+	if (r->u.delta.opaque || buf_add_slice(&s->text, r->u.delta.text))
+		s->opaque = true; /* over limits.resume_bytes, too */
+	if (s->opaque)
+		buf_free(&s->text);
+}
+
+void chat_resume_delta(struct chat *c, const struct proto_record *r)
+{
+	struct chat_resume *s = &c->resume;
+	struct slice bytes = r->u.delta.bytes;
+	bool whole = r->u.delta.whole;
+	if (!s->opaque)
+		keep_text(s, r);
+	if (!whole && !s->open && s->held.n + bytes.n <= HELD_BYTES &&
+		buf_add_slice(&s->held, bytes) == 0)
+		return;
+	if (s->held.n && !chat_answer_write(c, buf_slice(&s->held)))
+		return;
+	buf_free(&s->held);
+	if (!chat_answer_write(c, bytes))
+		return;
+	s->open = !whole;
+	if (whole) {
+		s->said = s->text.n;
+		s->tokens += r->u.delta.tokens;
+	}
+}
+
+/* --- the job that goes on --- */
+
+static int make_body(struct chat *c, struct slice request)
+{
+	struct chat_resume *s = &c->resume;
+	buf_clear(&s->body);
+	buf_add_slice(&s->body, request);
+	buf_add(&s->body, s->text.p, s->said);
+	chat_hold(c, s->body.n > s->body_held ? s->body.n - s->body_held : 0);
+	if (s->body.n > s->body_held)
+		s->body_held = s->body.n;
+	return buf_error(&s->body);
+}
+
+int chat_resume_spec(struct chat *c, struct job_spec *spec)
+{
+	struct chat_resume *s = &c->resume;
+	s->bytes_at_start = c->bytes_out;
+	/* What was told of bytes that were never sent on is forgotten with them. */
+	buf_clear(&s->held);
+	if (s->text.n > s->said)
+		s->text.n = s->said;
+	if (!chat_begun(c))
+		return 0;
+	spec->message.resume = true;
+	spec->message.resume_tokens = s->tokens;
+	spec->message.identity = buf_slice(&s->identity);
+	if (s->said == 0)
+		return 0;
+	int rc = make_body(c, spec->body);
+	spec->body = buf_slice(&s->body);
+	spec->message.resume_bytes = (int64_t)s->said;
+	return rc;
+}
+
+/* --- after a death --- */
+
+/* True when the answer's stream stands where another job can go on. */
+static bool can_go_on(const struct chat *c)
+{
+	const struct chat_resume *s = &c->resume;
+	const char *why = !c->view.stream ? "half of an object is sent"
+			  : s->open	  ? "half of an event is sent"
+			  : s->opaque	  ? "it holds more than text, or too much"
+					  : NULL;
+	if (why)
+		log_line(LOG_WARN, "not_resumed", LOG_STR("req", c->base.id),
+			LOG_INT("tokens", s->tokens), LOG_STR("why", why), LOG_END);
+	return !why;
+}
+
+/* A worker whose own backend dies says first that the answer is cut, then dies of it. */
+static bool told_before(struct chat *c, const struct job_failure *f)
+{
+	struct chat_resume *s = &c->resume;
+	if (f->cause == JOB_LOST)
+		return s->cut_device == c->device && s->cut_generation == c->device->generation;
+	s->cut_device = c->device;
+	s->cut_generation = c->device->generation;
+	return false;
+}
+
+/* Counts a death. False: the request is not given to another worker. */
+static bool outlives(struct chat *c, const struct job_failure *f)
+{
+	const struct config *conf = &c->base.sup->config;
+	struct chat_resume *s = &c->resume;
+	if (f->expected || told_before(c, f))
+		return true;
+	s->deaths++;
+	s->idle_deaths = c->bytes_out > s->bytes_at_start ? 0 : s->idle_deaths + 1;
+	if (s->idle_deaths >= conf->limits.request_deaths) {
+		s->poison = true;
+		poison_add(&c->base.sup->poison, c->base.client, buf_slice(&c->body), now_ms());
+		log_line(LOG_ERROR, "poison", LOG_STR("req", c->base.id),
+			LOG_STR("device", c->device->conf->name), LOG_INT("deaths", s->deaths),
+			LOG_INT("refused_ms", POISON_MS), LOG_END);
+		return false;
+	}
+	return s->deaths <= conf->limits.resumes;
+}
+
+/*
+ * A connection that was closed without a word, and nobody answers there now: a container's proxy
+ * whose backend restarts, or a backend that died of the request. Each further time comes after the
+ * backend was seen well again, and by then weather is the less likely cause.
+ */
+static bool outlives_weather(struct chat *c, const struct job_failure *f)
+{
+	return c->resume.closed++ < CLOSED_FREE || outlives(c, f);
+}
+
+static bool can_take(const struct chat *c, const struct device *d)
+{
+	int64_t window = device_window(d), need = (int64_t)c->sent_tokens + c->resume.tokens;
+	return d->state == WORKER_READY && !device_hopeless(d) && (window <= 0 || window >= need) &&
+	       device_serves(d, buf_slice(&c->model));
+}
+
+static bool has_free_slot(const struct device *d)
+{
+	return d->inflight < (unsigned)device_slots(d) && jobs_waiting(d) == 0;
+}
+
+/* Higher is better: a main device, then one with a free slot. */
+static int rank(const struct device *d)
+{
+	return 2 * !!(d->conf->roles & ROLE_MAIN) + has_free_slot(d);
+}
+
+/* One that is ready and serves the model in a window wide enough, the one that just failed last;
+ * where there is none, the one that such a request waits for. */
+static struct device *device_again(struct chat *c)
+{
+	struct supervisor *s = c->base.sup;
+	struct device *best = NULL;
+	for (size_t i = 0; i < s->device_count; i++) {
+		struct device *d = s->devices[i];
+		if (d != c->device && can_take(c, d) && (!best || rank(d) > rank(best)))
+			best = d;
+	}
+	if (best)
+		return best;
+	return c->device->state == WORKER_READY ? c->device
+						: request_device(s, buf_slice(&c->model));
+}
+
+void chat_resume_look_again(struct chat *c)
+{
+	if (device_hopeless(c->device))
+		c->device = device_again(c);
+}
+
+struct device *chat_resume_elsewhere(struct chat *c)
+{
+	struct supervisor *s = c->base.sup;
+	for (size_t i = 0; i < s->device_count; i++) {
+		struct device *d = s->devices[i];
+		bool same_part =
+			!(c->device->conf->roles & ROLE_MAIN) || (d->conf->roles & ROLE_MAIN);
+		if (d != c->device && same_part && can_take(c, d) && has_free_slot(d))
+			return d;
+	}
+	return NULL;
+}
+
+/* False: tried often enough. */
+static bool submit_again(struct chat *c, const struct job_failure *f)
+{
+	struct chat_resume *s = &c->resume;
+	struct device *failed = c->device;
+	s->lost_ms = now_ms();
+	c->state = CHAT_WAITING;
+	c->device = device_again(c);
+	/* A worker reports its backend as down, or dies, soon after; the job then waits for the
+	 * next READY. The pause is for the turns in between. */
+	if (f->cause != JOB_LOST && c->device == failed && failed->state == WORKER_READY) {
+		if (c->bytes_out > s->bytes_at_start || s->retried != failed->current->generation)
+			s->retries = 0;
+		s->retried = failed->current->generation;
+		if (s->retries >= RETRIES_MAX)
+			return false;
+		chat_answer_pause(c, (uint64_t)RETRY_MS << s->retries++);
+		return true;
+	}
+	chat_answer_submit(c);
+	return true;
+}
+
+bool chat_resume_patient(const struct chat *c)
+{
+	return chat_begun(c) &&
+	       now_ms() - c->resume.lost_ms < (uint64_t)c->base.sup->config.deadlines.main_wait_ms;
+}
+
+/* The condensed request has failed where the original may not. */
+static bool original_instead(struct chat *c, const struct job_failure *f)
+{
+	if (!c->use_condensed || c->plan.must_shrink)
+		return false;
+	c->use_condensed = c->use_rewritten = false;
+	chat_fallback(c,
+		f->cause == FAIL_STATUS ? "the condensed request was refused"
+					: "no answer to the condensed request",
+		"original");
+	chat_answer_submit(c);
+	return true;
+}
+
+static bool again_whole(struct chat *c, const struct job_failure *f)
+{
+	switch (f->cause) {
+	case FAIL_CUT:
+		if (original_instead(c, f))
+			return true;
+		/* fall through */
+	case JOB_LOST:
+		if (!outlives(c, f))
+			return false;
+		chat_fallback(c,
+			f->cause == JOB_LOST ? "worker lost before the first byte"
+					     : "backend lost before the first byte",
+			"again");
+		return submit_again(c, f);
+	case FAIL_CLOSED:
+		if (!outlives_weather(c, f))
+			return false;
+		/* fall through */
+	case FAIL_UNREACHABLE:
+	case FAIL_DRAINING:
+		return submit_again(c, f);
+	case FAIL_OVERFLOW:
+		chat_count_told(c, f->prompt_tokens);
+		if (f->window_tokens > 0 && f->window_tokens < c->facts.main.window)
+			c->facts.main.window = f->window_tokens;
+		if (c->overflowed || !c->facts.condensable || !c->facts.to_main)
+			return false;
+		chat_condense_overflowed(c);
+		return true;
+	case FAIL_GARBAGE:
+	case FAIL_STATUS:
+		/* A condensing failure is never an error that the client would not have had: the
+		 * original decides. */
+		return original_instead(c, f);
+	default:
+		return false;
+	}
+}
+
+static bool again_from_here(struct chat *c, const struct job_failure *f)
+{
+	switch (f->cause) {
+	case FAIL_TIMEOUT: /* a backend that hangs: once, since each time costs backend_idle_ms */
+		if (c->resume.timeouts++ > 0)
+			return false;
+		/* fall through */
+	case JOB_LOST:
+	case FAIL_CUT:
+		if (!outlives(c, f))
+			return false;
+		/* fall through */
+	case FAIL_UNREACHABLE:
+	case FAIL_DRAINING:
+		return can_go_on(c) && submit_again(c, f);
+	case FAIL_CLOSED:
+		return outlives_weather(c, f) && can_go_on(c) && submit_again(c, f);
+	default:
+		return false;
+	}
+}
+
+bool chat_resume_failed(struct chat *c, const struct job_failure *f)
+{
+	if (c->base.sup->life.state == LIFE_ENDING)
+		return false; /* no worker will come: the client is told while it can be */
+	return chat_begun(c) ? again_from_here(c, f) : again_whole(c, f);
+}

@@ -1,0 +1,186 @@
+#include "supervisor/requests/client.h"
+
+#include <strings.h>
+
+const char *const client_headers[] = {"Authorization", "X-Api-Key", "X-OpenWebUI-User-Id", NULL};
+
+struct slice client_host(const char *peer)
+{
+	const char *colon = peer ? strrchr(peer, ':') : NULL;
+	return (struct slice){peer, colon ? (size_t)(colon - peer) : peer ? strlen(peer) : 0};
+}
+
+/* --- SipHash-2-4 (J.-P. Aumasson, D. J. Bernstein, 2012), fed byte by byte --- */
+
+struct sip {
+	uint64_t v[4], word;
+	uint64_t n; /* bytes */
+};
+
+static uint64_t rotl(uint64_t x, int by)
+{
+	return x << by | x >> (64 - by);
+}
+
+static void sip_round(uint64_t v[4])
+{
+	v[0] += v[1], v[1] = rotl(v[1], 13) ^ v[0], v[0] = rotl(v[0], 32);
+	v[2] += v[3], v[3] = rotl(v[3], 16) ^ v[2];
+	v[0] += v[3], v[3] = rotl(v[3], 21) ^ v[0];
+	v[2] += v[1], v[1] = rotl(v[1], 17) ^ v[2], v[2] = rotl(v[2], 32);
+}
+
+static void sip_init(struct sip *s, const uint64_t key[2])
+{
+	*s = (struct sip){.v = {key[0] ^ 0x736f6d6570736575u, key[1] ^ 0x646f72616e646f6du,
+				  key[0] ^ 0x6c7967656e657261u, key[1] ^ 0x7465646279746573u}};
+}
+
+static void sip_word(struct sip *s, uint64_t word)
+{
+	s->v[3] ^= word;
+	sip_round(s->v);
+	sip_round(s->v);
+	s->v[0] ^= word;
+}
+
+static void sip_add(struct sip *s, const void *p, size_t n)
+{
+	const unsigned char *bytes = p;
+	for (size_t i = 0; i < n; i++) {
+		s->word |= (uint64_t)bytes[i] << (s->n % 8 * 8);
+		if (++s->n % 8 == 0) {
+			sip_word(s, s->word);
+			s->word = 0;
+		}
+	}
+}
+
+static uint64_t sip_end(struct sip *s)
+{
+	sip_word(s, s->word | s->n << 56);
+	s->v[2] ^= 0xff;
+	for (int i = 0; i < 4; i++)
+		sip_round(s->v);
+	return s->v[0] ^ s->v[1] ^ s->v[2] ^ s->v[3];
+}
+
+/* --- key --- */
+
+uint64_t client_key(
+	const uint64_t secret[2], const char *peer, client_header_fn *header, const void *ctx)
+{
+	struct sip s;
+	struct slice host = client_host(peer);
+	sip_init(&s, secret);
+	sip_add(&s, host.p, host.n);
+	for (size_t i = 0; client_headers[i]; i++) {
+		const char *value = header(ctx, client_headers[i]);
+		/* Absent and empty differ, and no value runs into the next. */
+		sip_add(&s, value ? "\1" : "\0", 1);
+		if (value)
+			sip_add(&s, value, strlen(value) + 1);
+	}
+	return sip_end(&s);
+}
+
+/* --- class --- */
+
+static bool wished(const char *wish, enum job_class *out)
+{
+	static const enum job_class may[] = {CLASS_INTERACTIVE, CLASS_AGENT, CLASS_IDLE};
+	for (size_t i = 0; wish && i < sizeof(may) / sizeof(*may); i++)
+		if (strcasecmp(wish, job_class_name(may[i])) == 0) {
+			*out = may[i];
+			return true;
+		}
+	return false;
+}
+
+static bool mentions(const char *text, const char *word)
+{
+	size_t n = strlen(word);
+	for (; *text; text++)
+		if (strncasecmp(text, word, n) == 0)
+			return true;
+	return false;
+}
+
+static bool names_agent(const char *user_agent)
+{
+	static const char *const agents[] = {"cline", "aider", "litellm", "roo-code", "openhands",
+		"opencode", "codex", "claude-cli", "claude-code", "goose", "kilo-code"};
+	for (size_t i = 0; user_agent && i < sizeof(agents) / sizeof(*agents); i++)
+		if (mentions(user_agent, agents[i]))
+			return true;
+	return false;
+}
+
+/*
+ * Passes the mark of a prompt that Open WebUI builds, and the white space behind it: what the task
+ * is stands there. Raw JSON: a line feed is two bytes, "\\n".
+ */
+static bool skip_mark(struct slice *text)
+{
+	static const char mark[] = "\"### Task:";
+	const size_t n = sizeof(mark) - 1;
+	if (text->n < n || memcmp(text->p, mark, n) != 0)
+		return false;
+	*text = (struct slice){text->p + n, text->n - n};
+	for (;;) {
+		size_t step = text->n && *text->p == ' ' ? 1 : 0;
+		if (text->n >= 2 && text->p[0] == '\\' && strchr("nrt", text->p[1]))
+			step = 2;
+		if (!step)
+			return true;
+		*text = (struct slice){text->p + step, text->n - step};
+	}
+}
+
+/* Does the word (lower case) begin somewhere in the line? */
+static bool line_mentions(struct slice line, const char *word)
+{
+	size_t n = strlen(word);
+	for (size_t i = 0; i + n <= line.n; i++)
+		if (strncasecmp(line.p + i, word, n) == 0)
+			return true;
+	return false;
+}
+
+/*
+ * Open WebUI asks for a title, tags and follow-ups after an answer, unasked: nobody waits for them.
+ * Its questions about documents, search queries and completions begin with the same mark, and
+ * somebody does: only what the line behind it says tells them apart.
+ */
+static bool is_side_task(struct slice text)
+{
+	static const char *const starts[] = {"Generate ", "Suggest ", "Create "};
+	static const char *const asked[] = {" title", " tags", " follow-up"};
+	if (!skip_mark(&text))
+		return false;
+	size_t end = 0;
+	while (end < text.n && text.p[end] != '\\' && text.p[end] != '"')
+		end++;
+	struct slice line = {text.p, end};
+	for (size_t i = 0; i < sizeof(starts) / sizeof(*starts); i++) {
+		size_t n = strlen(starts[i]);
+		if (line.n < n || strncasecmp(line.p, starts[i], n) != 0)
+			continue;
+		for (size_t k = 0; k < sizeof(asked) / sizeof(*asked); k++)
+			if (line_mentions(line, asked[k]))
+				return true;
+	}
+	return false;
+}
+
+enum job_class client_class(const struct client_facts *f)
+{
+	enum job_class wish;
+	if (wished(f->wish, &wish))
+		return wish;
+	if (is_side_task(f->last))
+		return CLASS_IDLE;
+	if (f->tools || f->tokens > CLIENT_LARGE_TOKENS || names_agent(f->user_agent))
+		return CLASS_AGENT;
+	return CLASS_INTERACTIVE;
+}

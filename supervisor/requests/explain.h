@@ -1,0 +1,30 @@
+/*
+ * What is done with a chat request and why, message by message: for `tandemctl explain` and for
+ * X-Tandem-Explain. Says sizes, levels and static words, never text of the prompt. Pure.
+ */
+#ifndef TANDEM_EXPLAIN_H
+#define TANDEM_EXPLAIN_H
+
+#include "supervisor/requests/decide.h"
+#include "supervisor/requests/weigh.h"
+
+struct explanation {
+	const struct chat_request *request;
+	const struct plan_facts *facts;
+	const struct plan *plan;
+	const struct condense *condense;   /* NULL: no layout was made */
+	const struct weighed *weighed;	   /* NULL: sizes decided */
+	const struct predict_rates *rates; /* of the device; as predict_init() leaves them: none are
+					      known, and no time is told */
+	enum decide_outcome outcome;
+	const char *device, *backend; /* borrowed */
+	int64_t num_ctx;	      /* that the backend is asked for, 0 none */
+};
+
+/* One JSON object. 0 or the buf's error. */
+int explain_json(const struct explanation *e, struct buf *out);
+
+/* Lines for people. 0 or the buf's error. */
+int explain_text(const struct explanation *e, struct buf *out);
+
+#endif

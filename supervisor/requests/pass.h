@@ -1,0 +1,68 @@
+/*
+ * A passed request's inner state, shared by the files of its life (and nobody else):
+ *   pass.c        from the client's head to the answer's end
+ *   pass_read.c   a held body: unpacked, mended, looked into
+ *   pass_first.c  streams that have a first byte in time, and errors that come after it
+ */
+#ifndef TANDEM_PASS_H
+#define TANDEM_PASS_H
+
+#include "supervisor/devices/job.h"
+#include "supervisor/requests/packed.h"
+#include "supervisor/requests/pass_peek.h"
+#include "supervisor/requests/request.h"
+
+#define PASS_RETRY_AFTER_S 5
+#define PASS_REFUSAL_BYTES 65536 /* of an error that comes after its status has gone */
+
+struct pass {
+	struct request base;
+	struct route route;
+	struct device *device;
+	struct job *job;
+	bool hold;   /* the body is kept until its model is known */
+	bool upload; /* the body streams */
+	bool upload_over;
+	struct buf body, target;
+	size_t held;
+	struct pass_peek peek; /* what a held body says */
+	enum unpack_coding coding;
+	struct buf unpacked; /* being made of body */
+	int unpack_result;
+	bool mend; /* a backend may be stricter than Ollama */
+	uv_work_t work;
+	bool head_sent, over;
+	bool answering;	   /* bytes of the backend are out */
+	bool early;	   /* the head went out before the backend's was there */
+	size_t beat_bytes; /* ours in what the socket has not taken yet */
+	int refused;	   /* the backend's status, told too late */
+	struct buf refusal;
+	unsigned deaths;
+	uint64_t first_byte_ms;
+	uv_timer_t wait, tick;
+	unsigned timers_open;
+};
+
+/* --- pass.c --- */
+/* Stops timers and the job. */
+void pass_finish(struct pass *p);
+/* Ends it with an error in whatever form is still possible. retry_after_s: 0, none. */
+void pass_error(struct pass *p, int status, const char *message, int retry_after_s);
+/* The body is read, or could not be (unpack_result); the request may be over by now. */
+void pass_read_done(struct pass *p);
+
+/* --- pass_read.c --- */
+/* Reads the held body, on the thread pool where that takes long, then pass_read_done(). */
+void pass_read(struct pass *p);
+
+/* --- pass_first.c --- */
+/* The headers that tell what became of the request. */
+void pass_tell(struct pass *p);
+/* It streams: head and heartbeats by deadlines.first_byte_ms, until the backend's answer begins. */
+void pass_watch_first_byte(struct pass *p);
+/* The status is spent: what is left is an event of the stream. */
+void pass_end_in_band(struct pass *p, int status, struct slice message);
+/* The backend's error came after our 200: p->refused and p->refusal. */
+void pass_refused_late(struct pass *p);
+
+#endif

@@ -1,0 +1,88 @@
+#include "supervisor/requests/pass.h"
+
+#include "common/dialect/request.h"
+
+#define PASS_INLINE_BYTES (96u << 10) /* a body up to this is looked at in the loop */
+
+/* The body is another one: it is what we hold now. */
+static void recount(struct pass *p)
+{
+	p->base.sup->held_bytes += p->body.n;
+	p->base.sup->held_bytes -= p->held;
+	p->held = p->body.n;
+}
+
+/* What is Ollama's alone is answered or translated before a llama-server, by its usual keys. */
+static void lower_keys(struct buf *body)
+{
+	struct json_value root;
+	if (json_parse(buf_slice(body), JSON_MAX_DEPTH, &root, NULL) == 0)
+		chat_body_lower_keys(body, root);
+}
+
+/* Only touches what is the request's own: any thread. */
+static void look_into(struct pass *p)
+{
+	if (p->coding != UNPACK_NONE) {
+		p->unpack_result = unpack(p->coding, buf_slice(&p->body), &p->unpacked);
+		if (p->unpack_result)
+			return;
+		buf_free(&p->body);
+		p->body = p->unpacked;
+		p->unpacked = (struct buf){0};
+	}
+	if (p->mend) {
+		json_mend_surrogates(p->body.p, p->body.n);
+		json_mend_body(&p->body);
+		json_mend_tail(&p->body);
+		if (dialect_is_ollama(p->base.dialect))
+			lower_keys(&p->body);
+	}
+	pass_peek(&p->peek, buf_slice(&p->body));
+}
+
+static void read_work(uv_work_t *w)
+{
+	look_into(w->data);
+}
+
+static void read_over(uv_work_t *w, int status)
+{
+	struct pass *p = w->data;
+	(void)status;
+	recount(p);
+	pass_read_done(p);
+	request_release(&p->base);
+}
+
+/* Ollama takes what llama-server does not; which of them gets it is known later. */
+static bool any_llama_server(const struct supervisor *s)
+{
+	for (size_t i = 0; i < s->device_count; i++)
+		if (s->devices[i]->conf->backend.type == BACKEND_TYPE_LLAMA_SERVER)
+			return true;
+	return false;
+}
+
+void pass_read(struct pass *p)
+{
+	struct request *r = &p->base;
+	if (p->coding == UNPACK_UNKNOWN) {
+		char text[PACKED_TEXT_BYTES];
+		packed_unknown(r, text);
+		pass_error(p, 415, text, 0);
+		return;
+	}
+	r->unpacked = p->coding != UNPACK_NONE;
+	p->mend = any_llama_server(r->sup);
+	buf_init(&p->unpacked, packed_room(r->sup));
+	p->work.data = p;
+	if ((r->unpacked || p->body.n > PASS_INLINE_BYTES) &&
+		uv_queue_work(r->sup->loop, &p->work, read_work, read_over) == 0) {
+		request_hold(r);
+		return;
+	}
+	look_into(p);
+	recount(p);
+	pass_read_done(p);
+}

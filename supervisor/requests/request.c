@@ -1,0 +1,286 @@
+#include "supervisor/requests/request.h"
+
+#include "common/base/log.h"
+#include "supervisor/front/origin.h"
+#include "supervisor/requests/client.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <strings.h>
+
+/* --- life --- */
+
+void request_new_id(struct supervisor *s, char id[REQUEST_ID_BYTES])
+{
+	snprintf(id, REQUEST_ID_BYTES, "%06llx-%llx",
+		(unsigned long long)(s->started_ms & 0xffffff),
+		(unsigned long long)++s->next_request);
+}
+
+static const char *client_header(const void *x, const char *name)
+{
+	return exchange_header(x, name);
+}
+
+struct request *request_create(struct supervisor *s, struct exchange *x, enum dialect d,
+	const struct request_ops *ops, size_t size)
+{
+	struct request *r = calloc(1, size);
+	if (!r)
+		return NULL;
+	r->sup = s;
+	r->exchange = x;
+	r->ops = ops;
+	r->dialect = d;
+	r->begun_ms = now_ms();
+	r->client = client_key(s->client_secret, exchange_peer(x), client_header, x);
+	r->holds = 1;
+	request_new_id(s, r->id);
+	exchange_set_context(x, r);
+	TAILQ_INSERT_TAIL(&s->requests, r, link);
+	s->active++;
+	log_step("request_begin", LOG_STR("req", r->id), LOG_STR("method", exchange_method(x)),
+		LOG_SLICE("path", exchange_path(x)), LOG_END);
+	return r;
+}
+
+void request_hold(struct request *r)
+{
+	r->holds++;
+}
+
+void request_release(struct request *r)
+{
+	if (--r->holds > 0)
+		return;
+	struct supervisor *s = r->sup;
+	TAILQ_REMOVE(&s->requests, r, link);
+	s->active--;
+	free(r->forwarded);
+	r->ops->destroy(r);
+	devices_sweep(s);
+	supervisor_check_stopped(s);
+}
+
+/* --- answers every kind gives --- */
+
+void request_tell(struct exchange *x, const struct request_story *story)
+{
+	char tokens[64];
+	snprintf(tokens, sizeof(tokens), "in=%llu sent=%llu", (unsigned long long)story->tokens_in,
+		(unsigned long long)story->tokens_sent);
+	exchange_add_header(x, "X-Tandem-Request-Id", slice_str(story->id));
+	exchange_add_header(x, "X-Tandem-Strategy", slice_str(story->strategy));
+	exchange_add_header(x, "X-Tandem-Tokens", slice_str(tokens));
+	exchange_add_header(x, "X-Tandem-Reason", slice_str(story->reason));
+}
+
+void request_refuse(struct request *r, int status, const char *message, int retry_after_s)
+{
+	struct buf body;
+	buf_init(&body, 0);
+	dialect_error_body(r->dialect, status, slice_str(message), &body);
+	request_tell(r->exchange, &(struct request_story){.id = r->id,
+					  .strategy = "pass",
+					  .tokens_in = r->tokens_in,
+					  .reason = "refused by the gateway"});
+	if (retry_after_s > 0) {
+		char seconds[16];
+		snprintf(seconds, sizeof(seconds), "%d", retry_after_s);
+		exchange_add_header(r->exchange, "Retry-After", slice_str(seconds));
+	}
+	exchange_reply(r->exchange, status, "application/json", buf_slice(&body));
+	buf_free(&body);
+}
+
+/* 422: workers died of it. */
+void request_count_error(struct supervisor *s, int status)
+{
+	if (status == REQUEST_CANCELLED_STATUS)
+		s->count.cancelled++;
+	else if (status >= 400 && status < 500 && status != 422)
+		s->count.refused++;
+	else
+		s->count.failed++;
+}
+
+bool request_may_hold(const struct supervisor *s, size_t held, size_t n)
+{
+	return held + n <= REQUEST_SMALL_BYTES ||
+	       s->held_bytes + n <= (size_t)s->config.limits.body_total_bytes;
+}
+
+/* --- devices --- */
+
+/* Ready, on its way, out of use: the less the better. */
+static int distance(const struct device *d)
+{
+	return device_hopeless(d) ? 2 : d->state != WORKER_READY;
+}
+
+static bool less_busy(const struct device *a, const struct device *b)
+{
+	if (distance(a) != distance(b))
+		return distance(a) < distance(b);
+	return (uint64_t)a->inflight * (unsigned)device_slots(b) <
+	       (uint64_t)b->inflight * (unsigned)device_slots(a);
+}
+
+struct device *request_role(struct supervisor *s, enum device_role role)
+{
+	struct device *best = NULL;
+	for (size_t i = 0; i < s->device_count; i++) {
+		struct device *d = s->devices[i];
+		if ((d->conf->roles & role) && (!best || less_busy(d, best)))
+			best = d;
+	}
+	return best;
+}
+
+/* Of two that serve the model: one in use, then a main device, then the less busy one. */
+static bool preferred(const struct device *a, const struct device *b)
+{
+	bool a_main = a->conf->roles & ROLE_MAIN, b_main = b->conf->roles & ROLE_MAIN;
+	if (device_hopeless(a) != device_hopeless(b))
+		return device_hopeless(b);
+	return a_main != b_main ? a_main : less_busy(a, b);
+}
+
+struct device *request_device(struct supervisor *s, struct slice model)
+{
+	struct device *best = NULL;
+	for (size_t i = 0; i < s->device_count; i++) {
+		struct device *d = s->devices[i];
+		if (!device_serves(d, model))
+			continue;
+		if (!best || preferred(d, best))
+			best = d;
+	}
+	return best ? best : request_role(s, ROLE_MAIN);
+}
+
+/* --- headers --- */
+
+static bool forwarded(const char *name)
+{
+	static const char *const dropped[] = {"host", "connection", "keep-alive",
+		"transfer-encoding", "content-length", "expect", "upgrade", "te", "trailer",
+		"origin", "referer", "accept-encoding", "x-conversation-id", "cookie",
+		"x-tandem-class"};
+	for (size_t i = 0; i < sizeof(dropped) / sizeof(*dropped); i++)
+		if (strcasecmp(name, dropped[i]) == 0)
+			return false;
+	return strncasecmp(name, "proxy-", 6) != 0;
+}
+
+struct forwarding {
+	struct proto_job *job;
+	bool unpacked;
+	struct slice connection; /* names further headers of this hop alone (RFC 9110 7.6.1) */
+};
+
+static bool forward_header(void *ctx, const char *name, const char *value)
+{
+	struct forwarding *f = ctx;
+	struct proto_job *job = f->job;
+	if (f->unpacked && strcasecmp(name, "content-encoding") == 0)
+		return true;
+	if (forwarded(name) && !slice_lists(f->connection, slice_str(name)))
+		job->headers[job->header_count++] =
+			(struct proto_header){slice_str(name), slice_str(value)};
+	return true;
+}
+
+static bool count_header(void *ctx, const char *name, const char *value)
+{
+	(void)name, (void)value;
+	++*(size_t *)ctx;
+	return true;
+}
+
+int request_forward_headers(struct request *r, struct proto_job *job)
+{
+	size_t count = 0;
+	exchange_each_header(r->exchange, count_header, &count);
+	job->header_count = 0;
+	free(r->forwarded);
+	job->headers = r->forwarded = calloc(count + 1, sizeof(*r->forwarded));
+	if (!r->forwarded)
+		return -ENOMEM;
+	const char *connection = exchange_header(r->exchange, "Connection");
+	struct forwarding f = {.job = job,
+		.unpacked = r->unpacked,
+		.connection = slice_str(connection ? connection : "")};
+	exchange_each_header(r->exchange, forward_header, &f);
+	return 0;
+}
+
+/* --- the front door's events --- */
+
+static void on_head(void *ctx, struct exchange *x)
+{
+	struct supervisor *s = ctx;
+	if (origin_gate(x, s->loopback, s->config.origins))
+		return;
+	struct route route;
+	route_find(exchange_method(x), exchange_path(x), &route);
+	if (route.kind == ROUTE_CHAT)
+		chat_begin(s, x, route.dialect);
+	else if (route.kind == ROUTE_PS)
+		loaded_begin(s, x);
+	else if (!probe_answer(s, x, &route))
+		pass_begin(s, x, &route);
+}
+
+static size_t on_body(void *ctx, struct exchange *x, const char *p, size_t n)
+{
+	(void)ctx;
+	struct request *r = exchange_context(x);
+	return r ? r->ops->body(r, p, n) : n;
+}
+
+static void on_body_end(void *ctx, struct exchange *x)
+{
+	(void)ctx;
+	struct request *r = exchange_context(x);
+	if (r)
+		r->ops->body_end(r);
+}
+
+static void on_sent(void *ctx, struct exchange *x, size_t n)
+{
+	(void)ctx;
+	struct request *r = exchange_context(x);
+	if (r)
+		r->ops->sent(r, n);
+}
+
+static void on_gone(void *ctx, struct exchange *x)
+{
+	(void)ctx;
+	struct request *r = exchange_context(x);
+	if (r)
+		r->ops->gone(r);
+}
+
+static void on_done(void *ctx, struct exchange *x)
+{
+	(void)ctx;
+	struct request *r = exchange_context(x);
+	if (!r)
+		return;
+	r->ops->gone(r); /* the front door's own end tells of no other; one that is over ignores it
+			  */
+	r = exchange_context(x); /* another one where that handed its exchange over (coalesce.h) */
+	exchange_set_context(x, NULL);
+	r->exchange = NULL;
+	request_release(r);
+}
+
+const struct front_events request_front_events = {.head = on_head,
+	.body = on_body,
+	.body_end = on_body_end,
+	.sent = on_sent,
+	.gone = on_gone,
+	.done = on_done};

@@ -1,0 +1,251 @@
+#include "supervisor/tell/commands.h"
+
+#include "common/base/json.h"
+#include "common/base/log.h"
+#include "supervisor/life/control.h"
+#include "supervisor/tell/stats.h"
+
+#include <stdlib.h>
+
+struct asking {
+	struct supervisor *s;
+	struct rep_question *q;
+	const struct command_words *w; /* the command's name first */
+	struct buf *out;
+};
+
+typedef enum rep_when command_fn(struct asking *a);
+
+struct command {
+	const char *name, *args, *help;
+	size_t args_max;
+	void (*document)(const struct supervisor *s, struct buf *out); /* no arguments */
+	command_fn *run;					       /* anything else */
+};
+
+bool command_split(struct slice r, struct command_words *out)
+{
+	*out = (struct command_words){0};
+	while (r.n && (r.p[r.n - 1] == '\n' || r.p[r.n - 1] == '\r' || r.p[r.n - 1] == '\0'))
+		r.n--;
+	for (size_t i = 0, n; i < r.n; i += n) {
+		for (n = 0; i + n < r.n && r.p[i + n] != ' '; n++)
+			if (r.p[i + n] < ' ' || r.p[i + n] > '~')
+				return false;
+		if (n == 0) {
+			n = 1; /* the space */
+			continue;
+		}
+		if (n >= COMMAND_WORD_BYTES || out->count == COMMAND_WORDS_MAX)
+			return false;
+		memcpy(out->word[out->count++], r.p + i, n);
+	}
+	return out->count > 0;
+}
+
+/* --- answers --- */
+
+static enum rep_when say_error(struct asking *a, const char *why)
+{
+	json_put_key(a->out, "error");
+	json_put_string(a->out, slice_str(why));
+	return REP_NOW;
+}
+
+static enum rep_when say_operation(struct asking *a, uint64_t id, struct buf *err)
+{
+	if (id == 0)
+		say_error(a, err->n ? buf_cstr(err) : "refused");
+	else {
+		json_put_key(a->out, "operation");
+		json_put_int(a->out, (int64_t)id);
+	}
+	buf_free(err);
+	return REP_NOW;
+}
+
+static const char *argument(const struct asking *a, size_t i)
+{
+	return i < a->w->count ? a->w->word[i] : NULL;
+}
+
+/* Takes `[DEVICE|all] [--backend]` in any order. False: something else stands there. */
+static bool take_device(const struct asking *a, const char **device, bool *backend)
+{
+	*device = NULL;
+	bool named = false;
+	for (size_t i = 1; i < a->w->count; i++) {
+		const char *word = a->w->word[i];
+		if (backend && strcmp(word, "--backend") == 0) {
+			*backend = true;
+			continue;
+		}
+		if (named || word[0] == '-')
+			return false;
+		named = true;
+		*device = strcmp(word, "all") == 0 ? NULL : word;
+	}
+	return true;
+}
+
+/* --- commands --- */
+
+static enum rep_when do_restart(struct asking *a)
+{
+	const char *device;
+	bool backend = false;
+	struct buf err;
+	buf_init(&err, 0);
+	if (!take_device(a, &device, &backend))
+		return say_error(a, "usage: restart [DEVICE|all] [--backend]");
+	return say_operation(a, control_restart(a->s, device, backend, &err), &err);
+}
+
+static enum rep_when do_drain(struct asking *a)
+{
+	const char *device = argument(a, 1);
+	struct buf err;
+	buf_init(&err, 0);
+	if (!device)
+		return say_error(a, "usage: drain DEVICE");
+	return say_operation(a, control_drain(a->s, device, &err), &err);
+}
+
+static enum rep_when do_reset(struct asking *a)
+{
+	const char *device;
+	struct buf err;
+	buf_init(&err, 0);
+	if (!take_device(a, &device, NULL))
+		return say_error(a, "usage: reset [DEVICE|all]");
+	return say_operation(a, control_reset(a->s, device, &err), &err);
+}
+
+static enum rep_when do_reload(struct asking *a)
+{
+	struct buf err;
+	buf_init(&err, 0);
+	return say_operation(a, control_reload(a->s, &err), &err);
+}
+
+static enum rep_when do_upgrade(struct asking *a)
+{
+	struct buf err;
+	buf_init(&err, 0);
+	return say_operation(a, control_upgrade(a->s, &err), &err);
+}
+
+static enum rep_when do_cancel(struct asking *a)
+{
+	const char *id = argument(a, 1);
+	if (!id)
+		return say_error(a, "usage: cancel REQUEST-ID");
+	if (!control_cancel(a->s, id))
+		return say_error(a, "no such request is under way");
+	json_put_key(a->out, "cancelled");
+	json_put_string(a->out, slice_str(id));
+	return REP_NOW;
+}
+
+static enum rep_when do_operation(struct asking *a)
+{
+	const char *text = argument(a, 1);
+	char *end = NULL;
+	unsigned long long id = text ? strtoull(text, &end, 10) : 0;
+	const struct operation *op =
+		text && *end == '\0' ? operation_find(&a->s->operations, id) : NULL;
+	if (!op)
+		return say_error(a, "no such operation");
+	stats_operation(op, a->out);
+	return REP_NOW;
+}
+
+static enum rep_when do_devices(struct asking *a)
+{
+	return stats_devices(a->s, a->q, a->out);
+}
+
+static enum rep_when do_help(struct asking *a);
+
+static const struct command commands[] = {
+	{"status", "", "the whole state in short", .document = stats_status},
+	{"workers", "", "each worker: process, heartbeat, restarts", .document = stats_workers},
+	{"jobs", "", "running and waiting work", .document = stats_jobs},
+	{"queues", "", "what waits, for each device", .document = stats_queues},
+	{"counters", "", "sums since the start", .document = stats_counters},
+	{"histograms", "", "how long things took", .document = stats_histograms},
+	{"backends", "", "each backend and its models", .document = stats_backends},
+	{"devices", "", "GPUs: memory, load, temperature", .run = do_devices},
+	{"nng", "", "nng's own statistics", .document = stats_nng},
+	{"operation", "N", "what became of an operation", 1, .run = do_operation},
+	{"restart", "[DEVICE|all] [--backend]", "new workers without a pause", 2,
+		.run = do_restart},
+	{"drain", "DEVICE", "no new work for a device", 1, .run = do_drain},
+	{"reset", "[DEVICE|all]", "a failed or drained device starts afresh", 1, .run = do_reset},
+	{"reload", "", "read the configuration again", .run = do_reload},
+	{"upgrade", "", "a new tandemd takes over", .run = do_upgrade},
+	{"cancel", "REQUEST-ID", "end a client's request", 1, .run = do_cancel},
+	{"help", "", "this list", .run = do_help},
+};
+
+#define COMMANDS (sizeof(commands) / sizeof(*commands))
+
+static enum rep_when do_help(struct asking *a)
+{
+	json_put_key(a->out, "commands");
+	buf_add_char(a->out, '[');
+	for (size_t i = 0; i < COMMANDS; i++) {
+		buf_add_str(a->out, i ? ",{" : "{");
+		json_put_key(a->out, "name");
+		json_put_string(a->out, slice_str(commands[i].name));
+		json_put_key(a->out, "arguments");
+		json_put_string(a->out, slice_str(commands[i].args));
+		json_put_key(a->out, "help");
+		json_put_string(a->out, slice_str(commands[i].help));
+		buf_add_char(a->out, '}');
+	}
+	buf_add_char(a->out, ']');
+	return REP_NOW;
+}
+
+static enum rep_when run(struct asking *a, const struct command *c)
+{
+	if (a->w->count - 1 > c->args_max)
+		return say_error(a, "unknown request: too many arguments; ask for help");
+	if (c->run)
+		return c->run(a);
+	c->document(a->s, a->out);
+	return REP_NOW;
+}
+
+/* Orders change something: the log tells of them. */
+static void tell(const struct command_words *w, const struct command *c)
+{
+	if (!c->document && c->run != do_devices && c->run != do_operation && c->run != do_help)
+		log_line(LOG_INFO, "ordered", LOG_STR("command", w->word[0]),
+			LOG_STR("argument", w->count > 1 ? w->word[1] : ""),
+			LOG_STR("more", w->count > 2 ? w->word[2] : ""), LOG_END);
+}
+
+enum rep_when commands_answer(
+	void *ctx, struct rep_question *q, struct slice request, struct buf *out)
+{
+	struct command_words w;
+	struct asking a = {.s = ctx, .q = q, .w = &w, .out = out};
+	enum rep_when when = REP_NOW;
+	const struct command *c = NULL;
+	bool words = command_split(request, &w);
+	for (size_t i = 0; words && i < COMMANDS && !c; i++)
+		if (strcmp(w.word[0], commands[i].name) == 0)
+			c = &commands[i];
+	buf_add_char(out, '{');
+	if (c) {
+		tell(&w, c);
+		when = run(&a, c);
+	} else {
+		say_error(&a, "unknown request; ask for help");
+	}
+	if (when == REP_NOW)
+		buf_add_char(out, '}');
+	return when;
+}

@@ -1,0 +1,117 @@
+#include "supervisor/tell/events.h"
+
+#include "common/base/json.h"
+#include "common/base/log.h"
+#include "supervisor/tell/pub.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+struct events {
+	struct pub *pub;
+	uint64_t seq;
+};
+
+static void put_text(struct buf *b, const char *key, const char *value)
+{
+	json_put_key(b, key);
+	json_put_string(b, slice_str(value));
+}
+
+static void put_field(struct buf *b, const struct log_field *f)
+{
+	json_put_key(b, f->key);
+	switch (f->type) {
+	case LOG_F_STR:
+	case LOG_F_SLICE:
+		json_put_string(b, f->text);
+		return;
+	case LOG_F_INT:
+		json_put_int(b, f->number);
+		return;
+	case LOG_F_MS:
+		if (isfinite(f->real) && fabs(f->real) < 1e15) {
+			buf_printf(b, "%.1f", f->real);
+			return;
+		}
+		break;
+	case LOG_F_END:
+		break;
+	}
+	buf_add_str(b, "null");
+}
+
+static void put_head(struct buf *b, enum log_level level, const char *event)
+{
+	char now[LOG_TIME_BYTES];
+	log_time(now);
+	put_text(b, "time", now);
+	put_text(b, "level", log_level_name(level));
+	put_text(b, "event", event);
+}
+
+static void on_step(
+	void *ctx, enum log_level level, const char *event, const struct log_field *fields)
+{
+	struct events *e = ctx;
+	struct buf b;
+	e->seq++;
+	if (pub_subscribers(e->pub) == 0)
+		return;
+	buf_init(&b, 0);
+	buf_add_char(&b, '{');
+	json_put_key(&b, "seq");
+	json_put_int(&b, (int64_t)e->seq);
+	put_head(&b, level, event);
+	for (const struct log_field *f = fields; f->type != LOG_F_END; f++)
+		put_field(&b, f);
+	buf_add_char(&b, '}');
+	if (buf_error(&b) == 0)
+		pub_send(e->pub, buf_slice(&b));
+	buf_free(&b);
+}
+
+static void lost_text(void *ctx, uint64_t count, struct buf *out)
+{
+	(void)ctx;
+	buf_add_char(out, '{');
+	put_head(out, LOG_WARN, "lost");
+	json_put_key(out, "count");
+	json_put_int(out, (int64_t)count);
+	buf_add_char(out, '}');
+}
+
+int events_start(uv_loop_t *loop, const char *path, size_t queue_bytes, struct events **out)
+{
+	struct events *e = calloc(1, sizeof(*e));
+	if (!e)
+		return -ENOMEM;
+	int rc = pub_start(loop, path, queue_bytes, lost_text, NULL, &e->pub);
+	if (rc) {
+		free(e);
+		return rc;
+	}
+	log_set_sink(on_step, e);
+	*out = e;
+	return 0;
+}
+
+void events_set_queue_bytes(struct events *e, size_t queue_bytes)
+{
+	pub_set_queue_bytes(e->pub, queue_bytes);
+}
+
+void events_stop(struct events *e)
+{
+	log_set_sink(NULL, NULL);
+	pub_stop(e->pub);
+	free(e);
+}
+
+struct events_counts events_counts(const struct events *e)
+{
+	return (struct events_counts){
+		.events = e->seq, .lost = pub_lost(e->pub), .subscribers = pub_subscribers(e->pub)};
+}

@@ -1,0 +1,35 @@
+/*
+ * The events socket: PUB (pub.h) at RUNDIR/events.ipc. Every step that the log tells of at "info"
+ * or above, whatever log.level is, and some that are too small for it (request_begin), as one JSON
+ * object each:
+ *
+ *   {"seq":7,"time":"2026-01-02T03:04:05.678Z","level":"info","event":"job_start","req":"...",...}
+ *
+ * The further members are the log line's. seq counts every event of this tandemd. A subscriber that
+ * reads too slowly gets {"time":...,"level":"warn","event":"lost","count":N} in the place of N
+ * events; limits.event_bytes bounds what is kept for it. Prompt text is in none.
+ */
+#ifndef TANDEM_EVENTS_H
+#define TANDEM_EVENTS_H
+
+#include "common/base/buf.h"
+
+#include <stdint.h>
+#include <uv.h>
+
+struct events;
+
+/* Listens on path, which must not exist, and becomes the log's sink. 0 or -errno. */
+int events_start(uv_loop_t *loop, const char *path, size_t queue_bytes, struct events **out);
+/* A changed limits.event_bytes. */
+void events_set_queue_bytes(struct events *e, size_t queue_bytes);
+/* No events any more; e is freed. */
+void events_stop(struct events *e);
+
+struct events_counts {
+	uint64_t events, lost; /* lost: by slow subscribers, all together */
+	unsigned subscribers;
+};
+struct events_counts events_counts(const struct events *e);
+
+#endif

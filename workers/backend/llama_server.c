@@ -1,0 +1,94 @@
+/*
+ * llama-server (protocols.md 2.5, 2.6): /health says whether it is loaded, /props the window and
+ * slots, /v1/models the models.
+ */
+#include "workers/backend/backend.h"
+
+#include "common/base/json.h"
+#include "workers/backend/llama_ollama.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+enum step { STEP_HEALTH, STEP_PROPS, STEP_MODELS };
+
+static const char *const steps[] = {"/health", "/props", "/v1/models", NULL};
+
+static bool flag(struct json_value object, const char *name)
+{
+	bool b = false;
+	return json_to_bool(json_get(object, name), &b) && b;
+}
+
+static void learn_props(const struct settings *s, struct backend_view *v, struct json_value root)
+{
+	struct json_value caps = json_get(root, "chat_template_caps"),
+			  modalities = json_get(root, "modalities");
+	if (!json_to_int(
+		    json_get(json_get(root, "default_generation_settings"), "n_ctx"), &v->window))
+		v->window = 0;
+	if (!json_to_int(json_get(root, "total_slots"), &v->slots))
+		v->slots = 0;
+	v->tools = flag(caps, "supports_tools") || flag(caps, "supports_tool_calls");
+	v->vision = flag(modalities, "vision");
+	v->audio = flag(modalities, "audio");
+	v->model_path = json_string_dup(json_get(root, "model_path"));
+	v->chat_template = json_string_dup(json_get(root, "chat_template"));
+	struct stat st; /* it may run on another machine: then nothing, or little, is known */
+	v->modified = v->model_path && stat(v->model_path, &st) == 0 && S_ISREG(st.st_mode)
+			      ? st.st_mtime
+			      : s->started_s;
+	/* no cap says so, but templates that can think know the switch or the tag */
+	v->thinking = v->chat_template && (strstr(v->chat_template, "enable_thinking") ||
+						  strstr(v->chat_template, "<think>"));
+}
+
+static enum probe_verdict learn_models(
+	const struct settings *s, struct backend_view *v, struct json_value root)
+{
+	struct json_value data = json_get(root, "data"), model;
+	if (!json_is(data, JSON_ARRAY))
+		return PROBE_WRONG;
+	for (struct json_iter it = json_iter(data); json_array_next(&it, &model);) {
+		struct backend_model m = {0};
+		if (llama_ollama_model(v, model, &m) == 0)
+			backend_view_add(v, &m); /* one that does not fit is left out */
+	}
+	if (v->count)
+		v->model = strdup(backend_view_default(s, v));
+	return PROBE_OK;
+}
+
+static enum probe_verdict llama_learn(const struct settings *s, struct backend_view *v,
+	unsigned step, int status, struct slice body)
+{
+	struct json_value root;
+	if (status == 503)
+		return PROBE_LOADING;
+	bool json =
+		json_parse(body, JSON_MAX_DEPTH, &root, NULL) == 0 && json_is(root, JSON_OBJECT);
+	switch ((enum step)step) {
+	case STEP_HEALTH:
+		return status == 200 && json && json_string_is(json_get(root, "status"), "ok")
+			       ? PROBE_OK
+			       : PROBE_WRONG;
+	case STEP_PROPS:
+		if (status == 200 && json)
+			learn_props(s, v, root); /* a router without a model has none */
+		return PROBE_OK;
+	case STEP_MODELS:
+		return status == 200 && json ? learn_models(s, v, root) : PROBE_WRONG;
+	}
+	return PROBE_WRONG;
+}
+
+const struct backend_ops llama_server_ops = {
+	.name = "llama-server",
+	.api = BACKEND_LLAMA_SERVER,
+	.steps = steps,
+	.learn = llama_learn,
+	.owns = llama_ollama_owns,
+	.embeds = llama_ollama_embeds,
+	.answer = llama_ollama_answer,
+};

@@ -1,0 +1,252 @@
+/*
+ * JOB_PASS of /api/embed and /api/embeddings to a llama-server: the body is held, translated, and
+ * the answer written in Ollama's form (common/dialect/embed.h). Large ones are read and written on
+ * a thread.
+ */
+#include "common/dialect/embed.h"
+
+#include "workers/backend/backend.h"
+#include "workers/tasks/refusal.h"
+#include "workers/tasks/task.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#define EMBED_INLINE_BYTES 65536 /* more is worked on by a thread */
+
+struct embed {
+	struct task task;
+	struct embed_request read;
+	struct buf request, answer, out;
+	struct dialect_error error;
+	int status, rc;
+	bool writing; /* what the thread does: the answer, not the request */
+	uv_work_t work;
+};
+
+static const struct proto_header json_type = {
+	SLICE("Content-Type"), SLICE("application/json; charset=utf-8")};
+static const struct task_end no_usage = {.usage = {-1, -1, -1, -1, -1, -1}};
+
+/* --- the end --- */
+
+static void reply(struct task *t, int status, struct slice body)
+{
+	task_start(t, status, &json_type, 1, (int64_t)body.n);
+	if (task_emit(t, body))
+		task_end(t, &no_usage);
+}
+
+static void reply_error(struct task *t, int status, struct slice message)
+{
+	struct buf body;
+	buf_init(&body, 0);
+	if (dialect_error_body(DIALECT_OLLAMA_OTHER, status, message, &body))
+		task_fail_text(t, FAIL_INTERNAL, "out of memory");
+	else
+		reply(t, status, buf_slice(&body));
+	buf_free(&body);
+}
+
+static void reply_written(struct embed *e)
+{
+	struct task *t = &e->task;
+	if (e->rc == -EPROTO)
+		task_fail_text(t, FAIL_GARBAGE, "the backend's answer holds no embeddings");
+	else if (e->rc)
+		task_fail_text(t, FAIL_INTERNAL, "out of memory");
+	else
+		reply(t, 200, buf_slice(&e->out));
+}
+
+/* --- work --- */
+
+/* Only touches the task's own memory: any thread. */
+static void do_work(struct embed *e)
+{
+	if (e->writing)
+		e->rc = embed_answer_write(
+			&e->read, buf_slice(&e->answer), uv_hrtime() - e->task.opened_ns, &e->out);
+	else
+		e->rc = embed_request_read(
+			&e->read, buf_slice(&e->task.body), &e->request, &e->error);
+}
+
+static void embed_asked(struct embed *e);
+
+static void work_done(struct embed *e)
+{
+	if (e->writing)
+		reply_written(e);
+	else
+		embed_asked(e);
+}
+
+static void on_work(uv_work_t *work)
+{
+	do_work(work->data);
+}
+
+static void on_worked(uv_work_t *work, int status)
+{
+	struct embed *e = work->data;
+	(void)status;
+	e->task.busy = false;
+	if (e->task.detached)
+		task_release(&e->task);
+	else
+		work_done(e);
+}
+
+static void start_work(struct embed *e, bool writing)
+{
+	size_t n = writing ? e->answer.n : e->task.body.n;
+	e->writing = writing;
+	e->work.data = e;
+	if (n > EMBED_INLINE_BYTES &&
+		uv_queue_work(e->task.worker->loop, &e->work, on_work, on_worked) == 0) {
+		e->task.busy = true;
+		return;
+	}
+	do_work(e);
+	work_done(e);
+}
+
+/* --- the backend's answer --- */
+
+static void on_head(void *ctx, int status)
+{
+	struct embed *e = ctx;
+	e->status = status;
+	task_first_byte(&e->task);
+}
+
+static void on_body(void *ctx, struct slice bytes)
+{
+	struct embed *e = ctx;
+	e->task.worker->progress++;
+	buf_add_slice(&e->answer, bytes); /* the error stays, and is told at the end */
+}
+
+static void on_done(void *ctx, enum http_result result)
+{
+	struct embed *e = ctx;
+	struct task *t = &e->task;
+	t->transfer = NULL;
+	if (result != HTTP_OK) {
+		task_fail_http(t, result);
+	} else if (buf_error(&e->answer)) {
+		task_fail(
+			t, &(struct task_failure){.cause = FAIL_TOO_LARGE,
+				   .status = 502, /* not the client's fault */
+				   .message = SLICE("the embeddings are over limits.line_bytes")});
+	} else if (e->status != 200) {
+		struct refusal r;
+		refusal_read(e->status, buf_slice(&e->answer), &r);
+		if (r.overflow)
+			reply_error(t, 400, SLICE("the input length exceeds the context length"));
+		else
+			reply_error(t, e->status >= 400 ? e->status : 502, slice_str(r.text));
+	} else {
+		start_work(e, true);
+	}
+}
+
+static const struct http_events embed_events = {.head = on_head, .body = on_body, .done = on_done};
+
+/* --- the request --- */
+
+static bool is_served(const struct embed *e, const char *name)
+{
+	const struct worker *w = e->task.worker;
+	const struct backend_view *v = backend_view(w->backend);
+	if (w->settings.model && backend_same_model(w->settings.model, name))
+		return true;
+	for (size_t i = 0; i < v->count; i++)
+		if (backend_same_model(v->models[i].name, name))
+			return true;
+	return false;
+}
+
+static void send_request(struct embed *e)
+{
+	struct task *t = &e->task;
+	struct proto_header headers[PROTO_HEADERS_MAX + 1];
+	size_t count = 1 + task_request_headers(t, headers + 1, PROTO_HEADERS_MAX), kept = 1;
+	headers[0] = (struct proto_header){SLICE("Content-Type"), SLICE("application/json")};
+	for (size_t i = 1; i < count; i++)
+		if (!slice_ieq(headers[i].name, headers[0].name))
+			headers[kept++] = headers[i];
+	struct http_request r = {
+		.method = "POST",
+		.target = SLICE("/v1/embeddings"),
+		.headers = headers,
+		.header_count = kept,
+		.body = buf_slice(&e->request),
+		.idle_ms = t->worker->settings.idle_ms,
+		.total_ms = task_time_left(t),
+	};
+	task_ask(t, &r, &embed_events);
+}
+
+static void embed_asked(struct embed *e)
+{
+	struct task *t = &e->task;
+	char text[512];
+	const char *name = buf_cstr(&e->read.model);
+	if (e->rc == -EINVAL) {
+		reply_error(t, e->error.status, slice_str(e->error.text));
+	} else if (e->rc) {
+		task_fail_text(t, e->rc == -E2BIG ? FAIL_TOO_LARGE : FAIL_INTERNAL,
+			e->rc == -E2BIG ? "the translated request is too large" : "out of memory");
+	} else if (!is_served(e, name)) {
+		snprintf(text, sizeof(text), "model \"%.400s\" not found, try pulling it first",
+			name);
+		reply_error(t, 404, slice_str(text));
+	} else if (e->read.nothing) {
+		start_work(e, true);
+	} else {
+		send_request(e);
+	}
+}
+
+static void embed_body(struct task *t, struct slice bytes, bool last)
+{
+	if (task_hold(t, bytes) && last)
+		start_work((struct embed *)t, false);
+}
+
+/* --- life --- */
+
+static void embed_begin(struct task *t)
+{
+	struct embed *e = (struct embed *)t;
+	struct slice path = t->spec.path;
+	const char *query = path.n ? memchr(path.p, '?', path.n) : NULL;
+	if (query)
+		path.n = (size_t)(query - path.p);
+	embed_path(path, &e->read.legacy);
+	buf_init(&e->request, t->worker->settings.body_bytes * 2);
+	buf_init(&e->answer, t->worker->settings.line_bytes);
+	buf_init(&e->out, 0); /* a copy of the answer's vectors */
+	if (!slice_eq(t->spec.method, SLICE("POST")))
+		reply_error(t, 405, SLICE("method not allowed"));
+	else if (t->spec.body_bytes == 0)
+		reply_error(t, 400, SLICE("missing request body"));
+}
+
+static void embed_fini(struct task *t)
+{
+	struct embed *e = (struct embed *)t;
+	embed_request_fini(&e->read);
+	buf_free(&e->request);
+	buf_free(&e->answer);
+	buf_free(&e->out);
+}
+
+const struct task_ops task_embed_ops = {
+	.size = sizeof(struct embed),
+	.begin = embed_begin,
+	.body = embed_body,
+	.fini = embed_fini,
+};
