@@ -21,3 +21,8 @@ bench-smoke: $(BENCH_NEEDS) ## 20 s of the same; fails only when something is gr
 .PHONY: bench-kv
 bench-kv: $(PROGRAMS) ## what restarting a real backend costs a long conversation, with its KV saved and without
 	$(Q)TANDEM_BIN=$(abspath $(BUILD))/bin $(PYTHON) tests/bench/kv_restart.py --json $(BUILD)/bench-kv.json
+
+
+.PHONY: bench-gpus
+bench-gpus: $(PROGRAMS) ## two real cards, direct and both modes: GPUS_OPTIONS="--main URL --small URL" (docs/gpus.md)
+	$(Q)TANDEM_BIN=$(abspath $(BUILD))/bin $(PYTHON) tests/bench/gpus.py --json $(BUILD)/bench-gpus.json $(GPUS_OPTIONS)
