@@ -2,7 +2,6 @@
 
 #include "common/base/log.h"
 #include "supervisor/life/life.h"
-#include "supervisor/tell/stats.h"
 
 #include <errno.h>
 #include <string.h>

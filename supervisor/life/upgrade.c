@@ -12,7 +12,6 @@
 
 #include "common/base/log.h"
 #include "supervisor/life/life.h"
-#include "supervisor/tell/stats.h"
 
 #include <errno.h>
 #include <fcntl.h>
