@@ -35,7 +35,8 @@ int tell_reopen(struct tell *t)
 
 void tell_reloaded(struct tell *t)
 {
-	events_set_queue_bytes(t->events, (size_t)t->life->config->limits.event_bytes);
+	if (t->events) /* they could not be opened again */
+		events_set_queue_bytes(t->events, (size_t)t->life->config->limits.event_bytes);
 }
 
 void tell_stop(struct tell *t)
