@@ -2,7 +2,7 @@
 # check.sh check|ollama|engine|chaos|attack|attack-asan|asan|tsan: runs the tests of that name, every stage even after one has failed. Ends with a line
 # "N passed, N failed" that counts single tests, and 1 when anything failed.
 #
-# check   formatting, the build with gcc and with clang, unit tests, tests of whole processes and of client packages
+# check   formatting, layers, the build with gcc and with clang, unit tests, tests of whole processes and of client packages
 # chaos   streaming clients through 1,000 kills and stops, restarts, reloads and upgrades (CHAOS_OPTIONS: other numbers)
 # ollama  a real Ollama behind tandem and in front of it its own clients
 # engine  a real llama-server with a small model behind tandem: what it caches, what its templates insist on
@@ -116,6 +116,7 @@ check)
 	"$SETUP/deps.sh" run check || exit 1
 	stage formatting "${make[@]}" format-check
 	stage "build" build_all && {
+		stage layers "${make[@]}" layers
 		stage "unit tests" units build
 		stage "process tests" python_tests build tests/process
 		stage "Node packages" node_packages

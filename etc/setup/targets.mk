@@ -5,7 +5,7 @@ SETUP := etc/setup
 SYSCONFDIR ?= /etc
 C_FILES = $(sort $(shell find common proto supervisor workers tests -name '*.[ch]'))
 
-.PHONY: deps run demo check chaos check-ollama check-engine asan tsan format format-check lint install uninstall
+.PHONY: deps run demo check chaos check-ollama check-engine asan tsan format format-check layers lint install uninstall
 
 # What check.sh builds beside the programs.
 .PHONY: test-programs
@@ -49,6 +49,9 @@ format: ## format all C files
 
 format-check: ## fail where a C file is not formatted
 	$(Q)clang-format --dry-run -Werror $(C_FILES)
+
+layers: all ## fail where a file includes or calls what stands above it, or files need each other in a circle
+	$(Q)$(PYTHON) $(SETUP)/layers.py . $(BUILD)
 
 LINT_CHECKS := -*,clang-analyzer-*,-clang-analyzer-security.insecureAPI.*,bugprone-*,-bugprone-easily-swappable-parameters,-bugprone-reserved-identifier,-bugprone-narrowing-conversions,-bugprone-assignment-in-if-condition
 

@@ -2,7 +2,7 @@
 
 #include "common/base/log.h"
 #include "common/base/proc.h"
-#include "supervisor/supervisor.h"
+#include "supervisor/devices/devices.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -32,12 +32,12 @@ struct adopt_ending {
 
 /* --- files --- */
 
-static void file_path(const struct supervisor *s, const char *device, char out[PATH_BYTES])
+static void file_path(const struct devices *s, const char *device, char out[PATH_BYTES])
 {
 	snprintf(out, PATH_BYTES, "%s/" FILE_PREFIX "%s" FILE_SUFFIX, s->run_dir, device);
 }
 
-static bool file_read(const struct supervisor *s, const char *device, struct adopt_backend *out)
+static bool file_read(const struct devices *s, const char *device, struct adopt_backend *out)
 {
 	char path[PATH_BYTES], text[ADOPT_FILE_BYTES];
 	file_path(s, device, path);
@@ -51,13 +51,12 @@ static bool file_read(const struct supervisor *s, const char *device, struct ado
 	       adopt_parse((struct slice){text, (size_t)n}, s->adopt.boot_id, out);
 }
 
-static bool may_write(const struct supervisor *s)
+static bool may_write(const struct devices *s)
 {
 	return !s->adopt.provisional && !s->keep_backends;
 }
 
-static void file_write(
-	const struct supervisor *s, const char *device, const struct adopt_backend *b)
+static void file_write(const struct devices *s, const char *device, const struct adopt_backend *b)
 {
 	char path[PATH_BYTES], fresh[PATH_BYTES + 4];
 	struct buf text;
@@ -83,7 +82,7 @@ static void file_write(
 }
 
 /* When it is about that process; 0: whatever it is about. */
-static void file_remove(const struct supervisor *s, const char *device, int64_t pid)
+static void file_remove(const struct devices *s, const char *device, int64_t pid)
 {
 	char path[PATH_BYTES];
 	struct adopt_backend b;
@@ -93,10 +92,10 @@ static void file_remove(const struct supervisor *s, const char *device, int64_t 
 	unlink(path);
 }
 
-typedef void file_fn(struct supervisor *s, const char *device);
+typedef void file_fn(struct devices *s, const char *device);
 
 /* For each state file in the run folder. */
-static void files_each(struct supervisor *s, file_fn *fn)
+static void files_each(struct devices *s, file_fn *fn)
 {
 	char device[CONFIG_NAME_BYTES];
 	size_t before = strlen(FILE_PREFIX), after = strlen(FILE_SUFFIX);
@@ -125,7 +124,7 @@ static void signal_backend(const struct adopt_ending *e, int number)
 	kill(-(pid_t)e->pid, number); /* it leads its group */
 }
 
-static void ending_over(struct supervisor *s, struct adopt_ending *e, bool gone)
+static void ending_over(struct devices *s, struct adopt_ending *e, bool gone)
 {
 	log_line(gone ? LOG_INFO : LOG_ERROR, gone ? "backend_gone" : "backend_unkillable",
 		LOG_STR("device", e->device), LOG_INT("backend_pid", e->pid), LOG_END);
@@ -136,7 +135,7 @@ static void ending_over(struct supervisor *s, struct adopt_ending *e, bool gone)
 
 static void on_look(uv_timer_t *t)
 {
-	struct supervisor *s = t->data;
+	struct devices *s = t->data;
 	struct adopt_ending *e, *after;
 	for (e = TAILQ_FIRST(&s->adopt.endings); e; e = after) {
 		after = TAILQ_NEXT(e, link);
@@ -155,10 +154,10 @@ static void on_look(uv_timer_t *t)
 	if (!TAILQ_EMPTY(&s->adopt.endings))
 		return;
 	uv_timer_stop(t);
-	supervisor_check_stopped(s);
+	s->events->idle(s->ctx);
 }
 
-static bool ending(const struct supervisor *s, int64_t pid)
+static bool ending(const struct devices *s, int64_t pid)
 {
 	const struct adopt_ending *e;
 	TAILQ_FOREACH(e, &s->adopt.endings, link)
@@ -167,7 +166,7 @@ static bool ending(const struct supervisor *s, int64_t pid)
 	return false;
 }
 
-static void end_process(struct supervisor *s, const char *device, int64_t pid, uint64_t start)
+static void end_process(struct devices *s, const char *device, int64_t pid, uint64_t start)
 {
 	struct adopt_ending *e = ending(s, pid) ? NULL : calloc(1, sizeof(*e));
 	if (!e) /* of memory out: the lifeline still has it */
@@ -184,7 +183,7 @@ static void end_process(struct supervisor *s, const char *device, int64_t pid, u
 		uv_timer_start(&s->adopt.look, on_look, ADOPT_LOOK_MS, ADOPT_LOOK_MS);
 }
 
-bool adopt_quiet(const struct supervisor *s)
+bool adopt_quiet(const struct devices *s)
 {
 	return TAILQ_EMPTY(&s->adopt.endings);
 }
@@ -206,7 +205,7 @@ static void look_for(uv_handle_t *h, void *arg)
 
 static void on_reap(uv_timer_t *t)
 {
-	struct supervisor *s = t->data;
+	struct devices *s = t->data;
 	for (;;) {
 		siginfo_t info = {0};
 		if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) || info.si_pid == 0)
@@ -228,7 +227,7 @@ static void on_reap(uv_timer_t *t)
 /* From the next turn: libuv comes first. */
 static void on_child(uv_signal_t *h, int number)
 {
-	struct supervisor *s = h->data;
+	struct devices *s = h->data;
 	(void)number;
 	if (!uv_is_active((uv_handle_t *)&s->adopt.reap))
 		uv_timer_start(&s->adopt.reap, on_reap, 0, 0);
@@ -244,7 +243,7 @@ static bool writes_our_log(const struct device *d, int pid)
 	char link[32], log[PATH_BYTES];
 	struct stat to, ours;
 	snprintf(link, sizeof(link), "/proc/%d/fd/1", pid);
-	snprintf(log, sizeof(log), "%s/backend-%s.log", d->sup->run_dir, d->conf->name);
+	snprintf(log, sizeof(log), "%s/backend-%s.log", d->all->run_dir, d->conf->name);
 	/* The file itself: a path through a link (/var/run) has another spelling there. */
 	return stat(link, &to) == 0 && lstat(log, &ours) == 0 && to.st_dev == ours.st_dev &&
 	       to.st_ino == ours.st_ino;
@@ -263,7 +262,7 @@ static void end_strays(struct device *d)
 	while (f && fscanf(f, "%d", &pid) == 1) {
 		uint64_t start = pid == d->warm.pid || in_use(d, pid) ? 0 : proc_start(pid);
 		if (start && getpgid(pid) == pid && writes_our_log(d, pid))
-			end_process(d->sup, d->conf->name, pid, start);
+			end_process(d->all, d->conf->name, pid, start);
 	}
 	if (f)
 		fclose(f);
@@ -271,7 +270,7 @@ static void end_strays(struct device *d)
 
 static void forget(struct device *d)
 {
-	file_remove(d->sup, d->conf->name, d->warm.pid);
+	file_remove(d->all, d->conf->name, d->warm.pid);
 	d->warm = (struct adopt_backend){0};
 }
 
@@ -286,7 +285,7 @@ static bool in_use(const struct device *d, int64_t pid)
 
 static bool wanted(const struct device *d)
 {
-	return !d->sup->stopping && !d->removed && !d->drained && d->state != WORKER_FAILED &&
+	return !d->all->stopping && !d->removed && !d->drained && d->state != WORKER_FAILED &&
 	       d->warm.hash == adopt_hash(d->conf);
 }
 
@@ -296,12 +295,12 @@ void adopt_end(struct device *d)
 	if (b.pid == 0)
 		return;
 	d->warm = (struct adopt_backend){0}; /* its file stays until it is gone */
-	end_process(d->sup, d->conf->name, b.pid, b.start);
+	end_process(d->all, d->conf->name, b.pid, b.start);
 }
 
 void adopt_settle(struct device *d)
 {
-	if (d->warm.pid == 0 || d->sup->keep_backends)
+	if (d->warm.pid == 0 || d->all->keep_backends)
 		return;
 	if (!proc_alive(d->warm.pid, d->warm.start))
 		forget(d);
@@ -313,7 +312,7 @@ bool adopt_may_spawn(struct device *d)
 {
 	const struct adopt_ending *e;
 	adopt_settle(d);
-	TAILQ_FOREACH(e, &d->sup->adopt.endings, link)
+	TAILQ_FOREACH(e, &d->all->adopt.endings, link)
 		if (strcmp(e->device, d->conf->name) == 0)
 			return false;
 	return true;
@@ -346,7 +345,7 @@ void adopt_learned(struct worker *w)
 	if (same)
 		return;
 	d->warm = b;
-	file_write(d->sup, d->conf->name, &b);
+	file_write(d->all, d->conf->name, &b);
 }
 
 void adopt_worker_gone(struct worker *w, bool asked)
@@ -354,11 +353,11 @@ void adopt_worker_gone(struct worker *w, bool asked)
 	struct device *d = w->device;
 	int64_t pid = w->backend.pid;
 	w->backend.pid = 0;
-	if (d->sup->keep_backends)
+	if (d->all->keep_backends)
 		return;
 	if (pid && !in_use(d, pid) && proc_alive(pid, w->backend.start)) {
 		if (pid != d->warm.pid)
-			end_process(d->sup, d->conf->name, pid, w->backend.start);
+			end_process(d->all, d->conf->name, pid, w->backend.start);
 		else if (asked && !w->keep_backend) /* it has not done so itself */
 			adopt_end(d);
 	}
@@ -369,13 +368,13 @@ void adopt_worker_gone(struct worker *w, bool asked)
 bool adopt_kept(const struct worker *w)
 {
 	struct adopt_backend b;
-	return file_read(w->device->sup, w->device->conf->name, &b) && b.pid == w->backend.pid;
+	return file_read(w->device->all, w->device->conf->name, &b) && b.pid == w->backend.pid;
 }
 
 void adopt_device_created(struct device *d)
 {
 	struct adopt_backend b;
-	if (d->sup->adopt.inherited && file_read(d->sup, d->conf->name, &b) &&
+	if (d->all->adopt.inherited && file_read(d->all, d->conf->name, &b) &&
 		proc_alive(b.pid, b.start))
 		d->warm = b;
 }
@@ -395,7 +394,7 @@ static void read_boot_id(char out[ADOPT_BOOT_BYTES])
 }
 
 /* A tandemd that died left it: the guard ends what it is about. */
-static void end_former(struct supervisor *s, const char *device)
+static void end_former(struct devices *s, const char *device)
 {
 	struct adopt_backend b;
 	if (file_read(s, device, &b) && proc_alive(b.pid, b.start))
@@ -417,7 +416,7 @@ static int lifeline_open(struct adopt *a, int write_fd, int read_fd)
 	return 0;
 }
 
-int adopt_start(struct supervisor *s, int write_fd, int read_fd)
+int adopt_start(struct devices *s, int write_fd, int read_fd)
 {
 	struct adopt *a = &s->adopt;
 	TAILQ_INIT(&a->endings);
@@ -439,7 +438,7 @@ int adopt_start(struct supervisor *s, int write_fd, int read_fd)
 	return 0;
 }
 
-void adopt_stop(struct supervisor *s)
+void adopt_stop(struct devices *s)
 {
 	struct adopt *a = &s->adopt;
 	struct adopt_ending *e;
@@ -460,18 +459,18 @@ void adopt_stop(struct supervisor *s)
 }
 
 /* One whose device we lack, or run otherwise: the retiring tandemd then ends it with its worker. */
-static void disown(struct supervisor *s, const char *device)
+static void disown(struct devices *s, const char *device)
 {
 	const struct device *d = device_find(s, device);
 	if (!d || d->warm.pid == 0)
 		file_remove(s, device, 0);
 }
 
-void adopt_take_over(struct supervisor *s)
+void adopt_take_over(struct devices *s)
 {
 	s->adopt.provisional = s->keep_backends = false;
-	for (size_t i = 0; i < s->device_count; i++) {
-		struct device *d = s->devices[i];
+	for (size_t i = 0; i < s->count; i++) {
+		struct device *d = s->of[i];
 		if (d->warm.pid && d->warm.hash != adopt_hash(d->conf))
 			d->warm = (struct adopt_backend){0};
 		if (d->warm.pid)

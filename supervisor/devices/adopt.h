@@ -12,7 +12,7 @@
  *   an upgrade they tell what is adopted.
  *
  * The device's file belongs to the tandemd in charge: a successor writes none before
- * adopt_take_over(), a retiring one (supervisor.keep_backends) none any more. Loop thread only;
+ * adopt_take_over(), a retiring one (devices.keep_backends) none any more. Loop thread only;
  * small local files are read and written, nothing else blocks.
  */
 #ifndef TANDEM_ADOPT_H
@@ -25,7 +25,7 @@
 #include <sys/queue.h>
 #include <uv.h>
 
-struct supervisor;
+struct devices;
 struct device;
 struct worker;
 struct proto_ack;
@@ -62,13 +62,13 @@ struct adopt {
  * Opens the lifeline (or takes over what a predecessor handed down; -1, -1: none), becomes the
  * subreaper, reads the files of a former run. Before any device is created. 0 or -errno.
  */
-int adopt_start(struct supervisor *s, int write_fd, int read_fd);
+int adopt_start(struct devices *s, int write_fd, int read_fd);
 /* Closes all of it; the handles close with the loop's last turns. */
-void adopt_stop(struct supervisor *s);
+void adopt_stop(struct devices *s);
 /* We are in charge from now on: the files say what our devices use. */
-void adopt_take_over(struct supervisor *s);
+void adopt_take_over(struct devices *s);
 /* No backend is waited for to end. */
-bool adopt_quiet(const struct supervisor *s);
+bool adopt_quiet(const struct devices *s);
 
 /* A new device: what a predecessor's file says of it. */
 void adopt_device_created(struct device *d);

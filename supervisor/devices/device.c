@@ -3,47 +3,13 @@
 #include "common/base/json.h"
 #include "common/base/log.h"
 #include "common/tokens.h"
-#include "supervisor/devices/governor.h"
-#include "supervisor/devices/job.h"
-#include "supervisor/requests/request.h"
+#include "supervisor/devices/devices.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #define RATES_KEPT_MS 10000 /* between writes of a device's rates */
-
-struct device *device_create(struct supervisor *s, const struct config_device *conf)
-{
-	struct device *d = calloc(1, sizeof(*d));
-	struct config_device *copy = calloc(1, sizeof(*copy));
-	if (!d || !copy || config_device_copy(copy, conf)) {
-		free(copy);
-		free(d);
-		return NULL;
-	}
-	d->sup = s;
-	d->conf = copy;
-	d->number = s->next_device++;
-	d->state = WORKER_STOPPED;
-	d->not_ready_since_ms = now_ms();
-	queue_init(&d->queue);
-	TAILQ_INIT(&d->passing);
-	TAILQ_INIT(&d->workers);
-	TAILQ_INIT(&d->running);
-	foresight_init(&d->foresight, (unsigned)copy->slots);
-	if (s->keep)
-		keep_rates(s->keep, copy->name, &d->foresight.rates);
-	adopt_device_created(d);
-	d->current = worker_create(d);
-	if (d->current)
-		return d;
-	foresight_fini(&d->foresight);
-	config_device_free(copy);
-	free(copy);
-	free(d);
-	return NULL;
-}
 
 static void models_free(struct device_model *m, size_t n)
 {
@@ -55,71 +21,18 @@ static void models_free(struct device_model *m, size_t n)
 	free(m);
 }
 
-void device_destroy(struct device *d)
+void device_models_free(struct device *d)
 {
-	struct worker *w;
-	governor_forget(d->sup->governor, d);
-	while ((w = TAILQ_FIRST(&d->workers)))
-		worker_destroy(w);
 	models_free(d->models, d->model_count);
 	models_free(d->incoming, d->incoming_count);
-	queue_fini(&d->queue);
-	foresight_fini(&d->foresight);
-	config_device_free((struct config_device *)d->conf);
-	free((struct config_device *)d->conf);
-	if (d->conf_before) {
-		config_device_free(d->conf_before);
-		free(d->conf_before);
-	}
-	free(d);
 }
 
-void device_changed(struct device *d)
+struct device *device_find(struct devices *s, const char *name)
 {
-	enum worker_state state = d->current->state;
-	jobs_end_warming(d);
-	if (d->state == WORKER_READY && state != WORKER_READY)
-		d->not_ready_since_ms = now_ms();
-	if (state != WORKER_READY)
-		foresight_forget(&d->foresight); /* the backend may have gone as well */
-	d->state = state;
-	supervisor_devices_changed(d->sup);
-}
-
-struct device *device_find(struct supervisor *s, const char *name)
-{
-	for (size_t i = 0; i < s->device_count; i++)
-		if (strcmp(s->devices[i]->conf->name, name) == 0)
-			return s->devices[i];
+	for (size_t i = 0; i < s->count; i++)
+		if (strcmp(s->of[i]->conf->name, name) == 0)
+			return s->of[i];
 	return NULL;
-}
-
-/* Requests refer to the devices that were there when they began. */
-static bool in_use(const struct supervisor *s, const struct device *d)
-{
-	const struct request *oldest = TAILQ_FIRST(&s->requests);
-	const struct worker *w;
-	TAILQ_FOREACH(w, &d->workers, link)
-		if (worker_has_process(w))
-			return true;
-	return queue_waiting(&d->queue) > 0 || !TAILQ_EMPTY(&d->passing) ||
-	       !TAILQ_EMPTY(&d->running) || (oldest && oldest->begun_ms <= d->removed_ms);
-}
-
-void devices_sweep(struct supervisor *s)
-{
-	for (size_t i = 0; i < s->removed_count;) {
-		if (in_use(s, s->removed[i])) {
-			i++;
-			continue;
-		}
-		log_line(LOG_INFO, "device_gone", LOG_STR("device", s->removed[i]->conf->name),
-			LOG_END);
-		struct device_totals sums = device_totals(s->removed[i]);
-		totals_add(&s->past, &sums);
-		device_destroy(s->removed[i]);
-		s->removed[i] = s->removed[--s->removed_count];
-	}
 }
 
 struct device_totals device_totals(const struct device *d)
@@ -157,11 +70,11 @@ int64_t device_window(const struct device *d)
 bool device_keep_rates(struct device *d, bool now)
 {
 	const struct predict_rates *r = &d->foresight.rates;
-	if (!d->sup->keep || r->prefills == 0 ||
+	if (!d->all->keep || r->prefills == 0 ||
 		(!now && d->rates_saved_ms && now_ms() - d->rates_saved_ms < RATES_KEPT_MS))
 		return false;
 	d->rates_saved_ms = now_ms();
-	keep_save_rates(d->sup->keep, d->conf->name, r);
+	keep_save_rates(d->all->keep, d->conf->name, r);
 	return true;
 }
 
@@ -223,7 +136,7 @@ void device_models(struct device *d, const struct proto_models *m)
 		d->incoming_count = 0;
 	}
 	/* A list that goes on past the cap keeps its first part. */
-	size_t most = (size_t)d->sup->config.limits.models;
+	size_t most = (size_t)d->all->config->limits.models;
 	size_t room = most > d->incoming_count ? most - d->incoming_count : 0;
 	size_t n = m->count < room ? m->count : room;
 	if (n < m->count)
@@ -238,7 +151,7 @@ void device_models(struct device *d, const struct proto_models *m)
 		for (size_t i = 0; i < n; i++) {
 			d->incoming_count++;
 			if (!model_copy(&d->incoming[d->incoming_count - 1], &m->items[i],
-				    d->sup->tokens))
+				    d->all->tokens))
 				break;
 		}
 		/* A half-copied last entry (memory out) is dropped: names are never NULL in a list.

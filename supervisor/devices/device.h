@@ -19,7 +19,7 @@
 
 #include <sys/queue.h>
 
-struct supervisor;
+struct devices;
 struct job;
 struct warming;
 TAILQ_HEAD(job_list, job);
@@ -33,7 +33,7 @@ struct device_model {
 };
 
 struct device {
-	struct supervisor *sup;
+	struct devices *all;
 	const struct config_device *conf;  /* our copy */
 	struct config_device *conf_before; /* while a next worker boots with other settings */
 	unsigned number;		   /* unique in this process: names its sockets */
@@ -78,22 +78,12 @@ struct device {
 	uint64_t warmed, warmings_cancelled;
 };
 
-/* A device of the configuration, which is copied, with a stopped worker. NULL when memory is out.
- */
-struct device *device_create(struct supervisor *s, const struct config_device *conf);
-/* Frees it and its workers, whose processes are gone. */
-void device_destroy(struct device *d);
-/* The current worker is another one, or has another state. */
-void device_changed(struct device *d);
 /* The state of its current worker in a word; "drained" where an operator wants it out of use. */
 const char *device_state_name(const struct device *d);
 /* Its counters since it was created. */
 struct device_totals device_totals(const struct device *d);
 /* The device of that name, or NULL. */
-struct device *device_find(struct supervisor *s, const char *name);
-/* Destroys removed devices to which no worker, job or request refers any more. */
-void devices_sweep(struct supervisor *s);
-
+struct device *device_find(struct devices *s, const char *name);
 /* No worker will come by itself: what waits for this device waits in vain. */
 static inline bool device_hopeless(const struct device *d)
 {
@@ -116,6 +106,8 @@ bool device_serves(const struct device *d, struct slice model);
 bool device_same_model(struct slice a, struct slice b);
 /* Replaces or extends the model list by one MODELS record. */
 void device_models(struct device *d, const struct proto_models *m);
+/* Frees the lists. */
+void device_models_free(struct device *d);
 /* What was learned of its speed is kept: now, or where it has just been, not yet (false). */
 bool device_keep_rates(struct device *d, bool now);
 /* Name the device is asked for by default; never NULL. */

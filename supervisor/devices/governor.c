@@ -2,10 +2,11 @@
 
 #include "common/base/json.h"
 #include "common/base/log.h"
+#include "common/dialect/dialect.h"
+#include "supervisor/devices/devices.h"
 #include "supervisor/devices/job.h"
 #include "supervisor/devices/nvml.h"
 #include "supervisor/devices/window.h"
-#include "supervisor/supervisor.h"
 
 #include <stdlib.h>
 
@@ -37,7 +38,7 @@ struct entry {
 };
 
 struct governor {
-	struct supervisor *sup;
+	struct devices *devices;
 	LIST_HEAD(, entry) entries;
 	size_t count;
 	struct entry *looking; /* waits for the GPU's figures */
@@ -46,12 +47,12 @@ struct governor {
 
 static void on_tick(uv_timer_t *t);
 
-struct governor *governor_create(struct supervisor *s)
+struct governor *governor_create(struct devices *s)
 {
 	struct governor *g = calloc(1, sizeof(*g));
 	if (!g)
 		return NULL;
-	g->sup = s;
+	g->devices = s;
 	LIST_INIT(&g->entries);
 	uv_timer_init(s->loop, &g->timer);
 	g->timer.data = g;
@@ -126,7 +127,7 @@ int64_t governor_num_ctx(const struct device *d, struct slice model)
 {
 	if (d->conf->backend.type != BACKEND_TYPE_OLLAMA)
 		return 0;
-	const struct entry *e = governed(d) ? find(d->sup->governor, d, model) : NULL;
+	const struct entry *e = governed(d) ? find(d->all->governor, d, model) : NULL;
 	if (e && e->set > 0)
 		return e->set;
 	return d->conf->num_ctx > 0 ? d->conf->num_ctx : loaded(d, model);
@@ -352,7 +353,7 @@ static void look(struct entry *e)
 		return; /* one after the other */
 	g->looking = e;
 	e->phase = PHASE_LOOKING;
-	if (nvml_ask(g->sup->nvml, on_sample, g)) {
+	if (nvml_ask(g->devices->nvml, on_sample, g)) {
 		g->looking = NULL;
 		quiet(e);
 	}
@@ -412,7 +413,7 @@ static struct entry *add(struct governor *g, struct device *d, struct slice mode
 
 void governor_need(struct device *d, struct slice model, int64_t needed, int64_t wished)
 {
-	struct governor *g = d->sup->governor;
+	struct governor *g = d->all->governor;
 	if (!g || !governed(d) || model.n == 0)
 		return;
 	int64_t now = loaded(d, model), most = d->conf->num_ctx_max;

@@ -23,11 +23,11 @@
 #define GOVERNOR_ASK_MS 10000
 #define GOVERNOR_LOAD_MS 600000
 
-struct supervisor;
+struct devices;
 struct device;
 struct governor;
 
-struct governor *governor_create(struct supervisor *s); /* NULL when memory is out */
+struct governor *governor_create(struct devices *s); /* NULL when memory is out */
 /* Gives up what is under way; *g is freed by governor_destroy() once the loop has ended. */
 void governor_stop(struct governor *g);
 void governor_destroy(struct governor *g);

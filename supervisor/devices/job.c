@@ -1,7 +1,7 @@
 #include "supervisor/devices/job.h"
 
 #include "common/base/log.h"
-#include "supervisor/supervisor.h"
+#include "supervisor/devices/devices.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -34,6 +34,14 @@ static struct job_bucket *job_bucket(struct device *d, uint64_t id)
 	return &d->by_id[id % JOB_BUCKETS];
 }
 
+int64_t job_body_bytes_max(const struct config *conf)
+{
+	int64_t body = conf->limits.body_bytes > conf->limits.unpacked_bytes
+			       ? conf->limits.body_bytes
+			       : conf->limits.unpacked_bytes;
+	return body * 2 + conf->limits.resume_bytes;
+}
+
 /* --- ending --- */
 
 static void on_timer_closed(uv_handle_t *h)
@@ -54,7 +62,7 @@ static void job_free(struct job *j)
 static void count_waiting(struct job *j, int by)
 {
 	if (!j->spec.impatient)
-		j->device->sup->queued += (unsigned)by;
+		j->device->all->queued += (unsigned)by;
 }
 
 /* Takes the job out of its device; the memory stays until job_free(). */
@@ -207,7 +215,7 @@ static void job_start(struct job *j)
 	j->started_ms = now_ms();
 	j->fresh = j->spec.takes_slot && rate_prompt_fresh(&d->prompts, j->spec.body);
 	histogram_add(
-		&d->sup->times.queue_wait[j->spec.message.kind], j->started_ms - j->submitted_ms);
+		&d->all->times.queue_wait[j->spec.message.kind], j->started_ms - j->submitted_ms);
 	log_line(LOG_INFO, "job_start", LOG_SLICE("req", j->spec.message.request_id),
 		LOG_INT("job", j->id), LOG_STR("device", d->conf->name),
 		LOG_STR("kind", proto_kind_name(j->spec.message.kind)),
@@ -280,7 +288,7 @@ static void job_restart(struct job *j)
 	j->running = j->preempted = j->body_ended = false;
 	j->sent = j->credit_due = 0;
 	j->credit = 0;
-	j->id = ++d->sup->next_job;
+	j->id = ++d->all->next_job;
 	j->submitted_ms = now_ms();
 	queue_put_back(&d->queue, &j->place);
 	count_waiting(j, 1);
@@ -298,7 +306,7 @@ static struct slice keep_request_id(struct job *j, struct slice id)
 int job_submit(struct device *d, const struct job_spec *spec, const struct job_events *events,
 	void *ctx, struct job **out)
 {
-	struct supervisor *s = d->sup;
+	struct devices *s = d->all;
 	if (spec->takes_slot && spec->message.kind != JOB_WARM)
 		jobs_end_warming(d);
 	int rc = job_admit(d, spec);
@@ -408,7 +416,7 @@ static void job_end(struct job *j, const struct proto_record *r)
 	d->jobs_done++;
 	learn_rates(j, u);
 	if (r->u.end.backend_ms >= 0)
-		histogram_add(&d->sup->times.backend[j->spec.message.kind],
+		histogram_add(&d->all->times.backend[j->spec.message.kind],
 			(uint64_t)r->u.end.backend_ms);
 	log_line(LOG_INFO, "job_end", LOG_SLICE("req", j->spec.message.request_id),
 		LOG_INT("job", j->id), LOG_STR("device", d->conf->name),

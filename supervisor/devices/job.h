@@ -110,6 +110,10 @@ void job_credit(struct job *j, size_t n);
 size_t job_body(struct job *j, const char *p, size_t n);
 void job_body_end(struct job *j);
 
+/* The longest body of a job for a client's of limits.body_bytes: the gateway may add num_ctx, notes and markers to it,
+ * and escaping may double text. */
+int64_t job_body_bytes_max(const struct config *conf);
+
 /* --- for the device's link and worker --- */
 
 /* A record of the worker about a job. */

@@ -1,20 +1,19 @@
 /*
  * Jobs that have to wait: who is refused, how long it takes, and who makes room.
  */
+#include "supervisor/devices/devices.h"
 #include "supervisor/devices/job.h"
-#include "supervisor/requests/plan.h"
-#include "supervisor/supervisor.h"
 
 #include <errno.h>
 
 /* --- refusing --- */
 
 /* What this client has waiting, whatever the device. */
-static unsigned client_waiting(const struct supervisor *s, uint64_t client)
+static unsigned client_waiting(const struct devices *s, uint64_t client)
 {
 	unsigned n = 0;
-	for (size_t i = 0; i < s->device_count; i++) {
-		const struct device *d = s->devices[i];
+	for (size_t i = 0; i < s->count; i++) {
+		const struct device *d = s->of[i];
 		const struct job *j;
 		n += queue_client_waiting(&d->queue, client);
 		TAILQ_FOREACH(j, &d->passing, link)
@@ -37,8 +36,8 @@ static bool has_slot(const struct device *d)
 
 int job_admit(const struct device *d, const struct job_spec *spec)
 {
-	const struct supervisor *s = d->sup;
-	int64_t share = s->config.limits.queue_per_client;
+	const struct devices *s = d->all;
+	int64_t share = s->config->limits.queue_per_client;
 	bool ready = d->state == WORKER_READY;
 	if (spec->impatient)
 		return ready && !device_hopeless(d) ? 0 : -EAGAIN;
@@ -46,7 +45,7 @@ int job_admit(const struct device *d, const struct job_spec *spec)
 		return -ENODEV;
 	if (ready && (!spec->takes_slot || has_slot(d)))
 		return 0;
-	if (s->queued >= (unsigned)s->config.limits.queue)
+	if (s->queued >= (unsigned)s->config->limits.queue)
 		return -EBUSY;
 	return share > 0 && client_waiting(s, spec->client) >= (uint64_t)share ? -EBUSY : 0;
 }
@@ -65,8 +64,8 @@ const char *job_refusal(int rc)
 
 static double job_s(const struct device *d, const struct job *j)
 {
-	double prefill = d->prefill_tok_s > 0 ? d->prefill_tok_s : PLAN_PREFILL_TOK_S;
-	double decode = d->decode_tok_s > 0 ? d->decode_tok_s : PLAN_DECODE_TOK_S;
+	double prefill = d->prefill_tok_s > 0 ? d->prefill_tok_s : RATE_PREFILL_TOK_S;
+	double decode = d->decode_tok_s > 0 ? d->decode_tok_s : RATE_DECODE_TOK_S;
 	double first = j->spec.prefill_ms > 0 ? j->spec.prefill_ms / 1000
 					      : (double)j->spec.prompt_tokens / prefill;
 	return first + (double)j->spec.output_tokens / decode;

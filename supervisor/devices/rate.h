@@ -13,6 +13,9 @@
 
 #include <stdint.h>
 
+/* Before the first measurement. */
+#define RATE_PREFILL_TOK_S 800.0
+#define RATE_DECODE_TOK_S 40.0
 #define RATE_MIN_TOKENS 64	/* shorter runs say nothing about speed */
 #define RATE_MAX_TOK_S 200000.0 /* a small model's prefill on the fastest card is a tenth of it */
 #define RATE_LOAD_MS 500.0	/* a load that long had no cache to use */

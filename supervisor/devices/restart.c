@@ -2,22 +2,36 @@
 #include "supervisor/devices/governor.h"
 
 #include "common/base/log.h"
+#include "supervisor/devices/devices.h"
 #include "supervisor/devices/job.h"
-#include "supervisor/supervisor.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#define WHY_BYTES 512
+
+void device_changed(struct device *d)
+{
+	enum worker_state state = d->current->state;
+	jobs_end_warming(d);
+	if (d->state == WORKER_READY && state != WORKER_READY)
+		d->not_ready_since_ms = now_ms();
+	if (state != WORKER_READY)
+		foresight_forget(&d->foresight); /* the backend may have gone as well */
+	d->state = state;
+	devices_changed(d->all);
+}
+
 /* --- what an operator waits for --- */
 
 static void tell_operator(struct device *d, bool ok, const char *why)
 {
-	char text[OPERATION_WHY_BYTES];
+	char text[WHY_BYTES];
 	if (!d->operation)
 		return;
 	snprintf(text, sizeof(text), "%s: %s", d->conf->name, why);
-	operation_part_ended(&d->sup->operations, d->operation, ok, text, now_ms());
+	d->all->events->part_ended(d->all->ctx, d->operation, ok, text);
 	log_line(ok ? LOG_INFO : LOG_ERROR, "operation_part", LOG_INT("operation", d->operation),
 		LOG_STR("device", d->conf->name), LOG_STR("result", ok ? "done" : "failed"),
 		LOG_STR("why", why), LOG_END);
@@ -35,7 +49,7 @@ static void tell_ready(struct device *d)
 static void tell_failed(struct device *d, const struct worker *w)
 {
 	struct buf why;
-	buf_init(&why, OPERATION_WHY_BYTES * 2);
+	buf_init(&why, WHY_BYTES * 2);
 	buf_printf(&why, "the new worker (generation %llu) ended before it was ready: %s%s%s",
 		(unsigned long long)w->generation, d->last_exit, w->backend.detail[0] ? "; " : "",
 		w->backend.detail);
@@ -173,7 +187,7 @@ int device_reconfigure(struct device *d, struct config_device *conf, bool backen
 		d->conf = d->conf_before;
 		d->conf_before = NULL;
 	} else {
-		governor_forget(d->sup->governor, d); /* its windows may be other ones now */
+		governor_forget(d->all->governor, d); /* its windows may be other ones now */
 	}
 	return rc;
 }
@@ -183,7 +197,7 @@ int device_reconfigure(struct device *d, struct config_device *conf, bool backen
 /* Notes this death; true when there were too many of late. */
 static bool too_many_deaths(struct device *d)
 {
-	const struct config *c = &d->sup->config;
+	const struct config *c = d->all->config;
 	size_t max = (size_t)c->backoff.max_restarts;
 	uint64_t now = now_ms();
 	d->deaths[d->death_count++ % CONFIG_RESTARTS_MAX] = now;
@@ -241,7 +255,7 @@ void restart_worker_late(struct worker *w)
 	struct buf why;
 	if (w != w->device->current)
 		return;
-	buf_init(&why, OPERATION_WHY_BYTES * 2);
+	buf_init(&why, WHY_BYTES * 2);
 	buf_printf(&why, "generation %llu is not ready within worker_boot_ms%s%s",
 		(unsigned long long)w->generation, w->backend.detail[0] ? ": " : "",
 		w->backend.detail);
@@ -342,9 +356,9 @@ bool device_stop(struct device *d)
 		if (w->state == WORKER_STOPPING || w->state == WORKER_STOPPED)
 			continue;
 		bool talks = w->state == WORKER_LOADING || w->state == WORKER_READY;
-		if (d->sup->keep_backends && talks)
+		if (d->all->keep_backends && talks)
 			worker_drain(w, adopt_kept(w));
-		else if (!(d->sup->keep_backends && w->state == WORKER_DRAINING && w->keep_backend))
+		else if (!(d->all->keep_backends && w->state == WORKER_DRAINING && w->keep_backend))
 			worker_stop(w);
 	}
 	adopt_settle(d);

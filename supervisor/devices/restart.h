@@ -18,6 +18,9 @@
 /* Old workers of one device that still finish jobs; one more and the oldest is told to stop. */
 #define RESTART_OLD_MAX 4
 
+/* The current worker is another one, or has another state. */
+void device_changed(struct device *d);
+
 /* An operation on it, or a succession of its workers, is under way. */
 bool device_busy(const struct device *d);
 /*
@@ -42,8 +45,6 @@ void device_remove(struct device *d);
 bool device_stop(struct device *d);
 
 /* --- for the table of worker.c --- */
-
-enum after_death { AFTER_DEATH_BACK_OFF, AFTER_DEATH_FAIL, AFTER_DEATH_END };
 
 /* A worker has ended without having been asked to: what becomes of it. */
 enum after_death restart_after_death(struct worker *w);

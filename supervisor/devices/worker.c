@@ -15,9 +15,7 @@
 #include "supervisor/devices/worker.h"
 
 #include "common/base/log.h"
-#include "supervisor/devices/job.h"
-#include "supervisor/devices/restart.h"
-#include "supervisor/supervisor.h"
+#include "supervisor/devices/devices.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -38,15 +36,14 @@ const char *worker_state_name(enum worker_state s)
 
 static void enter(struct worker *w, enum worker_state state)
 {
-	struct device *d = w->device;
 	if (w->state == state)
 		return;
-	log_line(LOG_INFO, "worker_state", LOG_STR("device", d->conf->name),
+	log_line(LOG_INFO, "worker_state", LOG_STR("device", w->device->conf->name),
 		LOG_INT("generation", w->generation), LOG_STR("from", worker_state_name(w->state)),
 		LOG_STR("to", worker_state_name(state)), LOG_INT("worker_pid", w->pid),
 		LOG_STR("detail", w->backend.detail), LOG_END);
 	w->state = state;
-	device_changed(d);
+	w->on->state(w);
 }
 
 static void on_timer(uv_timer_t *t)
@@ -63,7 +60,7 @@ static void set_timer(struct worker *w, uint64_t ms)
 
 static void act_back_off(struct worker *w)
 {
-	const struct config *c = &w->device->sup->config;
+	const struct config *c = w->device->all->config;
 	uint64_t first = (uint64_t)c->backoff.first_ms, most = (uint64_t)c->backoff.max_ms;
 	/* Ready for as long as the longest delay: this death has little to do with the last one. */
 	bool healthy = w->ready_since_ms && now_ms() - w->ready_since_ms >= most;
@@ -80,13 +77,13 @@ static void act_back_off(struct worker *w)
 static void act_died(struct worker *w)
 {
 	uv_timer_stop(&w->timer);
-	switch (restart_after_death(w)) {
+	switch (w->on->died(w)) {
 	case AFTER_DEATH_BACK_OFF:
 		act_back_off(w);
 		break;
 	case AFTER_DEATH_FAIL:
 		enter(w, WORKER_FAILED);
-		restart_failed(w->device);
+		w->on->failed(w);
 		break;
 	case AFTER_DEATH_END:
 		enter(w, WORKER_STOPPED);
@@ -97,7 +94,7 @@ static void act_died(struct worker *w)
 static void act_spawn(struct worker *w)
 {
 	struct device *d = w->device;
-	if (!adopt_may_spawn(d)) { /* two would not fit one GPU */
+	if (!w->on->may_spawn(w)) { /* two would not fit one GPU */
 		snprintf(w->backend.detail, sizeof(w->backend.detail),
 			"waits for a former backend to end");
 		enter(w, WORKER_BACKOFF);
@@ -120,7 +117,7 @@ static void act_spawn(struct worker *w)
 		return;
 	}
 	enter(w, WORKER_SPAWNING);
-	set_timer(w, (uint64_t)d->sup->config.deadlines.hello_ms);
+	set_timer(w, (uint64_t)d->all->config->deadlines.hello_ms);
 }
 
 static void act_ack(struct worker *w)
@@ -130,7 +127,7 @@ static void act_ack(struct worker *w)
 	worker_ping_start(w);
 	/* The worker itself watches a backend that it starts; a next one has to be ready by then
 	 * whatever its backend is, or the old one stays. An operator is told by then, too. */
-	uint64_t boot = (uint64_t)w->device->sup->config.deadlines.worker_boot_ms;
+	uint64_t boot = (uint64_t)w->device->all->config->deadlines.worker_boot_ms;
 	if (w == w->device->next || w->device->operation)
 		set_timer(w, boot);
 	else
@@ -139,27 +136,24 @@ static void act_ack(struct worker *w)
 
 static void act_ready(struct worker *w)
 {
-	struct device *d = w->device;
 	uv_timer_stop(&w->timer);
 	if (w->state != WORKER_READY)
 		w->ready_since_ms = now_ms();
 	enter(w, WORKER_READY);
-	restart_worker_ready(w);
-	jobs_kick(d);
+	w->on->ready(w);
 }
 
 static void act_unready(struct worker *w)
 {
 	enter(w, WORKER_LOADING);
-	if (w == w->device->current)
-		jobs_unready(w->device);
+	w->on->unready(w);
 }
 
 /* Not ready in time: a next worker is given up. */
 static void act_boot_late(struct worker *w)
 {
 	if (w != w->device->next) {
-		restart_worker_late(w);
+		w->on->late(w);
 		return;
 	}
 	log_line(LOG_ERROR, "worker_given_up", LOG_STR("device", w->device->conf->name),
@@ -202,8 +196,7 @@ static void act_kill_late(struct worker *w)
 	}
 	log_line(LOG_ERROR, "worker_unkillable", LOG_STR("device", w->device->conf->name),
 		LOG_INT("worker_pid", w->pid), LOG_END);
-	jobs_lost(w);
-	restart_worker_stuck(w);
+	w->on->stuck(w);
 }
 
 static void act_hello_late(struct worker *w)
@@ -217,9 +210,8 @@ static void act_drain(struct worker *w)
 {
 	worker_send_drain(w);
 	enter(w, WORKER_DRAINING);
-	if (w == w->device->current)
-		jobs_unready(w->device);
-	const struct config *c = &w->device->sup->config;
+	w->on->unready(w);
+	const struct config *c = w->device->all->config;
 	set_timer(w, (uint64_t)c->deadlines.drain_ms + WORKER_STOP_MS +
 			     (w->keep_backend ? 0 : (uint64_t)c->deadlines.kv_ms));
 }
@@ -293,7 +285,7 @@ static action_fn *const actions[WORKER_STATES][WORKER_EVENTS] = {
 		{[EV_START] = act_spawn, [EV_DRAIN] = act_stopped, [EV_STOP] = act_stopped},
 };
 
-void worker_event(struct worker *w, enum worker_event e)
+static void step(struct worker *w, int e)
 {
 	action_fn *act = actions[w->state][e];
 	if (act)
@@ -308,9 +300,11 @@ struct worker *worker_create(struct device *d)
 	if (!w)
 		return NULL;
 	w->device = d;
+	w->on = d->all->worker_events;
+	w->step = step;
 	w->state = WORKER_STOPPED;
-	uv_timer_init(d->sup->loop, &w->timer);
-	uv_timer_init(d->sup->loop, &w->ping);
+	uv_timer_init(d->all->loop, &w->timer);
+	uv_timer_init(d->all->loop, &w->ping);
 	w->timer.data = w->ping.data = w;
 	w->handles = 2;
 	TAILQ_INSERT_HEAD(&d->workers, w, link);

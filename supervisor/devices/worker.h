@@ -19,6 +19,7 @@
 #include <uv.h>
 
 struct device;
+struct worker;
 
 enum worker_state {
 	WORKER_STOPPED,	 /* no process, none wanted */
@@ -45,9 +46,43 @@ struct worker_backend {
 	char model[256];
 };
 
+/* What becomes of a worker that has ended without having been asked to. */
+enum after_death { AFTER_DEATH_BACK_OFF, AFTER_DEATH_FAIL, AFTER_DEATH_END };
+
+/* What a worker asks of the device above it, and tells it. Given with devices.worker_events. */
+struct worker_events {
+	/* False: not yet, a former backend still holds the GPU. */
+	bool (*may_spawn)(struct worker *w);
+	/* Adds to the ACK what it may adopt, and how long a body may be. */
+	void (*ack)(struct worker *w, struct proto_ack *a);
+	/* It has entered another state. */
+	void (*state)(struct worker *w);
+	void (*ready)(struct worker *w);
+	/* It was ready, or could have been, and gets no work now. */
+	void (*unready)(struct worker *w);
+	/* It is not ready within deadlines.worker_boot_ms, and is left to it. */
+	void (*late)(struct worker *w);
+	enum after_death (*died)(struct worker *w);
+	/* It has become FAILED. */
+	void (*failed)(struct worker *w);
+	/* It does not even die of KILL. */
+	void (*stuck)(struct worker *w);
+	/* It has told of its backend (STATE). */
+	void (*learned)(struct worker *w);
+	/* A record about a job, or MODELS. */
+	void (*record)(struct worker *w, const struct proto_record *r);
+	/* Its link has room again. */
+	void (*room)(struct worker *w);
+	/* Its process and link are gone. May destroy it, and its device. */
+	void (*gone)(struct worker *w);
+};
+
 struct worker {
 	TAILQ_ENTRY(worker) link; /* in device.workers, newest first */
 	struct device *device;
+	const struct worker_events *on;
+	void (*step)(
+		struct worker *w, int event); /* the table of worker.c, for the files below it */
 	enum worker_state state;
 	uint64_t generation;   /* of this process; 0: none yet */
 	uv_process_t *process; /* heap: outlives the incarnation until its close callback */
@@ -96,7 +131,7 @@ static inline bool worker_has_process(const struct worker *w)
 
 const char *worker_state_name(enum worker_state s);
 
-/* --- between worker.c, worker_link.c and worker_process.c --- */
+/* --- between worker.c and, below it, worker_process.c and worker_link.c --- */
 
 enum worker_event {
 	EV_START,
@@ -112,7 +147,10 @@ enum worker_event {
 	WORKER_EVENTS
 };
 
-void worker_event(struct worker *w, enum worker_event e);
+static inline void worker_event(struct worker *w, enum worker_event e)
+{
+	w->step(w, (int)e);
+}
 
 /* worker_link.c */
 extern const struct channel_events worker_link_events;

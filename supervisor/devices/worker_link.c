@@ -2,9 +2,7 @@
 #include "supervisor/devices/worker.h"
 
 #include "common/base/log.h"
-#include "supervisor/devices/job.h"
-#include "supervisor/requests/chat.h"
-#include "supervisor/supervisor.h"
+#include "supervisor/devices/devices.h"
 
 #include <stdlib.h>
 
@@ -19,7 +17,7 @@
 void worker_send_ack(struct worker *w)
 {
 	const struct device *d = w->device;
-	const struct config *c = &d->sup->config;
+	const struct config *c = d->all->config;
 	const struct config_device *conf = d->conf;
 	struct proto_record r = {.type = PROTO_ACK};
 	struct proto_ack *a = &r.u.ack;
@@ -37,29 +35,28 @@ void worker_send_ack(struct worker *w)
 	a->boot_ms = c->deadlines.worker_boot_ms;
 	a->connect_ms = c->deadlines.backend_connect_ms;
 	a->idle_ms = c->deadlines.backend_idle_ms;
-	a->body_bytes = chat_sent_bytes_max(c);
 	a->line_bytes = c->limits.line_bytes;
 	a->result_bytes = c->condense.result_bytes;
 	a->log_level = c->log.level;
 	a->log_format = c->log.format;
 	a->log_content = c->log.content;
-	a->run_dir = slice_str(d->sup->run_dir);
-	a->state_dir = slice_str(c->state_dir ? c->state_dir : d->sup->run_dir);
+	a->run_dir = slice_str(d->all->run_dir);
+	a->state_dir = slice_str(c->state_dir ? c->state_dir : d->all->run_dir);
 	a->backend_log_bytes = c->limits.backend_log_bytes;
 	a->kv_ms = c->deadlines.kv_ms;
 	a->log_buffer_bytes = c->log.buffer_bytes;
 	a->first_ms = c->deadlines.backend_first_byte_ms;
 	a->silent_ms = c->deadlines.backend_silent_ms;
-	adopt_fill(w, a);
+	w->on->ack(w, a);
 	channel_put(w->channel, &r);
 }
 
 void worker_send_drain(struct worker *w)
 {
 	struct proto_record r = {.type = PROTO_DRAIN};
-	const struct supervisor *s = w->device->sup;
+	const struct devices *s = w->device->all;
 	/* Of a tandemd that has retired: its streams are through. */
-	r.u.drain.deadline_ms = s->keep_backends ? 0 : s->config.deadlines.drain_ms;
+	r.u.drain.deadline_ms = s->keep_backends ? 0 : s->config->deadlines.drain_ms;
 	r.u.drain.keep_backend = w->keep_backend;
 	channel_put(w->channel, &r);
 }
@@ -75,7 +72,7 @@ static void give_up(struct worker *w, enum worker_event e, const char *why)
 static void on_ping(uv_timer_t *t)
 {
 	struct worker *w = t->data;
-	const struct config *c = &w->device->sup->config;
+	const struct config *c = w->device->all->config;
 	uint64_t stall = (uint64_t)c->deadlines.backend_idle_ms +
 			 STALL_GRACE_PINGS * (uint64_t)c->deadlines.ping_ms;
 	if (w->ping_seq && w->pong_seq != w->ping_seq && ++w->pings_missed >= PINGS_MISSED_MAX) {
@@ -97,7 +94,7 @@ static void on_ping(uv_timer_t *t)
 
 void worker_ping_start(struct worker *w)
 {
-	uint64_t period = (uint64_t)w->device->sup->config.deadlines.ping_ms;
+	uint64_t period = (uint64_t)w->device->all->config->deadlines.ping_ms;
 	w->moved_ms = now_ms();
 	uv_timer_start(&w->ping, on_ping, period, period);
 }
@@ -145,9 +142,9 @@ static void on_state(struct worker *w, const struct proto_state *st)
 		LOG_STR("device", w->device->conf->name), LOG_INT("generation", w->generation),
 		LOG_STR("state", proto_state_name(st->state)), LOG_STR("url", b->url),
 		LOG_INT("window", st->window), LOG_STR("detail", b->detail), LOG_END);
-	adopt_learned(w);
+	w->on->learned(w);
 	worker_event(w, st->state == STATE_READY ? EV_READY : EV_NOT_READY);
-	supervisor_devices_changed(w->device->sup); /* the detail may be new */
+	devices_changed(w->device->all); /* the detail may be new */
 }
 
 static void on_pong(struct worker *w, const struct proto_record *r)
@@ -172,23 +169,19 @@ static void on_record(void *ctx, const struct proto_record *r)
 	case PROTO_STATE:
 		on_state(w, &r->u.state);
 		break;
-	case PROTO_MODELS:
-		/* Of one that goes, its successor knows better. */
-		if (w->state == WORKER_LOADING || w->state == WORKER_READY)
-			device_models(w->device, &r->u.models);
-		break;
 	case PROTO_PONG:
 		on_pong(w, r);
 		break;
 	case PROTO_STATS:
 		report_take(&w->report, &w->device->sums, r, now_ms());
 		break;
+	case PROTO_MODELS:
 	case PROTO_START:
 	case PROTO_DELTA:
 	case PROTO_END:
 	case PROTO_FAIL:
 	case PROTO_CREDIT:
-		job_record(w, r);
+		w->on->record(w, r);
 		break;
 	case PROTO_BYE:
 		channel_hang_up(w->channel);
@@ -216,7 +209,8 @@ static void on_broken(void *ctx, int error, const char *what)
 
 static void on_room(void *ctx)
 {
-	jobs_room(ctx);
+	struct worker *w = ctx;
+	w->on->room(w);
 }
 
 const struct channel_events worker_link_events = {

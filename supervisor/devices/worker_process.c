@@ -2,10 +2,8 @@
 #include "supervisor/devices/worker.h"
 
 #include "common/base/log.h"
-#include "supervisor/devices/job.h"
-#include "supervisor/devices/restart.h"
+#include "supervisor/devices/devices.h"
 #include "supervisor/devices/spawn.h"
-#include "supervisor/supervisor.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -16,7 +14,7 @@ static void link_url(const struct worker *w, char *out, size_t n, bool with_sche
 {
 	/* Our pid: during an upgrade two tandemds have sockets in the folder. */
 	snprintf(out, n, "%s%s/w%x-%u-%llu.ipc", with_scheme ? "ipc://" : "",
-		w->device->sup->run_dir, (unsigned)getpid(), w->device->number,
+		w->device->all->run_dir, (unsigned)getpid(), w->device->number,
 		(unsigned long long)w->generation);
 }
 
@@ -37,7 +35,6 @@ static void close_link(struct worker *w)
 /* What is left of it when its process is gone, or given up. */
 static void clear_away(struct worker *w)
 {
-	struct supervisor *s = w->device->sup;
 	/* What it said before it died still counts: an answer's END may be in the socket. The state
 	 * changes first, so that the slot this frees gives no job to a dead worker. */
 	worker_event(w, EV_EXIT);
@@ -46,11 +43,7 @@ static void clear_away(struct worker *w)
 	uv_timer_stop(&w->ping);
 	w->process = NULL;
 	w->pid = 0;
-	adopt_worker_gone(w, w->asked_to_end);
-	jobs_lost(w);
-	restart_worker_gone(w); /* may free it */
-	devices_sweep(s);	/* ... and its device */
-	supervisor_check_stopped(s);
+	w->on->gone(w);
 }
 
 void worker_abandon(struct worker *w)
@@ -86,9 +79,9 @@ static void on_process_exit(uv_process_t *p, int64_t status, int signal)
 int worker_spawn(struct worker *w)
 {
 	struct device *d = w->device;
-	struct supervisor *s = d->sup;
+	struct devices *s = d->all;
 	char url[512], generation[24];
-	rundir_watch_look(s); /* its socket is made there */
+	s->events->run_dir_used(s->ctx); /* its socket is made there */
 	w->generation = ++d->generation;
 	report_begin(&w->report, now_ms());
 	link_url(w, url, sizeof(url), true);
@@ -96,7 +89,7 @@ int worker_spawn(struct worker *w)
 	const char *args[] = {s->worker_path, "--link", url, "--generation", generation, "--device",
 		d->conf->name, "--lifeline", SPAWN_LIFELINE_ARG, NULL};
 	struct channel_options o = {
-		.generation = w->generation, .queue_bytes = (size_t)s->config.limits.link_bytes};
+		.generation = w->generation, .queue_bytes = (size_t)s->config->limits.link_bytes};
 	int rc = channel_listen(s->loop, url, &o, &worker_link_events, w, &w->channel);
 	if (rc)
 		return rc;

@@ -103,15 +103,6 @@ static bool park(struct exchange *x)
 	return true;
 }
 
-void exchange_resume(struct exchange *x)
-{
-	if (!x->suspended)
-		return;
-	x->suspended = false;
-	MHD_resume_connection(x->mhd);
-	front_wake(x->front);
-}
-
 void exchange_lost(struct exchange *x)
 {
 	/* Not begun: park() will see it. Ended: the answer is complete and may still reach a client
@@ -128,12 +119,6 @@ void exchange_lost(struct exchange *x)
 
 /* --- the answer on its way out --- */
 
-bool exchange_bodyless(const struct exchange *x)
-{
-	return x->body_bytes == 0 || x->status == MHD_HTTP_NO_CONTENT ||
-	       x->status == MHD_HTTP_NOT_MODIFIED || strcmp(x->head->method, "HEAD") == 0;
-}
-
 /*
  * Bytes that may go out now. The last byte of a known length waits for exchange_end(): with it MHD
  * completes the request, and done must not come before the supervisor is through.
@@ -144,12 +129,6 @@ static size_t takeable(const struct exchange *x)
 	if (n > 0 && x->body_bytes >= 0 && !x->ended && x->taken + n == (uint64_t)x->body_bytes)
 		n--;
 	return n;
-}
-
-static void report_sent(struct exchange *x, size_t n)
-{
-	if (x->announced && n > 0)
-		x->front->events->sent(x->front->ctx, x, n);
 }
 
 static void take(struct exchange *x, char *to, size_t n)
@@ -168,7 +147,7 @@ static void take(struct exchange *x, char *to, size_t n)
 		buf_drop(&x->out, x->out_head);
 		x->out_head = 0;
 	}
-	report_sent(x, n);
+	exchange_report_sent(x, n);
 }
 
 /* Without chunks and length only a reset tells a broken answer from a complete one; connecting to
@@ -224,7 +203,7 @@ static struct MHD_Response *create_response(struct exchange *x)
 		if (r) {
 			x->taken = n;
 			buf_init(&x->out, 0); /* MHD's now */
-			report_sent(x, n);
+			exchange_report_sent(x, n);
 		}
 		return r;
 	}
@@ -255,64 +234,17 @@ static enum MHD_Result queue_response(struct exchange *x)
 	return rc;
 }
 
-/* Past MHD, which takes no response in mid-upload and none that is not of a request. Nothing else
- * is on its way to this client, and the connection ends. What the socket does not take at once
- * (these texts are small) is cut: a broken answer. */
-static void send_by_hand(struct connection *c, int status, struct buf *headers, struct slice body)
-{
-	struct buf all;
-	buf_init(&all, 0);
-	buf_printf(&all, "HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Length: %zu\r\n", status,
-		MHD_get_reason_phrase_for((unsigned)status), body.n);
-	buf_add_slice(&all, buf_slice(headers));
-	buf_add_str(&all, "\r\n");
-	buf_add_slice(&all, body);
-	if (!buf_error(&all) && !buf_error(headers) &&
-		send(c->fd, all.p, all.n, MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
-		linger_start(c->front, c->fd);
-	buf_free(&all);
-}
-
 /* Reading a large rest of the upload first would be long: the answer goes out now. */
-static enum MHD_Result answer_now(struct exchange *x)
+static enum MHD_Result stop_reading(struct exchange *x)
 {
-	struct buf headers;
-	buf_init(&headers, 0);
-	for (unsigned i = 0; i < x->header_count; i++)
-		buf_printf(&headers, "%s: %s\r\n", x->headers[i].name, x->headers[i].value);
-	size_t n = exchange_backlog(x);
-	send_by_hand(x->connection, x->status, &headers, (struct slice){x->out.p + x->out_head, n});
-	report_sent(x, n);
-	buf_free(&headers);
+	exchange_answer_by_hand(x);
 	return MHD_NO;
-}
-
-void exchange_send_fault(struct connection *c, int status, const char *text)
-{
-	struct buf headers, body;
-	buf_init(&headers, 0);
-	buf_init(&body, 0);
-	buf_add_str(&headers, "Content-Type: text/plain\r\n");
-	buf_printf(&body, "%s\n", text);
-	send_by_hand(c, status, &headers, buf_slice(&body));
-	buf_free(&headers);
-	buf_free(&body);
-}
-
-void exchange_refuse(struct exchange *x, int status, const char *text)
-{
-	if (x->queued)
-		return; /* an answer is on its way: it ends there */
-	if (x->answered && x->ended && !x->aborted)
-		answer_now(x);
-	else
-		exchange_send_fault(x->connection, status, text);
 }
 
 void exchange_answer_now(struct exchange *x)
 {
 	struct connection *c = x->connection;
-	answer_now(x);
+	exchange_answer_by_hand(x);
 	c->refused = true;
 	intake_refuse(c, x->status, "answered before its end");
 }
@@ -341,7 +273,7 @@ static enum MHD_Result discard_upload(struct exchange *x, size_t *size)
 	/* An answer still in the making bounds this by its own end. A body that is too large is not
 	 * read any further. */
 	bool too_large = x->status == MHD_HTTP_CONTENT_TOO_LARGE && exchange_body_bytes(x) < 0;
-	return x->ended && (too_large || too_much_left(x)) ? answer_now(x) : MHD_YES;
+	return x->ended && (too_large || too_much_left(x)) ? stop_reading(x) : MHD_YES;
 }
 
 static enum MHD_Result take_upload(struct exchange *x, const char *upload, size_t *size)

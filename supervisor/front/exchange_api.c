@@ -6,6 +6,31 @@
 #include <errno.h>
 #include <stdlib.h>
 
+/* --- for the files beside this one --- */
+
+bool exchange_bodyless(const struct exchange *x)
+{
+	return x->body_bytes == 0 || x->status == MHD_HTTP_NO_CONTENT ||
+	       x->status == MHD_HTTP_NOT_MODIFIED || strcmp(x->head->method, "HEAD") == 0;
+}
+
+void exchange_resume(struct exchange *x)
+{
+	if (!x->suspended)
+		return;
+	x->suspended = false;
+	MHD_resume_connection(x->mhd);
+	front_wake(x->front);
+}
+
+void exchange_report_sent(struct exchange *x, size_t n)
+{
+	if (x->announced && n > 0)
+		x->front->events->sent(x->front->ctx, x, n);
+}
+
+/* --- front.h --- */
+
 void exchange_set_context(struct exchange *x, void *context)
 {
 	x->context = context;

@@ -202,19 +202,6 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
 
 /* --- running MHD inside the loop --- */
 
-static void on_idle(uv_idle_t *h)
-{
-	(void)h; /* its being active is its use */
-}
-
-void front_wake(struct front *f)
-{
-	if (f->pending)
-		return;
-	f->pending = true;
-	uv_idle_start(&f->idle, on_idle);
-}
-
 static void on_epoll(uv_poll_t *h, int status, int events)
 {
 	(void)status;
@@ -263,11 +250,6 @@ static void on_mhd_log(void *cls, const char *format, va_list ap)
 
 /* --- life --- */
 
-static unsigned idle_seconds(unsigned idle_ms)
-{
-	return (idle_ms + 999) / 1000;
-}
-
 int front_start(uv_loop_t *loop, const struct front_options *o, const struct front_events *e,
 	void *ctx, struct front **out, struct buf *err)
 {
@@ -307,7 +289,7 @@ int front_start(uv_loop_t *loop, const struct front_options *o, const struct fro
 		0, NULL, NULL, exchange_handle, f, MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, f,
 		MHD_OPTION_LISTEN_SOCKET, f->listen_fd, MHD_OPTION_CONNECTION_LIMIT, o->connections,
 		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)MHD_MEMORY_BYTES,
-		MHD_OPTION_CONNECTION_TIMEOUT, idle_seconds(o->idle_ms),
+		MHD_OPTION_CONNECTION_TIMEOUT, front_idle_seconds(o->idle_ms),
 		MHD_OPTION_URI_LOG_CALLBACK, exchange_begin, f, MHD_OPTION_NOTIFY_COMPLETED,
 		exchange_completed, f, MHD_OPTION_NOTIFY_CONNECTION, on_connection, f,
 		MHD_OPTION_END);
@@ -349,25 +331,6 @@ bool front_is_loopback(const struct front *f)
 int front_listen_fd(const struct front *f)
 {
 	return f->listen_fd;
-}
-
-void front_unhurry(struct connection *c)
-{
-	c->hurried = false;
-	MHD_set_connection_option(
-		c->mhd, MHD_CONNECTION_OPTION_TIMEOUT, idle_seconds(c->front->idle_ms));
-}
-
-void front_hurry(struct connection *c, unsigned idle_ms)
-{
-	c->hurried = true;
-	MHD_set_connection_option(c->mhd, MHD_CONNECTION_OPTION_TIMEOUT, idle_seconds(idle_ms));
-	front_wake(c->front); /* MHD looks at its timeouts, and sets the timer anew */
-}
-
-bool front_is_idle(const struct connection *c)
-{
-	return !c->current && !inlet_in_head(&c->inlet) && STAILQ_EMPTY(&c->inlet.heads);
 }
 
 void front_close_idle(struct front *f, unsigned idle_ms)

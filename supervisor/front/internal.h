@@ -1,6 +1,8 @@
 /*
- * Shared by front.c (daemon, loop, connections) and exchange.c (one request and its answer),
- * exchange_api.c (what the supervisor asks of it). Nobody else includes this.
+ * Shared by the files of this folder, and nobody else. From the lowest to the highest:
+ * pulse.c (when libmicrohttpd runs), linger.c, exchange_api.c (what the supervisor asks of an exchange), by_hand.c
+ * (answers past libmicrohttpd), intake.c (what it reads), exchange.c (one request and its answer), patience.c
+ * (clients that are slow), front.c (daemon, loop, connections).
  */
 #ifndef TANDEM_HTTP_INTERNAL_H
 #define TANDEM_HTTP_INTERNAL_H
@@ -98,6 +100,8 @@ struct exchange {
 	bool aborted, gone, suspended;
 };
 
+/* --- pulse.c --- */
+
 /* Something was given to MHD: it must run before the loop sleeps. */
 void front_wake(struct front *f);
 
@@ -107,6 +111,8 @@ void front_unhurry(struct connection *c);
 void front_hurry(struct connection *c, unsigned idle_ms);
 /* No request has begun that is not over. */
 bool front_is_idle(const struct connection *c);
+/* MHD counts in whole seconds. */
+unsigned front_idle_seconds(unsigned idle_ms);
 
 /* The client closed its side of this exchange's connection. */
 void exchange_lost(struct exchange *x);
@@ -114,6 +120,8 @@ void exchange_lost(struct exchange *x);
 bool exchange_bodyless(const struct exchange *x);
 /* Takes a suspended connection up again. */
 void exchange_resume(struct exchange *x);
+/* Tells the supervisor of n answer bytes that are handed to the socket. */
+void exchange_report_sent(struct exchange *x, size_t n);
 /* The connection is closed and this exchange was never completed (MHD's own way out when memory is
  * short). */
 void exchange_drop(struct exchange *x);
@@ -146,6 +154,8 @@ void intake_refuse(struct connection *c, int status, const char *text);
 /* patience.c: the deadline of heads, the least rate of bodies. */
 void patience_start(struct front *f);
 
+/* What there is of the answer goes out past MHD; the connection must end after it. */
+void exchange_answer_by_hand(struct exchange *x);
 /* The body of this exchange's request is broken or too slow. What can still be told is told now;
  * then the connection ends. */
 void exchange_refuse(struct exchange *x, int status, const char *text);

@@ -47,7 +47,7 @@ static void on_readable(uv_poll_t *poll, int status, int events)
 	static char sink[65536];
 	struct lingering *l = poll->data;
 	(void)events;
-	ssize_t n = status ? 0 : recv(l->fd, sink, sizeof(sink), MSG_DONTWAIT);
+	ssize_t n = status ? 0 : recvfrom(l->fd, sink, sizeof(sink), MSG_DONTWAIT, NULL, NULL);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n > 0)

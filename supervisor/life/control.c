@@ -2,8 +2,8 @@
 
 #include "common/base/log.h"
 #include "supervisor/devices/restart.h"
+#include "supervisor/life/life.h"
 #include "supervisor/life/reload.h"
-#include "supervisor/requests/request.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -17,11 +17,11 @@ struct targets {
 };
 
 /* False, with words: there is no such device. */
-static bool find(struct supervisor *s, const char *name, struct targets *t, struct buf *err)
+static bool find(struct life *l, const char *name, struct targets *t, struct buf *err)
 {
-	t->one = name ? device_find(s, name) : NULL;
-	t->devices = name ? &t->one : s->devices;
-	t->count = name ? 1 : s->device_count;
+	t->one = name ? device_find(l->devices, name) : NULL;
+	t->devices = name ? &t->one : l->devices->of;
+	t->count = name ? 1 : l->devices->count;
 	if (name && !t->one)
 		buf_printf(err, "no device is called '%s'", name);
 	return !name || t->one;
@@ -32,31 +32,34 @@ static const char *refusal(int rc)
 	return rc == -EBUSY ? "another operation on it is under way" : "out of memory";
 }
 
+/* 0: it is under way; 1: it has ended well; -errno: it was refused. */
 typedef int part_fn(struct device *d, uint64_t operation, const void *ctx);
 
 /* Begins an operation with a part for each device. Of a single device a refusal is an error at
  * once.
  */
-static uint64_t begin(struct supervisor *s, const char *kind, const char *device, part_fn *part,
+static uint64_t begin(struct life *l, const char *kind, const char *device, part_fn *part,
 	const void *ctx, struct buf *err)
 {
 	struct targets t;
-	if (s->stopping) {
+	if (life_stopping(l)) {
 		buf_add_str(err, "tandemd is stopping");
 		return 0;
 	}
-	if (!find(s, device, &t, err))
+	if (!find(l, device, &t, err))
 		return 0;
 	uint64_t id = operation_begin(
-		&s->operations, kind, device ? device : "all", (unsigned)t.count, now_ms())
+		&l->operations, kind, device ? device : "all", (unsigned)t.count, now_ms())
 			      ->id;
 	for (size_t i = 0; i < t.count; i++) {
 		int rc = part(t.devices[i], id, ctx);
-		if (rc == 0)
+		if (rc > 0)
+			operation_part_ended(&l->operations, id, true, NULL, now_ms());
+		if (rc >= 0)
 			continue;
 		char why[OPERATION_WHY_BYTES];
 		snprintf(why, sizeof(why), "%s: %s", t.devices[i]->conf->name, refusal(rc));
-		operation_part_ended(&s->operations, id, false, why, now_ms());
+		operation_part_ended(&l->operations, id, false, why, now_ms());
 		if (!device)
 			continue;
 		buf_add_str(err, why);
@@ -72,9 +75,9 @@ static int restart_part(struct device *d, uint64_t operation, const void *ctx)
 	return device_restart(d, *(const bool *)ctx, operation);
 }
 
-uint64_t control_restart(struct supervisor *s, const char *device, bool backend, struct buf *err)
+uint64_t control_restart(struct life *l, const char *device, bool backend, struct buf *err)
 {
-	return begin(s, "restart", device, restart_part, &backend, err);
+	return begin(l, "restart", device, restart_part, &backend, err);
 }
 
 static int drain_part(struct device *d, uint64_t operation, const void *ctx)
@@ -83,45 +86,34 @@ static int drain_part(struct device *d, uint64_t operation, const void *ctx)
 	return device_drain(d, operation);
 }
 
-uint64_t control_drain(struct supervisor *s, const char *device, struct buf *err)
+uint64_t control_drain(struct life *l, const char *device, struct buf *err)
 {
-	return begin(s, "drain", device, drain_part, NULL, err);
+	return begin(l, "drain", device, drain_part, NULL, err);
 }
 
 static int reset_part(struct device *d, uint64_t operation, const void *ctx)
 {
 	(void)ctx;
+	(void)operation;
 	device_reset(d);
-	operation_part_ended(&d->sup->operations, operation, true, NULL, now_ms());
-	return 0;
+	return 1;
 }
 
-uint64_t control_reset(struct supervisor *s, const char *device, struct buf *err)
+uint64_t control_reset(struct life *l, const char *device, struct buf *err)
 {
-	return begin(s, "reset", device, reset_part, NULL, err);
+	return begin(l, "reset", device, reset_part, NULL, err);
 }
 
-uint64_t control_reload(struct supervisor *s, struct buf *err)
+uint64_t control_reload(struct life *l, struct buf *err)
 {
-	if (s->life.state == LIFE_RETIRING || upgrade_under_way(s)) {
+	if (l->state == LIFE_RETIRING || upgrade_under_way(l)) {
 		buf_add_str(err, "an upgrade is under way: the new tandemd reads the file");
 		return 0;
 	}
-	return reload_begin(s, err);
+	return reload_begin(l, err);
 }
 
-uint64_t control_upgrade(struct supervisor *s, struct buf *err)
+uint64_t control_upgrade(struct life *l, struct buf *err)
 {
-	return upgrade_begin(s, err);
-}
-
-bool control_cancel(struct supervisor *s, const char *request_id)
-{
-	struct request *r;
-	TAILQ_FOREACH(r, &s->requests, link)
-		if (strcmp(r->id, request_id) == 0) {
-			r->ops->cancel(r);
-			return true;
-		}
-	return false;
+	return upgrade_begin(l, err);
 }

@@ -13,23 +13,20 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct supervisor;
+struct life;
 
 /* device: a name, or NULL for all of them. */
 
 /* A new worker is started; once it is ready it takes the work and the old one finishes what it has.
  * backend: the backend that we started is restarted as well. */
-uint64_t control_restart(struct supervisor *s, const char *device, bool backend, struct buf *err);
+uint64_t control_restart(struct life *l, const char *device, bool backend, struct buf *err);
 /* No new work; done when the last job has ended. The device stays out of use until it is reset. */
-uint64_t control_drain(struct supervisor *s, const char *device, struct buf *err);
+uint64_t control_drain(struct life *l, const char *device, struct buf *err);
 /* A failed, backing-off or drained device starts afresh, with no history of restarts. */
-uint64_t control_reset(struct supervisor *s, const char *device, struct buf *err);
+uint64_t control_reset(struct life *l, const char *device, struct buf *err);
 /* Reads the configuration file again. A bad one changes nothing and is the operation's why. */
-uint64_t control_reload(struct supervisor *s, struct buf *err);
+uint64_t control_reload(struct life *l, struct buf *err);
 /* A new tandemd takes over; this one finishes its streams and ends. */
-uint64_t control_upgrade(struct supervisor *s, struct buf *err);
-/* Ends a client's request by its id, as if the client had left, with an error in its dialect where
- * one can still be told. True when there was one. */
-bool control_cancel(struct supervisor *s, const char *request_id);
+uint64_t control_upgrade(struct life *l, struct buf *err);
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * The front doors of this tandemd: the one that accepts (supervisor.front), and those that were
+ * The front doors of this tandemd: the one that accepts (life.front), and those that were
  * shut when a successor took over that then died, whose connections are still served.
  */
 #ifndef TANDEM_DOORS_H
@@ -7,20 +7,23 @@
 
 #include "common/base/buf.h"
 
-struct supervisor;
+struct life;
 
 /* Take-backs in one life: each leaves a door behind. */
 #define DOORS_SHUT_MAX 8
 
+/* Opens one on an already listening socket (ours from then on), or with -1 on a new one.
+ * 0 or -errno with words in err. */
+int doors_open(struct life *l, int listen_fd, struct buf *err);
 /* Shuts the one that accepted, for good, and opens another one on the socket, which is the front's
  * from then on, also on failure. 0, -EMFILE, or another -errno with words in err. */
-int doors_again(struct supervisor *s, int listen_fd, struct buf *err);
+int doors_again(struct life *l, int listen_fd, struct buf *err);
 /* Of all doors. */
-void doors_counts(const struct supervisor *s, unsigned *connections, unsigned *exchanges);
+void doors_counts(const struct life *l, unsigned *connections, unsigned *exchanges);
 /* As front_quiesce() and front_close_idle(). */
-void doors_quiesce(struct supervisor *s);
-void doors_close_idle(struct supervisor *s, unsigned idle_ms);
+void doors_quiesce(struct life *l);
+void doors_close_idle(struct life *l, unsigned idle_ms);
 /* As front_stop(). */
-void doors_stop(struct supervisor *s);
+void doors_stop(struct life *l);
 
 #endif

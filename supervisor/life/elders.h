@@ -10,11 +10,11 @@
 #include <sys/types.h>
 #include <uv.h>
 
-struct supervisor;
+struct life;
 
 struct elder {
 	TAILQ_ENTRY(elder) link;
-	struct supervisor *sup;
+	struct life *life;
 	pid_t pid;
 	int fd; /* pidfd */
 	uv_poll_t poll;
@@ -26,10 +26,10 @@ struct elders {
 };
 
 /* Owns the pidfd. One that cannot be watched is left out, with a line in the log. */
-void elders_add(struct supervisor *s, pid_t pid, int fd);
+void elders_add(struct life *l, pid_t pid, int fd);
 /* TERM to each: its streams get drain_ms. */
-void elders_hurry(struct supervisor *s);
+void elders_hurry(struct life *l);
 /* Forgets them: they are somebody else's concern, or nobody's. */
-void elders_fini(struct supervisor *s);
+void elders_fini(struct life *l);
 
 #endif

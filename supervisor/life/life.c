@@ -15,9 +15,10 @@
 #include "common/base/log.h"
 #include "supervisor/devices/restart.h"
 #include "supervisor/life/control.h"
-#include "supervisor/supervisor.h"
+#include "supervisor/life/life.h"
 
 #include <signal.h>
+#include <string.h>
 
 #define RETIRE_LOOK_MS 250
 /* A kept connection that was quiet for so long is closed by a retiring tandemd. Not sooner: its
@@ -28,10 +29,6 @@
  * for. */
 #define END_MS 20000
 
-enum life_event { LIFE_TERM, LIFE_HANDED, LIFE_BACK, LIFE_END, LIFE_TIMER, LIFE_LOOK, LIFE_EVENTS };
-
-static void life_event(struct supervisor *s, enum life_event e);
-
 static void on_timer(uv_timer_t *t)
 {
 	life_event(t->data, LIFE_TIMER);
@@ -39,81 +36,82 @@ static void on_timer(uv_timer_t *t)
 
 /* --- actions --- */
 
-static void act_end(struct supervisor *s)
+static void act_end(struct life *l)
 {
-	uv_timer_start(&s->life.timer, on_timer, END_MS, 0);
-	s->stopping = true;
-	s->life.state = LIFE_ENDING;
-	life_event(s, LIFE_LOOK);
+	uv_timer_start(&l->timer, on_timer, END_MS, 0);
+	l->devices->stopping = l->requests->ending = true;
+	l->state = LIFE_ENDING;
+	life_event(l, LIFE_LOOK);
 }
 
-static void act_drain(struct supervisor *s)
+static void act_drain(struct life *l)
 {
-	notify_say(&s->notify, "STOPPING=1\nSTATUS=stopping, %u requests under way", s->active);
-	s->stopping = true;
-	s->life.state = LIFE_DRAINING;
-	doors_quiesce(s);
-	upgrade_stop(s);
-	successor_stop(s);
-	elders_hurry(s);
-	uv_timer_start(&s->life.timer, on_timer, (uint64_t)s->config.deadlines.drain_ms, 0);
-	life_event(s, LIFE_LOOK);
+	notify_say(&l->notify, "STOPPING=1\nSTATUS=stopping, %u requests under way",
+		l->requests->active);
+	l->devices->stopping = true;
+	l->state = LIFE_DRAINING;
+	doors_quiesce(l);
+	upgrade_stop(l);
+	successor_stop(l);
+	elders_hurry(l);
+	uv_timer_start(&l->timer, on_timer, (uint64_t)l->config->deadlines.drain_ms, 0);
+	life_event(l, LIFE_LOOK);
 }
 
-static void act_hurry(struct supervisor *s)
+static void act_hurry(struct life *l)
 {
-	elders_hurry(s); /* twice told, they end at once, too */
-	act_end(s);
+	elders_hurry(l); /* twice told, they end at once, too */
+	act_end(l);
 }
 
-static void act_retire(struct supervisor *s)
+static void act_retire(struct life *l)
 {
-	s->life.state = LIFE_RETIRING;
-	s->keep_backends = true;
-	doors_quiesce(s);
-	uv_timer_start(&s->life.timer, on_timer, RETIRE_LOOK_MS, RETIRE_LOOK_MS);
+	l->state = LIFE_RETIRING;
+	l->devices->keep_backends = true;
+	doors_quiesce(l);
+	uv_timer_start(&l->timer, on_timer, RETIRE_LOOK_MS, RETIRE_LOOK_MS);
 }
 
-static void act_retire_look(struct supervisor *s)
+static void act_retire_look(struct life *l)
 {
 	unsigned connections, exchanges;
-	doors_close_idle(s, RETIRE_IDLE_MS);
-	doors_counts(s, &connections, &exchanges);
-	if (connections == 0 && s->active == 0 && upgrade_settled(s))
-		act_end(s);
+	doors_close_idle(l, RETIRE_IDLE_MS);
+	doors_counts(l, &connections, &exchanges);
+	if (connections == 0 && l->requests->active == 0 && upgrade_settled(l))
+		act_end(l);
 }
 
 /* The successor has died before it was settled. */
-static void act_resume(struct supervisor *s)
+static void act_resume(struct life *l)
 {
-	uv_timer_stop(&s->life.timer);
-	s->life.state = LIFE_RUNNING;
+	uv_timer_stop(&l->timer);
+	l->state = LIFE_RUNNING;
 }
 
-static void act_drain_look(struct supervisor *s)
+static void act_drain_look(struct life *l)
 {
-	if (s->active == 0)
-		act_end(s);
+	if (l->requests->active == 0)
+		act_end(l);
 }
 
-static void act_end_look(struct supervisor *s)
+static void act_end_look(struct life *l)
 {
-	bool all_gone = upgrade_gone(s);
-	for (size_t i = 0; i < s->device_count; i++)
-		all_gone = device_stop(s->devices[i]) && all_gone;
-	for (size_t i = 0; i < s->removed_count; i++)
-		all_gone = device_stop(s->removed[i]) && all_gone;
-	if (all_gone && adopt_quiet(s) && s->elders.count == 0)
-		uv_stop(s->loop);
+	bool all_gone = upgrade_gone(l);
+	for (size_t i = 0; i < l->devices->count; i++)
+		all_gone = device_stop(l->devices->of[i]) && all_gone;
+	for (size_t i = 0; i < l->devices->removed_count; i++)
+		all_gone = device_stop(l->devices->removed[i]) && all_gone;
+	if (all_gone && adopt_quiet(l->devices) && l->elders.count == 0)
+		uv_stop(l->loop);
 }
 
-static void act_end_late(struct supervisor *s)
+static void act_end_late(struct life *l)
 {
-	elders_fini(s);
-	act_end_look(s);
+	elders_fini(l);
+	act_end_look(l);
 }
 
-typedef void action_fn(struct supervisor *s);
+typedef void action_fn(struct life *l);
 
 static action_fn *const actions[LIFE_STATES][LIFE_EVENTS] = {
 	[LIFE_RUNNING] =
@@ -130,16 +128,11 @@ static action_fn *const actions[LIFE_STATES][LIFE_EVENTS] = {
 		{[LIFE_TERM] = act_hurry, [LIFE_TIMER] = act_end_late, [LIFE_LOOK] = act_end_look},
 };
 
-static void life_event(struct supervisor *s, enum life_event e)
+static void step(struct life *l, enum life_event e)
 {
-	action_fn *act = actions[s->life.state][e];
+	action_fn *act = actions[l->state][e];
 	if (act)
-		act(s);
-}
-
-void supervisor_check_stopped(struct supervisor *s)
-{
-	life_event(s, LIFE_LOOK);
+		act(l);
 }
 
 /* --- what comes from outside --- */
@@ -151,63 +144,86 @@ static void refused(const char *what, struct buf *why)
 
 static void on_signal(uv_signal_t *h, int signum)
 {
-	struct supervisor *s = h->data;
+	struct life *l = h->data;
 	struct buf err;
 	buf_init(&err, 512);
-	log_line(LOG_INFO, "signal", LOG_INT("signal", signum), LOG_INT("active", s->active),
-		LOG_INT("again", s->stopping), LOG_END);
+	log_line(LOG_INFO, "signal", LOG_INT("signal", signum),
+		LOG_INT("active", l->requests->active), LOG_INT("again", life_stopping(l)),
+		LOG_END);
 	if (signum == SIGHUP) {
-		if (control_reload(s, &err) == 0)
+		if (control_reload(l, &err) == 0)
 			refused("reload_refused", &err);
 	} else if (signum == SIGUSR2) {
-		if (control_upgrade(s, &err) == 0)
+		if (control_upgrade(l, &err) == 0)
 			refused("upgrade_refused", &err);
 	} else {
-		life_event(s, LIFE_TERM);
+		life_event(l, LIFE_TERM);
 	}
 	buf_free(&err);
 }
 
-void life_init(struct supervisor *s)
+void life_devices_changed(struct life *l)
 {
-	uv_timer_init(s->loop, &s->life.timer);
-	s->life.timer.data = s;
-	for (size_t i = 0; i < LIFE_SIGNALS; i++) {
-		uv_signal_init(s->loop, &s->life.signals[i]);
-		s->life.signals[i].data = s;
-	}
+	successor_look(l);
+	service_look(l);
 }
 
-void life_hear(struct supervisor *s)
+void life_init(struct life *l, uv_loop_t *loop, const struct life_events *events, void *ctx)
+{
+	l->loop = loop;
+	l->events = events;
+	l->ctx = ctx;
+	l->step = step;
+	TAILQ_INIT(&l->elders.list);
+	l->rundir.lock_fd = -1;
+	l->notify.quiet = l->successor.waiting;
+	notify_init(&l->notify, loop);
+	uv_timer_init(l->loop, &l->timer);
+	l->timer.data = l;
+	for (size_t i = 0; i < LIFE_SIGNALS; i++) {
+		uv_signal_init(l->loop, &l->signals[i]);
+		l->signals[i].data = l;
+	}
+	service_init(l);
+	upgrade_init(l);
+	rundir_watch_init(l);
+}
+
+static void hear_signals(struct life *l)
 {
 	static const int heard[LIFE_SIGNALS] = {SIGINT, SIGTERM, SIGHUP, SIGUSR2};
 	for (size_t i = 0; i < LIFE_SIGNALS; i++)
-		uv_signal_start(&s->life.signals[i], on_signal, heard[i]);
+		uv_signal_start(&l->signals[i], on_signal, heard[i]);
 }
 
-void life_fini(struct supervisor *s)
+int life_begin(struct life *l, struct buf *err)
 {
-	uv_close((uv_handle_t *)&s->life.timer, NULL);
+	hear_signals(l);
+	if (!l->successor.waiting) {
+		service_in_charge(l);
+		return 0;
+	}
+	l->service.given = l->successor.handover.given;
+	l->service.stored = true; /* by the predecessor */
+	int rc = successor_start(l);
+	if (rc) {
+		buf_printf(err, "cannot speak to the old tandemd: %s", strerror(-rc));
+		life_event(l, LIFE_END);
+	} else {
+		successor_look(l);
+	}
+	return rc;
+}
+
+void life_fini(struct life *l)
+{
+	successor_fini(l);
+	upgrade_fini(l);
+	rundir_watch_fini(l);
+	elders_fini(l);
+	service_fini(l);
+	uv_close((uv_handle_t *)&l->timer, NULL);
 	for (size_t i = 0; i < LIFE_SIGNALS; i++)
-		uv_close((uv_handle_t *)&s->life.signals[i], NULL);
-}
-
-void life_stop(struct supervisor *s)
-{
-	life_event(s, LIFE_TERM);
-}
-
-void life_end(struct supervisor *s)
-{
-	life_event(s, LIFE_END);
-}
-
-void life_resume(struct supervisor *s)
-{
-	life_event(s, LIFE_BACK);
-}
-
-void life_retire(struct supervisor *s)
-{
-	life_event(s, LIFE_HANDED);
+		uv_close((uv_handle_t *)&l->signals[i], NULL);
+	notify_fini(&l->notify);
 }

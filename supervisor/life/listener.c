@@ -1,8 +1,7 @@
 #include "supervisor/life/listener.h"
 
 #include "common/base/log.h"
-#include "supervisor/requests/request.h"
-#include "supervisor/supervisor.h"
+#include "supervisor/front/front.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
@@ -62,32 +61,4 @@ int listener_given(const struct config *c, const struct notify *n, bool *by_unit
 	unsetenv("LISTEN_FDS");
 	unsetenv("LISTEN_FDNAMES");
 	return taken;
-}
-
-int supervisor_open_front(struct supervisor *s, int listen_fd, struct buf *err)
-{
-	const struct config *c = &s->config;
-	struct front_options o = {
-		.address = c->listen.address,
-		.port = c->listen.port,
-		.connections = s->connections_max,
-		.header_bytes = (size_t)c->limits.header_bytes,
-		.header_total_bytes = (size_t)c->limits.header_total_bytes,
-		.headers = (size_t)c->limits.headers,
-		.head_ms = (unsigned)c->deadlines.head_ms,
-		.body_ms = (unsigned)c->deadlines.body_ms,
-		.body_rate = (unsigned)c->limits.body_rate,
-		/* Credit bounds what a worker sends; beside it stand heartbeats and an in-band
-		   error. */
-		.stream_bytes = (size_t)(c->limits.stream_bytes > PROTO_WINDOW_BYTES
-						 ? c->limits.stream_bytes
-						 : PROTO_WINDOW_BYTES) +
-				65536,
-		.idle_ms = (unsigned)c->limits.idle_ms,
-		.listen_fd = listen_fd,
-	};
-	int rc = front_start(s->loop, &o, &request_front_events, s, &s->front, err);
-	if (rc == 0)
-		s->loopback = front_is_loopback(s->front);
-	return rc;
 }

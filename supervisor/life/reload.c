@@ -3,8 +3,7 @@
 #include "common/base/log.h"
 #include "common/base/log_out.h"
 #include "supervisor/devices/restart.h"
-#include "supervisor/supervisor.h"
-#include "supervisor/tell/events.h"
+#include "supervisor/life/life.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -97,7 +96,7 @@ enum reload_effect reload_device_effect(
 
 struct reload {
 	uv_work_t work;
-	struct supervisor *sup;
+	struct life *life;
 	uint64_t operation;
 	struct config config;
 	struct buf err;
@@ -107,17 +106,18 @@ struct reload {
 static void read_file(uv_work_t *w)
 {
 	struct reload *r = w->data;
-	r->rc = config_load(r->sup->config_path, &r->config, &r->err);
+	r->rc = config_load(r->life->config_path, &r->config, &r->err);
 }
 
 static void end(struct reload *r, bool ok, const char *why)
 {
-	struct supervisor *s = r->sup;
-	operation_part_ended(&s->operations, r->operation, ok, why, now_ms());
-	log_line(ok ? LOG_INFO : LOG_ERROR, "reload", LOG_STR("file", s->config_path),
+	struct life *l = r->life;
+	operation_part_ended(&l->operations, r->operation, ok, why, now_ms());
+	log_line(ok ? LOG_INFO : LOG_ERROR, "reload", LOG_STR("file", l->config_path),
 		LOG_STR("result", ok ? "done" : "refused"), LOG_STR("why", why), LOG_END);
-	s->reloading = false;
-	service_reloaded(s);
+	l->reloading = false;
+	service_reloaded(l);
+	successor_look(l);
 	buf_free(&r->err);
 	free(r);
 }
@@ -125,22 +125,22 @@ static void end(struct reload *r, bool ok, const char *why)
 /* Room and quiet enough for it? Nothing is changed here. */
 static bool possible(struct reload *r)
 {
-	const struct supervisor *s = r->sup;
+	const struct life *l = r->life;
 	struct buf *err = &r->err;
 	buf_clear(err);
-	reload_fixed_keys(&s->config, &r->config, err);
+	reload_fixed_keys(l->config, &r->config, err);
 	if (err->n) {
 		buf_add_str(err,
 			": cannot change while tandemd runs; `tandemctl upgrade` takes it over");
 		return false;
 	}
-	for (size_t i = 0; i < s->device_count; i++)
-		if (device_busy(s->devices[i])) {
-			buf_printf(
-				err, "an operation on %s is under way", s->devices[i]->conf->name);
+	for (size_t i = 0; i < l->devices->count; i++)
+		if (device_busy(l->devices->of[i])) {
+			buf_printf(err, "an operation on %s is under way",
+				l->devices->of[i]->conf->name);
 			return false;
 		}
-	if (s->removed_count + s->device_count > DEVICES_REMOVED_MAX) {
+	if (l->devices->removed_count + l->devices->count > DEVICES_REMOVED_MAX) {
 		buf_add_str(err, "too many removed devices still finish their jobs");
 		return false;
 	}
@@ -162,8 +162,8 @@ static void change(struct reload *r, struct device *d, const struct config_devic
 	enum reload_effect effect = reload_device_effect(d->conf, after);
 	struct config_device *copy = copy_of(after);
 	if (!copy) {
-		operation_add_part(&r->sup->operations, r->operation);
-		operation_part_ended(&r->sup->operations, r->operation, false,
+		operation_add_part(&r->life->operations, r->operation);
+		operation_part_ended(&r->life->operations, r->operation, false,
 			"out of memory: a device keeps its old settings", now_ms());
 		return;
 	}
@@ -179,14 +179,14 @@ static void change(struct reload *r, struct device *d, const struct config_devic
 	log_line(LOG_INFO, "device_changed", LOG_STR("device", d->conf->name),
 		LOG_STR("by", effect == RELOAD_BACKEND ? "another backend" : "a fresh worker"),
 		LOG_END);
-	operation_add_part(&r->sup->operations, r->operation);
+	operation_add_part(&r->life->operations, r->operation);
 	bool backend = effect == RELOAD_BACKEND;
 	int rc = device_reconfigure(d, copy, backend, !backend, r->operation);
 	if (rc == 0)
 		return;
 	config_device_free(copy);
 	free(copy);
-	operation_part_ended(&r->sup->operations, r->operation, false, "out of memory", now_ms());
+	operation_part_ended(&r->life->operations, r->operation, false, "out of memory", now_ms());
 }
 
 /* The next reload tries again. */
@@ -196,17 +196,17 @@ static void not_added(struct reload *r, const struct config_device *conf)
 	snprintf(why, sizeof(why), "out of memory: device %s is not added", conf->name);
 	log_line(LOG_ERROR, "device_not_added", LOG_STR("device", conf->name),
 		LOG_STR("why", "out of memory"), LOG_END);
-	operation_add_part(&r->sup->operations, r->operation);
-	operation_part_ended(&r->sup->operations, r->operation, false, why, now_ms());
+	operation_add_part(&r->life->operations, r->operation);
+	operation_part_ended(&r->life->operations, r->operation, false, why, now_ms());
 }
 
 static void apply_devices(struct reload *r, const struct config *c, bool all)
 {
-	struct supervisor *s = r->sup;
+	struct life *l = r->life;
 	struct device *old[CONFIG_DEVICES_MAX];
-	size_t old_count = s->device_count;
-	memcpy(old, s->devices, sizeof(old));
-	s->device_count = 0;
+	size_t old_count = l->devices->count;
+	memcpy(old, l->devices->of, sizeof(old));
+	l->devices->count = 0;
 	for (size_t i = 0; i < c->device_count; i++) {
 		struct device *d = NULL;
 		for (size_t k = 0; k < old_count && !d; k++)
@@ -215,10 +215,10 @@ static void apply_devices(struct reload *r, const struct config *c, bool all)
 				old[k] = NULL;
 			}
 		if (d) {
-			s->devices[s->device_count++] = d;
+			l->devices->of[l->devices->count++] = d;
 			change(r, d, &c->devices[i], all);
-		} else if ((d = device_create(s, &c->devices[i]))) {
-			s->devices[s->device_count++] = d;
+		} else if ((d = device_create(l->devices, &c->devices[i]))) {
+			l->devices->of[l->devices->count++] = d;
 			log_line(LOG_INFO, "device_added", LOG_STR("device", d->conf->name),
 				LOG_END);
 			worker_start(d->current);
@@ -231,29 +231,30 @@ static void apply_devices(struct reload *r, const struct config *c, bool all)
 			continue;
 		log_line(
 			LOG_INFO, "device_removed", LOG_STR("device", old[k]->conf->name), LOG_END);
-		s->removed[s->removed_count++] = old[k];
+		l->devices->removed[l->devices->removed_count++] = old[k];
 		device_remove(old[k]);
 	}
-	devices_sweep(s);
+	devices_sweep(l->devices);
 }
 
 static void apply(struct reload *r)
 {
-	struct supervisor *s = r->sup;
-	struct config before = s->config;
+	struct life *l = r->life;
+	struct config before = *l->config;
 	bool all = reload_concerns_workers(&before, &r->config);
-	char *run_dir = s->config.run_dir;
-	s->config = r->config;
+	char *run_dir = l->config->run_dir;
+	*l->config = r->config;
 	/* Equal, but what points to the old string is spared. */
-	if (s->run_dir == run_dir) {
-		before.run_dir = s->config.run_dir;
-		s->config.run_dir = run_dir;
+	if (l->run_dir == run_dir) {
+		before.run_dir = l->config->run_dir;
+		l->config->run_dir = run_dir;
 	}
-	log_init("tandemd", NULL, s->config.log.level, s->config.log.format, s->config.log.content);
-	log_out_size((size_t)s->config.log.buffer_bytes);
-	events_set_queue_bytes(s->events, (size_t)s->config.limits.event_bytes);
-	layout_cache_limit(s->layouts, (size_t)s->config.limits.layout_bytes);
-	apply_devices(r, &s->config, all);
+	log_init("tandemd", NULL, l->config->log.level, l->config->log.format,
+		l->config->log.content);
+	log_out_size((size_t)l->config->log.buffer_bytes);
+	l->events->reloaded(l->ctx);
+	layout_cache_limit(l->requests->layouts, (size_t)l->config->limits.layout_bytes);
+	apply_devices(r, l->config, all);
 	config_free(&before);
 }
 
@@ -265,36 +266,36 @@ static void on_read(uv_work_t *w, int status)
 		while (r->err.n && r->err.p[r->err.n - 1] == '\n')
 			r->err.n--;
 		end(r, false, r->err.n ? buf_cstr(&r->err) : "out of memory");
-	} else if (r->sup->stopping || !possible(r)) {
+	} else if (life_stopping(r->life) || !possible(r)) {
 		config_free(&r->config);
-		end(r, false, r->sup->stopping ? "tandemd is stopping" : buf_cstr(&r->err));
+		end(r, false, life_stopping(r->life) ? "tandemd is stopping" : buf_cstr(&r->err));
 	} else {
 		apply(r);
 		end(r, true, NULL);
 	}
 }
 
-uint64_t reload_begin(struct supervisor *s, struct buf *err)
+uint64_t reload_begin(struct life *l, struct buf *err)
 {
-	struct reload *r = s->reloading || s->stopping ? NULL : calloc(1, sizeof(*r));
+	struct reload *r = l->reloading || life_stopping(l) ? NULL : calloc(1, sizeof(*r));
 	if (!r) {
-		buf_add_str(err, s->stopping	? "tandemd is stopping"
-				 : s->reloading ? "a reload is under way"
-						: "out of memory");
+		buf_add_str(err, life_stopping(l) ? "tandemd is stopping"
+				 : l->reloading	  ? "a reload is under way"
+						  : "out of memory");
 		return 0;
 	}
-	r->sup = s;
+	r->life = l;
 	r->work.data = r;
 	buf_init(&r->err, OPERATION_WHY_BYTES * 4);
-	int rc = uv_queue_work(s->loop, &r->work, read_file, on_read);
+	int rc = uv_queue_work(l->loop, &r->work, read_file, on_read);
 	if (rc) {
 		buf_add_str(err, uv_strerror(rc));
 		buf_free(&r->err);
 		free(r);
 		return 0;
 	}
-	s->reloading = true;
-	notify_reloading(&s->notify);
-	r->operation = operation_begin(&s->operations, "reload", "all", 1, now_ms())->id;
+	l->reloading = true;
+	notify_reloading(&l->notify);
+	r->operation = operation_begin(&l->operations, "reload", "all", 1, now_ms())->id;
 	return r->operation;
 }

@@ -13,10 +13,10 @@
 #include "common/base/buf.h"
 #include "common/config/config.h"
 
-struct supervisor;
+struct life;
 
 /* The operation's number, or 0 with words in err: one is under way, or memory is out. */
-uint64_t reload_begin(struct supervisor *s, struct buf *err);
+uint64_t reload_begin(struct life *l, struct buf *err);
 
 /* What one changed key of a device asks for; the strongest of all counts. Pure. */
 enum reload_effect {

@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <uv.h>
 
-struct supervisor;
+struct life;
 
 #define RUNDIR_LOOK_MS 2000
 
@@ -18,10 +18,10 @@ struct rundir_watch {
 	bool told; /* that it cannot be put right */
 };
 
-void rundir_watch_init(struct supervisor *s);
+void rundir_watch_init(struct life *l);
 /* Closes the timer in the loop. */
-void rundir_watch_fini(struct supervisor *s);
+void rundir_watch_fini(struct life *l);
 /* Looks now: something is about to be made in the folder. */
-void rundir_watch_look(struct supervisor *s);
+void rundir_watch_look(struct life *l);
 
 #endif

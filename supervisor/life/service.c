@@ -2,8 +2,8 @@
 
 #include "common/base/log.h"
 #include "supervisor/devices/worker.h"
+#include "supervisor/life/life.h"
 #include "supervisor/life/listener.h"
-#include "supervisor/supervisor.h"
 
 #include <stdio.h>
 
@@ -14,26 +14,26 @@
 
 static void on_extend(uv_timer_t *t)
 {
-	struct supervisor *s = t->data;
-	notify_say(&s->notify, "EXTEND_TIMEOUT_USEC=%d", EXTEND_MS * 1000);
+	struct life *l = t->data;
+	notify_say(&l->notify, "EXTEND_TIMEOUT_USEC=%d", EXTEND_MS * 1000);
 }
 
-static bool main_ready(const struct supervisor *s)
+static bool main_ready(const struct life *l)
 {
-	for (size_t i = 0; i < s->device_count; i++)
-		if ((s->devices[i]->conf->roles & ROLE_MAIN) &&
-			s->devices[i]->state == WORKER_READY)
+	for (size_t i = 0; i < l->devices->count; i++)
+		if ((l->devices->of[i]->conf->roles & ROLE_MAIN) &&
+			l->devices->of[i]->state == WORKER_READY)
 			return true;
 	return false;
 }
 
 /* "gpu0 ready, gpu1 loading: 40 %" */
-static void describe(const struct supervisor *s, char *out, size_t size)
+static void describe(const struct life *l, char *out, size_t size)
 {
 	size_t n = 0;
 	out[0] = '\0';
-	for (size_t i = 0; i < s->device_count && n < size - 1; i++) {
-		const struct device *d = s->devices[i];
+	for (size_t i = 0; i < l->devices->count && n < size - 1; i++) {
+		const struct device *d = l->devices->of[i];
 		bool more = d->state != WORKER_READY && d->current->backend.detail[0];
 		int length = snprintf(out + n, size - n, "%s%s %s%s%.80s", i ? ", " : "",
 			d->conf->name, device_state_name(d), more ? ": " : "",
@@ -45,58 +45,57 @@ static void describe(const struct supervisor *s, char *out, size_t size)
 			*p = ' ';
 }
 
-static void tell(struct supervisor *s)
+static void tell(struct life *l)
 {
-	struct service *v = &s->service;
+	struct service *v = &l->service;
 	char status[SERVICE_STATUS_BYTES];
-	describe(s, status, sizeof(status));
+	describe(l, status, sizeof(status));
 	if (strcmp(status, v->status) != 0) {
 		memcpy(v->status, status, sizeof(status));
-		notify_say(&s->notify, "STATUS=%s", status);
+		notify_say(&l->notify, "STATUS=%s", status);
 	}
-	if (v->announced || !main_ready(s))
+	if (v->announced || !main_ready(l))
 		return;
 	v->announced = true;
 	uv_timer_stop(&v->extend);
-	notify_say(&s->notify, "READY=1");
+	notify_say(&l->notify, "READY=1");
 	log_line(LOG_INFO, "ready", LOG_STR("devices", status), LOG_END);
 }
 
-void supervisor_devices_changed(struct supervisor *s)
+void service_look(struct life *l)
 {
-	successor_look(s);
-	if (s->service.in_charge && s->life.state == LIFE_RUNNING)
-		tell(s);
+	if (l->service.in_charge && l->state == LIFE_RUNNING)
+		tell(l);
 }
 
-void supervisor_in_charge(struct supervisor *s)
+void service_in_charge(struct life *l)
 {
-	struct service *v = &s->service;
+	struct service *v = &l->service;
 	v->in_charge = true;
-	s->notify.quiet = false;
-	log_line(LOG_INFO, "listening", LOG_STR("address", front_address(s->front)),
-		LOG_STR("run_dir", s->run_dir), LOG_INT("devices", s->device_count), LOG_END);
+	l->notify.quiet = false;
+	log_line(LOG_INFO, "listening", LOG_STR("address", front_address(l->front)),
+		LOG_STR("run_dir", l->run_dir), LOG_INT("devices", l->devices->count), LOG_END);
 	if (!v->stored)
-		notify_store(&s->notify, front_listen_fd(s->front), LISTENER_STORED_NAME);
-	notify_watchdog_start(&s->notify);
+		notify_store(&l->notify, front_listen_fd(l->front), LISTENER_STORED_NAME);
+	notify_watchdog_start(&l->notify);
 	uv_timer_start(&v->extend, on_extend, 0, EXTEND_EVERY_MS);
-	tell(s);
+	tell(l);
 }
 
-void service_init(struct supervisor *s)
+void service_init(struct life *l)
 {
-	uv_timer_init(s->loop, &s->service.extend);
-	s->service.extend.data = s;
+	uv_timer_init(l->loop, &l->service.extend);
+	l->service.extend.data = l;
 }
 
-void service_fini(struct supervisor *s)
+void service_fini(struct life *l)
 {
-	uv_close((uv_handle_t *)&s->service.extend, NULL);
+	uv_close((uv_handle_t *)&l->service.extend, NULL);
 }
 
-void service_reloaded(struct supervisor *s)
+void service_reloaded(struct life *l)
 {
-	s->service.status[0] = '\0';
-	notify_say(&s->notify, "READY=1");
-	supervisor_devices_changed(s);
+	l->service.status[0] = '\0';
+	notify_say(&l->notify, "READY=1");
+	service_look(l);
 }

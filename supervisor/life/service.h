@@ -1,7 +1,7 @@
 /*
  * What is told about the service as a whole when its devices change: to the service manager
  * (READY once the first main device is ready, STATUS, more time while models load), and to the
- * predecessor in an upgrade. The calls are in supervisor.h.
+ * predecessor in an upgrade (successor.h).
  */
 #ifndef TANDEM_SERVICE_H
 #define TANDEM_SERVICE_H
@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <uv.h>
 
-struct supervisor;
+struct life;
 
 #define SERVICE_STATUS_BYTES 400
 
@@ -22,9 +22,13 @@ struct service {
 	char status[SERVICE_STATUS_BYTES]; /* as last told */
 };
 
-void service_init(struct supervisor *s);
-void service_fini(struct supervisor *s);
+void service_init(struct life *l);
+void service_fini(struct life *l);
+/* We accept and have the known names: from now on we speak for the service. */
+void service_in_charge(struct life *l);
+/* A device's state has changed. */
+void service_look(struct life *l);
 /* A reload has ended; RELOADING=1 was said before. */
-void service_reloaded(struct supervisor *s);
+void service_reloaded(struct life *l);
 
 #endif

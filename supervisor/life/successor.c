@@ -2,8 +2,8 @@
 
 #include "common/base/log.h"
 #include "supervisor/devices/worker.h"
+#include "supervisor/life/life.h"
 #include "supervisor/life/listener.h"
-#include "supervisor/supervisor.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -12,111 +12,111 @@
 
 /* --- the conversation --- */
 
-static void give_up(struct supervisor *s, const char *why)
+static void give_up(struct life *l, const char *why)
 {
 	log_line(LOG_ERROR, "upgrade_given_up", LOG_STR("why", why), LOG_END);
-	talk_say(s->successor.talk, "failed %s", why);
-	life_end(s);
+	talk_say(l->successor.talk, "failed %s", why);
+	life_event(l, LIFE_END);
 }
 
 /* On the same socket, unless the configuration has another address by now (and no socket unit has
  * the last word): then clients of the old one are refused from here on, as was asked for. */
-static int open_front(struct supervisor *s, struct buf *err)
+static int open_front(struct life *l, struct buf *err)
 {
-	struct successor *n = &s->successor;
-	const struct config *c = &s->config;
+	struct successor *n = &l->successor;
+	const struct config *c = l->config;
 	bool same = false;
 	int fd = n->handover.listen_fd;
 	n->handover.listen_fd = -1;
 	int rc = front_check_listener(fd, c->listen.address, c->listen.port, &same, err);
 	if (rc == 0 && (same || n->handover.given))
-		return supervisor_open_front(s, fd, err);
+		return doors_open(l, fd, err);
 	close(fd);
 	if (rc == 0)
-		rc = supervisor_open_front(s, -1, err);
+		rc = doors_open(l, -1, err);
 	if (rc)
 		return rc;
-	s->notify.quiet = false;
-	notify_say(&s->notify, "FDSTOREREMOVE=1\nFDNAME=" LISTENER_STORED_NAME);
-	s->service.stored = false; /* the new one is to be */
+	l->notify.quiet = false;
+	notify_say(&l->notify, "FDSTOREREMOVE=1\nFDNAME=" LISTENER_STORED_NAME);
+	l->service.stored = false; /* the new one is to be */
 	talk_say(n->talk, "elsewhere");
 	return 0;
 }
 
-static void take_over(struct supervisor *s)
+static void take_over(struct life *l)
 {
-	struct successor *n = &s->successor;
+	struct successor *n = &l->successor;
 	struct buf err;
 	buf_init(&err, 512);
-	int rc = open_front(s, &err);
+	int rc = open_front(l, &err);
 	if (rc)
-		give_up(s, buf_cstr(&err));
+		give_up(l, buf_cstr(&err));
 	buf_free(&err);
 	if (rc)
 		return;
 	n->waiting = false;
-	rundir_take(&s->rundir);
-	adopt_take_over(s);
+	rundir_take(&l->rundir);
+	adopt_take_over(l->devices);
 	for (size_t i = 0; i < n->handover.old_count; i++)
-		elders_add(s, n->handover.old[i].pid, n->handover.old[i].fd);
+		elders_add(l, n->handover.old[i].pid, n->handover.old[i].fd);
 	n->handover.old_count = 0;
 	/* tandemctl, which asked the old one, asks us for the outcome. */
 	char why[64];
 	snprintf(why, sizeof(why), "pid %d took over", (int)getpid());
-	operation_part_ended(&s->operations, n->handover.operation, true, why, now_ms());
+	operation_part_ended(&l->operations, n->handover.operation, true, why, now_ms());
 	talk_say(n->talk, "taken");
-	supervisor_in_charge(s);
+	service_in_charge(l);
 }
 
 /* The predecessor waits for our end, perhaps called off while we had just taken over: so we wait
  * for nobody's. */
-static void stop(struct supervisor *s)
+static void stop(struct life *l)
 {
-	elders_fini(s);
-	life_end(s);
+	elders_fini(l);
+	life_event(l, LIFE_END);
 }
 
 static void on_line(void *ctx, const char *line)
 {
-	struct supervisor *s = ctx;
-	if (strcmp(line, "take") == 0 && s->successor.ready && s->successor.waiting &&
-		s->life.state == LIFE_RUNNING)
-		take_over(s);
+	struct life *l = ctx;
+	if (strcmp(line, "take") == 0 && l->successor.ready && l->successor.waiting &&
+		l->state == LIFE_RUNNING)
+		take_over(l);
 	else if (strcmp(line, "stop") == 0)
-		stop(s);
+		stop(l);
 }
 
 static void on_end(void *ctx)
 {
-	struct supervisor *s = ctx;
-	talk_close(s->successor.talk);
-	s->successor.talk = NULL;
-	if (!s->successor.waiting)
+	struct life *l = ctx;
+	talk_close(l->successor.talk);
+	l->successor.talk = NULL;
+	if (!l->successor.waiting)
 		return;
 	log_line(LOG_ERROR, "upgrade_given_up", LOG_STR("why", "the old tandemd is gone"), LOG_END);
-	life_end(s);
+	life_event(l, LIFE_END);
 }
 
 /* --- what is waited for --- */
 
-static const struct device *not_ready(const struct supervisor *s)
+static const struct device *not_ready(const struct life *l)
 {
-	const struct handover *h = &s->successor.handover;
+	const struct handover *h = &l->successor.handover;
 	for (size_t w = 0; w < h->wait_count; w++)
-		for (size_t i = 0; i < s->device_count; i++) {
-			const struct device *d = s->devices[i];
+		for (size_t i = 0; i < l->devices->count; i++) {
+			const struct device *d = l->devices->of[i];
 			if (strcmp(d->conf->name, h->wait[w]) == 0 && d->state != WORKER_READY)
 				return d;
 		}
 	return NULL; /* a device that the new configuration lacks is not waited for */
 }
 
-void successor_look(struct supervisor *s)
+void successor_look(struct life *l)
 {
-	struct successor *n = &s->successor;
-	if (!n->waiting || n->ready || !n->talk || s->life.state != LIFE_RUNNING)
+	struct successor *n = &l->successor;
+	if (!n->waiting || n->ready || !n->talk || l->state != LIFE_RUNNING)
 		return;
-	const struct device *d = not_ready(s);
+	const struct device *d = not_ready(l);
 	if (d) {
 		const char *detail =
 			d->current->backend.detail[0] ? d->current->backend.detail : d->last_exit;
@@ -130,29 +130,29 @@ void successor_look(struct supervisor *s)
 
 /* --- life --- */
 
-int successor_read(struct supervisor *s, struct buf *err)
+int successor_read(struct life *l, struct buf *err)
 {
-	int rc = handover_read(&s->successor.handover, err);
-	s->successor.waiting = rc > 0;
+	int rc = handover_read(&l->successor.handover, err);
+	l->successor.waiting = rc > 0;
 	return rc < 0 ? rc : 0;
 }
 
-int successor_start(struct supervisor *s)
+int successor_start(struct life *l)
 {
 	static const struct talk_events events = {.line = on_line, .end = on_end};
-	struct successor *n = &s->successor;
+	struct successor *n = &l->successor;
 	if (n->handover.operation) { /* our own operations' numbers go on from there */
-		s->operations.last_id = n->handover.operation - 1;
-		operation_begin(&s->operations, "upgrade", "all", 1, now_ms());
+		l->operations.last_id = n->handover.operation - 1;
+		operation_begin(&l->operations, "upgrade", "all", 1, now_ms());
 	}
-	int rc = talk_open(s->loop, n->handover.talk_fd, &events, s, &n->talk);
+	int rc = talk_open(l->loop, n->handover.talk_fd, &events, l, &n->talk);
 	n->handover.talk_fd = -1;
 	return rc;
 }
 
-void successor_failed(struct supervisor *s, const char *why)
+void successor_failed(struct life *l, const char *why)
 {
-	struct successor *n = &s->successor;
+	struct successor *n = &l->successor;
 	if (n->talk) {
 		talk_say(n->talk, "failed %s", why);
 	} else if (n->waiting && n->handover.talk_fd >= 0) {
@@ -162,15 +162,15 @@ void successor_failed(struct supervisor *s, const char *why)
 	}
 }
 
-void successor_stop(struct supervisor *s)
+void successor_stop(struct life *l)
 {
-	if (s->successor.waiting && s->successor.talk)
-		talk_say(s->successor.talk, "failed it was told to stop");
+	if (l->successor.waiting && l->successor.talk)
+		talk_say(l->successor.talk, "failed it was told to stop");
 }
 
-void successor_fini(struct supervisor *s)
+void successor_fini(struct life *l)
 {
-	struct successor *n = &s->successor;
+	struct successor *n = &l->successor;
 	talk_close(n->talk);
 	n->talk = NULL;
 	if (n->handover.listen_fd >= 0)

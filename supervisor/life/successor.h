@@ -11,7 +11,7 @@
 
 #include <stdbool.h>
 
-struct supervisor;
+struct life;
 
 struct successor {
 	bool waiting; /* for our turn: we have not taken over */
@@ -22,17 +22,17 @@ struct successor {
 
 /* Reads what a predecessor handed over, if one did: then s->successor.waiting is set. 0 or -EINVAL
  * with words in err. */
-int successor_read(struct supervisor *s, struct buf *err);
+int successor_read(struct life *l, struct buf *err);
 /* Begins the conversation. 0 or -errno. */
-int successor_start(struct supervisor *s);
+int successor_start(struct life *l);
 /* A device has changed: are all that are waited for ready? */
-void successor_look(struct supervisor *s);
+void successor_look(struct life *l);
 /* We are told to stop before our turn came. */
-void successor_stop(struct supervisor *s);
-void successor_fini(struct supervisor *s);
+void successor_stop(struct life *l);
+void successor_fini(struct life *l);
 
 /* Tells the predecessor, if there is one, why the start fails. For use before and after
  * successor_start(). */
-void successor_failed(struct supervisor *s, const char *why);
+void successor_failed(struct life *l, const char *why);
 
 #endif

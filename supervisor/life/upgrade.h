@@ -25,7 +25,7 @@
 #include <stdbool.h>
 #include <uv.h>
 
-struct supervisor;
+struct life;
 
 #define UPGRADE_WHY_BYTES 400
 
@@ -57,22 +57,22 @@ struct upgrade {
 	size_t extra_count;
 };
 
-void upgrade_init(struct supervisor *s);
-void upgrade_fini(struct supervisor *s);
+void upgrade_init(struct life *l);
+void upgrade_fini(struct life *l);
 
 /* A descriptor that the successor gets under that name (handover_take_extra). Stays its caller's.
  */
-void upgrade_offer(struct supervisor *s, const char *name, int fd);
+void upgrade_offer(struct life *l, const char *name, int fd);
 
 /* The number of the operation, or 0 with words in err. */
-uint64_t upgrade_begin(struct supervisor *s, struct buf *err);
+uint64_t upgrade_begin(struct life *l, struct buf *err);
 /* An upgrade is under way and not yet through: a reload would be lost. */
-bool upgrade_under_way(const struct supervisor *s);
+bool upgrade_under_way(const struct life *l);
 /* We were told to stop: a successor that has not taken over ends with us. */
-void upgrade_stop(struct supervisor *s);
+void upgrade_stop(struct life *l);
 /* The successor has lived for so long, or we have been told to stop, that nothing is taken back. */
-bool upgrade_settled(const struct supervisor *s);
+bool upgrade_settled(const struct life *l);
 /* No process that an unfinished upgrade started is left. */
-bool upgrade_gone(const struct supervisor *s);
+bool upgrade_gone(const struct life *l);
 
 #endif

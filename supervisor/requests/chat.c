@@ -12,71 +12,21 @@
 #define CHAT_INLINE_BYTES                                                                          \
 	(96u << 10) /* a body up to this is parsed in the loop: well under a millisecond */
 
-/* --- background work --- */
-
-struct chat_task {
-	uv_work_t work;
-	struct chat *chat;
-	void (*fn)(struct chat *c);
-	enum chat_event then;
-};
-
-static void task_run(uv_work_t *w)
-{
-	struct chat_task *t = w->data;
-	t->fn(t->chat);
-}
-
-static void task_done(uv_work_t *w, int status)
-{
-	(void)status;
-	struct chat_task *t = w->data;
-	struct chat *c = t->chat;
-	c->working = false;
-	enum chat_event then = t->then;
-	free(t);
-	chat_event(c, then);
-	request_release(&c->base);
-}
-
-void chat_work(struct chat *c, void (*fn)(struct chat *c), enum chat_event then, bool small)
-{
-	struct chat_task *t = small ? NULL : malloc(sizeof(*t));
-	if (t) {
-		*t = (struct chat_task){.chat = c, .fn = fn, .then = then};
-		t->work.data = t;
-		if (uv_queue_work(c->base.sup->loop, &t->work, task_run, task_done) == 0) {
-			c->working = true;
-			request_hold(&c->base);
-			return;
-		}
-		free(t);
-	}
-	fn(c);
-	chat_event(c, then);
-}
-
 /* --- reading --- */
-
-void chat_hold(struct chat *c, size_t n)
-{
-	c->held += n;
-	c->base.sup->held_bytes += n;
-}
 
 static size_t chat_body(struct request *r, const char *p, size_t n)
 {
 	struct chat *c = (struct chat *)r;
 	if (c->state != CHAT_READING)
 		return n; /* refused already: what still comes is thrown away */
-	if (!request_may_hold(r->sup, c->held, n)) {
-		r->sup->count.failed++;
+	if (!request_may_hold(r->all, c->held, n)) {
+		r->all->count.failed++;
 		request_refuse(r, 503,
 			"too many large requests at once; limits.body_total_bytes is reached", 2);
 		chat_finish(c);
 	} else if (buf_add(&c->body, p, n)) {
 		bool too_large = buf_error(&c->body) == -E2BIG;
-		request_count_error(r->sup, too_large ? 413 : 503);
+		request_count_error(r->all, too_large ? 413 : 503);
 		request_refuse(r, too_large ? 413 : 503,
 			too_large ? "request body larger than limits.body_bytes" : "out of memory",
 			too_large ? 0 : 2);
@@ -131,11 +81,13 @@ static void chat_destroy(struct request *r)
 	free(c->forced);
 	chat_resume_fini(c);
 	free(c->head.type);
-	r->sup->held_bytes -= c->held;
+	r->all->held_bytes -= c->held;
 	c->timers_open = 2;
 	uv_close((uv_handle_t *)&c->tick, on_timer_closed);
 	uv_close((uv_handle_t *)&c->wait, on_timer_closed);
 }
+
+static void step(struct chat *c, enum chat_event e);
 
 static const struct request_ops chat_ops = {.body = chat_body,
 	.body_end = chat_body_end,
@@ -149,15 +101,7 @@ const struct chat *chat_of_request(const struct request *r)
 	return r->ops == &chat_ops ? (const struct chat *)r : NULL;
 }
 
-int64_t chat_sent_bytes_max(const struct config *conf)
-{
-	int64_t body = conf->limits.body_bytes > conf->limits.unpacked_bytes
-			       ? conf->limits.body_bytes
-			       : conf->limits.unpacked_bytes;
-	return body * 2 + conf->limits.resume_bytes;
-}
-
-void chat_begin(struct supervisor *s, struct exchange *x, enum dialect d)
+void chat_begin(struct requests *s, struct exchange *x, enum dialect d)
 {
 	struct chat *c = (struct chat *)request_create(s, x, d, &chat_ops, sizeof(*c));
 	if (!c) {
@@ -165,18 +109,19 @@ void chat_begin(struct supervisor *s, struct exchange *x, enum dialect d)
 		return;
 	}
 	s->count.requests++;
+	c->step = step;
 	coalesce_init(c);
-	buf_init(&c->body, (size_t)s->config.limits.body_bytes);
+	buf_init(&c->body, (size_t)s->config->limits.body_bytes);
 	buf_init(&c->model, 4096);
 	buf_init(&c->notes_model, 0);
-	buf_init(&c->rewritten, (size_t)chat_sent_bytes_max(&s->config));
+	buf_init(&c->rewritten, (size_t)job_body_bytes_max(s->config));
 	chat_resume_init(c);
 	c->first_ms = -1;
 	uv_timer_init(s->loop, &c->tick);
 	uv_timer_init(s->loop, &c->wait);
 	c->tick.data = c->wait.data = c;
 	int64_t declared = exchange_body_bytes(x);
-	if (declared > s->config.limits.body_bytes) {
+	if (declared > s->config->limits.body_bytes) {
 		request_count_error(s, 413);
 		request_refuse(&c->base, 413, "request body larger than limits.body_bytes", 0);
 		chat_finish(c);
@@ -190,7 +135,7 @@ void chat_begin(struct supervisor *s, struct exchange *x, enum dialect d)
 static void parse_work(struct chat *c)
 {
 	if (c->hash_wanted)
-		c->hash = poison_hash(&c->base.sup->poison, c->base.client, buf_slice(&c->body));
+		c->hash = poison_hash(&c->base.all->poison, c->base.client, buf_slice(&c->body));
 	c->parse_result = chat_request_take(c->base.dialect, &c->body, &c->view, &c->parse_error);
 	if (c->parse_result)
 		return;
@@ -220,12 +165,12 @@ static void parse(struct chat *c)
 
 static void act_body_end(struct chat *c)
 {
-	const struct config *conf = &c->base.sup->config;
+	const struct config *conf = c->base.all->config;
 	const char *coding = exchange_header(c->base.exchange, "Content-Encoding");
 	/* The bytes must be at the client by then: a tenth of it is kept for the way. */
 	int64_t first = conf->deadlines.first_byte_ms - conf->deadlines.first_byte_ms / 10;
 	c->state = CHAT_PARSING;
-	c->hash_wanted = c->base.sup->poison.used;
+	c->hash_wanted = c->base.all->poison.used;
 	c->coding = unpack_coding(coding);
 	uv_timer_start(&c->tick, on_tick, (uint64_t)first, (uint64_t)conf->deadlines.heartbeat_ms);
 	c->explain = slice_eq(
@@ -240,7 +185,7 @@ static void act_body_end(struct chat *c)
 		parse(c);
 	} else {
 		c->base.unpacked = true;
-		buf_init(&c->unpacked, packed_room(c->base.sup));
+		buf_init(&c->unpacked, packed_room(c->base.all));
 		chat_work(c, unpack_work, CHAT_UNPACKED, false);
 	}
 }
@@ -254,7 +199,7 @@ static void act_unpacked(struct chat *c)
 			status == 503 ? 2 : 0);
 		return;
 	}
-	c->base.sup->held_bytes -= c->held;
+	c->base.all->held_bytes -= c->held;
 	c->held = 0;
 	buf_free(&c->body);
 	c->body = c->unpacked;
@@ -275,13 +220,6 @@ static struct plan_device plan_device(const struct device *d, int64_t window)
 		.decode_tok_s = d->decode_tok_s};
 }
 
-int64_t chat_num_ctx(const struct chat *c, const struct device *d)
-{
-	if (d->conf->client_num_ctx && c->view.num_ctx > 0)
-		return c->view.num_ctx < DECIDE_WINDOW_MAX ? c->view.num_ctx : DECIDE_WINDOW_MAX;
-	return governor_num_ctx(d, buf_slice(&c->model));
-}
-
 /* Tokens of the window that this request wants, its answer included. */
 static int64_t needed(const struct chat *c)
 {
@@ -294,11 +232,11 @@ static int64_t needed(const struct chat *c)
 
 static void fill_facts(struct chat *c)
 {
-	const struct config *conf = &c->base.sup->config;
+	const struct config *conf = c->base.all->config;
 	struct plan_facts *f = &c->facts;
 	bool to_main = c->device->conf->roles & ROLE_MAIN;
-	c->small = to_main ? request_role(c->base.sup, ROLE_CONDENSE) : NULL;
-	f->tokens = tokens_estimate(c->base.sup->tokens, buf_slice(&c->model), &c->view.census);
+	c->small = to_main ? pick_role(c->base.all->devices, ROLE_CONDENSE) : NULL;
+	f->tokens = tokens_estimate(c->base.all->tokens, buf_slice(&c->model), &c->view.census);
 	if (!c->explain)
 		governor_need(c->device, buf_slice(&c->model), needed(c), c->view.num_ctx);
 	int64_t window = governor_window(c->device, buf_slice(&c->model));
@@ -332,7 +270,7 @@ static enum job_class class_of(const struct chat *c)
 
 static void act_plan(struct chat *c)
 {
-	struct supervisor *s = c->base.sup;
+	struct requests *s = c->base.all;
 	if (c->body.n > c->held) /* mended */
 		chat_hold(c, c->body.n - c->held);
 	if (c->parse_result) {
@@ -342,7 +280,7 @@ static void act_plan(struct chat *c)
 			(struct slice){0}, (struct slice){0}, 0);
 		return;
 	}
-	c->device = request_device(s, buf_slice(&c->model));
+	c->device = pick_model(s->devices, buf_slice(&c->model));
 	/* Ollama knows its models; llama-server answers for any name, which an Ollama client does
 	 * not expect. */
 	if (dialect_is_ollama(c->base.dialect) && c->device->model_count > 0 &&
@@ -356,7 +294,7 @@ static void act_plan(struct chat *c)
 	}
 	fill_facts(c);
 	c->class = class_of(c);
-	if (s->config.routing.mode == ROUTING_ADAPTIVE && c->facts.to_main && c->facts.condensable)
+	if (s->config->routing.mode == ROUTING_ADAPTIVE && c->facts.to_main && c->facts.condensable)
 		chat_adaptive_plan(c);
 	else
 		plan_decide(&c->facts, &c->plan);
@@ -392,7 +330,7 @@ static void act_plan(struct chat *c)
 
 static void act_gone(struct chat *c)
 {
-	c->base.sup->count.cancelled++;
+	c->base.all->count.cancelled++;
 	log_line(LOG_INFO, "client_gone", LOG_STR("req", c->base.id),
 		LOG_INT("ms", now_ms() - c->base.begun_ms), LOG_END);
 	if (!coalesce_hand_over(c))
@@ -401,7 +339,7 @@ static void act_gone(struct chat *c)
 
 static void act_gone_early(struct chat *c)
 {
-	c->base.sup->count.cancelled++;
+	c->base.all->count.cancelled++;
 	chat_finish(c);
 }
 
@@ -471,7 +409,7 @@ static action_fn *const actions[CHAT_STATES][CHAT_EVENTS] = {
 	[CHAT_OVER] = {0},
 };
 
-void chat_event(struct chat *c, enum chat_event e)
+static void step(struct chat *c, enum chat_event e)
 {
 	action_fn *act = actions[c->state][e];
 	if (act)

@@ -1,13 +1,14 @@
 /*
  * A chat request's inner state, shared by the files of its life:
  *   chat.c          the table (states x events), reading, parsing, planning
- *   chat_condense.c selection, notes jobs and their fallbacks, assembly
- *   chat_answer.c   the job on the answering device, heartbeats, errors, the end
- *   chat_adaptive.c which form is sent, by predicted time; what an answer teaches
+ *   chat_answer.c   the job on the answering device, heartbeats, the end
  *   chat_early.c    work for the next request while nobody waits
+ *   chat_condense.c selection, notes jobs and their fallbacks, assembly
  *   chat_resume.c   what the client has of the answer, and going on after a death
- *
- *   coalesce.c      requests that get another one's answer
+ *   chat_reply.c    what the client is told; coalesce.c: who else gets this answer
+ *   chat_adaptive.c which form is sent, by predicted time; what an answer teaches
+ *   chat_shared.c   what all of them use
+ * Each calls only those that stand below it; what comes from below goes to the table (chat_event()).
  *
  *   READING -> PARSING -> [CONDENSING] -> WAITING -> ANSWERING -> OVER
  *      '-----> JOINED --------------------------------^---- death ---'
@@ -77,7 +78,7 @@ struct chat_resume {
 	bool open;	 /* it was too long to be held: the client has half of one */
 	struct buf identity; /* of the first START */
 	struct buf body;     /* of the job that goes on: the request, then the text */
-	size_t body_held;    /* counted in supervisor.held_bytes */
+	size_t body_held;    /* counted in requests.held_bytes */
 
 	unsigned deaths;     /* under this request */
 	int64_t idle_deaths; /* of these, the last ones that no byte of the answer came before */
@@ -93,13 +94,14 @@ struct chat_resume {
 
 struct chat {
 	struct request base;
+	void (*step)(struct chat *c, enum chat_event e);
 	enum chat_state state;
 
 	struct buf body; /* the client's bytes, unpacked */
 	enum unpack_coding coding;
 	struct buf unpacked; /* being made of body */
 	int unpack_result;
-	size_t held; /* counted in supervisor.held_bytes */
+	size_t held; /* counted in requests.held_bytes */
 	struct chat_request view;
 	bool parsed;
 	struct dialect_error parse_error;
@@ -107,7 +109,7 @@ struct chat {
 	struct buf model; /* decoded name */
 
 	/* Coalescing (coalesce.h). */
-	TAILQ_ENTRY(chat) open;	  /* in supervisor.chats */
+	TAILQ_ENTRY(chat) open;	  /* in requests.chats */
 	TAILQ_ENTRY(chat) member; /* in lead->joined */
 	struct chat_list joined;  /* requests that get this one's answer as well */
 	unsigned joined_count;
@@ -175,14 +177,38 @@ struct chat {
 	uint64_t first_byte_ms;
 };
 
-void chat_event(struct chat *c, enum chat_event e);
+/* To the table of chat.c. */
+static inline void chat_event(struct chat *c, enum chat_event e)
+{
+	c->step(c, e);
+}
 
 /* The chat that a request is; NULL: of another kind. */
 const struct chat *chat_of_request(const struct request *r);
 
+/* --- chat_shared.c --- */
 /* Runs fn on the thread pool (or at once when `small`), then delivers the event unless the request
  * is over. */
 void chat_work(struct chat *c, void (*fn)(struct chat *c), enum chat_event then, bool small);
+/* Counts bytes that the request holds until it is destroyed. */
+void chat_hold(struct chat *c, size_t n);
+/* Counts and logs that the plan was left. */
+void chat_fallback(struct chat *c, const char *cause, const char *to);
+/* The client has a part of the answer. */
+bool chat_begun(const struct chat *c);
+/* The backend has counted what it was sent. */
+void chat_count_told(struct chat *c, int64_t prompt_tokens);
+/* Cancels the notes that are open and frees all of them. */
+void chat_condense_cancel(struct chat *c);
+/* Says in a job what the worker is told of the client's request: method, path, headers, borrowed from the exchange.
+ * 0 or -ENOMEM. */
+int chat_address(struct chat *c, struct proto_job *message);
+/* The answer's job names the exchange's strings: they are now those of another one. */
+void chat_answer_readdress(struct chat *c);
+/* The window that this device is asked to have the model in, for this request; 0: its own. One for
+ * all, so that Ollama does not load the model anew, unless the device's settings pass the client's
+ * on. */
+int64_t chat_num_ctx(const struct chat *c, const struct device *d);
 
 /* --- chat_condense.c --- */
 void chat_condense_prepare(struct chat *c);
@@ -194,8 +220,6 @@ void chat_condense_keep(struct chat *c);
 void chat_condense_assemble(struct chat *c);
 /* The notes took too long. */
 void chat_condense_late(struct chat *c);
-/* Cancels what is open and frees the notes. */
-void chat_condense_cancel(struct chat *c);
 
 /* --- chat_adaptive.c --- */
 /* Fills the plan; plan.condense: another form is to be made. */
@@ -220,10 +244,15 @@ void chat_answer_tick(struct chat *c);
 void chat_answer_failed(struct chat *c);
 void chat_answer_ended(struct chat *c);
 void chat_answer_wait_over(struct chat *c);
+
+/* --- chat_reply.c --- */
+#define CHAT_RETRY_AFTER_S 5
 /* Sends bytes of the answer. False: the client cannot take them, and the request is over. */
 bool chat_answer_write(struct chat *c, struct slice bytes);
-/* Submits after a pause. */
-void chat_answer_pause(struct chat *c, uint64_t ms);
+/* The head of the START that came last, to all who get this answer. */
+void chat_answer_kept_head(struct chat *c);
+/* The client has half of a line or event. */
+bool chat_line_is_open(const struct chat *c);
 /* Refuses a request that workers die of. */
 void chat_answer_poison(struct chat *c);
 /* Sends status and headers of a good answer. */
@@ -236,28 +265,30 @@ void chat_answer_error(struct chat *c, int status, struct slice message, struct 
 void chat_explain(struct chat *c);
 /* The prompt cannot fit the window. */
 void chat_answer_overflow(struct chat *c);
-/* The answer's job names the exchange's strings: they are now those of another one. */
-void chat_answer_readdress(struct chat *c);
-/* The backend has counted what it was sent. */
-void chat_count_told(struct chat *c, int64_t prompt_tokens);
 /* Stops timers and jobs; the state is OVER afterwards. */
 void chat_finish(struct chat *c);
-/* Counts and logs that the plan was left. */
-void chat_fallback(struct chat *c, const char *cause, const char *to);
 
 /* --- chat_resume.c --- */
 void chat_resume_init(struct chat *c);
 void chat_resume_fini(struct chat *c);
-/* The client has a part of the answer. */
-bool chat_begun(const struct chat *c);
 /* A job's START and DELTA. */
 void chat_resume_started(struct chat *c, const struct proto_record *r);
 void chat_resume_delta(struct chat *c, const struct proto_record *r);
 /* Makes of a job for the request, whose body is set, one that goes on with the answer. 0, -ENOMEM,
  * -E2BIG. */
 int chat_resume_spec(struct chat *c, struct job_spec *spec);
-/* The answer's job failed. True: it was submitted again. */
-bool chat_resume_failed(struct chat *c, const struct job_failure *f);
+enum chat_again_what {
+	AGAIN_NOT,
+	AGAIN_SUBMIT,
+	AGAIN_PAUSE,   /* ... after a pause */
+	AGAIN_SHORTER, /* in another form: the backend counts more tokens than we do */
+};
+struct chat_again {
+	enum chat_again_what what;
+	uint64_t ms; /* of the pause */
+};
+/* The answer's job failed: what is done? */
+struct chat_again chat_resume_failed(struct chat *c, const struct job_failure *f);
 /* Before it is submitted after a pause: its device may be out of use by now. */
 void chat_resume_look_again(struct chat *c);
 /* The answer's job waits: another device that could run it at once, or NULL. */
@@ -265,17 +296,5 @@ struct device *chat_resume_elsewhere(struct chat *c);
 
 /* A full queue is no reason yet to end an answer that has begun. */
 bool chat_resume_patient(const struct chat *c);
-
-/* Counts bytes that the request holds until it is destroyed. */
-void chat_hold(struct chat *c, size_t n);
-
-/* The window that this device is asked to have the model in, for this request; 0: its own. One for
- * all, so that Ollama does not load the model anew, unless the device's settings pass the client's
- * on. */
-int64_t chat_num_ctx(const struct chat *c, const struct device *d);
-
-/* The longest body sent for a client's of limits.body_bytes: the gateway may add num_ctx, notes and
- * markers to it, and escaping may double text. */
-int64_t chat_sent_bytes_max(const struct config *conf);
 
 #endif

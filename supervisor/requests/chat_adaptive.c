@@ -15,7 +15,8 @@
 static void copy_decisions(struct chat *c)
 {
 	size_t n = 0;
-	const uint64_t *all = c->base.sup->keep ? keep_decisions(c->base.sup->keep, &n) : NULL;
+	const uint64_t *all =
+		c->base.all->devices->keep ? keep_decisions(c->base.all->devices->keep, &n) : NULL;
 	free(c->forced);
 	c->forced = n ? malloc(n * sizeof(*all)) : NULL;
 	c->forced_count = c->forced ? n : 0;
@@ -26,7 +27,7 @@ static void copy_decisions(struct chat *c)
 static struct weigh_facts weigh_facts(struct chat *c)
 {
 	return (struct weigh_facts){.request = &c->view,
-		.conf = &c->base.sup->config,
+		.conf = c->base.all->config,
 		.plan = &c->facts,
 		.foresight = &c->device->foresight,
 		.queue_ms = jobs_wait_ms(c->device),
@@ -50,7 +51,7 @@ void chat_adaptive_choose(struct chat *c)
 		struct weigh_facts f = weigh_facts(c);
 		struct weigh_other other = {.chain = &c->sent_chain,
 			.tokens = tokens_estimate(
-				c->base.sup->tokens, buf_slice(&c->model), &c->sent_census),
+				c->base.all->tokens, buf_slice(&c->model), &c->sent_census),
 			.chains = c->condense.chains,
 			.forced = c->forced,
 			.forced_count = c->forced_count};
@@ -89,7 +90,7 @@ void chat_forecast_sent(struct chat *c)
 
 static void count_prediction(struct chat *c)
 {
-	struct predictions *p = &c->base.sup->predictions;
+	struct predictions *p = &c->base.all->predictions;
 	double measured = (double)c->first_byte_ms;
 	if (!c->view.stream || c->first_ms < 0 || c->predicted_ms <= 0)
 		return;
@@ -114,7 +115,7 @@ void chat_forecast_ended(struct chat *c, const struct proto_usage *u)
 	double cached = foresight_ended(&d->foresight, &c->forecast, &o);
 	count_prediction(c);
 	if (device_keep_rates(d, false))
-		keep_tokens(c->base.sup->keep, c->base.sup->tokens, buf_slice(&c->model));
+		keep_tokens(c->base.all->devices->keep, c->base.all->tokens, buf_slice(&c->model));
 	log_line(LOG_INFO, "forecast", LOG_STR("req", c->base.id), LOG_STR("device", d->conf->name),
 		LOG_MS("predicted_ms", c->predicted_ms), LOG_INT("first_byte_ms", c->first_byte_ms),
 		LOG_INT("cached_expected", c->forecast.match.cached), LOG_INT("cached", cached),

@@ -15,21 +15,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-void chat_fallback(struct chat *c, const char *cause, const char *to)
-{
-	c->base.sup->count.fallbacks++;
-	snprintf(c->note, sizeof(c->note), "fallback: %s; %s", cause, to);
-	log_line(LOG_WARN, "fallback", LOG_STR("req", c->base.id), LOG_STR("cause", cause),
-		LOG_STR("to", to), LOG_END);
-}
-
 /* --- the layout --- */
 
 /* Bytes of text that make a token in this prompt. */
 static double bytes_a_token(const struct chat *c)
 {
 	double images = (double)c->view.census.images * TOKENS_PER_IMAGE;
-	double tokens = tokens_of(c->base.sup->tokens, buf_slice(&c->model), &c->view.census);
+	double tokens = tokens_of(c->base.all->tokens, buf_slice(&c->model), &c->view.census);
 	return (double)(c->view.text_bytes + 1) / (tokens - images + 1);
 }
 
@@ -40,11 +32,11 @@ static void prepare_work(struct chat *c)
 
 void chat_condense_prepare(struct chat *c)
 {
-	const struct config *conf = &c->base.sup->config;
+	const struct config *conf = c->base.all->config;
 	struct condense_facts f = decide_condense(conf, &c->facts, &c->plan, &c->view,
-		tokens_of(c->base.sup->tokens, buf_slice(&c->model), &c->view.census),
+		tokens_of(c->base.all->tokens, buf_slice(&c->model), &c->view.census),
 		c->overflowed, c->adaptive);
-	condense_options(&c->condense, &f, c->base.sup->layouts);
+	condense_options(&c->condense, &f, c->base.all->layouts);
 	c->condense.options.forced = c->forced;
 	c->condense.options.forced_count = c->forced_count;
 	c->has_condense = true;
@@ -60,9 +52,9 @@ void chat_condense_overflowed(struct chat *c)
 	c->plan.notes = false;
 	c->facts.counted = 0;
 	c->facts.tokens = tokens_estimate(
-		c->base.sup->tokens, buf_slice(&c->model), &c->view.census); /* may know more now */
+		c->base.all->tokens, buf_slice(&c->model), &c->view.census); /* may know more now */
 	/* What was sent did not fit, whatever we take the window for. */
-	double sent = tokens_of(c->base.sup->tokens, buf_slice(&c->model), &c->sent_census);
+	double sent = tokens_of(c->base.all->tokens, buf_slice(&c->model), &c->sent_census);
 	double room = (double)plan_room(&c->facts);
 	if (room <= 0 || room > sent)
 		room = sent;
@@ -115,7 +107,7 @@ static void settle(struct chat_note *n)
 static int note_submit(struct chat_note *n, struct device *d)
 {
 	struct chat *c = n->chat;
-	const struct config *conf = &c->base.sup->config;
+	const struct config *conf = c->base.all->config;
 	struct job_spec spec = {.takes_slot = true,
 		.impatient = true,
 		.class = CLASS_MAP,
@@ -261,7 +253,7 @@ static void watch_notes(struct chat *c)
 	uint64_t slots = (uint64_t)device_slots(c->small);
 	uint64_t rounds = 1 + (c->note_count + slots - 1) / slots;
 	uv_timer_start(&c->wait, on_late,
-		rounds * (uint64_t)c->base.sup->config.condense.job_timeout_ms, 0);
+		rounds * (uint64_t)c->base.all->config->condense.job_timeout_ms, 0);
 }
 
 /* More urgent work took its slot. JOB_PREEMPTIONS_MAX bounds how often the wait begins anew. */
@@ -294,8 +286,9 @@ static void tell_layout(const struct chat *c, size_t chunks)
 void chat_condense_keep(struct chat *c)
 {
 	const struct layout *l = &c->condense.layout;
-	if (c->base.sup->keep && l->frozen_at && l->frozen_at == l->groups)
-		keep_window(c->base.sup->keep, condense_beginning(&c->condense), l->options.window);
+	if (c->base.all->devices->keep && l->frozen_at && l->frozen_at == l->groups)
+		keep_window(c->base.all->devices->keep, condense_beginning(&c->condense),
+			l->options.window);
 }
 
 void chat_condense_notes(struct chat *c)
@@ -309,7 +302,7 @@ void chat_condense_notes(struct chat *c)
 			chat_explain(c);
 		return;
 	}
-	layout_cache_put(c->base.sup->layouts, c->condense.made);
+	layout_cache_put(c->base.all->layouts, c->condense.made);
 	c->condense.made = NULL;
 	chat_condense_keep(c);
 	if (c->prepared != CONDENSE_OK) {
@@ -340,7 +333,7 @@ void chat_condense_notes(struct chat *c)
 	watch_notes(c);
 	for (size_t i = 0; i < chunks; i++) {
 		c->notes[i] = (struct chat_note){.chat = c, .index = i};
-		buf_init(&c->notes[i].text, (size_t)c->base.sup->config.condense.result_bytes);
+		buf_init(&c->notes[i].text, (size_t)c->base.all->config->condense.result_bytes);
 	}
 	for (size_t i = 0; i < chunks && c->unsettled > 0; i++) {
 		int rc = note_submit(&c->notes[i], c->small);
@@ -348,18 +341,6 @@ void chat_condense_notes(struct chat *c)
 			note_fall_back(&c->notes[i],
 				rc == -EAGAIN ? "condensing device lost" : "out of memory", true);
 	}
-}
-
-void chat_condense_cancel(struct chat *c)
-{
-	for (size_t i = 0; i < c->note_count; i++) {
-		if (c->notes[i].job)
-			job_cancel(c->notes[i].job);
-		buf_free(&c->notes[i].text);
-	}
-	free(c->notes);
-	c->notes = NULL;
-	c->note_count = c->unsettled = 0;
 }
 
 void chat_condense_late(struct chat *c)

@@ -106,14 +106,14 @@ static void freeze_done(uv_work_t *work, int status)
 {
 	struct early *e = work->data;
 	struct chat *c = e->chat;
-	struct supervisor *s = c->base.sup;
+	struct requests *s = c->base.all;
 	(void)status;
 	/* The next request is here already, or the device is busy with another: then the freeze
 	 * comes when it must. */
-	if (e->made && s->keep && warming_possible(e->device)) {
+	if (e->made && s->devices->keep && warming_possible(e->device)) {
 		struct warming_spec spec = spec_of(c, "early freeze", &e->authorization);
 		spec.tokens = tokens_estimate(s->tokens, buf_slice(&c->model), &e->census);
-		keep_decide(s->keep, e->chain);
+		keep_decide(s->devices->keep, e->chain);
 		chat_condense_keep(c);
 		layout_cache_put(s->layouts, c->condense.made);
 		c->condense.made = NULL;
@@ -147,7 +147,7 @@ static int by_chain_insert(struct early *e, const uint64_t *all, size_t n)
 
 static void freeze(struct chat *c)
 {
-	struct supervisor *s = c->base.sup;
+	struct requests *s = c->base.all;
 	struct early *e = calloc(1, sizeof(*e));
 	size_t n;
 	if (!e)
@@ -155,10 +155,10 @@ static void freeze(struct chat *c)
 	*e = (struct early){
 		.chat = c, .device = c->device, .chain = c->condense.chains[c->view.count - 1]};
 	request_hold(&c->base);
-	buf_init(&e->body, (size_t)chat_sent_bytes_max(&s->config));
+	buf_init(&e->body, (size_t)job_body_bytes_max(s->config));
 	buf_add_slice(
 		&e->authorization, slice_str(exchange_header(c->base.exchange, "Authorization")));
-	const uint64_t *all = keep_decisions(s->keep, &n);
+	const uint64_t *all = keep_decisions(s->devices->keep, &n);
 	e->work.data = e;
 	if (by_chain_insert(e, all, n) ||
 		uv_queue_work(s->loop, &e->work, freeze_work, freeze_done))
@@ -174,7 +174,7 @@ static bool read_ahead(struct chat *c, const char *why, struct slice text, uint6
 	bool started = false;
 	if (c->class == CLASS_IDLE || chain->count == 0 || text.n > BODY_MAX)
 		return false;
-	buf_init(&body, (size_t)chat_sent_bytes_max(&c->base.sup->config));
+	buf_init(&body, (size_t)job_body_bytes_max(c->base.all->config));
 	buf_init(&authorization, 0);
 	buf_add_slice(
 		&authorization, slice_str(exchange_header(c->base.exchange, "Authorization")));
@@ -191,7 +191,7 @@ static bool read_ahead(struct chat *c, const char *why, struct slice text, uint6
  * it takes. */
 static void read_layout(struct chat *c)
 {
-	struct supervisor *s = c->base.sup;
+	struct requests *s = c->base.all;
 	const struct layout *l = &c->condense.layout;
 	size_t end = l->count;
 	while (end > 0 && l->messages[end - 1].group + 1 > l->frozen_at)
@@ -199,7 +199,7 @@ static void read_layout(struct chat *c)
 	uint64_t tokens = tokens_estimate(s->tokens, buf_slice(&c->model), &c->sent_census);
 	if (end == 0 || !read_ahead(c, "layout", buf_slice(&c->rewritten), tokens, &c->sent_chain))
 		return;
-	keep_decide(s->keep, l->messages[end - 1].chain);
+	keep_decide(s->devices->keep, l->messages[end - 1].chain);
 	s->count.early_freezes++;
 	log_line(LOG_INFO, "early_freeze", LOG_STR("req", c->base.id),
 		LOG_INT("tokens_before", c->sent_tokens), LOG_INT("tokens_after", tokens), LOG_END);
@@ -207,9 +207,9 @@ static void read_layout(struct chat *c)
 
 void chat_early(struct chat *c)
 {
-	struct supervisor *s = c->base.sup;
-	if (!c->adaptive || !s->config.routing.warm || !s->keep || c->overflowed ||
-		c->resume.deaths > 0 || !c->base.exchange || s->life.state == LIFE_ENDING ||
+	struct requests *s = c->base.all;
+	if (!c->adaptive || !s->config->routing.warm || !s->devices->keep || c->overflowed ||
+		c->resume.deaths > 0 || !c->base.exchange || s->ending ||
 		!warming_possible(c->device))
 		return;
 	if (c->weighed.form == FORM_CUT && !c->plan.must_shrink)

@@ -32,13 +32,13 @@
 
 void chat_resume_init(struct chat *c)
 {
-	const struct config *conf = &c->base.sup->config;
+	const struct config *conf = c->base.all->config;
 	struct chat_resume *s = &c->resume;
 	buf_init(&s->text, (size_t)conf->limits.resume_bytes);
 	s->opaque = conf->limits.resume_bytes == 0;
 	buf_init(&s->held, HELD_BYTES);
 	buf_init(&s->identity, PROTO_PIECE_BYTES);
-	buf_init(&s->body, (size_t)chat_sent_bytes_max(conf));
+	buf_init(&s->body, (size_t)job_body_bytes_max(conf));
 }
 
 void chat_resume_fini(struct chat *c)
@@ -49,11 +49,6 @@ void chat_resume_fini(struct chat *c)
 	buf_free(&c->resume.body);
 }
 
-bool chat_begun(const struct chat *c)
-{
-	return c->bytes_out > 0;
-}
-
 void chat_resume_started(struct chat *c, const struct proto_record *r)
 {
 	struct chat_resume *s = &c->resume;
@@ -61,7 +56,7 @@ void chat_resume_started(struct chat *c, const struct proto_record *r)
 		buf_add_slice(&s->identity, r->u.start.identity);
 	if (!chat_begun(c))
 		return;
-	c->base.sup->count.resumed++;
+	c->base.all->count.resumed++;
 	log_line(LOG_INFO, "resumed", LOG_STR("req", c->base.id), LOG_INT("tokens", s->tokens),
 		LOG_INT("bytes_out", c->bytes_out), LOG_STR("device", c->device->conf->name),
 		LOG_INT("deaths", s->deaths), LOG_INT("away_ms", now_ms() - s->lost_ms), LOG_END);
@@ -162,7 +157,7 @@ static bool told_before(struct chat *c, const struct job_failure *f)
 /* Counts a death. False: the request is not given to another worker. */
 static bool outlives(struct chat *c, const struct job_failure *f)
 {
-	const struct config *conf = &c->base.sup->config;
+	const struct config *conf = c->base.all->config;
 	struct chat_resume *s = &c->resume;
 	if (f->expected || told_before(c, f))
 		return true;
@@ -170,7 +165,7 @@ static bool outlives(struct chat *c, const struct job_failure *f)
 	s->idle_deaths = c->bytes_out > s->bytes_at_start ? 0 : s->idle_deaths + 1;
 	if (s->idle_deaths >= conf->limits.request_deaths) {
 		s->poison = true;
-		poison_add(&c->base.sup->poison, c->base.client, buf_slice(&c->body), now_ms());
+		poison_add(&c->base.all->poison, c->base.client, buf_slice(&c->body), now_ms());
 		log_line(LOG_ERROR, "poison", LOG_STR("req", c->base.id),
 			LOG_STR("device", c->device->conf->name), LOG_INT("deaths", s->deaths),
 			LOG_INT("refused_ms", POISON_MS), LOG_END);
@@ -211,17 +206,17 @@ static int rank(const struct device *d)
  * where there is none, the one that such a request waits for. */
 static struct device *device_again(struct chat *c)
 {
-	struct supervisor *s = c->base.sup;
+	struct requests *s = c->base.all;
 	struct device *best = NULL;
-	for (size_t i = 0; i < s->device_count; i++) {
-		struct device *d = s->devices[i];
+	for (size_t i = 0; i < s->devices->count; i++) {
+		struct device *d = s->devices->of[i];
 		if (d != c->device && can_take(c, d) && (!best || rank(d) > rank(best)))
 			best = d;
 	}
 	if (best)
 		return best;
 	return c->device->state == WORKER_READY ? c->device
-						: request_device(s, buf_slice(&c->model));
+						: pick_model(s->devices, buf_slice(&c->model));
 }
 
 void chat_resume_look_again(struct chat *c)
@@ -232,9 +227,9 @@ void chat_resume_look_again(struct chat *c)
 
 struct device *chat_resume_elsewhere(struct chat *c)
 {
-	struct supervisor *s = c->base.sup;
-	for (size_t i = 0; i < s->device_count; i++) {
-		struct device *d = s->devices[i];
+	struct requests *s = c->base.all;
+	for (size_t i = 0; i < s->devices->count; i++) {
+		struct device *d = s->devices->of[i];
 		bool same_part =
 			!(c->device->conf->roles & ROLE_MAIN) || (d->conf->roles & ROLE_MAIN);
 		if (d != c->device && same_part && can_take(c, d) && has_free_slot(d))
@@ -243,13 +238,13 @@ struct device *chat_resume_elsewhere(struct chat *c)
 	return NULL;
 }
 
-/* False: tried often enough. */
-static bool submit_again(struct chat *c, const struct job_failure *f)
+static const struct chat_again nothing = {.what = AGAIN_NOT}, submit = {.what = AGAIN_SUBMIT};
+
+static struct chat_again submit_again(struct chat *c, const struct job_failure *f)
 {
 	struct chat_resume *s = &c->resume;
 	struct device *failed = c->device;
 	s->lost_ms = now_ms();
-	c->state = CHAT_WAITING;
 	c->device = device_again(c);
 	/* A worker reports its backend as down, or dies, soon after; the job then waits for the
 	 * next READY. The pause is for the turns in between. */
@@ -258,44 +253,41 @@ static bool submit_again(struct chat *c, const struct job_failure *f)
 			s->retries = 0;
 		s->retried = failed->current->generation;
 		if (s->retries >= RETRIES_MAX)
-			return false;
-		chat_answer_pause(c, (uint64_t)RETRY_MS << s->retries++);
-		return true;
+			return nothing;
+		return (struct chat_again){AGAIN_PAUSE, (uint64_t)RETRY_MS << s->retries++};
 	}
-	chat_answer_submit(c);
-	return true;
+	return submit;
 }
 
 bool chat_resume_patient(const struct chat *c)
 {
 	return chat_begun(c) &&
-	       now_ms() - c->resume.lost_ms < (uint64_t)c->base.sup->config.deadlines.main_wait_ms;
+	       now_ms() - c->resume.lost_ms < (uint64_t)c->base.all->config->deadlines.main_wait_ms;
 }
 
 /* The condensed request has failed where the original may not. */
-static bool original_instead(struct chat *c, const struct job_failure *f)
+static struct chat_again original_instead(struct chat *c, const struct job_failure *f)
 {
 	if (!c->use_condensed || c->plan.must_shrink)
-		return false;
+		return nothing;
 	c->use_condensed = c->use_rewritten = false;
 	chat_fallback(c,
 		f->cause == FAIL_STATUS ? "the condensed request was refused"
 					: "no answer to the condensed request",
 		"original");
-	chat_answer_submit(c);
-	return true;
+	return submit;
 }
 
-static bool again_whole(struct chat *c, const struct job_failure *f)
+static struct chat_again again_whole(struct chat *c, const struct job_failure *f)
 {
 	switch (f->cause) {
 	case FAIL_CUT:
-		if (original_instead(c, f))
-			return true;
+		if (c->use_condensed && !c->plan.must_shrink)
+			return original_instead(c, f);
 		/* fall through */
 	case JOB_LOST:
 		if (!outlives(c, f))
-			return false;
+			return nothing;
 		chat_fallback(c,
 			f->cause == JOB_LOST ? "worker lost before the first byte"
 					     : "backend lost before the first byte",
@@ -303,7 +295,7 @@ static bool again_whole(struct chat *c, const struct job_failure *f)
 		return submit_again(c, f);
 	case FAIL_CLOSED:
 		if (!outlives_weather(c, f))
-			return false;
+			return nothing;
 		/* fall through */
 	case FAIL_UNREACHABLE:
 	case FAIL_DRAINING:
@@ -313,44 +305,43 @@ static bool again_whole(struct chat *c, const struct job_failure *f)
 		if (f->window_tokens > 0 && f->window_tokens < c->facts.main.window)
 			c->facts.main.window = f->window_tokens;
 		if (c->overflowed || !c->facts.condensable || !c->facts.to_main)
-			return false;
-		chat_condense_overflowed(c);
-		return true;
+			return nothing;
+		return (struct chat_again){.what = AGAIN_SHORTER};
 	case FAIL_GARBAGE:
 	case FAIL_STATUS:
 		/* A condensing failure is never an error that the client would not have had: the
 		 * original decides. */
 		return original_instead(c, f);
 	default:
-		return false;
+		return nothing;
 	}
 }
 
-static bool again_from_here(struct chat *c, const struct job_failure *f)
+static struct chat_again again_from_here(struct chat *c, const struct job_failure *f)
 {
 	switch (f->cause) {
 	case FAIL_TIMEOUT: /* a backend that hangs: once, since each time costs backend_idle_ms */
 		if (c->resume.timeouts++ > 0)
-			return false;
+			return nothing;
 		/* fall through */
 	case JOB_LOST:
 	case FAIL_CUT:
 		if (!outlives(c, f))
-			return false;
+			return nothing;
 		/* fall through */
 	case FAIL_UNREACHABLE:
 	case FAIL_DRAINING:
-		return can_go_on(c) && submit_again(c, f);
+		return can_go_on(c) ? submit_again(c, f) : nothing;
 	case FAIL_CLOSED:
-		return outlives_weather(c, f) && can_go_on(c) && submit_again(c, f);
+		return outlives_weather(c, f) && can_go_on(c) ? submit_again(c, f) : nothing;
 	default:
-		return false;
+		return nothing;
 	}
 }
 
-bool chat_resume_failed(struct chat *c, const struct job_failure *f)
+struct chat_again chat_resume_failed(struct chat *c, const struct job_failure *f)
 {
-	if (c->base.sup->life.state == LIFE_ENDING)
-		return false; /* no worker will come: the client is told while it can be */
+	if (c->base.all->ending)
+		return nothing; /* no worker will come: the client is told while it can be */
 	return chat_begun(c) ? again_from_here(c, f) : again_whole(c, f);
 }

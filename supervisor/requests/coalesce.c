@@ -45,7 +45,7 @@ static bool may_join(const struct chat *c, const struct chat *lead)
 		     lead->state == CHAT_WAITING;
 	return early && lead->bytes_out == 0 && lead->joined_count < COALESCE_MAX &&
 	       lead->base.client == c->base.client && lead->body.n == c->body.n &&
-	       age >= (uint64_t)c->base.sup->config.limits.coalesce_after_ms &&
+	       age >= (uint64_t)c->base.all->config->limits.coalesce_after_ms &&
 	       strcmp(exchange_target(a), exchange_target(b)) == 0 &&
 	       slice_eq(client_host(exchange_peer(a)), client_host(exchange_peer(b))) &&
 	       same_headers(a, b) && slice_eq(buf_slice(&c->body), buf_slice(&lead->body));
@@ -53,7 +53,7 @@ static bool may_join(const struct chat *c, const struct chat *lead)
 
 static void join(struct chat *c, struct chat *lead)
 {
-	struct supervisor *s = c->base.sup;
+	struct requests *s = c->base.all;
 	c->state = CHAT_JOINED;
 	c->lead = lead;
 	c->taken = lead->credited;
@@ -70,9 +70,9 @@ static void join(struct chat *c, struct chat *lead)
 
 bool coalesce_join(struct chat *c)
 {
-	struct supervisor *s = c->base.sup;
+	struct requests *s = c->base.all;
 	struct chat *lead;
-	if (!s->config.limits.coalesce)
+	if (!s->config->limits.coalesce)
 		return false;
 	TAILQ_FOREACH(lead, &s->chats, open)
 		if (may_join(c, lead)) {
@@ -139,7 +139,7 @@ void coalesce_end(struct chat *c)
 
 static void break_off(struct chat *m)
 {
-	m->base.sup->count.failed++;
+	m->base.all->count.failed++;
 	log_line(LOG_ERROR, "answer_overrun", LOG_STR("req", m->base.id), LOG_END);
 	exchange_abort(m->base.exchange);
 	chat_finish(m);
@@ -220,7 +220,7 @@ bool coalesce_hand_over(struct chat *c)
 	SWAP(uint64_t, c->taken, heir->taken);
 	SWAP(bool, c->head_sent, heir->head_sent);
 	uv_timer_start(&c->tick, c->tick.timer_cb, uv_timer_get_due_in(&heir->tick),
-		(uint64_t)c->base.sup->config.deadlines.heartbeat_ms);
+		(uint64_t)c->base.all->config->deadlines.heartbeat_ms);
 	chat_answer_readdress(c);
 	log_line(LOG_INFO, "taken_over", LOG_STR("req", c->base.id), LOG_STR("from", id), LOG_END);
 	chat_finish(heir);
@@ -229,7 +229,7 @@ bool coalesce_hand_over(struct chat *c)
 
 void coalesce_leave(struct chat *c)
 {
-	struct supervisor *s = c->base.sup;
+	struct requests *s = c->base.all;
 	struct chat *lead = c->lead, *m;
 	if (c->is_open)
 		TAILQ_REMOVE(&s->chats, c, open);

@@ -73,7 +73,7 @@ static void answer_when_all_are_in(struct loaded *l)
 	}
 	buf_add_str(&body, "]}");
 	if (!any || buf_error(&body)) {
-		request_count_error(l->base.sup, 503);
+		request_count_error(l->base.all, 503);
 		request_refuse(&l->base, 503, any ? "out of memory" : "no device is available",
 			LOADED_RETRY_AFTER_S);
 	} else {
@@ -138,7 +138,7 @@ static size_t loaded_body(struct request *r, const char *p, size_t n)
 static void loaded_body_end(struct request *r)
 {
 	struct loaded *l = (struct loaded *)r;
-	struct supervisor *s = r->sup;
+	struct requests *s = r->all;
 	struct job_spec spec = {.impatient = true, .class = CLASS_INTERACTIVE, .client = r->client};
 	spec.message.kind = JOB_PASS;
 	spec.message.request_id = slice_str(r->id);
@@ -150,11 +150,11 @@ static void loaded_body_end(struct request *r)
 		spec.message.header_count =
 			0; /* memory is short: the question stands without them */
 	l->asking = true;
-	for (size_t i = 0; i < s->device_count && !l->over; i++) {
+	for (size_t i = 0; i < s->devices->count && !l->over; i++) {
 		struct loaded_part *p = &l->parts[l->count];
 		*p = (struct loaded_part){.whole = l};
 		buf_init(&p->body, LOADED_BYTES);
-		if (job_submit(s->devices[i], &spec, &part_events, p, &p->job))
+		if (job_submit(s->devices->of[i], &spec, &part_events, p, &p->job))
 			continue; /* it is not ready */
 		l->count++;
 		l->open++;
@@ -173,7 +173,7 @@ static void loaded_gone(struct request *r)
 	struct loaded *l = (struct loaded *)r;
 	if (l->over)
 		return;
-	r->sup->count.cancelled++;
+	r->all->count.cancelled++;
 	loaded_finish(l);
 }
 
@@ -182,7 +182,7 @@ static void loaded_cancel(struct request *r)
 	struct loaded *l = (struct loaded *)r;
 	if (l->over)
 		return;
-	request_count_error(r->sup, REQUEST_CANCELLED_STATUS);
+	request_count_error(r->all, REQUEST_CANCELLED_STATUS);
 	request_refuse(r, REQUEST_CANCELLED_STATUS, REQUEST_CANCELLED_TEXT, 0);
 	loaded_finish(l);
 }
@@ -202,7 +202,7 @@ static const struct request_ops loaded_ops = {.body = loaded_body,
 	.cancel = loaded_cancel,
 	.destroy = loaded_destroy};
 
-void loaded_begin(struct supervisor *s, struct exchange *x)
+void loaded_begin(struct requests *s, struct exchange *x)
 {
 	struct request *r =
 		request_create(s, x, DIALECT_OLLAMA_OTHER, &loaded_ops, sizeof(struct loaded));

@@ -3,10 +3,10 @@
 #include <errno.h>
 #include <stdio.h>
 
-size_t packed_room(const struct supervisor *s)
+size_t packed_room(const struct requests *s)
 {
-	size_t most = (size_t)s->config.limits.unpacked_bytes,
-	       all = (size_t)s->config.limits.body_total_bytes,
+	size_t most = (size_t)s->config->limits.unpacked_bytes,
+	       all = (size_t)s->config->limits.body_total_bytes,
 	       left = s->held_bytes < all ? all - s->held_bytes : 1;
 	return left < most ? left : most;
 }

@@ -11,7 +11,7 @@
 #define PACKED_TEXT_BYTES 256
 
 /* What one may come to: its own limit, and what is left for all. */
-size_t packed_room(const struct supervisor *s);
+size_t packed_room(const struct requests *s);
 /* Its Content-Encoding is none of ours: words for the client, and a header that names those that
  * are. The status is 415. */
 void packed_unknown(struct request *r, char text[PACKED_TEXT_BYTES]);

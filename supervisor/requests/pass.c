@@ -22,7 +22,7 @@
 
 static const struct job_events pass_events;
 
-void pass_finish(struct pass *p)
+static void pass_finish(struct pass *p)
 {
 	p->over = true;
 	uv_timer_stop(&p->wait);
@@ -32,9 +32,9 @@ void pass_finish(struct pass *p)
 	p->job = NULL;
 }
 
-void pass_error(struct pass *p, int status, const char *message, int retry_after_s)
+static void pass_error(struct pass *p, int status, const char *message, int retry_after_s)
 {
-	request_count_error(p->base.sup, status);
+	request_count_error(p->base.all, status);
 	log_line(LOG_WARN, "request_failed", LOG_STR("req", p->base.id), LOG_INT("status", status),
 		LOG_STR("message", message), LOG_END);
 	if (p->early && !p->answering)
@@ -54,7 +54,7 @@ static void on_wait(uv_timer_t *t)
 		return;
 	uint64_t since = d->not_ready_since_ms > p->job->submitted_ms ? d->not_ready_since_ms
 								      : p->job->submitted_ms;
-	if (now_ms() - since < (uint64_t)p->base.sup->config.deadlines.main_wait_ms)
+	if (now_ms() - since < (uint64_t)p->base.all->config->deadlines.main_wait_ms)
 		return;
 	char text[128];
 	snprintf(text, sizeof(text), "device %s is not available", d->conf->name);
@@ -124,7 +124,7 @@ static size_t pass_body(struct request *r, const char *bytes, size_t n)
 		return n;
 	if (p->upload)
 		return p->job ? job_body(p->job, bytes, n) : 0;
-	struct supervisor *s = r->sup;
+	struct requests *s = r->all;
 	if (!request_may_hold(s, p->held, n)) {
 		pass_error(p, 503,
 			"too many large requests at once; limits.body_total_bytes is reached",
@@ -138,9 +138,9 @@ static size_t pass_body(struct request *r, const char *bytes, size_t n)
 	return n;
 }
 
-void pass_read_done(struct pass *p)
+static void read_done(struct pass *p)
 {
-	struct supervisor *s = p->base.sup;
+	struct requests *s = p->base.all;
 	char text[PACKED_TEXT_BYTES];
 	if (p->over)
 		return;
@@ -150,7 +150,7 @@ void pass_read_done(struct pass *p)
 		return;
 	}
 	if (p->peek.model.n)
-		p->device = request_device(s, buf_slice(&p->peek.model));
+		p->device = pick_model(s->devices, buf_slice(&p->peek.model));
 	if (p->route.works)
 		p->base.tokens_in =
 			tokens_estimate(s->tokens, buf_slice(&p->peek.model), &p->peek.census);
@@ -170,10 +170,15 @@ static void pass_body_end(struct request *r)
 			job_body_end(p->job);
 		return;
 	}
-	if (p->hold)
-		pass_read(p);
-	else
+	if (!p->hold) {
 		pass_submit(p);
+	} else if (p->coding == UNPACK_UNKNOWN) {
+		char text[PACKED_TEXT_BYTES];
+		packed_unknown(r, text);
+		pass_error(p, 415, text, 0);
+	} else {
+		pass_read(p, read_done);
+	}
 }
 
 static void pass_sent(struct request *r, size_t n)
@@ -191,7 +196,7 @@ static void pass_gone(struct request *r)
 	struct pass *p = (struct pass *)r;
 	if (p->over)
 		return;
-	r->sup->count.cancelled++;
+	r->all->count.cancelled++;
 	log_line(LOG_INFO, "client_gone", LOG_STR("req", r->id),
 		LOG_INT("ms", now_ms() - r->begun_ms), LOG_END);
 	pass_finish(p);
@@ -207,7 +212,7 @@ static void on_closed(uv_handle_t *h)
 static void pass_destroy(struct request *r)
 {
 	struct pass *p = (struct pass *)r;
-	r->sup->held_bytes -= p->held;
+	r->all->held_bytes -= p->held;
 	buf_free(&p->body);
 	buf_free(&p->target);
 	buf_free(&p->unpacked);
@@ -279,10 +284,11 @@ static void pass_end(void *ctx, struct job *j, const struct proto_record *r)
 	p->job = NULL;
 	if (p->refused) {
 		pass_refused_late(p);
+		pass_finish(p);
 		return;
 	}
 	exchange_end(p->base.exchange);
-	struct times *times = &p->base.sup->times;
+	struct times *times = &p->base.all->times;
 	histogram_add(&times->first_byte[STRATEGIES], p->first_byte_ms);
 	histogram_add(&times->total[STRATEGIES], now_ms() - p->base.begun_ms);
 	log_line(LOG_INFO, "request_done", LOG_STR("req", p->base.id), LOG_STR("strategy", "pass"),
@@ -313,7 +319,7 @@ static void pass_fail(void *ctx, struct job *j, const struct job_failure *f)
 	p->job = NULL;
 	bool gone =
 		f->cause == JOB_LOST || f->cause == FAIL_UNREACHABLE || f->cause == FAIL_DRAINING;
-	if (may_repeat(p, f->cause) && ++p->deaths < p->base.sup->config.limits.request_deaths) {
+	if (may_repeat(p, f->cause) && ++p->deaths < p->base.all->config->limits.request_deaths) {
 		pass_submit(p);
 		return;
 	}
@@ -346,7 +352,7 @@ static const struct request_ops pass_ops = {.body = pass_body,
 	.cancel = pass_cancel,
 	.destroy = pass_destroy};
 
-void pass_begin(struct supervisor *s, struct exchange *x, const struct route *route)
+void pass_begin(struct requests *s, struct exchange *x, const struct route *route)
 {
 	struct pass *p = (struct pass *)request_create(s, x, route->dialect, &pass_ops, sizeof(*p));
 	if (!p) {
@@ -355,14 +361,14 @@ void pass_begin(struct supervisor *s, struct exchange *x, const struct route *ro
 	}
 	s->count.passed++;
 	p->route = *route;
-	buf_init(&p->body, (size_t)s->config.limits.body_bytes);
+	buf_init(&p->body, (size_t)s->config->limits.body_bytes);
 	buf_init(&p->target, 0);
 	buf_init(&p->refusal, PASS_REFUSAL_BYTES);
 	pass_peek_init(&p->peek);
 	uv_timer_init(s->loop, &p->wait);
 	uv_timer_init(s->loop, &p->tick);
 	p->wait.data = p->tick.data = p;
-	p->device = request_role(s, ROLE_MAIN);
+	p->device = pick_role(s->devices, ROLE_MAIN);
 	int64_t bytes = exchange_body_bytes(x);
 	p->hold = bytes != 0 && route->named;
 	p->coding = unpack_coding(exchange_header(x, "Content-Encoding"));

@@ -31,6 +31,7 @@ struct pass {
 	int unpack_result;
 	bool mend; /* a backend may be stricter than Ollama */
 	uv_work_t work;
+	void (*read_done)(struct pass *p);
 	bool head_sent, over;
 	bool answering;	   /* bytes of the backend are out */
 	bool early;	   /* the head went out before the backend's was there */
@@ -43,17 +44,10 @@ struct pass {
 	unsigned timers_open;
 };
 
-/* --- pass.c --- */
-/* Stops timers and the job. */
-void pass_finish(struct pass *p);
-/* Ends it with an error in whatever form is still possible. retry_after_s: 0, none. */
-void pass_error(struct pass *p, int status, const char *message, int retry_after_s);
-/* The body is read, or could not be (unpack_result); the request may be over by now. */
-void pass_read_done(struct pass *p);
-
 /* --- pass_read.c --- */
-/* Reads the held body, on the thread pool where that takes long, then pass_read_done(). */
-void pass_read(struct pass *p);
+/* Reads the held body, on the thread pool where that takes long, then calls done: it is read, or could not be
+ * (unpack_result); the request may be over by then. */
+void pass_read(struct pass *p, void (*done)(struct pass *p));
 
 /* --- pass_first.c --- */
 /* The headers that tell what became of the request. */
@@ -62,7 +56,7 @@ void pass_tell(struct pass *p);
 void pass_watch_first_byte(struct pass *p);
 /* The status is spent: what is left is an event of the stream. */
 void pass_end_in_band(struct pass *p, int status, struct slice message);
-/* The backend's error came after our 200: p->refused and p->refusal. */
+/* The backend's error came after our 200: p->refused and p->refusal are told in band. */
 void pass_refused_late(struct pass *p);
 
 #endif

@@ -32,7 +32,7 @@ static void on_tick(uv_timer_t *t)
 
 void pass_watch_first_byte(struct pass *p)
 {
-	const struct config *conf = &p->base.sup->config;
+	const struct config *conf = p->base.all->config;
 	/* The bytes must be at the client by then: a tenth of it is kept for the way. */
 	uint64_t first = (uint64_t)(conf->deadlines.first_byte_ms -
 				    conf->deadlines.first_byte_ms / 10),
@@ -58,10 +58,9 @@ void pass_refused_late(struct pass *p)
 	struct buf text;
 	buf_init(&text, DIALECT_ERROR_TEXT_BYTES);
 	pass_peek_error(p->refused, buf_slice(&p->refusal), &text);
-	request_count_error(p->base.sup, p->refused);
+	request_count_error(p->base.all, p->refused);
 	log_line(LOG_WARN, "request_failed", LOG_STR("req", p->base.id),
 		LOG_INT("status", p->refused), LOG_SLICE("message", buf_slice(&text)), LOG_END);
 	pass_end_in_band(p, p->refused, buf_slice(&text));
 	buf_free(&text);
-	pass_finish(p);
 }

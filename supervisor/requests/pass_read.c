@@ -7,8 +7,8 @@
 /* The body is another one: it is what we hold now. */
 static void recount(struct pass *p)
 {
-	p->base.sup->held_bytes += p->body.n;
-	p->base.sup->held_bytes -= p->held;
+	p->base.all->held_bytes += p->body.n;
+	p->base.all->held_bytes -= p->held;
 	p->held = p->body.n;
 }
 
@@ -51,38 +51,33 @@ static void read_over(uv_work_t *w, int status)
 	struct pass *p = w->data;
 	(void)status;
 	recount(p);
-	pass_read_done(p);
+	p->read_done(p);
 	request_release(&p->base);
 }
 
 /* Ollama takes what llama-server does not; which of them gets it is known later. */
-static bool any_llama_server(const struct supervisor *s)
+static bool any_llama_server(const struct requests *s)
 {
-	for (size_t i = 0; i < s->device_count; i++)
-		if (s->devices[i]->conf->backend.type == BACKEND_TYPE_LLAMA_SERVER)
+	for (size_t i = 0; i < s->devices->count; i++)
+		if (s->devices->of[i]->conf->backend.type == BACKEND_TYPE_LLAMA_SERVER)
 			return true;
 	return false;
 }
 
-void pass_read(struct pass *p)
+void pass_read(struct pass *p, void (*done)(struct pass *p))
 {
 	struct request *r = &p->base;
-	if (p->coding == UNPACK_UNKNOWN) {
-		char text[PACKED_TEXT_BYTES];
-		packed_unknown(r, text);
-		pass_error(p, 415, text, 0);
-		return;
-	}
 	r->unpacked = p->coding != UNPACK_NONE;
-	p->mend = any_llama_server(r->sup);
-	buf_init(&p->unpacked, packed_room(r->sup));
+	p->mend = any_llama_server(r->all);
+	buf_init(&p->unpacked, packed_room(r->all));
 	p->work.data = p;
+	p->read_done = done;
 	if ((r->unpacked || p->body.n > PASS_INLINE_BYTES) &&
-		uv_queue_work(r->sup->loop, &p->work, read_work, read_over) == 0) {
+		uv_queue_work(r->all->loop, &p->work, read_work, read_over) == 0) {
 		request_hold(r);
 		return;
 	}
 	look_into(p);
 	recount(p);
-	pass_read_done(p);
+	done(p);
 }

@@ -1,4 +1,5 @@
 #include "supervisor/requests/plan.h"
+#include "supervisor/devices/rate.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -12,12 +13,12 @@ const char *strategy_name(enum strategy s)
 
 static double prefill_s(const struct plan_device *d, double tokens)
 {
-	return tokens / (d->prefill_tok_s > 0 ? d->prefill_tok_s : PLAN_PREFILL_TOK_S);
+	return tokens / (d->prefill_tok_s > 0 ? d->prefill_tok_s : RATE_PREFILL_TOK_S);
 }
 
 static double decode_s(const struct plan_device *d, double tokens)
 {
-	return tokens / (d->decode_tok_s > 0 ? d->decode_tok_s : PLAN_DECODE_TOK_S);
+	return tokens / (d->decode_tok_s > 0 ? d->decode_tok_s : RATE_DECODE_TOK_S);
 }
 
 /* What the window holds beside the answer; 0 unknown. */

@@ -6,7 +6,7 @@
  *   B  up to b_max_tokens: one condensing pass on the small device, then the main device.
  *   C  above: chunks mapped in parallel over the small device's slots, then the main device.
  *
- * Times are estimates: tokens / learned rate (PLAN_PREFILL_TOK_S, PLAN_DECODE_TOK_S before the
+ * Times are estimates: tokens / learned rate (RATE_PREFILL_TOK_S, RATE_DECODE_TOK_S before the
  * first measurement).
  */
 #ifndef TANDEM_PLAN_H
@@ -15,8 +15,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define PLAN_PREFILL_TOK_S 800.0
-#define PLAN_DECODE_TOK_S 40.0
 #define PLAN_NOTES_PROMPT_TOKENS 260 /* instruction and template around a chunk */
 #define PLAN_CHUNK_SLACK 1.35	     /* code has 3 characters a token where prose has 4 */
 #define PLAN_OVERFLOW_SHARE                                                                        \

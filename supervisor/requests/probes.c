@@ -8,26 +8,26 @@
 /* A model that two devices serve is listed once, as its first device has it; the main devices come
  * first. */
 static bool listed_before(
-	const struct supervisor *s, size_t device, size_t model, enum device_role pass)
+	const struct requests *s, size_t device, size_t model, enum device_role pass)
 {
-	struct slice name = slice_str(s->devices[device]->models[model].name);
-	for (size_t d = 0; d < s->device_count; d++) {
-		bool main = s->devices[d]->conf->roles & ROLE_MAIN;
+	struct slice name = slice_str(s->devices->of[device]->models[model].name);
+	for (size_t d = 0; d < s->devices->count; d++) {
+		bool main = s->devices->of[d]->conf->roles & ROLE_MAIN;
 		bool earlier = pass == ROLE_MAIN ? main && d < device : main || d < device;
 		if (d == device || !earlier)
 			continue;
-		for (size_t m = 0; m < s->devices[d]->model_count; m++)
-			if (slice_ieq(name, slice_str(s->devices[d]->models[m].name)))
+		for (size_t m = 0; m < s->devices->of[d]->model_count; m++)
+			if (slice_ieq(name, slice_str(s->devices->of[d]->models[m].name)))
 				return true;
 	}
 	return false;
 }
 
 static void add_models(
-	const struct supervisor *s, enum device_role pass, bool openai, struct buf *out)
+	const struct requests *s, enum device_role pass, bool openai, struct buf *out)
 {
-	for (size_t d = 0; d < s->device_count; d++) {
-		const struct device *dev = s->devices[d];
+	for (size_t d = 0; d < s->devices->count; d++) {
+		const struct device *dev = s->devices->of[d];
 		if (!!(dev->conf->roles & ROLE_MAIN) != (pass == ROLE_MAIN))
 			continue;
 		for (size_t m = 0; m < dev->model_count; m++) {
@@ -42,7 +42,7 @@ static void add_models(
 }
 
 static void reply_status(
-	struct supervisor *s, struct exchange *x, int status, const char *type, struct slice body)
+	struct requests *s, struct exchange *x, int status, const char *type, struct slice body)
 {
 	s->count.passed++;
 	char id[REQUEST_ID_BYTES];
@@ -52,12 +52,12 @@ static void reply_status(
 	exchange_reply(x, status, type, body);
 }
 
-static void reply(struct supervisor *s, struct exchange *x, const char *type, struct slice body)
+static void reply(struct requests *s, struct exchange *x, const char *type, struct slice body)
 {
 	reply_status(s, x, 200, type, body);
 }
 
-static void reply_models(struct supervisor *s, struct exchange *x, bool openai)
+static void reply_models(struct requests *s, struct exchange *x, bool openai)
 {
 	struct buf body;
 	buf_init(&body, 0);
@@ -73,9 +73,9 @@ static void reply_models(struct supervisor *s, struct exchange *x, bool openai)
 }
 
 /* The object of one model. False: none is listed under that name. */
-static bool reply_model(struct supervisor *s, struct exchange *x, struct slice name)
+static bool reply_model(struct requests *s, struct exchange *x, struct slice name)
 {
-	const struct device *d = request_device(s, name);
+	const struct device *d = pick_model(s->devices, name);
 	for (size_t i = 0; d && i < d->model_count; i++) {
 		if (!device_same_model(name, slice_str(d->models[i].name)))
 			continue;
@@ -86,14 +86,14 @@ static bool reply_model(struct supervisor *s, struct exchange *x, struct slice n
 }
 
 /* llama-server knows no such path. An Ollama may have a model that is newer than our list. */
-static bool answer_model(struct supervisor *s, struct exchange *x, enum dialect dialect)
+static bool answer_model(struct requests *s, struct exchange *x, enum dialect dialect)
 {
 	struct buf name, body;
 	buf_init(&name, 4096);
 	buf_init(&body, 0);
 	bool answered =
 		route_model(exchange_path(x), &name) == 0 && reply_model(s, x, buf_slice(&name));
-	const struct device *d = request_role(s, ROLE_MAIN);
+	const struct device *d = pick_role(s->devices, ROLE_MAIN);
 	if (!answered && d && d->conf->backend.type == BACKEND_TYPE_LLAMA_SERVER) {
 		struct buf text;
 		buf_init(&text, 0);
@@ -109,7 +109,7 @@ static bool answer_model(struct supervisor *s, struct exchange *x, enum dialect 
 	return answered;
 }
 
-bool probe_answer(struct supervisor *s, struct exchange *x, const struct route *route)
+bool probe_answer(struct requests *s, struct exchange *x, const struct route *route)
 {
 	switch (route->kind) {
 	case ROUTE_ROOT:

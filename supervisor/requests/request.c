@@ -1,7 +1,6 @@
 #include "supervisor/requests/request.h"
 
 #include "common/base/log.h"
-#include "supervisor/front/origin.h"
 #include "supervisor/requests/client.h"
 
 #include <errno.h>
@@ -11,7 +10,7 @@
 
 /* --- life --- */
 
-void request_new_id(struct supervisor *s, char id[REQUEST_ID_BYTES])
+void request_new_id(struct requests *s, char id[REQUEST_ID_BYTES])
 {
 	snprintf(id, REQUEST_ID_BYTES, "%06llx-%llx",
 		(unsigned long long)(s->started_ms & 0xffffff),
@@ -23,13 +22,13 @@ static const char *client_header(const void *x, const char *name)
 	return exchange_header(x, name);
 }
 
-struct request *request_create(struct supervisor *s, struct exchange *x, enum dialect d,
+struct request *request_create(struct requests *s, struct exchange *x, enum dialect d,
 	const struct request_ops *ops, size_t size)
 {
 	struct request *r = calloc(1, size);
 	if (!r)
 		return NULL;
-	r->sup = s;
+	r->all = s;
 	r->exchange = x;
 	r->ops = ops;
 	r->dialect = d;
@@ -38,7 +37,7 @@ struct request *request_create(struct supervisor *s, struct exchange *x, enum di
 	r->holds = 1;
 	request_new_id(s, r->id);
 	exchange_set_context(x, r);
-	TAILQ_INSERT_TAIL(&s->requests, r, link);
+	TAILQ_INSERT_TAIL(&s->list, r, link);
 	s->active++;
 	log_step("request_begin", LOG_STR("req", r->id), LOG_STR("method", exchange_method(x)),
 		LOG_SLICE("path", exchange_path(x)), LOG_END);
@@ -54,13 +53,13 @@ void request_release(struct request *r)
 {
 	if (--r->holds > 0)
 		return;
-	struct supervisor *s = r->sup;
-	TAILQ_REMOVE(&s->requests, r, link);
+	struct requests *s = r->all;
+	TAILQ_REMOVE(&s->list, r, link);
 	s->active--;
 	free(r->forwarded);
 	r->ops->destroy(r);
-	devices_sweep(s);
-	supervisor_check_stopped(s);
+	devices_sweep(s->devices);
+	s->events->over(s->ctx);
 }
 
 /* --- answers every kind gives --- */
@@ -95,7 +94,7 @@ void request_refuse(struct request *r, int status, const char *message, int retr
 }
 
 /* 422: workers died of it. */
-void request_count_error(struct supervisor *s, int status)
+void request_count_error(struct requests *s, int status)
 {
 	if (status == REQUEST_CANCELLED_STATUS)
 		s->count.cancelled++;
@@ -105,59 +104,10 @@ void request_count_error(struct supervisor *s, int status)
 		s->count.failed++;
 }
 
-bool request_may_hold(const struct supervisor *s, size_t held, size_t n)
+bool request_may_hold(const struct requests *s, size_t held, size_t n)
 {
 	return held + n <= REQUEST_SMALL_BYTES ||
-	       s->held_bytes + n <= (size_t)s->config.limits.body_total_bytes;
-}
-
-/* --- devices --- */
-
-/* Ready, on its way, out of use: the less the better. */
-static int distance(const struct device *d)
-{
-	return device_hopeless(d) ? 2 : d->state != WORKER_READY;
-}
-
-static bool less_busy(const struct device *a, const struct device *b)
-{
-	if (distance(a) != distance(b))
-		return distance(a) < distance(b);
-	return (uint64_t)a->inflight * (unsigned)device_slots(b) <
-	       (uint64_t)b->inflight * (unsigned)device_slots(a);
-}
-
-struct device *request_role(struct supervisor *s, enum device_role role)
-{
-	struct device *best = NULL;
-	for (size_t i = 0; i < s->device_count; i++) {
-		struct device *d = s->devices[i];
-		if ((d->conf->roles & role) && (!best || less_busy(d, best)))
-			best = d;
-	}
-	return best;
-}
-
-/* Of two that serve the model: one in use, then a main device, then the less busy one. */
-static bool preferred(const struct device *a, const struct device *b)
-{
-	bool a_main = a->conf->roles & ROLE_MAIN, b_main = b->conf->roles & ROLE_MAIN;
-	if (device_hopeless(a) != device_hopeless(b))
-		return device_hopeless(b);
-	return a_main != b_main ? a_main : less_busy(a, b);
-}
-
-struct device *request_device(struct supervisor *s, struct slice model)
-{
-	struct device *best = NULL;
-	for (size_t i = 0; i < s->device_count; i++) {
-		struct device *d = s->devices[i];
-		if (!device_serves(d, model))
-			continue;
-		if (!best || preferred(d, best))
-			best = d;
-	}
-	return best ? best : request_role(s, ROLE_MAIN);
+	       s->held_bytes + n <= (size_t)s->config->limits.body_total_bytes;
 }
 
 /* --- headers --- */
@@ -215,72 +165,3 @@ int request_forward_headers(struct request *r, struct proto_job *job)
 	exchange_each_header(r->exchange, forward_header, &f);
 	return 0;
 }
-
-/* --- the front door's events --- */
-
-static void on_head(void *ctx, struct exchange *x)
-{
-	struct supervisor *s = ctx;
-	if (origin_gate(x, s->loopback, s->config.origins))
-		return;
-	struct route route;
-	route_find(exchange_method(x), exchange_path(x), &route);
-	if (route.kind == ROUTE_CHAT)
-		chat_begin(s, x, route.dialect);
-	else if (route.kind == ROUTE_PS)
-		loaded_begin(s, x);
-	else if (!probe_answer(s, x, &route))
-		pass_begin(s, x, &route);
-}
-
-static size_t on_body(void *ctx, struct exchange *x, const char *p, size_t n)
-{
-	(void)ctx;
-	struct request *r = exchange_context(x);
-	return r ? r->ops->body(r, p, n) : n;
-}
-
-static void on_body_end(void *ctx, struct exchange *x)
-{
-	(void)ctx;
-	struct request *r = exchange_context(x);
-	if (r)
-		r->ops->body_end(r);
-}
-
-static void on_sent(void *ctx, struct exchange *x, size_t n)
-{
-	(void)ctx;
-	struct request *r = exchange_context(x);
-	if (r)
-		r->ops->sent(r, n);
-}
-
-static void on_gone(void *ctx, struct exchange *x)
-{
-	(void)ctx;
-	struct request *r = exchange_context(x);
-	if (r)
-		r->ops->gone(r);
-}
-
-static void on_done(void *ctx, struct exchange *x)
-{
-	(void)ctx;
-	struct request *r = exchange_context(x);
-	if (!r)
-		return;
-	r->ops->gone(r); /* the front door's own end tells of no other; one that is over ignores it
-			  */
-	r = exchange_context(x); /* another one where that handed its exchange over (coalesce.h) */
-	exchange_set_context(x, NULL);
-	r->exchange = NULL;
-	request_release(r);
-}
-
-const struct front_events request_front_events = {.head = on_head,
-	.body = on_body,
-	.body_end = on_body_end,
-	.sent = on_sent,
-	.gone = on_gone,
-	.done = on_done};

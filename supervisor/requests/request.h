@@ -2,7 +2,7 @@
  * One client request, whatever its kind: identity, the answer's headers, and the operations its
  * kind supplies.
  *
- * The front door's callbacks land in request.c, which routes a new exchange to its kind (chat.c,
+ * The front door's callbacks land in requests.c, which routes a new exchange to its kind (chat.c,
  * pass.c, probes.c) and then passes every event to that kind's operations. A request lives from the
  * exchange's head to its done callback, or longer while background work or jobs still refer to it
  * (request_hold / request_release).
@@ -11,8 +11,9 @@
 #define TANDEM_REQUEST_H
 
 #include "common/dialect/dialect.h"
+#include "supervisor/devices/pick.h"
+#include "supervisor/requests/requests.h"
 #include "supervisor/requests/route.h"
-#include "supervisor/supervisor.h"
 
 #define REQUEST_ID_BYTES 24
 /* What a client is told whose request an operator ended. No library tries again after this status.
@@ -32,8 +33,8 @@ struct request_ops {
 };
 
 struct request {
-	TAILQ_ENTRY(request) link; /* in supervisor.requests */
-	struct supervisor *sup;
+	TAILQ_ENTRY(request) link; /* in requests.list */
+	struct requests *all;
 	struct exchange *exchange; /* NULL after its done callback */
 	const struct request_ops *ops;
 	enum dialect dialect;
@@ -46,17 +47,15 @@ struct request {
 	unsigned holds;			/* the exchange, background work, running jobs */
 };
 
-extern const struct front_events request_front_events;
-
 /* A request of `size` bytes (struct request first) for this exchange, listed and held once for it.
  * NULL when memory is out. */
-struct request *request_create(struct supervisor *s, struct exchange *x, enum dialect d,
+struct request *request_create(struct requests *s, struct exchange *x, enum dialect d,
 	const struct request_ops *ops, size_t size);
 void request_hold(struct request *r);
 void request_release(struct request *r);
 
 /* A fresh id: unique over restarts of the supervisor, short enough to read aloud. */
-void request_new_id(struct supervisor *s, char id[REQUEST_ID_BYTES]);
+void request_new_id(struct requests *s, char id[REQUEST_ID_BYTES]);
 
 /* What every answer says of itself, as X-Tandem-* headers. */
 struct request_story {
@@ -72,16 +71,10 @@ void request_tell(struct exchange *x, const struct request_story *story);
  * fills limits.body_total_bytes with large ones does not shut everyone else out. What the small
  * ones hold is bounded by limits.connections. */
 #define REQUEST_SMALL_BYTES 65536
-bool request_may_hold(const struct supervisor *s, size_t held, size_t n);
+bool request_may_hold(const struct requests *s, size_t held, size_t n);
 
 /* Answers with the dialect's own error body. retry_after_s > 0 adds Retry-After. */
 void request_refuse(struct request *r, int status, const char *message, int retry_after_s);
-
-/* The device for a model name: the main one unless only another device serves it. NULL when no main
- * device is configured. */
-struct device *request_device(struct supervisor *s, struct slice model);
-/* The first device with that role, ready ones first; NULL when none has it. */
-struct device *request_role(struct supervisor *s, enum device_role role);
 
 /* Gives the job the client's headers that may go to a backend: not those of one hop, nor what names
  * the client's side of the connection. The list is the request's, until it is asked for again; the
@@ -90,15 +83,15 @@ int request_forward_headers(struct request *r, struct proto_job *job);
 
 /* Counts an answer with that status as failed or, where it is the client's fault, as refused, or as
  * cancelled by an operator. */
-void request_count_error(struct supervisor *s, int status);
+void request_count_error(struct requests *s, int status);
 
 /* Kinds. */
-void chat_begin(struct supervisor *s, struct exchange *x, enum dialect d);
-void pass_begin(struct supervisor *s, struct exchange *x, const struct route *route);
+void chat_begin(struct requests *s, struct exchange *x, enum dialect d);
+void pass_begin(struct requests *s, struct exchange *x, const struct route *route);
 /* GET /api/ps, of all devices. */
-void loaded_begin(struct supervisor *s, struct exchange *x);
+void loaded_begin(struct requests *s, struct exchange *x);
 /* True when the path is answered from what the supervisor knows (model lists and the like), and
  * was. */
-bool probe_answer(struct supervisor *s, struct exchange *x, const struct route *route);
+bool probe_answer(struct requests *s, struct exchange *x, const struct route *route);
 
 #endif

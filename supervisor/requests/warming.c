@@ -2,7 +2,7 @@
 
 #include "common/base/log.h"
 #include "supervisor/devices/job.h"
-#include "supervisor/supervisor.h"
+#include "supervisor/requests/requests.h"
 
 #include <stdlib.h>
 

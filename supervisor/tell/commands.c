@@ -8,7 +8,7 @@
 #include <stdlib.h>
 
 struct asking {
-	struct supervisor *s;
+	struct tell *t;
 	struct rep_question *q;
 	const struct command_words *w; /* the command's name first */
 	struct buf *out;
@@ -19,8 +19,8 @@ typedef enum rep_when command_fn(struct asking *a);
 struct command {
 	const char *name, *args, *help;
 	size_t args_max;
-	void (*document)(const struct supervisor *s, struct buf *out); /* no arguments */
-	command_fn *run;					       /* anything else */
+	void (*document)(const struct tell *t, struct buf *out); /* no arguments */
+	command_fn *run;					 /* anything else */
 };
 
 bool command_split(struct slice r, struct command_words *out)
@@ -98,7 +98,7 @@ static enum rep_when do_restart(struct asking *a)
 	buf_init(&err, 0);
 	if (!take_device(a, &device, &backend))
 		return say_error(a, "usage: restart [DEVICE|all] [--backend]");
-	return say_operation(a, control_restart(a->s, device, backend, &err), &err);
+	return say_operation(a, control_restart(a->t->life, device, backend, &err), &err);
 }
 
 static enum rep_when do_drain(struct asking *a)
@@ -108,7 +108,7 @@ static enum rep_when do_drain(struct asking *a)
 	buf_init(&err, 0);
 	if (!device)
 		return say_error(a, "usage: drain DEVICE");
-	return say_operation(a, control_drain(a->s, device, &err), &err);
+	return say_operation(a, control_drain(a->t->life, device, &err), &err);
 }
 
 static enum rep_when do_reset(struct asking *a)
@@ -118,21 +118,21 @@ static enum rep_when do_reset(struct asking *a)
 	buf_init(&err, 0);
 	if (!take_device(a, &device, NULL))
 		return say_error(a, "usage: reset [DEVICE|all]");
-	return say_operation(a, control_reset(a->s, device, &err), &err);
+	return say_operation(a, control_reset(a->t->life, device, &err), &err);
 }
 
 static enum rep_when do_reload(struct asking *a)
 {
 	struct buf err;
 	buf_init(&err, 0);
-	return say_operation(a, control_reload(a->s, &err), &err);
+	return say_operation(a, control_reload(a->t->life, &err), &err);
 }
 
 static enum rep_when do_upgrade(struct asking *a)
 {
 	struct buf err;
 	buf_init(&err, 0);
-	return say_operation(a, control_upgrade(a->s, &err), &err);
+	return say_operation(a, control_upgrade(a->t->life, &err), &err);
 }
 
 static enum rep_when do_cancel(struct asking *a)
@@ -140,7 +140,7 @@ static enum rep_when do_cancel(struct asking *a)
 	const char *id = argument(a, 1);
 	if (!id)
 		return say_error(a, "usage: cancel REQUEST-ID");
-	if (!control_cancel(a->s, id))
+	if (!requests_cancel(a->t->requests, id))
 		return say_error(a, "no such request is under way");
 	json_put_key(a->out, "cancelled");
 	json_put_string(a->out, slice_str(id));
@@ -153,7 +153,7 @@ static enum rep_when do_operation(struct asking *a)
 	char *end = NULL;
 	unsigned long long id = text ? strtoull(text, &end, 10) : 0;
 	const struct operation *op =
-		text && *end == '\0' ? operation_find(&a->s->operations, id) : NULL;
+		text && *end == '\0' ? operation_find(&a->t->life->operations, id) : NULL;
 	if (!op)
 		return say_error(a, "no such operation");
 	stats_operation(op, a->out);
@@ -162,7 +162,7 @@ static enum rep_when do_operation(struct asking *a)
 
 static enum rep_when do_devices(struct asking *a)
 {
-	return stats_devices(a->s, a->q, a->out);
+	return stats_devices(a->t, a->q, a->out);
 }
 
 static enum rep_when do_help(struct asking *a);
@@ -214,7 +214,7 @@ static enum rep_when run(struct asking *a, const struct command *c)
 		return say_error(a, "unknown request: too many arguments; ask for help");
 	if (c->run)
 		return c->run(a);
-	c->document(a->s, a->out);
+	c->document(a->t, a->out);
 	return REP_NOW;
 }
 
@@ -231,7 +231,7 @@ enum rep_when commands_answer(
 	void *ctx, struct rep_question *q, struct slice request, struct buf *out)
 {
 	struct command_words w;
-	struct asking a = {.s = ctx, .q = q, .w = &w, .out = out};
+	struct asking a = {.t = ctx, .q = q, .w = &w, .out = out};
 	enum rep_when when = REP_NOW;
 	const struct command *c = NULL;
 	bool words = command_split(request, &w);

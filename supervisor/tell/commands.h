@@ -8,8 +8,6 @@
 
 #include "supervisor/tell/rep.h"
 
-struct supervisor;
-
 #define COMMAND_WORDS_MAX 4
 #define COMMAND_WORD_BYTES 64 /* NUL included */
 
@@ -24,7 +22,7 @@ struct command_words {
  */
 bool command_split(struct slice request, struct command_words *out);
 
-/* For rep_start(): ctx is the supervisor. */
+/* For rep_start(): ctx is a struct tell. */
 enum rep_when commands_answer(
 	void *ctx, struct rep_question *q, struct slice request, struct buf *out);
 

@@ -1,13 +1,8 @@
 #include "supervisor/tell/stats.h"
 
-#include "common/base/log.h"
 #include "supervisor/devices/job.h"
-#include "supervisor/devices/nvml.h"
-#include "supervisor/tell/commands.h"
-#include "supervisor/tell/events.h"
 #include "supervisor/tell/stats_put.h"
 
-#include <stdio.h>
 #include <unistd.h>
 
 /* --- status --- */
@@ -45,11 +40,11 @@ static void put_device(struct buf *b, const struct device *d)
 	buf_add_char(b, '}');
 }
 
-static void put_requests(struct buf *b, const struct supervisor *s)
+static void put_requests(struct buf *b, const struct tell *t)
 {
-	const struct counters *c = &s->count;
+	const struct counters *c = &t->requests->count;
 	put_open(b, "requests", '{');
-	put_int(b, "active", s->active);
+	put_int(b, "active", t->requests->active);
 	put_int(b, "total", (int64_t)c->requests);
 	put_int(b, "failed", (int64_t)c->failed);
 	put_int(b, "refused", (int64_t)c->refused);
@@ -65,30 +60,31 @@ static void put_requests(struct buf *b, const struct supervisor *s)
 	buf_add_str(b, "}}");
 }
 
-void stats_status(const struct supervisor *s, struct buf *b)
+void stats_status(const struct tell *t, struct buf *b)
 {
 	unsigned connections = 0, exchanges = 0;
-	doors_counts(s, &connections, &exchanges);
+	doors_counts(t->life, &connections, &exchanges);
 	put_string(b, "version", TANDEM_VERSION);
 	put_int(b, "pid", getpid());
-	put_real(b, "uptime_s", (double)(now_ms() - s->started_ms) / 1000.0);
-	put_string(b, "listen", s->front ? front_address(s->front) : NULL);
+	put_real(b, "uptime_s", (double)(now_ms() - t->requests->started_ms) / 1000.0);
+	put_string(b, "listen", t->life->front ? front_address(t->life->front) : NULL);
 	put_open(b, "old_pids", '[');
 	const struct elder *e;
-	TAILQ_FOREACH(e, &s->elders.list, link)
-		buf_printf(b, "%s%d", e == TAILQ_FIRST(&s->elders.list) ? "" : ",", (int)e->pid);
+	TAILQ_FOREACH(e, &t->life->elders.list, link)
+		buf_printf(
+			b, "%s%d", e == TAILQ_FIRST(&t->life->elders.list) ? "" : ",", (int)e->pid);
 	buf_add_char(b, ']');
 	put_open(b, "devices", '[');
-	for (size_t i = 0; i < s->device_count; i++)
-		put_device(b, s->devices[i]);
+	for (size_t i = 0; i < t->devices->count; i++)
+		put_device(b, t->devices->of[i]);
 	buf_add_char(b, ']');
-	put_requests(b, s);
+	put_requests(b, t);
 	put_open(b, "queue", '{');
-	stats_put_queue(b, s);
+	stats_put_queue(b, t);
 	buf_add_char(b, '}');
 	put_int(b, "connections", connections);
-	put_int(b, "held_bytes", (int64_t)s->held_bytes);
-	put_int(b, "layout_bytes", (int64_t)layout_cache_bytes(s->layouts));
+	put_int(b, "held_bytes", (int64_t)t->requests->held_bytes);
+	put_int(b, "layout_bytes", (int64_t)layout_cache_bytes(t->requests->layouts));
 }
 
 void stats_operation(const struct operation *op, struct buf *b)
@@ -101,51 +97,4 @@ void stats_operation(const struct operation *op, struct buf *b)
 	put_string(b, "state", operation_state_name(op->ended_ms ? op->state : OPERATION_RUNNING));
 	put_string(b, "why", op->why);
 	put_int(b, "ms", (int64_t)(end - op->begun_ms));
-}
-
-/* --- the sockets --- */
-
-static int open_sockets(struct supervisor *s)
-{
-	char path[RUNDIR_BYTES];
-	rundir_socket(&s->rundir, "stats", path);
-	int rc = rep_start(s->loop, path, commands_answer, s, &s->stats);
-	if (rc == 0) {
-		rundir_socket(&s->rundir, "events", path);
-		rc = events_start(s->loop, path, (size_t)s->config.limits.event_bytes, &s->events);
-	}
-	if (rc)
-		log_line(LOG_ERROR, "stats_socket", LOG_STR("run_dir", s->run_dir),
-			LOG_STR("error", strerror(-rc)), LOG_END);
-	return rc;
-}
-
-static void close_sockets(struct supervisor *s)
-{
-	if (s->stats)
-		rep_stop(s->stats);
-	if (s->events)
-		events_stop(s->events);
-	s->stats = NULL;
-	s->events = NULL;
-}
-
-int stats_start(struct supervisor *s)
-{
-	int rc = nvml_create(s->loop, &s->nvml);
-	return rc ? rc : open_sockets(s);
-}
-
-int stats_reopen(struct supervisor *s)
-{
-	close_sockets(s);
-	return open_sockets(s);
-}
-
-void stats_stop(struct supervisor *s)
-{
-	close_sockets(s);
-	if (s->nvml)
-		nvml_destroy(s->nvml);
-	s->nvml = NULL;
 }

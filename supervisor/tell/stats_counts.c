@@ -31,22 +31,22 @@ static void add_devices(struct totals *t, struct device *const *devices, size_t 
 }
 
 /* By name, with what a reload has removed: no sum ever falls. */
-static void put_devices_counters(struct buf *b, const struct supervisor *s)
+static void put_devices_counters(struct buf *b, const struct devices *s)
 {
-	struct totals t = {.count = 0};
-	add_devices(&t, s->devices, s->device_count);
-	add_devices(&t, s->removed, s->removed_count);
+	struct totals sums = {.count = 0};
+	add_devices(&sums, s->of, s->count);
+	add_devices(&sums, s->removed, s->removed_count);
 	for (size_t i = 0; i < s->past.count; i++)
-		totals_add(&t, &s->past.of[i]);
+		totals_add(&sums, &s->past.of[i]);
 	put_open(b, "devices", '[');
-	for (size_t i = 0; i < t.count; i++)
-		put_device_counters(b, &t.of[i]);
+	for (size_t i = 0; i < sums.count; i++)
+		put_device_counters(b, &sums.of[i]);
 	buf_add_char(b, ']');
 }
 
-void stats_counters(const struct supervisor *s, struct buf *b)
+void stats_counters(const struct tell *t, struct buf *b)
 {
-	const struct counters *c = &s->count;
+	const struct counters *c = &t->requests->count;
 	put_int(b, "requests", (int64_t)c->requests);
 	put_int(b, "passed", (int64_t)c->passed);
 	put_int(b, "failed", (int64_t)c->failed);
@@ -57,15 +57,15 @@ void stats_counters(const struct supervisor *s, struct buf *b)
 	put_int(b, "strategy_b", (int64_t)c->by_strategy[1]);
 	put_int(b, "strategy_c", (int64_t)c->by_strategy[2]);
 	put_int(b, "early_freezes", (int64_t)c->early_freezes);
-	put_int(b, "jobs", (int64_t)s->next_job);
-	put_int(b, "operations", (int64_t)s->operations.last_id);
-	if (s->events) {
-		struct events_counts e = events_counts(s->events);
+	put_int(b, "jobs", (int64_t)t->devices->next_job);
+	put_int(b, "operations", (int64_t)t->life->operations.last_id);
+	if (t->events) {
+		struct events_counts e = events_counts(t->events);
 		put_int(b, "events", (int64_t)e.events);
 		put_int(b, "events_lost", (int64_t)e.lost);
 	}
 	put_int(b, "log_lines_lost", (int64_t)log_out_lost_ever().lines);
-	put_devices_counters(b, s);
+	put_devices_counters(b, t->devices);
 }
 
 /* --- histograms --- */
@@ -81,19 +81,21 @@ static void put_histograms(struct buf *b, const char *key, const struct histogra
 	buf_add_char(b, '}');
 }
 
-void stats_histograms(const struct supervisor *s, struct buf *b)
+void stats_histograms(const struct tell *t, struct buf *b)
 {
 	static const char *const strategies[TIMED_STRATEGIES] = {"A", "B", "C", "pass"};
 	static const char *const kinds[TIMED_KINDS] = {"chat", "notes", "pass", "warm"};
-	put_histograms(b, "first_byte", s->times.first_byte, strategies, TIMED_STRATEGIES);
-	put_histograms(b, "total", s->times.total, strategies, TIMED_STRATEGIES);
-	put_histograms(b, "queue_wait", s->times.queue_wait, kinds, TIMED_KINDS);
-	put_histograms(b, "backend", s->times.backend, kinds, TIMED_KINDS);
-	put_histograms(b, "prediction_error", s->predictions.error, strategies, STRATEGIES);
+	put_histograms(
+		b, "first_byte", t->requests->times.first_byte, strategies, TIMED_STRATEGIES);
+	put_histograms(b, "total", t->requests->times.total, strategies, TIMED_STRATEGIES);
+	put_histograms(b, "queue_wait", t->devices->times.queue_wait, kinds, TIMED_KINDS);
+	put_histograms(b, "backend", t->devices->times.backend, kinds, TIMED_KINDS);
+	put_histograms(
+		b, "prediction_error", t->requests->predictions.error, strategies, STRATEGIES);
 	put_open(b, "prediction_percent", '{');
 	for (size_t i = 0; i < STRATEGIES; i++) {
 		json_put_key(b, strategies[i]);
-		histogram_json_of(&s->predictions.percent[i], "percent", b);
+		histogram_json_of(&t->requests->predictions.percent[i], "percent", b);
 	}
 	buf_add_char(b, '}');
 }
@@ -101,13 +103,13 @@ void stats_histograms(const struct supervisor *s, struct buf *b)
 /* --- nng --- */
 
 /* The device whose link an nng socket of that id is, or NULL. */
-static const char *device_of_socket(const struct supervisor *s, uint64_t id)
+static const char *device_of_socket(const struct tell *t, uint64_t id)
 {
 	const struct worker *w;
-	for (size_t i = 0; i < s->device_count; i++)
-		TAILQ_FOREACH(w, &s->devices[i]->workers, link)
+	for (size_t i = 0; i < t->devices->count; i++)
+		TAILQ_FOREACH(w, &t->devices->of[i]->workers, link)
 			if (w->channel && channel_has_socket(w->channel, id))
-				return s->devices[i]->conf->name;
+				return t->devices->of[i]->conf->name;
 	return NULL;
 }
 
@@ -135,7 +137,7 @@ static void put_value(struct buf *b, nng_stat *stat)
 		put_string(b, "unit", units[unit]);
 }
 
-static void put_stat(struct buf *b, const struct supervisor *s, nng_stat *stat)
+static void put_stat(struct buf *b, const struct tell *t, nng_stat *stat)
 {
 	nng_stat *child;
 	put_element(b);
@@ -146,16 +148,16 @@ static void put_stat(struct buf *b, const struct supervisor *s, nng_stat *stat)
 			if (nng_stat_type(child) == NNG_STAT_ID &&
 				strcmp(nng_stat_name(child), "id") == 0 &&
 				strcmp(nng_stat_name(stat), "socket") == 0)
-				put_string(b, "device", device_of_socket(s, nng_stat_value(child)));
+				put_string(b, "device", device_of_socket(t, nng_stat_value(child)));
 		put_open(b, "children", '[');
 		for (child = nng_stat_child(stat); child; child = nng_stat_next(child))
-			put_stat(b, s, child);
+			put_stat(b, t, child);
 		buf_add_char(b, ']');
 	}
 	buf_add_char(b, '}');
 }
 
-void stats_nng(const struct supervisor *s, struct buf *b)
+void stats_nng(const struct tell *t, struct buf *b)
 {
 	nng_stat *root = NULL;
 	int rc = nng_stats_get(&root);
@@ -163,7 +165,7 @@ void stats_nng(const struct supervisor *s, struct buf *b)
 	put_string(b, "reason", rc ? nng_strerror(rc) : NULL);
 	put_open(b, "stats", '[');
 	for (nng_stat *top = rc ? NULL : nng_stat_child(root); top; top = nng_stat_next(top))
-		put_stat(b, s, top);
+		put_stat(b, t, top);
 	buf_add_char(b, ']');
 	if (rc == 0)
 		nng_stats_free(root);

@@ -16,7 +16,7 @@ static bool pinned(const char *pin, const struct nvml_gpu *g)
 			      (g->uuid[0] && slice_lists(slice_str(pin), slice_str(g->uuid))));
 }
 
-static void put_gpu(struct buf *b, const struct supervisor *s, const struct nvml_gpu *g)
+static void put_gpu(struct buf *b, const struct tell *t, const struct nvml_gpu *g)
 {
 	put_element(b);
 	put_int(b, "index", g->index);
@@ -31,28 +31,28 @@ static void put_gpu(struct buf *b, const struct supervisor *s, const struct nvml
 	else
 		put_null(b, "power_w");
 	put_open(b, "pinned", '[');
-	for (size_t i = 0; i < s->device_count; i++) {
-		if (!pinned(s->devices[i]->conf->pin, g))
+	for (size_t i = 0; i < t->devices->count; i++) {
+		if (!pinned(t->devices->of[i]->conf->pin, g))
 			continue;
 		if (b->p && b->p[b->n - 1] != '[')
 			buf_add_char(b, ',');
-		json_put_string(b, slice_str(s->devices[i]->conf->name));
+		json_put_string(b, slice_str(t->devices->of[i]->conf->name));
 	}
 	buf_add_str(b, "]}");
 }
 
-static void put_sample(struct buf *b, const struct supervisor *s, const struct nvml_sample *sample)
+static void put_sample(struct buf *b, const struct tell *t, const struct nvml_sample *sample)
 {
 	put_open(b, "gpus", '[');
 	for (size_t i = 0; i < sample->count; i++)
-		put_gpu(b, s, &sample->gpu[i]);
+		put_gpu(b, t, &sample->gpu[i]);
 	buf_add_char(b, ']');
 	put_string(b, "reason", sample->why);
 	put_int_if(b, "age_ms", sample->taken_ms > 0, (int64_t)(now_ms() - sample->taken_ms));
 }
 
 struct ask {
-	struct supervisor *s;
+	struct tell *t;
 	struct rep_question *q;
 	struct buf *now; /* while stats_devices() has not returned: the answer goes here */
 	bool answered;
@@ -63,13 +63,13 @@ static void on_sample(void *ctx, const struct nvml_sample *sample)
 	struct ask *ask = ctx;
 	struct buf text;
 	if (ask->now) {
-		put_sample(ask->now, ask->s, sample);
+		put_sample(ask->now, ask->t, sample);
 		ask->answered = true;
 		return;
 	}
 	buf_init(&text, 0);
 	buf_add_char(&text, '{'); /* the question has it already: see below */
-	put_sample(&text, ask->s, sample);
+	put_sample(&text, ask->t, sample);
 	buf_add_char(&text, '}');
 	if (buf_error(&text) == 0)
 		rep_reply(ask->q, (struct slice){text.p + 1, text.n - 1});
@@ -79,13 +79,13 @@ static void on_sample(void *ctx, const struct nvml_sample *sample)
 	free(ask);
 }
 
-enum rep_when stats_devices(struct supervisor *s, struct rep_question *q, struct buf *out)
+enum rep_when stats_devices(struct tell *t, struct rep_question *q, struct buf *out)
 {
 	struct ask *ask = malloc(sizeof(*ask));
 	int rc = -ENOMEM;
 	if (ask) {
-		*ask = (struct ask){.s = s, .q = q, .now = out};
-		rc = nvml_ask(s->nvml, on_sample, ask);
+		*ask = (struct ask){.t = t, .q = q, .now = out};
+		rc = nvml_ask(t->devices->nvml, on_sample, ask);
 	}
 	if (rc == 0 && !ask->answered) {
 		ask->now = NULL;

@@ -62,11 +62,11 @@ static void put_workers(struct buf *b, struct device *const *devices, size_t n)
 			put_worker(b, w);
 }
 
-void stats_workers(const struct supervisor *s, struct buf *b)
+void stats_workers(const struct tell *t, struct buf *b)
 {
 	put_open(b, "workers", '[');
-	put_workers(b, s->devices, s->device_count);
-	put_workers(b, s->removed, s->removed_count);
+	put_workers(b, t->devices->of, t->devices->count);
+	put_workers(b, t->devices->removed, t->devices->removed_count);
 	buf_add_char(b, ']');
 }
 
@@ -179,15 +179,15 @@ static int by_request(const void *a, const void *b)
 	return (id_x > id_y) - (id_x < id_y);
 }
 
-void stats_jobs(const struct supervisor *s, struct buf *b)
+void stats_jobs(const struct tell *t, struct buf *b)
 {
 	struct rows rows = {0};
 	const struct request *r;
-	for (size_t i = 0; i < s->device_count; i++)
-		add_device(&rows, s->devices[i]);
-	for (size_t i = 0; i < s->removed_count; i++)
-		add_device(&rows, s->removed[i]);
-	TAILQ_FOREACH(r, &s->requests, link) {
+	for (size_t i = 0; i < t->devices->count; i++)
+		add_device(&rows, t->devices->of[i]);
+	for (size_t i = 0; i < t->devices->removed_count; i++)
+		add_device(&rows, t->devices->removed[i]);
+	TAILQ_FOREACH(r, &t->requests->list, link) {
 		const struct chat *c = chat_of_request(r);
 		if (c && !c->answer && c->state != CHAT_OVER)
 			add_row(&rows, (struct row){.chat = c, .request = slice_str(r->id)});
@@ -218,28 +218,28 @@ void stats_put_classes(struct buf *b, const struct device *d)
 }
 
 /* What waits on all devices, of how many clients (each device's counted by itself), how long. */
-void stats_put_queue(struct buf *b, const struct supervisor *s)
+void stats_put_queue(struct buf *b, const struct tell *t)
 {
 	unsigned clients = 0;
 	uint64_t oldest = 0;
-	for (size_t i = 0; i < s->device_count; i++) {
-		uint64_t ms = jobs_oldest_ms(s->devices[i]);
-		clients += queue_clients(&s->devices[i]->queue);
+	for (size_t i = 0; i < t->devices->count; i++) {
+		uint64_t ms = jobs_oldest_ms(t->devices->of[i]);
+		clients += queue_clients(&t->devices->of[i]->queue);
 		oldest = ms > oldest ? ms : oldest;
 	}
-	put_int(b, "waiting", s->queued);
+	put_int(b, "waiting", t->devices->queued);
 	put_int(b, "clients", clients);
 	put_int(b, "oldest_ms", (int64_t)oldest);
 }
 
-void stats_queues(const struct supervisor *s, struct buf *b)
+void stats_queues(const struct tell *t, struct buf *b)
 {
-	stats_put_queue(b, s);
-	put_int(b, "limit", s->config.limits.queue);
-	put_int(b, "limit_per_client", s->config.limits.queue_per_client);
+	stats_put_queue(b, t);
+	put_int(b, "limit", t->life->config->limits.queue);
+	put_int(b, "limit_per_client", t->life->config->limits.queue_per_client);
 	put_open(b, "queues", '[');
-	for (size_t i = 0; i < s->device_count; i++) {
-		const struct device *d = s->devices[i];
+	for (size_t i = 0; i < t->devices->count; i++) {
+		const struct device *d = t->devices->of[i];
 		unsigned waiting = jobs_waiting(d);
 		put_element(b);
 		put_string(b, "device", d->conf->name);
@@ -268,11 +268,11 @@ void stats_put_backend(struct buf *b, const struct device *d)
 	put_int(b, "models", (int64_t)d->model_count);
 }
 
-void stats_backends(const struct supervisor *s, struct buf *b)
+void stats_backends(const struct tell *t, struct buf *b)
 {
 	put_open(b, "backends", '[');
-	for (size_t i = 0; i < s->device_count; i++) {
-		const struct device *d = s->devices[i];
+	for (size_t i = 0; i < t->devices->count; i++) {
+		const struct device *d = t->devices->of[i];
 		put_element(b);
 		put_string(b, "device", d->conf->name);
 		stats_put_backend(b, d);

@@ -6,7 +6,7 @@
 #define TANDEM_STATS_PUT_H
 
 #include "common/base/json.h"
-#include "supervisor/supervisor.h"
+#include "supervisor/tell/tell.h"
 
 #include <math.h>
 
@@ -72,6 +72,6 @@ void stats_put_worker(struct buf *b, const struct worker *w);
 void stats_put_backend(struct buf *b, const struct device *d);
 /* Jobs that wait for a device's slots, by class; the sums over all devices. stats_lists.c */
 void stats_put_classes(struct buf *b, const struct device *d);
-void stats_put_queue(struct buf *b, const struct supervisor *s);
+void stats_put_queue(struct buf *b, const struct tell *t);
 
 #endif

@@ -1,6 +1,5 @@
 /* What the supervisor keeps of an answer whose bytes it holds back: forgotten with them. */
 #include "supervisor/requests/chat.h"
-#include "supervisor/supervisor.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -19,11 +18,12 @@ static struct proto_record piece(struct slice bytes, struct slice text)
 static void test_what_was_held_is_forgotten_before_the_next_try(void **state)
 {
 	(void)state;
-	static struct supervisor sup;
+	static struct config config;
+	static struct requests requests = {.config = &config};
 	static struct chat c;
 	struct job_spec spec = {.body = SLICE("{}")};
-	assert_int_equal(config_defaults(&sup.config), 0);
-	c.base.sup = &sup;
+	assert_int_equal(config_defaults(&config), 0);
+	c.base.all = &requests;
 	c.view.stream = true;
 	chat_resume_init(&c);
 	/* Half of a long event, then its worker dies: nothing has left. */
@@ -50,29 +50,30 @@ static void test_what_was_held_is_forgotten_before_the_next_try(void **state)
 	assert_int_equal(spec.message.resume_bytes, 4);
 	assert_int_equal(spec.message.resume_tokens, 1);
 	assert_true(slice_eq(spec.body, SLICE("{}said")));
-	assert_int_equal(sup.held_bytes, 6);
+	assert_int_equal(requests.held_bytes, 6);
 	chat_resume_fini(&c);
-	config_free(&sup.config);
+	config_free(&config);
 }
 
 static void test_more_text_than_the_cap_is_opaque(void **state)
 {
 	(void)state;
-	static struct supervisor sup;
+	static struct config config;
+	static struct requests requests = {.config = &config};
 	static struct chat c;
-	assert_int_equal(config_defaults(&sup.config), 0);
-	for (sup.config.limits.resume_bytes = 0; sup.config.limits.resume_bytes < 6;
-		sup.config.limits.resume_bytes++) {
+	assert_int_equal(config_defaults(&config), 0);
+	for (config.limits.resume_bytes = 0; config.limits.resume_bytes < 6;
+		config.limits.resume_bytes++) {
 		memset(&c, 0, sizeof(c));
-		c.base.sup = &sup;
+		c.base.all = &requests;
 		chat_resume_init(&c);
 		struct proto_record r = piece(SLICE("x"), SLICE("text"));
 		chat_resume_delta(&c, &r);
-		assert_int_equal(c.resume.opaque, sup.config.limits.resume_bytes < 4);
+		assert_int_equal(c.resume.opaque, config.limits.resume_bytes < 4);
 		assert_int_equal(c.resume.text.n, c.resume.opaque ? 0 : 4);
 		chat_resume_fini(&c);
 	}
-	config_free(&sup.config);
+	config_free(&config);
 }
 
 int main(void)

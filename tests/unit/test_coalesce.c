@@ -23,7 +23,8 @@ struct member {
 
 struct fixture {
 	uv_loop_t loop;
-	struct supervisor sup;
+	struct config config;
+	struct requests requests;
 	struct front front;
 	struct member m[MEMBERS];
 };
@@ -43,7 +44,7 @@ static struct chat *member(struct fixture *f, int i)
 	m->head = (struct head){.target = "/api/chat", .method = "POST"};
 	m->x.head = &m->head;
 	m->x.body_bytes = -1;
-	c->base.sup = &f->sup;
+	c->base.all = &f->requests;
 	c->base.exchange = &m->x;
 	c->base.begun_ms = now_ms();
 	snprintf(c->base.id, sizeof(c->base.id), "id-%d", i);
@@ -55,7 +56,7 @@ static struct chat *member(struct fixture *f, int i)
 	uv_timer_start(&c->tick, on_tick, 1000 + (uint64_t)i, 1000);
 	assert_int_equal(buf_add_str(&c->body, BODY), 0);
 	c->held = c->body.n;
-	f->sup.held_bytes += c->body.n;
+	f->requests.held_bytes += c->body.n;
 	return c;
 }
 
@@ -65,10 +66,11 @@ static struct fixture *setup(void)
 	assert_non_null(f);
 	log_init("test", NULL, LOG_ERROR, LOG_LOGFMT, false);
 	uv_loop_init(&f->loop);
-	TAILQ_INIT(&f->sup.chats);
+	f->requests.config = &f->config;
+	TAILQ_INIT(&f->requests.chats);
 	f->front.stream_bytes = 1 << 16;
-	f->sup.config.limits.coalesce = true;
-	f->sup.config.deadlines.heartbeat_ms = 1000;
+	f->config.limits.coalesce = true;
+	f->config.deadlines.heartbeat_ms = 1000;
 	for (int i = 0; i < MEMBERS; i++)
 		member(f, i);
 	return f;
@@ -86,7 +88,7 @@ static void teardown(struct fixture *f)
 		free(c->base.forwarded);
 		buf_free(&f->m[i].x.out);
 	}
-	assert_true(TAILQ_EMPTY(&f->sup.chats));
+	assert_true(TAILQ_EMPTY(&f->requests.chats));
 	uv_run(&f->loop, UV_RUN_DEFAULT);
 	assert_int_equal(uv_loop_close(&f->loop), 0);
 	free(f);
@@ -112,8 +114,8 @@ static void test_who_may_join(void **state)
 	for (int d = NONE; d < DIFFERENCES; d++) {
 		struct fixture *f = setup();
 		struct chat *lead = &f->m[0].c, *c = &f->m[1].c;
-		f->sup.config.limits.coalesce = d != SWITCHED_OFF;
-		f->sup.config.limits.coalesce_after_ms = d == TOO_YOUNG ? 60000 : 0;
+		f->config.limits.coalesce = d != SWITCHED_OFF;
+		f->config.limits.coalesce_after_ms = d == TOO_YOUNG ? 60000 : 0;
 		assert_false(coalesce_join(lead));
 		lead->state = d == ANSWERING ? CHAT_ANSWERING : CHAT_WAITING;
 		lead->bytes_out = d == ANSWERED;
@@ -129,11 +131,11 @@ static void test_who_may_join(void **state)
 			c->base.client++;
 		if (d == OVER)
 			chat_finish(lead);
-		size_t held = f->sup.held_bytes;
+		size_t held = f->requests.held_bytes;
 		assert_int_equal(coalesce_join(c), d == NONE);
 		assert_int_equal(c->state, d == NONE ? CHAT_JOINED : CHAT_PARSING);
-		assert_int_equal(f->sup.count.coalesced, d == NONE);
-		assert_int_equal(f->sup.held_bytes, d == NONE ? held - strlen(BODY) : held);
+		assert_int_equal(f->requests.count.coalesced, d == NONE);
+		assert_int_equal(f->requests.held_bytes, d == NONE ? held - strlen(BODY) : held);
 		assert_string_equal(c->joined_to, d == NONE ? "id-0" : "");
 		teardown(f);
 	}
@@ -168,7 +170,7 @@ static void test_how_many(void **state)
 	last->state = CHAT_PARSING;
 	buf_add_str(&last->body, BODY);
 	last->held = last->body.n;
-	f->sup.held_bytes += last->held;
+	f->requests.held_bytes += last->held;
 	assert_true(coalesce_join(last));
 	assert_ptr_equal(last->lead, first);
 	teardown(f);
@@ -235,7 +237,7 @@ static void test_all_get_the_bytes(void **state)
 	assert_int_equal(coalesce_write(lead, SLICE("world")), 0);
 	assert_true(f->m[2].x.aborted);
 	assert_int_equal(b->state, CHAT_OVER);
-	assert_int_equal(f->sup.count.failed, 1);
+	assert_int_equal(f->requests.count.failed, 1);
 	assert_int_equal(lead->joined_count, 1);
 	assert_true(slice_eq(buf_slice(&f->m[0].x.out), SLICE("hello world")));
 	assert_true(slice_eq(buf_slice(&f->m[1].x.out), SLICE("hello world")));

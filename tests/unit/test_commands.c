@@ -1,8 +1,8 @@
 /* Requests of the stats socket: how they are split, and that each is answered with one JSON object.
  */
 #include "common/base/json.h"
-#include "supervisor/supervisor.h"
 #include "supervisor/tell/commands.h"
+#include "supervisor/tell/tell.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -59,12 +59,34 @@ static void test_split_has_limits(void **state)
 	assert_false(command_split((struct slice){"sta\0tus", 7}, &w));
 }
 
+struct fixture {
+	struct config config;
+	struct devices devices;
+	struct requests requests;
+	struct life life;
+	struct tell tell;
+};
+
+static struct fixture *setup(void)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+	assert_non_null(f);
+	f->devices.config = f->requests.config = f->life.config = &f->config;
+	f->requests.devices = f->life.devices = f->tell.devices = &f->devices;
+	f->life.requests = f->tell.requests = &f->requests;
+	f->tell.life = &f->life;
+	f->life.run_dir = "/nowhere";
+	TAILQ_INIT(&f->requests.list);
+	TAILQ_INIT(&f->life.elders.list);
+	return f;
+}
+
 /* The answer to text, parsed. The bytes stay in *out. */
-static struct json_value ask(struct supervisor *s, const char *text, struct buf *out)
+static struct json_value ask(struct fixture *f, const char *text, struct buf *out)
 {
 	struct json_value root = {0};
 	buf_clear(out);
-	assert_int_equal(commands_answer(s, NULL, slice_str(text), out), REP_NOW);
+	assert_int_equal(commands_answer(&f->tell, NULL, slice_str(text), out), REP_NOW);
 	assert_int_equal(json_parse(buf_slice(out), JSON_MAX_DEPTH, &root, NULL), 0);
 	assert_true(json_is(root, JSON_OBJECT));
 	return root;
@@ -80,44 +102,40 @@ static void test_every_answer_is_an_object(void **state)
 		"operation 0", "operation 7", "operation 1 2", "restart a b", "restart -x", "drain",
 		"drain a b", "reset a --backend", "reload now", "cancel", "cancel x", "cancel x y",
 		"", "\x01", "\"", "{}"};
-	struct supervisor *s = calloc(1, sizeof(*s));
+	struct fixture *f = setup();
 	struct buf out;
 	(void)state;
-	assert_non_null(s);
-	TAILQ_INIT(&s->requests);
-	s->run_dir = "/nowhere";
 	buf_init(&out, 0);
 	for (size_t i = 0; i < sizeof(documents) / sizeof(*documents); i++) {
-		struct json_value root = ask(s, documents[i][0], &out);
+		struct json_value root = ask(f, documents[i][0], &out);
 		assert_false(json_is(json_get(root, documents[i][1]), JSON_NONE));
 		assert_true(json_is(json_get(root, "error"), JSON_NONE));
 	}
 	for (size_t i = 0; i < sizeof(errors) / sizeof(*errors); i++)
-		assert_true(json_is(json_get(ask(s, errors[i], &out), "error"), JSON_STRING));
+		assert_true(json_is(json_get(ask(f, errors[i], &out), "error"), JSON_STRING));
 	buf_free(&out);
-	free(s);
+	free(f);
 }
 
 static void test_operations_tell_their_outcome(void **state)
 {
-	struct supervisor *s = calloc(1, sizeof(*s));
+	struct fixture *f = setup();
 	struct json_value root;
 	struct buf out;
 	(void)state;
-	assert_non_null(s);
 	buf_init(&out, 0);
-	operation_begin(&s->operations, "restart", "all", 2, now_ms());
-	operation_part_ended(&s->operations, 1, false, "gpu0: \"no\"", now_ms());
-	root = ask(s, "operation 1", &out);
+	operation_begin(&f->life.operations, "restart", "all", 2, now_ms());
+	operation_part_ended(&f->life.operations, 1, false, "gpu0: \"no\"", now_ms());
+	root = ask(f, "operation 1", &out);
 	assert_true(json_string_is(json_get(root, "state"), "running")); /* gpu1 is not done */
-	operation_part_ended(&s->operations, 1, true, "gpu1: fine", now_ms());
-	root = ask(s, "operation 1", &out);
+	operation_part_ended(&f->life.operations, 1, true, "gpu1: fine", now_ms());
+	root = ask(f, "operation 1", &out);
 	assert_true(json_string_is(json_get(root, "kind"), "restart"));
 	assert_true(json_string_is(json_get(root, "target"), "all"));
 	assert_true(json_string_is(json_get(root, "state"), "failed"));
 	assert_true(json_string_is(json_get(root, "why"), "gpu0: \"no\"; gpu1: fine"));
 	buf_free(&out);
-	free(s);
+	free(f);
 }
 
 int main(void)

@@ -1,7 +1,8 @@
 /* Jobs without a worker: what they may look at, and when. */
 #include "common/base/log.h"
+#include "supervisor/devices/devices.h"
 #include "supervisor/devices/job.h"
-#include "supervisor/supervisor.h"
+#include "supervisor/devices/restart.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -32,9 +33,17 @@ static void on_broken(void *ctx, int error, const char *what)
 static const struct channel_events link_events = {
 	.record = on_record, .peer = on_peer, .broken = on_broken};
 
+static void ignored(void *ctx)
+{
+	(void)ctx;
+}
+
+static const struct devices_events events_of_devices = {.changed = ignored, .idle = ignored};
+
 struct fixture {
 	uv_loop_t loop;
-	struct supervisor sup;
+	struct config config;
+	struct devices devices;
 	struct config_device conf;
 	char folder[64];
 };
@@ -48,11 +57,12 @@ static void setup(struct fixture *f)
 	assert_non_null(mkdtemp(f->folder));
 	snprintf(url, sizeof(url), "ipc://%s/w.ipc", f->folder);
 	assert_int_equal(uv_loop_init(&f->loop), 0);
-	f->sup.loop = &f->loop;
-	f->sup.config.limits.queue = 8;
+	f->devices.config = &f->config;
+	devices_init(&f->devices, &f->loop, &events_of_devices, NULL);
+	f->config.limits.queue = 8;
 	strcpy(f->conf.name, "gpu0");
 	f->conf.slots = 1;
-	struct device *d = f->sup.devices[0] = device_create(&f->sup, &f->conf);
+	struct device *d = f->devices.of[0] = device_create(&f->devices, &f->conf);
 	assert_non_null(d);
 	assert_int_equal(
 		channel_listen(&f->loop, url, &o, &link_events, d, &d->current->channel), 0);
@@ -62,7 +72,7 @@ static void setup(struct fixture *f)
 
 static void teardown(struct fixture *f)
 {
-	struct device *d = f->sup.devices[0];
+	struct device *d = f->devices.of[0];
 	channel_close(d->current->channel);
 	device_destroy(d);
 	uv_run(&f->loop, UV_RUN_DEFAULT);
@@ -111,7 +121,7 @@ static void test_a_cancelled_job_does_not_look_at_its_owner(void **state)
 		.start = start, .delta = start, .end = start, .fail = failed};
 	struct fixture f;
 	setup(&f);
-	struct device *d = f.sup.devices[0];
+	struct device *d = f.devices.of[0];
 	char id[] = "abc123-1", log[4096];
 	struct job_spec spec = {.takes_slot = true, .body = SLICE("{}")};
 	spec.message.kind = JOB_CHAT;
@@ -180,7 +190,7 @@ static int submit(struct fixture *f, enum job_class class, uint64_t client, stru
 	spec.message.kind = class == CLASS_MAP ? JOB_NOTES : JOB_CHAT;
 	spec.message.body_bytes = 2;
 	spec.message.timeout_ms = class == CLASS_MAP ? 60000 : 0;
-	return job_submit(f->sup.devices[0], &spec, &counting, seen, out);
+	return job_submit(f->devices.of[0], &spec, &counting, seen, out);
 }
 
 static void say(struct fixture *f, enum proto_type type, uint64_t id)
@@ -188,7 +198,7 @@ static void say(struct fixture *f, enum proto_type type, uint64_t id)
 	struct proto_record r = {.type = type, .job = id};
 	if (type == PROTO_FAIL)
 		r.u.fail.cause = FAIL_CANCELLED;
-	job_record(f->sup.devices[0]->current, &r);
+	job_record(f->devices.of[0]->current, &r);
 }
 
 /* Notes let an agent's job pass, twice; the third time they are left alone. */
@@ -200,7 +210,7 @@ static void test_notes_are_preempted(void **state)
 	struct job *note, *chat;
 	log_init("test", NULL, LOG_ERROR, LOG_LOGFMT, false);
 	setup(&f);
-	struct device *d = f.sup.devices[0];
+	struct device *d = f.devices.of[0];
 	assert_int_equal(submit(&f, CLASS_MAP, 1, &notes, &note), 0);
 	for (unsigned i = 1; i <= JOB_PREEMPTIONS_MAX + 1; i++) {
 		bool yields = i <= JOB_PREEMPTIONS_MAX;
@@ -240,7 +250,7 @@ static void test_preempted_but_done(void **state)
 	say(&f, PROTO_END, note->id);
 	assert_int_equal(notes.ends, 1);
 	assert_int_equal(notes.restarts + notes.fails, 0);
-	assert_int_equal(f.sup.devices[0]->preempting, 0);
+	assert_int_equal(f.devices.of[0]->preempting, 0);
 	say(&f, PROTO_END, chat->id);
 	teardown(&f);
 }
@@ -254,7 +264,7 @@ static void test_preempted_and_worse(void **state)
 		struct seen notes = {0}, chats = {0};
 		struct job *note, *chat;
 		setup(&f);
-		struct device *d = f.sup.devices[0];
+		struct device *d = f.devices.of[0];
 		assert_int_equal(submit(&f, CLASS_MAP, 1, &notes, &note), 0);
 		assert_int_equal(submit(&f, CLASS_INTERACTIVE, 1, &chats, &chat), 0);
 		uint64_t id = note->id;
@@ -292,7 +302,7 @@ static int submit_warm(struct fixture *f, struct seen *seen, struct job **out)
 		.body = SLICE("{}")};
 	spec.message.kind = JOB_WARM;
 	spec.message.body_bytes = 2;
-	return job_submit(f->sup.devices[0], &spec, &counting, seen, out);
+	return job_submit(f->devices.of[0], &spec, &counting, seen, out);
 }
 
 /* A warming ends when anything else comes, which is admitted as if its slot were free, and runs
@@ -304,8 +314,8 @@ static void test_a_warming_yields(void **state)
 	struct seen warms = {0}, chats = {0};
 	struct job *warm, *chat, *other;
 	setup(&f);
-	struct device *d = f.sup.devices[0];
-	f.sup.config.limits.queue = 0;
+	struct device *d = f.devices.of[0];
+	f.config.limits.queue = 0;
 	assert_int_equal(submit_warm(&f, &warms, &warm), 0);
 	assert_true(warm->running);
 	uint64_t id = warm->id;
@@ -348,9 +358,9 @@ static void test_who_is_refused(void **state)
 	struct seen seen = {0};
 	struct job *running, *j[9];
 	setup(&f);
-	struct device *d = f.sup.devices[0];
-	f.sup.device_count = 1;
-	f.sup.config.limits.queue_per_client = 3;
+	struct device *d = f.devices.of[0];
+	f.devices.count = 1;
+	f.config.limits.queue_per_client = 3;
 	assert_int_equal(submit(&f, CLASS_AGENT, 1, &seen, &running), 0);
 	assert_int_equal(job_retry_after_s(d), 1);
 	for (int i = 0; i < 3; i++)
@@ -370,9 +380,9 @@ static void test_who_is_refused(void **state)
 	assert_int_equal(queue_clients(&d->queue), 3); /* one of them in two classes */
 	for (int i = 0; i < 8; i++)
 		job_cancel(j[i]);
-	assert_int_equal(f.sup.queued, 0);
+	assert_int_equal(f.devices.queued, 0);
 	say(&f, PROTO_END, running->id);
-	f.sup.config.limits.queue_per_client = 0; /* no bound of its own */
+	f.config.limits.queue_per_client = 0; /* no bound of its own */
 	assert_int_equal(submit(&f, CLASS_AGENT, 1, &seen, &running), 0);
 	for (int i = 0; i < 8; i++)
 		assert_int_equal(submit(&f, CLASS_AGENT, 1, &seen, &j[i]), 0);
@@ -387,7 +397,7 @@ static void test_who_is_refused(void **state)
 	assert_int_equal(seen.cause, FAIL_DRAINING);
 	assert_int_equal(submit(&f, CLASS_AGENT, 1, &seen, &running), -ENODEV);
 	assert_int_equal(submit(&f, CLASS_MAP, 1, &seen, &running), -EAGAIN);
-	assert_int_equal(f.sup.queued, 0);
+	assert_int_equal(f.devices.queued, 0);
 	teardown(&f);
 }
 

@@ -1,0 +1,205 @@
+/* What the client is told: heads, bytes, errors, and the end of the request. */
+#include "supervisor/requests/chat.h"
+
+#include "common/base/log.h"
+#include "supervisor/requests/coalesce.h"
+#include "supervisor/requests/explain.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* --- head --- */
+
+/* failed: what no device was given was not sent. */
+static void add_headers(struct chat *c, bool failed)
+{
+	char reason[2 * PLAN_REASON_BYTES + REQUEST_ID_BYTES + 16];
+	bool planned = c->plan.reason[0]; /* what is refused before took none of the routes */
+	const char *strategy = c->too_long ? "refused"
+			       : planned   ? strategy_name(c->plan.strategy)
+					   : "pass";
+	snprintf(reason, sizeof(reason), "%s%s%s%s%s",
+		planned	    ? c->plan.reason
+		: c->parsed ? "no device serves this model"
+			    : "not understood",
+		c->note[0] ? "; " : "", c->note, c->joined_to[0] ? "; joined " : "", c->joined_to);
+	request_tell(
+		c->base.exchange, &(struct request_story){.id = c->base.id,
+					  .strategy = strategy,
+					  .tokens_in = c->facts.tokens,
+					  .tokens_sent = failed && !c->asked ? 0 : c->sent_tokens,
+					  .reason = reason});
+	if (c->device)
+		exchange_add_header(
+			c->base.exchange, "X-Tandem-Device", slice_str(c->device->conf->name));
+}
+
+void chat_answer_head(struct chat *c, int status, const char *content_type, int64_t body_bytes)
+{
+	if (c->head_sent)
+		return;
+	add_headers(c, false);
+	exchange_add_header(c->base.exchange, "Content-Type", slice_str(content_type));
+	exchange_head(c->base.exchange, status, body_bytes);
+	c->head_sent = true;
+}
+
+/* --- ends --- */
+
+void chat_finish(struct chat *c)
+{
+	c->state = CHAT_OVER;
+	coalesce_leave(c);
+	uv_timer_stop(&c->tick);
+	uv_timer_stop(&c->wait);
+	chat_forecast_cut(c);
+	if (c->answer)
+		job_cancel(c->answer);
+	c->answer = NULL;
+	/* Background assembly reads the notes: they are then freed with the request. */
+	if (!c->working)
+		chat_condense_cancel(c);
+}
+
+bool chat_line_is_open(const struct chat *c)
+{
+	if (c->bytes_out == 0 || !c->view.stream)
+		return false;
+	if (c->base.dialect == DIALECT_OPENAI_CHAT)
+		return !(c->tail[0] == '\n' && c->tail[1] == '\n');
+	return c->tail[1] != '\n';
+}
+
+void chat_answer_error(struct chat *c, int status, struct slice message, struct slice body,
+	struct slice content_type, int retry_after_s)
+{
+	coalesce_error(c, status, message, body, content_type, retry_after_s);
+	struct exchange *x = c->base.exchange;
+	struct buf own;
+	buf_init(&own, 0);
+	const struct chat *by = c->lead ? c->lead : c;
+	int cause = by->failure ? by->failure->cause : FAIL_NONE;
+	request_count_error(c->base.all, status);
+	log_line(LOG_WARN, "request_failed", LOG_STR("req", c->base.id), LOG_INT("status", status),
+		LOG_SLICE("message", job_logged_message(cause, message)),
+		LOG_INT("bytes_out", c->bytes_out), LOG_INT("ms", now_ms() - c->base.begun_ms),
+		LOG_END);
+	if (!c->head_sent) {
+		char seconds[16];
+		add_headers(c, true);
+		if (retry_after_s > 0) {
+			snprintf(seconds, sizeof(seconds), "%d", retry_after_s);
+			exchange_add_header(x, "Retry-After", slice_str(seconds));
+		}
+		char *type = content_type.n ? slice_dup(content_type) : NULL;
+		if (body.n == 0) {
+			dialect_error_body(c->base.dialect, status, message, &own);
+			body = buf_slice(&own);
+		}
+		exchange_reply(x, status, type ? type : "application/json", body);
+		free(type);
+	} else if (c->bytes_out > 0 && !c->view.stream) {
+		exchange_abort(x); /* half a JSON object cannot be mended: a broken body says so */
+	} else {
+		dialect_error_inband(c->base.dialect, c->view.stream, status, message,
+			chat_line_is_open(c), &own);
+		if (exchange_write(x, own.p, own.n))
+			exchange_abort(x);
+		else
+			exchange_end(x);
+	}
+	buf_free(&own);
+	chat_finish(c);
+}
+
+void chat_answer_overflow(struct chat *c)
+{
+	struct buf body;
+	char text[96];
+	buf_init(&body, 0);
+	c->too_long = true;
+	snprintf(c->note, sizeof(c->note), "refused: %llu tokens do not fit the window of %lld",
+		(unsigned long long)c->facts.tokens, (long long)c->facts.main.window);
+	dialect_overflow_body(
+		c->base.dialect, c->facts.tokens, (uint64_t)c->facts.main.window, &body);
+	snprintf(text, sizeof(text),
+		"prompt of about %llu tokens exceeds the context window of %lld",
+		(unsigned long long)c->facts.tokens, (long long)c->facts.main.window);
+	chat_answer_error(c, 400, slice_str(text), buf_slice(&body), (struct slice){0}, 0);
+	buf_free(&body);
+}
+
+static enum decide_outcome outcome_of(const struct chat *c)
+{
+	enum backend_type backend = c->device->conf->backend.type;
+	if (!c->has_condense)
+		return decide_plain(&c->facts, &c->plan, c->view.is_load, backend);
+	return c->adaptive ? decide_weighed(c->prepared, c->weighed.form, backend)
+			   : decide_laid_out(c->prepared, backend);
+}
+
+void chat_explain(struct chat *c)
+{
+	enum backend_type backend = c->device->conf->backend.type;
+	if (c->has_condense && c->prepared == CONDENSE_NOTHING)
+		c->plan.strategy = STRATEGY_A; /* as when it is sent */
+	struct explanation e = {.request = &c->view,
+		.facts = &c->facts,
+		.plan = &c->plan,
+		.condense = c->has_condense ? &c->condense : NULL,
+		.weighed = c->adaptive ? &c->weighed : NULL,
+		.rates = &c->device->foresight.rates,
+		.outcome = outcome_of(c),
+		.device = c->device->conf->name,
+		.backend = backend_type_name(backend),
+		.num_ctx = chat_num_ctx(c, c->device)};
+	struct buf body;
+	buf_init(&body, (size_t)job_body_bytes_max(c->base.all->config));
+	if (explain_json(&e, &body)) {
+		chat_answer_error(c, 503, SLICE("out of memory"), (struct slice){0},
+			(struct slice){0}, CHAT_RETRY_AFTER_S);
+	} else {
+		c->sent_tokens = 0;
+		add_headers(c, false);
+		exchange_reply(c->base.exchange, 200, "application/json", buf_slice(&body));
+		chat_finish(c);
+	}
+	buf_free(&body);
+}
+
+/* The head of an answer without a stream waits for the object: until it is whole another worker
+ * can still be asked. */
+void chat_answer_kept_head(struct chat *c)
+{
+	int status = c->head.status ? c->head.status : 200;
+	const char *type =
+		c->head.type ? c->head.type : dialect_content_type(c->base.dialect, c->view.stream);
+	chat_answer_head(c, status, type, c->head.body_bytes);
+	coalesce_head(c, status, type, c->head.body_bytes);
+}
+
+bool chat_answer_write(struct chat *c, struct slice bytes)
+{
+	chat_answer_kept_head(c);
+	if (coalesce_write(c, bytes)) {
+		/* Credit keeps us far from the cap: a worker that ignores it, or memory is out. The
+		 * client must see a broken stream. */
+		c->base.all->count.failed++;
+		log_line(LOG_ERROR, "answer_overrun", LOG_STR("req", c->base.id), LOG_END);
+		exchange_abort(c->base.exchange);
+		chat_finish(c);
+		return false;
+	}
+	c->bytes_out += bytes.n;
+	c->tail[0] = bytes.n > 1 ? bytes.p[bytes.n - 2] : c->tail[1];
+	c->tail[1] = bytes.p[bytes.n - 1];
+	return true;
+}
+
+void chat_answer_poison(struct chat *c)
+{
+	/* A status that no client's library sends the request again for. */
+	chat_answer_error(c, 422,
+		SLICE("workers or backends died of this request; it is refused for ten minutes"),
+		(struct slice){0}, (struct slice){0}, 0);
+}

@@ -1,0 +1,113 @@
+/* What every stage of a chat uses. */
+#include "supervisor/requests/chat.h"
+
+#include "common/base/log.h"
+#include "supervisor/devices/governor.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* --- background work --- */
+
+struct chat_task {
+	uv_work_t work;
+	struct chat *chat;
+	void (*fn)(struct chat *c);
+	enum chat_event then;
+};
+
+static void task_run(uv_work_t *w)
+{
+	struct chat_task *t = w->data;
+	t->fn(t->chat);
+}
+
+static void task_done(uv_work_t *w, int status)
+{
+	(void)status;
+	struct chat_task *t = w->data;
+	struct chat *c = t->chat;
+	c->working = false;
+	enum chat_event then = t->then;
+	free(t);
+	chat_event(c, then);
+	request_release(&c->base);
+}
+
+void chat_work(struct chat *c, void (*fn)(struct chat *c), enum chat_event then, bool small)
+{
+	struct chat_task *t = small ? NULL : malloc(sizeof(*t));
+	if (t) {
+		*t = (struct chat_task){.chat = c, .fn = fn, .then = then};
+		t->work.data = t;
+		if (uv_queue_work(c->base.all->loop, &t->work, task_run, task_done) == 0) {
+			c->working = true;
+			request_hold(&c->base);
+			return;
+		}
+		free(t);
+	}
+	fn(c);
+	chat_event(c, then);
+}
+
+/* --- small things --- */
+
+void chat_hold(struct chat *c, size_t n)
+{
+	c->held += n;
+	c->base.all->held_bytes += n;
+}
+
+int64_t chat_num_ctx(const struct chat *c, const struct device *d)
+{
+	if (d->conf->client_num_ctx && c->view.num_ctx > 0)
+		return c->view.num_ctx < DECIDE_WINDOW_MAX ? c->view.num_ctx : DECIDE_WINDOW_MAX;
+	return governor_num_ctx(d, buf_slice(&c->model));
+}
+
+void chat_fallback(struct chat *c, const char *cause, const char *to)
+{
+	c->base.all->count.fallbacks++;
+	snprintf(c->note, sizeof(c->note), "fallback: %s; %s", cause, to);
+	log_line(LOG_WARN, "fallback", LOG_STR("req", c->base.id), LOG_STR("cause", cause),
+		LOG_STR("to", to), LOG_END);
+}
+
+bool chat_begun(const struct chat *c)
+{
+	return c->bytes_out > 0;
+}
+
+void chat_count_told(struct chat *c, int64_t prompt_tokens)
+{
+	if (prompt_tokens > 0)
+		tokens_learn(c->base.all->tokens, buf_slice(&c->model), &c->sent_census,
+			(uint64_t)prompt_tokens);
+}
+
+void chat_condense_cancel(struct chat *c)
+{
+	for (size_t i = 0; i < c->note_count; i++) {
+		if (c->notes[i].job)
+			job_cancel(c->notes[i].job);
+		buf_free(&c->notes[i].text);
+	}
+	free(c->notes);
+	c->notes = NULL;
+	c->note_count = c->unsettled = 0;
+}
+
+int chat_address(struct chat *c, struct proto_job *message)
+{
+	message->method = slice_str(exchange_method(c->base.exchange));
+	message->path = slice_str(exchange_target(c->base.exchange));
+	return request_forward_headers(&c->base, message);
+}
+
+void chat_answer_readdress(struct chat *c)
+{
+	if (c->answer && chat_address(c, &c->answer->spec.message))
+		log_line(LOG_ERROR, "out_of_memory", LOG_STR("req", c->base.id),
+			LOG_STR("lost", "headers of the request"), LOG_END);
+}

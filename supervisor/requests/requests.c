@@ -1,0 +1,126 @@
+#include "supervisor/requests/requests.h"
+
+#include "supervisor/front/origin.h"
+#include "supervisor/requests/request.h"
+
+#include <errno.h>
+
+/* --- the front door's events --- */
+
+static void on_head(void *ctx, struct exchange *x)
+{
+	struct requests *s = ctx;
+	if (origin_gate(x, s->loopback, s->config->origins))
+		return;
+	struct route route;
+	route_find(exchange_method(x), exchange_path(x), &route);
+	if (route.kind == ROUTE_CHAT)
+		chat_begin(s, x, route.dialect);
+	else if (route.kind == ROUTE_PS)
+		loaded_begin(s, x);
+	else if (!probe_answer(s, x, &route))
+		pass_begin(s, x, &route);
+}
+
+static size_t on_body(void *ctx, struct exchange *x, const char *p, size_t n)
+{
+	(void)ctx;
+	struct request *r = exchange_context(x);
+	return r ? r->ops->body(r, p, n) : n;
+}
+
+static void on_body_end(void *ctx, struct exchange *x)
+{
+	(void)ctx;
+	struct request *r = exchange_context(x);
+	if (r)
+		r->ops->body_end(r);
+}
+
+static void on_sent(void *ctx, struct exchange *x, size_t n)
+{
+	(void)ctx;
+	struct request *r = exchange_context(x);
+	if (r)
+		r->ops->sent(r, n);
+}
+
+static void on_gone(void *ctx, struct exchange *x)
+{
+	(void)ctx;
+	struct request *r = exchange_context(x);
+	if (r)
+		r->ops->gone(r);
+}
+
+static void on_done(void *ctx, struct exchange *x)
+{
+	(void)ctx;
+	struct request *r = exchange_context(x);
+	if (!r)
+		return;
+	r->ops->gone(r); /* the front door's own end tells of no other; one that is over ignores it
+			  */
+	r = exchange_context(x); /* another one where that handed its exchange over (coalesce.h) */
+	exchange_set_context(x, NULL);
+	r->exchange = NULL;
+	request_release(r);
+}
+
+const struct front_events requests_front_events = {.head = on_head,
+	.body = on_body,
+	.body_end = on_body_end,
+	.sent = on_sent,
+	.gone = on_gone,
+	.done = on_done};
+
+/* --- all of them --- */
+
+void requests_init(
+	struct requests *s, uv_loop_t *loop, const struct requests_events *events, void *ctx)
+{
+	s->loop = loop;
+	s->events = events;
+	s->ctx = ctx;
+	TAILQ_INIT(&s->list);
+	TAILQ_INIT(&s->chats);
+	uv_random(NULL, NULL, s->client_secret, sizeof(s->client_secret), 0, NULL);
+	s->started_ms = now_ms();
+}
+
+static void remember_window(void *ctx, uint64_t beginning, double window)
+{
+	layout_cache_set_window(ctx, beginning, window);
+}
+
+int requests_open(struct requests *s, size_t layout_bytes)
+{
+	s->layouts = layout_cache_create(layout_bytes);
+	if (!s->layouts)
+		return -ENOMEM;
+	if (s->devices->keep)
+		keep_windows(s->devices->keep, remember_window, s->layouts);
+	return 0;
+}
+
+void requests_free(struct requests *s)
+{
+	layout_cache_destroy(s->layouts);
+}
+
+uint64_t requests_oldest_ms(const struct requests *s)
+{
+	const struct request *oldest = TAILQ_FIRST(&s->list);
+	return oldest ? oldest->begun_ms : UINT64_MAX;
+}
+
+bool requests_cancel(struct requests *s, const char *id)
+{
+	struct request *r;
+	TAILQ_FOREACH(r, &s->list, link)
+		if (strcmp(r->id, id) == 0) {
+			r->ops->cancel(r);
+			return true;
+		}
+	return false;
+}

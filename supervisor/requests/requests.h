@@ -1,0 +1,94 @@
+/*
+ * The requests of clients, with what all of them share. The wing's context: its modules take it or a request
+ * (request.all), and nothing above.
+ *
+ * Requests are listed from the exchange's head to their last reference. What is told upwards goes through
+ * requests_events, given at its creation. Loop thread only; nothing blocks.
+ */
+#ifndef TANDEM_REQUESTS_H
+#define TANDEM_REQUESTS_H
+
+#include "common/base/histogram.h"
+#include "common/base/now.h"
+#include "common/config/config.h"
+#include "common/layout/state.h"
+#include "common/tokens.h"
+#include "supervisor/devices/devices.h"
+#include "supervisor/front/front.h"
+#include "supervisor/requests/poison.h"
+
+#include <sys/queue.h>
+#include <uv.h>
+
+#define STRATEGIES 3 /* A, B, C */
+
+struct counters {
+	uint64_t requests, failed, refused, cancelled, fallbacks, passed, coalesced, resumed;
+	uint64_t by_strategy[STRATEGIES];
+	uint64_t early_freezes; /* conversations shortened while nobody waited */
+};
+
+/* How long requests took, in ms, by way: A, B, C, pass. */
+#define TIMED_STRATEGIES (STRATEGIES + 1)
+
+struct times {
+	struct histogram first_byte[TIMED_STRATEGIES], total[TIMED_STRATEGIES];
+};
+
+/* Routing by predicted time: the time to the first byte, by way. */
+struct predictions {
+	struct histogram error[STRATEGIES];   /* measured - predicted, without sign; ms */
+	struct histogram percent[STRATEGIES]; /* measured of predicted; percent */
+};
+
+struct requests_events {
+	/* One has ended, and nothing refers to it: the shutdown looks whether it can go on. */
+	void (*over)(void *ctx);
+};
+
+struct request;
+TAILQ_HEAD(request_list, request);
+struct chat;
+TAILQ_HEAD(chat_list, chat);
+
+struct requests {
+	uv_loop_t *loop;
+	const struct config *config;
+	struct devices *devices;
+	struct tokens *tokens;	      /* borrowed */
+	struct layout_cache *layouts; /* what was decided for earlier requests */
+	const struct requests_events *events;
+	void *ctx;
+
+	struct request_list list;
+	struct chat_list chats;	   /* those that a retry may join (coalesce.h) */
+	unsigned active;	   /* requests in the list */
+	size_t held_bytes;	   /* request bodies held in memory */
+	uint64_t client_secret[2]; /* keys the hashes of clients (client.h) */
+	uint64_t next_request;
+	uint64_t started_ms; /* of this tandemd */
+	struct counters count;
+	struct times times;
+	struct predictions predictions;
+	struct poison poison;
+	bool loopback; /* we listen on loopback only: Host headers are looked at */
+	bool ending;   /* no worker will come any more */
+};
+
+/* s is all zero but for what its caller has to lend: config, devices, tokens. */
+void requests_init(
+	struct requests *s, uv_loop_t *loop, const struct requests_events *events, void *ctx);
+/* The cache of layouts, at most layout_bytes; the devices' store tells it of windows. 0 or -ENOMEM. */
+int requests_open(struct requests *s, size_t layout_bytes);
+void requests_free(struct requests *s);
+
+/* For front_start(); ctx is a struct requests. */
+extern const struct front_events requests_front_events;
+
+/* When the oldest one began; UINT64_MAX: there is none. */
+uint64_t requests_oldest_ms(const struct requests *s);
+/* Ends a client's request by its id, as if the client had left, with an error in its dialect where
+ * one can still be told. True when there was one. */
+bool requests_cancel(struct requests *s, const char *id);
+
+#endif

@@ -1,0 +1,33 @@
+/*
+ * What is told of a running tandemd: REP (rep.h) at RUNDIR/stats.ipc for who asks (commands.h), PUB
+ * at RUNDIR/events.ipc for who listens (events.h). A slow reader of either delays nobody.
+ *
+ * The wing's context: its modules take it. It stands above all other wings: it reads them, and orders through
+ * life/control.h; nothing below knows of it. Loop thread only; nothing blocks.
+ */
+#ifndef TANDEM_TELL_H
+#define TANDEM_TELL_H
+
+#include "supervisor/life/life.h"
+
+struct rep;
+struct events;
+
+struct tell {
+	struct life *life;
+	struct devices *devices;
+	struct requests *requests;
+	struct rep *stats; /* NULL: closed */
+	struct events *events;
+};
+
+/* Listens under names of this process's own; rundir_take() gives them the known ones. 0 or -errno;
+ * tell_stop() is due either way. */
+int tell_start(struct tell *t);
+/* Both sockets anew, after a successor that took the names has failed. 0 or -errno. */
+int tell_reopen(struct tell *t);
+/* The configuration is another one. */
+void tell_reloaded(struct tell *t);
+void tell_stop(struct tell *t);
+
+#endif
