@@ -104,11 +104,13 @@ def check_includes(root):
 # --- object files ---
 
 
-def read_objects(build):
-    """file (as its source is called, without .c) -> (defined, needed)"""
+def read_objects(root, build):
+    """file (as its source is called, without .c) -> (defined, needed); not of sources that have gone"""
     objects = {}
     for folder in MAY:
         for path in sorted((build / "obj" / folder).rglob("*.o")):
+            if not (root / path.relative_to(build / "obj")).with_suffix(".c").exists():
+                continue
             defined, needed = set(), set()
             for line in subprocess.run(["nm", path], check=True, capture_output=True, text=True).stdout.splitlines():
                 parts = line.split()
@@ -174,8 +176,8 @@ def allowed(part):
     return max([CIRCLE_MAX] + [n for folder, n in CIRCLES_LEFT.items() if all(f.startswith(folder) for f in part)])
 
 
-def check_objects(build):
-    objects = read_objects(build)
+def check_objects(root, build):
+    objects = read_objects(root, build)
     if not objects:
         yield f"{build}: no object files; run `make all` first"
         return
@@ -193,7 +195,7 @@ def check_objects(build):
 def main():
     root = Path(sys.argv[1] if len(sys.argv) > 1 else ".").resolve()
     build = Path(sys.argv[2]) if len(sys.argv) > 2 else root / "build"
-    faults = [*check_includes(root), *check_objects(build)]
+    faults = [*check_includes(root), *check_objects(root, build)]
     for fault in faults:
         print(fault)
     print(f"layers: {len(faults)} faults" if faults else "layers: kept")
