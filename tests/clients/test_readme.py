@@ -60,7 +60,7 @@ def test_configurations(page, tmp_path):
 
 def keys_of_the_source():
     """{key: default} of common/config/config_keys.c; None where there is none to compare."""
-    source = read("common", "config_keys.c")
+    source = read("common", "config", "config_keys.c")
     keys = {}
     main, device = source.split("device_keys[]")
     for group, name, default in re.findall(r"NUMBER\(KEY_\w+, (\w+), (\w+), [^,]+, [^,]+, ([\w.]+)\)", main):
