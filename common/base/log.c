@@ -56,18 +56,6 @@ void log_set_sink(log_sink_fn *sink, void *ctx)
 	logger.sink_ctx = ctx;
 }
 
-enum log_level log_level_parse(const char *name, bool *ok)
-{
-	for (size_t i = 0; i < sizeof(level_names) / sizeof(level_names[0]); i++) {
-		if (strcmp(name, level_names[i]) == 0) {
-			*ok = true;
-			return (enum log_level)i;
-		}
-	}
-	*ok = false;
-	return LOG_INFO;
-}
-
 const char *log_level_name(enum log_level level)
 {
 	return level_names[level <= LOG_ERROR ? level : LOG_ERROR];

@@ -91,7 +91,7 @@ struct select_result {
 
 /*
  * 0, -ENOMEM, -EINVAL (a ratio out of range, no messages array) or -E2BIG. On failure the result
- * is empty. Groups must be numbered (text_group) and verbatim messages marked.
+ * is empty. Groups must be numbered and verbatim messages marked.
  */
 int text_select(const struct text_message *m, size_t n, const struct select_options *o,
 	struct select_result *out);
@@ -116,10 +116,6 @@ int text_render(
  */
 int text_render_part(const struct text_message *m, size_t n, const struct select_result *r,
 	size_t from, size_t to, struct buf *out);
-
-/* Does every forced span stand in assembled, in order, byte for byte? Linear. */
-bool text_verify_forced(
-	const struct text_message *m, const struct select_result *r, struct slice assembled);
 
 /* One huge text: the instruction at its head and at its tail, and what lies between. */
 struct text_edges {
