@@ -96,8 +96,8 @@ static inline bool json_is(struct json_value v, enum json_type type)
 /* --- building: appenders whose errors stay in the buf --- */
 
 /*
- * Appends text as a quoted JSON string. Escapes C0 controls, DEL, U+0085, U+2028 and U+2029 (httpx
- * splits NDJSON lines on them: protocols.md 0.9). Invalid UTF-8 is replaced by U+FFFD.
+ * Appends text as a quoted JSON string. Escapes C0 controls, DEL, U+0085, U+2028 and U+2029
+ * (docs/protocols.md#line-ends-inside-json). Invalid UTF-8 is replaced by U+FFFD.
  */
 int json_put_string(struct buf *out, struct slice text);
 

@@ -1,6 +1,6 @@
 /*
  * Selection by coverage: the lines of a history worth keeping, byte for byte, within a budget
- * (condensing.md 2 and 4.1). No model, no query; about a millisecond for 10K tokens.
+ * (docs/condensing.md#which-lines). No model, no query; about a millisecond for 10K tokens.
  *
  * What is left out, of a message or whole messages, leaves a marker with its size in source lines:
  * "[..71]", or "[..340 bytes]" of one long line.

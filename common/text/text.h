@@ -6,7 +6,7 @@
  * The bytes behind a text_message belong to the caller and outlive every result that points into
  * them. Sizes are bytes unless a name says otherwise.
  *
- * The algorithm is condensing.md sections 2, 4.1 and 5; ARCHITECTURE.md says where it came from.
+ * The algorithm is docs/condensing.md; the constants are measured (docs/eval.md).
  */
 #ifndef TANDEM_TEXT_H
 #define TANDEM_TEXT_H

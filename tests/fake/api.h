@@ -37,7 +37,7 @@ void llama_error(struct request *r, int status, struct slice message);
 /* Sends a client from another spelling of a path to the right one. False: it is the right one. */
 bool ollama_redirects(struct request *r);
 
-/* Ollama's check of Host and Origin (protocols.md 1.2). */
+/* Ollama's check of Host and Origin (docs/protocols.md#what-is-not-handed-on). */
 bool ollama_admits(const struct request *r);
 
 /* A JSON reply with the faults that hit a reply not streamed; frees body. r may be gone on return.

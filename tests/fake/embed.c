@@ -1,6 +1,6 @@
 /*
- * Embeddings in all their dialects: protocols.md 1.7 and 2.4. A vector follows from a hash of the
- * text.
+ * Embeddings in all their dialects: docs/protocols.md#embeddings. A vector follows from a hash
+ * of the text.
  */
 #include "tests/fake/dialect.h"
 
