@@ -42,8 +42,8 @@ struct json_error {
 	bool more;	  /* before it stands a whole value: only what follows is wrong */
 };
 
-/* Validates text and sets *root to its one value. 0, or -EINVAL with *err filled (err may be NULL).
- */
+/* Validates text and sets *root to its one value. 0, or -EINVAL with *err filled (err may
+ * be NULL). */
 int json_parse(
 	struct slice text, unsigned max_depth, struct json_value *root, struct json_error *err);
 
@@ -82,8 +82,8 @@ char *json_string_dup(struct json_value v);
 /* Code points of the decoded string; 0 when v is no string. */
 size_t json_string_chars(struct json_value v);
 
-/* Conversions: true and *out set when v has that type and fits. Integers accept 3.0 and 3e0 forms.
- */
+/* Conversions: true and *out set when v has that type and fits. Integers accept 3.0 and
+ * 3e0 forms. */
 bool json_to_int(struct json_value v, int64_t *out);
 bool json_to_double(struct json_value v, double *out);
 bool json_to_bool(struct json_value v, bool *out);

@@ -9,8 +9,8 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Kept free for what ends a line: the mark of a cut value, the mark of left-out fields, brackets.
- */
+/* Kept free for what ends a line: the mark of a cut value, the mark of left-out
+ * fields, brackets. */
 #define LINE_TAIL_BYTES 96
 #define KEY_BYTES 48 /* of a key that is shown */
 

@@ -163,8 +163,8 @@ static struct around look_around(const struct cost *l, uint32_t a, uint32_t b)
 	return x;
 }
 
-/* The bytes between two neighbouring picked lines p and q; p == end: none before, q == end: after.
- */
+/* The bytes between two neighbouring picked lines p and q; p == end: none before, q ==
+ * end: after. */
 static size_t seam(const struct cost *l, const struct around *x, uint32_t p, uint32_t q)
 {
 	const struct source *s = l->s;

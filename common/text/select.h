@@ -34,8 +34,8 @@ struct select_tuning {
 	double standing; /* of a word's weight where it stands in the prompt anyway; 0 */
 };
 
-/* Start from select_defaults(). Shares are parts of the budget; the forced ones double below 15 %.
- */
+/* Start from select_defaults(). Shares are parts of the budget; the forced ones double below
+ * 15 %. */
 struct select_options {
 	size_t budget_bytes; /* the hard bound; SIZE_MAX */
 	double keep_ratio;   /* of the bytes that are not verbatim, a second bound; .25; 0: none */

@@ -22,14 +22,14 @@ struct text_message {
 	struct slice text;
 	/* A tool result: what was called ("read_file src/a.c"); named in its header when known. */
 	struct slice call;
-	/* An assistant that calls tools: where in text the rendered calls begin (0: all is calls).
-	 */
+	/* An assistant that calls tools: where in text the rendered calls begin (0: all
+	 * is calls). */
 	size_t calls_at;
 	bool calls_tools;
 	bool tool_result; /* role tool, or a user message that is a tool result in text form */
 	bool machine;  /* a user message that a program wrote, such as the carrier of a picture */
-	bool verbatim; /* stands as it is in the final prompt: never selected from, only knowledge
-			 */
+	bool verbatim; /* stands as it is in the final prompt: never selected from,
+			   only knowledge */
 	unsigned
 		group; /* an assistant that calls tools and all its results are one; from 0, in order */
 };
@@ -46,8 +46,8 @@ struct text_span {
 /* A person's message up to so many bytes is short: rules, corrections, answers. */
 #define TEXT_HUMAN_SHORT 600
 
-/* Does a user message look like a tool result in text form, as older Cline and its forks send it?
- */
+/* Does a user message look like a tool result in text form, as older Cline and its forks
+ * send it? */
 bool text_is_tool_result(struct slice text);
 
 /*

@@ -190,7 +190,8 @@ static inline uint64_t gen_progress_ms(const struct gen *g)
 
 /*
  * The request gives the answer's beginning (docs/protocols.md#continuing-an-answer): `text`,
- * or with `suffix` as much of its end as can be one. Where it is what this model says, the answer goes on behind it.
+ * or with `suffix` as much of its end as can be one. Where it is what this model says, the answer
+ * goes on behind it.
  */
 void answer_begin_with(struct gen *g, struct slice text, bool suffix);
 

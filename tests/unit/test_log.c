@@ -242,8 +242,8 @@ static void the_sink_hears_what_the_level_hides_and_no_content(void **state)
 
 #define LINE 97
 
-/* What a socket took while nobody read it ends with a line: the next one may be another process's.
- */
+/* What a socket took while nobody read it ends with a line: the next one may be
+ * another process's. */
 static void tears_no_line_in_a_socket(void **state)
 {
 	(void)state;

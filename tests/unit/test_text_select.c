@@ -83,8 +83,8 @@ static void check_result(const struct text_message *m, size_t n, const struct se
 	}
 	assert_true(forced_stand(m, r, buf_slice(out)));
 
-	/* Lines beside headers and markers stand in the source; the markers account for the rest.
-	 */
+	/* Lines beside headers and markers stand in the source; the markers account for
+	 * the rest. */
 	struct slice text = buf_slice(out);
 	while (text.n) {
 		const char *nl = memchr(text.p, '\n', text.n);

@@ -108,8 +108,8 @@ static void is_additive(void **state)
 		2.0 * TOKENS_PER_IMAGE + 3 * 5.0, 1e-9);
 }
 
-/* Text that is made to be slow or to overflow: linear, and no estimate below a token per 512 bytes.
- */
+/* Text that is made to be slow or to overflow: linear, and no estimate below a token per
+ * 512 bytes. */
 static void hostile_text_is_counted(void **state)
 {
 	(void)state;
