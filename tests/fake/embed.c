@@ -6,8 +6,6 @@
 
 #include <math.h>
 
-#define EMBED_MAX (64u << 20) /* bytes of a reply */
-
 static void put_base64(struct buf *out, const unsigned char *p, size_t n)
 {
 	static const char set[] =
