@@ -64,8 +64,6 @@ void token_census_add(struct token_census *c, struct slice utf8_text);
 /* Adds n messages: what the template writes around them. */
 void token_census_messages(struct token_census *c, uint64_t n);
 
-void token_census_join(struct token_census *c, const struct token_census *other);
-
 /* Tokens by the start table alone: the same on every machine and at all times. */
 double token_census_start(const struct token_census *c);
 

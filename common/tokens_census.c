@@ -248,10 +248,3 @@ void token_census_messages(struct token_census *c, uint64_t n)
 {
 	c->chars[TOKEN_MESSAGE] += n;
 }
-
-void token_census_join(struct token_census *c, const struct token_census *other)
-{
-	for (size_t i = 0; i < TOKEN_CLASSES; i++)
-		c->chars[i] += other->chars[i];
-	c->images += other->images;
-}

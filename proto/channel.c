@@ -20,8 +20,8 @@ static void give_up(struct channel *c, int error, const char *what)
 	uv_idle_start(&c->soon, on_soon);
 }
 
-/* A peer that breaks the protocol is not listened to any more; one that only reads too slowly is.
- */
+/* A peer that breaks the protocol is not listened to any more; one that only reads too
+ * slowly is. */
 static bool is_deaf(const struct channel *c)
 {
 	return channel_closed(c) || c->error == -EPROTO || c->error == -EPROTONOSUPPORT;

@@ -33,8 +33,8 @@ struct channel_events {
 	void (*peer)(void *ctx, bool connected);
 	/*
 	 * A frame that is no frame (-EPROTO), another version (-EPROTONOSUPPORT), the queue is over
-	 * its cap (-ENOBUFS), no memory
-	 * (-ENOMEM): give the peer up. Once. After the first two nothing more is read.
+	 * its cap (-ENOBUFS), no memory (-ENOMEM): give the peer up. Once. After the first two
+	 * nothing more is read.
 	 */
 	void (*broken)(void *ctx, int error, const char *what);
 	/* All that waited has been taken, after channel_full(). May be NULL. */
@@ -49,8 +49,9 @@ struct channel_options {
 
 /*
  * Supervisor: listens on url ("ipc:///run/.../w0-1.ipc", in a folder that only we can enter) and on
- *w0-1.ipc.down ; both files have mode 0600 and are removed on closing. A URL is used once: another
- * listen on it wedges the first. Worker: dials, blocking until the socket file answers or refuses.
+ * the same with ".down"; both files have mode 0600 and are removed on closing. A URL is used once:
+ * another listen on it wedges the first.
+ * Worker: dials, blocking until the socket file answers or refuses.
  * 0 or -errno (-EINVAL: not ipc://, or too long a path).
  */
 int channel_listen(uv_loop_t *loop, const char *url, const struct channel_options *o,

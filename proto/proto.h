@@ -66,11 +66,11 @@ enum proto_cause {
 	FAIL_STATUS,	  /* the backend answered with an error status before the first byte */
 	FAIL_GARBAGE,	  /* not the format it should be */
 	FAIL_CUT,	  /* ended in the middle */
-	FAIL_OVERFLOW, /* the prompt does not fit the backend's window (a FAIL_STATUS with a name)
-			*/
-	FAIL_EMPTY,    /* an empty answer where text is needed (notes) */
-	FAIL_REFUSED,  /* the worker will not: bad request, unsupported (status and message say why)
-			*/
+	FAIL_OVERFLOW,	  /* the prompt does not fit the backend's window (a FAIL_STATUS with
+			   a name) */
+	FAIL_EMPTY,	  /* an empty answer where text is needed (notes) */
+	FAIL_REFUSED,	  /* the worker will not: bad request, unsupported (status and message
+			   say why) */
 	FAIL_TOO_LARGE,
 	FAIL_CANCELLED,
 	FAIL_DRAINING, /* came after DRAIN; never started */

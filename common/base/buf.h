@@ -82,8 +82,8 @@ static inline struct slice buf_slice(const struct buf *b)
 	return (struct slice){b->p, b->n};
 }
 
-/* NUL-terminates without counting the NUL; returns the string, "" when nothing is held or on error.
- */
+/* NUL-terminates without counting the NUL; returns the string, "" when nothing is held or
+ * on error. */
 const char *buf_cstr(struct buf *b);
 
 #endif

@@ -50,9 +50,3 @@ int hashset_add(struct hashset *s, uint64_t h)
 	s->n++;
 	return 1;
 }
-
-bool hashset_has(const struct hashset *s, uint64_t h)
-{
-	h += h == 0;
-	return s->slot && *find(s, h) == h;
-}

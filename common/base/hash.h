@@ -1,11 +1,12 @@
 /*
- * 64-bit hashes of bytes, and a set of them.
+ * 64-bit hashes of bytes, and a set of them. None is keyed: where others choose the bytes and a
+ * collision would do harm, sip.h is what to use.
  *
- * Not keyed: a text made to collide can only make its own selection worse. Byte order shows in the
- * values, so they are no format for other machines.
+ * hash_bytes() is the quick one, for tables in memory: byte order shows in its values. hash_fnv() is
+ * the same everywhere, so its values may stand in files.
  */
-#ifndef TANDEM_TEXT_HASH_H
-#define TANDEM_TEXT_HASH_H
+#ifndef TANDEM_HASH_H
+#define TANDEM_HASH_H
 
 #include "common/base/buf.h"
 
@@ -31,6 +32,23 @@ static inline uint64_t hash_bytes(const char *p, size_t n)
 	return hash_mix(hash_mix(h ^ v));
 }
 
+/* FNV-1a (G. Fowler, L. C. Noll, K.-P. Vo; draft-eastlake-fnv), which goes on where the last call
+ * ended: h = HASH_FNV_START, then h = hash_fnv(h, ...) for each part. */
+#define HASH_FNV_START 0xcbf29ce484222325u
+
+static inline uint64_t hash_fnv(uint64_t h, const void *p, size_t n)
+{
+	for (const unsigned char *c = p; n; c++, n--)
+		h = (h ^ *c) * 0x100000001b3u;
+	return h;
+}
+
+/* A string with its NUL, so that "ab" "c" is not "a" "bc". NULL counts as "". */
+static inline uint64_t hash_fnv_text(uint64_t h, const char *text)
+{
+	return text ? hash_fnv(h, text, strlen(text) + 1) : hash_fnv(h, "", 1);
+}
+
 /* Zero-initialise; owns its slots. */
 struct hashset {
 	uint64_t *slot;
@@ -41,7 +59,5 @@ void hashset_fini(struct hashset *s);
 
 /* 1 when h is new, 0 when it was there, -ENOMEM. */
 int hashset_add(struct hashset *s, uint64_t h);
-
-bool hashset_has(const struct hashset *s, uint64_t h);
 
 #endif

@@ -23,8 +23,8 @@ struct histogram {
 /* Upper bound (inclusive) of bucket i, 0 <= i < HISTOGRAM_BUCKETS - 1. */
 uint64_t histogram_bound(unsigned i);
 void histogram_add(struct histogram *h, uint64_t ms);
-/* The time that a share of 0..1 of all did not exceed, estimated within its bucket; 0 when empty.
- */
+/* The time that a share of 0..1 of all did not exceed, estimated within its bucket; 0
+ * when empty. */
 double histogram_quantile(const struct histogram *h, double share);
 /* Appends {"count":N,"sum_ms":N,"max_ms":N,"p50_ms":F,"p90_ms":F,"p99_ms":F,
  * "buckets":[{"le_ms":N|null,"count":N},...]}; the bounds after the highest value are left out. */

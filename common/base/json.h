@@ -42,8 +42,8 @@ struct json_error {
 	bool more;	  /* before it stands a whole value: only what follows is wrong */
 };
 
-/* Validates text and sets *root to its one value. 0, or -EINVAL with *err filled (err may be NULL).
- */
+/* Validates text and sets *root to its one value. 0, or -EINVAL with *err filled (err may
+ * be NULL). */
 int json_parse(
 	struct slice text, unsigned max_depth, struct json_value *root, struct json_error *err);
 
@@ -82,8 +82,8 @@ char *json_string_dup(struct json_value v);
 /* Code points of the decoded string; 0 when v is no string. */
 size_t json_string_chars(struct json_value v);
 
-/* Conversions: true and *out set when v has that type and fits. Integers accept 3.0 and 3e0 forms.
- */
+/* Conversions: true and *out set when v has that type and fits. Integers accept 3.0 and
+ * 3e0 forms. */
 bool json_to_int(struct json_value v, int64_t *out);
 bool json_to_double(struct json_value v, double *out);
 bool json_to_bool(struct json_value v, bool *out);
@@ -96,8 +96,8 @@ static inline bool json_is(struct json_value v, enum json_type type)
 /* --- building: appenders whose errors stay in the buf --- */
 
 /*
- * Appends text as a quoted JSON string. Escapes C0 controls, DEL, U+0085, U+2028 and U+2029 (httpx
- * splits NDJSON lines on them: protocols.md 0.9). Invalid UTF-8 is replaced by U+FFFD.
+ * Appends text as a quoted JSON string. Escapes C0 controls, DEL, U+0085, U+2028 and U+2029
+ * (docs/protocols.md#line-ends-inside-json). Invalid UTF-8 is replaced by U+FFFD.
  */
 int json_put_string(struct buf *out, struct slice text);
 

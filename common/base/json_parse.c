@@ -163,8 +163,8 @@ static bool name(struct parser *s)
 	return true;
 }
 
-/* After a value: closes what ends here, until the next value's first byte or the end of the root.
- */
+/* After a value: closes what ends here, until the next value's first byte or the end of
+ * the root. */
 static bool close_or_next(struct parser *s)
 {
 	while (s->depth) {

@@ -46,8 +46,8 @@ static inline const char *json_plain(const char *p, const char *end)
 		      del = _mm_set1_epi8('\x7f'), space = _mm_set1_epi8(' ');
 	for (; end - p >= 16; p += 16) {
 		__m128i v = _mm_loadu_si128((const __m128i *)p);
-		/* As signed bytes both the controls and everything from 0x80 lie below the space.
-		 */
+		/* As signed bytes both the controls and everything from 0x80 lie below
+		 * the space. */
 		__m128i odd = _mm_or_si128(
 			_mm_or_si128(_mm_cmplt_epi8(v, space), _mm_cmpeq_epi8(v, del)),
 			_mm_or_si128(_mm_cmpeq_epi8(v, quote), _mm_cmpeq_epi8(v, backslash)));

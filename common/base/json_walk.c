@@ -162,8 +162,8 @@ static uint32_t surrogates(uint32_t unit, const char **p, const char *end)
 	return 0x10000 + ((unit - 0xd800) << 10) + ((uint32_t)low - 0xdc00);
 }
 
-/* Decodes the escape at *p (a backslash), moves past it, and returns how many bytes it stands for.
- */
+/* Decodes the escape at *p (a backslash), moves past it, and returns how many bytes it
+ * stands for. */
 static size_t unescape(const char **p, const char *end, char out[4])
 {
 	char c = (*p)[1];

@@ -9,8 +9,8 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Kept free for what ends a line: the mark of a cut value, the mark of left-out fields, brackets.
- */
+/* Kept free for what ends a line: the mark of a cut value, the mark of left-out
+ * fields, brackets. */
 #define LINE_TAIL_BYTES 96
 #define KEY_BYTES 48 /* of a key that is shown */
 
@@ -54,18 +54,6 @@ void log_set_sink(log_sink_fn *sink, void *ctx)
 {
 	logger.sink = sink;
 	logger.sink_ctx = ctx;
-}
-
-enum log_level log_level_parse(const char *name, bool *ok)
-{
-	for (size_t i = 0; i < sizeof(level_names) / sizeof(level_names[0]); i++) {
-		if (strcmp(name, level_names[i]) == 0) {
-			*ok = true;
-			return (enum log_level)i;
-		}
-	}
-	*ok = false;
-	return LOG_INFO;
 }
 
 const char *log_level_name(enum log_level level)

@@ -75,7 +75,6 @@ bool log_flush(void);
 /* Prompt or answer text: written (escaped, cut to the line) only when log.content is on. */
 void log_content(const char *event, const char *request_id, struct slice text);
 
-enum log_level log_level_parse(const char *name, bool *ok);
 const char *log_level_name(enum log_level level);
 
 #endif

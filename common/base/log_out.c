@@ -237,11 +237,6 @@ static void watch_crashes(void)
 			sigaction(fatal[i], &crash, NULL);
 }
 
-bool log_out_deferred(void)
-{
-	return out.deferred;
-}
-
 void log_out_defer(bool on)
 {
 	out.deferred = on;

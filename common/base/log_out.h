@@ -30,7 +30,6 @@ void log_out_size(size_t bytes);
 /* Lines wait for log_out_flush() from now on. The process's exits and crashes are then looked
  * after, too. */
 void log_out_defer(bool on);
-bool log_out_deferred(void);
 
 /* One whole line, with its line feed. False: it does not fit, and is counted as lost. */
 bool log_out_put(const char *line, size_t n);

@@ -1,5 +1,6 @@
 #include "common/config/config.h"
 
+#include "common/base/hash.h"
 #include "common/config/config_schema.h"
 #include "common/config/config_text.h"
 
@@ -167,14 +168,6 @@ static struct {
 	const char *words; /* NULL: none yet */
 } last_bad;
 
-static uint64_t hash_text(struct slice text)
-{
-	uint64_t h = 14695981039346656037u; /* FNV-1a */
-	for (size_t i = 0; i < text.n; i++)
-		h = (h ^ (unsigned char)text.p[i]) * 1099511628211u;
-	return h;
-}
-
 static void report_syntax(struct config_reader *r, unsigned line, const char *words)
 {
 	struct config_place place = config_text_place(&r->text, line);
@@ -201,7 +194,7 @@ int config_load(const char *path, struct config *out, struct buf *err)
 	if (rc)
 		goto out_text;
 
-	uint64_t hash = hash_text(buf_slice(&r.text.text));
+	uint64_t hash = hash_fnv(HASH_FNV_START, r.text.text.p, r.text.text.n);
 	if (last_bad.words && last_bad.n == r.text.text.n && last_bad.hash == hash) {
 		report_syntax(&r, last_bad.line, last_bad.words);
 	} else {

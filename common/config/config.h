@@ -44,8 +44,8 @@ struct config_device {
 	char *model; /* the model this device serves by default; may be NULL (then: what the backend
 			reports first) */
 	int64_t num_ctx;     /* window in tokens; 0: what the backend reports */
-	int64_t num_ctx_max; /* it may be raised to; 0: fixed when num_ctx is set, else as it fits
-			      */
+	int64_t num_ctx_max; /* it may be raised to; 0: fixed when num_ctx is set, else as
+			   it fits */
 	bool client_num_ctx; /* a client's own num_ctx goes to Ollama in place of that */
 	char *pin; /* device number(s) for the runtimes' *_VISIBLE_DEVICES; NULL: not set */
 	struct config_backend backend;
@@ -110,8 +110,8 @@ struct config {
 						  ours excuse; default 120000 */
 		int64_t upgrade_grace_ms;      /* a successor that dies so soon is replaced by the
 						  tandemd before it; default 5000 */
-		int64_t head_ms; /* a request's head, from its first byte to its last; default 30000
-				  */
+		int64_t head_ms;	       /* a request's head, from its first byte to its last;
+				   default 30000 */
 		int64_t body_ms; /* windows in which a body must keep limits.body_rate; default
 				    30000 */
 		int64_t kv_ms;	 /* saving, and restoring, the conversations of a backend

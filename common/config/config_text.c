@@ -110,8 +110,8 @@ static int scan_number(struct scan *s)
 		for (; p < s->end && (isdigit((unsigned char)*p) || strchr(".eE+-", *p)); p++)
 			whole = whole && !strchr(".eE", *p);
 	}
-	/* Only numbers that may not fit 32 bits, so that messages show the line as it was written.
-	 */
+	/* Only numbers that may not fit 32 bits, so that messages show the line as it
+	 * was written. */
 	bool widen = whole && p - s->p > INT32_DIGITS && !(p < s->end && *p == 'L');
 	int rc = put_upto(s, p);
 	if (rc == 0 && widen)

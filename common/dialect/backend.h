@@ -30,8 +30,8 @@ struct backend_call {
  * num_ctx: the window of an Ollama device, 0 none of our own.
  * Messages and tools whose shape is the same in both dialects are copied as raw slices; thinking,
  * tool arguments (object <-> string), images, format, options and limits are translated
- * (protocols.md 7.2). Streams ask for usage. 0; -EINVAL with *error (HTTP 400) for what the backend
- * has no way to do; -ENOMEM; -E2BIG.
+ * (docs/protocols.md#between-the-dialects). Streams ask for usage. 0; -EINVAL with *error (HTTP
+ * 400) for what the backend has no way to do; -ENOMEM; -E2BIG.
  */
 int backend_call_build(enum backend_api api, const struct chat_request *r, int64_t num_ctx,
 	struct backend_call *call, struct buf *body, struct dialect_error *error);

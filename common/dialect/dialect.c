@@ -62,7 +62,7 @@ int64_t dialect_patience_ms(enum dialect d)
 	return shortest_ms[d] - shortest_ms[d] / 10; /* for the way */
 }
 
-/* llama-server's names (protocols.md 2.5). */
+/* llama-server's names (docs/protocols.md#errors-of-llama-server). */
 static const char *error_type(int status)
 {
 	switch (status) {

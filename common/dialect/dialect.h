@@ -1,6 +1,6 @@
 /*
  * The HTTP dialects that clients speak, and what each of them expects of errors and keep-alives.
- * Source of every shape: the protocol notes in ARCHITECTURE.md ("Dialects") and the backends' own
+ * Source of every shape: docs/protocols.md and the backends' own
  * sources.
  */
 #ifndef TANDEM_DIALECT_DIALECT_H
@@ -50,7 +50,7 @@ struct slice dialect_heartbeat(enum dialect d, bool stream);
  * not out, an error has a status of its own. Milliseconds. */
 int64_t dialect_patience_ms(enum dialect d);
 
-/* Appends the JSON body of an error answered before the first byte (protocols.md 1.2, 2.5). */
+/* Appends the JSON body of an error answered before the first byte (docs/protocols.md). */
 int dialect_error_body(enum dialect d, int status, struct slice message, struct buf *out);
 
 /*

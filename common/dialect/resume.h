@@ -1,7 +1,7 @@
 /*
  * Going on with a streamed answer whose worker or backend died: the text that the client has is put
  * behind the request as the beginning of the assistant's turn, and the backend continues it
- * (protocols.md 1.12, 2.6).
+ * (docs/protocols.md#continuing-an-answer).
  *
  * Only text can be gone on with. Thinking, tool calls and anything that a grammar holds in shape
  * cannot: a model that is given the half of them begins anew, or is refused. Pure; any thread.

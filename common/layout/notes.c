@@ -23,8 +23,7 @@ static int add_chunks(struct chunk_list *c, const struct text_message *m, size_t
 {
 	struct text_chunk *cut = NULL;
 	size_t count = 0;
-	int rc = text_chunks_capped(
-		m, n, bytes, most > c->count ? most - c->count : 1, &cut, &count);
+	int rc = text_chunks(m, n, bytes, most > c->count ? most - c->count : 1, &cut, &count);
 	if (rc || count == 0)
 		return rc;
 	struct layout_chunk *grown = reallocarray(c->chunk, c->count + count, sizeof(*grown));

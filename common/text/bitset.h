@@ -12,8 +12,8 @@
 #define BITSET_NONE SIZE_MAX
 
 struct bitset {
-	uint64_t *level[BITSET_LEVELS]; /* a bit of level k + 1 says that a word of level k is not 0
-					 */
+	uint64_t *level[BITSET_LEVELS]; /* a bit of level k + 1 says that a word of level k is
+					   not 0 */
 	unsigned levels;
 	size_t n;
 };

@@ -117,8 +117,8 @@ static int cut(struct cutter *c, size_t n)
 	return rc;
 }
 
-int text_chunks_capped(const struct text_message *m, size_t n, size_t chunk_bytes,
-	size_t max_chunks, struct text_chunk **out, size_t *count)
+int text_chunks(const struct text_message *m, size_t n, size_t chunk_bytes, size_t max_chunks,
+	struct text_chunk **out, size_t *count)
 {
 	size_t least = text_old_bytes(m, n) / (max_chunks ? max_chunks : 1);
 	struct cutter c = {.m = m, .size = chunk_bytes};
@@ -143,12 +143,6 @@ int text_chunks_capped(const struct text_message *m, size_t n, size_t chunk_byte
 	*out = c.chunk;
 	*count = c.count;
 	return 0;
-}
-
-int text_chunks(const struct text_message *m, size_t n, size_t chunk_bytes, struct text_chunk **out,
-	size_t *count)
-{
-	return text_chunks_capped(m, n, chunk_bytes, CHUNKS_MAX, out, count);
 }
 
 void text_chunks_free(struct text_chunk *chunks, size_t count)

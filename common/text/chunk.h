@@ -12,7 +12,6 @@
 #include "common/text/text.h"
 
 #define CHUNK_MIN_BYTES 512 /* a smaller chunk_bytes is raised to this */
-#define CHUNKS_MAX 64	    /* of text_chunks(); chunks grow instead of becoming more */
 
 struct text_chunk {
 	struct text_span *spans; /* sorted; one or more of each message it touches */
@@ -20,13 +19,12 @@ struct text_chunk {
 	size_t bytes; /* of the spans */
 };
 
-/* 0 or -ENOMEM. *out is one array of *count chunks, NULL when there is nothing to cut. */
-int text_chunks(const struct text_message *m, size_t n, size_t chunk_bytes, struct text_chunk **out,
-	size_t *count);
-
-/* The same with a bound of its own: chunks grow until there are no more than max_chunks of them. */
-int text_chunks_capped(const struct text_message *m, size_t n, size_t chunk_bytes,
-	size_t max_chunks, struct text_chunk **out, size_t *count);
+/*
+ * Cuts what is not verbatim into chunks of about chunk_bytes; they grow until there are no more than
+ * max_chunks of them. 0 or -ENOMEM. *out is one array of *count chunks, NULL when there is nothing to cut.
+ */
+int text_chunks(const struct text_message *m, size_t n, size_t chunk_bytes, size_t max_chunks,
+	struct text_chunk **out, size_t *count);
 
 void text_chunks_free(struct text_chunk *chunks, size_t count);
 

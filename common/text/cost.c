@@ -11,7 +11,11 @@ static size_t digits(size_t n)
 	return d;
 }
 
-size_t cost_gap_bytes(uint32_t rows, size_t bytes)
+/*
+ * Bytes of the marker of a gap inside a message: "[..12]" for so many source lines, or where only
+ * parts of one line are left out "[..340 bytes]"; 0 for no gap.
+ */
+static size_t gap_bytes(uint32_t rows, size_t bytes)
 {
 	if (rows)
 		return sizeof("[..]\n") - 1 + digits(rows);
@@ -25,14 +29,15 @@ size_t cost_span_bytes(const struct source *s, uint32_t from, uint32_t to)
 
 static size_t gap(const struct source *s, uint32_t from, uint32_t to)
 {
-	return cost_gap_bytes(source_rows(s, from, to), cost_span_bytes(s, from, to));
+	return gap_bytes(source_rows(s, from, to), cost_span_bytes(s, from, to));
 }
 
-size_t cost_omitted_bytes(const struct cost *l, uint32_t rows)
+/* Bytes of the marker for rows source lines of whole messages: 0 for none. */
+static size_t omitted_bytes(const struct cost *l, uint32_t rows)
 {
 	if (rows && l->hashes)
 		return sizeof("[omitted §01234567  lines]\n") - 1 + digits(rows);
-	return cost_gap_bytes(rows, 0);
+	return gap_bytes(rows, 0);
 }
 
 static uint32_t message_rows(const struct cost *l, size_t from, size_t to)
@@ -58,9 +63,9 @@ static ptrdiff_t reveal_cost(const struct cost *l, size_t i, size_t end)
 	size_t from = hidden_begin(l, i), to = cost_hidden_end(l, i);
 	if (end > to)
 		end = to; /* some are shown: less than this is left out */
-	return (ptrdiff_t)(cost_omitted_bytes(l, message_rows(l, from, i)) +
-			   cost_omitted_bytes(l, message_rows(l, end, to))) -
-	       (ptrdiff_t)cost_omitted_bytes(l, message_rows(l, from, to));
+	return (ptrdiff_t)(omitted_bytes(l, message_rows(l, from, i)) +
+			   omitted_bytes(l, message_rows(l, end, to))) -
+	       (ptrdiff_t)omitted_bytes(l, message_rows(l, from, to));
 }
 
 static bool is_company(const struct text_message *caller, const struct text_message *m)
@@ -127,7 +132,7 @@ int cost_init(struct cost *l, const struct source *s, const struct select_option
 			l->header[i] = (uint32_t)text_header_size(&s->m[i], l->mark, l->calls);
 	}
 	for (size_t i = 0; i < s->n; i = cost_hidden_end(l, i) + 1)
-		l->used += cost_omitted_bytes(l, message_rows(l, i, cost_hidden_end(l, i)));
+		l->used += omitted_bytes(l, message_rows(l, i, cost_hidden_end(l, i)));
 	measure_company(l);
 	for (size_t i = 0; bare && i < s->n; i++)
 		if (!bitset_has(&l->shown, i))
@@ -163,8 +168,8 @@ static struct around look_around(const struct cost *l, uint32_t a, uint32_t b)
 	return x;
 }
 
-/* The bytes between two neighbouring picked lines p and q; p == end: none before, q == end: after.
- */
+/* The bytes between two neighbouring picked lines p and q; p == end: none before, q ==
+ * end: after. */
 static size_t seam(const struct cost *l, const struct around *x, uint32_t p, uint32_t q)
 {
 	const struct source *s = l->s;

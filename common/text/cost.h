@@ -36,17 +36,8 @@ ptrdiff_t cost_of(const struct cost *l, uint32_t a, uint32_t b);
 /* Picks them; used grows by no more than cost_of() said. */
 void cost_pick(struct cost *l, uint32_t a, uint32_t b);
 
-/*
- * Bytes of the marker of a gap inside a message: "[..12]" for so many source lines, or where only
- * parts of one line are left out "[..340 bytes]"; 0 for no gap.
- */
-size_t cost_gap_bytes(uint32_t rows, size_t bytes);
-
 /* The bytes of lines [from..to), which stand side by side in one message. */
 size_t cost_span_bytes(const struct source *s, uint32_t from, uint32_t to);
-
-/* Bytes of the marker for rows source lines of whole messages: 0 for none. */
-size_t cost_omitted_bytes(const struct cost *l, uint32_t rows);
 
 /* The end of the run of messages from i on that are not shown. */
 size_t cost_hidden_end(const struct cost *l, size_t i);

@@ -1,6 +1,6 @@
 /*
  * Notes that a small model writes about a chunk: how it is asked, and what of its answer is kept
- * (condensing.md 4.3 and 5).
+ * (docs/condensing.md#notes).
  *
  * A note is kept only if every path, identifier and number in it stands in the source, so that what
  * reaches the main model may be incomplete but names nothing that does not exist.

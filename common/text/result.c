@@ -220,20 +220,3 @@ int text_render(
 		rc = buf_printf(out, "%s\n", r->index);
 	return rc;
 }
-
-bool text_verify_forced(
-	const struct text_message *m, const struct select_result *r, struct slice assembled)
-{
-	for (size_t i = 0; i < r->forced_count; i++) {
-		const struct text_span *s = &r->forced[i];
-		struct slice want = {m[s->message].text.p + s->begin, s->end - s->begin};
-		const char *at = want.n <= assembled.n && assembled.n
-					 ? memmem(assembled.p, assembled.n, want.p, want.n)
-					 : NULL;
-		if (!at)
-			return false;
-		assembled.n -= (size_t)(at + want.n - assembled.p);
-		assembled.p = at + want.n;
-	}
-	return true;
-}

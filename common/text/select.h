@@ -1,6 +1,6 @@
 /*
  * Selection by coverage: the lines of a history worth keeping, byte for byte, within a budget
- * (condensing.md 2 and 4.1). No model, no query; about a millisecond for 10K tokens.
+ * (docs/condensing.md#which-lines). No model, no query; about a millisecond for 10K tokens.
  *
  * What is left out, of a message or whole messages, leaves a marker with its size in source lines:
  * "[..71]", or "[..340 bytes]" of one long line.
@@ -34,8 +34,8 @@ struct select_tuning {
 	double standing; /* of a word's weight where it stands in the prompt anyway; 0 */
 };
 
-/* Start from select_defaults(). Shares are parts of the budget; the forced ones double below 15 %.
- */
+/* Start from select_defaults(). Shares are parts of the budget; the forced ones double below
+ * 15 %. */
 struct select_options {
 	size_t budget_bytes; /* the hard bound; SIZE_MAX */
 	double keep_ratio;   /* of the bytes that are not verbatim, a second bound; .25; 0: none */
@@ -91,7 +91,7 @@ struct select_result {
 
 /*
  * 0, -ENOMEM, -EINVAL (a ratio out of range, no messages array) or -E2BIG. On failure the result
- * is empty. Groups must be numbered (text_group) and verbatim messages marked.
+ * is empty. Groups must be numbered and verbatim messages marked.
  */
 int text_select(const struct text_message *m, size_t n, const struct select_options *o,
 	struct select_result *out);
@@ -116,10 +116,6 @@ int text_render(
  */
 int text_render_part(const struct text_message *m, size_t n, const struct select_result *r,
 	size_t from, size_t to, struct buf *out);
-
-/* Does every forced span stand in assembled, in order, byte for byte? Linear. */
-bool text_verify_forced(
-	const struct text_message *m, const struct select_result *r, struct slice assembled);
 
 /* One huge text: the instruction at its head and at its tail, and what lies between. */
 struct text_edges {

@@ -1,5 +1,5 @@
 /*
- * A selection under way: what the steps of select.c and forced.c share.
+ * A selection under way: what the steps of select.c, gain.c and forced.c share.
  */
 #ifndef TANDEM_TEXT_SELECTION_H
 #define TANDEM_TEXT_SELECTION_H
@@ -33,6 +33,12 @@ struct selection {
 	struct candidate *heap;
 	uint32_t heap_n;
 };
+
+/* Gives each word of the lines its weight. 0 or -ENOMEM. */
+int selection_weigh(struct selection *s);
+
+/* What lines [a..b) of one message and their headings would add to what is covered. */
+double selection_gain(struct selection *s, uint32_t a, uint32_t b);
 
 /* Picks lines [a..b) of one message and their headings; counts their tokens as covered. */
 void selection_take(struct selection *s, uint32_t a, uint32_t b);

@@ -50,43 +50,6 @@ static bool is_result(const struct text_message *m)
 	return m->role == TEXT_TOOL || (m->tool_result && m->role == TEXT_USER);
 }
 
-unsigned text_group(struct text_message *m, size_t n)
-{
-	unsigned groups = 0;
-	size_t caller = n; /* the assistant that a following result belongs to; n: none */
-
-	for (size_t i = 0; i < n; i++) {
-		if (is_result(&m[i]) && caller < n) {
-			m[caller].calls_tools = true;
-			m[i].group = m[caller].group;
-			continue;
-		}
-		m[i].group = groups++;
-		caller = m[i].role == TEXT_ASSISTANT ? i : n;
-	}
-	return groups;
-}
-
-void text_mark_verbatim(struct text_message *m, size_t n, unsigned keep_groups)
-{
-	bool human_seen = false;
-	unsigned kept = 0;
-	size_t last = n; /* the newest message of the group counted last */
-
-	for (size_t i = n; i-- > 0;) {
-		m[i].verbatim = m[i].role == TEXT_SYSTEM;
-		if (m[i].verbatim)
-			continue;
-		if (last == n || m[i].group != m[last].group) {
-			kept++;
-			last = i;
-		}
-		bool human = m[i].role == TEXT_USER && !m[i].tool_result;
-		m[i].verbatim = kept <= keep_groups || (human && !human_seen);
-		human_seen |= human;
-	}
-}
-
 static struct slice call_label(const struct text_message *m)
 {
 	struct slice s = m->call;

@@ -6,7 +6,7 @@
  * The bytes behind a text_message belong to the caller and outlive every result that points into
  * them. Sizes are bytes unless a name says otherwise.
  *
- * The algorithm is condensing.md sections 2, 4.1 and 5; ARCHITECTURE.md says where it came from.
+ * The algorithm is docs/condensing.md; the constants are measured (docs/eval.md).
  */
 #ifndef TANDEM_TEXT_H
 #define TANDEM_TEXT_H
@@ -22,15 +22,16 @@ struct text_message {
 	struct slice text;
 	/* A tool result: what was called ("read_file src/a.c"); named in its header when known. */
 	struct slice call;
-	/* An assistant that calls tools: where in text the rendered calls begin (0: all is calls).
-	 */
+	/* An assistant that calls tools: where in text the rendered calls begin (0: all
+	 * is calls). */
 	size_t calls_at;
 	bool calls_tools;
 	bool tool_result; /* role tool, or a user message that is a tool result in text form */
-	bool machine;	/* a user message that a program wrote, such as the carrier of a picture */
-	bool verbatim;	/* stands as it is in the final prompt: never selected from, only knowledge
-			 */
-	unsigned group; /* set by text_group() */
+	bool machine;  /* a user message that a program wrote, such as the carrier of a picture */
+	bool verbatim; /* stands as it is in the final prompt: never selected from,
+			   only knowledge */
+	unsigned
+		group; /* an assistant that calls tools and all its results are one; from 0, in order */
 };
 
 /* Bytes of one message: whole lines, or pieces of at most TEXT_PIECE bytes of a long line. */
@@ -45,24 +46,9 @@ struct text_span {
 /* A person's message up to so many bytes is short: rules, corrections, answers. */
 #define TEXT_HUMAN_SHORT 600
 
-/* Does a user message look like a tool result in text form, as older Cline and its forks send it?
- */
+/* Does a user message look like a tool result in text form, as older Cline and its forks
+ * send it? */
 bool text_is_tool_result(struct slice text);
-
-/*
- * Numbers the groups in order, from 0: an assistant that calls tools and all its results are one
- * group, any other message is a group of its own. A tool result belongs to the assistant before
- * it, whose calls_tools is then set. Returns the number of groups.
- */
-unsigned text_group(struct text_message *m, size_t n);
-
-/*
- * Sets verbatim: system messages, the last message of the human, and the newest keep_groups groups
- * (2 is the measured default). Needs text_group() first.
- */
-void text_mark_verbatim(struct text_message *m, size_t n, unsigned keep_groups);
-
-#define TEXT_KEEP_GROUPS 2
 
 /*
  * Appends the line that names a message's speaker and a line end: "[tool]", with its call "[tool

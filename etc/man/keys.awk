@@ -1,4 +1,4 @@
-# The table of keys in README.md as a list for scdoc: one place to describe a key.
+# The table of keys in docs/configuration.md as a list for scdoc: one place to describe a key.
 # | `group.key` | default | meaning |   ->   *group.key* (default default) + an indented line
 function plain(s) {
 	gsub(/`|\*\*/, "", s)

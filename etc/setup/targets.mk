@@ -73,7 +73,9 @@ install: all ## into $(PREFIX) (/usr/local); DESTDIR, SYSCONFDIR (/etc) and UNIT
 		$(LIBDIR)/sysusers.d $(LIBDIR)/tmpfiles.d)
 	for p in $(PROGRAMS); do install -m 755 $$p $(DESTDIR)$(PREFIX)/bin/$${p##*/}.new && \
 		mv -f $(DESTDIR)$(PREFIX)/bin/$${p##*/}.new $(DESTDIR)$(PREFIX)/bin/$${p##*/} || exit 1; done
-	install -m 644 README.md CHANGELOG.md LICENSE $(DESTDIR)$(SHAREDIR)/doc/tandem
+	install -m 644 README.md README.pt.md CHANGELOG.md LICENSE $(DESTDIR)$(SHAREDIR)/doc/tandem
+	install -d $(DESTDIR)$(SHAREDIR)/doc/tandem/docs
+	install -m 644 docs/*.md $(DESTDIR)$(SHAREDIR)/doc/tandem/docs
 	install -m 644 etc/tandem.conf $(DESTDIR)$(SHAREDIR)/doc/tandem/tandem.conf
 	for u in $(UNITS); do $(fill) etc/systemd/$$u.in >$(DESTDIR)$(UNITDIR)/$$u && \
 		chmod 644 $(DESTDIR)$(UNITDIR)/$$u || exit 1; done
@@ -103,11 +105,11 @@ MAN_PAGES := $(patsubst etc/man/%.scd,$(BUILD)/man/%,$(wildcard etc/man/*.scd))
 .PHONY: man
 man: $(MAN_PAGES) ## build the manual pages into build/man/ (needs scdoc)
 
-# The keys of tandem.conf(5) are the README's table.
-$(BUILD)/man/%: etc/man/%.scd etc/man/keys.awk README.md
+# The keys of tandem.conf(5) are the table of docs/configuration.md.
+$(BUILD)/man/%: etc/man/%.scd etc/man/keys.awk docs/configuration.md
 	$(call say,MAN,$@)
 	@mkdir -p $(@D)
-	$(Q)awk -f etc/man/keys.awk README.md >$@.keys
+	$(Q)awk -f etc/man/keys.awk docs/configuration.md >$@.keys
 	$(Q)sed -e '/^@KEYS@$$/{r $@.keys' -e 'd}' $< >$@.scd
 	$(Q)scdoc <$@.scd >$@.new && mv $@.new $@ && rm -f $@.keys $@.scd
 

@@ -1,30 +1,19 @@
 /* What stands in RUNDIR/backend-DEVICE.state. */
 #include "supervisor/devices/adopt.h"
 
+#include "common/base/hash.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#define FNV_START 14695981039346656037u
-#define FNV_PRIME 1099511628211u
-
-/* With its NUL, so that "ab" "c" is not "a" "bc". */
-static uint64_t hash_text(uint64_t h, const char *text)
-{
-	const char *p = text ? text : "";
-	do
-		h = (h ^ (unsigned char)*p) * FNV_PRIME;
-	while (*p++);
-	return h;
-}
-
 uint64_t adopt_hash(const struct config_device *conf)
 {
-	uint64_t h = hash_text(FNV_START, backend_type_name(conf->backend.type));
-	h = hash_text(h, conf->pin);
+	uint64_t h = hash_fnv_text(HASH_FNV_START, backend_type_name(conf->backend.type));
+	h = hash_fnv_text(h, conf->pin);
 	for (char **arg = conf->backend.command; arg && *arg; arg++)
-		h = hash_text(h, *arg);
+		h = hash_fnv_text(h, *arg);
 	return h ? h : 1;
 }
 

@@ -1,5 +1,7 @@
 #include "supervisor/devices/rate.h"
 
+#include "common/base/hash.h"
+
 #include <string.h>
 
 #define WEIGHT 0.3 /* of a new measurement in the moving average */
@@ -22,11 +24,10 @@ double rate_learn(double average, const struct rate_sample *s)
 	return average * (1 - WEIGHT) + rate * WEIGHT;
 }
 
-/* FNV-1a (G. Fowler, L. C. Noll, K.-P. Vo), of each beginning in one pass. A beginning longer than
- * the body has no mark: 0. */
+/* The hash of each beginning, in one pass. A beginning longer than the body has no mark: 0. */
 static void mark(struct slice body, uint64_t marks[RATE_MARKS])
 {
-	uint64_t h = 14695981039346656037u;
+	uint64_t h = HASH_FNV_START;
 	size_t at = 0;
 	for (size_t k = 0; k < RATE_MARKS; k++) {
 		size_t end = (size_t)FIRST_MARK << k;
@@ -34,8 +35,8 @@ static void mark(struct slice body, uint64_t marks[RATE_MARKS])
 			marks[k] = 0;
 			continue;
 		}
-		for (; at < end; at++)
-			h = (h ^ (unsigned char)body.p[at]) * 1099511628211u;
+		h = hash_fnv(h, body.p + at, end - at);
+		at = end;
 		marks[k] = h | 1; /* never 0 */
 	}
 }

@@ -1,5 +1,6 @@
 #include "supervisor/life/rundir.h"
 
+#include "common/base/file.h"
 #include "common/base/log.h"
 
 #include <dirent.h>
@@ -233,22 +234,15 @@ static int lock(struct rundir *r, struct buf *err)
 	return -EBUSY;
 }
 
-/* A new file that takes the name: what stood there, a link even, is not written to. */
 static void write_pid(const struct rundir *r)
 {
-	char file[RUNDIR_BYTES], fresh[RUNDIR_BYTES + 4], text[32];
+	char file[RUNDIR_BYTES], text[32];
 	pid_path(r, file);
-	snprintf(fresh, sizeof(fresh), "%s.new", file);
-	int n = snprintf(text, sizeof(text), "%d\n", (int)getpid()), rc = 0;
-	unlink(fresh);
-	int fd = open(fresh, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (fd < 0 || write(fd, text, (size_t)n) != n || rename(fresh, file))
-		rc = errno ? errno : EIO;
-	if (fd >= 0)
-		close(fd);
+	int n = snprintf(text, sizeof(text), "%d\n", (int)getpid());
+	int rc = file_replace(file, (struct slice){text, (size_t)n});
 	if (rc)
 		log_line(LOG_WARN, "pid_file", LOG_STR("path", file),
-			LOG_STR("error", strerror(rc)), LOG_END);
+			LOG_STR("error", strerror(-rc)), LOG_END);
 }
 
 /* --- life --- */

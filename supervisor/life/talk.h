@@ -1,10 +1,12 @@
 /*
  * The conversation between an old tandemd and its successor: short lines over a socketpair.
  *
- *   successor -> old   waiting WORDS   what it waits for, told when the upgrade fails by its
- * deadline ready           the devices are; it could take over taken           it has taken over:
- * accepts, and has the names of the run folder failed WORDS    it cannot; it is about to end old ->
- * successor   take            take over now stop            end: the upgrade is called off
+ *   successor -> old   waiting WORDS   what it waits for, told when the upgrade fails by its deadline
+ *                      ready           the devices are; it could take over
+ *                      taken           it has taken over: accepts, and has the names of the run folder
+ *                      failed WORDS    it cannot; it is about to end
+ *   old -> successor   take            take over now
+ *                      stop            end: the upgrade is called off
  *
  * Nothing blocks. A line longer than TALK_LINE_BYTES, or the end of the other side, is the end.
  */

@@ -1,5 +1,7 @@
 #include "supervisor/requests/client.h"
 
+#include "common/base/sip.h"
+
 #include <strings.h>
 
 const char *const client_headers[] = {"Authorization", "X-Api-Key", "X-OpenWebUI-User-Id", NULL};
@@ -8,61 +10,6 @@ struct slice client_host(const char *peer)
 {
 	const char *colon = peer ? strrchr(peer, ':') : NULL;
 	return (struct slice){peer, colon ? (size_t)(colon - peer) : peer ? strlen(peer) : 0};
-}
-
-/* --- SipHash-2-4 (J.-P. Aumasson, D. J. Bernstein, 2012), fed byte by byte --- */
-
-struct sip {
-	uint64_t v[4], word;
-	uint64_t n; /* bytes */
-};
-
-static uint64_t rotl(uint64_t x, int by)
-{
-	return x << by | x >> (64 - by);
-}
-
-static void sip_round(uint64_t v[4])
-{
-	v[0] += v[1], v[1] = rotl(v[1], 13) ^ v[0], v[0] = rotl(v[0], 32);
-	v[2] += v[3], v[3] = rotl(v[3], 16) ^ v[2];
-	v[0] += v[3], v[3] = rotl(v[3], 21) ^ v[0];
-	v[2] += v[1], v[1] = rotl(v[1], 17) ^ v[2], v[2] = rotl(v[2], 32);
-}
-
-static void sip_init(struct sip *s, const uint64_t key[2])
-{
-	*s = (struct sip){.v = {key[0] ^ 0x736f6d6570736575u, key[1] ^ 0x646f72616e646f6du,
-				  key[0] ^ 0x6c7967656e657261u, key[1] ^ 0x7465646279746573u}};
-}
-
-static void sip_word(struct sip *s, uint64_t word)
-{
-	s->v[3] ^= word;
-	sip_round(s->v);
-	sip_round(s->v);
-	s->v[0] ^= word;
-}
-
-static void sip_add(struct sip *s, const void *p, size_t n)
-{
-	const unsigned char *bytes = p;
-	for (size_t i = 0; i < n; i++) {
-		s->word |= (uint64_t)bytes[i] << (s->n % 8 * 8);
-		if (++s->n % 8 == 0) {
-			sip_word(s, s->word);
-			s->word = 0;
-		}
-	}
-}
-
-static uint64_t sip_end(struct sip *s)
-{
-	sip_word(s, s->word | s->n << 56);
-	s->v[2] ^= 0xff;
-	for (int i = 0; i < 4; i++)
-		sip_round(s->v);
-	return s->v[0] ^ s->v[1] ^ s->v[2] ^ s->v[3];
 }
 
 /* --- key --- */

@@ -1,5 +1,6 @@
 #include "supervisor/requests/request.h"
 
+#include "common/base/hop.h"
 #include "common/base/log.h"
 #include "supervisor/requests/client.h"
 
@@ -112,16 +113,10 @@ bool request_may_hold(const struct requests *s, size_t held, size_t n)
 
 /* --- headers --- */
 
-static bool forwarded(const char *name)
+static bool forwarded(struct slice name)
 {
-	static const char *const dropped[] = {"host", "connection", "keep-alive",
-		"transfer-encoding", "content-length", "expect", "upgrade", "te", "trailer",
-		"origin", "referer", "accept-encoding", "x-conversation-id", "cookie",
-		"x-tandem-class"};
-	for (size_t i = 0; i < sizeof(dropped) / sizeof(*dropped); i++)
-		if (strcasecmp(name, dropped[i]) == 0)
-			return false;
-	return strncasecmp(name, "proxy-", 6) != 0;
+	return !hop_header(name) && !hop_client_side(name) &&
+	       !slice_ieq(name, SLICE("x-tandem-class"));
 }
 
 struct forwarding {
@@ -136,7 +131,7 @@ static bool forward_header(void *ctx, const char *name, const char *value)
 	struct proto_job *job = f->job;
 	if (f->unpacked && strcasecmp(name, "content-encoding") == 0)
 		return true;
-	if (forwarded(name) && !slice_lists(f->connection, slice_str(name)))
+	if (forwarded(slice_str(name)) && !slice_lists(f->connection, slice_str(name)))
 		job->headers[job->header_count++] =
 			(struct proto_header){slice_str(name), slice_str(value)};
 	return true;

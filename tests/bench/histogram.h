@@ -20,8 +20,8 @@ struct histogram {
 
 void histogram_add(struct histogram *h, uint64_t ns);
 
-/* Writes {"count":N,"max_ns":N,"buckets":[[lower edge in ns,count],...]}, empty buckets left out.
- */
+/* Writes {"count":N,"max_ns":N,"buckets":[[lower edge in ns,count],...]}, empty buckets
+ * left out. */
 void histogram_print(const struct histogram *h, FILE *to);
 
 #endif

@@ -36,8 +36,8 @@ struct reply {
 
 void reply_init(struct reply *r);
 
-/* Takes n bytes. Returns how many belonged to this reply (less than n once it is done), or -EPROTO.
- */
+/* Takes n bytes. Returns how many belonged to this reply (less than n once it is done),
+ * or -EPROTO. */
 long reply_feed(struct reply *r, const char *data, size_t n);
 
 /* The connection has ended. 0 if that ends the reply properly, or -EPROTO. */

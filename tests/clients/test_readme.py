@@ -1,4 +1,4 @@
-"""What the README says: its commands run, its tables are complete, its examples are valid."""
+"""What README and docs/ say: their commands run, their tables are complete, their examples are valid."""
 
 import ast
 import os
@@ -10,7 +10,7 @@ import pytest
 from harness import BIN, ROOT
 from prompts import ANSWER, MODEL, SMALL_MODEL
 
-PAGES = ["README.md", "README.pt.md"]
+PAGES = ["README.md", "README.pt.md", *sorted(f"docs/{n}" for n in os.listdir(os.path.join(ROOT, "docs")) if n.endswith(".md"))]
 
 
 def read(*path):
@@ -22,6 +22,10 @@ def blocks(page, language):
     return re.findall(rf"^```{language}\n(.*?)^```$", read(page), re.M | re.S)
 
 
+def pages_with(language):
+    return [page for page in PAGES if blocks(page, language)]
+
+
 def here(site, text):
     """The text of a page, with the addresses and models of this site."""
     for theirs, ours in (("127.0.0.1:8512", site.tandem.address), ("qwen2.5-coder:7b", MODEL), ("qwen3:1.7b", SMALL_MODEL),
@@ -30,28 +34,34 @@ def here(site, text):
     return text
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", pages_with("sh"))
 def test_commands(site, page):
-    commands = blocks(page, "sh")
-    assert commands
     strict = 'set -e\ncurl() { command curl -sS --fail-with-body "$@"; }\n'
-    for command in commands:
-        r = subprocess.run(["bash", "-c", strict + here(site, command)], capture_output=True, text=True, timeout=30)
+    env = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "TANDEM_RUN_DIR": site.tandem.run_dir}
+    for command in blocks(page, "sh"):
+        r = subprocess.run(["bash", "-c", strict + here(site, command)], env=env, capture_output=True, text=True, timeout=60)
         assert r.returncode == 0 and r.stdout, (command, r)
         if "/chat" in command:
             assert "".join(re.findall(r'"content":"([^"]*)"', r.stdout)) == ANSWER, r.stdout
         if "curl -i" in command:
-            shown = set(re.findall(r"^(X-Tandem-[\w-]+):", read("README.md"), re.M))
+            shown = set(re.findall(r"^(X-Tandem-[\w-]+):", read("docs/quick-reference.md"), re.M))
             assert shown == set(re.findall(r"^(X-Tandem-[\w-]+):", r.stdout, re.M))
 
 
-def test_python(site, capsys):
-    for block in blocks("README.md", "python"):
-        exec(compile(ast.parse(here(site, block)), "README.md", "exec"), {})
+@pytest.mark.parametrize("page", pages_with("python"))
+def test_python(site, page, capsys):
+    for block in blocks(page, "python"):
+        exec(compile(ast.parse(here(site, block)), page, "exec"), {})
     assert capsys.readouterr().out == f"{ANSWER}\n{ANSWER}\n"
 
 
-@pytest.mark.parametrize("page", PAGES)
+def test_the_pages_have_what_is_run():
+    assert {"README.md", "README.pt.md", "docs/clients.md", "docs/quick-reference.md"} <= set(pages_with("sh"))
+    assert pages_with("python") == ["docs/clients.md"]
+    assert {"README.md", "README.pt.md", "docs/configuration.md"} <= set(pages_with("conf"))
+
+
+@pytest.mark.parametrize("page", pages_with("conf"))
 def test_configurations(page, tmp_path):
     for i, text in enumerate(blocks(page, "conf")):
         (tmp_path / f"{i}.conf").write_text(text)
@@ -60,7 +70,7 @@ def test_configurations(page, tmp_path):
 
 def keys_of_the_source():
     """{key: default} of common/config/config_keys.c; None where there is none to compare."""
-    source = read("common", "config_keys.c")
+    source = read("common", "config", "config_keys.c")
     keys = {}
     main, device = source.split("device_keys[]")
     for group, name, default in re.findall(r"NUMBER\(KEY_\w+, (\w+), (\w+), [^,]+, [^,]+, ([\w.]+)\)", main):
@@ -75,7 +85,7 @@ def keys_of_the_source():
 
 
 def test_every_key_stands_in_the_table():
-    rows = dict(re.findall(r"^\| `((?:\w+|devices\[\])[.\w]*)` \|([^|]*)\| [^|]+ \|$", read("README.md"), re.M))
+    rows = dict(re.findall(r"^\| `((?:\w+|devices\[\])[.\w]*)` \|([^|]*)\| [^|]+ \|$", read("docs/configuration.md"), re.M))
     source = keys_of_the_source()
     assert len(source) > 40 and set(rows) == set(source)
     for key, default in source.items():
@@ -87,31 +97,27 @@ def test_every_key_stands_in_the_table():
 def test_make_targets_exist():
     known = subprocess.run(["make", "-C", ROOT, "-npq"], capture_output=True, text=True).stdout
     targets = set(re.findall(r"^([\w-]+):", known, re.M))
-    for page in PAGES:
-        named = set(re.findall(r"make ([a-z][\w-]+)`", read(page)))
-        assert named and named <= targets, named - targets
+    text = "".join(read(page) for page in [*PAGES, "CONTRIBUTING.md"])
+    named = set(re.findall(r"make ([a-z][\w-]+)`", text)) | set(re.findall(r"^make ([a-z][\w-]+)", text, re.M))
+    assert len(named) > 10 and named <= targets, named - targets
 
 
-def test_tandemctl_commands_exist():
+def test_tandemctl_commands_and_options_exist():
     usage = subprocess.run([os.path.join(BIN, "tandemctl"), "--help"], capture_output=True, text=True).stdout
     for page in PAGES:
-        for command in re.findall(r"tandemctl ([a-z][a-z-]+)", read(page)):
-            assert f"\n  {command}" in usage, command
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_links(page):
-    for link in re.findall(r"\]\(([^)]+)\)", read(page)):
-        assert os.path.exists(os.path.join(ROOT, link)), link
+        for command, rest in re.findall(r"tandemctl ([a-z][a-z-]+)([^\n`|]*)", read(page)):
+            assert f"\n  {command}" in usage, (page, command)
+            for option in re.findall(r"(?<= )--?[a-zA-Z][a-z-]*", rest):
+                assert re.search(rf"(?<![\w-]){option}\b", usage), (page, command, option)
 
 
 def test_said_messages_are_those_of_the_programs():
-    """Words that people search for: the troubleshooting table quotes what the programs print."""
+    """Words that people search for: the troubleshooting page quotes what the programs print."""
     sources = "".join(read(os.path.relpath(os.path.join(folder, name), ROOT))
                       for top in ("supervisor", "workers", "common")
                       for folder, _, names in os.walk(os.path.join(ROOT, top)) for name in names if name.endswith(".c"))
     joined = re.sub(r'"\s*\n\s*"', "", sources)
     for words in ("cannot listen on", "already runs with run folder", "nothing answers at", "exited with status",
-                  "is not available", "prompt_count_low", "backend_without_gpu", "no tandemd at", "must be between",
-                  "maximum context length is"):
-        assert words in read("README.md") and words in joined, words
+                  "is not available", "prompt_count_low", "backend_without_gpu", "no tandemd at", "must be between"):
+        assert words in read("docs/troubleshooting.md") and words in joined, words
+    assert "maximum context length is" in read("docs/protocols.md") and "maximum context length is" in joined

@@ -154,25 +154,6 @@ static int select_within(struct layout *l, struct text_message *m, size_t budget
 	return rc;
 }
 
-static void do_select(const struct chat_request *r, double share, size_t bytes)
-{
-	struct layout l;
-	struct buf out;
-	struct text_message *m = calloc(r->count + 1, sizeof(*m));
-	buf_init(&out, 0);
-	int rc = m ? read_whole(&l, r) : -ENOMEM;
-	if (rc == 0 && mark_old(&l, m) == 0)
-		answer("none", NULL, "");
-	else if (rc == 0 && select_within(&l, m, (size_t)(share * (double)bytes), &out) == 0)
-		answer("ok", &out, "");
-	else
-		fail("memory");
-	if (m)
-		layout_fini(&l);
-	free(m);
-	buf_free(&out);
-}
-
 static size_t text_chars(const struct layout *l, const struct text_message *m)
 {
 	size_t chars = 0;
@@ -207,7 +188,10 @@ static int fresh_body(struct layout *l, struct text_message *m, size_t room, str
 	return rc;
 }
 
-static void do_fresh(const struct chat_request *r, size_t room)
+typedef int selection_fn(struct layout *l, struct text_message *m, size_t room, struct buf *out);
+
+/* Answers with what `make` makes of the old part within room bytes. */
+static void do_selection(const struct chat_request *r, selection_fn *make, size_t room)
 {
 	struct layout l;
 	struct buf out;
@@ -216,7 +200,7 @@ static void do_fresh(const struct chat_request *r, size_t room)
 	int rc = m ? read_whole(&l, r) : -ENOMEM;
 	if (rc == 0 && mark_old(&l, m) == 0)
 		answer("none", NULL, "");
-	else if (rc == 0 && fresh_body(&l, m, room, &out) == 0)
+	else if (rc == 0 && make(&l, m, room, &out) == 0)
 		answer("ok", &out, "");
 	else
 		fail("memory");
@@ -332,9 +316,10 @@ static void obey(char **arg, int n, struct slice body)
 		return;
 	}
 	if (strcmp(arg[0], "select") == 0 && n == 3)
-		do_select(&r, strtod(arg[1], NULL), (size_t)strtoull(arg[2], NULL, 10));
+		do_selection(&r, select_within,
+			(size_t)(strtod(arg[1], NULL) * (double)strtoull(arg[2], NULL, 10)));
 	else if (strcmp(arg[0], "fresh") == 0 && n == 2)
-		do_fresh(&r, (size_t)strtoull(arg[1], NULL, 10));
+		do_selection(&r, fresh_body, (size_t)strtoull(arg[1], NULL, 10));
 	else if (strcmp(arg[0], "layout") == 0 && n == 2)
 		do_layout(&r, strtod(arg[1], NULL), true);
 	else if (strcmp(arg[0], "plain") == 0 && n == 2)

@@ -73,7 +73,7 @@ void answer_plan(struct gen *g)
 		g->reason = REASON_LENGTH;
 	}
 	/* With context shift generation goes on past the window, up to ten of them
-	 * (protocols.md 1.8). */
+	 * (docs/protocols.md#options-and-reloads). */
 	size_t window = g->model->num_ctx, room = window > g->prompt_n ? window - g->prompt_n : 0;
 
 	if (g->shift)

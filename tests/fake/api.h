@@ -37,11 +37,11 @@ void llama_error(struct request *r, int status, struct slice message);
 /* Sends a client from another spelling of a path to the right one. False: it is the right one. */
 bool ollama_redirects(struct request *r);
 
-/* Ollama's check of Host and Origin (protocols.md 1.2). */
+/* Ollama's check of Host and Origin (docs/protocols.md#what-is-not-handed-on). */
 bool ollama_admits(const struct request *r);
 
-/* A JSON reply with the faults that hit a reply not streamed; frees body. r may be gone on return.
- */
+/* A JSON reply with the faults that hit a reply not streamed; frees body. r may be gone
+ * on return. */
 void api_reply(struct request *r, int status, struct buf *body);
 
 /* The content type of r's dialect for JSON. */

@@ -21,8 +21,8 @@ void ask_chat(struct gen *g, struct json_value body);
  * close: the last turn is closed and another begun, whatever its role. */
 void ask_render(struct json_value body, bool close, struct buf *out);
 
-/* system, prompt and suffix of a completion; a prompt may be an array of strings or of token ids.
- */
+/* system, prompt and suffix of a completion; a prompt may be an array of strings or of
+ * token ids. */
 void ask_completion(struct gen *g, struct json_value body);
 
 #endif

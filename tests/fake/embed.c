@@ -1,12 +1,10 @@
 /*
- * Embeddings in all their dialects: protocols.md 1.7 and 2.4. A vector follows from a hash of the
- * text.
+ * Embeddings in all their dialects: docs/protocols.md#embeddings. A vector follows from a hash
+ * of the text.
  */
 #include "tests/fake/dialect.h"
 
 #include <math.h>
-
-#define EMBED_MAX (64u << 20) /* bytes of a reply */
 
 static void put_base64(struct buf *out, const unsigned char *p, size_t n)
 {

@@ -3,11 +3,11 @@
  * everything takes.
  *
  * A gen is one generation. A dialect fills the upper part, engine_submit() takes it over; the
- * engine queues it FIFO and silently (protocols.md 1.10, 2.6), gives it a slot, lets prefill and
+ * engine queues it FIFO and silently (docs/protocols.md#waiting), gives it a slot, lets prefill and
  * decoding take their time and calls the dialect's ops to write the reply. The engine frees the
  * gen.
  *
- * Time (condensing.md §8), per slot and independent of other slots:
+ * Time (docs/condensing.md#how-long-a-prompt-takes), per slot and independent of other slots:
  *   P(n, d) = n / prefill * (1 + (d + n/2) / depth_half)      n new tokens behind d cached ones
  *   D(o, d) = o / decode  * (1 + (d + o/2) / decode_half)     o tokens behind a prompt of d
  * Reported durations are these formulas, not the clock (1 us a token at an infinite rate), so they
@@ -189,8 +189,9 @@ static inline uint64_t gen_progress_ms(const struct gen *g)
 }
 
 /*
- * The request gives the answer's beginning (protocols.md 1.12, 2.6): `text`, or with `suffix` as
- * much of its end as can be one. Where it is what this model says, the answer goes on behind it.
+ * The request gives the answer's beginning (docs/protocols.md#continuing-an-answer): `text`,
+ * or with `suffix` as much of its end as can be one. Where it is what this model says, the answer
+ * goes on behind it.
  */
 void answer_begin_with(struct gen *g, struct slice text, bool suffix);
 

@@ -75,8 +75,8 @@ static size_t save(struct model *m, const struct slot *slot)
 	return tokens;
 }
 
-/* Puts the best saved prompt into the slot if it begins more of text and loses less. Tokens copied.
- */
+/* Puts the best saved prompt into the slot if it begins more of text and loses less.
+ * Tokens copied. */
 static size_t restore(struct model *m, struct slot *slot, struct slice text)
 {
 	struct slice kv = buf_slice(&slot->kv);

@@ -6,7 +6,7 @@
  * life the application sees, and after close() the exchange is gone. Replies are written without
  * blocking; what the socket does not take waits in memory, so a producer looks at http_backlog()
  * and waits for drained(). An end of file from the client counts as the client being gone, as in
- * both real backends (protocols.md 0.7).
+ * both real backends (docs/protocols.md#closing).
  */
 #ifndef FAKE_HTTP_H
 #define FAKE_HTTP_H

@@ -1,5 +1,5 @@
 /*
- * llama-server's errors, request fields and POST /completion: protocols.md 2.5 and 2.6.
+ * llama-server's errors, request fields and POST /completion: docs/protocols.md#llama-server.
  */
 #include "tests/fake/dialect.h"
 

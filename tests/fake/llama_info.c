@@ -1,6 +1,6 @@
 /*
  * llama-server's routes besides answers: what it tells about itself, tokens, slots.
- * protocols.md 2.6.
+ * docs/protocols.md#llama-server.
  */
 #include "tests/fake/dialect.h"
 

@@ -1,6 +1,6 @@
 /*
  * Ollama's routes besides chat and generate: the catalogue of models, blobs, pulls.
- * protocols.md 1.1 to 1.7.
+ * docs/protocols.md#ollama.
  */
 #include "tests/fake/dialect.h"
 #include "tests/fake/digits.h"

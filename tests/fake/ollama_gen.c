@@ -1,5 +1,5 @@
 /*
- * Ollama's /api/chat and /api/generate: protocols.md 1.3 to 1.5, 1.8, 1.11.
+ * Ollama's /api/chat and /api/generate: docs/protocols.md#ollama.
  */
 #include "tests/fake/dialect.h"
 
@@ -197,7 +197,8 @@ static uint64_t hash(uint64_t h, struct slice s)
 	return h;
 }
 
-/* What besides num_ctx makes Ollama reload (protocols.md 0.3); 0 when nothing of it is set. */
+/* What besides num_ctx makes Ollama reload (docs/protocols.md#options-and-reloads); 0 when nothing
+ * of it is set. */
 static uint64_t runner_hash(struct json_value body)
 {
 	static const char *const keys[] = {
@@ -252,8 +253,9 @@ struct gen *ollama_gen_create(struct request *r, const struct gen_ops *gen_ops)
 	g->name = model.raw;
 	if (num_ctx)
 		g->num_ctx = num_ctx < 4 ? 4 : num_ctx > TRAIN_CTX ? TRAIN_CTX : (unsigned)num_ctx;
-	g->max_tokens =
-		num_predict > 0 ? num_predict : -1; /* 0 means no limit: protocols.md 0.10 */
+	g->max_tokens = num_predict > 0
+				? num_predict
+				: -1; /* 0 means no limit: docs/protocols.md#options-and-reloads */
 	g->runner = runner_hash(r->json);
 	g->stream = ask_streams(r);
 	g->shift = !json_is(json_get(r->json, "shift"), JSON_FALSE);

@@ -1,6 +1,6 @@
 /*
  * Ollama's store: copies, deletions, pulls, blobs. Bodies of blobs are counted, not kept.
- * protocols.md 1.1, 1.5.
+ * docs/protocols.md#routes.
  */
 #include "tests/fake/dialect.h"
 

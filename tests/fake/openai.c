@@ -1,5 +1,5 @@
 /*
- * The OpenAI routes, in llama-server's manner and in Ollama's: protocols.md 2.1 to 2.5.
+ * The OpenAI routes, in llama-server's manner and in Ollama's: docs/protocols.md#chat-stream.
  */
 #include "tests/fake/dialect.h"
 
@@ -180,7 +180,7 @@ static void on_error(struct gen *g, struct slice message)
 		return;
 	}
 	if (!is_llama(g)) { /* what Ollama makes of it: an empty chunk, then silence
-			       (protocols.md 2.5) */
+			       (docs/protocols.md#errors-of-ollama) */
 		g->name = SLICE("\"\"");
 		open_delta(g);
 		buf_add_str(&line, "\"content\":\"\"}");
@@ -299,7 +299,7 @@ static void run(struct request *r, bool chat)
 	if (!g)
 		return;
 	if (!llama) { /* of the limits Ollama's /v1 knows max_tokens only, and no options
-			 (protocols.md 2.3) */
+			 (docs/protocols.md#openais-fields) */
 		g->max_tokens = -1;
 		json_to_int(json_get(r->json, "max_tokens"), &g->max_tokens);
 		g->num_ctx = 0;

@@ -1,5 +1,5 @@
 /*
- * GET /v1/models of both backends: protocols.md 2.4.
+ * GET /v1/models of both backends: docs/protocols.md.
  */
 #include "tests/fake/dialect.h"
 

@@ -14,7 +14,7 @@
 #include "common/base/json.h"
 
 #define PROMPT_MARK_BYTES 2	    /* of the marker before a message */
-#define IMAGE_TOKENS 768	    /* protocols.md 1.11 */
+#define IMAGE_TOKENS 768	    /* docs/protocols.md#truncation */
 #define PROMPT_MAX (512ul << 20)    /* bytes of text */
 #define PROMPT_MESSAGES_MAX 1048576 /* messages */
 

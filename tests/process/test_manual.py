@@ -32,7 +32,7 @@ def init_options():
 
 def config_keys():
     """Every key of the configuration, from the table that the program reads it with."""
-    main, device = text("common", "config_keys.c").split("device_keys[] =")
+    main, device = text("common", "config", "config_keys.c").split("device_keys[] =")
     keys = {f"{g}.{n}" for g, n in re.findall(r"NUMBER\(KEY_\w+, (\w+), (\w+),", main)}
     for part, prefix in ((main, ""), (device, "devices[].")):
         entries = re.findall(r'(?:\.group = "(\w+)",\s*)?\.name = "(\w+)"', part)
@@ -90,7 +90,7 @@ def test_every_key_is_described(pages):
 
 def test_every_request_and_option_of_tandemd_is_described(pages):
     page = pages["tandemd.8"]
-    table = text("supervisor", "commands.c").split("commands[] = {")[1].split("};")[0]
+    table = text("supervisor", "tell", "commands.c").split("commands[] = {")[1].split("};")[0]
     requests = re.findall(r'\{"(\w+)", "', table)
     assert "status" in requests and "cancel" in requests
     for request in requests:

@@ -7,7 +7,8 @@ import re
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 CHARS_PER_TOKEN = 3.6  # of code and prose with current vocabularies; tests/fake counts like that
 SOURCES = ("common/**/*.[ch]", "proto/*.[ch]", "supervisor/**/*.[ch]", "workers/**/*.[ch]")
-PROSE = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "proto/PROTOCOL.md")
+PROSE = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/routing.md", "docs/operating.md", "docs/supervision.md", "docs/condensing.md",
+         "proto/PROTOCOL.md")
 FUNCTION = re.compile(r"^[a-z][\w ]*[\s*](\w+)\([^;]*$")
 
 

@@ -206,8 +206,8 @@ static void refuses_what_is_not(void **state)
 	assert_int_equal(json_parse((struct slice){0}, JSON_MAX_DEPTH, &root, NULL), -EINVAL);
 }
 
-/* Each odd byte at each place of a long string: the wide steps must see what the narrow ones see.
- */
+/* Each odd byte at each place of a long string: the wide steps must see what the narrow
+ * ones see. */
 static void sees_every_byte_of_a_string(void **state)
 {
 	(void)state;

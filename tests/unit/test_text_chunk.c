@@ -9,6 +9,8 @@
 /* cmocka wants the two above first */
 #include <cmocka.h>
 
+#define CHUNKS_MAX 64
+
 /* The pieces of a text, one a line, each with its row count when packed. */
 static void test_pieces(void **state)
 {
@@ -114,33 +116,6 @@ static void test_tokens(void **state)
 	}
 }
 
-static void test_groups_and_verbatim(void **state)
-{
-	struct text_message m[] = {
-		{.role = TEXT_TOOL, .text = SLICE("nobody called this")},
-		{.role = TEXT_SYSTEM, .text = SLICE("be good")},
-		{.role = TEXT_USER, .text = SLICE("task")},
-		{.role = TEXT_ASSISTANT, .calls_tools = true},
-		{.role = TEXT_TOOL},
-		{.role = TEXT_TOOL},
-		{.role = TEXT_ASSISTANT, .text = SLICE("<read_file>")},
-		{.role = TEXT_USER, .tool_result = true},
-		{.role = TEXT_ASSISTANT, .text = SLICE("done?")},
-	};
-	static const unsigned group[] = {0, 1, 2, 3, 3, 3, 4, 4, 5};
-	static const bool verbatim[] = {0, 1, 1, 0, 0, 0, 1, 1, 1};
-	(void)state;
-	assert_int_equal(text_group(m, 9), 6);
-	text_mark_verbatim(m, 9, 2);
-	for (size_t i = 0; i < 9; i++) {
-		assert_int_equal(m[i].group, group[i]);
-		assert_int_equal(m[i].verbatim, verbatim[i]);
-	}
-	assert_true(m[6].calls_tools);
-	assert_false(m[8].calls_tools);
-	assert_int_equal(text_group(NULL, 0), 0);
-}
-
 static void test_text_form_results(void **state)
 {
 	(void)state;
@@ -157,7 +132,7 @@ static void check_chunks(const struct text_message *m, size_t n, size_t size, si
 {
 	struct text_chunk *chunks;
 	size_t count, bytes = 0, parts = 0;
-	assert_int_equal(text_chunks_capped(m, n, size, max, &chunks, &count), 0);
+	assert_int_equal(text_chunks(m, n, size, max, &chunks, &count), 0);
 	assert_true(count <= max);
 	size_t message = 0, end = 0;
 	for (size_t i = 0; i < count; i++) {
@@ -221,7 +196,7 @@ static void test_one_huge_message_is_cut_evenly(void **state)
 	transcript_source(&t, 1, 1000, &text);
 	struct text_message m = {.role = TEXT_USER, .text = buf_slice(&text)};
 	check_chunks(&m, 1, 6000, CHUNKS_MAX);
-	assert_int_equal(text_chunks(&m, 1, 6000, &chunks, &count), 0);
+	assert_int_equal(text_chunks(&m, 1, 6000, CHUNKS_MAX, &chunks, &count), 0);
 	assert_in_range(count, text.n / 6000 + 1, text.n / (6000 - TEXT_PIECE - 2) + 1);
 	for (size_t i = 0; i < count; i++)
 		assert_true(chunks[i].bytes > 2000);
@@ -229,7 +204,7 @@ static void test_one_huge_message_is_cut_evenly(void **state)
 	buf_free(&text);
 
 	m.verbatim = true;
-	assert_int_equal(text_chunks(&m, 1, 6000, &chunks, &count), 0);
+	assert_int_equal(text_chunks(&m, 1, 6000, CHUNKS_MAX, &chunks, &count), 0);
 	assert_int_equal(count, 0);
 	assert_null(chunks);
 }
@@ -240,7 +215,6 @@ int main(void)
 		cmocka_unit_test(test_pieces),
 		cmocka_unit_test(test_long_lines),
 		cmocka_unit_test(test_tokens),
-		cmocka_unit_test(test_groups_and_verbatim),
 		cmocka_unit_test(test_text_form_results),
 		cmocka_unit_test(test_chunks),
 		cmocka_unit_test(test_one_huge_message_is_cut_evenly),

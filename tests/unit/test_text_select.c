@@ -26,6 +26,24 @@ static bool is_mark(struct slice line)
 	return false;
 }
 
+/* Does every forced span stand in assembled, in order, byte for byte? */
+static bool forced_stand(
+	const struct text_message *m, const struct select_result *r, struct slice assembled)
+{
+	for (size_t i = 0; i < r->forced_count; i++) {
+		const struct text_span *s = &r->forced[i];
+		struct slice want = {m[s->message].text.p + s->begin, s->end - s->begin};
+		const char *at = want.n <= assembled.n && assembled.n
+					 ? memmem(assembled.p, assembled.n, want.p, want.n)
+					 : NULL;
+		if (!at)
+			return false;
+		assembled.n -= (size_t)(at + want.n - assembled.p);
+		assembled.p = at + want.n;
+	}
+	return true;
+}
+
 /* All that must hold of any selection, whatever its input. Returns the rendered text in out. */
 static void check_result(const struct text_message *m, size_t n, const struct select_options *o,
 	const struct select_result *r, struct buf *out)
@@ -63,10 +81,10 @@ static void check_result(const struct text_message *m, size_t n, const struct se
 		assert_int_equal(r->spans[k].message, f->message);
 		assert_true(r->spans[k].begin <= f->begin && f->end <= r->spans[k].end);
 	}
-	assert_true(text_verify_forced(m, r, buf_slice(out)));
+	assert_true(forced_stand(m, r, buf_slice(out)));
 
-	/* Lines beside headers and markers stand in the source; the markers account for the rest.
-	 */
+	/* Lines beside headers and markers stand in the source; the markers account for
+	 * the rest. */
 	struct slice text = buf_slice(out);
 	while (text.n) {
 		const char *nl = memchr(text.p, '\n', text.n);
@@ -349,8 +367,8 @@ static void test_ledger_keeps_the_newest_of_a_key(void **state)
 	struct select_result r;
 	struct buf out;
 	(void)state;
-	text_group(m, 6);
-	text_mark_verbatim(m, 6, 1);
+	transcript_group(m, 6);
+	transcript_mark_verbatim(m, 6, 1);
 	o.keep_ratio = 0;
 	for (o.budget_bytes = 165; o.budget_bytes < 600; o.budget_bytes += 50) {
 		select_and_check(m, 6, &o, &r, &out);
@@ -392,7 +410,7 @@ static void test_what_counts(void **state)
 		struct select_options o = select_defaults();
 		struct select_result r;
 		struct buf out;
-		text_group(m, 3);
+		transcript_group(m, 3);
 		o.keep_ratio = 0;
 		o.index = 0;
 		o.budget_bytes = 60; /* room for one of them */
@@ -417,7 +435,7 @@ static void test_repeated_output_is_forced_once(void **state)
 	struct select_result r;
 	struct buf out;
 	(void)state;
-	text_group(m, 3);
+	transcript_group(m, 3);
 	o.keep_ratio = 0;
 	o.budget_bytes = 1000;
 	select_and_check(m, 3, &o, &r, &out);
@@ -462,8 +480,8 @@ static void test_secrets_stay_out_unless_used(void **state)
 			struct select_options o = select_defaults();
 			struct select_result r;
 			struct buf out;
-			text_group(m, 4);
-			text_mark_verbatim(m, 4, 1);
+			transcript_group(m, 4);
+			transcript_mark_verbatim(m, 4, 1);
 			o.keep_ratio = 0;
 			select_and_check(m, 4, &o, &r, &out);
 			assert_true(contains(buf_slice(&out), "PORT=8080"));
@@ -496,7 +514,7 @@ static void test_a_shown_call_shows_its_results(void **state)
 	struct select_result r;
 	struct buf out;
 	(void)state;
-	text_group(m, 3);
+	transcript_group(m, 3);
 	o.keep_ratio = 0;
 	o.budget_bytes = 100;
 	select_and_check(m, 3, &o, &r, &out);
@@ -712,7 +730,7 @@ static void test_twenty_megabytes(void **state)
 		buf_init(&out, 0);
 		assert_int_equal(text_render(&m, 1, &r, &out), 0);
 		assert_true(out.n <= size / 4 && out.n == r.rendered_bytes);
-		assert_true(text_verify_forced(&m, &r, buf_slice(&out)));
+		assert_true(forced_stand(&m, &r, buf_slice(&out)));
 		double took = now_ms() - began;
 		printf("20 MB of \"%.8s\": %.0f ms\n", *fill[f] > ' ' ? fill[f] : "line ends",
 			took);

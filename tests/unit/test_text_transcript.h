@@ -140,13 +140,58 @@ static inline void transcript_say(struct transcript *t, enum text_role role, con
 	buf_add_str(transcript_add(t, role), text);
 }
 
+#define TEXT_KEEP_GROUPS 2
+
+static inline bool transcript_is_result(const struct text_message *m)
+{
+	return m->role == TEXT_TOOL || (m->tool_result && m->role == TEXT_USER);
+}
+
+/* Numbers the groups: an assistant with its results is one, any other message one of its own. */
+static inline void transcript_group(struct text_message *m, size_t n)
+{
+	unsigned groups = 0;
+	size_t caller = n; /* the assistant that a following result belongs to; n: none */
+
+	for (size_t i = 0; i < n; i++) {
+		if (transcript_is_result(&m[i]) && caller < n) {
+			m[caller].calls_tools = true;
+			m[i].group = m[caller].group;
+			continue;
+		}
+		m[i].group = groups++;
+		caller = m[i].role == TEXT_ASSISTANT ? i : n;
+	}
+}
+
+/* Verbatim: system messages, the last message of the human, the newest keep_groups groups. */
+static inline void transcript_mark_verbatim(struct text_message *m, size_t n, unsigned keep_groups)
+{
+	bool human_seen = false;
+	unsigned kept = 0;
+	size_t last = n; /* the newest message of the group counted last */
+
+	for (size_t i = n; i-- > 0;) {
+		m[i].verbatim = m[i].role == TEXT_SYSTEM;
+		if (m[i].verbatim)
+			continue;
+		if (last == n || m[i].group != m[last].group) {
+			kept++;
+			last = i;
+		}
+		bool human = m[i].role == TEXT_USER && !m[i].tool_result;
+		m[i].verbatim = kept <= keep_groups || (human && !human_seen);
+		human_seen |= human;
+	}
+}
+
 /* Points the messages at their texts; no more may be added. */
 static inline void transcript_finish(struct transcript *t, unsigned keep_groups)
 {
 	for (size_t i = 0; i < t->n; i++)
 		t->m[i].text = buf_slice(&t->text[i]);
-	text_group(t->m, t->n);
-	text_mark_verbatim(t->m, t->n, keep_groups);
+	transcript_group(t->m, t->n);
+	transcript_mark_verbatim(t->m, t->n, keep_groups);
 }
 
 /* A session of about `bytes`; uses: what the agent would do in its next five steps. */

@@ -98,9 +98,9 @@ static void counts_units_by_class(void **state)
 static void is_additive(void **state)
 {
 	(void)state;
-	struct token_census a = CENSUS("int main(void)\n{\n\treturn 0;\n}\n"), b = CENSUS("你好"),
+	struct token_census a = CENSUS("int main(void)\n{\n\treturn 0;\n}\n"),
 			    both = CENSUS("int main(void)\n{\n\treturn 0;\n}\n你好");
-	token_census_join(&a, &b);
+	token_census_add(&a, SLICE("你好"));
 	assert_memory_equal(&a, &both, sizeof(a));
 	token_census_messages(&a, 3);
 	a.images = 2;
@@ -108,8 +108,8 @@ static void is_additive(void **state)
 		2.0 * TOKENS_PER_IMAGE + 3 * 5.0, 1e-9);
 }
 
-/* Text that is made to be slow or to overflow: linear, and no estimate below a token per 512 bytes.
- */
+/* Text that is made to be slow or to overflow: linear, and no estimate below a token per
+ * 512 bytes. */
 static void hostile_text_is_counted(void **state)
 {
 	(void)state;
