@@ -105,7 +105,7 @@ def test_a_bad_citation_is_found(monkeypatch, name, text, bad):
 
 def test_every_program_file_that_a_document_names_exists():
     all_ = [os.path.relpath(os.path.join(folder, n), ROOT) for top in FOLDERS for folder, _, names in os.walk(os.path.join(ROOT, top)) for n in names]
-    there = set(all_) | {os.path.basename(path) for path in all_}
+    there = {path[i:] for path in all_ for i in [0, *(m.end() for m in re.finditer("/", path))]}
     named = {(page, name) for page in files() if page.endswith(".md") and page != "CHANGELOG.md"
              for name in re.findall(r"`([\w./-]+\.(?:c|h|py|sh|mk))`", read(page))}
     assert len(named) > 20

@@ -66,7 +66,7 @@ char **command_env(const struct settings *s, int port)
 		set[sets][0] = (char *)"OLLAMA_HOST";
 		set[sets++][1] = host;
 		if (!getenv("OLLAMA_NOPRUNE")) { /* several serve one folder of models
-						    (protocols.md 1.13) */
+						    (docs/protocols.md#environment) */
 			set[sets][0] = (char *)"OLLAMA_NOPRUNE";
 			set[sets++][1] = (char *)"1";
 		}

@@ -1,7 +1,8 @@
 /*
  * The Ollama API's questions about models, answered for a llama-server from what its /props and
- * /v1/models say. Shapes: protocols.md 1.6. What a llama-server does not tell (a digest, a date) is
- * derived so that it stays the same between askings. Pure.
+ * /v1/models say. Shapes: docs/protocols.md#lists-and-details. What a
+ * llama-server does not tell (a digest, a date) is derived so that it stays the same between
+ * askings. Pure.
  */
 #ifndef TANDEM_WORKERS_LLAMA_OLLAMA_H
 #define TANDEM_WORKERS_LLAMA_OLLAMA_H

@@ -1,6 +1,6 @@
 /*
- * llama-server (protocols.md 2.5, 2.6): /health says whether it is loaded, /props the window and
- * slots, /v1/models the models.
+ * llama-server (docs/protocols.md#health-and-facts): /health says whether it is loaded,
+ * /props the window and slots, /v1/models the models.
  */
 #include "workers/backend/backend.h"
 

@@ -1,6 +1,6 @@
 /*
- * Ollama (protocols.md 1.6): /api/version says that it is one, /api/tags what it has, /api/ps the
- * window of what is loaded.
+ * Ollama (docs/protocols.md#lists-and-details): /api/version says that it is one,
+ * /api/tags what it has, /api/ps the window of what is loaded.
  */
 #include "workers/backend/backend.h"
 
@@ -32,7 +32,7 @@ static int64_t parse_time(struct json_value v)
 	return seconds;
 }
 
-/* The model's object in a /v1/models answer (protocols.md 2.4). */
+/* The model's object in a /v1/models answer (docs/protocols.md). */
 static char *openai_object(struct json_value model, struct json_value name)
 {
 	struct buf b;

@@ -5,10 +5,10 @@
  * FAIL records. The kind of task sees events, bytes and completion.
  *
  * Also here: a cancelled call that is loading a model in Ollama goes on unheard until the model is
- * there, because Ollama aborts a load with the request that caused it (protocols.md 0.4). /api/ps
- * lists a model from the beginning of its load on, so it cannot tell; a load request for the same
- * model and options can: Ollama answers it when the model is there. It is not needed when the model
- * has just answered with those options.
+ * there, because Ollama aborts a load with the request that caused it
+ * (docs/protocols.md#loading-and-cancelling). /api/ps lists a model from the beginning of its load
+ * on, so it cannot tell; a load request for the same model and options can: Ollama answers it when
+ * the model is there. It is not needed when the model has just answered with those options.
  */
 #ifndef TANDEM_WORKERS_ASK_H
 #define TANDEM_WORKERS_ASK_H

@@ -602,7 +602,7 @@ size_t task_count(const struct task_table *table)
 
 /*
  * Not for the backend: what belongs to one connection, or names the client's side of it
- * (protocols.md 7.2).
+ * (docs/protocols.md#what-is-not-handed-on).
  */
 static bool header_is_private(struct slice name)
 {
