@@ -242,6 +242,21 @@ class Tandem(Process):
         """A request to the stats socket; its answer."""
         return json.loads(nng_req(os.path.join(self.run_dir, "stats.ipc"), text))
 
+    def flush(self):
+        """What tandemd and its workers have said so far is in the log when this returns. One that is stopped, or gone, or whose
+        stats socket is, has nothing more to say: False."""
+        path = os.path.join(self.run_dir, "stats.ipc")
+        if self.popen.poll() is not None or not os.path.exists(path):
+            return False
+        with contextlib.suppress(OSError, ValueError):
+            return json.loads(nng_req(path, "flush", timeout=3)).get("flushed", False)
+        return False
+
+    def log(self):
+        """The log with all that was said before this call: lines are written once a turn of a loop, which may be after an answer."""
+        self.flush()
+        return super().log()
+
     def operation(self, number, deadline=None):
         """The outcome of an operation, once it has ended."""
         return wait_for(lambda: (o := self.command(f"operation {number}")).get("state") in ("done", "failed") and o, f"end of operation {number}",
