@@ -3,6 +3,7 @@
 #include "common/base/log.h"
 #include "common/base/log_loop.h"
 #include "supervisor/life/listener.h"
+#include "supervisor/tell/flush.h"
 
 #include <errno.h>
 #include <libgen.h>
@@ -35,6 +36,12 @@ static void on_part_ended(void *ctx, uint64_t operation, bool ok, const char *wh
 	operation_part_ended(&s->life.operations, operation, ok, why, now_ms());
 }
 
+static void on_flushed(void *ctx)
+{
+	struct supervisor *s = ctx;
+	flush_look(s->tell.flush);
+}
+
 static void on_run_dir_used(void *ctx)
 {
 	struct supervisor *s = ctx;
@@ -64,6 +71,7 @@ static void wire(struct supervisor *s)
 	static const struct devices_events devices = {.changed = on_devices_changed,
 		.idle = on_idle,
 		.part_ended = on_part_ended,
+		.flushed = on_flushed,
 		.run_dir_used = on_run_dir_used,
 		.oldest_request_ms = oldest_request_ms};
 	static const struct requests_events requests = {.over = on_idle};

@@ -200,6 +200,7 @@ static uint64_t rss_bytes(void)
 static void on_ping(struct worker *w, uint64_t seq)
 {
 	struct proto_record pong = {.type = PROTO_PONG}, stats = {.type = PROTO_STATS};
+	log_flush(); /* PONG says so, too */
 	pong.u.ping.seq = seq;
 	/* A wait that nobody limits is no standstill of ours: a long prompt, a client that does not
 	 * read. */

@@ -65,6 +65,7 @@ static void on_gone(struct worker *w)
 	adopt_worker_gone(w, w->asked_to_end);
 	jobs_lost(w);
 	restart_worker_gone(w); /* may free it */
+	devices_flushed(s);
 	devices_sweep(s);	/* ... and its device */
 	s->events->idle(s->ctx);
 }

@@ -30,6 +30,8 @@ struct devices_events {
 	void (*idle)(void *ctx);
 	/* This device's part of an operator's order has ended; why is for people. */
 	void (*part_ended)(void *ctx, uint64_t operation, bool ok, const char *why);
+	/* A worker has written its log (worker_flush()), or is gone. */
+	void (*flushed)(void *ctx);
 	/* Something is about to be made in the run folder. */
 	void (*run_dir_used)(void *ctx);
 	/* When the oldest of the clients' requests began: it may refer to devices that were removed since. UINT64_MAX:
@@ -98,6 +100,11 @@ void devices_sweep(struct devices *s);
 static inline void devices_changed(struct devices *s)
 {
 	s->events->changed(s->ctx);
+}
+
+static inline void devices_flushed(struct devices *s)
+{
+	s->events->flushed(s->ctx);
 }
 
 #endif

@@ -101,7 +101,7 @@ static void act_spawn(struct worker *w)
 		set_timer(w, ADOPT_LOOK_MS);
 		return;
 	}
-	w->ping_seq = w->pong_seq = 0;
+	w->ping_seq = w->pong_seq = w->flush_seq = 0;
 	w->pings_missed = w->kills = 0;
 	w->keep_backend = w->asked_to_end = false;
 	w->backend.detail[0] = '\0';

@@ -94,6 +94,7 @@ struct worker {
 	unsigned handles; /* open uv handles */
 
 	uint64_t ping_seq, pong_seq;
+	uint64_t flush_seq; /* of the ping whose answer says that its log is written; 0: none */
 	unsigned pings_missed;
 	struct report report; /* of this process */
 	uint64_t moved_ms;    /* when its jobs last made progress, or it had none */
@@ -151,6 +152,13 @@ static inline void worker_event(struct worker *w, enum worker_event e)
 {
 	w->step(w, (int)e);
 }
+
+/* --- its log (supervisor/tell/flush.h) --- */
+
+/* Asks it to write its log and to report its counters. False: it cannot be asked. */
+bool worker_flush(struct worker *w);
+/* It was asked, and has neither answered nor ended. */
+bool worker_flushing(struct worker *w);
 
 /* worker_link.c */
 extern const struct channel_events worker_link_events;

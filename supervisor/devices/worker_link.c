@@ -69,6 +69,13 @@ static void give_up(struct worker *w, enum worker_event e, const char *why)
 	worker_event(w, e);
 }
 
+static bool send_ping(struct worker *w)
+{
+	struct proto_record r = {.type = PROTO_PING};
+	r.u.ping.seq = w->ping_seq;
+	return channel_put(w->channel, &r) == 0;
+}
+
 static void on_ping(uv_timer_t *t)
 {
 	struct worker *w = t->data;
@@ -87,9 +94,7 @@ static void on_ping(uv_timer_t *t)
 		w->pings_missed = 0;
 		w->ping_seq++;
 	}
-	struct proto_record r = {.type = PROTO_PING};
-	r.u.ping.seq = w->ping_seq;
-	channel_put(w->channel, &r);
+	send_ping(w);
 }
 
 void worker_ping_start(struct worker *w)
@@ -97,6 +102,27 @@ void worker_ping_start(struct worker *w)
 	uint64_t period = (uint64_t)w->device->all->config->deadlines.ping_ms;
 	w->moved_ms = now_ms();
 	uv_timer_start(&w->ping, on_ping, period, period);
+}
+
+/* --- its log --- */
+
+/* A ping between those of the timer. One that is on its way to its end by itself is not asked: its
+ * log is written when its process has gone. */
+bool worker_flush(struct worker *w)
+{
+	bool talks = w->state == WORKER_LOADING || w->state == WORKER_READY ||
+		     w->state == WORKER_DRAINING;
+	if (!talks || !w->channel)
+		return worker_flushing(w);
+	w->ping_seq++;
+	if (send_ping(w))
+		w->flush_seq = w->ping_seq;
+	return worker_flushing(w);
+}
+
+bool worker_flushing(struct worker *w)
+{
+	return worker_has_process(w) && w->flush_seq > w->pong_seq;
 }
 
 /* --- from the worker --- */
@@ -150,6 +176,7 @@ static void on_state(struct worker *w, const struct proto_state *st)
 static void on_pong(struct worker *w, const struct proto_record *r)
 {
 	w->pong_seq = r->u.ping.seq;
+	w->pings_missed = 0; /* it lives, even where it was asked again meanwhile */
 	if (w->report.progress != r->u.ping.progress || r->u.ping.active == 0)
 		w->moved_ms = now_ms();
 	report_take(&w->report, &w->device->sums, r, now_ms());
@@ -174,6 +201,7 @@ static void on_record(void *ctx, const struct proto_record *r)
 		break;
 	case PROTO_STATS:
 		report_take(&w->report, &w->device->sums, r, now_ms());
+		devices_flushed(w->device->all);
 		break;
 	case PROTO_MODELS:
 	case PROTO_START:

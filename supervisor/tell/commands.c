@@ -3,6 +3,7 @@
 #include "common/base/json.h"
 #include "common/base/log.h"
 #include "supervisor/life/control.h"
+#include "supervisor/tell/flush.h"
 #include "supervisor/tell/stats.h"
 
 #include <stdlib.h>
@@ -165,6 +166,11 @@ static enum rep_when do_devices(struct asking *a)
 	return stats_devices(a->t, a->q, a->out);
 }
 
+static enum rep_when do_flush(struct asking *a)
+{
+	return flush_ask(a->t->flush, a->q, a->out);
+}
+
 static enum rep_when do_help(struct asking *a);
 
 static const struct command commands[] = {
@@ -177,6 +183,7 @@ static const struct command commands[] = {
 	{"backends", "", "each backend and its models", .document = stats_backends},
 	{"devices", "", "GPUs: memory, load, temperature", .run = do_devices},
 	{"nng", "", "nng's own statistics", .document = stats_nng},
+	{"flush", "", "answered once all that was logged so far is written", .run = do_flush},
 	{"operation", "N", "what became of an operation", 1, .run = do_operation},
 	{"restart", "[DEVICE|all] [--backend]", "new workers without a pause", 2,
 		.run = do_restart},
@@ -221,7 +228,8 @@ static enum rep_when run(struct asking *a, const struct command *c)
 /* Orders change something: the log tells of them. */
 static void tell(const struct command_words *w, const struct command *c)
 {
-	if (!c->document && c->run != do_devices && c->run != do_operation && c->run != do_help)
+	if (!c->document && c->run != do_devices && c->run != do_operation && c->run != do_flush &&
+		c->run != do_help)
 		log_line(LOG_INFO, "ordered", LOG_STR("command", w->word[0]),
 			LOG_STR("argument", w->count > 1 ? w->word[1] : ""),
 			LOG_STR("more", w->count > 2 ? w->word[2] : ""), LOG_END);

@@ -148,6 +148,8 @@ static void on_sweep(uv_timer_t *timer)
 	struct sp *sp = timer->data;
 	struct sp_peer *p;
 	uint64_t now = uv_now(timer->loop);
+	if (sp->waiting) /* for memory: there may be no peer whose end frees any */
+		on_connection((uv_stream_t *)&sp->listener, 0);
 	TAILQ_FOREACH(p, &sp->peers, link) {
 		uint64_t silent = now - p->moved_ms;
 		if (silent >= SP_IDLE_MS ? !sp->kind->silent || !p->greeted

@@ -3,13 +3,18 @@
 #include "common/base/log.h"
 #include "supervisor/tell/commands.h"
 #include "supervisor/tell/events.h"
+#include "supervisor/tell/flush.h"
 
+#include <errno.h>
 #include <string.h>
 
 static int open_sockets(struct tell *t)
 {
 	const struct life *l = t->life;
 	char path[RUNDIR_BYTES];
+	t->flush = flush_create(l->loop, t->devices);
+	if (!t->flush)
+		return -ENOMEM;
 	rundir_socket(&l->rundir, "stats", path);
 	int rc = rep_start(l->loop, path, commands_answer, t, &t->stats);
 	if (rc == 0) {
@@ -45,6 +50,8 @@ void tell_stop(struct tell *t)
 		rep_stop(t->stats);
 	if (t->events)
 		events_stop(t->events);
+	flush_destroy(t->flush);
 	t->stats = NULL;
 	t->events = NULL;
+	t->flush = NULL;
 }

@@ -12,6 +12,7 @@
 
 struct rep;
 struct events;
+struct flush;
 
 struct tell {
 	struct life *life;
@@ -19,6 +20,7 @@ struct tell {
 	struct requests *requests;
 	struct rep *stats; /* NULL: closed */
 	struct events *events;
+	struct flush *flush; /* whoever waits for the log */
 };
 
 /* Listens under names of this process's own; rundir_take() gives them the known ones. 0 or -errno;

@@ -180,11 +180,20 @@ static void on_delay(struct clock_task *task)
 	answer((struct request *)((char *)task - offsetof(struct request, delay)));
 }
 
+/* It asks for an answer, not only for what a template makes of it. */
+static bool wants_answer(const struct request *r)
+{
+	bool renders = false;
+
+	json_to_bool(json_get(r->json, "_debug_render_only"), &renders);
+	return r->route && (r->route->flags & ROUTE_GENERATES) && !renders;
+}
+
 /* The script of r from its own directive and the rules. False: a bad directive, replied. */
 static bool read_script(struct request *r)
 {
 	struct http_exchange *x = r->x;
-	bool generates = r->route && r->route->flags & ROUTE_GENERATES;
+	bool generates = wants_answer(r);
 	int err = 0;
 
 	if (is_control(r))

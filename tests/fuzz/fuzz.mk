@@ -10,6 +10,8 @@ FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 FUZZ_BIN := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ_SRC))
 CODEC_SRC := $(addprefix proto/,encode.c decode.c fields.c names.c wire.c)
 INLET_SRC := supervisor/front/head.c supervisor/front/inlet.c
+PLAN_SRC := supervisor/requests/plan.c supervisor/requests/decide.c
+SP_SRC := supervisor/tell/sp.c supervisor/tell/rep.c supervisor/tell/pub.c
 JSON_SRC := $(wildcard common/base/json_*.c) common/base/buf.c
 
 $(BUILD)/fuzz/obj/%.o: %.c
@@ -18,7 +20,7 @@ $(BUILD)/fuzz/obj/%.o: %.c
 	$(Q)$(FUZZ_CC) $(CPPFLAGS) $(FUZZ_CFLAGS) -fsanitize=fuzzer-no-link -c -o $@ $<
 
 $(FUZZ_BIN): $(BUILD)/fuzz/fuzz_%: $(BUILD)/fuzz/obj/tests/fuzz/fuzz_%.o \
-		$(patsubst %.c,$(BUILD)/fuzz/obj/%.o,$(COMMON_SRC) $(CODEC_SRC) $(INLET_SRC))
+		$(patsubst %.c,$(BUILD)/fuzz/obj/%.o,$(COMMON_SRC) $(CODEC_SRC) $(INLET_SRC) $(PLAN_SRC) $(SP_SRC))
 	$(call say,LD,$@)
 	$(Q)$(FUZZ_CC) $(FUZZ_CFLAGS) -fsanitize=fuzzer -o $@ $^ -lmsgpackc -luv $(LDLIBS_COMMON)
 
@@ -34,13 +36,9 @@ $(BUILD)/fuzz/json_oracle_portable: tests/fuzz/json_oracle.c $(JSON_SRC) common/
 	$(Q)$(FUZZ_CC) $(CPPFLAGS) $(FUZZ_CFLAGS) -MF /dev/null -U__SSE2__ -o $@ $(filter %.c,$^) -lm
 
 .PHONY: fuzz
-fuzz: $(FUZZ_BIN) ## fuzz each parser for FUZZ_SECONDS (30) under ASan and UBSan
-	$(Q)set -e; for f in $(FUZZ_BIN); do \
-		echo "== $$f, $(FUZZ_SECONDS) s"; \
-		mkdir -p $(BUILD)/fuzz/corpus/$${f##*/}; \
-		$$f -max_total_time=$(FUZZ_SECONDS) -max_len=16384 -timeout=5 -verbosity=0 -print_final_stats=1 \
-			-dict=tests/fuzz/json.dict -artifact_prefix=$(BUILD)/fuzz/ \
-			$(BUILD)/fuzz/corpus/$${f##*/} $$(ls -d tests/fuzz/seeds/$${f##*/fuzz_} 2>/dev/null || echo tests/fuzz/seeds/json); done
+fuzz: $(FUZZ_BIN) ## fuzz each target for FUZZ_SECONDS (30) under ASan and UBSan, one on each core
+	$(Q)printf '%s\n' $(patsubst tests/fuzz/fuzz_%.c,%,$(FUZZ_SRC)) | \
+		xargs -P $$(nproc) -n 1 tests/fuzz/run.sh $(BUILD)/fuzz $(FUZZ_SECONDS)
 
 .PHONY: differential
 differential: $(BUILD)/fuzz/json_oracle $(BUILD)/fuzz/json_oracle_portable ## compare the JSON reader with Python's over mutated texts

@@ -140,24 +140,15 @@ class Process:
         return self.popen.returncode
 
 
-class Fake(Process):
-    """A scripted backend (tests/fake)."""
+class Control:
+    """A scripted backend at that address, whoever started it: its script, and what it counts."""
 
-    def __init__(self, folder, name, type="ollama", model=("m:1b",), port=None, options=()):
-        self.port = port or free_port()
-        self.type = type
-        self.dump = os.path.join(folder, name + ".dump")
-        os.makedirs(self.dump, exist_ok=True)
-        args = [os.path.join(BIN, "fake-backend"), "--type", type, "--port", str(self.port), "--dump", self.dump]
-        for m in model:
-            args += ["--model", m]
-        super().__init__(args + list(options), os.path.join(folder, name + ".log"))
-        self.url = f"http://127.0.0.1:{self.port}"
-        wait_for(lambda: self.stats() is not None, f"fake backend {name}")
+    def __init__(self, url):
+        self.url = url
 
     def call(self, path, body=None):
         data = None if body is None else json.dumps(body).encode()
-        with urllib.request.urlopen(urllib.request.Request(self.url + path, data=data), timeout=5) as r:
+        with urllib.request.urlopen(urllib.request.Request(self.url + path, data=data), timeout=DEADLINE) as r:
             return json.loads(r.read() or b"null")
 
     def stats(self):
@@ -172,6 +163,22 @@ class Fake(Process):
 
     def reset(self):
         return self.call("/fake/reset", {})
+
+
+class Fake(Process, Control):
+    """A scripted backend (tests/fake)."""
+
+    def __init__(self, folder, name, type="ollama", model=("m:1b",), port=None, options=()):
+        self.port = port or free_port()
+        self.type = type
+        self.dump = os.path.join(folder, name + ".dump")
+        os.makedirs(self.dump, exist_ok=True)
+        args = [os.path.join(BIN, "fake-backend"), "--type", type, "--port", str(self.port), "--dump", self.dump]
+        for m in model:
+            args += ["--model", m]
+        super().__init__(args + list(options), os.path.join(folder, name + ".log"))
+        Control.__init__(self, f"http://127.0.0.1:{self.port}")
+        wait_for(lambda: self.stats() is not None, f"fake backend {name}")
 
     def bodies(self):
         """Request bodies received, in order."""
@@ -241,6 +248,21 @@ class Tandem(Process):
     def command(self, text):
         """A request to the stats socket; its answer."""
         return json.loads(nng_req(os.path.join(self.run_dir, "stats.ipc"), text))
+
+    def flush(self):
+        """What tandemd and its workers have said so far is in the log when this returns. One that is stopped, or gone, or whose
+        stats socket is, has nothing more to say: False."""
+        path = os.path.join(self.run_dir, "stats.ipc")
+        if self.popen.poll() is not None or not os.path.exists(path):
+            return False
+        with contextlib.suppress(OSError, ValueError):
+            return json.loads(nng_req(path, "flush", timeout=3)).get("flushed", False)
+        return False
+
+    def log(self):
+        """The log with all that was said before this call: lines are written once a turn of a loop, which may be after an answer."""
+        self.flush()
+        return super().log()
 
     def operation(self, number, deadline=None):
         """The outcome of an operation, once it has ended."""

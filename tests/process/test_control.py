@@ -87,6 +87,7 @@ MEMBERS = {
     "histograms": {"first_byte", "total", "queue_wait", "backend"},
     "devices": {"gpus", "reason", "age_ms"},
     "nng": {"version", "reason", "stats"},
+    "flush": {"flushed"},
     "help": {"commands"},
 }
 WORKER = {"device", "state", "pid", "generation", "uptime_ms", "restarts", "last_exit", "heartbeat_ms", "missed_heartbeats", "progress",
@@ -106,6 +107,51 @@ def test_every_document_by_hand_and_by_nngcat(one):
     assert named == set(MEMBERS) | {"operation", "restart", "drain", "reset", "reload", "upgrade", "cancel"}
     sockets = [s for s in ask(t, "nng")["stats"] if s["name"] == "socket"]
     assert [s.get("device") for s in sockets] == ["gpu0", "gpu0"]  # a link has two
+
+
+def written(t):
+    """The log as it is in the file now."""
+    with open(t.log_path, errors="replace") as f:
+        return f.read()
+
+
+def test_what_was_logged_is_written_after_a_flush(one):
+    """Lines and counters of tandemd and of the worker, though no heartbeat comes: none is looked for twice."""
+    t, _ = one(deadlines={"ping_ms": 60000})
+    for n in range(50):
+        status, headers, _ = t.chat(f"number {n}")
+        assert status == 200 and ask(t, "flush") == {"flushed": True}
+        log, req = written(t), headers["X-Tandem-Request-Id"]
+        for line in ("proc=tandemd .* ev=request_done", "proc=tandem-worker .* ev=job_end"):
+            assert re.search(f"{line} req={req} ", log), (line, log[-2000:])
+        assert ask(t, "workers")["workers"][0]["jobs_done"] == n + 1
+
+
+def test_a_flush_waits_for_each_worker(one):
+    t, _ = one(deadlines={"ping_ms": 60000})
+    pid = t.device("gpu0")["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    begun = time.monotonic()
+    assert ask(t, "flush") == {"flushed": False} and time.monotonic() - begun >= 1
+    late = [in_thread(lambda: ask(t, "flush")) for _ in range(3)]
+    os.kill(pid, signal.SIGCONT)
+    assert [f.join() for f in late] == [{"flushed": True}] * 3
+    os.kill(pid, signal.SIGSTOP)
+    ends = in_thread(lambda: ask(t, "flush"))
+    os.kill(pid, signal.SIGKILL)
+    assert ends.join() == {"flushed": True} and f"worker_pid={pid} exit=" in written(t)
+    t.wait_ready()
+
+
+def test_flushes_are_no_heartbeats(one):
+    """However often it is asked, a worker that lives is not given up, and one that is stopped is."""
+    t, _ = one()
+    first = ask(t, "counters")["devices"][0]["heartbeats"]
+    wait_for(lambda: ask(t, "flush")["flushed"] and ask(t, "counters")["devices"][0]["heartbeats"] >= first + 200, "many answers")
+    assert t.device("gpu0")["generation"] == 1
+    os.kill(t.device("gpu0")["pid"], signal.SIGSTOP)
+    wait_for(lambda: [ask(t, "flush")] and t.device("gpu0")["generation"] == 2, "its successor")
+    assert [e["why"] for e in t.events(ev="worker_given_up")] == ["silent: missed its heartbeats"]
 
 
 def test_a_worker_is_described(one):

@@ -1,5 +1,6 @@
 """Faults that no signal makes: a wall clock that jumps, and a worker that answers its heartbeats while its jobs stand still."""
 
+import json
 import os
 import re
 import shutil
@@ -12,7 +13,7 @@ import time
 import pytest
 
 from conftest import SANITIZED, attached
-from harness import BIN, ROOT, in_thread, libconfig, ndjson, ollama_text, wait_for
+from harness import BIN, DEADLINE, ROOT, in_thread, libconfig, ndjson, nng_req, ollama_text, wait_for
 from test_restart import Load
 
 pytestmark = pytest.mark.skipif(bool(SANITIZED), reason="a sanitizer's own library has to be the first")
@@ -126,6 +127,17 @@ def test_a_reload_without_memory_for_a_device_says_so(fake, tandem, folder, shim
     assert t.operate("reload")["state"] == "done"
     t.wait_ready("gpu1")
     assert t.chat("hi", model="other:1b")[1]["X-Tandem-Device"] == "gpu1"
+
+
+def test_the_stats_socket_outlives_a_want_of_memory(fake, tandem, folder, shims):
+    """Who connects while there is none is answered when there is some again, though no other peer leaves meanwhile."""
+    empty = os.path.join(folder, "empty")
+    t = tandem([attached(fake("main"))], env={"LD_PRELOAD": shims, "SHIM_CALLOC": empty})
+    open(empty, "w").close()
+    with pytest.raises(TimeoutError):
+        nng_req(os.path.join(t.run_dir, "stats.ipc"), "status", timeout=1)  # nobody is let in
+    os.unlink(empty)
+    assert json.loads(nng_req(os.path.join(t.run_dir, "stats.ipc"), "status", timeout=DEADLINE))["pid"] == t.pid
 
 
 # --- heartbeats and progress ---
