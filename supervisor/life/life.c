@@ -13,7 +13,7 @@
 #include "supervisor/life/life.h"
 
 #include "common/base/log.h"
-#include "supervisor/devices/restart.h"
+#include "supervisor/devices/succession.h"
 #include "supervisor/life/control.h"
 #include "supervisor/life/life.h"
 

@@ -2,7 +2,7 @@
 #include "common/base/log.h"
 #include "supervisor/devices/devices.h"
 #include "supervisor/devices/job.h"
-#include "supervisor/devices/restart.h"
+#include "supervisor/devices/succession.h"
 
 #include <errno.h>
 #include <fcntl.h>
