@@ -145,7 +145,8 @@ static void workers_teardown(void)
 	TAILQ_FOREACH(w, &workers->d->workers, link)
 		free(w->process);
 	device_destroy(workers->d);
-	uv_run(&workers->loop, UV_RUN_DEFAULT);
+	while (uv_run(&workers->loop, UV_RUN_DEFAULT)) /* it may have been stopped */
+		;
 	uv_loop_close(&workers->loop);
 	config_free(&workers->config);
 	free(workers);
