@@ -285,8 +285,8 @@ static bool in_use(const struct device *d, int64_t pid)
 
 static bool wanted(const struct device *d)
 {
-	return !d->all->stopping && !d->removed && !d->drained && d->state != WORKER_FAILED &&
-	       d->warm.hash == adopt_hash(d->conf);
+	return !d->all->stopping && d->succession != REMOVED && !device_drained(d) &&
+	       d->state != WORKER_FAILED && d->warm.hash == adopt_hash(d->conf);
 }
 
 void adopt_end(struct device *d)

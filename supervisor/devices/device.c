@@ -50,7 +50,8 @@ struct device_totals device_totals(const struct device *d)
 
 const char *device_state_name(const struct device *d)
 {
-	return d->drained && d->state == WORKER_STOPPED ? "drained" : worker_state_name(d->state);
+	return device_drained(d) && d->state == WORKER_STOPPED ? "drained"
+							       : worker_state_name(d->state);
 }
 
 int device_slots(const struct device *d)

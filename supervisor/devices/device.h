@@ -32,6 +32,18 @@ struct device_model {
 	char *ollama_json, *openai_json;
 };
 
+/* The succession of its workers: the table of succession.c. */
+enum succession {
+	SETTLED,  /* one worker, which lives a life of its own */
+	BESIDE,	  /* a next one boots beside it */
+	IN_PLACE, /* it ends, and is to start again then */
+	DRAINING, /* it ends: an operator wants the device out of use until a reset */
+	DRAINED,
+	REMOVED, /* from the configuration: it ends with its last job */
+	ENDING,	 /* tandemd does */
+	SUCCESSIONS
+};
+
 struct device {
 	struct devices *all;
 	const struct config_device *conf;  /* our copy */
@@ -40,15 +52,13 @@ struct device {
 
 	struct worker_list workers; /* all of them, newest first */
 	struct worker *current;	    /* never NULL */
-	struct worker *next;	    /* boots beside it, or NULL */
+	struct worker *next;	    /* BESIDE: boots beside it; else NULL */
 	enum worker_state state;    /* of the current one */
-	bool respawn;		    /* it drains, and is to start again then */
-	struct adopt_backend warm;  /* the backend that we started, which a next worker adopts */
-	bool keep_backend;	    /* what the old worker of a succession does with its backend */
-	bool drained;		    /* by an operator: not to be used before a reset */
-	bool removed;		    /* from the configuration: ends with its last job */
-	uint64_t operation;	    /* whose part is under way here, 0: none */
-	uint64_t generation;	    /* the last one given */
+	enum succession succession;
+	struct adopt_backend warm; /* the backend that we started, which a next worker adopts */
+	bool keep_backend;	   /* what the old worker of a succession does with its backend */
+	uint64_t operation;	   /* whose part is under way here, 0: none */
+	uint64_t generation;	   /* the last one given */
 	uint64_t not_ready_since_ms, removed_ms;
 	uint64_t restarts;		      /* that nobody has ordered: after deaths */
 	uint64_t deaths[CONFIG_RESTARTS_MAX]; /* times of the last ones: a ring */
@@ -84,10 +94,16 @@ const char *device_state_name(const struct device *d);
 struct device_totals device_totals(const struct device *d);
 /* The device of that name, or NULL. */
 struct device *device_find(struct devices *s, const char *name);
+/* An operator wants it out of use. */
+static inline bool device_drained(const struct device *d)
+{
+	return d->succession == DRAINING || d->succession == DRAINED;
+}
+
 /* No worker will come by itself: what waits for this device waits in vain. */
 static inline bool device_hopeless(const struct device *d)
 {
-	return d->state == WORKER_FAILED || d->drained || d->removed;
+	return d->state == WORKER_FAILED || device_drained(d) || d->succession == REMOVED;
 }
 
 static inline const struct worker_backend *device_backend(const struct device *d)

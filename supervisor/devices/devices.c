@@ -4,7 +4,7 @@
 #include "supervisor/devices/governor.h"
 #include "supervisor/devices/job.h"
 #include "supervisor/devices/nvml.h"
-#include "supervisor/devices/restart.h"
+#include "supervisor/devices/succession.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -13,7 +13,7 @@
 
 static void on_ready(struct worker *w)
 {
-	restart_worker_ready(w);
+	succession_ready(w);
 	jobs_kick(w->device);
 }
 
@@ -28,15 +28,10 @@ static void on_state(struct worker *w)
 	device_changed(w->device);
 }
 
-static void on_failed(struct worker *w)
-{
-	restart_failed(w->device);
-}
-
 static void on_stuck(struct worker *w)
 {
 	jobs_lost(w);
-	restart_worker_stuck(w);
+	succession_stuck(w);
 }
 
 static bool may_spawn(struct worker *w)
@@ -64,9 +59,9 @@ static void on_gone(struct worker *w)
 	struct devices *s = w->device->all;
 	adopt_worker_gone(w, w->asked_to_end);
 	jobs_lost(w);
-	restart_worker_gone(w); /* may free it */
+	succession_gone(w); /* may free it */
 	devices_flushed(s);
-	devices_sweep(s);	/* ... and its device */
+	devices_sweep(s); /* ... and its device */
 	s->events->idle(s->ctx);
 }
 
@@ -75,9 +70,9 @@ static const struct worker_events worker_events = {.may_spawn = may_spawn,
 	.state = on_state,
 	.ready = on_ready,
 	.unready = on_unready,
-	.late = restart_worker_late,
-	.died = restart_after_death,
-	.failed = on_failed,
+	.late = succession_late,
+	.died = succession_died,
+	.failed = succession_failed,
 	.stuck = on_stuck,
 	.learned = adopt_learned,
 	.record = on_record,
@@ -172,6 +167,7 @@ void devices_init(
 	s->events = events;
 	s->ctx = ctx;
 	s->worker_events = &worker_events;
+	s->worker_hands = &worker_hands;
 }
 
 int devices_open(struct devices *s, const char *state_dir, size_t state_bytes)

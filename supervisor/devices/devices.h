@@ -58,6 +58,7 @@ struct devices {
 	const struct devices_events *events;
 	void *ctx;
 	const struct worker_events *worker_events;
+	const struct worker_hands *worker_hands;
 
 	struct device *of[CONFIG_DEVICES_MAX]; /* in the configuration's order */
 	size_t count;

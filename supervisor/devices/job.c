@@ -240,11 +240,12 @@ static bool can_start(const struct device *d)
 void jobs_kick(struct device *d)
 {
 	struct job *j;
-	while (can_start(d) && (j = TAILQ_FIRST(&d->passing))) {
+	while ((j = TAILQ_FIRST(&d->passing)) && can_start(d)) {
 		TAILQ_REMOVE(&d->passing, j, link);
 		job_start(j);
 	}
-	while (can_start(d) && d->inflight < (unsigned)device_slots(d)) {
+	while (queue_waiting(&d->queue) > 0 && can_start(d) &&
+		d->inflight < (unsigned)device_slots(d)) {
 		struct queue_entry *e = queue_take(&d->queue);
 		if (!e)
 			return;

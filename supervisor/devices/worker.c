@@ -1,16 +1,16 @@
 /*
- * A worker's life: one table, states x events -> action. Every action is a few lines; a cell left
- * empty ignores the event.
+ * A worker's life: one table, states x events -> action. An action returns the next state, or WORKER_STAY; worker_event()
+ * alone sets it, logs it and does what is due on entering it. A cell left empty ignores the event.
  *
- *   STOPPED --start--> SPAWNING --hello--> LOADING <--not ready / ready--> READY --drain-->
- * DRAINING ^ ^                any of these --exit--> BACKOFF --timer--> SPAWNING | | | '--died too
- * often--> FAILED --start--> SPAWNING    | | '------exit------ STOPPING <--stop-- any
- * <---------------------------- drain deadline -|
- *     '-------------------------------------exit-----------------------------------------------'
+ *   STOPPED --start--> SPAWNING --hello--> LOADING <--not ready / ready--> READY --drain--> DRAINING
+ *    ^ ^                 any of these --exit--> BACKOFF --timer--> SPAWNING                 |   |
+ *    | |                          '--died too often--> FAILED --start--> SPAWNING           |   |
+ *    | '------exit------ STOPPING <--stop-- any  <---------------------------- drain deadline --|
+ *    '-----------------------------------exit-----------------------------------------------'
  *   DYING: killed, waits for its exit, which then counts as a death.
  *
- * What a death or an end means for the device (back-off, promotion of the next worker, an
- * operator's restart) is decided in restart.c.
+ * What a death or an end means for the device (back-off, promotion of the next worker, an operator's restart) is
+ * decided in succession.c; what is done to process and link goes through worker_hands.
  */
 #include "supervisor/devices/worker.h"
 
@@ -26,24 +26,13 @@
 #define WORKER_ABORT_MS 300  /* ABRT to KILL of one that hangs: time for its core */
 /* a killed process that is not gone by then (D state) is left behind */
 #define WORKER_KILL_MS 5000
+#define WORKER_LOOK_MS 50 /* is the former backend gone? */
 
 const char *worker_state_name(enum worker_state s)
 {
 	static const char *const names[WORKER_STATES] = {"stopped", "spawning", "loading", "ready",
 		"draining", "stopping", "dying", "back-off", "failed"};
 	return names[s];
-}
-
-static void enter(struct worker *w, enum worker_state state)
-{
-	if (w->state == state)
-		return;
-	log_line(LOG_INFO, "worker_state", LOG_STR("device", w->device->conf->name),
-		LOG_INT("generation", w->generation), LOG_STR("from", worker_state_name(w->state)),
-		LOG_STR("to", worker_state_name(state)), LOG_INT("worker_pid", w->pid),
-		LOG_STR("detail", w->backend.detail), LOG_END);
-	w->state = state;
-	w->on->state(w);
 }
 
 static void on_timer(uv_timer_t *t)
@@ -56,9 +45,15 @@ static void set_timer(struct worker *w, uint64_t ms)
 	uv_timer_start(&w->timer, on_timer, ms, 0);
 }
 
+static void give_up(const struct worker *w, const char *why)
+{
+	log_line(LOG_ERROR, "worker_given_up", LOG_STR("device", w->device->conf->name),
+		LOG_INT("worker_pid", w->pid), LOG_STR("why", why), LOG_END);
+}
+
 /* --- actions --- */
 
-static void act_back_off(struct worker *w)
+static enum worker_state act_back_off(struct worker *w)
 {
 	const struct config *c = w->device->all->config;
 	uint64_t first = (uint64_t)c->backoff.first_ms, most = (uint64_t)c->backoff.max_ms;
@@ -69,37 +64,32 @@ static void act_back_off(struct worker *w)
 		w->backoff_ms = most;
 	w->ready_since_ms = 0;
 	w->died = true;
-	enter(w, WORKER_BACKOFF);
 	set_timer(w, w->backoff_ms);
+	return WORKER_BACKOFF;
 }
 
 /* It ended without having been asked to. */
-static void act_died(struct worker *w)
+static enum worker_state act_died(struct worker *w)
 {
 	uv_timer_stop(&w->timer);
 	switch (w->on->died(w)) {
 	case AFTER_DEATH_BACK_OFF:
-		act_back_off(w);
-		break;
+		return act_back_off(w);
 	case AFTER_DEATH_FAIL:
-		enter(w, WORKER_FAILED);
-		w->on->failed(w);
-		break;
-	case AFTER_DEATH_END:
-		enter(w, WORKER_STOPPED);
-		break;
+		return WORKER_FAILED;
+	default:
+		return WORKER_STOPPED;
 	}
 }
 
-static void act_spawn(struct worker *w)
+static enum worker_state act_spawn(struct worker *w)
 {
 	struct device *d = w->device;
 	if (!w->on->may_spawn(w)) { /* two would not fit one GPU */
 		snprintf(w->backend.detail, sizeof(w->backend.detail),
 			"waits for a former backend to end");
-		enter(w, WORKER_BACKOFF);
-		set_timer(w, ADOPT_LOOK_MS);
-		return;
+		set_timer(w, WORKER_LOOK_MS);
+		return WORKER_BACKOFF;
 	}
 	w->ping_seq = w->pong_seq = w->flush_seq = 0;
 	w->pings_missed = w->kills = 0;
@@ -108,23 +98,21 @@ static void act_spawn(struct worker *w)
 	w->backend.state = STATE_STARTING;
 	d->restarts += w->died; /* what an operator has ordered is none */
 	w->died = false;
-	int rc = worker_spawn(w);
+	int rc = w->hands->spawn(w);
 	if (rc) {
 		snprintf(d->last_exit, sizeof(d->last_exit), "not started: %s", uv_strerror(rc));
 		log_line(LOG_ERROR, "worker_spawn", LOG_STR("device", d->conf->name),
 			LOG_STR("error", uv_strerror(rc)), LOG_END);
-		act_died(w);
-		return;
+		return act_died(w);
 	}
-	enter(w, WORKER_SPAWNING);
 	set_timer(w, (uint64_t)d->all->config->deadlines.hello_ms);
+	return WORKER_SPAWNING;
 }
 
-static void act_ack(struct worker *w)
+static enum worker_state act_ack(struct worker *w)
 {
-	worker_send_ack(w);
-	enter(w, WORKER_LOADING);
-	worker_ping_start(w);
+	w->hands->ack(w);
+	w->hands->watch(w);
 	/* The worker itself watches a backend that it starts; a next one has to be ready by then
 	 * whatever its backend is, or the old one stays. An operator is told by then, too. */
 	uint64_t boot = (uint64_t)w->device->all->config->deadlines.worker_boot_ms;
@@ -132,120 +120,115 @@ static void act_ack(struct worker *w)
 		set_timer(w, boot);
 	else
 		uv_timer_stop(&w->timer);
+	return WORKER_LOADING;
 }
 
-static void act_ready(struct worker *w)
+static enum worker_state act_ready(struct worker *w)
 {
 	uv_timer_stop(&w->timer);
 	if (w->state != WORKER_READY)
 		w->ready_since_ms = now_ms();
-	enter(w, WORKER_READY);
-	w->on->ready(w);
+	return WORKER_READY;
 }
 
-static void act_unready(struct worker *w)
+static enum worker_state act_unready(struct worker *w)
 {
-	enter(w, WORKER_LOADING);
-	w->on->unready(w);
+	(void)w;
+	return WORKER_LOADING;
+}
+
+static enum worker_state act_kill(struct worker *w)
+{
+	uv_timer_stop(&w->ping);
+	w->hands->kill(w, SIGKILL);
+	set_timer(w, WORKER_KILL_MS);
+	return WORKER_DYING;
 }
 
 /* Not ready in time: a next worker is given up. */
-static void act_boot_late(struct worker *w)
+static enum worker_state act_boot_late(struct worker *w)
 {
 	if (w != w->device->next) {
 		w->on->late(w);
-		return;
+		return WORKER_STAY;
 	}
-	log_line(LOG_ERROR, "worker_given_up", LOG_STR("device", w->device->conf->name),
-		LOG_INT("worker_pid", w->pid), LOG_STR("why", "not ready within worker_boot_ms"),
-		LOG_END);
-	worker_event(w, EV_GIVE_UP);
-}
-
-static void kill_process(struct worker *w, int signum)
-{
-	if (w->process)
-		uv_process_kill(w->process, signum);
-}
-
-static void act_kill(struct worker *w)
-{
-	uv_timer_stop(&w->ping);
-	enter(w, WORKER_DYING);
-	kill_process(w, SIGKILL);
-	set_timer(w, WORKER_KILL_MS);
+	give_up(w, "not ready within worker_boot_ms");
+	return act_kill(w);
 }
 
 /* It hangs: ABRT first, for a core that tells where; CONT, because a stopped process takes no ABRT.
  */
-static void act_abort(struct worker *w)
+static enum worker_state act_abort(struct worker *w)
 {
 	uv_timer_stop(&w->ping);
-	enter(w, WORKER_DYING);
-	kill_process(w, SIGABRT);
-	kill_process(w, SIGCONT);
+	w->hands->kill(w, SIGABRT);
+	w->hands->kill(w, SIGCONT);
 	set_timer(w, WORKER_ABORT_MS);
+	return WORKER_DYING;
 }
 
-static void act_kill_late(struct worker *w)
+static enum worker_state act_kill_late(struct worker *w)
 {
-	kill_process(w, SIGKILL);
+	w->hands->kill(w, SIGKILL);
 	if (w->kills++ == 0) {
 		set_timer(w, WORKER_KILL_MS);
-		return;
+		return WORKER_STAY;
 	}
 	log_line(LOG_ERROR, "worker_unkillable", LOG_STR("device", w->device->conf->name),
 		LOG_INT("worker_pid", w->pid), LOG_END);
 	w->on->stuck(w);
+	return WORKER_STAY;
 }
 
-static void act_hello_late(struct worker *w)
+static enum worker_state act_hello_late(struct worker *w)
 {
-	log_line(LOG_ERROR, "worker_given_up", LOG_STR("device", w->device->conf->name),
-		LOG_INT("worker_pid", w->pid), LOG_STR("why", "no HELLO within hello_ms"), LOG_END);
-	act_kill(w);
+	give_up(w, "no HELLO within hello_ms");
+	return act_kill(w);
 }
 
-static void act_drain(struct worker *w)
+static enum worker_state act_drain(struct worker *w)
 {
-	worker_send_drain(w);
-	enter(w, WORKER_DRAINING);
-	w->on->unready(w);
 	const struct config *c = w->device->all->config;
+	w->hands->drain(w);
 	set_timer(w, (uint64_t)c->deadlines.drain_ms + WORKER_STOP_MS +
 			     (w->keep_backend ? 0 : (uint64_t)c->deadlines.kv_ms));
+	return WORKER_DRAINING;
 }
 
-static void act_stop(struct worker *w)
+static enum worker_state act_stop(struct worker *w)
 {
-	enter(w, WORKER_STOPPING);
 	uv_timer_stop(&w->ping);
-	kill_process(w, SIGTERM);
+	w->hands->kill(w, SIGTERM);
 	set_timer(w, WORKER_STOP_MS);
+	return WORKER_STOPPING;
 }
 
-static void act_stop_late(struct worker *w)
+static enum worker_state act_stop_late(struct worker *w)
 {
 	if (w->kills++ == 0) {
-		kill_process(w, SIGKILL);
+		w->hands->kill(w, SIGKILL);
 		set_timer(w, WORKER_KILL_MS);
-		return;
+	} else {
+		w->hands->abandon(w); /* may have freed it */
 	}
-	worker_abandon(w);
+	return WORKER_STAY;
 }
 
-static void act_kill_now(struct worker *w)
+static enum worker_state act_kill_now(struct worker *w)
 {
-	kill_process(w, SIGKILL);
+	w->hands->kill(w, SIGKILL);
+	return WORKER_STAY;
 }
 
-static void act_stopped(struct worker *w)
+static enum worker_state act_stopped(struct worker *w)
 {
 	uv_timer_stop(&w->timer);
-	enter(w, WORKER_STOPPED);
+	return WORKER_STOPPED;
 }
 
-typedef void action_fn(struct worker *w);
+/* --- the table --- */
+
+typedef enum worker_state action_fn(struct worker *w);
 
 static action_fn *const actions[WORKER_STATES][WORKER_EVENTS] = {
 	[WORKER_STOPPED] = {[EV_START] = act_spawn},
@@ -285,11 +268,41 @@ static action_fn *const actions[WORKER_STATES][WORKER_EVENTS] = {
 		{[EV_START] = act_spawn, [EV_DRAIN] = act_stopped, [EV_STOP] = act_stopped},
 };
 
-static void step(struct worker *w, int e)
+/* What is due whenever a state is entered, also from itself. */
+static void entered(struct worker *w)
+{
+	switch (w->state) {
+	case WORKER_READY:
+		w->on->ready(w);
+		break;
+	case WORKER_LOADING:
+	case WORKER_DRAINING:
+		w->on->unready(w);
+		break;
+	case WORKER_FAILED:
+		w->on->failed(w);
+		break;
+	default:
+		break;
+	}
+}
+
+void worker_event(struct worker *w, enum worker_event e)
 {
 	action_fn *act = actions[w->state][e];
-	if (act)
-		act(w);
+	enum worker_state from = w->state, to = act ? act(w) : WORKER_STAY;
+	if (to == WORKER_STAY)
+		return;
+	if (to != from) {
+		log_line(LOG_INFO, "worker_state", LOG_STR("device", w->device->conf->name),
+			LOG_INT("generation", w->generation),
+			LOG_STR("from", worker_state_name(from)),
+			LOG_STR("to", worker_state_name(to)), LOG_INT("worker_pid", w->pid),
+			LOG_STR("detail", w->backend.detail), LOG_END);
+		w->state = to;
+		w->on->state(w);
+	}
+	entered(w);
 }
 
 /* --- life --- */
@@ -301,7 +314,7 @@ struct worker *worker_create(struct device *d)
 		return NULL;
 	w->device = d;
 	w->on = d->all->worker_events;
-	w->step = step;
+	w->hands = d->all->worker_hands;
 	w->state = WORKER_STOPPED;
 	uv_timer_init(d->all->loop, &w->timer);
 	uv_timer_init(d->all->loop, &w->ping);

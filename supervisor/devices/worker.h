@@ -3,7 +3,7 @@
  * worker.c.
  *
  * A device has a *current* worker, which gets the work, sometimes a *next* one, which boots to take
- * its place (restart.h), and old ones that finish what they have. A worker keeps its place through
+ * its place (succession.h), and old ones that finish what they have. A worker keeps its place through
  * back-off: its successor after a death is the same struct with a new generation. One that is
  * neither current nor next any more frees itself when its process has gone. Loop thread only;
  * nothing blocks but the spawn itself and the reading of what a dead worker has sent (1 ms).
@@ -32,6 +32,7 @@ enum worker_state {
 	WORKER_BACKOFF,	 /* exited; the next start is scheduled */
 	WORKER_FAILED,	 /* died too often: not started before a reset */
 	WORKER_STATES,
+	WORKER_STAY = WORKER_STATES, /* what an action returns that changes no state */
 };
 
 #define WORKER_DETAIL_BYTES 512
@@ -77,12 +78,25 @@ struct worker_events {
 	void (*gone)(struct worker *w);
 };
 
+/* What the table does to process and link: worker_process.c, worker_link.c. Given with devices.worker_hands. */
+struct worker_hands {
+	/* 0 or a negative errno (then nothing is left open). */
+	int (*spawn)(struct worker *w);
+	/* Nothing where there is no process. */
+	void (*kill)(struct worker *w, int signum);
+	/* Goes on without it, as if it had ended: killed, and still not gone. May free it. */
+	void (*abandon)(struct worker *w);
+	void (*ack)(struct worker *w);
+	void (*drain)(struct worker *w);
+	/* Heartbeats begin. */
+	void (*watch)(struct worker *w);
+};
+
 struct worker {
 	TAILQ_ENTRY(worker) link; /* in device.workers, newest first */
 	struct device *device;
 	const struct worker_events *on;
-	void (*step)(
-		struct worker *w, int event); /* the table of worker.c, for the files below it */
+	const struct worker_hands *hands;
 	enum worker_state state;
 	uint64_t generation;   /* of this process; 0: none yet */
 	uv_process_t *process; /* heap: outlives the incarnation until its close callback */
@@ -132,7 +146,7 @@ static inline bool worker_has_process(const struct worker *w)
 
 const char *worker_state_name(enum worker_state s);
 
-/* --- between worker.c and, below it, worker_process.c and worker_link.c --- */
+/* --- for worker_link.c and worker_process.c --- */
 
 enum worker_event {
 	EV_START,
@@ -148,10 +162,7 @@ enum worker_event {
 	WORKER_EVENTS
 };
 
-static inline void worker_event(struct worker *w, enum worker_event e)
-{
-	w->step(w, (int)e);
-}
+void worker_event(struct worker *w, enum worker_event e);
 
 /* --- its log (supervisor/tell/flush.h) --- */
 
@@ -160,15 +171,12 @@ bool worker_flush(struct worker *w);
 /* It was asked, and has neither answered nor ended. */
 bool worker_flushing(struct worker *w);
 
+extern const struct worker_hands worker_hands;
+
 /* worker_link.c */
 extern const struct channel_events worker_link_events;
 void worker_send_ack(struct worker *w);
 void worker_send_drain(struct worker *w);
 void worker_ping_start(struct worker *w);
-
-/* worker_process.c: 0 or a negative errno (then nothing is left open). */
-int worker_spawn(struct worker *w);
-/* Goes on without it, as if it had ended: killed, and still not gone. May free it. */
-void worker_abandon(struct worker *w);
 
 #endif

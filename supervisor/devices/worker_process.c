@@ -46,7 +46,7 @@ static void clear_away(struct worker *w)
 	w->on->gone(w);
 }
 
-void worker_abandon(struct worker *w)
+static void abandon(struct worker *w)
 {
 	uv_process_t *p = w->process;
 	log_line(LOG_ERROR, "worker_unkillable", LOG_STR("device", w->device->conf->name),
@@ -55,6 +55,12 @@ void worker_abandon(struct worker *w)
 	uv_unref((uv_handle_t *)p);
 	w->asked_to_end = true;
 	clear_away(w);
+}
+
+static void kill_process(struct worker *w, int signum)
+{
+	if (w->process)
+		uv_process_kill(w->process, signum);
 }
 
 static void on_process_exit(uv_process_t *p, int64_t status, int signal)
@@ -76,7 +82,7 @@ static void on_process_exit(uv_process_t *p, int64_t status, int signal)
 	clear_away(w);
 }
 
-int worker_spawn(struct worker *w)
+static int spawn(struct worker *w)
 {
 	struct device *d = w->device;
 	struct devices *s = d->all;
@@ -107,3 +113,10 @@ int worker_spawn(struct worker *w)
 	close_link(w);
 	return rc;
 }
+
+const struct worker_hands worker_hands = {.spawn = spawn,
+	.kill = kill_process,
+	.abandon = abandon,
+	.ack = worker_send_ack,
+	.drain = worker_send_drain,
+	.watch = worker_ping_start};

@@ -1,7 +1,7 @@
 #include "supervisor/life/control.h"
 
 #include "common/base/log.h"
-#include "supervisor/devices/restart.h"
+#include "supervisor/devices/succession.h"
 #include "supervisor/life/life.h"
 #include "supervisor/life/reload.h"
 

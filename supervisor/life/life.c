@@ -1,5 +1,6 @@
 /*
- * tandemd's own life: one table, states x events -> action. A cell left empty ignores the event.
+ * tandemd's own life: one table, states x events -> action. An action returns the next state, or STAY; step() alone
+ * sets it, logs it and does what is due on entering it. A cell left empty ignores the event.
  *
  *   RUNNING --handed over--> RETIRING --no connection left--> ENDING --all gone--> (exit)
  *      | ^-----taken back-------'                                 |
@@ -13,9 +14,8 @@
 #include "supervisor/life/life.h"
 
 #include "common/base/log.h"
-#include "supervisor/devices/restart.h"
+#include "supervisor/devices/succession.h"
 #include "supervisor/life/control.h"
-#include "supervisor/life/life.h"
 
 #include <signal.h>
 #include <string.h>
@@ -36,65 +36,54 @@ static void on_timer(uv_timer_t *t)
 
 /* --- actions --- */
 
-static void act_end(struct life *l)
+#define STAY LIFE_STATES
+
+static enum life_state act_drain(struct life *l)
 {
-	uv_timer_start(&l->timer, on_timer, END_MS, 0);
-	l->devices->stopping = l->requests->ending = true;
-	l->state = LIFE_ENDING;
-	life_event(l, LIFE_LOOK);
+	(void)l;
+	return LIFE_DRAINING;
 }
 
-static void act_drain(struct life *l)
+static enum life_state act_retire(struct life *l)
 {
-	notify_say(&l->notify, "STOPPING=1\nSTATUS=stopping, %u requests under way",
-		l->requests->active);
-	l->devices->stopping = true;
-	l->state = LIFE_DRAINING;
-	doors_quiesce(l);
-	upgrade_stop(l);
-	successor_stop(l);
-	elders_hurry(l);
-	uv_timer_start(&l->timer, on_timer, (uint64_t)l->config->deadlines.drain_ms, 0);
-	life_event(l, LIFE_LOOK);
+	(void)l;
+	return LIFE_RETIRING;
 }
 
-static void act_hurry(struct life *l)
+/* The successor has died before it was settled. */
+static enum life_state act_resume(struct life *l)
+{
+	(void)l;
+	return LIFE_RUNNING;
+}
+
+static enum life_state act_end(struct life *l)
+{
+	(void)l;
+	return LIFE_ENDING;
+}
+
+static enum life_state act_hurry(struct life *l)
 {
 	elders_hurry(l); /* twice told, they end at once, too */
-	act_end(l);
+	return LIFE_ENDING;
 }
 
-static void act_retire(struct life *l)
-{
-	l->state = LIFE_RETIRING;
-	l->devices->keep_backends = true;
-	doors_quiesce(l);
-	uv_timer_start(&l->timer, on_timer, RETIRE_LOOK_MS, RETIRE_LOOK_MS);
-}
-
-static void act_retire_look(struct life *l)
+static enum life_state act_retire_look(struct life *l)
 {
 	unsigned connections, exchanges;
 	doors_close_idle(l, RETIRE_IDLE_MS);
 	doors_counts(l, &connections, &exchanges);
-	if (connections == 0 && l->requests->active == 0 && upgrade_settled(l))
-		act_end(l);
+	bool over = connections == 0 && l->requests->active == 0 && upgrade_settled(l);
+	return over ? LIFE_ENDING : STAY;
 }
 
-/* The successor has died before it was settled. */
-static void act_resume(struct life *l)
+static enum life_state act_drain_look(struct life *l)
 {
-	uv_timer_stop(&l->timer);
-	l->state = LIFE_RUNNING;
+	return l->requests->active == 0 ? LIFE_ENDING : STAY;
 }
 
-static void act_drain_look(struct life *l)
-{
-	if (l->requests->active == 0)
-		act_end(l);
-}
-
-static void act_end_look(struct life *l)
+static enum life_state act_end_look(struct life *l)
 {
 	bool all_gone = upgrade_gone(l);
 	for (size_t i = 0; i < l->devices->count; i++)
@@ -103,15 +92,18 @@ static void act_end_look(struct life *l)
 		all_gone = device_stop(l->devices->removed[i]) && all_gone;
 	if (all_gone && adopt_quiet(l->devices) && l->elders.count == 0)
 		uv_stop(l->loop);
+	return STAY;
 }
 
-static void act_end_late(struct life *l)
+static enum life_state act_end_late(struct life *l)
 {
 	elders_fini(l);
-	act_end_look(l);
+	return act_end_look(l);
 }
 
-typedef void action_fn(struct life *l);
+/* --- the table --- */
+
+typedef enum life_state action_fn(struct life *l);
 
 static action_fn *const actions[LIFE_STATES][LIFE_EVENTS] = {
 	[LIFE_RUNNING] =
@@ -128,11 +120,51 @@ static action_fn *const actions[LIFE_STATES][LIFE_EVENTS] = {
 		{[LIFE_TERM] = act_hurry, [LIFE_TIMER] = act_end_late, [LIFE_LOOK] = act_end_look},
 };
 
+static void enter_running(struct life *l)
+{
+	uv_timer_stop(&l->timer);
+}
+
+static void enter_retiring(struct life *l)
+{
+	l->devices->keep_backends = true;
+	doors_quiesce(l);
+	uv_timer_start(&l->timer, on_timer, RETIRE_LOOK_MS, RETIRE_LOOK_MS);
+}
+
+static void enter_draining(struct life *l)
+{
+	notify_say(&l->notify, "STOPPING=1\nSTATUS=stopping, %u requests under way",
+		l->requests->active);
+	l->devices->stopping = true;
+	uv_timer_start(&l->timer, on_timer, (uint64_t)l->config->deadlines.drain_ms, 0);
+	doors_quiesce(l);
+	upgrade_stop(l);
+	successor_stop(l);
+	elders_hurry(l);
+	life_event(l, LIFE_LOOK);
+}
+
+static void enter_ending(struct life *l)
+{
+	uv_timer_start(&l->timer, on_timer, END_MS, 0);
+	l->devices->stopping = l->requests->ending = true;
+	life_event(l, LIFE_LOOK);
+}
+
 static void step(struct life *l, enum life_event e)
 {
+	static const char *const names[LIFE_STATES] = {"running", "retiring", "draining", "ending"};
+	static void (*const entered[LIFE_STATES])(struct life * l) = {
+		enter_running, enter_retiring, enter_draining, enter_ending};
 	action_fn *act = actions[l->state][e];
-	if (act)
-		act(l);
+	enum life_state to = act ? act(l) : STAY;
+	if (to == STAY)
+		return;
+	log_line(LOG_DEBUG, "life", LOG_STR("from", names[l->state]), LOG_STR("to", names[to]),
+		LOG_END);
+	l->state = to;
+	entered[to](l);
 }
 
 /* --- what comes from outside --- */

@@ -2,7 +2,7 @@
 
 #include "common/base/log.h"
 #include "common/base/log_out.h"
-#include "supervisor/devices/restart.h"
+#include "supervisor/devices/succession.h"
 #include "supervisor/life/life.h"
 
 #include <errno.h>
@@ -169,7 +169,7 @@ static void change(struct reload *r, struct device *d, const struct config_devic
 	}
 	if (all && effect < RELOAD_WORKER)
 		effect = RELOAD_WORKER;
-	if (effect == RELOAD_NOTHING || (d->drained && effect != RELOAD_NOTHING)) {
+	if (effect == RELOAD_NOTHING || (device_drained(d) && effect != RELOAD_NOTHING)) {
 		struct config_device *old = (struct config_device *)d->conf;
 		d->conf = copy;
 		config_device_free(old);

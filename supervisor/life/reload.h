@@ -3,7 +3,7 @@
  * between two turns of the loop, or not at all.
  *
  * Thresholds, limits and deadlines count from the next request on. Devices are compared one by one:
- * new ones start, removed ones drain, changed ones get a fresh worker (restart.h), the others are
+ * new ones start, removed ones drain, changed ones get a fresh worker (succession.h), the others are
  * not touched. What this process cannot change while it runs (the address, the run folder, the size
  * of the front door) makes the whole reload fail, with the keys' names; `tandemctl upgrade` can.
  */

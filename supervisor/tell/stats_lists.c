@@ -27,7 +27,7 @@ void stats_put_worker(struct buf *b, const struct worker *w)
 
 static const char *part(const struct worker *w)
 {
-	if (w->device->removed)
+	if (w->device->succession == REMOVED)
 		return "removed";
 	return w == w->device->current ? "current" : w == w->device->next ? "next" : "old";
 }

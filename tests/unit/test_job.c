@@ -2,7 +2,7 @@
 #include "common/base/log.h"
 #include "supervisor/devices/devices.h"
 #include "supervisor/devices/job.h"
-#include "supervisor/devices/restart.h"
+#include "supervisor/devices/succession.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -390,7 +390,7 @@ static void test_who_is_refused(void **state)
 	say(&f, PROTO_END, j[0]->id);
 	assert_int_equal(seen.ends, 3);
 	/* No worker will come: what waits is told so, and nothing waits from now on. */
-	d->drained = true;
+	d->succession = DRAINED;
 	jobs_lost(d->current);
 	jobs_evict(d);
 	assert_int_equal(seen.fails, 7);

@@ -10,13 +10,13 @@
  *
  * Every function runs on the loop thread; nothing blocks.
  */
-#ifndef TANDEM_RESTART_H
-#define TANDEM_RESTART_H
+#ifndef TANDEM_SUCCESSION_H
+#define TANDEM_SUCCESSION_H
 
 #include "supervisor/devices/device.h"
 
 /* Old workers of one device that still finish jobs; one more and the oldest is told to stop. */
-#define RESTART_OLD_MAX 4
+#define SUCCESSION_OLD_MAX 4
 
 /* The current worker is another one, or has another state. */
 void device_changed(struct device *d);
@@ -44,18 +44,18 @@ void device_remove(struct device *d);
 /* Ends every worker now (TERM, then KILL): shutdown. True when no process is left. */
 bool device_stop(struct device *d);
 
-/* --- for the table of worker.c --- */
+/* --- for worker_events --- */
 
 /* A worker has ended without having been asked to: what becomes of it. */
-enum after_death restart_after_death(struct worker *w);
+enum after_death succession_died(struct worker *w);
 /* It has become FAILED: what waits is sent elsewhere. */
-void restart_failed(struct device *d);
-void restart_worker_ready(struct worker *w);
+void succession_failed(struct worker *w);
+void succession_ready(struct worker *w);
 /* It is not ready within deadlines.worker_boot_ms, and is left to it. */
-void restart_worker_late(struct worker *w);
+void succession_late(struct worker *w);
 /* Its process is gone and its jobs are settled. Frees it when the device is through with it. */
-void restart_worker_gone(struct worker *w);
+void succession_gone(struct worker *w);
 /* It does not even die of KILL: another one takes its place. */
-void restart_worker_stuck(struct worker *w);
+void succession_stuck(struct worker *w);
 
 #endif
