@@ -22,6 +22,9 @@ enum answer_format {
 	ANSWER_LLAMA_INFILL, /* SSE (or one object) of llama-server's /infill and /completion */
 };
 
+/* A stream in it is server-sent events; else lines of JSON. */
+bool answer_format_is_sse(enum answer_format format);
+
 enum answer_finish {
 	FINISH_NONE,
 	FINISH_STOP,
@@ -98,13 +101,17 @@ const char *answer_parser_problem(const struct answer_parser *p);
 struct answer_writer;
 
 /*
- * Writes the client's dialect. model is the name the client asked for; id a random part for OpenAI
+ * Writes the client's dialect (one with requests: dialect_is_chat()). model is the name the client asked for; id a random part for OpenAI
  * ids ("chatcmpl-<id>"); include_usage as in stream_options. The writer copies what it needs. NULL
  * when memory is out. stream:false collects (at most max_bytes) and emits one object at ANSWER_END.
  */
 struct answer_writer *answer_writer_create(enum dialect d, bool stream, struct slice model,
 	const char *id, bool include_usage, size_t max_bytes);
 void answer_writer_destroy(struct answer_writer *w);
+
+/* Reads what the request says of its answer's form (stream_options, an echoed prompt). 0 or
+ * -ENOMEM. */
+int answer_writer_read(struct answer_writer *w, const struct chat_request *r);
 
 /*
  * What every object of this writer's stream has in common (resume_identity()), and a writer that

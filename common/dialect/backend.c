@@ -1,87 +1,82 @@
 #include "common/dialect/backend.h"
 
-#include "common/dialect/translate.h"
-#include "common/dialect/tune.h"
+#include "common/dialect/back.h"
+#include "common/dialect/front.h"
+#include "common/dialect/pieces.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <stdio.h>
 
-int translate_refuse(struct translation *t, const char *text)
+/* --- the table --- */
+
+static const struct back_dialect *const backs[BACKEND_APIS] = {
+	[BACKEND_OLLAMA] = &back_ollama,
+	[BACKEND_LLAMA_SERVER] = &back_llama,
+};
+
+const struct back_dialect *back_of(enum backend_api api)
 {
-	t->error->status = 400;
-	snprintf(t->error->text, sizeof(t->error->text), "%s", text);
-	return -EINVAL;
+	return (unsigned)api < BACKEND_APIS ? backs[api] : &back_llama;
 }
 
-void translate_numbers(
-	struct buf *out, struct json_value object, const struct rename *names, size_t n)
+/* --- calls --- */
+
+int chat_order_make(
+	const struct chat_request *r, struct chat_order *out, struct dialect_error *error)
 {
-	struct json_value values[MAX_RENAMES];
-	struct field fields[MAX_RENAMES] = {0};
-	for (size_t i = 0; i < n; i++)
-		fields[i] = (struct field){names[i].from, &values[i]};
-	fields_get(object, fields, n);
-	for (size_t i = 0; i < n; i++) {
-		if (values[i].type == JSON_NUMBER)
-			member_copy(out, names[i].to, values[i]);
-	}
+	*out = (struct chat_order){.request = r, .choices = 1};
+	int rc = front_of(r->dialect)->order(r, out, error);
+	if (rc)
+		chat_order_fini(out);
+	return rc;
 }
 
-static int translate(enum backend_api api, const struct chat_request *r, int64_t num_ctx,
+static int build(const struct back_dialect *back, const struct chat_request *r, int64_t num_ctx,
 	struct backend_call *call, struct buf *body, struct dialect_error *error)
 {
-	struct translation t = {.r = r, .out = body, .error = error};
-	buf_init(&t.scratch, 0);
-	int rc = api == BACKEND_OLLAMA ? translate_to_ollama(&t, num_ctx)
-				       : translate_to_llama(&t, call);
-	buf_free(&t.scratch);
+	struct chat_order o;
+	struct back_work w = {
+		.o = &o, .num_ctx = num_ctx, .call = call, .out = body, .error = error};
+	int rc = chat_order_make(r, &o, error);
+	if (rc)
+		return rc;
+	buf_init(&w.scratch, 0);
+	rc = back->build(&w);
+	buf_free(&w.scratch);
+	chat_order_fini(&o);
 	return rc ? rc : buf_error(body);
 }
 
 int backend_call_build(enum backend_api api, const struct chat_request *r, int64_t num_ctx,
 	struct backend_call *call, struct buf *body, struct dialect_error *error)
 {
-	*call = (struct backend_call){.stream = r->stream};
-	switch (r->dialect) {
-	case DIALECT_OLLAMA_CHAT:
-		call->path = "/api/chat";
-		call->format = ANSWER_OLLAMA_CHAT;
-		call->raw = api == BACKEND_OLLAMA;
-		break;
-	case DIALECT_OLLAMA_GENERATE:
-		call->path = "/api/generate";
-		call->format = ANSWER_OLLAMA_GENERATE;
-		call->raw = api == BACKEND_OLLAMA;
-		break;
-	case DIALECT_OPENAI_CHAT:
-		call->path = api == BACKEND_OLLAMA ? "/api/chat" : "/v1/chat/completions";
-		call->format = api == BACKEND_OLLAMA ? ANSWER_OLLAMA_CHAT : ANSWER_OPENAI_CHAT;
-		call->raw = api == BACKEND_LLAMA_SERVER;
-		break;
-	default:
+	const struct front_dialect *front = front_of(r->dialect);
+	const struct back_dialect *back = back_of(api);
+	*call = (struct backend_call){
+		.path = front->path, .format = front->answer, .stream = r->stream};
+	if (!dialect_is_chat(r->dialect)) {
 		error->status = 404;
 		snprintf(error->text, sizeof(error->text), "no chat request");
 		return -EINVAL;
 	}
+	call->loads = back->loads;
+	call->raw = front->api == back->api && !(front->needs && front->needs(r) & back->lacks);
 	if (call->raw)
-		return api == BACKEND_OLLAMA ? chat_request_tune(r, num_ctx, body) : 0;
+		return back->tune ? back->tune(r, num_ctx, body) : 0;
 	if (r->is_load) {
 		call->path = NULL;
 		return 0;
 	}
-	return translate(api, r, num_ctx, call, body, error);
+	return build(back, r, num_ctx, call, body, error);
 }
 
 int backend_notes_build(enum backend_api api, struct slice model, struct slice instruction,
 	struct slice data, int64_t max_tokens, int64_t num_ctx, struct backend_call *call,
 	struct buf *body)
 {
-	bool ollama = api == BACKEND_OLLAMA;
+	const struct back_dialect *back = back_of(api);
 	*call = (struct backend_call){
-		.path = ollama ? "/api/chat" : "/v1/chat/completions",
-		.format = ollama ? ANSWER_OLLAMA_CHAT : ANSWER_OPENAI_CHAT,
-	};
+		.path = back->chat.path, .format = back->chat.format, .loads = back->loads};
 	buf_add_str(body, "{\"model\":");
 	json_put_string(body, model);
 	buf_add_str(body, ",\"messages\":[{\"role\":\"system\",\"content\":");
@@ -89,18 +84,12 @@ int backend_notes_build(enum backend_api api, struct slice model, struct slice i
 	buf_add_str(body, "},{\"role\":\"user\",\"content\":");
 	json_put_string(body, data);
 	buf_add_str(body, "}],\"stream\":false");
-	if (!ollama)
-		return buf_printf(body,
-			",\"temperature\":0,\"seed\":0,\"max_tokens\":%" PRId64
-			",\"chat_template_kwargs\":{\"enable_thinking\":false}}",
-			max_tokens);
-	/* Only "think": true is refused by models that can't. */
-	buf_printf(body,
-		",\"truncate\":false,\"think\":false,\"options\":{\"temperature\":0,\"seed\":0,"
-		"\"num_predict\":"
-		"%" PRId64,
-		max_tokens);
-	if (num_ctx > 0)
-		buf_printf(body, ",\"num_ctx\":%" PRId64, num_ctx);
-	return buf_add_str(body, "}}");
+	back->notes(max_tokens, num_ctx, body);
+	return buf_add_char(body, '}');
+}
+
+int backend_warm_build(enum backend_api api, struct slice body, struct buf *out)
+{
+	back_of(api)->warm(json_object_in(body), out);
+	return buf_add_char(out, '}');
 }

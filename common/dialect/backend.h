@@ -9,7 +9,8 @@
 #include "common/dialect/answer.h"
 #include "common/dialect/request.h"
 
-enum backend_api { BACKEND_OLLAMA, BACKEND_LLAMA_SERVER };
+/* Rows of the table of back dialects (back.h). */
+enum backend_api { BACKEND_OLLAMA, BACKEND_LLAMA_SERVER, BACKEND_APIS };
 
 struct backend_call {
 	/*
@@ -22,15 +23,16 @@ struct backend_call {
 	bool raw;    /* the answer goes back untouched; so do the client's bytes go there, unless a
 			body was written */
 	bool stream; /* the backend streams */
+	bool loads;  /* the body's model and options decide what the backend loads */
 };
 
 /*
  * Decides how `r` is asked of that backend and writes the body: translated, or with call->raw the
  * client's own as far as something must be added to it (tune.h; nothing is written where not).
  * num_ctx: the window of an Ollama device, 0 none of our own.
- * Messages and tools whose shape is the same in both dialects are copied as raw slices; thinking,
- * tool arguments (object <-> string), images, format, options and limits are translated
- * (docs/protocols.md#between-the-dialects). Streams ask for usage. 0; -EINVAL with *error (HTTP
+ * The request becomes an order (order.h) and that a call: what has the same shape on both sides is
+ * copied as raw slices; thinking, tool arguments (object <-> string), images, format, options and
+ * limits are translated (docs/protocols.md#between-the-dialects). Streams ask for usage. 0; -EINVAL with *error (HTTP
  * 400) for what the backend has no way to do; -ENOMEM; -E2BIG.
  */
 int backend_call_build(enum backend_api api, const struct chat_request *r, int64_t num_ctx,

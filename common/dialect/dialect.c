@@ -1,6 +1,7 @@
 #include "common/dialect/dialect.h"
 
-#include "common/base/json.h"
+#include "common/dialect/front.h"
+#include "common/dialect/writer.h"
 
 #include <inttypes.h>
 
@@ -29,11 +30,71 @@ bool dialect_only_asks(struct slice method, struct slice path)
 		       is_one_of(tells, path));
 }
 
+/* --- the table --- */
+
+static const struct front_dialect *const fronts[DIALECTS] = {
+	[DIALECT_OLLAMA_CHAT] = &front_ollama_chat,
+	[DIALECT_OLLAMA_GENERATE] = &front_ollama_generate,
+	[DIALECT_OPENAI_CHAT] = &front_openai_chat,
+	[DIALECT_OLLAMA_OTHER] = &front_ollama_other,
+	[DIALECT_OPENAI_OTHER] = &front_openai_other,
+	[DIALECT_ANTHROPIC_OTHER] = &front_anthropic_other,
+	[DIALECT_OPENAI_TEXT] = &front_openai_text,
+};
+
+const struct front_dialect *front_of(enum dialect d)
+{
+	return (unsigned)d < DIALECTS ? fronts[d] : &front_ollama_other;
+}
+
+const char *dialect_name(enum dialect d)
+{
+	return front_of(d)->name;
+}
+
+bool dialect_is_chat(enum dialect d)
+{
+	return front_of(d)->read != NULL;
+}
+
+enum dialect dialect_errors(enum dialect d)
+{
+	return front_of(d)->errors;
+}
+
+bool dialect_is_sse(enum dialect d)
+{
+	return front_of(d)->sse;
+}
+
+bool dialect_names_models(enum dialect d)
+{
+	return front_of(d)->names_models;
+}
+
+bool dialect_any_case(enum dialect d)
+{
+	return front_of(d)->any_case;
+}
+
+bool dialect_has_num_ctx(enum dialect d)
+{
+	return front_of(d)->api == API_OLLAMA;
+}
+
+bool dialect_has_identity(enum dialect d)
+{
+	const struct writer_ops *writer = front_of(d)->writer;
+	return writer && writer->identity;
+}
+
+/* --- what the rows have in common --- */
+
 const char *dialect_content_type(enum dialect d, bool stream)
 {
 	if (!stream)
 		return "application/json; charset=utf-8";
-	return dialect_is_ollama(d) ? "application/x-ndjson" : "text/event-stream";
+	return dialect_is_sse(d) ? "text/event-stream" : "application/x-ndjson";
 }
 
 struct slice dialect_heartbeat(enum dialect d, bool stream)
@@ -41,97 +102,33 @@ struct slice dialect_heartbeat(enum dialect d, bool stream)
 	/* A line feed would be an empty line to ollama-python; a space would swallow the next SSE
 	 * event. The comment has a text: openai-go takes a bare ":" for an event without data, and
 	 * the stream ends with "unexpected end of JSON input". */
-	return stream && !dialect_is_ollama(d) ? SLICE(": keep-alive\n\n") : SLICE(" ");
+	return stream && dialect_is_sse(d) ? SLICE(": keep-alive\n\n") : SLICE(" ");
 }
 
-/*
- * Time to the headers that the packages allow: JavaScript over Node's fetch (ollama, openai, ai)
- * and Bun's 300 s, openai and litellm for Python 600 s, ollama for Python and Go any time. The
- * first to give up counts.
- */
 int64_t dialect_patience_ms(enum dialect d)
 {
-	static const int64_t shortest_ms[] = {
-		[DIALECT_OLLAMA_CHAT] = 300000,
-		[DIALECT_OLLAMA_GENERATE] = 300000,
-		[DIALECT_OPENAI_CHAT] = 300000,
-		[DIALECT_OLLAMA_OTHER] = 300000,
-		[DIALECT_OPENAI_OTHER] = 300000,
-		[DIALECT_ANTHROPIC_OTHER] = 300000,
-	};
-	return shortest_ms[d] - shortest_ms[d] / 10; /* for the way */
-}
-
-/* llama-server's names (docs/protocols.md#errors-of-llama-server). */
-static const char *error_type(int status)
-{
-	switch (status) {
-	case 401:
-		return "authentication_error";
-	case 403:
-		return "permission_error";
-	case 404:
-		return "not_found_error";
-	case 429:
-		return "rate_limit_error";
-	case 501:
-		return "not_supported_error";
-	case 503:
-		return "unavailable_error";
-	default:
-		return status >= 400 && status < 500 ? "invalid_request_error" : "server_error";
-	}
-}
-
-static const char *anthropic_error_type(int status)
-{
-	switch (status) {
-	case 413:
-		return "request_too_large";
-	case 503:
-		return "overloaded_error";
-	case 504:
-		return "timeout_error";
-	case 401:
-	case 403:
-	case 404:
-	case 429:
-		return error_type(status);
-	default:
-		return status >= 400 && status < 500 ? "invalid_request_error" : "api_error";
-	}
+	int64_t shortest_ms = front_of(d)->patience_ms;
+	return shortest_ms - shortest_ms / 10; /* for the way */
 }
 
 int dialect_error_body(enum dialect d, int status, struct slice message, struct buf *out)
 {
-	if (d == DIALECT_ANTHROPIC_OTHER) {
-		buf_printf(out, "{\"type\":\"error\",\"error\":{\"type\":\"%s\",\"message\":",
-			anthropic_error_type(status));
-		json_put_string(out, message);
-		return buf_add_str(out, "}}");
-	}
-	if (dialect_is_ollama(d)) {
-		buf_add_str(out, "{\"error\":");
-		json_put_string(out, message);
-		return buf_add_char(out, '}');
-	}
-	buf_add_str(out, "{\"error\":{\"message\":");
-	json_put_string(out, message);
-	return buf_printf(
-		out, ",\"type\":\"%s\",\"param\":null,\"code\":%d}}", error_type(status), status);
+	front_of(d)->error(status, message, out);
+	return buf_error(out);
 }
 
 int dialect_error_inband(enum dialect d, bool stream, int status, struct slice message,
 	bool partial, struct buf *out)
 {
-	bool sse = stream && !dialect_is_ollama(d);
+	const struct front_dialect *front = front_of(d);
+	bool sse = stream && front->sse;
 	if (partial)
 		buf_add_str(out, sse ? "\n\n" : "\n");
-	if (sse && d == DIALECT_ANTHROPIC_OTHER)
-		buf_add_str(out, "event: error\n");
+	if (sse && front->error_event)
+		buf_add_str(out, front->error_event);
 	if (sse)
 		buf_add_str(out, "data: ");
-	dialect_error_body(d, status, message, out);
+	front->error(status, message, out);
 	if (stream)
 		buf_add_str(out, sse ? "\n\n" : "\n");
 	return buf_error(out);
@@ -159,22 +156,14 @@ static void overflow_text(uint64_t prompt_tokens, uint64_t window_tokens, struct
 int dialect_overflow_body(
 	enum dialect d, uint64_t prompt_tokens, uint64_t window_tokens, struct buf *out)
 {
+	const struct front_dialect *front = front_of(d);
 	struct buf text;
 	buf_init(&text, DIALECT_ERROR_TEXT_BYTES);
 	overflow_text(prompt_tokens, window_tokens, &text);
-	if (dialect_is_ollama(d)) {
-		dialect_error_body(d, 400, buf_slice(&text), out);
-	} else {
-		buf_add_str(out, "{\"error\":{\"message\":");
-		json_put_string(out, buf_slice(&text));
-		buf_add_str(out, ",\"type\":\"invalid_request_error\",\"param\":\"messages\","
-				 "\"code\":400");
-		if (prompt_tokens > 0)
-			buf_printf(out, ",\"n_prompt_tokens\":%" PRIu64, prompt_tokens);
-		if (window_tokens > 0)
-			buf_printf(out, ",\"n_ctx\":%" PRIu64, window_tokens);
-		buf_add_str(out, "}}");
-	}
+	if (front->overflow)
+		front->overflow(buf_slice(&text), prompt_tokens, window_tokens, out);
+	else
+		front->error(400, buf_slice(&text), out);
 	buf_free(&text);
 	return buf_error(out);
 }

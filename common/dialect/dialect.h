@@ -1,7 +1,7 @@
 /*
  * The HTTP dialects that clients speak, and what each of them expects of errors and keep-alives.
- * Source of every shape: docs/protocols.md and the backends' own
- * sources.
+ * Each is a row of a table (front.h), which answers all of this. Source of every shape:
+ * docs/protocols.md and the backends' own sources.
  */
 #ifndef TANDEM_DIALECT_DIALECT_H
 #define TANDEM_DIALECT_DIALECT_H
@@ -10,6 +10,7 @@
 
 #include <stdint.h>
 
+/* The numbers travel in records between the processes, and index the table of rows. */
 enum dialect {
 	DIALECT_OLLAMA_CHAT,	 /* POST /api/chat */
 	DIALECT_OLLAMA_GENERATE, /* POST /api/generate */
@@ -17,6 +18,8 @@ enum dialect {
 	DIALECT_OLLAMA_OTHER, /* any other path of the Ollama API: only for the shape of errors */
 	DIALECT_OPENAI_OTHER, /* any other path under /v1, and llama-server's own */
 	DIALECT_ANTHROPIC_OTHER, /* /v1/messages and below: the shape of errors */
+	DIALECT_OPENAI_TEXT,	 /* POST /v1/completions */
+	DIALECTS
 };
 
 #define DIALECT_ERROR_TEXT_BYTES 512
@@ -26,11 +29,31 @@ struct dialect_error {
 	char text[DIALECT_ERROR_TEXT_BYTES]; /* NUL-terminated, UTF-8, no prompt text */
 };
 
-static inline bool dialect_is_ollama(enum dialect d)
-{
-	return d == DIALECT_OLLAMA_CHAT || d == DIALECT_OLLAMA_GENERATE ||
-	       d == DIALECT_OLLAMA_OTHER;
-}
+/* Static words for logs: "openai chat". */
+const char *dialect_name(enum dialect d);
+
+/* Its requests are read (chat_request_parse()) and asked of a backend; else it is there for the
+ * shape of errors alone. False for a number of none. */
+bool dialect_is_chat(enum dialect d);
+
+/* The dialect of errors for what is asked on its path with another method. */
+enum dialect dialect_errors(enum dialect d);
+
+/* Its streams are server-sent events, which an empty line ends; else lines of JSON. */
+bool dialect_is_sse(enum dialect d);
+
+/* Its clients expect an error for a model that is not there, not another one's answer. */
+bool dialect_names_models(enum dialect d);
+
+/* Its own server takes members whose names are in another case. */
+bool dialect_any_case(enum dialect d);
+
+/* Requests have a window of their own (options.num_ctx). */
+bool dialect_has_num_ctx(enum dialect d);
+
+/* All objects of one stream begin with the same members, without which another writer cannot go on
+ * with it (answer_writer_identity()). */
+bool dialect_has_identity(enum dialect d);
 
 /*
  * The request changes nothing that a second one would change again: GET, HEAD, and the POSTs that

@@ -50,27 +50,45 @@ static int read_calls(struct answer_parser *p, struct json_value calls)
 	return 0;
 }
 
-int parser_ollama_object(struct answer_parser *p, struct json_value root)
+/* What both kinds of answers say. */
+struct chunk {
+	struct json_value text, thinking, calls, logprobs, done, reason, error;
+};
+
+static int read_chunk(struct answer_parser *p, struct json_value root, const struct chunk *c)
 {
-	struct json_value message, text, thinking, calls, logprobs, done, reason, error;
-	FIELDS_GET(root, {"message", &message}, {"response", &text}, {"thinking", &thinking},
-		{"tool_calls", &calls}, {"logprobs", &logprobs}, {"done", &done},
-		{"done_reason", &reason}, {"error", &error});
-	if (!is_absent(error))
-		return parser_emit_error(p, error);
-	if (p->format == ANSWER_OLLAMA_CHAT)
-		FIELDS_GET(message, {"content", &text}, {"thinking", &thinking},
-			{"tool_calls", &calls});
 	int rc = parser_emit_text(
-		p, ANSWER_THINKING, thinking, (struct json_value){.type = JSON_NONE});
+		p, ANSWER_THINKING, c->thinking, (struct json_value){.type = JSON_NONE});
 	if (rc == 0)
-		rc = parser_emit_text(p, ANSWER_TEXT, text, logprobs);
+		rc = parser_emit_text(p, ANSWER_TEXT, c->text, c->logprobs);
 	if (rc == 0)
-		rc = read_calls(p, calls);
-	if (rc || done.type != JSON_TRUE)
+		rc = read_calls(p, c->calls);
+	if (rc || c->done.type != JSON_TRUE)
 		return rc;
 	read_usage(p, root);
-	p->finish = finish_of(reason);
+	p->finish = finish_of(c->reason);
 	parser_end(p);
 	return 0;
+}
+
+int parser_ollama_chat(struct answer_parser *p, struct json_value root)
+{
+	struct json_value message;
+	struct chunk c;
+	FIELDS_GET(root, {"message", &message}, {"logprobs", &c.logprobs}, {"done", &c.done},
+		{"done_reason", &c.reason}, {"error", &c.error});
+	if (!is_absent(c.error))
+		return parser_emit_error(p, c.error);
+	FIELDS_GET(
+		message, {"content", &c.text}, {"thinking", &c.thinking}, {"tool_calls", &c.calls});
+	return read_chunk(p, root, &c);
+}
+
+int parser_ollama_generate(struct answer_parser *p, struct json_value root)
+{
+	struct chunk c;
+	FIELDS_GET(root, {"response", &c.text}, {"thinking", &c.thinking}, {"tool_calls", &c.calls},
+		{"logprobs", &c.logprobs}, {"done", &c.done}, {"done_reason", &c.reason},
+		{"error", &c.error});
+	return is_absent(c.error) ? read_chunk(p, root, &c) : parser_emit_error(p, c.error);
 }

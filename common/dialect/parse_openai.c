@@ -98,25 +98,37 @@ static int read_message(
 	return rc ? rc : read_calls(p, calls);
 }
 
-static int read_choice(struct answer_parser *p, struct json_value choice)
+typedef int choice_fn(
+	struct answer_parser *p, struct json_value choice, struct json_value logprobs);
+
+static int read_chat_choice(
+	struct answer_parser *p, struct json_value choice, struct json_value logprobs)
 {
-	struct json_value index, delta, message, text, logprobs, reason;
-	FIELDS_GET(choice, {"index", &index}, {"delta", &delta}, {"message", &message},
-		{"text", &text}, {"logprobs", &logprobs}, {"finish_reason", &reason});
+	struct json_value delta, message;
+	FIELDS_GET(choice, {"delta", &delta}, {"message", &message});
+	return read_message(p, delta.type == JSON_OBJECT ? delta : message, logprobs);
+}
+
+static int read_text_choice(
+	struct answer_parser *p, struct json_value choice, struct json_value logprobs)
+{
+	return parser_emit_text(p, ANSWER_TEXT, json_get(choice, "text"), logprobs);
+}
+
+static int read_choice(struct answer_parser *p, struct json_value choice, choice_fn *read)
+{
+	struct json_value index, logprobs, reason;
+	FIELDS_GET(choice, {"index", &index}, {"logprobs", &logprobs}, {"finish_reason", &reason});
 	if (parser_count(index) > 0)
 		return 0; /* of several choices only the first is followed */
 	logprobs = logprobs.type == JSON_OBJECT ? json_get(logprobs, "content") : none;
-	int rc;
-	if (p->format == ANSWER_OPENAI_TEXT)
-		rc = parser_emit_text(p, ANSWER_TEXT, text, logprobs);
-	else
-		rc = read_message(p, delta.type == JSON_OBJECT ? delta : message, logprobs);
+	int rc = read(p, choice, logprobs);
 	if (rc == 0 && reason.type == JSON_STRING)
 		p->finish = finish_of(reason);
 	return rc;
 }
 
-int parser_openai_object(struct answer_parser *p, struct json_value root)
+static int read_object(struct answer_parser *p, struct json_value root, choice_fn *read)
 {
 	struct json_value choices, usage, timings, error, choice;
 	FIELDS_GET(root, {"choices", &choices}, {"usage", &usage}, {"timings", &timings},
@@ -128,11 +140,21 @@ int parser_openai_object(struct answer_parser *p, struct json_value root)
 	struct json_iter it = json_iter(choices);
 	int rc = 0;
 	while (rc == 0 && json_array_next(&it, &choice))
-		rc = read_choice(p, choice);
+		rc = read_choice(p, choice, read);
 	return rc;
 }
 
-int parser_infill_object(struct answer_parser *p, struct json_value root)
+int parser_openai_chat(struct answer_parser *p, struct json_value root)
+{
+	return read_object(p, root, read_chat_choice);
+}
+
+int parser_openai_text(struct answer_parser *p, struct json_value root)
+{
+	return read_object(p, root, read_text_choice);
+}
+
+int parser_infill(struct answer_parser *p, struct json_value root)
 {
 	struct json_value text, stop, type, limit, timings, evaluated, predicted, error;
 	FIELDS_GET(root, {"content", &text}, {"stop", &stop}, {"stop_type", &type},

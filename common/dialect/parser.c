@@ -166,9 +166,20 @@ double parser_ms(struct json_value v, double unit_in_ms)
 
 /* --- framing --- */
 
-static bool is_sse(const struct answer_parser *p)
+static const struct answer_form {
+	bool sse; /* a stream is server-sent events; else lines of JSON */
+	int (*read)(struct answer_parser *p, struct json_value root);
+} forms[] = {
+	[ANSWER_OLLAMA_CHAT] = {false, parser_ollama_chat},
+	[ANSWER_OLLAMA_GENERATE] = {false, parser_ollama_generate},
+	[ANSWER_OPENAI_CHAT] = {true, parser_openai_chat},
+	[ANSWER_OPENAI_TEXT] = {true, parser_openai_text},
+	[ANSWER_LLAMA_INFILL] = {true, parser_infill},
+};
+
+bool answer_format_is_sse(enum answer_format format)
 {
-	return p->format != ANSWER_OLLAMA_CHAT && p->format != ANSWER_OLLAMA_GENERATE;
+	return forms[format].sse;
 }
 
 static int read_object(struct answer_parser *p, struct slice text)
@@ -178,17 +189,7 @@ static int read_object(struct answer_parser *p, struct slice text)
 		return parser_fail(p, "the backend sent what is not JSON");
 	if (root.type != JSON_OBJECT)
 		return parser_fail(p, "the backend sent what is no JSON object");
-	switch (p->format) {
-	case ANSWER_OLLAMA_CHAT:
-	case ANSWER_OLLAMA_GENERATE:
-		return parser_ollama_object(p, root);
-	case ANSWER_OPENAI_CHAT:
-	case ANSWER_OPENAI_TEXT:
-		return parser_openai_object(p, root);
-	case ANSWER_LLAMA_INFILL:
-		return parser_infill_object(p, root);
-	}
-	return parser_fail(p, "the format of the answer is unknown");
+	return forms[p->format].read(p, root);
 }
 
 static bool starts_with(struct slice s, struct slice prefix)
@@ -242,7 +243,7 @@ static int read_line(struct answer_parser *p, struct slice line)
 	line = trim(line);
 	if (line.n == 0)
 		return 0;
-	return is_sse(p) ? read_sse_line(p, line) : read_object(p, line);
+	return forms[p->format].sse ? read_sse_line(p, line) : read_object(p, line);
 }
 
 static int too_long(struct answer_parser *p)

@@ -33,9 +33,11 @@ struct answer_parser {
 };
 
 /* The readers: one whole JSON object, an answer's or an error's. 0 or a negative errno. */
-int parser_ollama_object(struct answer_parser *p, struct json_value root);
-int parser_openai_object(struct answer_parser *p, struct json_value root);
-int parser_infill_object(struct answer_parser *p, struct json_value root);
+int parser_ollama_chat(struct answer_parser *p, struct json_value root);
+int parser_ollama_generate(struct answer_parser *p, struct json_value root);
+int parser_openai_chat(struct answer_parser *p, struct json_value root);
+int parser_openai_text(struct answer_parser *p, struct json_value root);
+int parser_infill(struct answer_parser *p, struct json_value root);
 
 /* Sets the words and returns -EPROTO. */
 int parser_fail(struct answer_parser *p, const char *problem);

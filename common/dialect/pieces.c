@@ -169,6 +169,17 @@ int arguments_put_object_from(struct buf *out, struct json_value arguments, stru
 	return buf_add_char(out, '}');
 }
 
+void call_id_put(struct buf *out, struct slice id, const char *answer, unsigned index)
+{
+	if (id.n) {
+		json_put_string(out, id);
+		return;
+	}
+	buf_add_str(out, "\"call_");
+	json_put_escaped(out, slice_str(answer));
+	buf_printf(out, "_%u\"", index);
+}
+
 void member_copy(struct buf *out, const char *name, struct json_value v)
 {
 	if (is_absent(v))

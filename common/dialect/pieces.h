@@ -74,6 +74,10 @@ int arguments_put_object(struct buf *out, struct slice text, struct buf *scratch
 /* The same from the JSON value in a request: an object is copied raw, a string decoded first. */
 int arguments_put_object_from(struct buf *out, struct json_value arguments, struct buf *scratch);
 
+/* Appends the id of a call of an answer as a JSON string: the backend's own, or one made up of the
+ * answer's id and the call's index. */
+void call_id_put(struct buf *out, struct slice id, const char *answer, unsigned index);
+
 /* Appends "name":<raw> when v is there and not null. */
 void member_copy(struct buf *out, const char *name, struct json_value v);
 

@@ -1,6 +1,7 @@
 /*
- * A client's chat request as a view over its own bytes: the neutral form that routing, condensing
- * and translation share. Three front dialects become one view; two backend writers read it.
+ * A client's chat request as a view over its own bytes: the neutral form that routing and
+ * condensing share. Every front dialect (front.h) makes this view; what a backend is to be asked is
+ * read from it as an order (order.h).
  *
  * The view borrows the body: it is valid while the body's bytes stay where they are. Nothing is
  * decoded until asked for; an untouched message is always forwarded as its raw slice.
@@ -19,8 +20,9 @@
 enum chat_role { CHAT_SYSTEM, CHAT_USER, CHAT_ASSISTANT, CHAT_TOOL };
 
 struct chat_message {
-	enum chat_role role;   /* "developer" counts as system; unknown roles count as user */
-	struct json_value raw; /* the whole message object; for /api/generate the prompt string */
+	enum chat_role role; /* "developer" counts as system; unknown roles count as user */
+	struct json_value
+		raw; /* the whole message object; where there are none, the prompt string */
 	struct json_value content; /* string, array of parts, null or absent */
 	struct json_value tool_calls;
 	struct json_value call_id; /* of a tool's result: the call it answers */
@@ -36,8 +38,9 @@ struct chat_request {
 	struct json_value root;	 /* the one value of the body */
 	struct json_value model; /* string or absent */
 	bool stream;		 /* with the dialect's own default applied */
-	struct json_value messages_array; /* absent for /api/generate */
-	struct chat_message *messages;	  /* owned; /api/generate: [system?], prompt */
+	struct json_value messages_array; /* absent where messages are strings of the body */
+	struct chat_message *messages;	  /* owned; /api/generate: [system?], prompt;
+					     /v1/completions: each prompt */
 	size_t count;
 	struct json_value tools;
 	struct token_census census; /* of all that the model will read */
@@ -48,8 +51,10 @@ struct chat_request {
 			     */
 	bool condensable;   /* false: raw prompts, FIM suffixes, load/unload requests, prefill-style
 			       endings, n>1 */
-	bool is_load;	    /* an Ollama load/unload request (empty messages or prompt) */
-	bool is_unload;	    /* of these: keep_alive is zero */
+	bool bare; /* a prompt for no chat template: condensable only where it does not fit, as one
+		      text that is cut */
+	bool is_load;	 /* an Ollama load/unload request (empty messages or prompt) */
+	bool is_unload;	 /* of these: keep_alive is zero */
 	bool other_case; /* some member has the key of a known one in another case, and was not read
 			  */
 };
@@ -98,8 +103,8 @@ enum chat_edit_kind {
 	CHAT_REPLACE_TEXT,  /* only the content's text is replaced by `text`; images and other
 			       members stay raw */
 	CHAT_INSERT_BEFORE, /* a new user message with `text` is put before this message, which is
-			       kept; /api/generate, which has no messages: `text` and an empty line
-			       in front of the string */
+			       kept; where messages are strings: `text` and an empty line in front
+			       of the string */
 	CHAT_INSERT_BEFORE_DROP, /* the same, and this message is left out */
 };
 

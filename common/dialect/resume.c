@@ -1,5 +1,7 @@
 #include "common/dialect/resume.h"
 
+#include "common/dialect/back.h"
+#include "common/dialect/front.h"
 #include "common/dialect/pieces.h"
 
 #include <errno.h>
@@ -68,43 +70,22 @@ static int changes_apply(struct changes *c, struct slice body, struct buf *out)
 
 /* --- what can be gone on with --- */
 
-/* A grammar begins anew with the first token that is generated, so the half of a JSON object would
- * get a whole one behind it. */
-static bool has_grammar(const struct chat_request *r)
-{
-	struct json_value format, response_format, schema, grammar, type;
-	FIELDS_GET(r->root, {"format", &format}, {"response_format", &response_format},
-		{"json_schema", &schema}, {"grammar", &grammar});
-	if (dialect_is_ollama(r->dialect))
-		return value_filled(format) || format.type == JSON_OBJECT;
-	FIELDS_GET(response_format, {"type", &type});
-	return (type.type == JSON_STRING && !json_string_is(type, "text")) || !is_absent(schema) ||
-	       value_filled(grammar);
-}
-
 /* The client's own beginning of the answer, which the text lengthens. */
 static bool ends_with_answer(const struct chat_request *r)
 {
-	return r->dialect != DIALECT_OLLAMA_GENERATE && r->count &&
-	       r->messages[r->count - 1].role == CHAT_ASSISTANT;
+	return r->count && r->messages[r->count - 1].role == CHAT_ASSISTANT;
 }
 
+/* What a front refuses is above all a prescribed form: a grammar begins anew with the first token that
+ * is generated, so the half of a JSON object would get a whole one behind it. */
 const char *resume_refused(const struct chat_request *r)
 {
-	struct json_value n, suffix, context, template;
-	int64_t choices = 1;
-	FIELDS_GET(r->root, {"n", &n}, {"suffix", &suffix}, {"context", &context},
-		{"template", &template});
-	json_to_int(n, &choices);
+	const struct front_resume *front = &front_of(r->dialect)->resume;
+	const char *why = front->refused ? front->refused(r) : NULL;
 	if (r->is_load || r->count == 0)
 		return "no answer is asked for";
-	if (has_grammar(r))
-		return "the answer has a prescribed form";
-	if (r->dialect == DIALECT_OPENAI_CHAT && choices > 1)
-		return "several answers are asked for";
-	if (r->dialect == DIALECT_OLLAMA_GENERATE &&
-		(value_filled(suffix) || value_filled(context) || value_filled(template)))
-		return "the request has a suffix, context or template";
+	if (why)
+		return why;
 	if (ends_with_answer(r)) {
 		const struct chat_message *last = &r->messages[r->count - 1];
 		if (last->content.type != JSON_STRING || value_filled(last->tool_calls))
@@ -128,21 +109,14 @@ static bool limit_left(struct json_value v, int64_t tokens, int64_t *left, bool 
 
 static void put_limits(struct changes *c, const struct chat_request *r, int64_t tokens, bool *spent)
 {
-	struct json_value limits[3], options;
-	size_t n = 3;
-	if (dialect_is_ollama(r->dialect)) {
-		FIELDS_GET(r->root, {"options", &options});
-		FIELDS_GET(options, {"num_predict", &limits[0]});
-		n = 1;
-	} else {
-		FIELDS_GET(r->root, {"max_tokens", &limits[0]},
-			{"max_completion_tokens", &limits[1]}, {"n_predict", &limits[2]});
-	}
-	for (size_t i = 0; i < n; i++) {
+	const struct front_resume *front = &front_of(r->dialect)->resume;
+	struct json_value holder = front->limits_in ? json_get(r->root, front->limits_in) : r->root;
+	for (size_t i = 0; front->limits[i] && json_is(holder, JSON_OBJECT); i++) {
+		struct json_value limit = json_get(holder, front->limits[i]);
 		int64_t left;
-		if (!limit_left(limits[i], tokens, &left, spent))
+		if (!limit_left(limit, tokens, &left, spent))
 			continue;
-		change_begin(c, limits[i].raw);
+		change_begin(c, limit.raw);
 		buf_printf(&c->text, "%" PRId64, left);
 		change_end(c);
 	}
@@ -168,17 +142,22 @@ static void put_member(
 
 static void put_no_thinking(struct changes *c, const struct chat_request *r, enum backend_api api)
 {
-	struct json_value kwargs;
-	if (dialect_is_ollama(r->dialect) || api == BACKEND_OLLAMA) {
+	const struct front_dialect *front = front_of(r->dialect);
+	const char *in = front->resume.thinking_in, *name = front->resume.thinking;
+	if (!in || front->api != back_of(api)->api) {
 		put_member(c, r->root, "think", SLICE("false"));
 		return;
 	}
-	FIELDS_GET(r->root, {"chat_template_kwargs", &kwargs});
-	if (kwargs.type == JSON_OBJECT)
-		put_member(c, kwargs, "enable_thinking", SLICE("false"));
-	else
-		put_member(
-			c, r->root, "chat_template_kwargs", SLICE("{\"enable_thinking\":false}"));
+	struct json_value holder = json_get(r->root, in);
+	if (holder.type == JSON_OBJECT) {
+		put_member(c, holder, name, SLICE("false"));
+		return;
+	}
+	struct buf whole;
+	buf_init(&whole, 0);
+	buf_printf(&whole, "{\"%s\":false}", name);
+	put_member(c, r->root, in, buf_slice(&whole));
+	buf_free(&whole);
 }
 
 /* --- the text --- */
@@ -215,7 +194,7 @@ static void put_text(struct changes *c, const struct chat_request *r, struct sli
 	const struct chat_message *last = &r->messages[r->count - 1];
 	if (ends_with_answer(r))
 		text = beyond(last, text);
-	if (r->dialect == DIALECT_OLLAMA_GENERATE || ends_with_answer(r)) {
+	if (r->messages_array.type == JSON_NONE || ends_with_answer(r)) {
 		lengthen(c, last->content, text);
 		return;
 	}
@@ -280,23 +259,23 @@ static int generate_as_chat(const struct chat_request *r, struct slice text, int
 int resume_request(const struct chat_request *r, enum backend_api api, struct slice text,
 	int64_t tokens, enum dialect *dialect, bool *spent, struct buf *out)
 {
+	const struct front_resume *front = &front_of(r->dialect)->resume;
+	const struct front_dialect *other = front->becomes ? front->becomes(r) : NULL;
 	struct changes c = {.count = 0};
-	bool raw = false;
 	*spent = false;
 	*dialect = r->dialect;
 	if (resume_refused(r))
 		return -EINVAL;
 	if (text.n == 0)
 		return buf_add_slice(out, r->body);
-	json_to_bool(json_get(r->root, "raw"), &raw);
-	if (r->dialect == DIALECT_OLLAMA_GENERATE && !raw) {
-		*dialect = DIALECT_OLLAMA_CHAT;
+	if (other) {
+		*dialect = other->number;
 		return generate_as_chat(r, text, tokens, spent, out);
 	}
 	buf_init(&c.text, 0); /* the text, escaped */
 	put_text(&c, r, text);
 	put_limits(&c, r, tokens, spent);
-	if (r->dialect != DIALECT_OLLAMA_GENERATE)
+	if (!r->bare)
 		put_no_thinking(&c, r, api);
 	int rc = changes_apply(&c, r->body, out);
 	buf_free(&c.text);

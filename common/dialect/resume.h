@@ -21,7 +21,7 @@ const char *resume_refused(const struct chat_request *r);
 /*
  * Appends a request like r whose answer goes on behind `text`, `tokens` tokens of it already used
  * up of the request's limit; every member that this does not concern stays as sent. No text: r as
- * it is. *dialect: of what was written, since a /api/generate becomes a chat unless it is raw.
+ * it is. *dialect: of what was written, since a prompt becomes a chat unless it is bare.
  * *spent: the limit is used up; one token is asked for all the same, for the counts, and must not
  * be shown. 0; -EINVAL where resume_refused(); -ENOMEM; -E2BIG.
  */

@@ -3,6 +3,7 @@
  * first. Many templates close the last turn whatever its role, and the model then begins another
  * answer instead of going on with this one; the prompt itself has no such say.
  */
+#include "common/dialect/back.h"
 #include "common/dialect/pieces.h"
 #include "common/dialect/resume.h"
 
@@ -37,16 +38,17 @@ static struct slice without_brace(struct slice object)
 
 const char *resume_render_path(enum backend_api api)
 {
-	return api == BACKEND_OLLAMA ? "/api/chat" : "/apply-template";
+	return back_of(api)->render.path;
 }
 
 int resume_render_body(enum backend_api api, struct slice chat, struct buf *out)
 {
-	if (api != BACKEND_OLLAMA)
+	const char *members = back_of(api)->render.members;
+	if (!*members)
 		return buf_add_slice(out, chat);
-	/* Of members with one name the last counts. */
 	buf_add_slice(out, without_brace(chat));
-	return buf_add_str(out, ",\"stream\":false,\"_debug_render_only\":true}");
+	buf_add_str(out, members);
+	return buf_add_char(out, '}');
 }
 
 /* The last place of needle in text; text.n when there is none. */
@@ -65,9 +67,10 @@ int resume_rendered(enum backend_api api, struct slice answer, struct slice said
 	struct slice core = trim(said);
 	if (json_parse(answer, JSON_MAX_DEPTH, &root, NULL) || root.type != JSON_OBJECT)
 		return -EPROTO;
-	rendered = api == BACKEND_OLLAMA
-			   ? json_get(json_get(root, "_debug_info"), "rendered_template")
-			   : json_get(root, "prompt");
+	const char *const *where = back_of(api)->render.answer;
+	rendered = json_get(root, where[0]);
+	if (where[1])
+		rendered = json_get(rendered, where[1]);
 	if (rendered.type != JSON_STRING || core.n == 0)
 		return -EPROTO;
 	size_t begin = prompt->n;
@@ -101,13 +104,14 @@ int resume_prompt_call(enum backend_api api, struct slice chat, struct slice pro
 	struct json_value root, key, value;
 	if (json_parse(chat, JSON_MAX_DEPTH, &root, NULL) || root.type != JSON_OBJECT)
 		return -EINVAL;
-	*call = (struct backend_call){.stream = true};
-	call->path = api == BACKEND_OLLAMA ? "/api/generate" : "/completion";
-	call->format = api == BACKEND_OLLAMA ? ANSWER_OLLAMA_GENERATE : ANSWER_LLAMA_INFILL;
+	const struct back_dialect *back = back_of(api);
+	*call = (struct backend_call){.path = back->prompt.path,
+		.format = back->prompt.format,
+		.stream = true,
+		.loads = back->loads};
 	buf_add_str(out, "{\"stream\":true,\"prompt\":");
 	json_put_string(out, prompt);
-	if (api == BACKEND_OLLAMA)
-		buf_add_str(out, ",\"raw\":true");
+	buf_add_str(out, back->prompt.members);
 	for (struct json_iter it = json_iter(root); json_object_next(&it, &key, &value);) {
 		if (of_chat(key))
 			continue;

@@ -2,9 +2,10 @@
  * Rewriting a request: the body is copied with a few cuts replaced, so whatever no edit names stays
  * the client's own bytes.
  */
+#include "common/dialect/front.h"
 #include "common/dialect/pieces.h"
-#include "common/dialect/request.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -16,15 +17,15 @@ struct splice {
 	size_t message;	  /* SPLICE_STRING */
 };
 
-/* Messages, tools, num_ctx; or for /api/generate system, prompt, num_ctx. */
-#define MAX_SPLICES 3
+/* Beside strings that are edited: messages, tools, num_ctx. */
+#define OTHER_SPLICES 3
 
 struct rewrite {
 	const struct chat_request *r;
 	const struct chat_edit *edits;
 	struct slice tools;
-	char num_ctx[96]; /* what SPLICE_NUM_CTX puts */
-	struct splice splices[MAX_SPLICES];
+	char num_ctx[96];	/* what SPLICE_NUM_CTX puts */
+	struct splice *splices; /* owned */
 	size_t count;
 };
 
@@ -164,13 +165,23 @@ static void put_messages(const struct rewrite *w, struct buf *out)
 	put_span(out, end_of(r->messages[r->count - 1].raw.raw), end_of(array));
 }
 
-/* A string of /api/generate: the prompt or the system text. */
+/* A bare prompt is gone on with where it ends, so no line end is put behind it. */
+static struct slice text_of(const struct chat_request *r, const struct chat_edit *edit, size_t i)
+{
+	struct slice text = edit->text, own = string_inner(r->messages[i].content);
+	bool ends_line = own.n >= 2 && memcmp(own.p + own.n - 2, "\\n", 2) == 0;
+	if (r->bare && !ends_line && text.n && text.p[text.n - 1] == '\n')
+		text.n--;
+	return text;
+}
+
+/* A message that is a string of the body: a prompt or the system text. */
 static void put_string(const struct rewrite *w, size_t i, struct buf *out)
 {
 	const struct chat_edit *edit = &w->edits[i];
 	buf_add_char(out, '"');
 	if (edit->kind != CHAT_DROP)
-		json_put_escaped(out, edit->text);
+		json_put_escaped(out, text_of(w->r, edit, i));
 	if (edit->kind == CHAT_INSERT_BEFORE) {
 		buf_add_str(out, "\\n\\n");
 		buf_add_slice(out, string_inner(w->r->messages[i].content));
@@ -183,20 +194,6 @@ static void put_string(const struct rewrite *w, size_t i, struct buf *out)
 static void plan(struct rewrite *w, enum splice_kind kind, struct slice cut, size_t message)
 {
 	w->splices[w->count++] = (struct splice){kind, cut, message};
-}
-
-static void plan_edits(struct rewrite *w)
-{
-	const struct chat_request *r = w->r;
-	for (size_t i = 0; i < r->count; i++) {
-		if (!changes(w->edits, i))
-			continue;
-		if (r->dialect != DIALECT_OLLAMA_GENERATE) {
-			plan(w, SPLICE_MESSAGES, r->messages_array.raw, 0);
-			return;
-		}
-		plan(w, SPLICE_STRING, r->messages[i].raw.raw, i);
-	}
 }
 
 /* Only that member is touched: its value, or a place right after the brace of options or of the
@@ -232,37 +229,72 @@ static int by_place(const void *a, const void *b)
 	return (x->cut.p > y->cut.p) - (x->cut.p < y->cut.p);
 }
 
-int chat_request_rewrite(const struct chat_request *r, const struct chat_edit *edits,
-	int64_t set_num_ctx, struct buf *out)
+static void put_splice(const struct rewrite *w, const struct splice *s, struct buf *out)
 {
-	return chat_request_rewrite_tools(r, edits, (struct slice){0}, set_num_ctx, out);
+	switch (s->kind) {
+	case SPLICE_MESSAGES:
+		put_messages(w, out);
+		break;
+	case SPLICE_STRING:
+		put_string(w, s->message, out);
+		break;
+	case SPLICE_TOOLS:
+		buf_add_slice(out, w->tools);
+		break;
+	case SPLICE_NUM_CTX:
+		buf_add_str(out, w->num_ctx);
+	}
 }
 
-int chat_request_rewrite_tools(const struct chat_request *r, const struct chat_edit *edits,
+/* The body with the splices in it; they are freed. */
+static int apply(struct rewrite *w, int64_t num_ctx, struct buf *out)
+{
+	const char *at = w->r->body.p;
+	if (num_ctx > 0)
+		plan_num_ctx(w, num_ctx);
+	qsort(w->splices, w->count, sizeof(w->splices[0]), by_place);
+	for (size_t i = 0; i < w->count; i++) {
+		const struct splice *s = &w->splices[i];
+		put_span(out, at, s->cut.p);
+		put_splice(w, s, out);
+		at = end_of(s->cut);
+	}
+	put_span(out, at, end_of(w->r->body));
+	free(w->splices);
+	return buf_error(out);
+}
+
+static int begin(struct rewrite *w, size_t strings)
+{
+	w->splices = calloc(strings + OTHER_SPLICES, sizeof(*w->splices));
+	return w->splices ? 0 : -ENOMEM;
+}
+
+int front_rewrite_messages(const struct chat_request *r, const struct chat_edit *edits,
 	struct slice tools, int64_t set_num_ctx, struct buf *out)
 {
 	struct rewrite w = {.r = r, .edits = edits, .tools = tools};
-	plan_edits(&w);
-	if (tools.n && json_is(r->tools, JSON_ARRAY) && r->dialect != DIALECT_OLLAMA_GENERATE)
+	size_t first = 0;
+	if (begin(&w, 0))
+		return -ENOMEM;
+	while (first < r->count && !changes(edits, first))
+		first++;
+	if (first < r->count)
+		plan(&w, SPLICE_MESSAGES, r->messages_array.raw, 0);
+	if (tools.n && json_is(r->tools, JSON_ARRAY))
 		plan(&w, SPLICE_TOOLS, r->tools.raw, 0);
-	if (set_num_ctx > 0 && dialect_is_ollama(r->dialect))
-		plan_num_ctx(&w, set_num_ctx);
-	qsort(w.splices, w.count, sizeof(w.splices[0]), by_place);
+	return apply(&w, set_num_ctx, out);
+}
 
-	const char *at = r->body.p;
-	for (size_t i = 0; i < w.count; i++) {
-		const struct splice *s = &w.splices[i];
-		put_span(out, at, s->cut.p);
-		if (s->kind == SPLICE_MESSAGES)
-			put_messages(&w, out);
-		else if (s->kind == SPLICE_STRING)
-			put_string(&w, s->message, out);
-		else if (s->kind == SPLICE_TOOLS)
-			buf_add_slice(out, w.tools);
-		else
-			buf_add_str(out, w.num_ctx);
-		at = end_of(s->cut);
-	}
-	put_span(out, at, end_of(r->body));
-	return buf_error(out);
+int front_rewrite_texts(const struct chat_request *r, const struct chat_edit *edits,
+	struct slice tools, int64_t set_num_ctx, struct buf *out)
+{
+	struct rewrite w = {.r = r, .edits = edits};
+	(void)tools;
+	if (begin(&w, r->count))
+		return -ENOMEM;
+	for (size_t i = 0; i < r->count; i++)
+		if (changes(edits, i))
+			plan(&w, SPLICE_STRING, r->messages[i].raw.raw, i);
+	return apply(&w, set_num_ctx, out);
 }

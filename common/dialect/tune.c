@@ -59,7 +59,7 @@ static void put_options(struct buf *out, struct json_value options, int64_t num_
 
 int chat_request_tune(const struct chat_request *r, int64_t num_ctx, struct buf *out)
 {
-	if (!dialect_is_ollama(r->dialect) || r->is_unload)
+	if (!dialect_has_num_ctx(r->dialect) || r->is_unload)
 		return 0;
 	struct tuning t = look(r, num_ctx);
 	if (!t.truncate && !t.window)

@@ -8,7 +8,7 @@
 #define NS_PER_MS 1e6
 #define MAX_MS 9e12 /* keeps a backend's nonsense within int64_t nanoseconds */
 
-int writer_ollama_init(struct answer_writer *w, struct slice model)
+static int begin(struct answer_writer *w, struct slice model)
 {
 	buf_add_str(&w->head, "{\"model\":");
 	json_put_string(&w->head, model);
@@ -33,7 +33,7 @@ static void put_now(struct answer_writer *w, struct buf *out)
 }
 
 /* Arguments are an object here, so a call is collected until it is whole. */
-bool writer_ollama_tool(struct answer_writer *w, const struct answer_event *event)
+static bool collect_tool(struct answer_writer *w, const struct answer_event *event)
 {
 	switch (event->kind) {
 	case ANSWER_TOOL_BEGIN:
@@ -53,7 +53,7 @@ bool writer_ollama_tool(struct answer_writer *w, const struct answer_event *even
 	if (out->n)
 		buf_add_char(out, ',');
 	buf_add_str(out, "{\"id\":");
-	writer_put_call_id(w, buf_slice(&w->call_id), event->index, out);
+	call_id_put(out, buf_slice(&w->call_id), w->id, event->index);
 	buf_printf(out, ",\"function\":{\"index\":%u,\"name\":", event->index);
 	json_put_string(out, buf_slice(&w->call_name));
 	buf_add_str(out, ",\"arguments\":");
@@ -109,15 +109,13 @@ static void put_end(const struct answer_writer *w, const struct answer_event *en
 	put_number(out, "eval_duration", ns_of(end->usage.output_ms));
 }
 
-void writer_ollama_flush(struct answer_writer *w, const struct answer_event *end, struct buf *out)
+/* opening and closing: what the text, the thinking and the calls stand in. */
+static void put_chunk(struct answer_writer *w, const struct answer_event *end, const char *opening,
+	const char *closing, struct buf *out)
 {
-	bool generate = w->dialect == DIALECT_OLLAMA_GENERATE;
 	buf_add_slice(out, buf_slice(&w->head));
 	put_now(w, out);
-	put_quoted(out,
-		generate ? "\",\"response\":\""
-			 : "\",\"message\":{\"role\":\"assistant\",\"content\":\"",
-		&w->content);
+	put_quoted(out, opening, &w->content);
 	if (w->thinking.n)
 		put_quoted(out, ",\"thinking\":\"", &w->thinking);
 	if (w->calls.n) {
@@ -125,8 +123,7 @@ void writer_ollama_flush(struct answer_writer *w, const struct answer_event *end
 		buf_add_slice(out, buf_slice(&w->calls));
 		buf_add_char(out, ']');
 	}
-	if (!generate)
-		buf_add_char(out, '}');
+	buf_add_str(out, closing);
 	if (w->logprobs.n) {
 		buf_add_str(out, ",\"logprobs\":[");
 		buf_add_slice(out, buf_slice(&w->logprobs));
@@ -138,3 +135,18 @@ void writer_ollama_flush(struct answer_writer *w, const struct answer_event *end
 		buf_add_str(out, ",\"done\":false");
 	buf_add_str(out, w->stream ? "}\n" : "}");
 }
+
+static void flush_chat(struct answer_writer *w, const struct answer_event *end, struct buf *out)
+{
+	put_chunk(w, end, "\",\"message\":{\"role\":\"assistant\",\"content\":\"", "}", out);
+}
+
+static void flush_generate(struct answer_writer *w, const struct answer_event *end, struct buf *out)
+{
+	put_chunk(w, end, "\",\"response\":\"", "", out);
+}
+
+const struct writer_ops writer_ollama_chat = {
+	.begin = begin, .tool = collect_tool, .flush = flush_chat};
+const struct writer_ops writer_ollama_generate = {
+	.begin = begin, .tool = collect_tool, .flush = flush_generate};

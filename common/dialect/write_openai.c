@@ -6,15 +6,29 @@
 #define HEAD_BEGIN "{"
 #define HEAD_END ",\"choices\":["
 
-int writer_openai_init(struct answer_writer *w, struct slice model)
+int writer_openai_head(
+	struct answer_writer *w, struct slice model, const char *id_begin, const char *object)
 {
 	struct buf *head = &w->head;
-	buf_add_str(head, HEAD_BEGIN "\"id\":\"chatcmpl-");
+	buf_printf(head, HEAD_BEGIN "\"id\":\"%s-", id_begin);
 	json_put_escaped(head, slice_str(w->id));
-	buf_printf(head, "\",\"object\":\"chat.completion%s\",\"created\":%lld,\"model\":",
-		w->stream ? ".chunk" : "", (long long)time(NULL));
+	buf_printf(head, "\",\"object\":\"%s\",\"created\":%lld,\"model\":", object,
+		(long long)time(NULL));
 	json_put_string(head, model);
 	return buf_add_str(head, ",\"system_fingerprint\":\"fp_tandem\"" HEAD_END);
+}
+
+static int begin(struct answer_writer *w, struct slice model)
+{
+	return writer_openai_head(
+		w, model, "chatcmpl", w->stream ? "chat.completion.chunk" : "chat.completion");
+}
+
+int writer_openai_read(struct answer_writer *w, const struct chat_request *r)
+{
+	json_to_bool(
+		json_get(json_get(r->root, "stream_options"), "include_usage"), &w->include_usage);
+	return 0;
 }
 
 struct slice writer_openai_identity(const struct answer_writer *w)
@@ -39,7 +53,7 @@ static void put_begin(struct answer_writer *w, const struct answer_event *event)
 		buf_printf(out, "{\"index\":%u,\"id\":", event->index);
 	else
 		buf_add_str(out, out->n ? ",{\"id\":" : "{\"id\":");
-	writer_put_call_id(w, event->id, event->index, out);
+	call_id_put(out, event->id, w->id, event->index);
 	buf_add_str(out, ",\"type\":\"function\",\"function\":{\"name\":");
 	json_put_string(out, event->name);
 	buf_add_str(out, ",\"arguments\":\"");
@@ -49,7 +63,7 @@ static void put_begin(struct answer_writer *w, const struct answer_event *event)
 
 /* Arguments are a string here, so fragments pass as they come; one object gets a single growing
  * string. */
-bool writer_openai_tool(struct answer_writer *w, const struct answer_event *event)
+static bool collect_tool(struct answer_writer *w, const struct answer_event *event)
 {
 	struct buf *out = &w->calls;
 	switch (event->kind) {
@@ -116,7 +130,7 @@ static void put_finish(
 	buf_add_str(out, reason);
 }
 
-static void put_usage(const struct answer_usage *usage, struct buf *out)
+void writer_openai_usage(const struct answer_usage *usage, struct buf *out)
 {
 	int64_t prompt = usage->prompt_tokens > 0 ? usage->prompt_tokens : 0;
 	int64_t output = usage->output_tokens > 0 ? usage->output_tokens : 0;
@@ -132,7 +146,6 @@ static void put_usage(const struct answer_usage *usage, struct buf *out)
 
 static void put_choice(struct answer_writer *w, const struct answer_event *end, struct buf *out)
 {
-	buf_add_slice(out, buf_slice(&w->head));
 	buf_add_str(out, w->stream ? "{\"index\":0,\"delta\":" : "{\"index\":0,\"message\":");
 	put_message(w, end, out);
 	if (w->logprobs.n) {
@@ -141,19 +154,23 @@ static void put_choice(struct answer_writer *w, const struct answer_event *end, 
 		buf_add_str(out, "]}");
 	}
 	put_finish(w, end, out);
-	buf_add_str(out, "}]");
+	buf_add_char(out, '}');
 }
 
-void writer_openai_flush(struct answer_writer *w, const struct answer_event *end, struct buf *out)
+void writer_openai_put(struct answer_writer *w, const struct answer_event *end,
+	void (*choice)(struct answer_writer *w, const struct answer_event *end, struct buf *out),
+	struct buf *out)
 {
+	if (w->stream)
+		buf_add_str(out, "data: ");
+	buf_add_slice(out, buf_slice(&w->head));
+	choice(w, end, out);
+	buf_add_char(out, ']');
 	if (!w->stream) {
-		put_choice(w, end, out);
-		put_usage(&end->usage, out);
+		writer_openai_usage(&end->usage, out);
 		buf_add_char(out, '}');
 		return;
 	}
-	buf_add_str(out, "data: ");
-	put_choice(w, end, out);
 	buf_add_str(out, "}\n\n");
 	if (!end)
 		return;
@@ -161,8 +178,20 @@ void writer_openai_flush(struct answer_writer *w, const struct answer_event *end
 		buf_add_str(out, "data: ");
 		buf_add_slice(out, buf_slice(&w->head));
 		buf_add_char(out, ']');
-		put_usage(&end->usage, out);
+		writer_openai_usage(&end->usage, out);
 		buf_add_str(out, "}\n\n");
 	}
 	buf_add_str(out, "data: [DONE]\n\n");
 }
+
+static void flush(struct answer_writer *w, const struct answer_event *end, struct buf *out)
+{
+	writer_openai_put(w, end, put_choice, out);
+}
+
+const struct writer_ops writer_openai_chat = {.begin = begin,
+	.read = writer_openai_read,
+	.tool = collect_tool,
+	.flush = flush,
+	.identity = writer_openai_identity,
+	.resume = writer_openai_resume};

@@ -6,7 +6,7 @@
 #define WRITER_BUFS(w)                                                                             \
 	{                                                                                          \
 		&(w)->content, &(w)->thinking, &(w)->calls, &(w)->logprobs, &(w)->call_id,         \
-			&(w)->call_name, &(w)->arguments, &(w)->scratch                            \
+			&(w)->call_name, &(w)->arguments, &(w)->scratch, &(w)->echo                \
 	}
 
 struct answer_writer *answer_writer_create(enum dialect d, bool stream, struct slice model,
@@ -15,7 +15,7 @@ struct answer_writer *answer_writer_create(enum dialect d, bool stream, struct s
 	struct answer_writer *w = calloc(1, sizeof(*w));
 	if (!w)
 		return NULL;
-	w->dialect = d;
+	w->front = front_of(d);
 	w->stream = stream;
 	w->include_usage = include_usage;
 	w->max_bytes = max_bytes;
@@ -25,9 +25,7 @@ struct answer_writer *answer_writer_create(enum dialect d, bool stream, struct s
 	buf_init(&w->head, 0);
 	clock_gettime(CLOCK_MONOTONIC, &w->started);
 	w->id = strdup(id);
-	if (!w->id)
-		goto fail;
-	if (dialect_is_ollama(d) ? writer_ollama_init(w, model) : writer_openai_init(w, model))
+	if (!w->id || w->front->writer->begin(w, model))
 		goto fail;
 	return w;
 fail:
@@ -47,30 +45,25 @@ void answer_writer_destroy(struct answer_writer *w)
 	free(w);
 }
 
+int answer_writer_read(struct answer_writer *w, const struct chat_request *r)
+{
+	const struct writer_ops *ops = w->front->writer;
+	return ops->read ? ops->read(w, r) : 0;
+}
+
 struct slice answer_writer_identity(const struct answer_writer *w)
 {
-	return dialect_is_ollama(w->dialect) || !w->stream ? (struct slice){0}
-							   : writer_openai_identity(w);
+	const struct writer_ops *ops = w->front->writer;
+	return ops->identity && w->stream ? ops->identity(w) : (struct slice){0};
 }
 
 int answer_writer_resume(struct answer_writer *w, struct slice identity)
 {
-	if (dialect_is_ollama(w->dialect) || identity.n == 0)
+	const struct writer_ops *ops = w->front->writer;
+	if (!ops->resume || identity.n == 0)
 		return 0;
 	w->role_sent = true;
-	return writer_openai_resume(w, identity);
-}
-
-void writer_put_call_id(
-	const struct answer_writer *w, struct slice id, unsigned index, struct buf *out)
-{
-	if (id.n) {
-		json_put_string(out, id);
-		return;
-	}
-	buf_add_str(out, "\"call_");
-	json_put_escaped(out, slice_str(w->id));
-	buf_printf(out, "_%u\"", index);
+	return ops->resume(w, identity);
 }
 
 /* The first error of the collecting buffers, which together hold at most max_bytes. */
@@ -89,10 +82,7 @@ static int check(struct answer_writer *w)
 
 static void flush(struct answer_writer *w, const struct answer_event *end, struct buf *out)
 {
-	if (dialect_is_ollama(w->dialect))
-		writer_ollama_flush(w, end, out);
-	else
-		writer_openai_flush(w, end, out);
+	w->front->writer->flush(w, end, out);
 	buf_clear(&w->content);
 	buf_clear(&w->thinking);
 	buf_clear(&w->calls);
@@ -123,8 +113,7 @@ int answer_writer_put(struct answer_writer *w, const struct answer_event *event,
 	case ANSWER_TOOL_ARGS:
 	case ANSWER_TOOL_END:
 		w->had_calls = true;
-		ready = dialect_is_ollama(w->dialect) ? writer_ollama_tool(w, event)
-						      : writer_openai_tool(w, event);
+		ready = w->front->writer->tool(w, event);
 		break;
 	case ANSWER_END:
 	case ANSWER_ERROR:
@@ -135,7 +124,7 @@ int answer_writer_put(struct answer_writer *w, const struct answer_event *event,
 		return rc;
 	if (event->kind == ANSWER_ERROR)
 		return dialect_error_inband(
-			w->dialect, w->stream, event->status, event->text, false, out);
+			w->front->number, w->stream, event->status, event->text, false, out);
 	if (event->kind == ANSWER_END)
 		flush(w, event, out);
 	else if (w->stream && ready)

@@ -1,6 +1,6 @@
 /*
- * Inside of the answer writers: writer.c collects what events bring, write_ollama.c and
- * write_openai.c give it shape.
+ * Inside of the answer writers: writer.c collects what events bring, the ops of a front dialect
+ * (front.h) give it shape.
  *
  * Private to common/dialect/. A stream flushes after each event, stream:false once at the end: one
  * shape serves both.
@@ -8,13 +8,13 @@
 #ifndef TANDEM_DIALECT_WRITER_H
 #define TANDEM_DIALECT_WRITER_H
 
-#include "common/dialect/answer.h"
+#include "common/dialect/front.h"
 #include "common/dialect/pieces.h"
 
 #include <time.h>
 
 struct answer_writer {
-	enum dialect dialect;
+	const struct front_dialect *front;
 	bool stream;
 	bool include_usage;
 	size_t max_bytes;
@@ -30,29 +30,43 @@ struct answer_writer {
 	struct buf content, thinking, calls, logprobs;
 	struct buf call_id, call_name, arguments; /* the tool call that is open; plain text */
 	struct buf scratch;
+	struct buf echo; /* escaped: stands before the first text */
+	size_t text_at;	 /* code points of text before what is collected */
 	bool role_sent;
 	bool had_calls;
 };
 
-/* Builds head. */
-int writer_ollama_init(struct answer_writer *w, struct slice model);
-int writer_openai_init(struct answer_writer *w, struct slice model);
+/* A dialect's shape of answers. */
+struct writer_ops {
+	int (*begin)(struct answer_writer *w, struct slice model); /* builds head */
+	/* What the answer says of its own request. NULL: nothing. */
+	int (*read)(struct answer_writer *w, const struct chat_request *r);
+	/* Takes ANSWER_TOOL_*; true when something is to be flushed in a stream. */
+	bool (*tool)(struct answer_writer *w, const struct answer_event *event);
+	/* Writes what is collected as one chunk; end: the event that ends the answer, or NULL. */
+	void (*flush)(struct answer_writer *w, const struct answer_event *end, struct buf *out);
+	/* The members that head opens every event with, and a head made of another stream's. NULL:
+	 * objects have nothing in common. */
+	struct slice (*identity)(const struct answer_writer *w);
+	int (*resume)(struct answer_writer *w, struct slice identity);
+};
 
-/* The members that head opens every event with, and a head made of another stream's. */
+extern const struct writer_ops writer_ollama_chat, writer_ollama_generate;
+extern const struct writer_ops writer_openai_chat;
+
+/* What OpenAI's writers share: a head with this beginning of the id and name of the object, its
+ * members, the counts. */
+int writer_openai_head(
+	struct answer_writer *w, struct slice model, const char *id_begin, const char *object);
+/* stream_options. */
+int writer_openai_read(struct answer_writer *w, const struct chat_request *r);
 struct slice writer_openai_identity(const struct answer_writer *w);
 int writer_openai_resume(struct answer_writer *w, struct slice identity);
-
-/* Takes ANSWER_TOOL_*; true when something is to be flushed in a stream. */
-bool writer_ollama_tool(struct answer_writer *w, const struct answer_event *event);
-bool writer_openai_tool(struct answer_writer *w, const struct answer_event *event);
-
-/* Writes what is collected as one chunk; end: the event that ends the answer, or NULL. */
-void writer_ollama_flush(struct answer_writer *w, const struct answer_event *end, struct buf *out);
-void writer_openai_flush(struct answer_writer *w, const struct answer_event *end, struct buf *out);
-
-/* Appends the id of a call as a JSON string: the backend's own, or one made up for this answer and
- * index. */
-void writer_put_call_id(
-	const struct answer_writer *w, struct slice id, unsigned index, struct buf *out);
+void writer_openai_usage(const struct answer_usage *usage, struct buf *out);
+/* Writes a choice as an event of a stream, the counts where they are wanted and the end mark, or the
+ * whole object. */
+void writer_openai_put(struct answer_writer *w, const struct answer_event *end,
+	void (*choice)(struct answer_writer *w, const struct answer_event *end, struct buf *out),
+	struct buf *out);
 
 #endif

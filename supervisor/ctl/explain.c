@@ -99,9 +99,9 @@ static enum dialect dialect_of(const struct explaining *w)
 		ollama = ollama || !json_is(json_get(root, ollamas[i]), JSON_NONE);
 	if (w->asked.dialect)
 		ollama = strcmp(w->asked.dialect, "ollama") == 0;
-	return !ollama	? DIALECT_OPENAI_CHAT
-	       : prompt ? DIALECT_OLLAMA_GENERATE
-			: DIALECT_OLLAMA_CHAT;
+	if (!ollama)
+		return prompt ? DIALECT_OPENAI_TEXT : DIALECT_OPENAI_CHAT;
+	return prompt ? DIALECT_OLLAMA_GENERATE : DIALECT_OLLAMA_CHAT;
 }
 
 static enum ctl_exit read_conf(struct explaining *w)
@@ -122,9 +122,9 @@ static enum ctl_exit read_conf(struct explaining *w)
 		if ((d->roles & ROLE_CONDENSE) && !w->small)
 			w->small = d;
 	}
-	w->backend = w->main			     ? w->main->backend.type
-		     : dialect_is_ollama(w->dialect) ? BACKEND_TYPE_OLLAMA
-						     : BACKEND_TYPE_LLAMA_SERVER;
+	w->backend = w->main			       ? w->main->backend.type
+		     : dialect_has_num_ctx(w->dialect) ? BACKEND_TYPE_OLLAMA
+						       : BACKEND_TYPE_LLAMA_SERVER;
 	return CTL_OK;
 }
 

@@ -147,7 +147,8 @@ int explaining_decide(struct explaining *w)
 	if (json_is(r->model, JSON_STRING))
 		json_string_decode(r->model, &w->model);
 	fill_facts(w);
-	w->by_time = w->conf.routing.mode == ROUTING_ADAPTIVE && w->facts.condensable;
+	w->by_time =
+		w->conf.routing.mode == ROUTING_ADAPTIVE && w->facts.condensable && !w->facts.bare;
 	if (w->by_time) {
 		int rc = weigh_chain(r, buf_slice(&w->model), &w->chain);
 		if (rc)

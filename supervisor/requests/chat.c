@@ -283,7 +283,7 @@ static void act_plan(struct chat *c)
 	c->device = pick_model(s->devices, buf_slice(&c->model));
 	/* Ollama knows its models; llama-server answers for any name, which an Ollama client does
 	 * not expect. */
-	if (dialect_is_ollama(c->base.dialect) && c->device->model_count > 0 &&
+	if (dialect_names_models(c->base.dialect) && c->device->model_count > 0 &&
 		c->device->conf->backend.type == BACKEND_TYPE_LLAMA_SERVER &&
 		!device_serves(c->device, buf_slice(&c->model))) {
 		char text[DIALECT_ERROR_TEXT_BYTES];
@@ -294,7 +294,8 @@ static void act_plan(struct chat *c)
 	}
 	fill_facts(c);
 	c->class = class_of(c);
-	if (s->config->routing.mode == ROUTING_ADAPTIVE && c->facts.to_main && c->facts.condensable)
+	if (s->config->routing.mode == ROUTING_ADAPTIVE && c->facts.to_main &&
+		c->facts.condensable && !c->facts.bare)
 		chat_adaptive_plan(c);
 	else
 		plan_decide(&c->facts, &c->plan);

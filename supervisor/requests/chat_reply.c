@@ -65,7 +65,7 @@ bool chat_line_is_open(const struct chat *c)
 {
 	if (c->bytes_out == 0 || !c->view.stream)
 		return false;
-	if (c->base.dialect == DIALECT_OPENAI_CHAT)
+	if (dialect_is_sse(c->base.dialect))
 		return !(c->tail[0] == '\n' && c->tail[1] == '\n');
 	return c->tail[1] != '\n';
 }

@@ -13,6 +13,7 @@ void decide_facts(struct plan_facts *f, const struct config *conf, const struct 
 	f->to_main = to_main;
 	f->max_output = r->max_output;
 	f->condensable = r->condensable && !r->is_load;
+	f->bare = r->bare;
 	f->a_max_tokens = conf->routing.a_max_tokens;
 	f->b_max_tokens = conf->routing.b_max_tokens;
 	f->keep_ratio_b = conf->condense.keep_ratio_b;

@@ -154,7 +154,7 @@ static void read_done(struct pass *p)
 	if (p->route.works)
 		p->base.tokens_in =
 			tokens_estimate(s->tokens, buf_slice(&p->peek.model), &p->peek.census);
-	if (p->route.works && p->peek.stream && !dialect_is_ollama(p->base.dialect))
+	if (p->route.works && p->peek.stream && dialect_is_sse(p->base.dialect))
 		pass_watch_first_byte(p);
 	pass_submit(p);
 }

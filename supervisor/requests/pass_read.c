@@ -35,7 +35,7 @@ static void look_into(struct pass *p)
 		json_mend_surrogates(p->body.p, p->body.n);
 		json_mend_body(&p->body);
 		json_mend_tail(&p->body);
-		if (dialect_is_ollama(p->base.dialect))
+		if (dialect_any_case(p->base.dialect))
 			lower_keys(&p->body);
 	}
 	pass_peek(&p->peek, buf_slice(&p->body));

@@ -77,7 +77,7 @@ void plan_decide(const struct plan_facts *f, struct plan *out)
 	bool fits = plan_fits(f);
 	out->must_shrink = !fits;
 	out->room_tokens = plan_room(f);
-	if (f->tokens < (uint64_t)f->a_max_tokens)
+	if (f->bare || f->tokens < (uint64_t)f->a_max_tokens)
 		out->strategy = STRATEGY_A;
 	else
 		out->strategy = f->tokens <= (uint64_t)f->b_max_tokens ? STRATEGY_B : STRATEGY_C;
@@ -89,13 +89,19 @@ void plan_decide(const struct plan_facts *f, struct plan *out)
 		out->strategy = STRATEGY_A;
 		return;
 	}
+	if (f->bare && fits) {
+		snprintf(out->reason, sizeof(out->reason),
+			"a prompt for no template is rewritten only where it does not fit");
+		return;
+	}
 	if (out->strategy == STRATEGY_A && fits) {
 		snprintf(out->reason, sizeof(out->reason), "%llu tokens < a_max_tokens %lld",
 			(unsigned long long)f->tokens, (long long)f->a_max_tokens);
 		return;
 	}
 	out->condense = true;
-	out->keep_ratio = out->strategy == STRATEGY_C ? f->keep_ratio_c : f->keep_ratio_b;
+	if (!f->bare)
+		out->keep_ratio = out->strategy == STRATEGY_C ? f->keep_ratio_c : f->keep_ratio_b;
 	if (out->strategy == STRATEGY_A) {
 		snprintf(out->reason, sizeof(out->reason),
 			"%llu tokens do not fit the main window of %lld: selection alone",

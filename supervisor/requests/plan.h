@@ -42,7 +42,9 @@ struct plan_facts {
 	uint64_t counted;   /* of these, counted by the backend before; 0: none */
 	int64_t max_output; /* asked for, -1 unknown */
 	bool condensable;   /* the dialect and request allow a rewrite */
-	bool to_main;	    /* goes to a main device (a request for another device's model is never
+	bool bare;    /* a prompt for no template: shortened only where it does not fit, and without
+		      notes */
+	bool to_main; /* goes to a main device (a request for another device's model is never
 			       condensed) */
 	struct plan_device main, small;
 	int64_t a_max_tokens, b_max_tokens;

@@ -23,6 +23,8 @@ static const struct known known[] = {
 	{POST, "/api/generate", ROUTE_CHAT, DIALECT_OLLAMA_GENERATE, 0, NULL},
 	{POST, "/v1/chat/completions", ROUTE_CHAT, DIALECT_OPENAI_CHAT, 0, NULL},
 	{POST, "/chat/completions", ROUTE_CHAT, DIALECT_OPENAI_CHAT, 0, NULL},
+	{POST, "/v1/completions", ROUTE_CHAT, DIALECT_OPENAI_TEXT, 0, NULL},
+	{POST, "/completions", ROUTE_CHAT, DIALECT_OPENAI_TEXT, 0, NULL},
 
 	{GET, "/", ROUTE_ROOT, DIALECT_OLLAMA_OTHER, 0, NULL},
 	{GET, "/api/tags", ROUTE_TAGS, DIALECT_OLLAMA_OTHER, 0, NULL},
@@ -32,9 +34,6 @@ static const struct known known[] = {
 
 	{POST, "/api/embed", ROUTE_PASS, DIALECT_OLLAMA_OTHER, WORKS | NAMED, NULL},
 	{POST, "/api/embeddings", ROUTE_PASS, DIALECT_OLLAMA_OTHER, WORKS | NAMED, NULL},
-	{POST, "/v1/completions", ROUTE_PASS, DIALECT_OPENAI_OTHER, WORKS | NAMED | WRITES, NULL},
-	{POST, "/completions", ROUTE_PASS, DIALECT_OPENAI_OTHER, WORKS | NAMED | WRITES,
-		"/v1/completions"},
 	{POST, "/completion", ROUTE_PASS, DIALECT_OPENAI_OTHER, WORKS | NAMED | WRITES, NULL},
 	{POST, "/infill", ROUTE_PASS, DIALECT_OPENAI_OTHER, WORKS | NAMED | WRITES, NULL},
 	{POST, "/v1/responses", ROUTE_PASS, DIALECT_OPENAI_OTHER, WORKS | NAMED | WRITES, NULL},
@@ -125,9 +124,7 @@ void route_find(const char *method, struct slice path, struct route *out)
 		const struct known *k = &known[i];
 		if (strcmp(text, k->path) != 0)
 			continue;
-		out->dialect = k->kind == ROUTE_CHAT ? DIALECT_OLLAMA_OTHER : k->dialect;
-		if (k->kind == ROUTE_CHAT && k->dialect == DIALECT_OPENAI_CHAT)
-			out->dialect = DIALECT_OPENAI_OTHER;
+		out->dialect = dialect_errors(k->dialect);
 		out->path = k->path;
 		if (!(k->methods & bit))
 			return; /* the backend says what it thinks of the method */

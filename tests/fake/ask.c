@@ -26,6 +26,8 @@ void ask_last_user_text(struct json_value body, struct buf *out)
 	while (json_array_next(&it, &message))
 		if (json_string_is(json_get(message, "role"), "user"))
 			content = json_get(message, "content");
+	if (json_is(content, JSON_NONE))
+		content = json_get(body, "input_prefix");
 	if (json_is(content, JSON_STRING))
 		json_string_decode(content, out);
 	else
@@ -170,22 +172,43 @@ static void add_prompt(struct prompt *p, struct json_value prompt, double chars_
 	}
 }
 
+/* A raw prompt of Ollama's has no suffix, whatever the request says. What is filled in goes on where
+ * the prompt ends, so the suffix stands before it, as some models have it. */
+static bool add_suffix(struct gen *g, struct json_value body, const char *key, bool raw)
+{
+	struct json_value suffix = json_get(body, key);
+
+	if (!json_is(suffix, JSON_STRING) || suffix.raw.n <= 2 ||
+		(raw && g->r->fake->options.type == TYPE_OLLAMA))
+		return false;
+	prompt_message(&g->prompt, 'u', false);
+	prompt_string(&g->prompt, suffix);
+	return true;
+}
+
 void ask_completion(struct gen *g, struct json_value body)
 {
 	struct json_iter it = json_iter(json_get(body, "images"));
 	struct json_value system = json_get(body, "system"), image;
 	bool raw = g->r->fake->options.type == TYPE_LLAMA;
 
+	json_to_bool(json_get(body, "raw"), &raw);
 	if (json_is(system, JSON_STRING)) {
 		prompt_message(&g->prompt, 's', true);
 		prompt_string(&g->prompt, system);
 	}
+	bool infill = add_suffix(g, body, "suffix", raw);
 	add_prompt(&g->prompt, json_get(body, "prompt"), g->r->fake->options.chars_per_token);
-	prompt_string(&g->prompt, json_get(body, "suffix"));
 	while (json_array_next(&it, &image))
 		prompt_image(&g->prompt, image.raw);
 	/* A prompt that no template is put around may end with a part of the answer. */
-	json_to_bool(json_get(body, "raw"), &raw);
-	if (raw)
+	if (raw || infill)
 		answer_begin_with(g, buf_slice(&g->prompt.text), true);
+}
+
+void ask_infill(struct gen *g, struct json_value body)
+{
+	add_suffix(g, body, "input_suffix", true);
+	add_prompt(&g->prompt, json_get(body, "input_prefix"), g->r->fake->options.chars_per_token);
+	answer_begin_with(g, buf_slice(&g->prompt.text), true);
 }

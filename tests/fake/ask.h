@@ -24,5 +24,7 @@ void ask_render(struct json_value body, bool close, struct buf *out);
 /* system, prompt and suffix of a completion; a prompt may be an array of strings or of
  * token ids. */
 void ask_completion(struct gen *g, struct json_value body);
+/* llama-server's input_prefix and input_suffix. */
+void ask_infill(struct gen *g, struct json_value body);
 
 #endif

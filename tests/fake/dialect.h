@@ -52,6 +52,7 @@ void openai_models(struct request *r);
 void openai_model(struct request *r);
 
 /* llama.c */
+void llama_infill(struct request *r);
 void llama_completion(struct request *r);
 void llama_input_tokens(struct request *r);
 

@@ -35,6 +35,7 @@ struct options {
 	unsigned slots;	  /* 0: one */
 	unsigned answer_tokens;
 	bool early_headers; /* llama-server: 200 as soon as a slot takes the request */
+	bool no_insert;	    /* Ollama: no model takes a suffix */
 	bool old;	    /* Ollama: from before a request could say "truncate" */
 	unsigned max_ctx;   /* Ollama: a larger window does not fit its memory; 0: any does */
 	bool embeddings, metrics, control;

@@ -241,6 +241,24 @@ void llama_completion(struct request *r)
 	llama_submit(g);
 }
 
+void llama_infill(struct request *r)
+{
+	struct gen *g;
+
+	if (!api_object(r))
+		return;
+	if (!json_is(json_get(r->json, "input_prefix"), JSON_STRING) ||
+		!json_is(json_get(r->json, "input_suffix"), JSON_STRING)) {
+		llama_error(r, 400, SLICE("\"input_prefix\" and \"input_suffix\" are required"));
+		return;
+	}
+	g = llama_gen_create(r, &completion_ops);
+	if (!g)
+		return;
+	ask_infill(g, r->json);
+	llama_submit(g);
+}
+
 void llama_input_tokens(struct request *r)
 {
 	struct gen *g = llama_gen_create(r, &completion_ops);

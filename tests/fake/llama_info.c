@@ -255,6 +255,7 @@ const struct route llama_routes[] = {
 	{"POST", "/v1/completions", openai_completions, ROUTE_GENERATES},
 	{"POST", "/completion", llama_completion, ROUTE_GENERATES},
 	{"POST", "/completions", llama_completion, ROUTE_GENERATES},
+	{"POST", "/infill", llama_infill, ROUTE_GENERATES},
 	{"POST", "/v1/embeddings", openai_embeddings, 0},
 	{"POST", "/embeddings", openai_embeddings, 0},
 	{0},

@@ -47,6 +47,7 @@ enum option_key {
 	OPT_ANSWER,
 	OPT_EARLY,
 	OPT_OLD,
+	OPT_NO_INSERT,
 	OPT_MAX_CTX,
 	OPT_EMBEDDINGS,
 	OPT_METRICS,
@@ -88,6 +89,7 @@ static const struct {
 	{"--answer-tokens", OPT_ANSWER, false},
 	{"--early-headers", OPT_EARLY, true},
 	{"--old", OPT_OLD, true},
+	{"--no-insert", OPT_NO_INSERT, true},
 	{"--max-ctx", OPT_MAX_CTX, false},
 	{"--embeddings", OPT_EMBEDDINGS, true},
 	{"--embedding", OPT_EMBEDDINGS, true},
@@ -107,7 +109,8 @@ static const char usage[] =
 	"  [--prefill TOK_S] [--decode TOK_S] [--depth-half TOKENS] [--decode-half TOKENS] "
 	"[--load-ms N]\n"
 	"  [--num-ctx N] [--slots N] [--chars-per-token F] [--answer-tokens N] [--early-headers]\n"
-	"  [--old] [--max-ctx N] [--speed F] [--host-cache-tokens N] [--host-cache-rate TOK_S]\n"
+	"  [--old] [--no-insert] [--max-ctx N] [--speed F] [--host-cache-tokens N] "
+	"[--host-cache-rate TOK_S]\n"
 	"  [--embeddings] [--metrics] [--log FILE] [--dump DIR] [--slot-save-path DIR] "
 	"[--no-control]\n"
 	"llama-server's options are accepted: -m, -c (for all slots), -np and --alias count, "
@@ -199,6 +202,9 @@ static void set_option(struct options *o, enum option_key key, const char *name,
 		break;
 	case OPT_OLD:
 		o->old = true;
+		break;
+	case OPT_NO_INSERT:
+		o->no_insert = true;
 		break;
 	case OPT_MAX_CTX:
 		o->max_ctx = (unsigned)number(name, value, 2e9);

@@ -94,6 +94,26 @@ static void begin(struct gen *g)
 	http_begin(g->r->x, 200, "application/x-ndjson", -1);
 }
 
+/* One token with itself as the only alternative. */
+static void put_logprob(struct buf *out, struct slice token)
+{
+	buf_add_str(out, "{\"token\":");
+	json_put_string(out, token);
+	buf_add_str(out, ",\"logprob\":-0.25,\"top_logprobs\":[{\"token\":");
+	json_put_string(out, token);
+	buf_add_str(out, ",\"logprob\":-0.25}]}");
+}
+
+/* Of a stream the chunk's token; an answer in one piece is shown as one. */
+static void put_logprobs(struct gen *g, struct slice text)
+{
+	if (!json_is(json_get(g->r->json, "logprobs"), JSON_TRUE) || !text.n)
+		return;
+	buf_add_str(&line, ",\"logprobs\":[");
+	put_logprob(&line, text);
+	buf_add_char(&line, ']');
+}
+
 static void send_chunk(
 	struct gen *g, struct slice text, struct slice thought, size_t call, size_t calls)
 {
@@ -101,6 +121,7 @@ static void send_chunk(
 		begin(g);
 	open_line(g);
 	put_content(g, text, thought, call, calls);
+	put_logprobs(g, text);
 	buf_add_str(&line, ",\"done\":false}\n");
 	http_data(g->r->x, buf_slice(&line));
 }
@@ -162,6 +183,7 @@ static void on_finish(struct gen *g)
 	open_line(g);
 	put_content(g, stream ? none : buf_slice(&g->text), stream ? none : buf_slice(&g->thought),
 		0, calls);
+	put_logprobs(g, stream ? none : buf_slice(&g->text));
 	buf_printf(&line, ",\"done\":true,\"done_reason\":\"%s\"", reason);
 	json_to_bool(json_get(g->r->json, "raw"), &raw);
 	if (!is_chat(g) && !raw && !g->load_only)
@@ -388,6 +410,12 @@ void ollama_generate(struct request *r)
 	if (!g)
 		return;
 	g->load_only = json_string_chars(json_get(r->json, "prompt")) == 0;
+	if (r->fake->options.no_insert && json_string_chars(json_get(r->json, "suffix"))) {
+		api_errorf(r, 400, "registry.ollama.ai/library/%s does not support insert",
+			g->model->name);
+		gen_free(g);
+		return;
+	}
 	ask_completion(g, r->json);
 	ollama_submit(g);
 }

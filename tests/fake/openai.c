@@ -335,6 +335,19 @@ void openai_chat(struct request *r)
 	run(r, true);
 }
 
+/* What llama-server's /v1/completions refuses (server-common.cpp, oaicompat_completion_params_parse).
+ */
+static const char *unsupported(struct json_value body)
+{
+	if (!json_is(json_get(body, "best_of"), JSON_NONE))
+		return "Unsupported param: best_of";
+	if (!json_is(json_get(body, "suffix"), JSON_NONE))
+		return "Unsupported param: suffix";
+	if (json_is(json_get(body, "echo"), JSON_TRUE))
+		return "Only no echo is supported";
+	return json_is(json_get(body, "prompt"), JSON_NONE) ? "\"prompt\" is required" : NULL;
+}
+
 void openai_completions(struct request *r)
 {
 	if (!api_object(r))
@@ -344,6 +357,10 @@ void openai_completions(struct request *r)
 		api_error(r, 400,
 			SLICE("json: cannot unmarshal into Go struct field "
 			      "CompletionRequest.prompt of type string"));
+		return;
+	}
+	if (r->fake->options.type == TYPE_LLAMA && unsupported(r->json)) {
+		api_error(r, 400, slice_str(unsupported(r->json)));
 		return;
 	}
 	run(r, false);

@@ -5,6 +5,7 @@
 #define CHAT DIALECT_OLLAMA_CHAT
 #define GENERATE DIALECT_OLLAMA_GENERATE
 #define OPENAI DIALECT_OPENAI_CHAT
+#define PROMPT DIALECT_OPENAI_TEXT
 
 #define U "'messages':[{'role':'user','content':'q'}]"
 /* What llama-server is asked to stream by default. */
@@ -123,6 +124,51 @@ static const struct vector to_ollama[] = {
 		"{" U ",'stream':false,'think':false}", NULL},
 	{OPENAI, "{" U ",'logprobs':true,'top_logprobs':2}", 0,
 		"{" U ",'stream':false,'logprobs':true,'top_logprobs':2}", NULL},
+};
+
+static const struct vector prompts_to_ollama[] = {
+	{PROMPT, "{'model':'m','prompt':'a\\u0041 '}", 0,
+		"{'model':'m','prompt':'a\\u0041 ','raw':true,'stream':false}", "/api/generate"},
+	{PROMPT,
+		"{'model':'m','prompt':['p'],'stream':true,'stream_options':{'include_usage':true},"
+		"'max_tokens':5,'temperature':0.70,'stop':'x','seed':3,'n':1,'best_of':1,'logit_"
+		"bias':{},'user':'u','echo':true}",
+		4096,
+		"{'model':'m','prompt':'p','raw':true,'stream':true,'options':{'num_ctx':4096,"
+		"'num_predict':5,'temperature':0.70,'seed':3,'stop':['x']}}",
+		"/api/generate"},
+	/* Only the template knows how a model fills in. */
+	{PROMPT, "{'model':'m','prompt':'p','suffix':'s'}", 0,
+		"{'model':'m','prompt':'p','suffix':'s','stream':false}", "/api/generate"},
+	{PROMPT, "{'model':'m','prompt':'p','suffix':null,'logprobs':3}", 0,
+		"{'model':'m','prompt':'p','raw':true,'stream':false,'logprobs':true,'top_"
+		"logprobs':3}",
+		"/api/generate"},
+	{PROMPT, "{'model':'m','prompt':'p','response_format':{'type':'json_object'}}", 0,
+		"{'model':'m','prompt':'p','raw':true,'stream':false,'format':'json'}",
+		"/api/generate"},
+	{PROMPT, "{'model':'m','prompt':'p','json_schema':{'type': 'object'}}", 0,
+		"{'model':'m','prompt':'p','raw':true,'stream':false,'format':{'type': 'object'}}",
+		"/api/generate"},
+};
+
+/* llama-server's own members stay beside what is translated. */
+static const struct vector prompts_to_llama[] = {
+	{PROMPT,
+		"{'model':'m','prompt':['p'],'echo':true,'dry_multiplier':0.50,'max_tokens':5,"
+		"'logit_bias':{'1':2},'temperature':1}",
+		4096,
+		"{'model':'m','prompt':'p','stream':false,'temperature':1,'max_tokens':5,'dry_"
+		"multiplier':0.50,'logit_bias':{'1':2}}",
+		"/v1/completions"},
+	{PROMPT, "{'prompt':'p','suffix':'s','stream':true,'max_tokens':5,'grammar':'g'}", 0,
+		"{'input_prefix':'p','input_suffix':'s','stream':true,'n_predict':5,'grammar':'g'}",
+		"/infill"},
+	/* Refused there even where it says nothing. */
+	{PROMPT, "{'prompt':'p','suffix':null}", 0, "{'prompt':'p','stream':false}",
+		"/v1/completions"},
+	{PROMPT, "{'prompt':'p','suffix':''}", 0, "{'prompt':'p','stream':false}",
+		"/v1/completions"},
 };
 
 static const struct vector to_llama[] = {
@@ -273,6 +319,15 @@ static void openai_requests_become_ollamas(void **state)
 		check_vector(BACKEND_OLLAMA, &to_ollama[i]);
 }
 
+static void prompts_are_asked_of_either(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < COUNT(prompts_to_ollama); i++)
+		check_vector(BACKEND_OLLAMA, &prompts_to_ollama[i]);
+	for (size_t i = 0; i < COUNT(prompts_to_llama); i++)
+		check_vector(BACKEND_LLAMA_SERVER, &prompts_to_llama[i]);
+}
+
 static void ollama_requests_become_llama_servers(void **state)
 {
 	(void)state;
@@ -296,6 +351,20 @@ static const struct {
 		"data: URIs"},
 	{BACKEND_OLLAMA, OPENAI, "{'messages':[{'content':[{'type':'input_audio'}]}]}",
 		"neither text nor image"},
+	{BACKEND_OLLAMA, PROMPT, "{'prompt':['a','b']}", "one prompt"},
+	{BACKEND_OLLAMA, PROMPT, "{'prompt':[1,2]}", "one prompt"},
+	{BACKEND_OLLAMA, PROMPT, "{'prompt':''}", "not empty"},
+	{BACKEND_OLLAMA, PROMPT, "{'prompt':'p','n':2}", "n and best_of"},
+	{BACKEND_OLLAMA, PROMPT, "{'prompt':'p','best_of':2}", "n and best_of"},
+	{BACKEND_OLLAMA, PROMPT, "{'prompt':'p','logit_bias':{'1':2}}", "logit_bias"},
+	{BACKEND_OLLAMA, PROMPT, "{'prompt':'p','grammar':'g'}", "grammar"},
+	{BACKEND_OLLAMA, PROMPT, "{'prompt':'p','max_tokens':0}", "max_tokens"},
+	{BACKEND_OLLAMA, PROMPT, "{'prompt':'p','suffix':1}", "suffix"},
+	{BACKEND_OLLAMA, PROMPT, "{'prompt':['a','b'],'echo':true}", "echo"},
+	{BACKEND_OLLAMA, PROMPT, "{'prompt':'p','echo':true,'logprobs':1}", "echo"},
+	{BACKEND_LLAMA_SERVER, PROMPT, "{'prompt':'p','echo':true,'logprobs':1}", "echo"},
+	{BACKEND_LLAMA_SERVER, PROMPT, "{'prompt':'p','suffix':'s','logprobs':1}", "logprobs"},
+	{BACKEND_LLAMA_SERVER, PROMPT, "{'prompt':'p','suffix':'s','n':2}", "one answer"},
 	{BACKEND_LLAMA_SERVER, CHAT, "{'model':'m'," U ",'format':'yaml'}", "invalid format"},
 	{BACKEND_LLAMA_SERVER, GENERATE, "{'model':'m','prompt':'p','context':[1]}", "context"},
 	{BACKEND_LLAMA_SERVER, GENERATE, "{'model':'m','prompt':'p','template':'t'}", "template"},
@@ -349,6 +418,10 @@ static const struct {
 		",'stream':false}"},
 	{BACKEND_LLAMA_SERVER, OPENAI, "{" U "}", true, false, "/v1/chat/completions",
 		ANSWER_OPENAI_CHAT, NULL},
+	{BACKEND_LLAMA_SERVER, PROMPT, "{'prompt':['a','b'],'n':2}", true, false, "/v1/completions",
+		ANSWER_OPENAI_TEXT, NULL},
+	{BACKEND_LLAMA_SERVER, PROMPT, "{'prompt':[1,2],'stream':true,'echo':true}", true, true,
+		"/v1/completions", ANSWER_OPENAI_TEXT, NULL},
 	/* Nothing to load there: answered without the backend. */
 	{BACKEND_LLAMA_SERVER, CHAT, "{'model':'m'}", false, true, NULL, ANSWER_OLLAMA_CHAT, NULL},
 	{BACKEND_LLAMA_SERVER, GENERATE, "{'model':'m','prompt':''}", false, true, NULL,
@@ -512,27 +585,70 @@ static void check_mutant(enum dialect d, struct slice text)
 	chat_request_fini(&r);
 }
 
-static void mutants_are_translated_or_refused(void **state)
+static void check_mutants(const struct vector *vectors, size_t n)
 {
-	(void)state;
 	unsigned seed = 1;
-	for (size_t i = 0; i < COUNT(to_ollama) + COUNT(to_llama); i++) {
-		const struct vector *v =
-			i < COUNT(to_ollama) ? &to_ollama[i] : &to_llama[i - COUNT(to_ollama)];
+	for (size_t i = 0; i < n; i++) {
 		for (int round = 0; round < 3000; round++) {
-			char *text = json_of(v->body);
-			size_t n = strlen(text);
-			mutate(text, n, &seed);
-			check_mutant(v->dialect, (struct slice){text, n});
+			char *text = json_of(vectors[i].body);
+			size_t length = strlen(text);
+			mutate(text, length, &seed);
+			check_mutant(vectors[i].dialect, (struct slice){text, length});
 			free(text);
 		}
 	}
 }
 
+static void mutants_are_translated_or_refused(void **state)
+{
+	(void)state;
+	check_mutants(to_ollama, COUNT(to_ollama));
+	check_mutants(to_llama, COUNT(to_llama));
+	check_mutants(prompts_to_ollama, COUNT(prompts_to_ollama));
+	check_mutants(prompts_to_llama, COUNT(prompts_to_llama));
+}
+
+/* Whatever rows there are: every front that has requests meets every back. */
+static void every_front_meets_every_back(void **state)
+{
+	(void)state;
+	char *body = json_of(
+		"{'model':'m','prompt':'p','input':'p','max_tokens':9,'messages':[{'role':'user','"
+		"content':'p'}]}");
+	for (enum dialect d = 0; d < DIALECTS; d++) {
+		struct dialect_error error;
+		struct chat_request r;
+		assert_true(*dialect_name(d));
+		assert_true(dialect_patience_ms(d) > 0);
+		assert_false(dialect_is_chat(dialect_errors(d)));
+		if (!dialect_is_chat(d)) {
+			assert_int_equal(
+				chat_request_parse(d, slice_str(body), &r, &error), -EINVAL);
+			continue;
+		}
+		assert_int_equal(chat_request_parse(d, slice_str(body), &r, &error), 0);
+		assert_int_equal(r.dialect, d);
+		for (enum backend_api api = 0; api < BACKEND_APIS; api++) {
+			struct backend_call call;
+			struct buf out;
+			buf_init(&out, 0);
+			assert_int_equal(backend_call_build(api, &r, 64, &call, &out, &error), 0);
+			assert_non_null(call.path);
+			assert_non_null(memmem(call.raw && !out.n ? body : out.p,
+				call.raw && !out.n ? strlen(body) : out.n, "\"p\"", 3));
+			buf_free(&out);
+		}
+		chat_request_fini(&r);
+	}
+	free(body);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(every_front_meets_every_back),
 		cmocka_unit_test(openai_requests_become_ollamas),
+		cmocka_unit_test(prompts_are_asked_of_either),
 		cmocka_unit_test(ollama_requests_become_llama_servers),
 		cmocka_unit_test(what_a_backend_cannot_do_is_refused),
 		cmocka_unit_test(a_backend_that_speaks_the_dialect_gets_the_clients_bytes),

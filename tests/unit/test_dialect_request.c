@@ -5,6 +5,7 @@
 #define CHAT DIALECT_OLLAMA_CHAT
 #define GENERATE DIALECT_OLLAMA_GENERATE
 #define OPENAI DIALECT_OPENAI_CHAT
+#define PROMPT DIALECT_OPENAI_TEXT
 
 static const struct {
 	enum dialect dialect;
@@ -60,6 +61,21 @@ static const struct {
 		1, 0},
 	{GENERATE, "{'model':'m','prompt':'x','template':'t'}", 1, true, false, false, false, 0, -1,
 		1, 0},
+	/* Prompts for no template: one that is nothing but text may be cut. */
+	{PROMPT, "{'model':'m','prompt':'hello','max_tokens':5}", 1, false, true, false, false, 0,
+		5, 5, 0},
+	{PROMPT, "{'prompt':['hello'],'stream':true,'n':1}", 1, true, true, false, false, 0, -1, 5,
+		0},
+	{PROMPT, "{'prompt':['a','bc']}", 2, false, false, false, false, 0, -1, 3, 0},
+	{PROMPT, "{'prompt':[1,22]}", 1, false, false, false, false, 0, -1, 6, 0},
+	{PROMPT, "{'prompt':[[1],[22]]}", 1, false, false, false, false, 0, -1, 10, 0},
+	{PROMPT, "{'prompt':'x','suffix':'y'}", 1, false, false, false, false, 0, -1, 1, 0},
+	{PROMPT, "{'prompt':'x','suffix':null,'echo':false,'logprobs':null}", 1, false, true, false,
+		false, 0, -1, 1, 0},
+	{PROMPT, "{'prompt':'x','echo':true}", 1, false, false, false, false, 0, -1, 1, 0},
+	{PROMPT, "{'prompt':'x','logprobs':0}", 1, false, false, false, false, 0, -1, 1, 0},
+	{PROMPT, "{'prompt':'x','best_of':2}", 1, false, false, false, false, 0, -1, 1, 0},
+	{PROMPT, "{'prompt':'','n':2}", 1, false, false, false, false, 0, -1, 0, 0},
 	{OPENAI, "{'messages':[{'role':'user','content':'hi'}],'max_tokens':5}", 1, false, true,
 		false, false, 0, 5, 2, 0},
 	{OPENAI,

@@ -6,6 +6,7 @@
 #define CHAT DIALECT_OLLAMA_CHAT
 #define GENERATE DIALECT_OLLAMA_GENERATE
 #define OPENAI DIALECT_OPENAI_CHAT
+#define PROMPT DIALECT_OPENAI_TEXT
 #define OLLAMA BACKEND_OLLAMA
 #define LLAMA BACKEND_LLAMA_SERVER
 
@@ -82,6 +83,10 @@ static const struct vector {
 	{GENERATE, OLLAMA, "{'model':'m','prompt':'p','raw':true,'options':{'num_predict':2}}",
 		TEXT, 2, GENERATE, true,
 		"{'model':'m','prompt':'p" TEXT_JSON "','raw':true,'options':{'num_predict':1}}"},
+	{PROMPT, LLAMA, "{'prompt' : 'p','max_tokens':5,'n_predict':9,'x':1E2}", TEXT, 2, PROMPT,
+		false, "{'prompt' : 'p" TEXT_JSON "','max_tokens':3,'n_predict':7,'x':1E2}"},
+	{PROMPT, OLLAMA, "{'prompt':[ 'p' ],'suffix':'s','max_tokens':2}", TEXT, 2, PROMPT, true,
+		"{'prompt':[ 'p" TEXT_JSON "' ],'suffix':'s','max_tokens':1}"},
 	/* Nothing was said yet: as it is. */
 	{OPENAI, LLAMA, " {'messages':[{'content':'hi'}],'max_tokens':5}", "", 0, OPENAI, false,
 		" {'messages':[{'content':'hi'}],'max_tokens':5}"},

@@ -5,6 +5,7 @@
 #define CHAT DIALECT_OLLAMA_CHAT
 #define GENERATE DIALECT_OLLAMA_GENERATE
 #define OPENAI DIALECT_OPENAI_CHAT
+#define PROMPT DIALECT_OPENAI_TEXT
 #define MAX_EDITS 4
 
 /* Odd spacing, a number past 2^53, \u0000, unknown and duplicate keys, escapes of every kind. */
@@ -25,6 +26,17 @@ struct vector {
 };
 
 static const struct vector vectors[] = {
+	/* A bare prompt is gone on with where it ends: no line end comes behind it that was not
+	   there. */
+	{PROMPT, ODD_HEAD "'prompt' : 'old'" ODD_TAIL, {{CHAT_REPLACE_TEXT, "new\n"}}, 4096,
+		ODD_HEAD "'prompt' : 'new'" ODD_TAIL},
+	{PROMPT, "{'prompt':'old\\n'}", {{CHAT_REPLACE_TEXT, "new\n"}}, 0, "{'prompt':'new\\n'}"},
+	{PROMPT, "{'prompt' : [ 'old' ]}", {{CHAT_REPLACE_TEXT, "new"}}, 0,
+		"{'prompt' : [ 'new' ]}"},
+	{PROMPT, "{'prompt':['a','b','c','d']}",
+		{{CHAT_REPLACE_TEXT, "1"}, {CHAT_REPLACE_TEXT, "2"}, {CHAT_REPLACE_TEXT, "3"},
+			{CHAT_REPLACE_TEXT, "4"}},
+		0, "{'prompt':['1','2','3','4']}"},
 	/* Dropping takes the separator along; what stays keeps the one that stood before it. */
 	{CHAT, ODD_HEAD "'messages' : [ {'a':1} ,\n {'b':2},{'c':3}  ]" ODD_TAIL,
 		{{CHAT_DROP, NULL}}, 0, ODD_HEAD "'messages' : [ {'b':2},{'c':3}  ]" ODD_TAIL},

@@ -7,6 +7,7 @@
 #define CHAT DIALECT_OLLAMA_CHAT
 #define GENERATE DIALECT_OLLAMA_GENERATE
 #define OPENAI DIALECT_OPENAI_CHAT
+#define PROMPT DIALECT_OPENAI_TEXT
 
 /* What the writers put around each chunk; times and ids as mask() leaves them. */
 #define M "{'model':'m','created_at':'T','message':{'role':'assistant','content':"
@@ -19,6 +20,20 @@
 	"{'id':'chatcmpl-i','object':'chat.completion','created':0,'model':'m','system_"           \
 	"fingerprint':'fp_tandem','choices':["
 #define D(delta) C "{'index':0,'delta':" delta ",'finish_reason':null}]}\n\n"
+
+#define P                                                                                          \
+	"{'id':'cmpl-i','object':'text_completion','created':0,'model':'m','system_"               \
+	"fingerprint':'fp_tandem','choices':["
+#define PT(text) "data: " P "{'index':0,'text':" text ",'logprobs':null,'finish_reason':null}]}\n\n"
+
+#define GENERATE_STREAM                                                                            \
+	"{'response':'a\\u0022'}\n{'response':'b\\n'}\n{'response':'','done':true,"                \
+	"'done_reason':'length','prompt_eval_count':26,'eval_count':3}\n"
+#define GENERATE_LOGPROBS                                                                          \
+	"{'response':'\\u00e9\\ud83d\\ude00','logprobs':[{'token':'\\u00e9\\ud83d\\ude00','"       \
+	"logprob':"                                                                                \
+	"-0.50,'top_logprobs':[{'token':'x','logprob':-0.50},{'token':'y','logprob':-1E1}]}]}\n"   \
+	"{'response':'b','logprobs':[{'token':'b','logprob':-2}]}\n{'response':'','done':true}\n"
 
 #define OLLAMA_STREAM                                                                              \
 	"{'message':{'content':'','thinking':'hm'}}\n{'message':{'content':'a\\u2028\\u0000'}}\n"  \
@@ -51,6 +66,40 @@ static const struct {
 	bool stream, include_usage;
 	const char *expected;
 } vectors[] = {
+	/* Answers to bare prompts. */
+	{ANSWER_OLLAMA_GENERATE, GENERATE_STREAM, PROMPT, true, true,
+		PT("'a\\\"'")
+			PT("'b\\n'") "data: " P "{'index':0,'text':'','logprobs':null,'finish_"
+				     "reason':'length'}]}\n\ndata: " P
+				     "],'usage':{'prompt_tokens':26,'completion_tokens':3,'total_"
+				     "tokens':29}}\n\ndata: [DONE]\n\n"},
+	{ANSWER_OLLAMA_GENERATE, GENERATE_STREAM, PROMPT, false, false,
+		P
+		"{'index':0,'text':'a\\\"b\\n','logprobs':null,'finish_reason':'length'}],'usage':{"
+		"'prompt_tokens':26,'completion_tokens':3,'total_tokens':29}}"},
+	{ANSWER_LLAMA_INFILL,
+		"data: {'content':'a','stop':false}\n\ndata: {'content':'','stop':true,'stop_type':"
+		"'eos','tokens_evaluated':4,'tokens_predicted':1}\n\n",
+		PROMPT, true, false,
+		PT("'a'") "data: " P "{'index':0,'text':'','logprobs':null,'finish_reason':'stop'}]"
+			  "}\n\ndata: [DONE]\n\n"},
+	{ANSWER_OPENAI_TEXT,
+		"data: {'choices':[{'index':0,'text':'a','finish_reason':null}]}\n\ndata: "
+		"{'choices'"
+		":[{'index':0,'text':'','finish_reason':'stop'}]}\n\ndata: [DONE]\n\n",
+		PROMPT, true, false,
+		PT("'a'") "data: " P "{'index':0,'text':'','logprobs':null,'finish_reason':'stop'}]"
+			  "}\n\ndata: [DONE]\n\n"},
+	/* Probabilities as lists; offsets count code points. */
+	{ANSWER_OLLAMA_GENERATE, GENERATE_LOGPROBS, PROMPT, false, false,
+		P
+		"{'index':0,'text':'\xc3\xa9\xf0\x9f\x98\x80"
+		"b','logprobs':{'tokens':['\\u00e9\\ud83d\\ude00','b'],'token_logprobs':[-0.50,-2],"
+		"'top_logprobs':[{'x':-0.50,'y':-1E1},null],'text_offset':[0,2]},'finish_reason':"
+		"'stop'}],'usage':{'prompt_tokens':0,'completion_tokens':0,'total_tokens':0}}"},
+	{ANSWER_OLLAMA_GENERATE, "{'response':'a'}\n{'error':'gone'}\n", PROMPT, true, false,
+		PT("'a'") "data: {'error':{'message':'gone','type':'server_error','param':null,"
+			  "'code':500}}\n\n"},
 	/* Text and thinking. */
 	{ANSWER_OPENAI_CHAT, LLAMA_STREAM, CHAT, true, false,
 		M "'','thinking':'hm'},'done':false}\n" M "'a'},'done':false}\n" M
@@ -236,6 +285,56 @@ static void answers_reach_the_client_in_its_dialect(void **state)
 	}
 }
 
+static void check_echo(bool stream, bool resumed, const char *expected)
+{
+	char *body = json_of("{'prompt':'p\\u0022\\n','echo':true}"), *wanted = json_of(expected);
+	struct chat_request r;
+	struct dialect_error error;
+	struct buf out;
+	struct answer_event text = {.kind = ANSWER_TEXT, .text = SLICE("t")};
+	struct answer_event end = {
+		.kind = ANSWER_END, .finish = FINISH_STOP, .usage = {-1, -1, -1, -1, -1, -1}};
+	struct answer_writer *w =
+		answer_writer_create(PROMPT, stream, SLICE("m"), "i", false, 1 << 20);
+	buf_init(&out, 0);
+	assert_non_null(w);
+	assert_int_equal(chat_request_parse(PROMPT, slice_str(body), &r, &error), 0);
+	assert_int_equal(answer_writer_read(w, &r), 0);
+	if (resumed)
+		assert_int_equal(answer_writer_resume(w, SLICE("\"id\":\"x\"")), 0);
+	assert_int_equal(answer_writer_put(w, &text, &out), 0);
+	assert_int_equal(answer_writer_put(w, &text, &out), 0);
+	assert_int_equal(answer_writer_put(w, &end, &out), 0);
+	char *got = strdup(buf_cstr(&out));
+	assert_non_null(got);
+	mask(got);
+	assert_string_equal(got, wanted);
+	free(got);
+	buf_free(&out);
+	answer_writer_destroy(w);
+	chat_request_fini(&r);
+	free(wanted);
+	free(body);
+}
+
+#define PEND "{'index':0,'text':'','logprobs':null,'finish_reason':'stop'}]}\n\ndata: [DONE]\n\n"
+
+/* Once, in front of the answer; not again where the client has it. */
+static void a_prompt_is_echoed(void **state)
+{
+	(void)state;
+	check_echo(true, false, PT("'p\\\"\\nt'") PT("'t'") "data: " P PEND);
+	check_echo(false, false,
+		P
+		"{'index':0,'text':'p\\\"\\ntt','logprobs':null,'finish_reason':'stop'}],'usage':{"
+		"'prompt_tokens':0,'completion_tokens':0,'total_tokens':0}}");
+#define X(text, finish)                                                                            \
+	"data: {'id':'x','choices':[{'index':0,'text':" text                                       \
+	",'logprobs':null,'finish_reason':" finish "}]}\n\n"
+	check_echo(
+		true, true, X("'t'", "null") X("'t'", "null") X("''", "'stop'") "data: [DONE]\n\n");
+}
+
 static void times_are_rfc3339_in_utc(void **state)
 {
 	(void)state;
@@ -293,6 +392,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(answers_reach_the_client_in_its_dialect),
+		cmocka_unit_test(a_prompt_is_echoed),
 		cmocka_unit_test(times_are_rfc3339_in_utc),
 		cmocka_unit_test(what_is_collected_is_capped),
 	};

@@ -55,6 +55,26 @@ static void test_thresholds(void **state)
 	}
 }
 
+/* A prompt for no template: as it is while it fits, else cut to fit and no more. */
+static void test_a_bare_prompt_is_only_cut(void **state)
+{
+	(void)state;
+	struct plan_facts f = facts(9000);
+	struct plan p;
+	f.bare = true;
+	plan_decide(&f, &p);
+	assert_int_equal(p.strategy, STRATEGY_A);
+	assert_false(p.condense || p.notes);
+	f.tokens = 20000;
+	plan_decide(&f, &p);
+	assert_int_equal(p.strategy, STRATEGY_A);
+	assert_true(p.condense && p.must_shrink && !p.notes);
+	assert_true(p.keep_ratio == 0);
+	f.condensable = false;
+	plan_decide(&f, &p);
+	assert_false(p.condense);
+}
+
 static void test_ratio_follows_strategy(void **state)
 {
 	(void)state;
@@ -209,6 +229,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_thresholds),
+		cmocka_unit_test(test_a_bare_prompt_is_only_cut),
 		cmocka_unit_test(test_ratio_follows_strategy),
 		cmocka_unit_test(test_chunks_fit_the_small_window),
 		cmocka_unit_test(test_small_device_away),

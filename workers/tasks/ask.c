@@ -159,7 +159,7 @@ static void drop_used(struct ask *a)
  */
 static int take_whole(struct ask *a, struct slice bytes, struct slice *whole)
 {
-	bool sse = a->call.format == ANSWER_OPENAI_CHAT;
+	bool sse = answer_format_is_sse(a->call.format);
 	drop_used(a);
 	size_t before = a->partial.n, end;
 	if (before == 0) {
@@ -415,7 +415,7 @@ static bool is_zero(struct json_value v)
 void ask_prepare(struct ask *a)
 {
 	struct json_value root, key, value, keep_alive = {0};
-	if (a->call.format != ANSWER_OLLAMA_CHAT && a->call.format != ANSWER_OLLAMA_GENERATE)
+	if (!a->call.loads)
 		return;
 	root = json_object_in(sent_body(a));
 	for (struct json_iter it = json_iter(root); json_object_next(&it, &key, &value);) {

@@ -57,11 +57,8 @@ static struct chat *chat_of(struct ask *a)
 static int make_writer(struct chat *c)
 {
 	const struct chat_request *r = &c->request;
-	struct json_value root = r->root;
 	unsigned char random[12];
 	char id[2 * sizeof(random) + 1];
-	bool include_usage = false;
-	json_to_bool(json_get(json_get(root, "stream_options"), "include_usage"), &include_usage);
 	if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
 		return -EIO;
 	for (size_t i = 0; i < sizeof(random); i++)
@@ -71,11 +68,13 @@ static int make_writer(struct chat *c)
 	if (json_is(r->model, JSON_STRING))
 		json_string_decode(r->model, &model);
 	c->writer = answer_writer_create(
-		r->dialect, r->stream, buf_slice(&model), id, include_usage, c->line_bytes);
+		r->dialect, r->stream, buf_slice(&model), id, false, c->line_bytes);
 	buf_free(&model);
 	if (!c->writer)
 		return -ENOMEM;
-	int rc = answer_writer_resume(c->writer, c->ask.task.spec.identity);
+	int rc = answer_writer_read(c->writer, r);
+	if (rc == 0)
+		rc = answer_writer_resume(c->writer, c->ask.task.spec.identity);
 	return rc ? rc : buf_add_slice(&c->identity, answer_writer_identity(c->writer));
 }
 
@@ -105,7 +104,7 @@ static int build_resumed(struct chat *c, struct slice said)
 	}
 	rc = backend_call_build(c->api, &again, t->spec.num_ctx, &a->call, &a->request, &c->error);
 	c->said = said;
-	c->rendering = said.n > 0 && d != DIALECT_OLLAMA_GENERATE;
+	c->rendering = said.n > 0 && !again.bare;
 	c->plain = json_get(again.root, "tools").raw.n <= 2; /* absent, or an empty array */
 	for (size_t i = 0; i < again.count; i++)
 		c->plain =
@@ -364,7 +363,7 @@ static void send_start(struct chat *c)
 			       : raw_content_type(c);
 	t->identity = buf_slice(&c->identity);
 	/* An event of a stream that has a name nobody knows cannot be written by another. */
-	if (c->stream && c->ask.dialect == DIALECT_OPENAI_CHAT && t->identity.n == 0)
+	if (c->stream && dialect_has_identity(c->ask.dialect) && t->identity.n == 0)
 		t->opaque = true;
 	task_start(t, 200, &type, 1, c->stream ? -1 : (int64_t)c->out.n);
 }
@@ -427,7 +426,7 @@ static void chat_bytes(struct ask *a, struct slice bytes)
 		return;
 	}
 	if (!a->task.started) {
-		if (a->dialect == DIALECT_OPENAI_CHAT && bytes.n <= CHAT_SAID_BYTES)
+		if (dialect_has_identity(a->dialect) && bytes.n <= CHAT_SAID_BYTES)
 			resume_identity(bytes, &c->identity);
 		send_start(c);
 	}
@@ -476,7 +475,7 @@ static void chat_begin(struct task *t)
 		task_fail_text(t, FAIL_REFUSED, "more text than body");
 	else if (t->spec.body_bytes > (int64_t)t->worker->settings.body_bytes)
 		task_fail_text(t, FAIL_TOO_LARGE, "the request body is over limits.body_bytes");
-	else if (t->spec.dialect > DIALECT_OPENAI_CHAT)
+	else if (!dialect_is_chat((enum dialect)t->spec.dialect))
 		task_fail_text(t, FAIL_REFUSED, "not a chat dialect");
 }
 

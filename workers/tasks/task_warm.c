@@ -110,7 +110,7 @@ static void warm_begin(struct task *t)
 {
 	struct warm *w = (struct warm *)t;
 	ask_init(&w->ask, &warm_ask_ops, (enum dialect)t->spec.dialect);
-	if (t->spec.dialect > DIALECT_OPENAI_CHAT)
+	if (!dialect_is_chat((enum dialect)t->spec.dialect))
 		task_fail_text(t, FAIL_REFUSED, "not a chat dialect");
 }
 
