@@ -38,7 +38,8 @@ static void ignored(void *ctx)
 	(void)ctx;
 }
 
-static const struct devices_events events_of_devices = {.changed = ignored, .idle = ignored};
+static const struct devices_events events_of_devices = {
+	.changed = ignored, .idle = ignored, .flushed = ignored};
 
 struct fixture {
 	uv_loop_t loop;

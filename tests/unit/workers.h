@@ -117,6 +117,7 @@ static void workers_setup(void)
 {
 	static const struct devices_events events = {.changed = workers_changed,
 		.idle = workers_changed,
+		.flushed = workers_changed,
 		.part_ended = workers_part_ended,
 		.run_dir_used = workers_changed,
 		.oldest_request_ms = workers_no_request};
