@@ -107,6 +107,7 @@ static const struct wire_field state[] = {
 	I64(state.window),
 	I64(state.slots),
 	TEXT(state.model),
+	U32(state.traits),
 };
 
 static const struct wire_field models[] = {

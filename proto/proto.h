@@ -125,6 +125,7 @@ struct proto_state {
 	int64_t window;		/* tokens one slot can hold, 0 unknown */
 	int64_t slots;		/* the backend's own count, 0 unknown */
 	struct slice model;	/* what it serves by default, empty unknown */
+	uint32_t traits;	/* enum backend_trait of backends.h */
 };
 
 struct proto_model {

@@ -45,8 +45,9 @@ int settings_init(struct settings *s, const struct proto_ack *ack)
 		.first_ms = ack->first_ms,
 		.silent_ms = ack->silent_ms,
 	};
-	if (s->type != BACKEND_TYPE_OLLAMA && s->type != BACKEND_TYPE_LLAMA_SERVER)
+	if (ack->backend_type >= BACKEND_TYPES)
 		return -EINVAL;
+	s->traits = backend_profile(s->type)->traits;
 	if (ack->url.n == 0 && ack->command_count == 0)
 		return -EINVAL;
 	int rc = copy_text(&s->url, ack->url);

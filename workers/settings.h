@@ -9,6 +9,7 @@
 
 struct settings {
 	enum backend_type type;
+	unsigned traits;   /* of the type: enum backend_trait */
 	char *url;	   /* NULL: only started */
 	char **command;	   /* NULL-terminated; NULL: only attached */
 	char *pin;	   /* NULL: not pinned */

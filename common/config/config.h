@@ -10,6 +10,7 @@
 #ifndef TANDEM_CONFIG_H
 #define TANDEM_CONFIG_H
 
+#include "common/backends.h"
 #include "common/base/buf.h"
 #include "common/base/log.h"
 
@@ -27,7 +28,6 @@ enum routing_mode {
 	ROUTING_ADAPTIVE,  /* by predicted time; nothing waits for the small device */
 	ROUTING_THRESHOLD, /* by size; B and C ask the small device for notes first */
 };
-enum backend_type { BACKEND_TYPE_OLLAMA, BACKEND_TYPE_LLAMA_SERVER };
 
 struct config_backend {
 	enum backend_type type;
@@ -188,7 +188,5 @@ void config_device_differences(const struct config_device *a, const struct confi
 
 /* The device of that name, or NULL. */
 const struct config_device *config_device(const struct config *c, const char *name);
-
-const char *backend_type_name(enum backend_type t);
 
 #endif

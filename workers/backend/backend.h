@@ -3,8 +3,9 @@
  *
  * Attached (a URL), started (a command), or both: attach if it answers, else start. A probe is a
  * short list of GETs, one after the other; what they teach becomes a view, which is told to the
- * supervisor when it changed (STATE, MODELS). What differs between Ollama and llama-server stands
- * behind backend_ops; nothing else in the worker knows the kind. Loop thread only; nothing blocks.
+ * supervisor when it changed (STATE, MODELS). What differs between kinds of backends stands behind
+ * struct backend_kind; nothing else knows the kind, only traits (backends.h). Loop thread only;
+ * nothing blocks.
  */
 #ifndef TANDEM_WORKERS_BACKEND_H
 #define TANDEM_WORKERS_BACKEND_H
@@ -56,24 +57,34 @@ struct backend_answer {
 	struct buf body;
 };
 
-struct backend_ops {
-	const char *name; /* for people */
-	enum backend_api api;
-	const char *const *steps; /* targets of a probe's GETs, NULL-terminated */
+struct command;
+
+/*
+ * What one kind of backend does differently: a file that fills this, and a row of backends.h. NULL
+ * where it does nothing.
+ */
+struct backend_kind {
+	/* Targets of a probe's GETs, NULL-terminated; learn() sees each answer. */
+	const char *const *steps;
 	enum probe_verdict (*learn)(const struct settings *s, struct backend_view *v, unsigned step,
 		int status, struct slice body);
-	/* Paths that it has no answer for but we do; NULL: none. *body: only with the request's
-	 * body. */
+	/* Paths that it has no answer for but we do. *body: only with the request's body. */
 	bool (*owns)(struct slice path, bool *body);
-	/* Paths that ask for embeddings in a form that is not its own (task_embed.c); NULL: none.
-	 */
+	/* Paths that ask for embeddings in a form that is not its own (task_embed.c). */
 	bool (*embeds)(struct slice path);
-	/* Answers such a path from the view. 0 or -ENOMEM. */
+	/* Answers a path that is owned, from the view. 0 or -ENOMEM. */
 	int (*answer)(const struct settings *s, const struct backend_view *v, struct slice method,
 		struct slice path, struct slice body, struct backend_answer *out);
+	/* Tells a command that we start where to listen: 127.0.0.1 and this port. 0 or -ENOMEM. */
+	int (*listen)(struct command *c, int port);
+	/* Of a started one that said nothing of it: the share of its model on a GPU; < 0 unknown */
+	double gpu_share;
 };
 
-extern const struct backend_ops ollama_ops, llama_server_ops;
+extern const struct backend_kind ollama_kind, llama_server_kind;
+
+/* The row's kind; type < BACKEND_TYPES. */
+const struct backend_kind *backend_kind(enum backend_type type);
 
 /* "Name:latest" and "name" are the same model, in any case, as Ollama has it. */
 bool backend_same_model(const char *a, const char *b);
@@ -124,7 +135,8 @@ void backend_hurry(struct backend *b);
 /* Frees it; its handles close with the loop's last turns. NULL does nothing. */
 void backend_destroy(struct backend *b);
 
-const struct backend_ops *backend_kind(const struct backend *b);
+/* enum backend_trait: what it has, as far as it has said. */
+unsigned backend_traits(const struct backend *b);
 /* Its conversations are (or were) saved in a folder of ours, which no client writes to or reads
  * from. */
 bool backend_has_our_folder(const struct backend *b);

@@ -2,6 +2,7 @@
 
 #include "common/base/log.h"
 #include "common/base/proc.h"
+#include "workers/backend/backend.h"
 #include "workers/backend/command.h"
 #include "workers/backend/guard.h"
 #include "workers/backend/outlog.h"
@@ -229,7 +230,7 @@ static int free_port(void)
 }
 
 /* The process alone: arguments and environment are the caller's. */
-static int spawn(struct launcher *l, char **args, char **env, int lifeline_fd)
+static int spawn(struct launcher *l, const struct command *c, int lifeline_fd)
 {
 	uv_stdio_container_t stdio[GUARD_FD + 1] = {
 		{.flags = UV_IGNORE},
@@ -240,8 +241,8 @@ static int spawn(struct launcher *l, char **args, char **env, int lifeline_fd)
 	uv_process_options_t options = {
 		.exit_cb = on_exit_cb,
 		.file = "/proc/self/exe",
-		.args = args,
-		.env = env,
+		.args = c->args,
+		.env = c->env,
 		.flags = UV_PROCESS_DETACHED, /* its own session and group */
 		.stdio = stdio,
 		.stdio_count = GUARD_FD + 1,
@@ -260,7 +261,8 @@ static int spawn(struct launcher *l, char **args, char **env, int lifeline_fd)
 
 int launcher_start(struct launcher *l, struct buf *err)
 {
-	char **args = NULL, **env = NULL, url[64];
+	struct command command = {0};
+	char url[64];
 	int own[2] = {-1, -1}, lifeline_fd = l->options.lifeline_fd;
 	int port = free_port(), rc = port < 0 ? port : 0;
 	if (rc == 0 && lifeline_fd < 0) { /* nobody's family: it goes when we go */
@@ -269,15 +271,11 @@ int launcher_start(struct launcher *l, struct buf *err)
 	}
 	if (rc == 0)
 		rc = open_log(l, false);
-	if (rc == 0) {
-		args = command_args(l->settings, port, l->options.slots_dir);
-		env = command_env(l->settings, port);
-		if (!args || !env)
-			rc = -ENOMEM;
-	}
+	if (rc == 0)
+		rc = command_init(&command, l->settings, port, l->options.slots_dir);
 	l->bind_failed = l->no_gpu = l->adopted = false;
 	if (rc == 0)
-		rc = spawn(l, args, env, lifeline_fd);
+		rc = spawn(l, &command, lifeline_fd);
 	if (rc == 0) {
 		if (l->own_lifeline >= 0)
 			close(l->own_lifeline);
@@ -295,8 +293,7 @@ int launcher_start(struct launcher *l, struct buf *err)
 	for (int i = 0; i < 2; i++)
 		if (own[i] >= 0)
 			close(own[i]);
-	command_free(args);
-	command_free(env);
+	command_fini(&command);
 	return rc;
 }
 
@@ -396,8 +393,7 @@ double launcher_gpu_share(const struct launcher *l)
 {
 	if (l->gpu_share >= 0 || l->adopted)
 		return l->gpu_share;
-	/* llama.cpp counts the layers whenever it was built with a GPU's library. */
-	return l->settings->type == BACKEND_TYPE_LLAMA_SERVER ? 0 : -1;
+	return backend_kind(l->settings->type)->gpu_share;
 }
 
 int launcher_create(uv_loop_t *loop, const struct launcher_options *o,

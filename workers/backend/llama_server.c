@@ -5,6 +5,7 @@
 #include "workers/backend/backend.h"
 
 #include "common/base/json.h"
+#include "workers/backend/command.h"
 #include "workers/backend/llama_ollama.h"
 
 #include <errno.h>
@@ -83,12 +84,13 @@ static enum probe_verdict llama_learn(const struct settings *s, struct backend_v
 	return PROBE_WRONG;
 }
 
-const struct backend_ops llama_server_ops = {
-	.name = "llama-server",
-	.api = BACKEND_LLAMA_SERVER,
+const struct backend_kind llama_server_kind = {
 	.steps = steps,
 	.learn = llama_learn,
 	.owns = llama_ollama_owns,
 	.embeds = llama_ollama_embeds,
 	.answer = llama_ollama_answer,
+	.listen = command_add_address,
+	/* llama.cpp counts the layers whenever it was built with a GPU's library. */
+	.gpu_share = 0,
 };

@@ -359,13 +359,13 @@ static const char *own_folder(char *const *command)
 
 bool slots_are_kept(const struct settings *x)
 {
-	return x->type == BACKEND_TYPE_LLAMA_SERVER && x->command && !own_folder(x->command);
+	return x->traits & TRAIT_SAVES_SLOTS && x->command && !own_folder(x->command);
 }
 
 struct slots *slots_create(struct worker *w)
 {
 	const struct settings *x = &w->settings;
-	if (x->type != BACKEND_TYPE_LLAMA_SERVER || !x->command || !x->state_dir || x->kv_ms <= 0)
+	if (!(x->traits & TRAIT_SAVES_SLOTS) || !x->command || !x->state_dir || x->kv_ms <= 0)
 		return NULL;
 	struct slots *s = calloc(1, sizeof(*s));
 	if (!s)

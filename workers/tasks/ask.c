@@ -521,7 +521,7 @@ static bool is_warm(const struct ask *a)
 bool ask_linger(struct task *t)
 {
 	struct ask *a = ask_of(t);
-	if (backend_kind(t->worker->backend)->api != BACKEND_OLLAMA || t->first_ns || a->status ||
+	if (!(backend_traits(t->worker->backend) & TRAIT_LOAD_ABORTS) || t->first_ns || a->status ||
 		a->model.type != JSON_STRING || is_warm(a))
 		return false;
 	struct buf body;

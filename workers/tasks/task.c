@@ -442,15 +442,14 @@ static struct slice without_query(struct slice target)
 
 static const struct task_ops *kind_ops(const struct worker *w, const struct proto_job *job)
 {
-	const struct backend_ops *backend = w->backend ? backend_kind(w->backend) : NULL;
+	const struct backend_kind *kind = backend_kind(w->settings.type);
 	switch (job->kind) {
 	case JOB_CHAT:
 		return &task_chat_ops;
 	case JOB_NOTES:
 		return &task_notes_ops;
 	case JOB_PASS:
-		return backend && backend->embeds && backend->embeds(job->path) ? &task_embed_ops
-										: &task_pass_ops;
+		return kind->embeds && kind->embeds(job->path) ? &task_embed_ops : &task_pass_ops;
 	case JOB_WARM:
 		return &task_warm_ops;
 	}

@@ -25,6 +25,7 @@ struct chat {
 	/* Of the worker and its backend, for prepare(): a thread may still be at it, or not yet
 	 * have begun, when they are gone. */
 	enum backend_api api;
+	bool strict; /* about its JSON */
 	size_t body_bytes, line_bytes;
 	struct chat_request request; /* only while preparing */
 	struct dialect_error error;
@@ -131,7 +132,7 @@ static void prepare(struct chat *c)
 		body.n -= said.n < body.n ? said.n : body.n;
 		said.p = body.p + body.n;
 	}
-	if (c->api == BACKEND_LLAMA_SERVER)
+	if (c->strict)
 		json_mend_surrogates(t->body.p, body.n);
 	c->rc = chat_request_parse(a->dialect, body, &c->request, &c->error);
 	if (c->rc)
@@ -170,7 +171,7 @@ static void on_render_body(void *ctx, struct slice bytes)
 static int choose_way(struct chat *c)
 {
 	struct ask *a = &c->ask;
-	enum backend_api api = backend_kind(a->task.worker->backend)->api;
+	enum backend_api api = c->api;
 	struct buf prompt, body;
 	bool open = false;
 	buf_init(&prompt, a->task.worker->settings.body_bytes * 2);
@@ -227,7 +228,7 @@ static void ask_render(struct chat *c)
 		.head = on_render_head, .body = on_render_body, .done = on_render_done};
 	static const struct proto_header json = {SLICE("Content-Type"), SLICE("application/json")};
 	struct task *t = &c->ask.task;
-	enum backend_api api = backend_kind(t->worker->backend)->api;
+	enum backend_api api = c->api;
 	if (resume_render_body(api, buf_slice(&c->ask.request), &c->render)) {
 		task_fail_text(t, FAIL_INTERNAL, "out of memory");
 		return;
@@ -464,7 +465,8 @@ static void chat_begin(struct task *t)
 {
 	struct chat *c = (struct chat *)t;
 	ask_init(&c->ask, &chat_ask_ops, (enum dialect)t->spec.dialect);
-	c->api = backend_kind(t->worker->backend)->api;
+	c->api = backend_profile(t->worker->settings.type)->api;
+	c->strict = backend_traits(t->worker->backend) & TRAIT_STRICT_JSON;
 	c->body_bytes = t->worker->settings.body_bytes;
 	c->line_bytes = t->worker->settings.line_bytes;
 	buf_init(&c->out, 0); /* the writer's cap and one piece of curl's bound it */

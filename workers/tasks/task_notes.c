@@ -50,7 +50,7 @@ static void notes_ask(struct notes *n)
 	buf_init(&data, w->settings.body_bytes * 2);
 	int rc = draw_prompt(buf_slice(&t->body), &instruction, &data);
 	if (rc == 0)
-		rc = backend_notes_build(backend_kind(w->backend)->api, model,
+		rc = backend_notes_build(backend_profile(w->settings.type)->api, model,
 			buf_slice(&instruction), buf_slice(&data), t->spec.max_tokens,
 			t->spec.num_ctx, &a->call, &a->request);
 	buf_free(&instruction);

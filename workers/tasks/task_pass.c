@@ -1,7 +1,7 @@
 /*
  * JOB_PASS: any other HTTP request, streamed both ways without a look at its bytes. A small body is
  * held and sent as one, over a kept connection; a large one never is. Questions that the backend
- * has no answer for but we do (backend_ops.owns) are answered here.
+ * has no answer for but we do (backend_kind.owns) are answered here.
  */
 #include "common/base/log.h"
 #include "workers/backend/backend.h"
@@ -146,10 +146,10 @@ static void pass_send(struct task *t, bool upload)
 
 static void answer_here(struct task *t)
 {
-	const struct backend_ops *ops = backend_kind(t->worker->backend);
+	const struct backend_kind *kind = backend_kind(t->worker->settings.type);
 	struct backend_answer answer = {0};
 	buf_init(&answer.body, 0);
-	if (ops->answer(&t->worker->settings, backend_view(t->worker->backend), t->spec.method,
+	if (kind->answer(&t->worker->settings, backend_view(t->worker->backend), t->spec.method,
 		    t->spec.path, buf_slice(&t->body), &answer)) {
 		task_fail_text(t, FAIL_INTERNAL, "out of memory");
 	} else {
@@ -165,8 +165,8 @@ static void answer_here(struct task *t)
 /* *body: the answer needs the request's body. */
 static bool is_owned(struct task *t, bool *body)
 {
-	const struct backend_ops *ops = backend_kind(t->worker->backend);
-	return ops->owns && ops->owns(t->spec.path, body);
+	const struct backend_kind *kind = backend_kind(t->worker->settings.type);
+	return kind->owns && kind->owns(t->spec.path, body);
 }
 
 static void pass_complete(struct task *t)

@@ -77,7 +77,7 @@ static void warm_body(struct task *t, struct slice bytes, bool last)
 	if (!task_hold(t, bytes) || !last)
 		return;
 	w->work.data = w;
-	w->api = backend_kind(t->worker->backend)->api;
+	w->api = backend_profile(t->worker->settings.type)->api;
 	if (t->body.n > WARM_INLINE_BYTES &&
 		uv_queue_work(t->worker->loop, &w->work, on_work, on_worked) == 0) {
 		t->busy = true;
