@@ -44,7 +44,9 @@ enum backend_trait {
 			TRAIT_LOAD_ABORTS | TRAIT_WARMS | TRAIT_CONTINUES)                         \
 	ROW(LLAMA_SERVER, llama_server, "llama-server", "llama-server", BACKEND_LLAMA_SERVER,      \
 		TRAIT_WINDOW_IS_FACT | TRAIT_ANY_NAME | TRAIT_STRICT_JSON | TRAIT_SAVES_SLOTS |    \
-			TRAIT_WARMS | TRAIT_CONTINUES)
+			TRAIT_WARMS | TRAIT_CONTINUES)                                             \
+	ROW(OPENAI, openai, "openai", "an OpenAI-compatible server", BACKEND_LLAMA_SERVER,         \
+		TRAIT_WINDOW_IS_FACT | TRAIT_STRICT_JSON | TRAIT_V1_ONLY)
 
 #define BACKEND_TYPE_OF_ROW(type, ...) BACKEND_TYPE_##type,
 enum backend_type { BACKEND_ROWS(BACKEND_TYPE_OF_ROW) BACKEND_TYPES };

@@ -52,6 +52,10 @@ int settings_init(struct settings *s, const struct proto_ack *ack)
 		return -EINVAL;
 	int rc = copy_text(&s->url, ack->url);
 	if (rc == 0)
+		rc = copy_text(&s->key_file, ack->key_file);
+	if (rc == 0)
+		rc = copy_text(&s->ca_file, ack->ca_file);
+	if (rc == 0)
 		rc = copy_text(&s->pin, ack->pin);
 	if (rc == 0)
 		rc = copy_text(&s->model, ack->model);
@@ -73,6 +77,8 @@ int settings_init(struct settings *s, const struct proto_ack *ack)
 void settings_fini(struct settings *s)
 {
 	free(s->url);
+	free(s->key_file);
+	free(s->ca_file);
 	free(s->pin);
 	free(s->model);
 	free(s->settled);

@@ -177,6 +177,7 @@ static void on_ack(struct worker *w, const struct proto_ack *ack)
 		return;
 	}
 	if (http_create(w->loop, w->settings.connect_ms, &w->http) ||
+		http_set_secrets(w->http, w->settings.key_file, w->settings.ca_file) ||
 		backend_create(w, &w->backend)) {
 		worker_exit(w, WORKER_EXIT_MEMORY, "out of memory");
 		return;
@@ -355,8 +356,7 @@ int worker_run(const struct worker_options *o)
 				    it means */
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
 	log_init("tandem-worker", o->device, LOG_INFO, LOG_LOGFMT, false);
-	/* nothing of TLS: backends are http:// */
-	if (uv_loop_init(&loop) || curl_global_init(CURL_GLOBAL_NOTHING))
+	if (uv_loop_init(&loop) || curl_global_init(CURL_GLOBAL_SSL))
 		return WORKER_EXIT_MEMORY;
 	log_loop_start(&loop);
 	if (worker_open(&w, o))

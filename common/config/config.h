@@ -33,6 +33,9 @@ struct config_backend {
 	enum backend_type type;
 	char *url; /* attached: http(s)://host:port[/prefix] without a slash at its end; NULL when
 		      only started */
+	char *key_file; /* attached: holds the key that the backend wants; NULL: none, the client's
+			   headers go through */
+	char *ca_file;	/* https: PEM with the authorities to trust; NULL: the system's */
 	char **command; /* started: argv without --host/--port, NULL-terminated; NULL when only
 			   attached */
 };

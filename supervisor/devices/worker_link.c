@@ -24,6 +24,8 @@ void worker_send_ack(struct worker *w)
 	a->device = slice_str(conf->name);
 	a->backend_type = (uint32_t)conf->backend.type;
 	a->url = slice_str(conf->backend.url);
+	a->key_file = slice_str(conf->backend.key_file);
+	a->ca_file = slice_str(conf->backend.ca_file);
 	for (char **arg = conf->backend.command; arg && *arg && a->command_count < PROTO_ARGS_MAX;
 		arg++)
 		a->command[a->command_count++] = slice_str(*arg);

@@ -7,6 +7,8 @@
 
 #include <cmocka.h>
 
+#include <stdio.h>
+
 #include "common/base/json.h"
 #include "workers/backend/backend.h"
 
@@ -75,6 +77,77 @@ static void ollama_lists_models_and_windows(void **state)
 	assert_string_equal(v.models[1].openai_json,
 		"{\"id\":\"b:2b\",\"object\":\"model\",\"created\":0,\"owned_by\":\"library\"}");
 	backend_view_fini(&v);
+}
+
+static void any_server_tells_its_window_in_its_own_words(void **state)
+{
+	static const struct {
+		const char *model;
+		int64_t window;
+	} cases[] = {
+		{"{\"id\":\"m\",\"owned_by\":\"vllm\",\"max_model_len\":32768}", 32768},
+		{"{\"id\":\"m\",\"context_length\":131072}", 131072},
+		{"{\"id\":\"m\",\"context_window\":8192}", 8192},
+		{"{\"id\":\"m\",\"max_context_length\":32768,\"loaded_context_length\":4096}",
+			4096},
+		{"{\"id\":\"m\",\"meta\":{\"n_ctx\":2048,\"n_ctx_train\":40960}}", 2048},
+		{"{\"id\":\"m\",\"max_model_len\":null}", 0},
+		{"{\"id\":\"m\",\"max_model_len\":-1}", 0},
+		{"{\"id\":\"m\"}", 0},
+	};
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct backend_view v = {0};
+		char body[256];
+		snprintf(body, sizeof(body), "{\"object\":\"list\",\"data\":[%s]}", cases[i].model);
+		assert_int_equal(learn(&openai_kind, &v, 0, 200, body), PROBE_OK);
+		assert_int_equal(v.count, 1);
+		assert_int_equal(v.window, cases[i].window);
+		assert_int_equal(v.models[0].window, cases[i].window);
+		assert_string_equal(v.models[0].openai_json, cases[i].model);
+		assert_string_equal(v.model, "m");
+		backend_view_fini(&v);
+	}
+}
+
+static void any_server_is_known_by_its_list(void **state)
+{
+	static const struct {
+		int status;
+		const char *body;
+		enum probe_verdict verdict;
+	} cases[] = {
+		{200, "{\"object\":\"list\",\"data\":[]}", PROBE_OK},
+		{200, "{\"data\":[3,{\"no\":\"id\"},{\"id\":5}]}", PROBE_OK},
+		{200, "{\"models\":[]}", PROBE_WRONG},
+		{200, "[]", PROBE_WRONG},
+		{200, "<html>", PROBE_WRONG},
+		{404, "{\"data\":[]}", PROBE_WRONG},
+		{500, "", PROBE_WRONG},
+	};
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct backend_view v = {0};
+		assert_int_equal(learn(&openai_kind, &v, 0, cases[i].status, cases[i].body),
+			cases[i].verdict);
+		assert_int_equal(v.count, 0);
+		backend_view_fini(&v);
+	}
+}
+
+static void each_kind_is_a_row(void **state)
+{
+	(void)state;
+	for (enum backend_type t = 0; t < BACKEND_TYPES; t++) {
+		assert_non_null(backend_kind(t));
+		assert_non_null(backend_kind(t)->steps[0]);
+		assert_string_equal(backend_profile(t)->name, backend_type_names[t]);
+		assert_int_equal(backend_profile(t)->traits & ~TRAITS_ALL, 0);
+		assert_true(
+			backend_profile(t)->traits); /* 0 means in STATE that nothing was said */
+	}
+	assert_null(backend_type_names[BACKEND_TYPES]);
+	assert_ptr_equal(backend_kind(BACKEND_TYPE_OPENAI), &openai_kind);
 }
 
 static void without_a_model_one_is_settled_on(void **state)
@@ -160,7 +233,7 @@ static void llama_server_is_learnt_from_props_and_models(void **state)
 }
 
 static const struct settings named = {
-	.model = (char *)(uintptr_t) "our-name", .started_s = 1787306400};
+	.traits = TRAIT_ANY_NAME, .model = (char *)(uintptr_t) "our-name", .started_s = 1787306400};
 
 static struct slice ask(const struct backend_view *v, const char *method, const char *path,
 	const char *body, int status, struct backend_answer *a)
@@ -257,6 +330,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(ollama_is_known_by_its_version),
 		cmocka_unit_test(ollama_lists_models_and_windows),
+		cmocka_unit_test(any_server_tells_its_window_in_its_own_words),
+		cmocka_unit_test(any_server_is_known_by_its_list),
+		cmocka_unit_test(each_kind_is_a_row),
 		cmocka_unit_test(without_a_model_one_is_settled_on),
 		cmocka_unit_test(ollama_may_have_no_models),
 		cmocka_unit_test(llama_server_is_learnt_from_props_and_models),

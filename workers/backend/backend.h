@@ -40,8 +40,9 @@ struct backend_view {
 	/* llama-server's /props, until /v1/models completes the models */
 	bool tools, vision, audio, thinking;
 	char *model_path, *chat_template;
-	int64_t modified; /* when the model's file was written, seconds of the epoch; 0 unknown */
-	double gpu_share; /* of the model on a GPU, 0 to 1; < 0 unknown */
+	const char *format; /* of the models' files: static, NULL unknown */
+	int64_t modified;   /* when the model's file was written, seconds of the epoch; 0 unknown */
+	double gpu_share;   /* of the model on a GPU, 0 to 1; < 0 unknown */
 };
 
 enum probe_verdict {
@@ -81,7 +82,8 @@ struct backend_kind {
 	double gpu_share;
 };
 
-extern const struct backend_kind ollama_kind, llama_server_kind;
+#define BACKEND_KIND_OF_ROW(type, kind, ...) extern const struct backend_kind kind##_kind;
+BACKEND_ROWS(BACKEND_KIND_OF_ROW)
 
 /* The row's kind; type < BACKEND_TYPES. */
 const struct backend_kind *backend_kind(enum backend_type type);

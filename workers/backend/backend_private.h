@@ -14,10 +14,12 @@
 enum finding {
 	FOUND_READY,
 	FOUND_LOADING,
-	FOUND_REFUSED, /* nobody listens */
-	FOUND_CLOSED,  /* somebody accepts and closes: a proxy before nobody */
-	FOUND_SILENT,  /* no whole answer in time */
-	FOUND_WRONG,   /* an answer, but not one of this kind of backend */
+	FOUND_REFUSED,	    /* nobody listens */
+	FOUND_CLOSED,	    /* somebody accepts and closes: a proxy before nobody */
+	FOUND_SILENT,	    /* no whole answer in time */
+	FOUND_WRONG,	    /* an answer, but not one of this kind of backend */
+	FOUND_BUSY,	    /* it wants to be asked less often (429) */
+	FOUND_CLOSED_TO_US, /* no trust, no key, or not this one: backend.why says it */
 };
 
 /* The conversations of what we start (slots.h). */
@@ -27,6 +29,8 @@ enum conversations {
 	CONVERSATIONS_RESTORING,
 	CONVERSATIONS_SAVING,
 };
+
+#define BACKEND_WHY_BYTES 600 /* the detail of a STATE */
 
 struct backend {
 	struct worker *worker;
@@ -54,6 +58,7 @@ struct backend {
 	int status;
 	uint64_t number; /* of the last probe begun */
 	bool probing, again;
+	char why[BACKEND_WHY_BYTES]; /* of FOUND_CLOSED_TO_US */
 	unsigned failures;
 	bool boot_adopted;  /* the boot deadline is an adopted one's */
 	int64_t boot_delay; /* > 0: started and not ready yet */

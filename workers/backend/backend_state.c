@@ -123,6 +123,10 @@ static void become_down(struct backend *b, enum finding f)
 		buf_printf(&why, "nothing answers at %s", b->url);
 	else if (f == FOUND_SILENT)
 		buf_printf(&why, "%s does not answer in time", b->url);
+	else if (f == FOUND_BUSY)
+		buf_printf(&why, "%s wants to be asked less often (status 429)", b->url);
+	else if (f == FOUND_CLOSED_TO_US)
+		buf_add_str(&why, b->why);
 	else
 		buf_printf(&why, "what answers at %s is not %s", b->url,
 			backend_profile(b->worker->settings.type)->title);
@@ -145,6 +149,12 @@ static bool is_busy(const struct backend *b)
 	return task_count(w->tasks) > 0 && silent < (uint64_t)w->settings.silent_ms;
 }
 
+/* Once is enough: nobody is there, or nobody for us. */
+static bool is_certain(enum finding f)
+{
+	return f == FOUND_REFUSED || f == FOUND_CLOSED || f == FOUND_CLOSED_TO_US;
+}
+
 void backend_conclude(struct backend *b, enum finding f)
 {
 	static const char *const found[] = {[FOUND_READY] = "ready",
@@ -152,7 +162,9 @@ void backend_conclude(struct backend *b, enum finding f)
 		[FOUND_REFUSED] = "refused",
 		[FOUND_CLOSED] = "closed",
 		[FOUND_SILENT] = "silent",
-		[FOUND_WRONG] = "wrong"};
+		[FOUND_WRONG] = "wrong",
+		[FOUND_BUSY] = "busy",
+		[FOUND_CLOSED_TO_US] = "closed to us"};
 	log_line(LOG_DEBUG, "backend_probe", LOG_STR("found", found[f]), LOG_END);
 	if (f != FOUND_READY)
 		backend_view_fini(&b->learning);
@@ -168,10 +180,12 @@ void backend_conclude(struct backend *b, enum finding f)
 								       : BACKEND_LOADING_MS;
 	} else if (f == FOUND_REFUSED && b->launcher && !b->pid) {
 		backend_launch(b);
+	} else if (f == FOUND_BUSY && b->state == STATE_READY) {
+		backend_look_again(b, BACKEND_READY_MS);
 	} else if (f == FOUND_SILENT && b->state == STATE_READY && is_busy(b)) {
 		backend_look_again(
 			b, BACKEND_DOWN_MS); /* our own requests keep it from answering */
-	} else if (f != FOUND_REFUSED && f != FOUND_CLOSED && b->state == STATE_READY &&
+	} else if (!is_certain(f) && b->state == STATE_READY &&
 		   ++b->failures < BACKEND_SILENT_PROBES) {
 		backend_look_again(b, BACKEND_DOWN_MS);
 	} else {

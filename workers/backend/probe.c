@@ -1,6 +1,9 @@
 /* One look at the backend: its kind's GETs, one after the other; and who waits for it. */
 #include "workers/backend/backend_private.h"
 
+#include <errno.h>
+#include <stdio.h>
+
 static void on_next(uv_timer_t *timer)
 {
 	backend_probe(timer->data);
@@ -56,10 +59,34 @@ static void on_body(void *ctx, struct slice bytes)
 
 static void probe_step(struct backend *b);
 
+/* What stands between us and the backend, whatever its kind. False: nothing. */
+static bool is_closed(struct backend *b, enum http_result result)
+{
+	const struct settings *s = &b->worker->settings;
+	if (result == HTTP_TLS)
+		snprintf(b->why, sizeof(b->why), "no TLS with %s: %s", b->url,
+			http_tls_problem(b->transfer));
+	else if (result != HTTP_OK || (b->status != 401 && b->status != 403))
+		return false;
+	else if (s->key_file)
+		snprintf(b->why, sizeof(b->why), "%s refuses the key of %s (status %d)", b->url,
+			s->key_file, b->status);
+	else
+		snprintf(b->why, sizeof(b->why),
+			"%s refuses us (status %d): it may want a key (backend.key_file)", b->url,
+			b->status);
+	return true;
+}
+
 static void on_done(void *ctx, enum http_result result)
 {
 	struct backend *b = ctx;
+	bool closed = is_closed(b, result);
 	b->transfer = NULL;
+	if (closed)
+		return end(b, FOUND_CLOSED_TO_US);
+	if (result == HTTP_OK && b->status == 429)
+		return end(b, FOUND_BUSY);
 	if (result == HTTP_REFUSED)
 		return end(b, FOUND_REFUSED);
 	if (result == HTTP_CUT && b->step == 0 && b->status == 0 && !b->pid)
@@ -91,8 +118,11 @@ static void probe_step(struct backend *b)
 	};
 	buf_clear(&b->body);
 	b->status = 0;
-	if (http_start(b->worker->http, &r, &probe_events, b, &b->transfer))
-		end(b, FOUND_SILENT);
+	int rc = http_start(b->worker->http, &r, &probe_events, b, &b->transfer);
+	if (rc == -ENOKEY)
+		snprintf(b->why, sizeof(b->why), "%s", http_key_problem(b->worker->http));
+	if (rc)
+		end(b, rc == -ENOKEY ? FOUND_CLOSED_TO_US : FOUND_SILENT);
 }
 
 void backend_probe(struct backend *b)

@@ -6,9 +6,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-/* deadlines are that coarse: one look a sweep, not one timer a transfer */
-#define SWEEP_MIN_MS 10
-
 static void reap(struct http *h);
 
 /* --- ending transfers --- */
@@ -35,21 +32,22 @@ static void transfer_remove(struct http_transfer *t)
 	transfer_unlink(t);
 }
 
-static void transfer_finish(struct http_transfer *t, enum http_result result)
+void http_transfer_finish(struct http_transfer *t, enum http_result result)
 {
+	bool wanted = t->life == TRANSFER_RUNS;
 	transfer_remove(t);
-	t->done = true;
-	if (!t->doomed)
+	t->life = TRANSFER_ENDS;
+	if (wanted)
 		t->events->done(t->ctx, result);
 	transfer_put(t);
 }
 
 void http_cancel(struct http_transfer *t)
 {
-	if (!t || t->doomed || t->done)
+	if (!t || t->life != TRANSFER_RUNS)
 		return;
 	if (t->http->in_curl) {
-		t->doomed = true;
+		t->life = TRANSFER_DOOMED;
 		http_need_attention(t->http);
 		return;
 	}
@@ -62,9 +60,9 @@ static void on_wake(uv_idle_t *wake)
 	struct http *h = wake->data;
 	uv_idle_stop(wake);
 	for (struct http_transfer *t = h->active; t; t = t->next) {
-		if (!t->yielded)
+		if (!(t->held & HOLD_TURN))
 			continue;
-		t->yielded = false;
+		t->held &= ~HOLD_TURN;
 		t->turn_bytes = 0;
 		t->attention = h->attention = true;
 	}
@@ -73,7 +71,7 @@ static void on_wake(uv_idle_t *wake)
 
 void http_yield(struct http_transfer *t)
 {
-	t->yielded = true;
+	t->held |= HOLD_TURN;
 	uv_idle_start(&t->http->wake, on_wake);
 }
 
@@ -91,7 +89,7 @@ static void attend(struct http *h)
 		h->attention = false;
 		for (struct http_transfer *t = h->active, *next; t; t = next) {
 			next = t->next;
-			if (t->doomed) {
+			if (t->life == TRANSFER_DOOMED) {
 				transfer_remove(t);
 				transfer_put(t);
 			} else if (t->attention) {
@@ -117,10 +115,11 @@ static void reap(struct http *h)
 		struct http_transfer *t = NULL;
 		curl_easy_getinfo(msg->easy_handle, CURLINFO_PRIVATE, (char **)&t);
 		CURLcode code = msg->data.result; /* msg dies with the removal */
-		if (code != CURLE_OK && !t->doomed)
+		if (code != CURLE_OK && t->life == TRANSFER_RUNS)
 			log_line(LOG_DEBUG, "backend_transfer",
-				LOG_STR("error", curl_easy_strerror(code)), LOG_END);
-		transfer_finish(t, transfer_result(code));
+				LOG_STR("error", t->error[0] ? t->error : curl_easy_strerror(code)),
+				LOG_END);
+		http_transfer_finish(t, transfer_result(code));
 		attend(h);
 	}
 }
@@ -151,73 +150,6 @@ static int on_curl_timer(CURLM *multi, long ms, void *ctx)
 		return uv_timer_stop(&h->curl_timer);
 	/* 0 stays 0: it runs at the start of the next turn, before the loop polls */
 	return uv_timer_start(&h->curl_timer, on_timer, (uint64_t)ms, 0);
-}
-
-/* --- deadlines --- */
-
-static void on_sweep(uv_timer_t *timer);
-
-static uint64_t transfer_deadline(const struct http_transfer *t)
-{
-	uint64_t at = UINT64_MAX;
-	if (t->total_ms > 0)
-		at = t->started_ms + (uint64_t)t->total_ms;
-	if (t->first_ms > 0 && !t->head_done && t->started_ms + (uint64_t)t->first_ms < at)
-		at = t->started_ms + (uint64_t)t->first_ms;
-	if (t->idle_ms > 0) {
-		/*
-		 * before the first byte and while paused the clock stands still: look again later
-		 */
-		uint64_t from = t->head_done && !t->paused ? t->last_ms : uv_now(t->http->loop);
-		if (from + (uint64_t)t->idle_ms < at)
-			at = from + (uint64_t)t->idle_ms;
-	}
-	return at;
-}
-
-static void sweep_arm(struct http *h, uint64_t at)
-{
-	if (at == UINT64_MAX || (h->sweep_at && h->sweep_at <= at))
-		return;
-	uint64_t now = uv_now(h->loop);
-	uint64_t wait = at > now ? at - now : 0;
-	h->sweep_at = at;
-	uv_timer_start(&h->sweep, on_sweep, wait < SWEEP_MIN_MS ? SWEEP_MIN_MS : wait, 0);
-}
-
-static void on_sweep(uv_timer_t *timer)
-{
-	struct http *h = timer->data;
-	uint64_t now = uv_now(h->loop), earliest = UINT64_MAX;
-	h->sweep_at = 0;
-	struct http_transfer *t = h->active;
-	while (t) {
-		uint64_t at = transfer_deadline(t);
-		if (at <= now) {
-			bool total =
-				t->total_ms > 0 && t->started_ms + (uint64_t)t->total_ms <= now;
-			transfer_finish(t, total ? HTTP_TOTAL : HTTP_IDLE);
-			/* done() may have started or cancelled others */
-			t = h->active;
-			earliest = UINT64_MAX;
-			continue;
-		}
-		h->waits += !t->head_done || t->paused;
-		if (at < earliest)
-			earliest = at;
-		t = t->next;
-	}
-	sweep_arm(h, earliest);
-}
-
-uint64_t http_last_byte_ms(const struct http *h)
-{
-	return h->last_byte_ms;
-}
-
-uint64_t http_waits(const struct http *h)
-{
-	return h ? h->waits : 0;
 }
 
 /* --- life --- */
@@ -275,6 +207,8 @@ void http_destroy(struct http *h)
 	free(h->sockets);
 	free(h->origin);
 	free(h->prefix);
+	free(h->ca_file);
+	http_key_destroy(h->key);
 	uv_close((uv_handle_t *)&h->curl_timer, on_handle_closed);
 	uv_close((uv_handle_t *)&h->sweep, on_handle_closed);
 	uv_close((uv_handle_t *)&h->wake, on_handle_closed);
@@ -282,17 +216,18 @@ void http_destroy(struct http *h)
 
 int http_set_base(struct http *h, const char *url)
 {
-	static const char scheme[] = "http://";
-	if (strncmp(url, scheme, sizeof(scheme) - 1) != 0)
+	const char *host = strncmp(url, "http://", 7) == 0    ? url + 7
+			   : strncmp(url, "https://", 8) == 0 ? url + 8
+							      : NULL;
+	if (!host)
 		return -EINVAL;
-	const char *host = url + sizeof(scheme) - 1;
 	size_t host_len = strcspn(host, "/?#");
 	size_t prefix_len = strcspn(host + host_len, "?#");
 	while (prefix_len && host[host_len + prefix_len - 1] == '/')
 		prefix_len--;
 	if (host_len == 0)
 		return -EINVAL;
-	char *origin = slice_dup((struct slice){url, sizeof(scheme) - 1 + host_len});
+	char *origin = slice_dup((struct slice){url, (size_t)(host - url) + host_len});
 	char *prefix = slice_dup((struct slice){host + host_len, prefix_len});
 	if (!origin || !prefix) {
 		free(origin);
@@ -304,6 +239,23 @@ int http_set_base(struct http *h, const char *url)
 	h->origin = origin;
 	h->prefix = prefix;
 	return 0;
+}
+
+int http_set_secrets(struct http *h, const char *key_file, const char *ca_file)
+{
+	h->key = key_file ? http_key_create(key_file) : NULL;
+	h->ca_file = ca_file ? strdup(ca_file) : NULL;
+	return (key_file && !h->key) || (ca_file && !h->ca_file) ? -ENOMEM : 0;
+}
+
+bool http_has_key(const struct http *h)
+{
+	return h->key != NULL;
+}
+
+const char *http_key_problem(const struct http *h)
+{
+	return h->key ? http_key_words(h->key) : "";
 }
 
 int http_start(struct http *h, const struct http_request *r, const struct http_events *e, void *ctx,
@@ -335,32 +287,24 @@ int http_start(struct http *h, const struct http_request *r, const struct http_e
 		h->active->prev = t;
 	h->active = t;
 	/* the kick is curl's own: adding a handle asks for a timer of 0 ms */
-	sweep_arm(h, transfer_deadline(t));
+	http_watch_deadlines(t);
 	*out = t;
 	return 0;
 }
 
-void http_hurry(struct http_transfer *t, int64_t ms)
-{
-	int64_t total = (int64_t)(uv_now(t->http->loop) - t->started_ms) + ms;
-	if (t->total_ms == 0 || total < t->total_ms)
-		t->total_ms = total;
-	sweep_arm(t->http, transfer_deadline(t));
-}
-
 void http_pause(struct http_transfer *t)
 {
-	t->paused = true;
+	t->held |= HOLD_RECEIVER;
 }
 
 void http_resume(struct http_transfer *t)
 {
 	struct http *h = t->http;
-	if (!t->paused)
+	if (!(t->held & HOLD_RECEIVER))
 		return;
-	t->paused = false;
+	t->held &= ~HOLD_RECEIVER;
 	t->last_ms = uv_now(h->loop);
-	if (!t->curl_paused)
+	if (!(t->curl_paused & CURLPAUSE_RECV))
 		return;
 	t->attention = true;
 	http_need_attention(h);
@@ -369,7 +313,7 @@ void http_resume(struct http_transfer *t)
 static void upload_ready(struct http_transfer *t)
 {
 	t->last_ms = uv_now(t->http->loop);
-	if (t->send_paused) {
+	if (t->curl_paused & CURLPAUSE_SEND) {
 		t->attention = true;
 		http_need_attention(t->http);
 	}
@@ -411,6 +355,9 @@ const char *http_result_text(enum http_result r)
 		return "the backend closed the connection in the middle of its answer";
 	case HTTP_GARBAGE:
 		return "the backend's answer is not HTTP";
+	case HTTP_TLS:
+		return "no TLS connection to the backend: its certificate is not trusted, or it "
+		       "speaks no TLS";
 	case HTTP_INTERNAL:
 		break;
 	}

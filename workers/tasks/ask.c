@@ -46,12 +46,17 @@ static void fail_refused(struct ask *a)
 			t, FAIL_GARBAGE, "the backend answered with a status that says nothing");
 		return;
 	}
+	if (task_key_refused(t, a->status)) {
+		buf_free(&body);
+		return;
+	}
 	refusal_read(a->status, theirs, &r);
 	struct task_failure f = {
 		.cause = FAIL_STATUS,
 		.status = a->status,
 		.message = slice_str(r.text),
 		.content_type = slice_str(dialect_content_type(a->dialect, false)),
+		.retry_after_s = http_retry_after_s(t->transfer),
 	};
 	if (r.overflow) {
 		name_overflow(a, &r, &f, &body);

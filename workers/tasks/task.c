@@ -168,6 +168,7 @@ static void put_fail(struct worker *w, uint64_t id, struct slice request_id,
 	r.u.fail.content_type = f->content_type;
 	r.u.fail.prompt_tokens = f->prompt_tokens;
 	r.u.fail.window_tokens = f->window_tokens;
+	r.u.fail.retry_after_s = f->retry_after_s;
 	w->failed += r.u.fail.status < 400 || r.u.fail.status >= 500; /* 4xx: the client's fault */
 	worker_put(w, &r);
 	log_line(f->cause == FAIL_CANCELLED ? LOG_INFO : LOG_WARN, "job_fail",
@@ -213,6 +214,7 @@ void task_fail_http(struct task *t, enum http_result result)
 		[HTTP_TOTAL] = FAIL_TIMEOUT,
 		[HTTP_CUT] = FAIL_CUT,
 		[HTTP_GARBAGE] = FAIL_GARBAGE,
+		[HTTP_TLS] = FAIL_UNREACHABLE,
 		[HTTP_INTERNAL] = FAIL_INTERNAL,
 	};
 	if (result == HTTP_CUT && !t->heard && !t->detached &&
@@ -222,9 +224,20 @@ void task_fail_http(struct task *t, enum http_result result)
 		backend_refresh(t->worker->backend, &t->doubt);
 		return;
 	}
-	if (result == HTTP_REFUSED || result == HTTP_CUT)
+	if (result == HTTP_REFUSED || result == HTTP_CUT || result == HTTP_TLS)
 		backend_suspect(t->worker->backend);
 	task_fail_text(t, causes[result], http_result_text(result));
+}
+
+bool task_key_refused(struct task *t, int status)
+{
+	if ((status != 401 && status != 403) || !http_has_key(t->worker->http))
+		return false;
+	backend_suspect(t->worker->backend);
+	task_fail(t, &(struct task_failure){.cause = FAIL_STATUS,
+			     .status = 502,
+			     .message = SLICE("the backend refuses the gateway's key")});
+	return true;
 }
 
 /* --- the body --- */
@@ -274,6 +287,8 @@ bool task_ask(struct task *t, const struct http_request *r, const struct http_ev
 	if (rc == -EINVAL)
 		task_fail_text(
 			t, FAIL_REFUSED, "the request cannot be forwarded: bad path or header");
+	else if (rc == -ENOKEY)
+		task_fail_text(t, FAIL_UNREACHABLE, http_key_problem(t->worker->http));
 	else if (rc == -ENOTCONN)
 		task_fail_text(t, FAIL_UNREACHABLE, "the backend has not been started yet");
 	else

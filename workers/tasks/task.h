@@ -48,6 +48,7 @@ struct task_failure {
 	int status; /* HTTP; 0: the usual one of the cause */
 	struct slice message, body, content_type;
 	int64_t prompt_tokens, window_tokens; /* FAIL_OVERFLOW; 0 unknown */
+	int64_t retry_after_s;		      /* as the backend wishes; 0: it does not say */
 };
 
 struct task {
@@ -121,6 +122,8 @@ void task_fail(struct task *t, const struct task_failure *f);
 void task_fail_text(struct task *t, enum proto_cause cause, const char *message);
 /* The transfer ended with something else than HTTP_OK. */
 void task_fail_http(struct task *t, enum http_result result);
+/* The backend refuses our key: no matter of the client, who has none. True: the task has failed. */
+bool task_key_refused(struct task *t, int status);
 /* Frees a task that lingered, or whose thread has returned after its end. Again does nothing. */
 void task_release(struct task *t);
 

@@ -140,6 +140,8 @@ static void on_done(void *ctx, enum http_result result)
 			t, &(struct task_failure){.cause = FAIL_TOO_LARGE,
 				   .status = 502, /* not the client's fault */
 				   .message = SLICE("the embeddings are over limits.line_bytes")});
+	} else if (task_key_refused(t, e->status)) {
+		return;
 	} else if (e->status != 200) {
 		struct refusal r;
 		refusal_read(e->status, buf_slice(&e->answer), &r);

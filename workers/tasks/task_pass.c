@@ -62,6 +62,8 @@ static void on_head(void *ctx, int status)
 	t->heard = true;
 	pass_of(t)->status = status;
 	task_first_byte(t);
+	if (task_key_refused(t, status))
+		return;
 	for (size_t at = 0; http_header_next(t->transfer, &at, &name, &value);) {
 		if (!header_stays(name) || slice_lists(connection, name))
 			continue;
