@@ -216,7 +216,8 @@ static void on_parsed(struct ask *a, struct slice bytes, int rc)
 		fail_in_band(a);
 	else if (bytes.n)
 		a->ops->bytes(a, bytes);
-	if (rc == 0 && a->task.transfer && !a->task.detached && answer_parser_ended(a->parser))
+	if (rc == 0 && a->task.transfer && !task_is_detached(&a->task) &&
+		answer_parser_ended(a->parser))
 		complete_early(a);
 }
 
@@ -236,7 +237,7 @@ static void on_event_worked(uv_work_t *work, int status)
 	struct task *t = &a->task;
 	(void)status;
 	t->busy = false;
-	if (t->detached) {
+	if (task_is_detached(t)) {
 		task_release(t);
 		return;
 	}
@@ -244,7 +245,7 @@ static void on_event_worked(uv_work_t *work, int status)
 	buf_free(&a->piece);
 	if (t->transfer && t->pending.n == 0)
 		http_resume(t->transfer);
-	else if (a->over && !t->detached)
+	else if (a->over && !task_is_detached(t))
 		finish(a, a->result);
 }
 
@@ -275,7 +276,7 @@ static void on_body(void *ctx, struct slice bytes)
 {
 	struct ask *a = ctx;
 	a->task.worker->progress++;
-	if (a->task.detached) { /* bytes: the load is over */
+	if (task_is_detached(&a->task)) { /* bytes: the load is over */
 		task_release(&a->task);
 		return;
 	}
@@ -291,7 +292,7 @@ static void on_body(void *ctx, struct slice bytes)
 			"the backend's answer has a Content-Encoding that was not asked for");
 		return;
 	}
-	if (a->task.ending)
+	if (a->task.life == TASK_ENDING)
 		return; /* behind the last object */
 	int rc = is_raw_stream(a) ? take_whole(a, bytes, &bytes) : 0;
 	if (rc == 0 && feed_aside(a, bytes))
@@ -318,11 +319,11 @@ static bool may_be_whole(enum http_result result)
 static void finish(struct ask *a, enum http_result result)
 {
 	struct task *t = &a->task;
-	if (t->detached) {
+	if (task_is_detached(t)) {
 		task_release(t);
 		return;
 	}
-	if (t->ending)
+	if (t->life == TASK_ENDING)
 		return; /* complete, and some of it waits for credit */
 	if (result == HTTP_OK && a->status != 200) {
 		fail_refused(a);
@@ -337,7 +338,7 @@ static void finish(struct ask *a, enum http_result result)
 	} else if (rc == 0) {
 		if (rest.n)
 			a->ops->bytes(a, rest);
-		if (!t->detached)
+		if (!task_is_detached(t))
 			a->ops->complete(a);
 	} else if (result != HTTP_OK)
 		task_fail_http(t, result);
@@ -360,7 +361,7 @@ static void on_worked(uv_work_t *work, int status)
 	struct ask *a = work->data;
 	(void)status;
 	a->task.busy = false;
-	if (a->task.detached)
+	if (task_is_detached(&a->task))
 		task_release(&a->task);
 	else
 		finish(a, a->result);
@@ -370,8 +371,8 @@ static void on_worked(uv_work_t *work, int status)
 static bool finish_aside(struct ask *a)
 {
 	struct task *t = &a->task;
-	if (!may_be_whole(a->result) || a->status != 200 || a->encoded || t->detached ||
-		t->ending || !a->parser ||
+	if (!may_be_whole(a->result) || a->status != 200 || a->encoded || t->life != TASK_OPEN ||
+		!a->parser ||
 		answer_parser_held(a->parser) + a->partial.n - a->partial_used <= ASK_INLINE_BYTES)
 		return false;
 	drop_used(a);

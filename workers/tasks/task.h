@@ -51,11 +51,19 @@ struct task_failure {
 	int64_t retry_after_s;		      /* as the backend wishes; 0: it does not say */
 };
 
+enum task_life {
+	TASK_OPEN,
+	TASK_ENDING,   /* task_end() waits for pending */
+	TASK_DETACHED, /* ended for the supervisor: says nothing any more */
+	TASK_DEAD,     /* freed at the next turn: curl may still hold its body in this one */
+};
+
 struct task {
 	struct task *next; /* in its bucket, or in the list of those that linger */
 	struct worker *worker;
 	const struct task_ops *ops;
 	uint64_t id;
+	enum task_life life;
 	struct proto_job spec; /* its slices point into strings */
 	char *strings;
 
@@ -77,16 +85,18 @@ struct task {
 	bool opaque;  /* stays */
 	bool heard;   /* the backend has begun to answer */
 	bool started; /* START is out */
-	bool ending;  /* task_end() waits for pending */
 	struct task_end end;
 
 	uint64_t opened_ns, asked_ns, first_ns; /* 0: not yet */
 	bool keep_transfer;	     /* it goes on after the end, until its body ends too */
 	bool busy;		     /* a thread works on it: it cannot be freed yet */
-	bool detached;		     /* ended for the supervisor: says nothing any more */
 	struct backend_waiter doubt; /* is anybody there? */
-	bool dead; /* freed at the next turn: curl may still hold its body in this one */
 };
+
+static inline bool task_is_detached(const struct task *t)
+{
+	return t->life >= TASK_DETACHED;
+}
 
 /* --- for the kinds --- */
 

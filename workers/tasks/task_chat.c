@@ -200,7 +200,7 @@ static void on_render_done(void *ctx, enum http_result result)
 {
 	struct chat *c = ctx;
 	struct task *t = &c->ask.task;
-	if (t->detached) {
+	if (task_is_detached(t)) {
 		task_release(t);
 		return;
 	}
@@ -282,7 +282,7 @@ static void on_worked(uv_work_t *work, int status)
 	struct chat *c = work->data;
 	(void)status;
 	c->ask.task.busy = false;
-	if (c->ask.task.detached)
+	if (task_is_detached(&c->ask.task))
 		task_release(&c->ask.task);
 	else
 		prepared(c);

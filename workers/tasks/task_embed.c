@@ -92,7 +92,7 @@ static void on_worked(uv_work_t *work, int status)
 	struct embed *e = work->data;
 	(void)status;
 	e->task.busy = false;
-	if (e->task.detached)
+	if (task_is_detached(&e->task))
 		task_release(&e->task);
 	else
 		work_done(e);

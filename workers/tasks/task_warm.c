@@ -65,7 +65,7 @@ static void on_worked(uv_work_t *work, int status)
 	struct warm *w = work->data;
 	(void)status;
 	w->ask.task.busy = false;
-	if (w->ask.task.detached)
+	if (task_is_detached(&w->ask.task))
 		task_release(&w->ask.task);
 	else
 		built(w);

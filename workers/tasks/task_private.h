@@ -1,0 +1,27 @@
+/*
+ * Between task.c (what the kinds call), task_end.c (ends) and task_table.c (the supervisor's records,
+ * memory). Nobody else includes this.
+ */
+#ifndef TANDEM_WORKERS_TASK_PRIVATE_H
+#define TANDEM_WORKERS_TASK_PRIVATE_H
+
+#include "workers/tasks/task.h"
+
+static inline double task_ms_since(uint64_t ns)
+{
+	return ns ? (double)(uv_hrtime() - ns) / 1e6 : 0;
+}
+
+/* task.c: the supervisor takes so many answer bytes more. */
+void task_credit(struct task *t, uint64_t bytes);
+
+/* task_end.c: END now. FAIL for a job that may be no task. */
+void task_send_end(struct task *t);
+void task_put_fail(struct worker *w, uint64_t id, struct slice request_id,
+	const struct task_failure *f, double ms);
+
+/* task_table.c: out of the table, so that no record finds it. keep: it lives on, since something
+ * still needs it. */
+void task_detach(struct task *t, bool keep);
+
+#endif

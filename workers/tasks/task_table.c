@@ -1,0 +1,290 @@
+/* The tasks of this worker: found by the supervisor's records, freed when nothing needs them. */
+#include "workers/tasks/task_private.h"
+
+#include "common/base/log.h"
+#include "workers/backend/backend.h"
+
+#include <stdlib.h>
+
+#define TASK_BUCKETS 256 /* ids count up: neighbours never collide */
+
+struct task_table {
+	struct task *buckets[TASK_BUCKETS];
+	struct task *lingering; /* ended for the supervisor, not yet freed */
+	size_t open;
+	uv_idle_t reaper; /* active when some of them are dead */
+	bool closed;	  /* curl is gone as well: nothing needs to wait for a next turn */
+};
+
+static struct task **task_link(struct task_table *table, uint64_t id)
+{
+	struct task **link = &table->buckets[id % TASK_BUCKETS];
+	while (*link && (*link)->id != id)
+		link = &(*link)->next;
+	return link;
+}
+
+/* --- memory --- */
+
+static void task_free(struct task *t)
+{
+	t->ops->fini(t);
+	buf_free(&t->body);
+	buf_free(&t->pending);
+	buf_free(&t->said);
+	free(t->strings);
+	free(t);
+}
+
+static void reap(struct task_table *table)
+{
+	for (struct task **link = &table->lingering; *link;) {
+		struct task *t = *link;
+		if (t->life != TASK_DEAD) {
+			link = &t->next;
+			continue;
+		}
+		*link = t->next;
+		task_free(t);
+	}
+}
+
+static void on_reap(uv_idle_t *idle)
+{
+	uv_idle_stop(idle);
+	reap(idle->data);
+}
+
+void task_release(struct task *t)
+{
+	if (t->life == TASK_DEAD)
+		return;
+	t->life = TASK_DEAD;
+	http_cancel(t->transfer);
+	t->transfer = NULL;
+	if (t->worker->tasks->closed)
+		reap(t->worker->tasks); /* its thread was the last that had it */
+	else
+		uv_idle_start(&t->worker->tasks->reaper, on_reap);
+}
+
+/* Out of the table, so that no record finds it. It lives on while something still needs it. */
+void task_detach(struct task *t, bool keep)
+{
+	struct worker *w = t->worker;
+	struct task **link = task_link(w->tasks, t->id);
+	*link = t->next;
+	t->next = w->tasks->lingering;
+	w->tasks->lingering = t;
+	t->life = TASK_DETACHED;
+	if (t->doubt.waiting)
+		backend_forget(w->backend, &t->doubt);
+	w->tasks->open--;
+	w->progress++;
+	if (!keep) {
+		http_cancel(t->transfer);
+		t->transfer = NULL;
+		if (!t->busy)
+			task_release(t);
+	}
+	worker_task_ended(w);
+}
+
+/* --- opening --- */
+
+/* Makes the record's slices our own. 0 or -ENOMEM. */
+static int copy_spec(struct task *t, const struct proto_job *from)
+{
+	size_t list = from->header_count * sizeof(*from->headers);
+	size_t need = list + from->request_id.n + from->method.n + 1 + from->path.n +
+		      from->model.n + from->identity.n;
+	for (size_t i = 0; i < from->header_count; i++)
+		need += from->headers[i].name.n + from->headers[i].value.n;
+	t->strings = malloc(need + 1);
+	if (!t->strings)
+		return -ENOMEM;
+	t->spec = *from;
+	char *at = t->strings + list;
+	t->spec.headers = (void *)t->strings; /* first: malloc's memory is aligned for it */
+	if (list)
+		memcpy(t->strings, from->headers, list);
+#define KEEP(s) ((s).n ? (memcpy(at, (s).p, (s).n), (s).p = at, at += (s).n) : at)
+	KEEP(t->spec.request_id);
+	KEEP(t->spec.path);
+	KEEP(t->spec.model);
+	KEEP(t->spec.identity);
+	for (size_t i = 0; i < t->spec.header_count; i++) {
+		KEEP(t->spec.headers[i].name);
+		KEEP(t->spec.headers[i].value);
+	}
+	KEEP(t->spec.method);
+#undef KEEP
+	*at = '\0'; /* curl takes the method as a C string */
+	return 0;
+}
+
+/* For the log: a query may hold a key (?api_key=). */
+static struct slice without_query(struct slice target)
+{
+	const char *query = target.n ? memchr(target.p, '?', target.n) : NULL;
+	return (struct slice){target.p, query ? (size_t)(query - target.p) : target.n};
+}
+
+static const struct task_ops *kind_ops(const struct worker *w, const struct proto_job *job)
+{
+	const struct backend_kind *kind = backend_kind(w->settings.type);
+	switch (job->kind) {
+	case JOB_CHAT:
+		return &task_chat_ops;
+	case JOB_NOTES:
+		return &task_notes_ops;
+	case JOB_PASS:
+		return kind->embeds && kind->embeds(job->path) ? &task_embed_ops : &task_pass_ops;
+	case JOB_WARM:
+		return &task_warm_ops;
+	}
+	return NULL;
+}
+
+static void refuse(
+	struct worker *w, const struct proto_record *r, enum proto_cause cause, const char *message)
+{
+	task_put_fail(w, r->job, r->u.job.request_id,
+		&(struct task_failure){.cause = cause, .message = slice_str(message)}, 0);
+}
+
+void tasks_open(struct worker *w, const struct proto_record *r)
+{
+	const struct task_ops *ops = kind_ops(w, &r->u.job);
+	struct task **link = task_link(w->tasks, r->job);
+	if (w->draining || w->exiting) {
+		refuse(w, r, FAIL_DRAINING, "the worker takes no more jobs");
+		return;
+	}
+	if (!ops || *link || !w->backend) {
+		refuse(w, r, FAIL_REFUSED,
+			"the worker does not know such a job, or has it already");
+		return;
+	}
+	struct task *t = calloc(1, ops->size);
+	if (!t || copy_spec(t, &r->u.job)) {
+		free(t);
+		refuse(w, r, FAIL_INTERNAL, "out of memory");
+		return;
+	}
+	t->worker = w;
+	t->ops = ops;
+	t->id = r->job;
+	t->credit = PROTO_WINDOW_BYTES;
+	t->opened_ns = uv_hrtime();
+	buf_init(&t->body, w->settings.body_bytes);
+	buf_init(&t->said, 0);
+	buf_init(
+		&t->pending, 0); /* one piece of curl's, or its translation: line_bytes bounds it */
+	t->next = *link;
+	*link = t;
+	w->tasks->open++;
+	w->progress++;
+	log_line(LOG_INFO, "job_start", LOG_SLICE("req", t->spec.request_id), LOG_INT("job", t->id),
+		LOG_STR("kind", proto_kind_name(t->spec.kind)), LOG_SLICE("method", t->spec.method),
+		LOG_SLICE("path", without_query(t->spec.path)),
+		LOG_INT("body_bytes", t->spec.body_bytes), LOG_END);
+	if (ops->begin)
+		ops->begin(t);
+}
+
+void tasks_body(struct worker *w, const struct proto_record *r)
+{
+	struct task *t = *task_link(w->tasks, r->job);
+	if (!t || t->body_ended)
+		return;
+	t->body_ended = r->u.body.last;
+	w->bytes_in += r->u.body.bytes.n;
+	w->progress++;
+	t->ops->body(t, r->u.body.bytes, r->u.body.last);
+}
+
+void tasks_credit(struct worker *w, const struct proto_record *r)
+{
+	struct task *t = *task_link(w->tasks, r->job);
+	if (t)
+		task_credit(t, r->u.credit.bytes);
+}
+
+void tasks_room(struct worker *w)
+{
+	for (size_t i = 0; i < TASK_BUCKETS; i++)
+		for (struct task *t = w->tasks->buckets[i], *next; t; t = next) {
+			next = t->next;
+			if (t->pending.n)
+				task_credit(t, 0);
+		}
+}
+
+void tasks_cancel(struct worker *w, const struct proto_record *r)
+{
+	struct task *t = *task_link(w->tasks, r->job);
+	if (!t)
+		return;
+	const struct task_failure f = {.cause = FAIL_CANCELLED, .message = SLICE("cancelled")};
+	task_put_fail(w, t->id, t->spec.request_id, &f, task_ms_since(t->opened_ns));
+	task_detach(t, t->transfer && t->ops->linger && t->ops->linger(t));
+}
+
+void tasks_fail_silent(struct worker *w, const char *why)
+{
+	for (size_t i = 0; i < TASK_BUCKETS; i++) {
+		for (struct task *t = w->tasks->buckets[i], *next; t; t = next) {
+			next = t->next;
+			if (t->transfer && !t->first_ns)
+				task_fail_text(t, FAIL_TIMEOUT, why);
+		}
+	}
+}
+
+void tasks_fail_all(struct worker *w, enum proto_cause cause, const char *why)
+{
+	for (size_t i = 0; i < TASK_BUCKETS; i++)
+		while (w->tasks->buckets[i]) {
+			struct task *t = w->tasks->buckets[i];
+			/* What the backend may have done already must not pass for never begun. */
+			bool begun = t->ops == &task_pass_ops && t->asked_ns;
+			task_fail_text(t, begun && cause == FAIL_DRAINING ? FAIL_CUT : cause, why);
+		}
+	for (struct task *t = w->tasks->lingering; t; t = t->next)
+		if (!t->busy)
+			task_release(t);
+}
+
+struct task_table *task_table_create(uv_loop_t *loop)
+{
+	struct task_table *table = calloc(1, sizeof(*table));
+	if (!table)
+		return NULL;
+	uv_idle_init(loop, &table->reaper);
+	table->reaper.data = table;
+	return table;
+}
+
+void task_table_close(struct task_table *table)
+{
+	reap(table);
+	table->closed = true;
+	uv_close((uv_handle_t *)&table->reaper, NULL);
+}
+
+void task_table_destroy(struct task_table *table)
+{
+	if (!table)
+		return;
+	for (struct task *t = table->lingering, *next; t; t = next) {
+		next = t->next;
+		task_free(t);
+	}
+	free(table);
+}
+
+size_t task_count(const struct task_table *table)
+{
+	return table->open;
+}
