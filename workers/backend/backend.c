@@ -84,7 +84,7 @@ static void on_exited(void *ctx, struct slice why)
 
 /* --- life --- */
 
-int backend_create(struct worker *w, struct backend **out)
+int backend_create(struct worker_self *w, struct backend **out)
 {
 	struct backend *b = calloc(1, sizeof(*b));
 	if (!b)

@@ -101,7 +101,7 @@ void backend_view_fini(struct backend_view *v);
 /* Changes when the models do. Never 0. */
 uint64_t backend_view_hash(const struct backend_view *v);
 /* Sends the list as MODELS records. */
-void backend_view_tell(const struct backend_view *v, struct worker *w);
+void backend_view_tell(const struct backend_view *v, struct worker_self *w);
 
 /*
  * Called once, after the next whole probe (whatever it found) that began after backend_refresh().
@@ -115,7 +115,7 @@ struct backend_waiter {
 };
 
 /* 0 or -ENOMEM. The worker's http and settings are there. */
-int backend_create(struct worker *w, struct backend **out);
+int backend_create(struct worker_self *w, struct backend **out);
 /* Probes, or starts it. */
 void backend_start(struct backend *b);
 /* A connection was refused: look now, not at the next tick. */

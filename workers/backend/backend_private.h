@@ -33,7 +33,7 @@ enum conversations {
 #define BACKEND_WHY_BYTES 600 /* the detail of a STATE */
 
 struct backend {
-	struct worker *worker;
+	struct worker_self *worker;
 	const struct backend_kind *kind;
 	struct launcher *launcher; /* NULL: no command */
 	struct slots *slots;	   /* NULL: its conversations are not saved */

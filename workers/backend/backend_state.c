@@ -144,7 +144,7 @@ static void become_down(struct backend *b, enum finding f)
  */
 static bool is_busy(const struct backend *b)
 {
-	const struct worker *w = b->worker;
+	const struct worker_self *w = b->worker;
 	uint64_t silent = uv_now(w->loop) - http_last_byte_ms(w->http);
 	return task_count(w->tasks) > 0 && silent < (uint64_t)w->settings.silent_ms;
 }

@@ -18,7 +18,7 @@
 #define SLOTS_ANSWER_BYTES 4096
 
 struct slots {
-	struct worker *worker;
+	struct worker_self *worker;
 	char dir[SLOTS_DIR_BYTES];
 	bool own_dir;
 
@@ -286,7 +286,7 @@ bool slots_are_kept(const struct settings *x)
 	return x->traits & TRAIT_SAVES_SLOTS && x->command && !own_folder(x->command);
 }
 
-struct slots *slots_create(struct worker *w)
+struct slots *slots_create(struct worker_self *w)
 {
 	const struct settings *x = &w->settings;
 	if (!(x->traits & TRAIT_SAVES_SLOTS) || !x->command || !x->state_dir || x->kv_ms <= 0)

@@ -119,6 +119,9 @@ static void reap(struct http *h)
 			log_line(LOG_DEBUG, "backend_transfer",
 				LOG_STR("error", t->error[0] ? t->error : curl_easy_strerror(code)),
 				LOG_END);
+		/* curl has no other word for a header line that is too long for it */
+		if (code == CURLE_OUT_OF_MEMORY && t->sends && !t->head_done)
+			code = CURLE_WEIRD_SERVER_REPLY;
 		http_transfer_finish(t, transfer_result(code));
 		attend(h);
 	}

@@ -60,7 +60,7 @@ enum task_life {
 
 struct task {
 	struct task *next; /* in its bucket, or in the list of those that linger */
-	struct worker *worker;
+	struct worker_self *worker;
 	const struct task_ops *ops;
 	uint64_t id;
 	enum task_life life;
@@ -157,17 +157,17 @@ size_t task_count(const struct task_table *table);
  * Records of the supervisor about one task. Unknown ids are those that have just ended: nothing
  * to do.
  */
-void tasks_open(struct worker *w, const struct proto_record *r);
-void tasks_body(struct worker *w, const struct proto_record *r);
-void tasks_credit(struct worker *w, const struct proto_record *r);
+void tasks_open(struct worker_self *w, const struct proto_record *r);
+void tasks_body(struct worker_self *w, const struct proto_record *r);
+void tasks_credit(struct worker_self *w, const struct proto_record *r);
 /* The link has room again. */
-void tasks_room(struct worker *w);
-void tasks_cancel(struct worker *w, const struct proto_record *r);
+void tasks_room(struct worker_self *w);
+void tasks_cancel(struct worker_self *w, const struct proto_record *r);
 
 /* The backend has fallen silent: tasks that wait for their first byte fail. */
-void tasks_fail_silent(struct worker *w, const char *why);
+void tasks_fail_silent(struct worker_self *w, const char *why);
 /* Every task fails; those that linger are dropped. FAIL_DRAINING becomes FAIL_CUT for a passed
  * request that the backend has. */
-void tasks_fail_all(struct worker *w, enum proto_cause cause, const char *why);
+void tasks_fail_all(struct worker_self *w, enum proto_cause cause, const char *why);
 
 #endif

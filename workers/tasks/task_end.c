@@ -66,7 +66,7 @@ static int cause_status(enum proto_cause cause)
 	return 500;
 }
 
-void task_put_fail(struct worker *w, uint64_t id, struct slice request_id,
+void task_put_fail(struct worker_self *w, uint64_t id, struct slice request_id,
 	const struct task_failure *f, double ms)
 {
 	struct proto_record r = {.type = PROTO_FAIL, .job = id};

@@ -14,7 +14,7 @@
 #define HEADERS_BYTES_MAX 32768		    /* together; what is over is left out, and logged */
 #define PASS_HELD_BYTES PROTO_PIECE_BYTES   /* bodies up to this are held */
 
-struct pass {
+struct pass_task {
 	struct task task;
 	bool held;
 	bool changes_models; /* the list is fetched again before END, so that the client's next look
@@ -23,9 +23,9 @@ struct pass {
 	struct backend_waiter waiter;
 };
 
-static struct pass *pass_of(struct task *t)
+static struct pass_task *pass_of(struct task *t)
 {
-	return (struct pass *)t;
+	return (struct pass_task *)t;
 }
 
 /* --- the answer --- */
@@ -102,7 +102,7 @@ static void on_refreshed(void *ctx)
 static void on_done(void *ctx, enum http_result result)
 {
 	struct task *t = ctx;
-	struct pass *p = pass_of(t);
+	struct pass_task *p = pass_of(t);
 	t->transfer = NULL;
 	if (result != HTTP_OK)
 		task_fail_http(t, result);
@@ -216,7 +216,7 @@ static bool is_forbidden(const struct task *t)
 
 static void pass_begin(struct task *t)
 {
-	struct pass *p = pass_of(t);
+	struct pass_task *p = pass_of(t);
 	if (is_forbidden(t)) {
 		task_fail(t,
 			&(struct task_failure){.cause = FAIL_REFUSED,
@@ -243,13 +243,13 @@ static void pass_begin(struct task *t)
 
 static void pass_fini(struct task *t)
 {
-	struct pass *p = pass_of(t);
+	struct pass_task *p = pass_of(t);
 	if (p->waiter.waiting)
 		backend_forget(t->worker->backend, &p->waiter);
 }
 
 const struct task_ops task_pass_ops = {
-	.size = sizeof(struct pass),
+	.size = sizeof(struct pass_task),
 	.begin = pass_begin,
 	.body = pass_body,
 	.fini = pass_fini,

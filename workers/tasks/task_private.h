@@ -17,7 +17,7 @@ void task_credit(struct task *t, uint64_t bytes);
 
 /* task_end.c: END now. FAIL for a job that may be no task. */
 void task_send_end(struct task *t);
-void task_put_fail(struct worker *w, uint64_t id, struct slice request_id,
+void task_put_fail(struct worker_self *w, uint64_t id, struct slice request_id,
 	const struct task_failure *f, double ms);
 
 /* task_table.c: out of the table, so that no record finds it. keep: it lives on, since something

@@ -71,7 +71,7 @@ void task_release(struct task *t)
 /* Out of the table, so that no record finds it. It lives on while something still needs it. */
 void task_detach(struct task *t, bool keep)
 {
-	struct worker *w = t->worker;
+	struct worker_self *w = t->worker;
 	struct task **link = task_link(w->tasks, t->id);
 	*link = t->next;
 	t->next = w->tasks->lingering;
@@ -130,7 +130,7 @@ static struct slice without_query(struct slice target)
 	return (struct slice){target.p, query ? (size_t)(query - target.p) : target.n};
 }
 
-static const struct task_ops *kind_ops(const struct worker *w, const struct proto_job *job)
+static const struct task_ops *kind_ops(const struct worker_self *w, const struct proto_job *job)
 {
 	const struct backend_kind *kind = backend_kind(w->settings.type);
 	switch (job->kind) {
@@ -146,18 +146,18 @@ static const struct task_ops *kind_ops(const struct worker *w, const struct prot
 	return NULL;
 }
 
-static void refuse(
-	struct worker *w, const struct proto_record *r, enum proto_cause cause, const char *message)
+static void refuse(struct worker_self *w, const struct proto_record *r, enum proto_cause cause,
+	const char *message)
 {
 	task_put_fail(w, r->job, r->u.job.request_id,
 		&(struct task_failure){.cause = cause, .message = slice_str(message)}, 0);
 }
 
-void tasks_open(struct worker *w, const struct proto_record *r)
+void tasks_open(struct worker_self *w, const struct proto_record *r)
 {
 	const struct task_ops *ops = kind_ops(w, &r->u.job);
 	struct task **link = task_link(w->tasks, r->job);
-	if (w->draining || w->exiting) {
+	if (w->phase >= WORKER_DRAINS) {
 		refuse(w, r, FAIL_DRAINING, "the worker takes no more jobs");
 		return;
 	}
@@ -193,7 +193,7 @@ void tasks_open(struct worker *w, const struct proto_record *r)
 		ops->begin(t);
 }
 
-void tasks_body(struct worker *w, const struct proto_record *r)
+void tasks_body(struct worker_self *w, const struct proto_record *r)
 {
 	struct task *t = *task_link(w->tasks, r->job);
 	if (!t || t->body_ended)
@@ -204,14 +204,14 @@ void tasks_body(struct worker *w, const struct proto_record *r)
 	t->ops->body(t, r->u.body.bytes, r->u.body.last);
 }
 
-void tasks_credit(struct worker *w, const struct proto_record *r)
+void tasks_credit(struct worker_self *w, const struct proto_record *r)
 {
 	struct task *t = *task_link(w->tasks, r->job);
 	if (t)
 		task_credit(t, r->u.credit.bytes);
 }
 
-void tasks_room(struct worker *w)
+void tasks_room(struct worker_self *w)
 {
 	for (size_t i = 0; i < TASK_BUCKETS; i++)
 		for (struct task *t = w->tasks->buckets[i], *next; t; t = next) {
@@ -221,7 +221,7 @@ void tasks_room(struct worker *w)
 		}
 }
 
-void tasks_cancel(struct worker *w, const struct proto_record *r)
+void tasks_cancel(struct worker_self *w, const struct proto_record *r)
 {
 	struct task *t = *task_link(w->tasks, r->job);
 	if (!t)
@@ -231,7 +231,7 @@ void tasks_cancel(struct worker *w, const struct proto_record *r)
 	task_detach(t, t->transfer && t->ops->linger && t->ops->linger(t));
 }
 
-void tasks_fail_silent(struct worker *w, const char *why)
+void tasks_fail_silent(struct worker_self *w, const char *why)
 {
 	for (size_t i = 0; i < TASK_BUCKETS; i++) {
 		for (struct task *t = w->tasks->buckets[i], *next; t; t = next) {
@@ -242,7 +242,7 @@ void tasks_fail_silent(struct worker *w, const char *why)
 	}
 }
 
-void tasks_fail_all(struct worker *w, enum proto_cause cause, const char *why)
+void tasks_fail_all(struct worker_self *w, enum proto_cause cause, const char *why)
 {
 	for (size_t i = 0; i < TASK_BUCKETS; i++)
 		while (w->tasks->buckets[i]) {
