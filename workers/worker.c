@@ -97,35 +97,7 @@ static void on_exit_turn(uv_timer_t *timer)
 		on_backend_stopped(w);
 }
 
-void worker_exit(struct worker_self *w, enum worker_code code, const char *why)
-{
-	if (w->phase == WORKER_ENDS)
-		return;
-	w->drained = w->phase == WORKER_DRAINS;
-	w->phase = WORKER_ENDS;
-	w->code = code;
-	log_line(code == WORKER_EXIT_OK ? LOG_INFO : LOG_WARN, "worker_exit", LOG_INT("code", code),
-		LOG_STR("why", why), LOG_END);
-	uv_timer_start(&w->deadline, on_exit_turn, 0, 0);
-}
-
-void worker_task_ended(struct worker_self *w)
-{
-	if (w->phase == WORKER_DRAINS && task_count(w->tasks) == 0)
-		worker_exit(w, WORKER_EXIT_OK, "drained");
-}
-
 /* --- the link --- */
-
-void worker_put(struct worker_self *w, const struct proto_record *r)
-{
-	int rc = channel_put(w->channel, r);
-	if (rc == 0 || w->phase == WORKER_ENDS)
-		return;
-	log_line(LOG_ERROR, "link_put", LOG_STR("record", proto_type_name(r->type)),
-		LOG_STR("error", strerror(-rc)), LOG_END);
-	worker_exit(w, WORKER_EXIT_LINK, "the link does not take a record");
-}
 
 static void on_ack_deadline(uv_timer_t *timer)
 {
@@ -207,7 +179,7 @@ static void on_ping(struct worker_self *w, uint64_t seq)
 	/* A wait that nobody limits is no standstill of ours: a long prompt, a client that does not
 	 * read. */
 	pong.u.ping.progress = w->progress + http_waits(w->http);
-	pong.u.ping.active = task_count(w->tasks);
+	pong.u.ping.active = w->open_tasks;
 	stats.u.stats.jobs_done = w->done;
 	stats.u.stats.jobs_failed = w->failed;
 	stats.u.stats.bytes_in = w->bytes_in;
@@ -228,9 +200,9 @@ static void on_drain(struct worker_self *w, int64_t deadline_ms, bool keep_backe
 		return;
 	w->phase = WORKER_DRAINS;
 	w->keep_backend = keep_backend;
-	log_line(LOG_INFO, "drain", LOG_INT("open", task_count(w->tasks)),
+	log_line(LOG_INFO, "drain", LOG_INT("open", w->open_tasks),
 		LOG_INT("deadline_ms", deadline_ms), LOG_END);
-	if (task_count(w->tasks) == 0)
+	if (w->open_tasks == 0)
 		worker_exit(w, WORKER_EXIT_OK, "drained");
 	else
 		uv_timer_start(&w->deadline, on_drain_deadline,
@@ -324,7 +296,7 @@ static int worker_open(struct worker_self *w, const struct worker_options *o)
 		.record = on_record, .peer = on_peer, .broken = on_broken, .room = on_room};
 	const struct channel_options options = {
 		.generation = o->generation, .queue_bytes = WORKER_LINK_BYTES};
-	w->tasks = task_table_create(w->loop);
+	w->tasks = task_table_create(w->loop, task_kind_ops);
 	if (!w->tasks)
 		return -ENOMEM;
 	uv_timer_init(w->loop, &w->deadline);
@@ -349,7 +321,9 @@ int worker_run(const struct worker_options *o)
 	struct worker_self w = {.loop = &loop,
 		.device = o->device,
 		.family_fd = o->lifeline_fd,
-		.parent = getppid()};
+		.parent = getppid(),
+		.exit_turn = on_exit_turn,
+		.backend_silent = tasks_fail_silent};
 	if (o->lifeline_fd >= 0) /* backends get it, their way */
 		fcntl(o->lifeline_fd, F_SETFD, FD_CLOEXEC);
 	signal(SIGPIPE, SIG_IGN);

@@ -52,6 +52,10 @@ struct worker_self {
 	struct http *http;	 /* from ACK on */
 	struct backend *backend; /* from ACK on */
 	struct task_table *tasks;
+	size_t open_tasks; /* as the supervisor counts them */
+	/* worker.c's, for those who stand below it: the end, a turn later; no answer comes any more. */
+	uv_timer_cb exit_turn;
+	void (*backend_silent)(struct worker_self *w, const char *why);
 
 	uint64_t progress; /* grows whenever a task or the backend advances (PONG) */
 	uint64_t warm_key; /* of the model that answered last (ask.c); 0: unknown */

@@ -99,6 +99,7 @@ int backend_create(struct worker_self *w, struct backend **out)
 	const struct launcher_options options = {.settings = &w->settings,
 		.device = w->device,
 		.lifeline_fd = w->family_fd,
+		.kind = b->kind,
 		.slots_dir = slots_argument(b->slots)};
 	if (w->settings.command && launcher_create(w->loop, &options, &events, b, &b->launcher)) {
 		slots_destroy(b->slots);

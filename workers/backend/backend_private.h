@@ -1,6 +1,6 @@
 /*
- * Between backend.c (life, and what we start), probe.c (one look at it) and backend_state.c (what a
- * look means, and what the supervisor hears). Nobody else includes this.
+ * Between backend.c (life, and what we start), probe.c (one look at it, and what that means) and
+ * backend_tell.c (what the supervisor hears). Nobody else includes this.
  */
 #ifndef TANDEM_WORKERS_BACKEND_PRIVATE_H
 #define TANDEM_WORKERS_BACKEND_PRIVATE_H
@@ -75,9 +75,8 @@ void backend_launch(struct backend *b);
 void backend_probe(struct backend *b);
 void backend_look_again(struct backend *b, int64_t ms);
 
-/* backend_state.c: what a probe has found, with what it learned in b->learning. */
-void backend_conclude(struct backend *b, enum finding f);
-/* Tells the supervisor, where anything of it is new. */
+/* backend_tell.c: tells the supervisor, where anything of it is new. */
 void backend_tell(struct backend *b, enum proto_backend_state state, struct slice detail);
+void backend_tell_models(struct backend *b);
 
 #endif

@@ -1,7 +1,5 @@
 #include "workers/backend/command.h"
 
-#include "workers/backend/backend.h"
-
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -90,10 +88,10 @@ static int pin(struct command *c, const char *devices)
 	return rc ? rc : command_set(c, "ONEAPI_DEVICE_SELECTOR", selector);
 }
 
-int command_init(struct command *c, const struct settings *s, int port, const char *slots_dir)
+int command_init(struct command *c, const struct settings *s, command_listen_fn *listen, int port,
+	const char *slots_dir)
 {
 	static const char *const guard[] = {"tandem-worker", "--exec", "--", NULL};
-	const struct backend_kind *kind = backend_kind(s->type);
 	int rc = 0;
 	*c = (struct command){0};
 	for (char **e = environ; *e && rc == 0; e++)
@@ -104,8 +102,8 @@ int command_init(struct command *c, const struct settings *s, int port, const ch
 		rc = add_all(c, s->command);
 	if (rc == 0 && s->pin)
 		rc = pin(c, s->pin);
-	if (rc == 0 && kind->listen)
-		rc = kind->listen(c, port);
+	if (rc == 0 && listen)
+		rc = listen(c, port);
 	if (rc == 0 && slots_dir)
 		rc = command_add(c, "--slot-save-path");
 	if (rc == 0 && slots_dir)

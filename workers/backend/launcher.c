@@ -240,7 +240,7 @@ double launcher_gpu_share(const struct launcher *l)
 {
 	if (l->gpu_share >= 0 || l->adopted)
 		return l->gpu_share;
-	return backend_kind(l->settings->type)->gpu_share;
+	return l->options.kind->gpu_share;
 }
 
 int launcher_create(uv_loop_t *loop, const struct launcher_options *o,

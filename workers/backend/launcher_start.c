@@ -3,6 +3,7 @@
 
 #include "common/base/log.h"
 #include "common/base/proc.h"
+#include "workers/backend/backend.h"
 #include "workers/backend/command.h"
 #include "workers/backend/guard.h"
 
@@ -80,7 +81,8 @@ int launcher_start(struct launcher *l, struct buf *err)
 	if (rc == 0)
 		rc = open_log(l, false);
 	if (rc == 0)
-		rc = command_init(&command, l->settings, port, l->options.slots_dir);
+		rc = command_init(
+			&command, l->settings, l->options.kind->listen, port, l->options.slots_dir);
 	l->said = 0;
 	l->adopted = false;
 	if (rc == 0)

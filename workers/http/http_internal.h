@@ -1,6 +1,7 @@
 /*
- * Between http.c (the multi handle and the loop), http_socket.c (its sockets in the loop) and
- * http_transfer.c (one transfer). Nobody else includes this.
+ * Between http.c (the multi handle and what is called), http_turn.c (between curl's calls),
+ * http_socket.c (its sockets in the loop), http_deadline.c, http_key.c, http_transfer.c and
+ * http_answer.c (one transfer). Nobody else includes this.
  */
 #ifndef TANDEM_WORKERS_HTTP_INTERNAL_H
 #define TANDEM_WORKERS_HTTP_INTERNAL_H
@@ -83,7 +84,9 @@ bool http_key_hides(struct slice name);
 
 /* http_deadline.c: looks at the transfer's deadlines in time. */
 void http_watch_deadlines(struct http_transfer *t);
-/* http.c: it is over, whatever curl thinks. */
+/* http_turn.c: takes it out of curl; the connection closes unless the answer was complete. */
+void http_transfer_remove(struct http_transfer *t);
+/* It is over, whatever curl thinks. */
 void http_transfer_finish(struct http_transfer *t, enum http_result result);
 
 /* Runs curl for what happened on a socket, or CURL_SOCKET_TIMEOUT; then delivers what is done. */

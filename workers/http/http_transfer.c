@@ -300,10 +300,6 @@ int transfer_setup(struct http_transfer *t, const struct http_request *r)
 	curl_easy_setopt(c, CURLOPT_TCP_NODELAY, 1L);
 	curl_easy_setopt(c, CURLOPT_TCP_KEEPALIVE, 1L);
 	curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT_MS, (long)t->http->connect_ms);
-	curl_easy_setopt(c, CURLOPT_OPENSOCKETFUNCTION, http_socket_open);
-	curl_easy_setopt(c, CURLOPT_OPENSOCKETDATA, t->http);
-	curl_easy_setopt(c, CURLOPT_CLOSESOCKETFUNCTION, http_socket_close);
-	curl_easy_setopt(c, CURLOPT_CLOSESOCKETDATA, t->http);
 	curl_easy_setopt(c, CURLOPT_PREREQFUNCTION, on_send);
 	curl_easy_setopt(c, CURLOPT_PREREQDATA, t);
 	curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, on_header);

@@ -18,7 +18,7 @@ static void name_overflow(
 
 /*
  * Refused with a status before the first byte: the client gets that status, in its own dialect
- * (protocols.md 2.5, 4.6).
+ * (docs/protocols.md#overflow).
  */
 void ask_fail_refused(struct ask *a)
 {

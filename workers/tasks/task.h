@@ -36,6 +36,8 @@ struct task_ops {
 	bool (*linger)(struct task *t);
 	/* Frees what is its own; the transfer is cancelled already. */
 	void (*fini)(struct task *t);
+	/* The backend may have done it as soon as it was asked: it must not pass for never begun. */
+	bool is_order;
 };
 
 struct task_end {
@@ -100,6 +102,10 @@ static inline bool task_is_detached(const struct task *t)
 
 /* --- for the kinds --- */
 
+/* Which of the kinds does a job; NULL: none. */
+typedef const struct task_ops *task_ops_fn(
+	const struct worker_self *w, const struct proto_job *job);
+const struct task_ops *task_kind_ops(const struct worker_self *w, const struct proto_job *job);
 extern const struct task_ops task_chat_ops, task_notes_ops, task_pass_ops, task_embed_ops,
 	task_warm_ops;
 
@@ -145,13 +151,11 @@ size_t task_request_headers(const struct task *t, struct proto_header *out, size
 
 /* --- for the worker --- */
 
-struct task_table *task_table_create(uv_loop_t *loop);
+struct task_table *task_table_create(uv_loop_t *loop, task_ops_fn *ops_of);
 /* Closes the table's handle; the tasks must have ended. */
 void task_table_close(struct task_table *table);
 /* After the loop has ended. NULL does nothing. */
 void task_table_destroy(struct task_table *table);
-/* Open tasks, as the supervisor counts them. */
-size_t task_count(const struct task_table *table);
 
 /*
  * Records of the supervisor about one task. Unknown ids are those that have just ended: nothing

@@ -1,8 +1,86 @@
-/* How tasks end: END, FAIL, and which of them a transfer's end asks for. */
+/* How tasks end: END, FAIL, which of them a transfer's end asks for, and when their memory goes. */
 #include "workers/tasks/task_private.h"
 
 #include "common/base/log.h"
 #include "workers/backend/backend.h"
+
+#include <stdlib.h>
+
+struct task **task_find(struct task_table *table, uint64_t id)
+{
+	struct task **link = &table->buckets[id % TASK_BUCKETS];
+	while (*link && (*link)->id != id)
+		link = &(*link)->next;
+	return link;
+}
+
+/* --- memory --- */
+
+void task_free(struct task *t)
+{
+	t->ops->fini(t);
+	buf_free(&t->body);
+	buf_free(&t->pending);
+	buf_free(&t->said);
+	free(t->strings);
+	free(t);
+}
+
+void task_reap(struct task_table *table)
+{
+	for (struct task **link = &table->lingering; *link;) {
+		struct task *t = *link;
+		if (t->life != TASK_DEAD) {
+			link = &t->next;
+			continue;
+		}
+		*link = t->next;
+		task_free(t);
+	}
+}
+
+static void on_reap(uv_idle_t *idle)
+{
+	uv_idle_stop(idle);
+	task_reap(idle->data);
+}
+
+void task_release(struct task *t)
+{
+	if (t->life == TASK_DEAD)
+		return;
+	t->life = TASK_DEAD;
+	http_cancel(t->transfer);
+	t->transfer = NULL;
+	if (t->worker->tasks->closed)
+		task_reap(t->worker->tasks); /* its thread was the last that had it */
+	else
+		uv_idle_start(&t->worker->tasks->reaper, on_reap);
+}
+
+/* Out of the table, so that no record finds it. It lives on while something still needs it. */
+void task_detach(struct task *t, bool keep)
+{
+	struct worker_self *w = t->worker;
+	struct task **link = task_find(w->tasks, t->id);
+	*link = t->next;
+	t->next = w->tasks->lingering;
+	w->tasks->lingering = t;
+	t->life = TASK_DETACHED;
+	if (t->doubt.waiting)
+		backend_forget(w->backend, &t->doubt);
+	w->open_tasks--;
+	w->progress++;
+	if (!keep) {
+		http_cancel(t->transfer);
+		t->transfer = NULL;
+		if (!t->busy)
+			task_release(t);
+	}
+	worker_task_ended(w);
+}
+
+/* --- the end --- */
 
 void task_send_end(struct task *t)
 {

@@ -253,4 +253,5 @@ const struct task_ops task_pass_ops = {
 	.begin = pass_begin,
 	.body = pass_body,
 	.fini = pass_fini,
+	.is_order = true,
 };

@@ -7,6 +7,16 @@
 
 #include "workers/tasks/task.h"
 
+#define TASK_BUCKETS 256 /* ids count up: neighbours never collide */
+
+struct task_table {
+	task_ops_fn *ops_of;
+	struct task *buckets[TASK_BUCKETS];
+	struct task *lingering; /* ended for the supervisor, not yet freed */
+	uv_idle_t reaper;	/* active when some of them are dead */
+	bool closed;		/* curl is gone as well: nothing needs to wait for a next turn */
+};
+
 static inline double task_ms_since(uint64_t ns)
 {
 	return ns ? (double)(uv_hrtime() - ns) / 1e6 : 0;
@@ -20,8 +30,12 @@ void task_send_end(struct task *t);
 void task_put_fail(struct worker_self *w, uint64_t id, struct slice request_id,
 	const struct task_failure *f, double ms);
 
-/* task_table.c: out of the table, so that no record finds it. keep: it lives on, since something
- * still needs it. */
+/* Where its pointer stands, in the table or, NULL there, at its place. */
+struct task **task_find(struct task_table *table, uint64_t id);
+/* Out of the table, so that no record finds it. keep: it lives on, since something still needs it. */
 void task_detach(struct task *t, bool keep);
+void task_free(struct task *t);
+/* Frees those that are dead. */
+void task_reap(struct task_table *table);
 
 #endif

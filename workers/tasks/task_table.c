@@ -2,93 +2,8 @@
 #include "workers/tasks/task_private.h"
 
 #include "common/base/log.h"
-#include "workers/backend/backend.h"
 
 #include <stdlib.h>
-
-#define TASK_BUCKETS 256 /* ids count up: neighbours never collide */
-
-struct task_table {
-	struct task *buckets[TASK_BUCKETS];
-	struct task *lingering; /* ended for the supervisor, not yet freed */
-	size_t open;
-	uv_idle_t reaper; /* active when some of them are dead */
-	bool closed;	  /* curl is gone as well: nothing needs to wait for a next turn */
-};
-
-static struct task **task_link(struct task_table *table, uint64_t id)
-{
-	struct task **link = &table->buckets[id % TASK_BUCKETS];
-	while (*link && (*link)->id != id)
-		link = &(*link)->next;
-	return link;
-}
-
-/* --- memory --- */
-
-static void task_free(struct task *t)
-{
-	t->ops->fini(t);
-	buf_free(&t->body);
-	buf_free(&t->pending);
-	buf_free(&t->said);
-	free(t->strings);
-	free(t);
-}
-
-static void reap(struct task_table *table)
-{
-	for (struct task **link = &table->lingering; *link;) {
-		struct task *t = *link;
-		if (t->life != TASK_DEAD) {
-			link = &t->next;
-			continue;
-		}
-		*link = t->next;
-		task_free(t);
-	}
-}
-
-static void on_reap(uv_idle_t *idle)
-{
-	uv_idle_stop(idle);
-	reap(idle->data);
-}
-
-void task_release(struct task *t)
-{
-	if (t->life == TASK_DEAD)
-		return;
-	t->life = TASK_DEAD;
-	http_cancel(t->transfer);
-	t->transfer = NULL;
-	if (t->worker->tasks->closed)
-		reap(t->worker->tasks); /* its thread was the last that had it */
-	else
-		uv_idle_start(&t->worker->tasks->reaper, on_reap);
-}
-
-/* Out of the table, so that no record finds it. It lives on while something still needs it. */
-void task_detach(struct task *t, bool keep)
-{
-	struct worker_self *w = t->worker;
-	struct task **link = task_link(w->tasks, t->id);
-	*link = t->next;
-	t->next = w->tasks->lingering;
-	w->tasks->lingering = t;
-	t->life = TASK_DETACHED;
-	if (t->doubt.waiting)
-		backend_forget(w->backend, &t->doubt);
-	w->tasks->open--;
-	w->progress++;
-	if (!keep) {
-		http_cancel(t->transfer);
-		t->transfer = NULL;
-		if (!t->busy)
-			task_release(t);
-	}
-	worker_task_ended(w);
-}
 
 /* --- opening --- */
 
@@ -130,22 +45,6 @@ static struct slice without_query(struct slice target)
 	return (struct slice){target.p, query ? (size_t)(query - target.p) : target.n};
 }
 
-static const struct task_ops *kind_ops(const struct worker_self *w, const struct proto_job *job)
-{
-	const struct backend_kind *kind = backend_kind(w->settings.type);
-	switch (job->kind) {
-	case JOB_CHAT:
-		return &task_chat_ops;
-	case JOB_NOTES:
-		return &task_notes_ops;
-	case JOB_PASS:
-		return kind->embeds && kind->embeds(job->path) ? &task_embed_ops : &task_pass_ops;
-	case JOB_WARM:
-		return &task_warm_ops;
-	}
-	return NULL;
-}
-
 static void refuse(struct worker_self *w, const struct proto_record *r, enum proto_cause cause,
 	const char *message)
 {
@@ -155,8 +54,8 @@ static void refuse(struct worker_self *w, const struct proto_record *r, enum pro
 
 void tasks_open(struct worker_self *w, const struct proto_record *r)
 {
-	const struct task_ops *ops = kind_ops(w, &r->u.job);
-	struct task **link = task_link(w->tasks, r->job);
+	const struct task_ops *ops = w->tasks->ops_of(w, &r->u.job);
+	struct task **link = task_find(w->tasks, r->job);
 	if (w->phase >= WORKER_DRAINS) {
 		refuse(w, r, FAIL_DRAINING, "the worker takes no more jobs");
 		return;
@@ -183,7 +82,7 @@ void tasks_open(struct worker_self *w, const struct proto_record *r)
 		&t->pending, 0); /* one piece of curl's, or its translation: line_bytes bounds it */
 	t->next = *link;
 	*link = t;
-	w->tasks->open++;
+	w->open_tasks++;
 	w->progress++;
 	log_line(LOG_INFO, "job_start", LOG_SLICE("req", t->spec.request_id), LOG_INT("job", t->id),
 		LOG_STR("kind", proto_kind_name(t->spec.kind)), LOG_SLICE("method", t->spec.method),
@@ -195,7 +94,7 @@ void tasks_open(struct worker_self *w, const struct proto_record *r)
 
 void tasks_body(struct worker_self *w, const struct proto_record *r)
 {
-	struct task *t = *task_link(w->tasks, r->job);
+	struct task *t = *task_find(w->tasks, r->job);
 	if (!t || t->body_ended)
 		return;
 	t->body_ended = r->u.body.last;
@@ -206,7 +105,7 @@ void tasks_body(struct worker_self *w, const struct proto_record *r)
 
 void tasks_credit(struct worker_self *w, const struct proto_record *r)
 {
-	struct task *t = *task_link(w->tasks, r->job);
+	struct task *t = *task_find(w->tasks, r->job);
 	if (t)
 		task_credit(t, r->u.credit.bytes);
 }
@@ -223,7 +122,7 @@ void tasks_room(struct worker_self *w)
 
 void tasks_cancel(struct worker_self *w, const struct proto_record *r)
 {
-	struct task *t = *task_link(w->tasks, r->job);
+	struct task *t = *task_find(w->tasks, r->job);
 	if (!t)
 		return;
 	const struct task_failure f = {.cause = FAIL_CANCELLED, .message = SLICE("cancelled")};
@@ -248,7 +147,7 @@ void tasks_fail_all(struct worker_self *w, enum proto_cause cause, const char *w
 		while (w->tasks->buckets[i]) {
 			struct task *t = w->tasks->buckets[i];
 			/* What the backend may have done already must not pass for never begun. */
-			bool begun = t->ops == &task_pass_ops && t->asked_ns;
+			bool begun = t->ops->is_order && t->asked_ns;
 			task_fail_text(t, begun && cause == FAIL_DRAINING ? FAIL_CUT : cause, why);
 		}
 	for (struct task *t = w->tasks->lingering; t; t = t->next)
@@ -256,11 +155,12 @@ void tasks_fail_all(struct worker_self *w, enum proto_cause cause, const char *w
 			task_release(t);
 }
 
-struct task_table *task_table_create(uv_loop_t *loop)
+struct task_table *task_table_create(uv_loop_t *loop, task_ops_fn *ops_of)
 {
 	struct task_table *table = calloc(1, sizeof(*table));
 	if (!table)
 		return NULL;
+	table->ops_of = ops_of;
 	uv_idle_init(loop, &table->reaper);
 	table->reaper.data = table;
 	return table;
@@ -268,7 +168,7 @@ struct task_table *task_table_create(uv_loop_t *loop)
 
 void task_table_close(struct task_table *table)
 {
-	reap(table);
+	task_reap(table);
 	table->closed = true;
 	uv_close((uv_handle_t *)&table->reaper, NULL);
 }
@@ -282,9 +182,4 @@ void task_table_destroy(struct task_table *table)
 		task_free(t);
 	}
 	free(table);
-}
-
-size_t task_count(const struct task_table *table)
-{
-	return table->open;
 }
