@@ -107,6 +107,7 @@ static const struct wire_field state[] = {
 	I64(state.window),
 	I64(state.slots),
 	TEXT(state.model),
+	U32(state.traits),
 };
 
 static const struct wire_field models[] = {
@@ -150,6 +151,7 @@ static const struct wire_field fail[] = {
 	TEXT(fail.content_type),
 	I64(fail.prompt_tokens),
 	I64(fail.window_tokens),
+	RANGE(fail.retry_after_s, 0, INT64_MAX),
 };
 
 static const struct wire_field pong[] = {
@@ -170,6 +172,8 @@ static const struct wire_field ack[] = {
 	TEXT(ack.device),
 	U32(ack.backend_type),
 	TEXT(ack.url),
+	TEXT(ack.key_file),
+	TEXT(ack.ca_file),
 	LIST(ack.command, ack_command),
 	TEXT(ack.pin),
 	TEXT(ack.model),

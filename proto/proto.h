@@ -92,6 +92,9 @@ struct proto_ack {
 	struct slice device;
 	uint32_t backend_type; /* enum backend_type of config.h */
 	struct slice url;      /* empty: none */
+	struct slice key_file; /* the file that holds the backend's key, empty: no key */
+	struct slice
+		ca_file; /* authorities that its certificate may come from, empty: the system's */
 	struct slice command[PROTO_ARGS_MAX];
 	size_t command_count;
 	struct slice pin;     /* empty: none */
@@ -125,6 +128,7 @@ struct proto_state {
 	int64_t window;		/* tokens one slot can hold, 0 unknown */
 	int64_t slots;		/* the backend's own count, 0 unknown */
 	struct slice model;	/* what it serves by default, empty unknown */
+	uint32_t traits;	/* enum backend_trait of backends.h */
 };
 
 struct proto_model {
@@ -208,6 +212,7 @@ struct proto_record {
 			struct slice content_type;
 			/* FAIL_OVERFLOW: what the backend counted and holds; 0: it did not say */
 			int64_t prompt_tokens, window_tokens;
+			int64_t retry_after_s; /* the backend's own wish; 0: none */
 		} fail;
 		struct {
 			uint64_t seq;

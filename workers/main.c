@@ -13,7 +13,7 @@
  * must not be aborted refusal.[ch]      what a backend's error body says backend.[ch]      where
  * the backend is, whether it is ready, what it serves ollama.c          ... for Ollama
  *   llama_server.c    ... for llama-server
- *   llama_ollama.[ch] ... and the Ollama API's questions, answered for it
+ *   as_ollama.[ch] ... and the Ollama API's questions, answered for it
  *   launcher.[ch]     a backend that we start: port, pinning, output, stop
  *   tail.[ch]         its last lines
  *   outlog.[ch]       the file that it prints into

@@ -45,11 +45,16 @@ int settings_init(struct settings *s, const struct proto_ack *ack)
 		.first_ms = ack->first_ms,
 		.silent_ms = ack->silent_ms,
 	};
-	if (s->type != BACKEND_TYPE_OLLAMA && s->type != BACKEND_TYPE_LLAMA_SERVER)
+	if (ack->backend_type >= BACKEND_TYPES)
 		return -EINVAL;
+	s->traits = backend_profile(s->type)->traits;
 	if (ack->url.n == 0 && ack->command_count == 0)
 		return -EINVAL;
 	int rc = copy_text(&s->url, ack->url);
+	if (rc == 0)
+		rc = copy_text(&s->key_file, ack->key_file);
+	if (rc == 0)
+		rc = copy_text(&s->ca_file, ack->ca_file);
 	if (rc == 0)
 		rc = copy_text(&s->pin, ack->pin);
 	if (rc == 0)
@@ -72,6 +77,8 @@ int settings_init(struct settings *s, const struct proto_ack *ack)
 void settings_fini(struct settings *s)
 {
 	free(s->url);
+	free(s->key_file);
+	free(s->ca_file);
 	free(s->pin);
 	free(s->model);
 	free(s->settled);

@@ -9,7 +9,10 @@
 
 struct settings {
 	enum backend_type type;
+	unsigned traits;   /* of the type: enum backend_trait */
 	char *url;	   /* NULL: only started */
+	char *key_file;	   /* NULL: no key */
+	char *ca_file;	   /* NULL: the system's authorities */
 	char **command;	   /* NULL-terminated; NULL: only attached */
 	char *pin;	   /* NULL: not pinned */
 	char *model;	   /* NULL: what the backend reports first */

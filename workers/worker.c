@@ -26,7 +26,7 @@ static void on_term_closed(uv_handle_t *handle)
 }
 
 /* Everything that could still call back is closed; the loop ends when the handles are. */
-static void worker_close(struct worker *w)
+static void worker_close(struct worker_self *w)
 {
 	if (w->channel)
 		channel_close(w->channel);
@@ -45,7 +45,7 @@ static void worker_close(struct worker *w)
 
 static void on_farewell(uv_timer_t *timer)
 {
-	struct worker *w = timer->data;
+	struct worker_self *w = timer->data;
 	if (!w->link_gone)
 		log_line(LOG_WARN, "link_lingers", LOG_STR("why", "the supervisor did not hang up"),
 			LOG_INT("after_ms", WORKER_BYE_MS), LOG_END);
@@ -58,7 +58,7 @@ static void on_farewell(uv_timer_t *timer)
  */
 static void on_backend_stopped(void *ctx)
 {
-	struct worker *w = ctx;
+	struct worker_self *w = ctx;
 	struct proto_record r = {.type = PROTO_BYE};
 	w->said_bye = true;
 	if (!w->link_gone)
@@ -71,7 +71,7 @@ static void on_backend_stopped(void *ctx)
  * unless it is what failed, or somebody wants it to end. When the supervisor is gone the lifeline
  * decides: another one of the family may use the backend.
  */
-static enum backend_end ending_of(const struct worker *w)
+static enum backend_end ending_of(const struct worker_self *w)
 {
 	/* A process of many threads that is killed ends thread by thread, and we hear of the one
 	 * that started us: it may still be our parent then, as a zombie. */
@@ -79,13 +79,13 @@ static enum backend_end ending_of(const struct worker *w)
 	if (w->keep_backend || orphaned || w->code == WORKER_EXIT_LINK ||
 		w->code == WORKER_EXIT_MEMORY)
 		return BACKEND_LEAVE;
-	return w->draining && w->code == WORKER_EXIT_OK ? BACKEND_SAVE : BACKEND_ABRUPT;
+	return w->drained && w->code == WORKER_EXIT_OK ? BACKEND_SAVE : BACKEND_ABRUPT;
 }
 
 /* A turn of its own: whoever asked for the end may stand deep in callbacks. */
 static void on_exit_turn(uv_timer_t *timer)
 {
-	struct worker *w = timer->data;
+	struct worker_self *w = timer->data;
 	/* Told to end: the jobs are as good as before, for another worker. */
 	tasks_fail_all(
 		w, w->code == WORKER_EXIT_OK ? FAIL_DRAINING : FAIL_CUT, "the worker is stopping");
@@ -97,34 +97,7 @@ static void on_exit_turn(uv_timer_t *timer)
 		on_backend_stopped(w);
 }
 
-void worker_exit(struct worker *w, enum worker_code code, const char *why)
-{
-	if (w->exiting)
-		return;
-	w->exiting = true;
-	w->code = code;
-	log_line(code == WORKER_EXIT_OK ? LOG_INFO : LOG_WARN, "worker_exit", LOG_INT("code", code),
-		LOG_STR("why", why), LOG_END);
-	uv_timer_start(&w->deadline, on_exit_turn, 0, 0);
-}
-
-void worker_task_ended(struct worker *w)
-{
-	if (w->draining && task_count(w->tasks) == 0)
-		worker_exit(w, WORKER_EXIT_OK, "drained");
-}
-
 /* --- the link --- */
-
-void worker_put(struct worker *w, const struct proto_record *r)
-{
-	int rc = channel_put(w->channel, r);
-	if (rc == 0 || w->exiting)
-		return;
-	log_line(LOG_ERROR, "link_put", LOG_STR("record", proto_type_name(r->type)),
-		LOG_STR("error", strerror(-rc)), LOG_END);
-	worker_exit(w, WORKER_EXIT_LINK, "the link does not take a record");
-}
 
 static void on_ack_deadline(uv_timer_t *timer)
 {
@@ -132,7 +105,7 @@ static void on_ack_deadline(uv_timer_t *timer)
 }
 
 /* Nobody to wait for any more, if that is what we do. */
-static void link_is_gone(struct worker *w)
+static void link_is_gone(struct worker_self *w)
 {
 	w->link_gone = true;
 	if (w->said_bye)
@@ -141,7 +114,7 @@ static void link_is_gone(struct worker *w)
 
 static void on_peer(void *ctx, bool connected)
 {
-	struct worker *w = ctx;
+	struct worker_self *w = ctx;
 	if (!connected) {
 		link_is_gone(w);
 		worker_exit(w, WORKER_EXIT_LINK, "the supervisor is gone");
@@ -156,18 +129,18 @@ static void on_peer(void *ctx, bool connected)
 
 static void on_broken(void *ctx, int error, const char *what)
 {
-	struct worker *w = ctx;
+	struct worker_self *w = ctx;
 	log_line(LOG_ERROR, "link_broken", LOG_STR("error", strerror(-error)),
 		LOG_STR("what", what), LOG_END);
 	link_is_gone(w);
 	worker_exit(w, WORKER_EXIT_LINK, "the link is broken");
 }
 
-static void on_ack(struct worker *w, const struct proto_ack *ack)
+static void on_ack(struct worker_self *w, const struct proto_ack *ack)
 {
-	if (w->acked)
+	if (w->phase != WORKER_WAITS)
 		return;
-	w->acked = true;
+	w->phase = WORKER_SERVES;
 	uv_timer_stop(&w->deadline);
 	log_init("tandem-worker", w->device, (enum log_level)ack->log_level,
 		(enum log_format)ack->log_format, ack->log_content);
@@ -177,6 +150,7 @@ static void on_ack(struct worker *w, const struct proto_ack *ack)
 		return;
 	}
 	if (http_create(w->loop, w->settings.connect_ms, &w->http) ||
+		http_set_secrets(w->http, w->settings.key_file, w->settings.ca_file) ||
 		backend_create(w, &w->backend)) {
 		worker_exit(w, WORKER_EXIT_MEMORY, "out of memory");
 		return;
@@ -197,7 +171,7 @@ static uint64_t rss_bytes(void)
 	return (uint64_t)resident * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-static void on_ping(struct worker *w, uint64_t seq)
+static void on_ping(struct worker_self *w, uint64_t seq)
 {
 	struct proto_record pong = {.type = PROTO_PONG}, stats = {.type = PROTO_STATS};
 	log_flush(); /* PONG says so, too */
@@ -205,7 +179,7 @@ static void on_ping(struct worker *w, uint64_t seq)
 	/* A wait that nobody limits is no standstill of ours: a long prompt, a client that does not
 	 * read. */
 	pong.u.ping.progress = w->progress + http_waits(w->http);
-	pong.u.ping.active = task_count(w->tasks);
+	pong.u.ping.active = w->open_tasks;
 	stats.u.stats.jobs_done = w->done;
 	stats.u.stats.jobs_failed = w->failed;
 	stats.u.stats.bytes_in = w->bytes_in;
@@ -220,15 +194,15 @@ static void on_drain_deadline(uv_timer_t *timer)
 	worker_exit(timer->data, WORKER_EXIT_OK, "the drain deadline has passed");
 }
 
-static void on_drain(struct worker *w, int64_t deadline_ms, bool keep_backend)
+static void on_drain(struct worker_self *w, int64_t deadline_ms, bool keep_backend)
 {
-	if (w->draining || w->exiting)
+	if (w->phase >= WORKER_DRAINS)
 		return;
-	w->draining = true;
+	w->phase = WORKER_DRAINS;
 	w->keep_backend = keep_backend;
-	log_line(LOG_INFO, "drain", LOG_INT("open", task_count(w->tasks)),
+	log_line(LOG_INFO, "drain", LOG_INT("open", w->open_tasks),
 		LOG_INT("deadline_ms", deadline_ms), LOG_END);
-	if (task_count(w->tasks) == 0)
+	if (w->open_tasks == 0)
 		worker_exit(w, WORKER_EXIT_OK, "drained");
 	else
 		uv_timer_start(&w->deadline, on_drain_deadline,
@@ -237,8 +211,8 @@ static void on_drain(struct worker *w, int64_t deadline_ms, bool keep_backend)
 
 static void on_record(void *ctx, const struct proto_record *r)
 {
-	struct worker *w = ctx;
-	if (w->exiting && r->type != PROTO_JOB && r->type != PROTO_PING)
+	struct worker_self *w = ctx;
+	if (w->phase == WORKER_ENDS && r->type != PROTO_JOB && r->type != PROTO_PING)
 		return;
 	switch (r->type) {
 	case PROTO_ACK:
@@ -269,7 +243,7 @@ static void on_record(void *ctx, const struct proto_record *r)
 
 static void on_room(void *ctx)
 {
-	struct worker *w = ctx;
+	struct worker_self *w = ctx;
 	tasks_room(w);
 }
 
@@ -277,9 +251,9 @@ static void on_room(void *ctx)
 
 static void on_term(uv_signal_t *signal, int number)
 {
-	struct worker *w = signal->data;
+	struct worker_self *w = signal->data;
 	(void)number;
-	if (w->exiting && w->backend)
+	if (w->phase == WORKER_ENDS && w->backend)
 		backend_hurry(w->backend);
 	worker_exit(w, WORKER_EXIT_OK, "told to end");
 }
@@ -293,7 +267,7 @@ static void on_lifeline_alloc(uv_handle_t *handle, size_t hint, uv_buf_t *buf)
 
 static void on_lifeline(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 {
-	struct worker *w = stream->data;
+	struct worker_self *w = stream->data;
 	(void)buf;
 	if (n >= 0)
 		return;
@@ -302,7 +276,7 @@ static void on_lifeline(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 }
 
 /* Only a pipe or a socket says anything by its end: /dev/null ends at once. */
-static void watch_lifeline(struct worker *w)
+static void watch_lifeline(struct worker_self *w)
 {
 	struct stat st;
 	if (fstat(STDIN_FILENO, &st) || !(S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode)))
@@ -316,13 +290,13 @@ static void watch_lifeline(struct worker *w)
 
 /* --- life --- */
 
-static int worker_open(struct worker *w, const struct worker_options *o)
+static int worker_open(struct worker_self *w, const struct worker_options *o)
 {
 	static const struct channel_events events = {
 		.record = on_record, .peer = on_peer, .broken = on_broken, .room = on_room};
 	const struct channel_options options = {
 		.generation = o->generation, .queue_bytes = WORKER_LINK_BYTES};
-	w->tasks = task_table_create(w->loop);
+	w->tasks = task_table_create(w->loop, task_kind_ops);
 	if (!w->tasks)
 		return -ENOMEM;
 	uv_timer_init(w->loop, &w->deadline);
@@ -344,10 +318,12 @@ static int worker_open(struct worker *w, const struct worker_options *o)
 int worker_run(const struct worker_options *o)
 {
 	uv_loop_t loop;
-	struct worker w = {.loop = &loop,
+	struct worker_self w = {.loop = &loop,
 		.device = o->device,
 		.family_fd = o->lifeline_fd,
-		.parent = getppid()};
+		.parent = getppid(),
+		.exit_turn = on_exit_turn,
+		.backend_silent = tasks_fail_silent};
 	if (o->lifeline_fd >= 0) /* backends get it, their way */
 		fcntl(o->lifeline_fd, F_SETFD, FD_CLOEXEC);
 	signal(SIGPIPE, SIG_IGN);
@@ -355,8 +331,7 @@ int worker_run(const struct worker_options *o)
 				    it means */
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
 	log_init("tandem-worker", o->device, LOG_INFO, LOG_LOGFMT, false);
-	/* nothing of TLS: backends are http:// */
-	if (uv_loop_init(&loop) || curl_global_init(CURL_GLOBAL_NOTHING))
+	if (uv_loop_init(&loop) || curl_global_init(CURL_GLOBAL_SSL))
 		return WORKER_EXIT_MEMORY;
 	log_loop_start(&loop);
 	if (worker_open(&w, o))

@@ -35,7 +35,14 @@ struct backend;
 struct http;
 struct task_table;
 
-struct worker {
+enum worker_phase {
+	WORKER_WAITS, /* for ACK */
+	WORKER_SERVES,
+	WORKER_DRAINS, /* finishes its jobs, takes no more */
+	WORKER_ENDS,
+};
+
+struct worker_self {
 	uv_loop_t *loop;
 	struct channel *channel;
 	const char *device;
@@ -45,6 +52,10 @@ struct worker {
 	struct http *http;	 /* from ACK on */
 	struct backend *backend; /* from ACK on */
 	struct task_table *tasks;
+	size_t open_tasks; /* as the supervisor counts them */
+	/* worker.c's, for those who stand below it: the end, a turn later; no answer comes any more. */
+	uv_timer_cb exit_turn;
+	void (*backend_silent)(struct worker_self *w, const char *why);
 
 	uint64_t progress; /* grows whenever a task or the backend advances (PONG) */
 	uint64_t warm_key; /* of the model that answered last (ask.c); 0: unknown */
@@ -55,7 +66,8 @@ struct worker {
 	uv_signal_t term;
 	uv_pipe_t lifeline; /* stdin, when the supervisor gave us a pipe: EOF means it is gone */
 	bool lifeline_open;
-	bool acked, draining, exiting;
+	enum worker_phase phase;
+	bool drained;	   /* it ends because it was told to drain */
 	bool keep_backend; /* what we have started stays when we end */
 	bool link_gone;	   /* nobody hears us */
 	bool said_bye;
@@ -76,13 +88,13 @@ int worker_run(const struct worker_options *o);
  * Sends a record. A link that cannot take it is broken, and the worker ends: callers have nothing
  * to check.
  */
-void worker_put(struct worker *w, const struct proto_record *r);
+void worker_put(struct worker_self *w, const struct proto_record *r);
 
 /* Ends the worker: open tasks fail, a started backend is stopped or left (see ending_of()). Later
  * calls change nothing. */
-void worker_exit(struct worker *w, enum worker_code code, const char *why);
+void worker_exit(struct worker_self *w, enum worker_code code, const char *why);
 
 /* A task has ended: a draining worker may be through. */
-void worker_task_ended(struct worker *w);
+void worker_task_ended(struct worker_self *w);
 
 #endif

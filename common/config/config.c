@@ -5,6 +5,7 @@
 #include "common/config/config_text.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 int config_defaults(struct config *out)
@@ -45,6 +46,15 @@ static void check_command(struct config_reader *r, const config_setting_t *backe
 				argv[i]);
 }
 
+static void missing_type(struct config_reader *r, const config_setting_t *backend)
+{
+	char names[128] = "";
+	for (const char *const *n = backend_type_names; *n; n++)
+		snprintf(names + strlen(names), sizeof(names) - strlen(names), "%s%s",
+			names[0] ? ", " : "", *n);
+	config_problem(r, backend, "type", "missing (one of: %s)", names);
+}
+
 static void check_backend(
 	struct config_reader *r, const config_setting_t *at, const struct config_backend *b)
 {
@@ -59,13 +69,24 @@ static void check_backend(
 	if (!config_setting_is_group(backend))
 		return; /* told already */
 	if (!config_setting_get_member(backend, "type"))
-		config_problem(r, backend, "type", "missing (one of: ollama, llama-server)");
+		missing_type(r, backend);
 	if (!config_setting_get_member(backend, "url") &&
 		!config_setting_get_member(backend, "command"))
 		config_problem(r, backend, NULL,
 			"needs url (attach), command (start), or both (attach, else start)");
 	if (b->command)
 		check_command(r, backend, b->command);
+}
+
+/* Workers append paths that begin with a slash, and with /v1 where OpenAI's clients have it in their
+ * base. */
+static void trim_url(char *url)
+{
+	size_t n = url ? strlen(url) : 0;
+	while (n && url[n - 1] == '/')
+		url[--n] = '\0';
+	if (n > 3 && strcmp(url + n - 3, "/v1") == 0)
+		url[n - 3] = '\0';
 }
 
 static void read_device(struct config_reader *r, const config_setting_t *at, struct config *out)
@@ -87,10 +108,7 @@ static void read_device(struct config_reader *r, const config_setting_t *at, str
 		config_problem(r, at, "roles", "must name at least one role (main, condense)");
 	check_backend(r, at, &d->backend);
 
-	/* Workers append paths that begin with a slash. */
-	for (size_t n = d->backend.url ? strlen(d->backend.url) : 0;
-		n && d->backend.url[n - 1] == '/'; n--)
-		d->backend.url[n - 1] = '\0';
+	trim_url(d->backend.url);
 	out->device_count++;
 }
 

@@ -10,6 +10,7 @@
 #ifndef TANDEM_CONFIG_H
 #define TANDEM_CONFIG_H
 
+#include "common/backends.h"
 #include "common/base/buf.h"
 #include "common/base/log.h"
 
@@ -27,12 +28,14 @@ enum routing_mode {
 	ROUTING_ADAPTIVE,  /* by predicted time; nothing waits for the small device */
 	ROUTING_THRESHOLD, /* by size; B and C ask the small device for notes first */
 };
-enum backend_type { BACKEND_TYPE_OLLAMA, BACKEND_TYPE_LLAMA_SERVER };
 
 struct config_backend {
 	enum backend_type type;
 	char *url; /* attached: http(s)://host:port[/prefix] without a slash at its end; NULL when
 		      only started */
+	char *key_file; /* attached: holds the key that the backend wants; NULL: none, the client's
+			   headers go through */
+	char *ca_file;	/* https: PEM with the authorities to trust; NULL: the system's */
 	char **command; /* started: argv without --host/--port, NULL-terminated; NULL when only
 			   attached */
 };
@@ -188,7 +191,5 @@ void config_device_differences(const struct config_device *a, const struct confi
 
 /* The device of that name, or NULL. */
 const struct config_device *config_device(const struct config *c, const char *name);
-
-const char *backend_type_name(enum backend_type t);
 
 #endif

@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <ctype.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #define TEXT_OF(number) #number
 #define TEXT(number) TEXT_OF(number)
@@ -98,29 +99,30 @@ static const char *check_port(const char *text)
 	return port >= 1 && port <= 65535 ? NULL : "must have a port between 1 and 65535";
 }
 
-const char *config_check_url(const char *text)
+const char *config_check_file(const char *text)
 {
-	const char *host = strstr(text, "://");
-	size_t scheme = host ? (size_t)(host - text) : 0;
+	return *text == '/' && printable(text) ? NULL : "must be an absolute path";
+}
 
-	if (scheme == 5 && strncmp(text, "https", 5) == 0)
-		return "must be http://host:port[/path]: workers speak no TLS; let a local proxy "
-		       "or "
-		       "tunnel (stunnel, ssh -L) do it";
-	if (scheme != 4 || strncmp(text, "http", 4) != 0)
-		return "must be http://host:port[/path]";
-	host += 3;
-	for (const char *p = host; *p; p++)
-		if (*p <= ' ' || *p >= 0x7f)
-			return "must be http://host:port[/path] without spaces or other odd "
-			       "characters";
-	if (strpbrk(host, "?#"))
-		return "must have no '?' or '#': it is a base, paths are appended to it";
+const char *config_check_key_file(const char *text)
+{
+	struct stat st;
+	const char *problem = config_check_file(text);
+	/* It may be there for the gateway's user alone, or come later: its worker says so then. */
+	if (!problem && stat(text, &st) == 0 && st.st_mode & S_IROTH)
+		problem = "must not be readable by everybody (chmod o-r)";
+	return problem;
+}
 
+#define URL_WORDS "must be http://host:port[/path] or https://host[:port][/path]"
+
+/* Behind "://". *port: what follows the colon; NULL: none. */
+static const char *check_host(const char *host, const char **port)
+{
 	size_t n = strcspn(host, "/");
+	const char *colon = host + strcspn(host, ":/");
 	if (memchr(host, '@', n))
 		return "must hold no user or password";
-	const char *colon;
 	if (*host == '[') {
 		const char *bracket = memchr(host, ']', n);
 		char literal[INET6_ADDRSTRLEN] = "";
@@ -130,15 +132,36 @@ const char *config_check_url(const char *text)
 		if (inet_pton(AF_INET6, literal, &address) != 1)
 			return "must have an IPv6 address in its brackets";
 		colon = bracket + 1;
-	} else {
-		colon = host + strcspn(host, ":/");
-		if (colon == host)
-			return "must name a host: http://host:port[/path]";
+	} else if (colon == host) {
+		return "must name a host: http://host:port[/path]";
 	}
-	if (*colon != ':')
-		return "must name the port: http://host:port[/path]";
-	const char *problem = check_port(colon + 1);
-	if (!problem && colon + 1 + strspn(colon + 1, "0123456789") != host + n)
-		problem = "must be http://host:port[/path]";
+	if (*colon != ':' && colon != host + n)
+		return URL_WORDS;
+	*port = *colon == ':' ? colon + 1 : NULL;
+	return NULL;
+}
+
+const char *config_check_url(const char *text)
+{
+	const char *host = strstr(text, "://"), *port = NULL;
+	size_t scheme = host ? (size_t)(host - text) : 0;
+	bool tls = scheme == 5 && strncmp(text, "https", 5) == 0;
+
+	if (!tls && (scheme != 4 || strncmp(text, "http", 4) != 0))
+		return URL_WORDS;
+	host += 3;
+	for (const char *p = host; *p; p++)
+		if (*p <= ' ' || *p >= 0x7f)
+			return URL_WORDS " without spaces or other odd characters";
+	if (strpbrk(host, "?#"))
+		return "must have no '?' or '#': it is a base, paths are appended to it";
+	const char *problem = check_host(host, &port);
+	if (!problem && !port)
+		problem = tls ? NULL : "must name the port: http://host:port[/path]";
+	else if (!problem)
+		problem = check_port(port);
+	if (!problem && port && port[strspn(port, "0123456789")] != '/' &&
+		port[strspn(port, "0123456789")])
+		problem = URL_WORDS;
 	return problem;
 }

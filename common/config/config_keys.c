@@ -19,12 +19,10 @@ static const char *const level_names[] = {"debug", "info", "warn", "error", NULL
 static const char *const format_names[] = {"logfmt", "json", NULL};
 static const char *const role_names[] = {"main", "condense", NULL};
 static const char *const mode_names[] = {"adaptive", "threshold", NULL};
-static const char *const backend_names[] = {"ollama", "llama-server", NULL};
 
 _Static_assert(LOG_DEBUG == 0 && LOG_ERROR == 3 && LOG_LOGFMT == 0 && LOG_JSON == 1, "log names");
 _Static_assert(ROLE_MAIN == 1 << 0 && ROLE_CONDENSE == 1 << 1, "role names");
 _Static_assert(ROUTING_ADAPTIVE == 0 && ROUTING_THRESHOLD == 1, "mode names");
-_Static_assert(BACKEND_TYPE_OLLAMA == 0 && BACKEND_TYPE_LLAMA_SERVER == 1, "backend names");
 
 static const struct config_key main_keys[] = {
 	{.group = "listen",
@@ -184,13 +182,23 @@ static const struct config_key device_keys[] = {
 	{.group = "backend",
 		.name = "type",
 		.type = KEY_ENUM,
-		.names = backend_names,
+		.names = backend_type_names,
 		.offset = offsetof(struct config_device, backend.type)},
 	{.group = "backend",
 		.name = "url",
 		.type = KEY_TEXT,
 		.offset = offsetof(struct config_device, backend.url),
 		.check = config_check_url},
+	{.group = "backend",
+		.name = "key_file",
+		.type = KEY_TEXT,
+		.offset = offsetof(struct config_device, backend.key_file),
+		.check = config_check_key_file},
+	{.group = "backend",
+		.name = "ca_file",
+		.type = KEY_TEXT,
+		.offset = offsetof(struct config_device, backend.ca_file),
+		.check = config_check_file},
 	{.group = "backend",
 		.name = "command",
 		.type = KEY_ARGV,
@@ -202,8 +210,3 @@ static const struct config_key device_keys[] = {
 
 const struct config_schema config_schema_main = {main_keys, COUNT(main_keys)};
 const struct config_schema config_schema_device = {device_keys, COUNT(device_keys)};
-
-const char *backend_type_name(enum backend_type t)
-{
-	return backend_names[t == BACKEND_TYPE_OLLAMA ? 0 : 1];
-}

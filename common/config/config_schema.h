@@ -83,5 +83,8 @@ const char *config_check_name(const char *text);
 const char *config_check_model(const char *text);
 const char *config_check_pin(const char *text);
 const char *config_check_url(const char *text);
+const char *config_check_file(const char *text);
+/* Looks at the file, too: who may read it. */
+const char *config_check_key_file(const char *text);
 
 #endif

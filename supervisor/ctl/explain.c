@@ -122,9 +122,9 @@ static enum ctl_exit read_conf(struct explaining *w)
 		if ((d->roles & ROLE_CONDENSE) && !w->small)
 			w->small = d;
 	}
-	w->backend = w->main			       ? w->main->backend.type
-		     : dialect_has_num_ctx(w->dialect) ? BACKEND_TYPE_OLLAMA
-						       : BACKEND_TYPE_LLAMA_SERVER;
+	w->backend = backend_profile(w->main			     ? w->main->backend.type
+				     : dialect_has_num_ctx(w->dialect) ? BACKEND_TYPE_OLLAMA
+								     : BACKEND_TYPE_LLAMA_SERVER);
 	return CTL_OK;
 }
 
@@ -134,8 +134,7 @@ static int build_sent(struct explaining *w, struct dialect_error *error)
 	struct buf rewritten;
 	struct chat_request again;
 	struct backend_call call;
-	enum backend_api api =
-		w->backend == BACKEND_TYPE_OLLAMA ? BACKEND_OLLAMA : BACKEND_LLAMA_SERVER;
+	enum backend_api api = w->backend->api;
 	buf_init(&rewritten, 0);
 	int rc = 0;
 	if (w->explanation.outcome == DECIDE_CONDENSED) {

@@ -74,8 +74,8 @@ static void fill_facts(struct explaining *w)
 		.plan = &w->plan,
 		.rates = &w->foresight.rates,
 		.device = w->main ? w->main->name : "main",
-		.backend = backend_type_name(w->backend),
-		.num_ctx = w->backend == BACKEND_TYPE_OLLAMA ? window : 0};
+		.backend = w->backend->name,
+		.num_ctx = w->backend->traits & TRAIT_TAKES_NUM_CTX ? window : 0};
 }
 
 static struct weigh_facts weigh_facts(struct explaining *w)
@@ -133,8 +133,9 @@ static int lay_out(struct explaining *w)
 		rc = weigh(w);
 	else if (w->by_time)
 		weigh_alone(&w->weighed, &w->plan);
-	w->explanation.outcome = w->by_time ? decide_weighed(result, w->weighed.form, w->backend)
-					    : decide_laid_out(result, w->backend);
+	w->explanation.outcome =
+		w->by_time ? decide_weighed(result, w->weighed.form, w->backend->traits)
+			   : decide_laid_out(result, w->backend->traits);
 	if (result == CONDENSE_NOTHING)
 		w->plan.strategy = STRATEGY_A; /* as the server says it */
 	return rc;
@@ -160,6 +161,6 @@ int explaining_decide(struct explaining *w)
 	}
 	if (w->plan.condense)
 		return lay_out(w);
-	w->explanation.outcome = decide_plain(&w->facts, &w->plan, r->is_load, w->backend);
+	w->explanation.outcome = decide_plain(&w->facts, &w->plan, r->is_load, w->backend->traits);
 	return 0;
 }

@@ -28,7 +28,7 @@ struct explaining {
 	enum dialect dialect;
 	struct chat_request request;
 	const struct config_device *main, *small;
-	enum backend_type backend;
+	const struct backend_profile *backend;
 	struct plan_facts facts;
 	struct plan plan;
 	struct condense condense;

@@ -54,6 +54,12 @@ const char *device_state_name(const struct device *d)
 							       : worker_state_name(d->state);
 }
 
+unsigned device_traits(const struct device *d)
+{
+	unsigned told = d->current->backend.traits;
+	return told ? told : backend_profile(d->conf->backend.type)->traits;
+}
+
 int device_slots(const struct device *d)
 {
 	return d->conf->slots;
@@ -61,8 +67,8 @@ int device_slots(const struct device *d)
 
 int64_t device_window(const struct device *d)
 {
-	/* What a llama-server reports is a fact; for Ollama num_ctx is what we ask for. */
-	if (d->conf->backend.type == BACKEND_TYPE_LLAMA_SERVER && d->current->backend.window > 0 &&
+	/* What is reported is a fact, or num_ctx is what we ask for. */
+	if (device_has(d, TRAIT_WINDOW_IS_FACT) && d->current->backend.window > 0 &&
 		(d->conf->num_ctx == 0 || d->current->backend.window < d->conf->num_ctx))
 		return d->current->backend.window;
 	return d->conf->num_ctx ? d->conf->num_ctx : d->current->backend.window;

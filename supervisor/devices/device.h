@@ -111,6 +111,13 @@ static inline const struct worker_backend *device_backend(const struct device *d
 	return &d->current->backend;
 }
 
+/* enum backend_trait: of its backend, or as configured before that has said a word. */
+unsigned device_traits(const struct device *d);
+static inline bool device_has(const struct device *d, enum backend_trait trait)
+{
+	return device_traits(d) & trait;
+}
+
 /* Requests this device takes at once. */
 int device_slots(const struct device *d);
 /* Window in tokens: configured, else what the backend reports, else 0 (unknown). */

@@ -101,7 +101,7 @@ void governor_forget(struct governor *g, const struct device *d)
 
 static bool governed(const struct device *d)
 {
-	return d->conf->backend.type == BACKEND_TYPE_OLLAMA && !d->conf->client_num_ctx &&
+	return device_has(d, TRAIT_TAKES_NUM_CTX) && !d->conf->client_num_ctx &&
 	       (d->conf->num_ctx == 0 || d->conf->num_ctx_max > d->conf->num_ctx);
 }
 
@@ -125,7 +125,7 @@ static int64_t loaded(const struct device *d, struct slice model)
 
 int64_t governor_num_ctx(const struct device *d, struct slice model)
 {
-	if (d->conf->backend.type != BACKEND_TYPE_OLLAMA)
+	if (!device_has(d, TRAIT_TAKES_NUM_CTX))
 		return 0;
 	const struct entry *e = governed(d) ? find(d->all->governor, d, model) : NULL;
 	if (e && e->set > 0)

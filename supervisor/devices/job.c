@@ -459,7 +459,8 @@ void job_record(struct worker *w, const struct proto_record *r)
 			.body = r->u.fail.body,
 			.content_type = r->u.fail.content_type,
 			.prompt_tokens = r->u.fail.prompt_tokens,
-			.window_tokens = r->u.fail.window_tokens};
+			.window_tokens = r->u.fail.window_tokens,
+			.retry_after_s = r->u.fail.retry_after_s};
 		if (j->preempted && j->events && f.cause == FAIL_CANCELLED &&
 			d->state == WORKER_READY && !device_hopeless(d)) {
 			job_restart(j);

@@ -37,6 +37,7 @@ struct job_failure {
 	int status; /* HTTP status to show while it can still be set, 0: none */
 	struct slice message, body, content_type;
 	int64_t prompt_tokens, window_tokens; /* FAIL_OVERFLOW; 0 unknown */
+	int64_t retry_after_s;		      /* as the backend wishes; 0: it does not say */
 	bool expected; /* JOB_LOST: the worker was told to end, so the job is not to blame */
 };
 

@@ -43,7 +43,8 @@ struct worker_backend {
 	char detail[WORKER_DETAIL_BYTES];
 	char url[256];
 	int64_t pid, window, slots;
-	uint64_t start; /* of pid (proc.h) */
+	unsigned traits; /* enum backend_trait; 0: it has not said a word */
+	uint64_t start;	 /* of pid (proc.h) */
 	char model[256];
 };
 

@@ -24,6 +24,8 @@ void worker_send_ack(struct worker *w)
 	a->device = slice_str(conf->name);
 	a->backend_type = (uint32_t)conf->backend.type;
 	a->url = slice_str(conf->backend.url);
+	a->key_file = slice_str(conf->backend.key_file);
+	a->ca_file = slice_str(conf->backend.ca_file);
 	for (char **arg = conf->backend.command; arg && *arg && a->command_count < PROTO_ARGS_MAX;
 		arg++)
 		a->command[a->command_count++] = slice_str(*arg);
@@ -164,6 +166,7 @@ static void on_state(struct worker *w, const struct proto_state *st)
 	b->start = st->backend_start;
 	b->window = st->window;
 	b->slots = st->slots;
+	b->traits = st->traits;
 	log_line(st->state == STATE_DOWN ? LOG_WARN : LOG_INFO, "backend_state",
 		LOG_STR("device", w->device->conf->name), LOG_INT("generation", w->generation),
 		LOG_STR("state", proto_state_name(st->state)), LOG_STR("url", b->url),

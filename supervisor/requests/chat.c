@@ -281,11 +281,9 @@ static void act_plan(struct chat *c)
 		return;
 	}
 	c->device = pick_model(s->devices, buf_slice(&c->model));
-	/* Ollama knows its models; llama-server answers for any name, which an Ollama client does
-	 * not expect. */
+	/* A backend that answers for any name is not what an Ollama client expects. */
 	if (dialect_names_models(c->base.dialect) && c->device->model_count > 0 &&
-		c->device->conf->backend.type == BACKEND_TYPE_LLAMA_SERVER &&
-		!device_serves(c->device, buf_slice(&c->model))) {
+		device_has(c->device, TRAIT_ANY_NAME) && !device_serves(c->device, buf_slice(&c->model))) {
 		char text[DIALECT_ERROR_TEXT_BYTES];
 		snprintf(text, sizeof(text), "model '%.*s' not found",
 			(int)(c->model.n < 400 ? c->model.n : 400), c->model.p ? c->model.p : "");
@@ -320,8 +318,8 @@ static void act_plan(struct chat *c)
 		chat_condense_prepare(c);
 	else if (c->explain)
 		chat_explain(c);
-	else if (decide_plain(&c->facts, &c->plan, c->view.is_load,
-			 c->device->conf->backend.type) == DECIDE_OVERFLOW)
+	else if (decide_plain(&c->facts, &c->plan, c->view.is_load, device_traits(c->device)) ==
+		 DECIDE_OVERFLOW)
 		chat_answer_overflow(c);
 	else
 		chat_answer_submit(c);

@@ -253,7 +253,10 @@ void chat_answer_failed(struct chat *c)
 	}
 	chat_answer_error(c, status,
 		f->message.n ? f->message : slice_str(job_cause_name(f->cause)), f->body,
-		f->content_type, status == 503 ? CHAT_RETRY_AFTER_S : 0);
+		f->content_type,
+		f->retry_after_s > 0 ? (int)f->retry_after_s
+		: status == 503	     ? CHAT_RETRY_AFTER_S
+				     : 0);
 }
 
 void chat_answer_wait_over(struct chat *c)

@@ -79,8 +79,7 @@ static void refused(struct chat *c)
 			snprintf(c->note, sizeof(c->note), "nothing to condense: unchanged");
 		break;
 	case CONDENSE_NO_ROOM:
-		if (decide_laid_out(c->prepared, c->device->conf->backend.type) ==
-			DECIDE_OVERFLOW) {
+		if (decide_laid_out(c->prepared, device_traits(c->device)) == DECIDE_OVERFLOW) {
 			chat_answer_overflow(c);
 			return;
 		}

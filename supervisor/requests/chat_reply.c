@@ -131,16 +131,15 @@ void chat_answer_overflow(struct chat *c)
 
 static enum decide_outcome outcome_of(const struct chat *c)
 {
-	enum backend_type backend = c->device->conf->backend.type;
+	unsigned traits = device_traits(c->device);
 	if (!c->has_condense)
-		return decide_plain(&c->facts, &c->plan, c->view.is_load, backend);
-	return c->adaptive ? decide_weighed(c->prepared, c->weighed.form, backend)
-			   : decide_laid_out(c->prepared, backend);
+		return decide_plain(&c->facts, &c->plan, c->view.is_load, traits);
+	return c->adaptive ? decide_weighed(c->prepared, c->weighed.form, traits)
+			   : decide_laid_out(c->prepared, traits);
 }
 
 void chat_explain(struct chat *c)
 {
-	enum backend_type backend = c->device->conf->backend.type;
 	if (c->has_condense && c->prepared == CONDENSE_NOTHING)
 		c->plan.strategy = STRATEGY_A; /* as when it is sent */
 	struct explanation e = {.request = &c->view,
@@ -151,7 +150,7 @@ void chat_explain(struct chat *c)
 		.rates = &c->device->foresight.rates,
 		.outcome = outcome_of(c),
 		.device = c->device->conf->name,
-		.backend = backend_type_name(backend),
+		.backend = backend_type_name(c->device->conf->backend.type),
 		.num_ctx = chat_num_ctx(c, c->device)};
 	struct buf body;
 	buf_init(&body, (size_t)job_body_bytes_max(c->base.all->config));

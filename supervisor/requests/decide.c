@@ -46,23 +46,23 @@ struct condense_facts decide_condense(const struct config *conf, const struct pl
 }
 
 enum decide_outcome decide_plain(
-	const struct plan_facts *f, const struct plan *p, bool is_load, enum backend_type backend)
+	const struct plan_facts *f, const struct plan *p, bool is_load, unsigned traits)
 {
 	/* What cannot be rewritten and does not fit would be cut by an old Ollama in silence. */
 	bool would_be_cut = !p->condense && !is_load && f->main.window > 0 &&
-			    f->tokens > (uint64_t)f->main.window && backend == BACKEND_TYPE_OLLAMA;
+			    f->tokens > (uint64_t)f->main.window && traits & TRAIT_CUTS_IN_SILENCE;
 	return would_be_cut ? DECIDE_OVERFLOW : DECIDE_ORIGINAL;
 }
 
-enum decide_outcome decide_laid_out(enum condense_result result, enum backend_type backend)
+enum decide_outcome decide_laid_out(enum condense_result result, unsigned traits)
 {
 	switch (result) {
 	case CONDENSE_OK:
 		return DECIDE_CONDENSED;
 	case CONDENSE_NO_ROOM:
-		/* An old Ollama would cut the prompt in silence; llama-server knows its window
-		 * better than our estimate and says so itself. */
-		return backend == BACKEND_TYPE_OLLAMA ? DECIDE_OVERFLOW : DECIDE_ORIGINAL;
+		/* An old Ollama would cut the prompt in silence; others know their window better
+		 * than our estimate and say so themselves. */
+		return traits & TRAIT_CUTS_IN_SILENCE ? DECIDE_OVERFLOW : DECIDE_ORIGINAL;
 	case CONDENSE_NOTHING: /* the layout counts closer than the plan, which has a slack */
 	case CONDENSE_FAILED:
 		break;
@@ -71,9 +71,9 @@ enum decide_outcome decide_laid_out(enum condense_result result, enum backend_ty
 }
 
 enum decide_outcome decide_weighed(
-	enum condense_result result, enum choose_form form, enum backend_type backend)
+	enum condense_result result, enum choose_form form, unsigned traits)
 {
 	if (result == CONDENSE_OK && form == FORM_ORIGINAL)
 		return DECIDE_ORIGINAL;
-	return decide_laid_out(result, backend);
+	return decide_laid_out(result, traits);
 }

@@ -36,15 +36,15 @@ struct condense_facts decide_condense(const struct config *conf, const struct pl
 	const struct plan *p, const struct chat_request *r, double tokens, bool overflowed,
 	bool by_time);
 
-/* A request that is not to be condensed. */
+/* A request that is not to be condensed. traits: of the main device's backend (backends.h). */
 enum decide_outcome decide_plain(
-	const struct plan_facts *f, const struct plan *p, bool is_load, enum backend_type backend);
+	const struct plan_facts *f, const struct plan *p, bool is_load, unsigned traits);
 
 /* The layout has been made. */
-enum decide_outcome decide_laid_out(enum condense_result result, enum backend_type backend);
+enum decide_outcome decide_laid_out(enum condense_result result, unsigned traits);
 
 /* ... and weighed against the original (weigh.h). */
 enum decide_outcome decide_weighed(
-	enum condense_result result, enum choose_form form, enum backend_type backend);
+	enum condense_result result, enum choose_form form, unsigned traits);
 
 #endif

@@ -62,12 +62,12 @@ static void on_wait(uv_timer_t *t)
 }
 
 /* What the backend is asked for: the client's own target, but for another spelling of a known path,
- * and for llama-server's short paths, which Ollama has below /v1 alone. */
+ * and for llama-server's short paths, which others have below /v1 alone. */
 static struct slice target_of(struct pass *p, char *room, size_t size)
 {
 	const char *target = exchange_target(p->base.exchange), *path = p->route.path;
 	struct slice theirs = exchange_path(p->base.exchange);
-	if (p->route.v1 && p->device->conf->backend.type == BACKEND_TYPE_OLLAMA)
+	if (p->route.v1 && device_has(p->device, TRAIT_V1_ONLY))
 		path = p->route.v1;
 	if (!path || slice_eq(theirs, slice_str(path)))
 		return slice_str(target);

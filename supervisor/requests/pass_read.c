@@ -55,11 +55,11 @@ static void read_over(uv_work_t *w, int status)
 	request_release(&p->base);
 }
 
-/* Ollama takes what llama-server does not; which of them gets it is known later. */
-static bool any_llama_server(const struct requests *s)
+/* Ollama takes what others do not; which of them gets it is known later. */
+static bool any_strict(const struct requests *s)
 {
 	for (size_t i = 0; i < s->devices->count; i++)
-		if (s->devices->of[i]->conf->backend.type == BACKEND_TYPE_LLAMA_SERVER)
+		if (device_has(s->devices->of[i], TRAIT_STRICT_JSON))
 			return true;
 	return false;
 }
@@ -68,7 +68,7 @@ void pass_read(struct pass *p, void (*done)(struct pass *p))
 {
 	struct request *r = &p->base;
 	r->unpacked = p->coding != UNPACK_NONE;
-	p->mend = any_llama_server(r->all);
+	p->mend = any_strict(r->all);
 	buf_init(&p->unpacked, packed_room(r->all));
 	p->work.data = p;
 	p->read_done = done;

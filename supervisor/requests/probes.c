@@ -85,7 +85,7 @@ static bool reply_model(struct requests *s, struct exchange *x, struct slice nam
 	return false;
 }
 
-/* llama-server knows no such path. An Ollama may have a model that is newer than our list. */
+/* An Ollama may have a model that is newer than our list; others know no such path. */
 static bool answer_model(struct requests *s, struct exchange *x, enum dialect dialect)
 {
 	struct buf name, body;
@@ -94,7 +94,7 @@ static bool answer_model(struct requests *s, struct exchange *x, enum dialect di
 	bool answered =
 		route_model(exchange_path(x), &name) == 0 && reply_model(s, x, buf_slice(&name));
 	const struct device *d = pick_role(s->devices, ROLE_MAIN);
-	if (!answered && d && d->conf->backend.type == BACKEND_TYPE_LLAMA_SERVER) {
+	if (!answered && d && !device_has(d, TRAIT_FINDS_MODELS)) {
 		struct buf text;
 		buf_init(&text, 0);
 		buf_printf(&text, "model '%.*s' not found", (int)(name.n < 400 ? name.n : 400),

@@ -74,8 +74,9 @@ static const struct job_events events = {
 
 bool warming_possible(const struct device *d)
 {
-	return !d->warming && d->state == WORKER_READY && !device_hopeless(d) && d->inflight == 0 &&
-	       queue_waiting(&d->queue) == 0 && foresight_reuses(&d->foresight);
+	return !d->warming && device_has(d, TRAIT_WARMS) && d->state == WORKER_READY &&
+	       !device_hopeless(d) && d->inflight == 0 && queue_waiting(&d->queue) == 0 &&
+	       foresight_reuses(&d->foresight);
 }
 
 static int submit(struct warming *w, const struct warming_spec *spec)

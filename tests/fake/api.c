@@ -25,6 +25,9 @@ static const struct route *find_route(
 	return NULL;
 }
 
+static const struct route *const routes_of[] = {
+	[TYPE_OLLAMA] = ollama_routes, [TYPE_LLAMA] = llama_routes, [TYPE_OPENAI] = compat_routes};
+
 static const struct route *route_of(
 	const struct fake *f, const struct http_exchange *x, bool *other_verb)
 {
@@ -34,8 +37,7 @@ static const struct route *route_of(
 	if (f->options.control)
 		route = find_route(control_routes, x, other_verb);
 	if (!route)
-		route = find_route(f->options.type == TYPE_OLLAMA ? ollama_routes : llama_routes, x,
-			other_verb);
+		route = find_route(routes_of[f->options.type], x, other_verb);
 	return route;
 }
 
@@ -55,6 +57,8 @@ void api_error(struct request *r, int status, struct slice message)
 {
 	if (r->fake->options.type == TYPE_OLLAMA)
 		ollama_error(r, status, message);
+	else if (r->fake->options.type == TYPE_OPENAI)
+		compat_error(r, status, message);
 	else
 		llama_error(r, status, message);
 }
@@ -116,6 +120,8 @@ static void dispatch(struct request *r)
 		http_reply(r->x, 403, NULL, SLICE(""));
 		return;
 	}
+	if (!is_control(r) && f->options.type == TYPE_OPENAI && !compat_admits(r))
+		return;
 	if (!is_control(r) && f->options.type == TYPE_LLAMA && !f->engine->ready) {
 		llama_error(r, 503, SLICE("Loading model"));
 		return;
@@ -128,6 +134,8 @@ static void dispatch(struct request *r)
 	if (f->options.type == TYPE_LLAMA)
 		llama_error(r, 404, SLICE("File Not Found")); /* also for another verb: its HTTP
 								 library knows no 405 */
+	else if (f->options.type == TYPE_OPENAI)
+		compat_error(r, other_verb ? 405 : 404, SLICE(""));
 	else if (other_verb)
 		http_reply(r->x, 405, "text/plain", SLICE("405 method not allowed"));
 	else
@@ -136,7 +144,7 @@ static void dispatch(struct request *r)
 
 static void send_garbage(struct request *r)
 {
-	bool sse = r->fake->options.type == TYPE_LLAMA || r->x->path.p[1] == 'v';
+	bool sse = r->fake->options.type != TYPE_OLLAMA || r->x->path.p[1] == 'v';
 	bool stream = ask_streams(r);
 
 	http_begin(r->x, 200,
@@ -217,6 +225,9 @@ static bool read_script(struct request *r)
 	x->misdeed.chunk_bytes = r->script.chunk_bytes;
 	x->misdeed.ctype = r->script.wrong_ctype ? "text/html; charset=utf-8" : NULL;
 	x->misdeed.close_silently = r->script.close_after;
+	x->misdeed.retry_after = r->script.retry_after.n ? buf_cstr(&r->script.retry_after) : NULL;
+	x->misdeed.header_bytes = r->script.header_bytes;
+	x->misdeed.type_bytes = r->script.type_bytes;
 	return true;
 }
 
@@ -268,8 +279,8 @@ static void on_ready(struct http_exchange *x, void *arg)
 		api_error(r, 413, SLICE("request body too large"));
 		return;
 	}
-	if (r->fake->options.type == TYPE_LLAMA && lone_surrogates(&r->body)) {
-		api_error(r, 500,
+	if (r->fake->options.type != TYPE_OLLAMA && lone_surrogates(&r->body)) {
+		api_error(r, r->fake->options.type == TYPE_LLAMA ? 500 : 400,
 			SLICE("[json.exception.parse_error.101] parse error: syntax error while "
 			      "parsing value - invalid string: surrogate U+D800..U+DBFF must be "
 			      "followed by U+DC00..U+DFFF"));

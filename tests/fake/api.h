@@ -22,7 +22,7 @@ struct route {
 extern const struct http_handler api_handler; /* its arg is the struct fake */
 
 /* Each ends with a route whose method is NULL. */
-extern const struct route ollama_routes[], llama_routes[], control_routes[];
+extern const struct route ollama_routes[], llama_routes[], compat_routes[], control_routes[];
 
 /* An error in the dialect that r's path speaks; an empty message picks the usual one of that
  * status. */
@@ -33,6 +33,10 @@ void api_errorf(struct request *r, int status, const char *fmt, ...)
 /* The dialects' own, for api_error(). */
 void ollama_error(struct request *r, int status, struct slice message);
 void llama_error(struct request *r, int status, struct slice message);
+void compat_error(struct request *r, int status, struct slice message);
+
+/* vLLM's check of the key. False: replied. */
+bool compat_admits(struct request *r);
 
 /* Sends a client from another spelling of a path to the right one. False: it is the right one. */
 bool ollama_redirects(struct request *r);

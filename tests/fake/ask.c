@@ -104,6 +104,8 @@ void ask_chat(struct gen *g, struct json_value body)
 		g->begun = json_string_is(json_get(message, "role"), "assistant");
 		if (!g->begun || !is_last(it))
 			continue;
+		if (g->r->fake->options.type == TYPE_OPENAI)
+			continue; /* its template closes the turn: another answer begins */
 		struct slice given = {g->prompt.text.p + before + PROMPT_MARK_BYTES,
 			g->prompt.text.n - before - PROMPT_MARK_BYTES};
 		answer_begin_with(g, given, false);
@@ -190,7 +192,7 @@ void ask_completion(struct gen *g, struct json_value body)
 {
 	struct json_iter it = json_iter(json_get(body, "images"));
 	struct json_value system = json_get(body, "system"), image;
-	bool raw = g->r->fake->options.type == TYPE_LLAMA;
+	bool raw = g->r->fake->options.type != TYPE_OLLAMA;
 
 	json_to_bool(json_get(body, "raw"), &raw);
 	if (json_is(system, JSON_STRING)) {

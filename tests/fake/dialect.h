@@ -62,6 +62,10 @@ struct gen *llama_gen_create(struct request *r, const struct gen_ops *ops);
 /* Submits, or replies exceed_context_size_error. */
 void llama_submit(struct gen *g);
 
+/* compat.c: the same as vLLM has it. */
+struct gen *compat_gen_create(struct request *r, const struct gen_ops *ops);
+void compat_submit(struct gen *g);
+
 /* "timings":{...} of a finished gen, with the comma before it. */
 void llama_put_timings(struct buf *out, const struct gen *g);
 

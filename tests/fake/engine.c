@@ -67,6 +67,8 @@ struct engine *engine_create(struct fake *fake)
 	e->fake = fake;
 	for (size_t i = 0; i < o->model_count; i++)
 		engine_add_model(e, slice_str(o->models[i]));
+	for (struct model *m = e->models; m && o->type == TYPE_OPENAI; m = m->next)
+		m->state = MODEL_READY;
 	if (o->type == TYPE_LLAMA) {
 		e->models->state = MODEL_READY;
 		e->boot.run = on_booted;

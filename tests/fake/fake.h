@@ -14,10 +14,14 @@
 /* bytes of a request body held in memory; blobs are not held */
 #define FAKE_BODY_MAX (512ul << 20)
 
-enum backend_type { TYPE_OLLAMA, TYPE_LLAMA };
+enum fake_type {
+	TYPE_OLLAMA,
+	TYPE_LLAMA,
+	TYPE_OPENAI, /* as vLLM: compat.c */
+};
 
 struct options {
-	enum backend_type type;
+	enum fake_type type;
 	const char *host;
 	int port; /* 0: pick one */
 	const char *models[FAKE_MODELS];
@@ -39,6 +43,7 @@ struct options {
 	bool old;	    /* Ollama: from before a request could say "truncate" */
 	unsigned max_ctx;   /* Ollama: a larger window does not fit its memory; 0: any does */
 	bool embeddings, metrics, control;
+	const char *api_key;	    /* as vLLM: below /v1 nothing without it; NULL: none */
 	const char *slot_save_path; /* NULL: slots are not saved */
 	const char *log_path, *dump_dir;
 };

@@ -31,7 +31,9 @@ struct http_misdeed {
 	unsigned head_ms;   /* pause between the status line and the other headers */
 	size_t chunk_bytes; /* the body goes out in pieces of this size, each a chunk and a write */
 	const char *ctype;  /* content type to claim instead of the right one */
-	bool close_silently; /* close after the reply without having said so */
+	bool close_silently;		 /* close after the reply without having said so */
+	const char *retry_after;	 /* a Retry-After to send; NULL: none */
+	size_t header_bytes, type_bytes; /* a header of that length more; the content type's */
 };
 
 enum http_end {

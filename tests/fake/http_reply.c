@@ -57,6 +57,18 @@ static const char *http_date(void)
 	return text;
 }
 
+static void put_padded(struct buf *out, const char *name, const char *value, size_t bytes)
+{
+	size_t n = strlen(value);
+
+	buf_printf(out, "%s: %s", name, value);
+	if (n + 3 < bytes)
+		buf_add_str(out, ";x=");
+	for (n += 3; n < bytes; n++)
+		buf_add_char(out, 'x');
+	buf_add_str(out, "\r\n");
+}
+
 void http_begin(struct http_exchange *x, int status, const char *ctype, int64_t length)
 {
 	struct buf *out = &x->conn->out;
@@ -70,7 +82,11 @@ void http_begin(struct http_exchange *x, int status, const char *ctype, int64_t 
 	buf_printf(out, "HTTP/1.1 %d %s\r\n", status, reason(status));
 	buf_add_str(out, x->conn->server->headers);
 	if (ctype)
-		buf_printf(out, "Content-Type: %s\r\n", ctype);
+		put_padded(out, "Content-Type", ctype, x->misdeed.type_bytes);
+	if (x->misdeed.header_bytes)
+		put_padded(out, "X-Long", "x", x->misdeed.header_bytes);
+	if (x->misdeed.retry_after)
+		buf_printf(out, "Retry-After: %s\r\n", x->misdeed.retry_after);
 	if (x->location)
 		buf_printf(out, "Location: %s\r\n", x->location);
 	buf_printf(out, "Date: %s\r\n", http_date());

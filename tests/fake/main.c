@@ -9,7 +9,8 @@
  *   ollama.c              Ollama's errors and catalogue of models
  *   ollama_gen.c          its chat and generate; ollama_store.c its pulls and blobs
  *   llama.c               llama-server's /completion; llama_info.c its props, slots, tokens
- *   openai.c              the /v1 answers of both; openai_models.c their models
+ *   compat.c              vLLM's errors, key, lists: another server of the OpenAI API
+ *   openai.c              the /v1 answers of all; openai_models.c their models
  *   embed.c               embeddings of all dialects
  *   engine.c, gen.c       models, slots, queues, loads; one generation in time
  *   host_cache.c          prompts that had to leave their slot
@@ -56,6 +57,7 @@ enum option_key {
 	OPT_LOG,
 	OPT_DUMP,
 	OPT_SAVE_PATH,
+	OPT_API_KEY,
 	OPT_MODEL_PATH,
 	OPT_HELP,
 };
@@ -99,12 +101,15 @@ static const struct {
 	{"--log", OPT_LOG, false},
 	{"--dump", OPT_DUMP, false},
 	{"--slot-save-path", OPT_SAVE_PATH, false},
+	{"--api-key", OPT_API_KEY, false},
+	{"--max-model-len", OPT_NUM_CTX, false},
 	{"-m", OPT_MODEL_PATH, false},
 	{"--help", OPT_HELP, true},
 };
 
 static const char usage[] =
-	"usage: fake-backend --type ollama|llama-server --port N [--host 127.0.0.1] [--model "
+	"usage: fake-backend --type ollama|llama-server|openai --port N [--host 127.0.0.1] "
+	"[--model "
 	"NAME]...\n"
 	"  [--prefill TOK_S] [--decode TOK_S] [--depth-half TOKENS] [--decode-half TOKENS] "
 	"[--load-ms N]\n"
@@ -113,6 +118,7 @@ static const char usage[] =
 	"[--host-cache-rate TOK_S]\n"
 	"  [--embeddings] [--metrics] [--log FILE] [--dump DIR] [--slot-save-path DIR] "
 	"[--no-control]\n"
+	"  [--api-key KEY] [--max-model-len N]\n"
 	"llama-server's options are accepted: -m, -c (for all slots), -np and --alias count, "
 	"others are ignored.\n";
 
@@ -132,14 +138,23 @@ static double number(const char *name, const char *value, double max)
 	return v;
 }
 
+static enum fake_type type_of(const char *name)
+{
+	static const char *const names[] = {
+		[TYPE_OLLAMA] = "ollama", [TYPE_LLAMA] = "llama-server", [TYPE_OPENAI] = "openai"};
+	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
+		if (strcmp(names[i], name) == 0)
+			return (enum fake_type)i;
+	fail("--type is ollama, llama-server or openai, not", name);
+	return TYPE_OLLAMA;
+}
+
 static void set_option(struct options *o, enum option_key key, const char *name, const char *value,
 	unsigned *ctx_all)
 {
 	switch (key) {
 	case OPT_TYPE:
-		if (strcmp(value, "ollama") != 0 && strcmp(value, "llama-server") != 0)
-			fail("--type is ollama or llama-server, not", value);
-		o->type = strcmp(value, "ollama") == 0 ? TYPE_OLLAMA : TYPE_LLAMA;
+		o->type = type_of(value);
 		break;
 	case OPT_HOST:
 		o->host = value;
@@ -230,6 +245,9 @@ static void set_option(struct options *o, enum option_key key, const char *name,
 	case OPT_SAVE_PATH:
 		o->slot_save_path = value;
 		break;
+	case OPT_API_KEY:
+		o->api_key = value;
+		break;
 	case OPT_MODEL_PATH:
 		o->model_path = value;
 		break;
@@ -311,7 +329,8 @@ int main(int argc, char **argv)
 	fake.http.arg = &fake;
 	fake.http.headers = fake.options.type == TYPE_LLAMA
 				    ? "Server: llama.cpp\r\nX-Accel-Buffering: no\r\n"
-				    : "";
+			    : fake.options.type == TYPE_OPENAI ? "server: uvicorn\r\n"
+							       : "";
 	err = clock_init(&fake.clock, fake.loop);
 	if (!err)
 		err = stats_init(&fake);

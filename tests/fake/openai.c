@@ -16,6 +16,11 @@ static bool is_llama(const struct gen *g)
 	return g->r->fake->options.type == TYPE_LLAMA;
 }
 
+static bool is_ollama(const struct gen *g)
+{
+	return g->r->fake->options.type == TYPE_OLLAMA;
+}
+
 static bool is_chat(const struct gen *g)
 {
 	return slice_eq(g->r->x->path, SLICE("/v1/chat/completions")) ||
@@ -38,8 +43,10 @@ static void put_identity(const struct gen *g, const char *object)
 		buf_add_slice(&line, g->name);
 	else
 		json_put_string(&line, slice_str(g->model->name));
-	buf_printf(
-		&line, ",\"system_fingerprint\":\"%s\"", is_llama(g) ? "b10434-fake" : "fp_ollama");
+	if (is_llama(g))
+		buf_add_str(&line, ",\"system_fingerprint\":\"b10434-fake\"");
+	else if (is_ollama(g))
+		buf_add_str(&line, ",\"system_fingerprint\":\"fp_ollama\"");
 }
 
 static const char *chunk_object(const struct gen *g)
@@ -73,10 +80,11 @@ static void send_chunk(struct gen *g)
 static void begin(struct gen *g)
 {
 	http_begin(g->r->x, 200, "text/event-stream", -1);
-	if (!is_llama(g) || !is_chat(g))
+	if (is_ollama(g) || !is_chat(g))
 		return;
 	open_chunk(g);
-	buf_add_str(&line, "\"delta\":{\"role\":\"assistant\",\"content\":null}");
+	buf_printf(&line, "\"delta\":{\"role\":\"assistant\",\"content\":%s}",
+		is_llama(g) ? "null" : "\"\"");
 	close_chunk(NULL);
 	send_chunk(g);
 }
@@ -90,7 +98,7 @@ static void open_delta(struct gen *g)
 		begin(g);
 	open_chunk(g);
 	if (is_chat(g))
-		buf_add_str(&line, first && !is_llama(g) ? "\"delta\":{\"role\":\"assistant\","
+		buf_add_str(&line, first && is_ollama(g) ? "\"delta\":{\"role\":\"assistant\","
 							 : "\"delta\":{");
 }
 
@@ -106,7 +114,7 @@ static void on_text(struct gen *g, bool thinking, struct slice text)
 		buf_add_str(&line, "\"text\":");
 	else if (!thinking)
 		buf_add_str(&line, "\"content\":");
-	else if (is_llama(g))
+	else if (!is_ollama(g))
 		buf_add_str(&line, "\"reasoning_content\":");
 	else
 		buf_add_str(&line, "\"content\":\"\",\"reasoning\":");
@@ -114,7 +122,7 @@ static void on_text(struct gen *g, bool thinking, struct slice text)
 	if (is_chat(g))
 		buf_add_char(&line, '}');
 	close_chunk(NULL);
-	if (!is_chat(g) && g->include_usage && !is_llama(g))
+	if (!is_chat(g) && g->include_usage && is_ollama(g))
 		buf_add_str(&line, ",\"usage\":{}");
 	send_chunk(g);
 }
@@ -131,9 +139,9 @@ static void put_call_head(const struct gen *g, size_t i)
 
 static void on_tool(struct gen *g, size_t i, struct slice fragment, bool first, bool last)
 {
-	if (!is_chat(g) || (!is_llama(g) && !last))
+	if (!is_chat(g) || (is_ollama(g) && !last))
 		return;
-	if (!is_llama(g)) { /* whole, in one delta */
+	if (is_ollama(g)) { /* whole, in one delta */
 		open_delta(g);
 		buf_add_str(&line, "\"content\":\"\",\"tool_calls\":[");
 		put_call_head(g, i);
@@ -179,7 +187,7 @@ static void on_error(struct gen *g, struct slice message)
 		api_error(g->r, 500, message);
 		return;
 	}
-	if (!is_llama(g)) { /* what Ollama makes of it: an empty chunk, then silence
+	if (is_ollama(g)) { /* what Ollama makes of it: an empty chunk, then silence
 			       (docs/protocols.md#errors-of-ollama) */
 		g->name = SLICE("\"\"");
 		open_delta(g);
@@ -192,8 +200,11 @@ static void on_error(struct gen *g, struct slice message)
 	buf_clear(&line);
 	buf_add_str(&line, "data: {\"error\":{\"code\":500,\"message\":");
 	json_put_string(&line, message);
-	buf_add_str(&line, ",\"type\":\"server_error\"}");
+	buf_printf(
+		&line, ",\"type\":\"%s\"}", is_llama(g) ? "server_error" : "InternalServerError");
 	send_chunk(g);
+	if (!is_llama(g))
+		http_data(g->r->x, SLICE("data: [DONE]\n\n"));
 	http_end(g->r->x);
 }
 
@@ -239,12 +250,12 @@ static void put_message(const struct gen *g)
 	const struct script *s = &g->r->script;
 
 	buf_add_str(&line, "\"message\":{\"role\":\"assistant\",\"content\":");
-	if (g->reason == REASON_TOOLS && !g->text.n && is_llama(g))
+	if (g->reason == REASON_TOOLS && !g->text.n && !is_ollama(g))
 		buf_add_str(&line, "null");
 	else
 		json_put_string(&line, buf_slice(&g->text));
 	if (g->thought.n) {
-		json_put_key(&line, is_llama(g) ? "reasoning_content" : "reasoning");
+		json_put_key(&line, is_ollama(g) ? "reasoning" : "reasoning_content");
 		json_put_string(&line, buf_slice(&g->thought));
 	}
 	if (g->reason == REASON_TOOLS) {
@@ -293,12 +304,19 @@ static const struct gen_ops ops = {begin, on_progress, on_text, on_tool, on_erro
 
 static void run(struct request *r, bool chat)
 {
-	bool llama = r->fake->options.type == TYPE_LLAMA;
-	struct gen *g = llama ? llama_gen_create(r, &ops) : ollama_gen_create(r, &ops);
+	static struct gen *(*const create[])(struct request *, const struct gen_ops *) = {
+		[TYPE_OLLAMA] = ollama_gen_create,
+		[TYPE_LLAMA] = llama_gen_create,
+		[TYPE_OPENAI] = compat_gen_create};
+	static void (*const submit[])(struct gen *) = {[TYPE_OLLAMA] = ollama_submit,
+		[TYPE_LLAMA] = llama_submit,
+		[TYPE_OPENAI] = compat_submit};
+	enum fake_type type = r->fake->options.type;
+	struct gen *g = create[type](r, &ops);
 
 	if (!g)
 		return;
-	if (!llama) { /* of the limits Ollama's /v1 knows max_tokens only, and no options
+	if (type == TYPE_OLLAMA) { /* of the limits Ollama's /v1 knows max_tokens only, and no options
 			 (docs/protocols.md#openais-fields) */
 		g->max_tokens = -1;
 		json_to_int(json_get(r->json, "max_tokens"), &g->max_tokens);
@@ -313,10 +331,7 @@ static void run(struct request *r, bool chat)
 		ask_completion(g, r->json);
 	if (answer_refuses_begun(g))
 		return;
-	if (llama)
-		llama_submit(g);
-	else
-		ollama_submit(g);
+	submit[type](g);
 }
 
 void openai_chat(struct request *r)

@@ -5,11 +5,17 @@
 
 static void put_model(struct buf *out, const struct model *m)
 {
+	static const char *const owners[] = {
+		[TYPE_OLLAMA] = "library", [TYPE_LLAMA] = "llamacpp", [TYPE_OPENAI] = "vllm"};
 	buf_add_str(out, "{\"id\":");
 	json_put_string(out, slice_str(m->name));
 	buf_printf(out, ",\"object\":\"model\",\"created\":%lld,\"owned_by\":\"%s\"",
-		(long long)m->engine->fake->started_at,
-		m->engine->fake->options.type == TYPE_LLAMA ? "llamacpp" : "library");
+		(long long)m->engine->fake->started_at, owners[m->engine->fake->options.type]);
+	if (m->engine->fake->options.type == TYPE_OPENAI) {
+		buf_add_str(out, ",\"root\":");
+		json_put_string(out, slice_str(m->name));
+		buf_printf(out, ",\"parent\":null,\"max_model_len\":%u", m->num_ctx);
+	}
 	if (m->engine->fake->options.type == TYPE_LLAMA)
 		buf_printf(out,
 			",\"aliases\":[],\"tags\":[],\"meta\":{\"vocab_type\":2,\"n_vocab\":151936,"

@@ -20,6 +20,7 @@ void script_init(struct script *s)
 	s->tokens = s->thinking = -1;
 	buf_init(&s->text, SCRIPT_TEXT_MAX);
 	buf_init(&s->error, SCRIPT_TEXT_MAX);
+	buf_init(&s->retry_after, 256);
 	for (size_t i = 0; i < SCRIPT_TOOLS; i++) {
 		buf_init(&s->tools[i].name, SCRIPT_TEXT_MAX);
 		buf_init(&s->tools[i].args, SCRIPT_TEXT_MAX);
@@ -30,6 +31,7 @@ void script_fini(struct script *s)
 {
 	buf_free(&s->text);
 	buf_free(&s->error);
+	buf_free(&s->retry_after);
 	for (size_t i = 0; i < SCRIPT_TOOLS; i++) {
 		buf_free(&s->tools[i].name);
 		buf_free(&s->tools[i].args);
@@ -145,6 +147,8 @@ static int set_number(struct script *s, struct slice key, int64_t n)
 		{"drip", .narrow = &s->drip_ms},
 		{"chunk_bytes", .size = &s->chunk_bytes},
 		{"hugeline", .size = &s->hugeline},
+		{"header_bytes", .size = &s->header_bytes},
+		{"type_bytes", .size = &s->type_bytes},
 		{"ctype", .flag = &s->wrong_ctype},
 		{"close", .flag = &s->close_after},
 		{"tools_in_final", .flag = &s->tools_in_final},
@@ -180,6 +184,8 @@ int script_set(struct script *s, struct slice key, struct slice value)
 	}
 	if (is(key, "error"))
 		return set_text(&s->error, value);
+	if (is(key, "retry_after"))
+		return set_text(&s->retry_after, value);
 	if (is(key, "tool"))
 		return set_tool(s, value);
 	if (is(key, "args"))

@@ -47,8 +47,10 @@ struct script {
 	int64_t tokens, thinking; /* -1: not said */
 	int64_t quote; /* the answer is lines of the prompt, about that many tokens; 0: no */
 	bool has_text;
-	struct buf text;  /* the exact answer */
-	struct buf error; /* message of an error */
+	struct buf text;		 /* the exact answer */
+	struct buf error;		 /* message of an error */
+	struct buf retry_after;		 /* beside its status; empty: none */
+	size_t header_bytes, type_bytes; /* of a header of its own, of the content type */
 	struct script_tool tools[SCRIPT_TOOLS];
 	size_t tool_count;
 };

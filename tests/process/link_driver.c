@@ -225,6 +225,7 @@ static void on_record(void *ctx, const struct proto_record *r)
 		put_text(&b, "detail", r->u.state.detail);
 		put_text(&b, "url", r->u.state.url);
 		put_int(&b, "pid", r->u.state.backend_pid);
+		put_int(&b, "traits", r->u.state.traits);
 		put_int(&b, "start", (int64_t)r->u.state.backend_start);
 		put_int(&b, "window", r->u.state.window);
 		put_int(&b, "slots", r->u.state.slots);

@@ -400,3 +400,20 @@ def test_numbers_out_of_range(folder, end):
     for line, key in wanted:
         assert re.search(rf"^{re.escape(path)}:{line}: {re.escape(key)}: must be between ", r.stderr, re.M), (key, r.stderr)
     assert len(r.stderr.strip().splitlines()) == len(wanted), r.stderr
+
+
+@pytest.mark.parametrize("key", ["type_bytes", "header_bytes"])
+@pytest.mark.parametrize("n", [40000, 65000, 65500, 70000, 150000])
+def test_headers_of_a_backend_end_no_worker(one, key, n):
+    """However long one is: what the link has no room for is left out, or the answer is none."""
+    t, b = one(type="llama-server", options=(), limits={"coalesce": False})
+    pid = t.status()["devices"][0]["pid"]
+    messages = [{"role": "user", "content": "hello"}]
+    for body in ({"model": "m:1b", "messages": messages}, {"model": "m:1b", "messages": messages, "stream": True}):
+        for fault in ({}, {"fault": 500}, {"error_after": 0}):
+            b.fault(**{key: n, **fault})
+            status = t.request("POST", "/v1/chat/completions", body)[0]
+            assert status in ((200, 502) if not fault else (200, 500, 502)), (status, body, fault)
+    b.fault(match="/tokenize", **{key: n})
+    assert t.request("POST", "/tokenize", {"content": "hello"})[0] in (200, 502)
+    assert t.status()["devices"][0]["pid"] == pid and t.chat("hello")[0] == 200

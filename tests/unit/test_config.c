@@ -247,7 +247,7 @@ static void refuses_with_place_and_words(void **state)
 			"(one of: main, condense)"},
 		{BACKEND("type = \"vllm\"; url = \"http://h:1\";"),
 			":1: devices[0].backend.type: unknown value \"vllm\" (one of: ollama, "
-			"llama-server)"},
+			"llama-server, openai)"},
 		{DEVICES "listen = { address = \"example.org\"; };\n",
 			":2: listen.address: must be an IPv4 or IPv6 address or \"localhost\", "
 			"not \"example.org\""},
@@ -284,8 +284,8 @@ static void refuses_with_place_and_words(void **state)
 		{DEVICE("roles = [ \"main\" ];"),
 			":1: devices[0].backend: missing: "
 			"backend = { type = \"ollama\"; url = \"http://127.0.0.1:11434\"; };"},
-		{BACKEND("url = \"http://h:1\";"),
-			":1: devices[0].backend.type: missing (one of: ollama, llama-server)"},
+		{BACKEND("url = \"http://h:1\";"), ":1: devices[0].backend.type: missing (one of: "
+						   "ollama, llama-server, openai)"},
 		{BACKEND("type = \"ollama\";"),
 			":1: devices[0].backend: needs url (attach), command (start), or both "
 			"(attach, else start)"},
@@ -315,6 +315,8 @@ static void refuses_with_place_and_words(void **state)
 		refused(*state, cases[i].text, cases[i].words);
 }
 
+#define URLS "must be http://host:port[/path] or https://host[:port][/path]"
+
 static void checks_urls(void **state)
 {
 	static const struct {
@@ -322,12 +324,17 @@ static void checks_urls(void **state)
 	} cases[] = {
 		{"http://127.0.0.1:11434", NULL},
 		{"http://gpu.example:443/ollama", NULL},
-		{"https://gpu.example:443/ollama",
-			"must be http://host:port[/path]: workers speak no TLS; let a local proxy "
-			"or tunnel (stunnel, ssh -L) do it"},
+		{"https://gpu.example:443/ollama", NULL},
+		{"https://api.example/openai/v1", NULL},
+		{"https://[::1]", NULL},
+		{"https://", "must name a host: http://host:port[/path]"},
+		{"https://host:", "must name the port: http://host:port[/path]"},
+		{"https://host:0", "must have a port between 1 and 65535"},
+		{"https://k@host", "must hold no user or password"},
+		{"httpss://host", URLS},
 		{"http://[::1]:1/", NULL},
-		{"127.0.0.1:11434", "must be http://host:port[/path]"},
-		{"ftp://h:1", "must be http://host:port[/path]"},
+		{"127.0.0.1:11434", URLS},
+		{"ftp://h:1", URLS},
 		{"http://", "must name a host: http://host:port[/path]"},
 		{"http://:80", "must name a host: http://host:port[/path]"},
 		{"http://host", "must name the port: http://host:port[/path]"},
@@ -335,18 +342,17 @@ static void checks_urls(void **state)
 		{"http://host:0", "must have a port between 1 and 65535"},
 		{"http://host:65536", "must have a port between 1 and 65535"},
 		{"http://host:99999999999", "must have a port between 1 and 65535"},
-		{"http://host:80x", "must be http://host:port[/path]"},
+		{"http://host:80x", URLS},
 		{"http://u:p@host:80", "must hold no user or password"},
 		{"http://host:80/?q",
 			"must have no '?' or '#': it is a base, paths are appended to it"},
-		{"http://host:80/a b",
-			"must be http://host:port[/path] without spaces or other odd characters"},
+		{"http://host:80/a b", URLS " without spaces or other odd characters"},
 		{"http://[::1:80", "must have an IPv6 address in its brackets"},
 		{"http://[zz]:80", "must have an IPv6 address in its brackets"},
 		{"http://"
 		 "[0123456789012345678901234567890123456789012345678901234567890123456789]:80",
 			"must have an IPv6 address in its brackets"},
-		{"http://[::1]80", "must name the port: http://host:port[/path]"},
+		{"http://[::1]80", URLS},
 	};
 	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {

@@ -95,6 +95,7 @@ static void sample(struct proto_record *r, enum proto_type type, enum fill fill)
 		r->u.state.window = number(fill, INT64_MIN);
 		r->u.state.slots = number(fill, 1);
 		r->u.state.model = text(fill, NULL);
+		r->u.state.traits = on ? UINT32_MAX : 0;
 		return;
 	case PROTO_MODELS:
 		r->u.models.first = on;
@@ -272,6 +273,7 @@ static void same(const struct proto_record *a, const struct proto_record *b)
 		SAME(state.window);
 		SAME(state.slots);
 		SAME_TEXT(state.model);
+		SAME(state.traits);
 		return;
 	case PROTO_MODELS:
 		SAME(models.first);
@@ -689,7 +691,7 @@ static void test_wrong_forms(void **state)
 		CASE("a header of three", "start.headers: wrong item", "\x93\x01\x01\x96\x04\x01\x00\x91\x93\xa0\xa0\xa0\x00\xa0"),
 		CASE("a header of numbers", "header.name: wrong type", "\x93\x01\x01\x96\x04\x01\x00\x91\x92\x01\x01\x00\xa0"),
 		CASE("nested too deep", "record: nested too deep", "\x93\x01\x01\x96\x04\x01\x00\x91\x92\xa0\x90\x00\xa0"),
-		CASE("state 4", "state.state: out of range", "\x93\x01\x01\x9a\x02\x00\x04\xa0\xa0\x00\x00\x00\x00\xa0"),
+		CASE("state 4", "state.state: out of range", "\x93\x01\x01\x9b\x02\x00\x04\xa0\xa0\x00\x00\x00\x00\xa0\x00"),
 		CASE("the second record broken", "record: a msgpack type that is not used here", "\x94\x01\x01\x93\x24\x00\x00\x93\x24\x00\xc0"),
 		/* clang-format on */
 	};
@@ -735,7 +737,8 @@ static void test_list_limits_on_decoding(void **state)
 			"\x00\xa0", 2},
 		{"\x93\x01\x01\x95\x03\x00\xc2\xc2", 8, PROTO_MODELS_MAX, "\x94\xa0\x00\xa0\xa0", 5,
 			"", 0},
-		{"\x93\x01\x01\xdc\x00\x1e\x20\x00\xa0\x00\xa0", 11, PROTO_ARGS_MAX, "\xa0", 1,
+		{"\x93\x01\x01\xdc\x00\x20\x20\x00\xa0\x00\xa0\xa0\xa0", 13, PROTO_ARGS_MAX, "\xa0",
+			1,
 			"\xa0\xa0\xa0\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xc2\x00\x00\xa0\xa0"
 			"\xa0"
 			"\x00\x00\x00\x00\x00",

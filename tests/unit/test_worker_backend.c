@@ -7,12 +7,14 @@
 
 #include <cmocka.h>
 
+#include <stdio.h>
+
 #include "common/base/json.h"
 #include "workers/backend/backend.h"
 
 static const struct settings no_settings;
 
-static enum probe_verdict learn(const struct backend_ops *ops, struct backend_view *v,
+static enum probe_verdict learn(const struct backend_kind *ops, struct backend_view *v,
 	unsigned step, int status, const char *body)
 {
 	return ops->learn(&no_settings, v, step, status, slice_str(body));
@@ -42,7 +44,7 @@ static void ollama_is_known_by_its_version(void **state)
 	struct backend_view v = {0};
 	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
-		assert_int_equal(learn(&ollama_ops, &v, 0, cases[i].status, cases[i].body),
+		assert_int_equal(learn(&ollama_kind, &v, 0, cases[i].status, cases[i].body),
 			cases[i].verdict);
 }
 
@@ -52,12 +54,12 @@ static void ollama_lists_models_and_windows(void **state)
 	struct backend_view v = {0};
 	(void)state;
 	assert_int_equal(
-		learn(&ollama_ops, &v, 1, 200,
+		learn(&ollama_kind, &v, 1, 200,
 			"{\"models\":[{\"name\":\"a:1b\",\"modified_at\":\"2026-08-21T12:00:00.25+"
 			"02:00\"},"
 			"{\"no\":\"name\"},3,{\"name\":\"b:2b\",\"modified_at\":\"garbage\"}]}"),
 		PROBE_OK);
-	assert_int_equal(ollama_ops.learn(&s, &v, 2, 200,
+	assert_int_equal(ollama_kind.learn(&s, &v, 2, 200,
 				 SLICE("{\"models\":[{\"name\":\"b:2b\",\"context_length\":8192},{"
 				       "\"name\":\"a:1b\"}]}")),
 		PROBE_OK);
@@ -75,6 +77,77 @@ static void ollama_lists_models_and_windows(void **state)
 	assert_string_equal(v.models[1].openai_json,
 		"{\"id\":\"b:2b\",\"object\":\"model\",\"created\":0,\"owned_by\":\"library\"}");
 	backend_view_fini(&v);
+}
+
+static void any_server_tells_its_window_in_its_own_words(void **state)
+{
+	static const struct {
+		const char *model;
+		int64_t window;
+	} cases[] = {
+		{"{\"id\":\"m\",\"owned_by\":\"vllm\",\"max_model_len\":32768}", 32768},
+		{"{\"id\":\"m\",\"context_length\":131072}", 131072},
+		{"{\"id\":\"m\",\"context_window\":8192}", 8192},
+		{"{\"id\":\"m\",\"max_context_length\":32768,\"loaded_context_length\":4096}",
+			4096},
+		{"{\"id\":\"m\",\"meta\":{\"n_ctx\":2048,\"n_ctx_train\":40960}}", 2048},
+		{"{\"id\":\"m\",\"max_model_len\":null}", 0},
+		{"{\"id\":\"m\",\"max_model_len\":-1}", 0},
+		{"{\"id\":\"m\"}", 0},
+	};
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct backend_view v = {0};
+		char body[256];
+		snprintf(body, sizeof(body), "{\"object\":\"list\",\"data\":[%s]}", cases[i].model);
+		assert_int_equal(learn(&openai_kind, &v, 0, 200, body), PROBE_OK);
+		assert_int_equal(v.count, 1);
+		assert_int_equal(v.window, cases[i].window);
+		assert_int_equal(v.models[0].window, cases[i].window);
+		assert_string_equal(v.models[0].openai_json, cases[i].model);
+		assert_string_equal(v.model, "m");
+		backend_view_fini(&v);
+	}
+}
+
+static void any_server_is_known_by_its_list(void **state)
+{
+	static const struct {
+		int status;
+		const char *body;
+		enum probe_verdict verdict;
+	} cases[] = {
+		{200, "{\"object\":\"list\",\"data\":[]}", PROBE_OK},
+		{200, "{\"data\":[3,{\"no\":\"id\"},{\"id\":5}]}", PROBE_OK},
+		{200, "{\"models\":[]}", PROBE_WRONG},
+		{200, "[]", PROBE_WRONG},
+		{200, "<html>", PROBE_WRONG},
+		{404, "{\"data\":[]}", PROBE_WRONG},
+		{500, "", PROBE_WRONG},
+	};
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct backend_view v = {0};
+		assert_int_equal(learn(&openai_kind, &v, 0, cases[i].status, cases[i].body),
+			cases[i].verdict);
+		assert_int_equal(v.count, 0);
+		backend_view_fini(&v);
+	}
+}
+
+static void each_kind_is_a_row(void **state)
+{
+	(void)state;
+	for (enum backend_type t = 0; t < BACKEND_TYPES; t++) {
+		assert_non_null(backend_kind(t));
+		assert_non_null(backend_kind(t)->steps[0]);
+		assert_string_equal(backend_profile(t)->name, backend_type_names[t]);
+		assert_int_equal(backend_profile(t)->traits & ~TRAITS_ALL, 0);
+		assert_true(
+			backend_profile(t)->traits); /* 0 means in STATE that nothing was said */
+	}
+	assert_null(backend_type_names[BACKEND_TYPES]);
+	assert_ptr_equal(backend_kind(BACKEND_TYPE_OPENAI), &openai_kind);
 }
 
 static void without_a_model_one_is_settled_on(void **state)
@@ -97,8 +170,8 @@ static void without_a_model_one_is_settled_on(void **state)
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
 		const struct settings s = {.settled = (char *)(uintptr_t)cases[i].settled};
 		struct backend_view v = {0};
-		assert_int_equal(ollama_ops.learn(&s, &v, 1, 200, slice_str(tags)), PROBE_OK);
-		assert_int_equal(ollama_ops.learn(&s, &v, 2, 200, slice_str(ps)), PROBE_OK);
+		assert_int_equal(ollama_kind.learn(&s, &v, 1, 200, slice_str(tags)), PROBE_OK);
+		assert_int_equal(ollama_kind.learn(&s, &v, 2, 200, slice_str(ps)), PROBE_OK);
 		assert_string_equal(v.model, cases[i].model);
 		assert_int_equal(v.window, cases[i].window);
 		backend_view_fini(&v);
@@ -109,12 +182,12 @@ static void ollama_may_have_no_models(void **state)
 {
 	struct backend_view v = {0};
 	(void)state;
-	assert_int_equal(learn(&ollama_ops, &v, 1, 200, "{\"models\":null}"), PROBE_OK);
-	assert_int_equal(learn(&ollama_ops, &v, 2, 404, "404 page not found"), PROBE_OK);
+	assert_int_equal(learn(&ollama_kind, &v, 1, 200, "{\"models\":null}"), PROBE_OK);
+	assert_int_equal(learn(&ollama_kind, &v, 2, 404, "404 page not found"), PROBE_OK);
 	assert_int_equal(v.count, 0);
 	assert_null(v.model);
-	assert_int_equal(learn(&ollama_ops, &v, 1, 200, "{\"models\":{}}"), PROBE_WRONG);
-	assert_int_equal(learn(&ollama_ops, &v, 1, 500, "{\"models\":[]}"), PROBE_WRONG);
+	assert_int_equal(learn(&ollama_kind, &v, 1, 200, "{\"models\":{}}"), PROBE_WRONG);
+	assert_int_equal(learn(&ollama_kind, &v, 1, 500, "{\"models\":[]}"), PROBE_WRONG);
 	backend_view_fini(&v);
 }
 
@@ -130,19 +203,19 @@ static const char models[] = "{\"object\":\"list\",\"data\":[{\"id\":\"qwen\\u00
 
 static void llama_view(struct backend_view *v)
 {
-	assert_int_equal(learn(&llama_server_ops, v, 0, 200, "{\"status\":\"ok\"}"), PROBE_OK);
-	assert_int_equal(learn(&llama_server_ops, v, 1, 200, props), PROBE_OK);
-	assert_int_equal(learn(&llama_server_ops, v, 2, 200, models), PROBE_OK);
+	assert_int_equal(learn(&llama_server_kind, v, 0, 200, "{\"status\":\"ok\"}"), PROBE_OK);
+	assert_int_equal(learn(&llama_server_kind, v, 1, 200, props), PROBE_OK);
+	assert_int_equal(learn(&llama_server_kind, v, 2, 200, models), PROBE_OK);
 }
 
 static void llama_server_is_learnt_from_props_and_models(void **state)
 {
 	struct backend_view v = {0};
 	(void)state;
-	assert_int_equal(learn(&llama_server_ops, &v, 0, 503, "{\"error\":{}}"), PROBE_LOADING);
-	assert_int_equal(learn(&llama_server_ops, &v, 2, 503, ""), PROBE_LOADING);
-	assert_int_equal(learn(&llama_server_ops, &v, 0, 200, "Ollama is running"), PROBE_WRONG);
-	assert_int_equal(learn(&llama_server_ops, &v, 2, 200, "{\"data\":3}"), PROBE_WRONG);
+	assert_int_equal(learn(&llama_server_kind, &v, 0, 503, "{\"error\":{}}"), PROBE_LOADING);
+	assert_int_equal(learn(&llama_server_kind, &v, 2, 503, ""), PROBE_LOADING);
+	assert_int_equal(learn(&llama_server_kind, &v, 0, 200, "Ollama is running"), PROBE_WRONG);
+	assert_int_equal(learn(&llama_server_kind, &v, 2, 200, "{\"data\":3}"), PROBE_WRONG);
 	llama_view(&v);
 	assert_int_equal(v.window, 4096);
 	assert_int_equal(v.slots, 2);
@@ -160,16 +233,16 @@ static void llama_server_is_learnt_from_props_and_models(void **state)
 }
 
 static const struct settings named = {
-	.model = (char *)(uintptr_t) "our-name", .started_s = 1787306400};
+	.traits = TRAIT_ANY_NAME, .model = (char *)(uintptr_t) "our-name", .started_s = 1787306400};
 
 static struct slice ask(const struct backend_view *v, const char *method, const char *path,
 	const char *body, int status, struct backend_answer *a)
 {
 	bool needs_body;
 	*a = (struct backend_answer){0};
-	assert_true(llama_server_ops.owns(slice_str(path), &needs_body));
+	assert_true(llama_server_kind.owns(slice_str(path), &needs_body));
 	assert_int_equal(needs_body, strncmp(path, "/api/show", 9) == 0);
-	assert_int_equal(llama_server_ops.answer(
+	assert_int_equal(llama_server_kind.answer(
 				 &named, v, slice_str(method), slice_str(path), slice_str(body), a),
 		0);
 	assert_int_equal(a->status, status);
@@ -238,7 +311,7 @@ static void ollamas_questions_have_answers(void **state)
 	backend_view_fini(&v);
 	/* of two models an unknown name is neither */
 	assert_int_equal(
-		learn(&llama_server_ops, &v, 2, 200, "{\"data\":[{\"id\":\"a\"},{\"id\":\"b\"}]}"),
+		learn(&llama_server_kind, &v, 2, 200, "{\"data\":[{\"id\":\"a\"},{\"id\":\"b\"}]}"),
 		PROBE_OK);
 	ask(&v, "POST", "/api/show", "{\"model\":\"c\"}", 404, &a);
 	buf_free(&a.body);
@@ -247,8 +320,8 @@ static void ollamas_questions_have_answers(void **state)
 		"/v1/models", "/props", "/apiary", "/api/embed", "/api/embeddings?x"};
 	for (size_t i = 0; i < sizeof(others) / sizeof(*others); i++) {
 		bool needs_body;
-		assert_false(llama_server_ops.owns(slice_str(others[i]), &needs_body));
-		assert_int_equal(llama_server_ops.embeds(slice_str(others[i])), i >= 3);
+		assert_false(llama_server_kind.owns(slice_str(others[i]), &needs_body));
+		assert_int_equal(llama_server_kind.embeds(slice_str(others[i])), i >= 3);
 	}
 }
 
@@ -257,6 +330,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(ollama_is_known_by_its_version),
 		cmocka_unit_test(ollama_lists_models_and_windows),
+		cmocka_unit_test(any_server_tells_its_window_in_its_own_words),
+		cmocka_unit_test(any_server_is_known_by_its_list),
+		cmocka_unit_test(each_kind_is_a_row),
 		cmocka_unit_test(without_a_model_one_is_settled_on),
 		cmocka_unit_test(ollama_may_have_no_models),
 		cmocka_unit_test(llama_server_is_learnt_from_props_and_models),

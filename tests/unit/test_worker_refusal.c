@@ -20,6 +20,7 @@ static void says_what_the_backend_said(void **state)
 		 "model\",\"type\":\"unavailable_error\"}}",
 			"Loading model", false, 0, 0},
 		{"{\"message\":\"plain\"}", "plain", false, 0, 0},
+		{"{\"detail\":\"Not Found\"}", "Not Found", false, 0, 0},
 		{"{\"error\":{\"code\":400,\"message\":\"too "
 		 "long\",\"type\":\"exceed_context_size_error\","
 		 "\"n_prompt_tokens\":900,\"n_ctx\":512}}",
@@ -92,6 +93,50 @@ static void knows_an_overflow_by_its_words(void **state)
 			true, 0, 0},
 		{IN_STRING("an error was encountered while running the model: context size has "
 			   "been exceeded"),
+			true, 0, 0},
+		/* vLLM, older and newer; prompt and limit together */
+		{IN_OBJECT("This model's maximum context length is 4096 tokens. However, you "
+			   "requested 4983 tokens (4833 in the messages, 150 in the completion). "
+			   "Please reduce the length of the messages or completion.",
+			 "BadRequestError"),
+			true, 4833, 4096},
+		{IN_OBJECT("This model's maximum context length is 4096 tokens. However, your "
+			   "request has 4833 input tokens. Please reduce the length of the input "
+			   "messages.",
+			 "BadRequestError"),
+			true, 4833, 4096},
+		{IN_OBJECT(
+			 "'max_tokens' or 'max_completion_tokens' is too large: 1024. This "
+			 "model's maximum context length is 4096 tokens and your request has 4000 "
+			 "input tokens (1024 > 4096 - 4000).",
+			 "BadRequestError"),
+			true, 4000, 4096},
+		/* ... the limit alone */
+		{IN_OBJECT("'max_tokens' or 'max_completion_tokens' is too large: 4096. This "
+			   "model's maximum context length is 4096 tokens and your request has 14 "
+			   "input tokens (4096 > 4096 - 14).",
+			 "BadRequestError"),
+			false, 0, 0},
+		/* SGLang */
+		{IN_OBJECT("The input (4833 tokens) is longer than the model's context length "
+			   "(4096 tokens).",
+			 "BadRequestError"),
+			true, 4833, 4096},
+		/* OpenAI: by its code, and by its words */
+		{"{\"error\":{\"message\":\"too long\",\"type\":\"invalid_request_error\","
+		 "\"param\":\"messages\",\"code\":\"context_length_exceeded\"}}",
+			true, 0, 0},
+		{IN_OBJECT("Your input exceeds the context window of this model. Please adjust "
+			   "your input and try again.",
+			 "invalid_request_error"),
+			true, 0, 0},
+		/* LM Studio */
+		{IN_STRING("Trying to keep the first 4833 tokens when context the overflows. "
+			   "However, the model is loaded with context length of only 4096 tokens, "
+			   "which is not enough."),
+			true, 0, 0},
+		{IN_STRING("The number of tokens to keep from the initial prompt is greater than "
+			   "the context length."),
 			true, 0, 0},
 		/* not that */
 		{IN_STRING("model requires more system memory (9.1 GiB) than is available"), false,

@@ -3,8 +3,9 @@
  *
  * Attached (a URL), started (a command), or both: attach if it answers, else start. A probe is a
  * short list of GETs, one after the other; what they teach becomes a view, which is told to the
- * supervisor when it changed (STATE, MODELS). What differs between Ollama and llama-server stands
- * behind backend_ops; nothing else in the worker knows the kind. Loop thread only; nothing blocks.
+ * supervisor when it changed (STATE, MODELS). What differs between kinds of backends stands behind
+ * struct backend_kind; nothing else knows the kind, only traits (backends.h). Loop thread only;
+ * nothing blocks.
  */
 #ifndef TANDEM_WORKERS_BACKEND_H
 #define TANDEM_WORKERS_BACKEND_H
@@ -39,8 +40,9 @@ struct backend_view {
 	/* llama-server's /props, until /v1/models completes the models */
 	bool tools, vision, audio, thinking;
 	char *model_path, *chat_template;
-	int64_t modified; /* when the model's file was written, seconds of the epoch; 0 unknown */
-	double gpu_share; /* of the model on a GPU, 0 to 1; < 0 unknown */
+	const char *format; /* of the models' files: static, NULL unknown */
+	int64_t modified;   /* when the model's file was written, seconds of the epoch; 0 unknown */
+	double gpu_share;   /* of the model on a GPU, 0 to 1; < 0 unknown */
 };
 
 enum probe_verdict {
@@ -56,24 +58,35 @@ struct backend_answer {
 	struct buf body;
 };
 
-struct backend_ops {
-	const char *name; /* for people */
-	enum backend_api api;
-	const char *const *steps; /* targets of a probe's GETs, NULL-terminated */
+struct command;
+
+/*
+ * What one kind of backend does differently: a file that fills this, and a row of backends.h. NULL
+ * where it does nothing.
+ */
+struct backend_kind {
+	/* Targets of a probe's GETs, NULL-terminated; learn() sees each answer. */
+	const char *const *steps;
 	enum probe_verdict (*learn)(const struct settings *s, struct backend_view *v, unsigned step,
 		int status, struct slice body);
-	/* Paths that it has no answer for but we do; NULL: none. *body: only with the request's
-	 * body. */
+	/* Paths that it has no answer for but we do. *body: only with the request's body. */
 	bool (*owns)(struct slice path, bool *body);
-	/* Paths that ask for embeddings in a form that is not its own (task_embed.c); NULL: none.
-	 */
+	/* Paths that ask for embeddings in a form that is not its own (task_embed.c). */
 	bool (*embeds)(struct slice path);
-	/* Answers such a path from the view. 0 or -ENOMEM. */
+	/* Answers a path that is owned, from the view. 0 or -ENOMEM. */
 	int (*answer)(const struct settings *s, const struct backend_view *v, struct slice method,
 		struct slice path, struct slice body, struct backend_answer *out);
+	/* Tells a command that we start where to listen: 127.0.0.1 and this port. 0 or -ENOMEM. */
+	int (*listen)(struct command *c, int port);
+	/* Of a started one that said nothing of it: the share of its model on a GPU; < 0 unknown */
+	double gpu_share;
 };
 
-extern const struct backend_ops ollama_ops, llama_server_ops;
+#define BACKEND_KIND_OF_ROW(type, kind, ...) extern const struct backend_kind kind##_kind;
+BACKEND_ROWS(BACKEND_KIND_OF_ROW)
+
+/* The row's kind; type < BACKEND_TYPES. */
+const struct backend_kind *backend_kind(enum backend_type type);
 
 /* "Name:latest" and "name" are the same model, in any case, as Ollama has it. */
 bool backend_same_model(const char *a, const char *b);
@@ -88,7 +101,7 @@ void backend_view_fini(struct backend_view *v);
 /* Changes when the models do. Never 0. */
 uint64_t backend_view_hash(const struct backend_view *v);
 /* Sends the list as MODELS records. */
-void backend_view_tell(const struct backend_view *v, struct worker *w);
+void backend_view_tell(const struct backend_view *v, struct worker_self *w);
 
 /*
  * Called once, after the next whole probe (whatever it found) that began after backend_refresh().
@@ -102,7 +115,7 @@ struct backend_waiter {
 };
 
 /* 0 or -ENOMEM. The worker's http and settings are there. */
-int backend_create(struct worker *w, struct backend **out);
+int backend_create(struct worker_self *w, struct backend **out);
 /* Probes, or starts it. */
 void backend_start(struct backend *b);
 /* A connection was refused: look now, not at the next tick. */
@@ -124,7 +137,8 @@ void backend_hurry(struct backend *b);
 /* Frees it; its handles close with the loop's last turns. NULL does nothing. */
 void backend_destroy(struct backend *b);
 
-const struct backend_ops *backend_kind(const struct backend *b);
+/* enum backend_trait: what it has, as far as it has said. */
+unsigned backend_traits(const struct backend *b);
 /* Its conversations are (or were) saved in a folder of ours, which no client writes to or reads
  * from. */
 bool backend_has_our_folder(const struct backend *b);

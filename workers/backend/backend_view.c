@@ -116,7 +116,7 @@ uint64_t backend_view_hash(const struct backend_view *v)
 	return h ? h : 1;
 }
 
-void backend_view_tell(const struct backend_view *v, struct worker *w)
+void backend_view_tell(const struct backend_view *v, struct worker_self *w)
 {
 	size_t at = 0;
 	do {

@@ -1,96 +1,121 @@
 #include "workers/backend/command.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 extern char **environ;
 
-void command_free(char **list)
+static void list_free(char **list)
 {
 	for (char **s = list; s && *s; s++)
 		free(*s);
 	free(list);
 }
 
-char **command_args(const struct settings *s, int port, const char *slots_dir)
+/* Takes the text over, also on failure. */
+static int list_add(char ***list, char *text)
 {
-	size_t count = 0;
-	while (s->command[count])
-		count++;
-	char **args = calloc(count + 3 + 4 + 2 + 1, sizeof(*args)), **a = args;
-	char number[16];
-	snprintf(number, sizeof(number), "%d", port);
-	if (!args)
-		return NULL;
-	bool ok = (*a++ = strdup("tandem-worker")) && (*a++ = strdup("--exec")) &&
-		  (*a++ = strdup("--"));
-	for (size_t i = 0; i < count && ok; i++)
-		ok = (*a++ = strdup(s->command[i]));
-	if (ok && s->type == BACKEND_TYPE_LLAMA_SERVER)
-		ok = (*a++ = strdup("--host")) && (*a++ = strdup("127.0.0.1")) &&
-		     (*a++ = strdup("--port")) && (*a++ = strdup(number));
-	if (ok && slots_dir)
-		ok = (*a++ = strdup("--slot-save-path")) && (*a++ = strdup(slots_dir));
-	if (ok)
-		return args;
-	command_free(args);
-	return NULL;
+	size_t n = 0;
+	while (*list && (*list)[n])
+		n++;
+	char **grown = text ? realloc(*list, (n + 2) * sizeof(**list)) : NULL;
+	if (!grown) {
+		free(text);
+		return -ENOMEM;
+	}
+	grown[n] = text;
+	grown[n + 1] = NULL;
+	*list = grown;
+	return 0;
 }
 
-#define ENV_EXTRA 6
+int command_add(struct command *c, const char *arg)
+{
+	return list_add(&c->args, strdup(arg));
+}
 
-static bool env_is(const char *entry, const char *name)
+static bool is_variable(const char *entry, const char *name)
 {
 	size_t n = strlen(name);
 	return strncmp(entry, name, n) == 0 && entry[n] == '=';
 }
 
-char **command_env(const struct settings *s, int port)
+int command_set(struct command *c, const char *name, const char *value)
 {
-	char *set[ENV_EXTRA][2] = {{NULL}};
-	char selector[128], host[32];
-	size_t sets = 0, count = 0;
-	if (s->pin) {
-		snprintf(selector, sizeof(selector), "level_zero:%s", s->pin);
-		static const char *const names[] = {
-			"CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "GGML_VK_VISIBLE_DEVICES"};
-		for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++, sets++) {
-			set[sets][0] = (char *)names[i];
-			set[sets][1] = s->pin;
-		}
-		set[sets][0] = (char *)"ONEAPI_DEVICE_SELECTOR";
-		set[sets++][1] = selector;
+	char *entry;
+	if (asprintf(&entry, "%s=%s", name, value) < 0)
+		return -ENOMEM;
+	for (char **e = c->env; e && *e; e++) {
+		if (!is_variable(*e, name))
+			continue;
+		free(*e);
+		*e = entry;
+		return 0;
 	}
-	if (s->type == BACKEND_TYPE_OLLAMA) {
-		snprintf(host, sizeof(host), "127.0.0.1:%d", port);
-		set[sets][0] = (char *)"OLLAMA_HOST";
-		set[sets++][1] = host;
-		if (!getenv("OLLAMA_NOPRUNE")) { /* several serve one folder of models
-						    (docs/protocols.md#environment) */
-			set[sets][0] = (char *)"OLLAMA_NOPRUNE";
-			set[sets++][1] = (char *)"1";
-		}
-	}
-	while (environ[count])
-		count++;
-	char **env = calloc(count + sets + 1, sizeof(*env)), **e = env;
-	if (!env)
-		return NULL;
-	for (size_t i = 0; i < count; i++) {
-		bool replaced = false;
-		for (size_t k = 0; k < sets; k++)
-			replaced |= env_is(environ[i], set[k][0]);
-		if (!replaced && !(*e++ = strdup(environ[i])))
-			goto error;
-	}
-	for (size_t k = 0; k < sets; k++) {
-		char *entry;
-		if (asprintf(&entry, "%s=%s", set[k][0], set[k][1]) < 0)
-			goto error;
-		*e++ = entry;
-	}
-	return env;
-error:
-	command_free(env);
-	return NULL;
+	return list_add(&c->env, entry);
+}
+
+int command_add_address(struct command *c, int port)
+{
+	char number[16];
+	snprintf(number, sizeof(number), "%d", port);
+	int rc = command_add(c, "--host");
+	if (rc == 0)
+		rc = command_add(c, "127.0.0.1");
+	if (rc == 0)
+		rc = command_add(c, "--port");
+	return rc ? rc : command_add(c, number);
+}
+
+static int add_all(struct command *c, char *const *args)
+{
+	int rc = 0;
+	for (; *args && rc == 0; args++)
+		rc = command_add(c, *args);
+	return rc;
+}
+
+static int pin(struct command *c, const char *devices)
+{
+	static const char *const names[] = {
+		"CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "GGML_VK_VISIBLE_DEVICES"};
+	char selector[128];
+	int rc = 0;
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]) && rc == 0; i++)
+		rc = command_set(c, names[i], devices);
+	snprintf(selector, sizeof(selector), "level_zero:%s", devices);
+	return rc ? rc : command_set(c, "ONEAPI_DEVICE_SELECTOR", selector);
+}
+
+int command_init(struct command *c, const struct settings *s, command_listen_fn *listen, int port,
+	const char *slots_dir)
+{
+	static const char *const guard[] = {"tandem-worker", "--exec", "--", NULL};
+	int rc = 0;
+	*c = (struct command){0};
+	for (char **e = environ; *e && rc == 0; e++)
+		rc = list_add(&c->env, strdup(*e));
+	for (const char *const *a = guard; *a && rc == 0; a++)
+		rc = command_add(c, *a);
+	if (rc == 0)
+		rc = add_all(c, s->command);
+	if (rc == 0 && s->pin)
+		rc = pin(c, s->pin);
+	if (rc == 0 && listen)
+		rc = listen(c, port);
+	if (rc == 0 && slots_dir)
+		rc = command_add(c, "--slot-save-path");
+	if (rc == 0 && slots_dir)
+		rc = command_add(c, slots_dir);
+	if (rc)
+		command_fini(c);
+	return rc;
+}
+
+void command_fini(struct command *c)
+{
+	list_free(c->args);
+	list_free(c->env);
+	*c = (struct command){0};
 }

@@ -1,18 +1,33 @@
 /*
- * What is run when a backend is started: arguments and environment. Pure but for the environment
- * that it reads.
+ * The command line and the environment of a backend that is started.
  */
 #ifndef TANDEM_WORKERS_COMMAND_H
 #define TANDEM_WORKERS_COMMAND_H
 
 #include "workers/settings.h"
 
-/* tandem-worker --exec -- COMMAND... [--host 127.0.0.1 --port N [--slot-save-path DIR]]; slots_dir
- * may be NULL. NULL when memory is out. */
-char **command_args(const struct settings *s, int port, const char *slots_dir);
-/* Our environment with some variables replaced. NULL when memory is out. */
-char **command_env(const struct settings *s, int port);
-/* Either list; NULL does nothing. */
-void command_free(char **list);
+/* Both NULL-terminated; owns its strings. */
+struct command {
+	char **args, **env;
+};
+
+/* Tells it to listen on this port of 127.0.0.1: struct backend_kind. 0 or -ENOMEM. */
+typedef int command_listen_fn(struct command *c, int port);
+
+/*
+ * `tandem-worker --exec -- COMMAND...` with what the kind of backend needs to listen on that port
+ * of 127.0.0.1, and where it may save its slots (NULL: nowhere); the environment with the device
+ * pinned for every GPU runtime. 0 or -ENOMEM, and then there is nothing to free.
+ */
+int command_init(struct command *c, const struct settings *s, command_listen_fn *listen, int port,
+	const char *slots_dir);
+void command_fini(struct command *c);
+
+/* For the kinds: one more argument; a variable in place of whatever it was. 0 or -ENOMEM. */
+int command_add(struct command *c, const char *arg);
+int command_set(struct command *c, const char *name, const char *value);
+
+/* The two options that llama-server, vLLM and others have in common. */
+int command_add_address(struct command *c, int port);
 
 #endif

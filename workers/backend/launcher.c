@@ -1,53 +1,16 @@
-#include "workers/backend/launcher.h"
+#include "workers/backend/launcher_private.h"
 
 #include "common/base/log.h"
-#include "common/base/proc.h"
-#include "workers/backend/command.h"
-#include "workers/backend/guard.h"
-#include "workers/backend/outlog.h"
+#include "workers/backend/backend.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/pidfd.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #define LAUNCHER_TAIL_BYTES 2000
-
-struct launcher {
-	uv_loop_t *loop;
-	struct launcher_options options;
-	const struct settings *settings;
-	struct launcher_events events;
-	void (*stopped)(void *ctx); /* set: stopping */
-	void *ctx;
-
-	uv_process_t process; /* of one that we started */
-	uv_poll_t end;	      /* of an adopted one */
-	int pidfd;
-	uv_timer_t kill_timer, look_timer;
-	unsigned handles; /* open uv handles */
-	bool alive;	  /* the process has not ended */
-	bool started;	  /* it was alive, and its end has not been told yet */
-	bool adopted;
-	bool replacing; /* its end is the start of the next one */
-	bool left;	/* not ours any more */
-	bool timer_open, look_open;
-	bool destroyed;
-	pid_t pid;
-	int own_lifeline; /* write end of our own one, -1: the family's is used */
-	int64_t exit_status;
-	int exit_signal;
-	unsigned bind_tries;
-	bool bind_failed, no_gpu;
-	double gpu_share; /* of its model's layers; < 0: it has not said */
-	struct outlog log;
-};
 
 static void launcher_ended(struct launcher *l);
 
@@ -61,7 +24,7 @@ static bool line_has(struct slice line, const char *const *phrases)
 	return false;
 }
 
-static void on_line(void *ctx, struct slice line)
+void launcher_on_line(void *ctx, struct slice line)
 {
 	/* llama.cpp's httplib, Go's net, and the C library */
 	static const char *const bind_phrases[] = {
@@ -74,7 +37,7 @@ static void on_line(void *ctx, struct slice line)
 	log_line(LOG_DEBUG, "backend_log", LOG_INT("backend_pid", l->pid), LOG_SLICE("line", line),
 		LOG_END);
 	if (line_has(line, bind_phrases))
-		l->bind_failed = true;
+		l->said |= SAID_PORT_TAKEN;
 	unsigned on_gpu, layers;
 	const char *offloaded = memmem(line.p, line.n, "offloaded ", 10);
 	char text[64] = "";
@@ -82,8 +45,8 @@ static void on_line(void *ctx, struct slice line)
 		snprintf(text, sizeof(text), "%.*s", (int)(line.p + line.n - offloaded), offloaded);
 	if (sscanf(text, "offloaded %u/%u layers to GPU", &on_gpu, &layers) == 2 && layers > 0)
 		l->gpu_share = on_gpu < layers ? (double)on_gpu / layers : 1;
-	if (l->settings->pin && !l->no_gpu && line_has(line, no_gpu_phrases)) {
-		l->no_gpu = true;
+	if (l->settings->pin && !(l->said & SAID_NO_GPU) && line_has(line, no_gpu_phrases)) {
+		l->said |= SAID_NO_GPU;
 		log_line(LOG_WARN, "backend_without_gpu", LOG_STR("pin", l->settings->pin),
 			LOG_SLICE("line", line), LOG_END);
 	}
@@ -95,7 +58,7 @@ static void on_look(uv_timer_t *timer)
 	outlog_look(&l->log);
 }
 
-static void look_every(struct launcher *l, uint64_t ms)
+void launcher_look_every(struct launcher *l, uint64_t ms)
 {
 	if (!l->look_open) {
 		uv_timer_init(l->loop, &l->look_timer);
@@ -108,22 +71,15 @@ static void look_every(struct launcher *l, uint64_t ms)
 
 void launcher_settled(struct launcher *l)
 {
-	if (!l->look_open || !l->alive)
+	if (!l->look_open || l->run != RUN_ALIVE)
 		return;
 	outlog_look(&l->log); /* what it said about its GPU counts now */
-	look_every(l, OUTLOG_CALM_MS);
-}
-
-static int open_log(struct launcher *l, bool resume)
-{
-	outlog_close(&l->log);
-	return outlog_open(&l->log, l->settings->run_dir, l->options.device,
-		l->settings->backend_log_bytes, resume, on_line, l);
+	launcher_look_every(l, OUTLOG_CALM_MS);
 }
 
 /* --- how it ends --- */
 
-static void on_handle_closed(uv_handle_t *handle)
+void launcher_on_handle_closed(uv_handle_t *handle)
 {
 	struct launcher *l = handle->data;
 	if (handle == (uv_handle_t *)&l->end) {
@@ -133,7 +89,7 @@ static void on_handle_closed(uv_handle_t *handle)
 	if (--l->handles == 0) {
 		if (l->destroyed)
 			free(l);
-		else if (!l->alive && (l->started || l->stopped))
+		else if (l->run == RUN_ENDED || (l->run == RUN_NONE && l->wish == WISH_STOP))
 			launcher_ended(l);
 	}
 }
@@ -143,33 +99,33 @@ static void close_timer(uv_timer_t *timer, bool *open)
 	if (!*open)
 		return;
 	*open = false;
-	uv_close((uv_handle_t *)timer, on_handle_closed);
+	uv_close((uv_handle_t *)timer, launcher_on_handle_closed);
 }
 
 static void process_gone(struct launcher *l)
 {
-	l->alive = false;
+	l->run = RUN_ENDED;
 	close_timer(&l->kill_timer, &l->timer_open);
 	close_timer(&l->look_timer, &l->look_open);
 	/* its last lines are in the file already: take them before looking at why it ended */
 	outlog_end(&l->log);
 }
 
-static void on_exit_cb(uv_process_t *process, int64_t status, int term_signal)
+void launcher_on_exit(uv_process_t *process, int64_t status, int term_signal)
 {
 	struct launcher *l = process->data;
 	l->exit_status = status;
 	l->exit_signal = term_signal;
 	kill(-l->pid, SIGKILL); /* what it has started goes with it; its guard sees to that, too */
-	uv_close((uv_handle_t *)&l->process, on_handle_closed);
+	uv_close((uv_handle_t *)&l->process, launcher_on_handle_closed);
 	process_gone(l);
 }
 
-static void on_adopted_end(uv_poll_t *end, int status, int events)
+void launcher_on_adopted_end(uv_poll_t *end, int status, int events)
 {
 	struct launcher *l = end->data;
 	(void)status, (void)events;
-	uv_close((uv_handle_t *)&l->end, on_handle_closed);
+	uv_close((uv_handle_t *)&l->end, launcher_on_handle_closed);
 	process_gone(l);
 }
 
@@ -189,17 +145,18 @@ static void launcher_ended(struct launcher *l)
 {
 	struct buf why;
 	buf_init(&why, 0);
-	l->started = false;
-	if (l->stopped) {
+	l->run = RUN_NONE;
+	if (l->wish == WISH_STOP) {
 		l->stopped(l->ctx);
 		return;
 	}
-	bool again = l->replacing;
-	if (!again && l->bind_failed && ++l->bind_tries < LAUNCHER_BIND_TRIES) {
+	bool again = l->wish == WISH_REPLACE;
+	if (!again && l->said & SAID_PORT_TAKEN && ++l->bind_tries < LAUNCHER_BIND_TRIES) {
 		log_line(LOG_INFO, "backend_port_taken", LOG_INT("try", l->bind_tries), LOG_END);
 		again = true;
 	}
-	l->replacing = false;
+	if (again)
+		l->wish = WISH_RUN;
 	if (again && launcher_start(l, &why) == 0) {
 		buf_free(&why);
 		return;
@@ -211,121 +168,7 @@ static void launcher_ended(struct launcher *l)
 	buf_free(&why);
 }
 
-/* --- how it starts --- */
-
-static int free_port(void)
-{
-	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	socklen_t len = sizeof(a);
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return -errno;
-	int port = -EADDRNOTAVAIL;
-	if (bind(fd, (struct sockaddr *)&a, sizeof(a)) == 0 &&
-		getsockname(fd, (struct sockaddr *)&a, &len) == 0)
-		port = ntohs(a.sin_port);
-	close(fd);
-	return port;
-}
-
-/* The process alone: arguments and environment are the caller's. */
-static int spawn(struct launcher *l, char **args, char **env, int lifeline_fd)
-{
-	uv_stdio_container_t stdio[GUARD_FD + 1] = {
-		{.flags = UV_IGNORE},
-		{.flags = UV_INHERIT_FD, .data.fd = l->log.fd},
-		{.flags = UV_INHERIT_FD, .data.fd = l->log.fd},
-		{.flags = UV_INHERIT_FD, .data.fd = lifeline_fd},
-	};
-	uv_process_options_t options = {
-		.exit_cb = on_exit_cb,
-		.file = "/proc/self/exe",
-		.args = args,
-		.env = env,
-		.flags = UV_PROCESS_DETACHED, /* its own session and group */
-		.stdio = stdio,
-		.stdio_count = GUARD_FD + 1,
-	};
-	l->process.data = l;
-	int rc = uv_spawn(l->loop, &l->process, &options);
-	l->handles++; /* initialised, whatever uv_spawn() says */
-	if (rc) {
-		uv_close((uv_handle_t *)&l->process, on_handle_closed);
-		return rc;
-	}
-	l->pid = l->process.pid;
-	l->alive = l->started = true;
-	return 0;
-}
-
-int launcher_start(struct launcher *l, struct buf *err)
-{
-	char **args = NULL, **env = NULL, url[64];
-	int own[2] = {-1, -1}, lifeline_fd = l->options.lifeline_fd;
-	int port = free_port(), rc = port < 0 ? port : 0;
-	if (rc == 0 && lifeline_fd < 0) { /* nobody's family: it goes when we go */
-		rc = pipe2(own, O_CLOEXEC) ? -errno : 0;
-		lifeline_fd = own[0];
-	}
-	if (rc == 0)
-		rc = open_log(l, false);
-	if (rc == 0) {
-		args = command_args(l->settings, port, l->options.slots_dir);
-		env = command_env(l->settings, port);
-		if (!args || !env)
-			rc = -ENOMEM;
-	}
-	l->bind_failed = l->no_gpu = l->adopted = false;
-	if (rc == 0)
-		rc = spawn(l, args, env, lifeline_fd);
-	if (rc == 0) {
-		if (l->own_lifeline >= 0)
-			close(l->own_lifeline);
-		l->own_lifeline = own[1];
-		own[1] = -1;
-		look_every(l, OUTLOG_BOOT_MS);
-		snprintf(url, sizeof(url), "http://127.0.0.1:%d", port);
-		log_line(LOG_INFO, "backend_started", LOG_STR("command", l->settings->command[0]),
-			LOG_INT("backend_pid", l->pid), LOG_STR("url", url),
-			LOG_STR("pin", l->settings->pin ? l->settings->pin : ""), LOG_END);
-		l->events.running(l->ctx, url, l->pid, proc_start(l->pid));
-	} else {
-		buf_printf(err, "cannot start %s: %s", l->settings->command[0], strerror(-rc));
-	}
-	for (int i = 0; i < 2; i++)
-		if (own[i] >= 0)
-			close(own[i]);
-	command_free(args);
-	command_free(env);
-	return rc;
-}
-
-int launcher_adopt(struct launcher *l, int64_t pid, uint64_t start, const char *url)
-{
-	int fd = pidfd_open((pid_t)pid, 0);
-	if (fd < 0)
-		return -errno;
-	/* after the open: what has the start time now is what the descriptor stands for */
-	int rc = proc_alive(pid, start) ? open_log(l, true) : -ESRCH;
-	if (rc == 0)
-		rc = uv_poll_init(l->loop, &l->end, fd);
-	if (rc) {
-		close(fd);
-		return rc;
-	}
-	l->pidfd = fd;
-	l->end.data = l;
-	l->handles++;
-	l->pid = (pid_t)pid;
-	l->alive = l->started = l->adopted = true;
-	l->bind_failed = l->no_gpu = false;
-	uv_poll_start(&l->end, UV_READABLE, on_adopted_end);
-	look_every(l, OUTLOG_BOOT_MS);
-	log_line(LOG_INFO, "backend_adopted", LOG_INT("backend_pid", pid), LOG_STR("url", url),
-		LOG_END);
-	l->events.running(l->ctx, url, pid, start);
-	return 0;
-}
+/* --- state --- */
 
 bool launcher_adopted(const struct launcher *l)
 {
@@ -352,14 +195,15 @@ static void on_kill_timer(uv_timer_t *timer)
 void launcher_replace(struct launcher *l)
 {
 	log_line(LOG_WARN, "backend_replaced", LOG_INT("backend_pid", l->pid), LOG_END);
-	l->replacing = true;
+	l->wish = WISH_REPLACE;
 	signal_group(l, SIGKILL);
 }
 
 void launcher_stop(struct launcher *l, void (*stopped)(void *ctx))
 {
 	l->stopped = stopped;
-	if (!l->alive) {
+	l->wish = WISH_STOP;
+	if (l->run != RUN_ALIVE) {
 		if (l->handles == 0)
 			stopped(l->ctx);
 		return; /* else launcher_ended() is on its way */
@@ -374,11 +218,11 @@ void launcher_stop(struct launcher *l, void (*stopped)(void *ctx))
 
 bool launcher_leave(struct launcher *l)
 {
-	if (l->options.lifeline_fd < 0 && !(l->adopted && l->alive))
+	if (l->options.lifeline_fd < 0 && !(l->adopted && l->run == RUN_ALIVE))
 		return false;
-	if (l->alive)
+	if (l->run == RUN_ALIVE)
 		log_line(LOG_INFO, "backend_left", LOG_INT("backend_pid", l->pid), LOG_END);
-	l->left = true;
+	l->wish = WISH_LEAVE;
 	return true;
 }
 
@@ -389,15 +233,14 @@ void launcher_tail(const struct launcher *l, struct buf *out)
 
 bool launcher_without_gpu(const struct launcher *l)
 {
-	return l->no_gpu;
+	return l->said & SAID_NO_GPU;
 }
 
 double launcher_gpu_share(const struct launcher *l)
 {
 	if (l->gpu_share >= 0 || l->adopted)
 		return l->gpu_share;
-	/* llama.cpp counts the layers whenever it was built with a GPU's library. */
-	return l->settings->type == BACKEND_TYPE_LLAMA_SERVER ? 0 : -1;
+	return l->options.kind->gpu_share;
 }
 
 int launcher_create(uv_loop_t *loop, const struct launcher_options *o,
@@ -422,12 +265,12 @@ void launcher_destroy(struct launcher *l)
 	if (!l)
 		return;
 	l->destroyed = true;
-	if (l->alive) {
-		l->alive = false;
-		if (!l->left)
+	if (l->run == RUN_ALIVE) {
+		l->run = RUN_NONE;
+		if (l->wish != WISH_LEAVE)
 			signal_group(l, SIGKILL);
 		uv_close(l->adopted ? (uv_handle_t *)&l->end : (uv_handle_t *)&l->process,
-			on_handle_closed);
+			launcher_on_handle_closed);
 	}
 	close_timer(&l->kill_timer, &l->timer_open);
 	close_timer(&l->look_timer, &l->look_open);

@@ -19,6 +19,7 @@
 #define LAUNCHER_STOP_MS 5000 /* between TERM and KILL */
 #define LAUNCHER_BIND_TRIES 5
 
+struct backend_kind;
 struct launcher;
 
 struct launcher_events {
@@ -32,7 +33,8 @@ struct launcher_events {
 struct launcher_options {
 	const struct settings *settings; /* borrowed */
 	const char *device;
-	int lifeline_fd;       /* of the family; -1: it ends with this process */
+	int lifeline_fd; /* of the family; -1: it ends with this process */
+	const struct backend_kind *kind;
 	const char *slots_dir; /* where a llama-server may save slots, NULL: nowhere; borrowed */
 };
 

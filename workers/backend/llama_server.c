@@ -5,7 +5,8 @@
 #include "workers/backend/backend.h"
 
 #include "common/base/json.h"
-#include "workers/backend/llama_ollama.h"
+#include "workers/backend/as_ollama.h"
+#include "workers/backend/command.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -30,6 +31,7 @@ static void learn_props(const struct settings *s, struct backend_view *v, struct
 		v->window = 0;
 	if (!json_to_int(json_get(root, "total_slots"), &v->slots))
 		v->slots = 0;
+	v->format = "gguf";
 	v->tools = flag(caps, "supports_tools") || flag(caps, "supports_tool_calls");
 	v->vision = flag(modalities, "vision");
 	v->audio = flag(modalities, "audio");
@@ -52,7 +54,7 @@ static enum probe_verdict learn_models(
 		return PROBE_WRONG;
 	for (struct json_iter it = json_iter(data); json_array_next(&it, &model);) {
 		struct backend_model m = {0};
-		if (llama_ollama_model(v, model, &m) == 0)
+		if (as_ollama_model(v, model, v->window, &m) == 0)
 			backend_view_add(v, &m); /* one that does not fit is left out */
 	}
 	if (v->count)
@@ -83,12 +85,13 @@ static enum probe_verdict llama_learn(const struct settings *s, struct backend_v
 	return PROBE_WRONG;
 }
 
-const struct backend_ops llama_server_ops = {
-	.name = "llama-server",
-	.api = BACKEND_LLAMA_SERVER,
+const struct backend_kind llama_server_kind = {
 	.steps = steps,
 	.learn = llama_learn,
-	.owns = llama_ollama_owns,
-	.embeds = llama_ollama_embeds,
-	.answer = llama_ollama_answer,
+	.owns = as_ollama_owns,
+	.embeds = as_ollama_embeds,
+	.answer = as_ollama_answer,
+	.listen = command_add_address,
+	/* llama.cpp counts the layers whenever it was built with a GPU's library. */
+	.gpu_share = 0,
 };

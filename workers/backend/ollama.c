@@ -5,8 +5,9 @@
 #include "workers/backend/backend.h"
 
 #include "common/base/json.h"
+#include "workers/backend/command.h"
 
-#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -108,9 +109,20 @@ static enum probe_verdict ollama_learn(const struct settings *s, struct backend_
 	return PROBE_WRONG;
 }
 
-const struct backend_ops ollama_ops = {
-	.name = "Ollama",
-	.api = BACKEND_OLLAMA,
+static int ollama_listen(struct command *c, int port)
+{
+	char host[32];
+	snprintf(host, sizeof(host), "127.0.0.1:%d", port);
+	int rc = command_set(c, "OLLAMA_HOST", host);
+	if (rc || getenv("OLLAMA_NOPRUNE"))
+		return rc;
+	/* Several serve one folder of models (docs/protocols.md#environment). */
+	return command_set(c, "OLLAMA_NOPRUNE", "1");
+}
+
+const struct backend_kind ollama_kind = {
 	.steps = steps,
 	.learn = ollama_learn,
+	.listen = ollama_listen,
+	.gpu_share = -1,
 };

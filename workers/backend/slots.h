@@ -22,7 +22,7 @@ struct slots;
 typedef void slots_done_fn(void *ctx);
 
 /* NULL: not this kind of backend, switched off, no folder to be had, or memory is out. */
-struct slots *slots_create(struct worker *w);
+struct slots *slots_create(struct worker_self *w);
 /* The backend's saved slots are no client's: it is a llama-server of ours whose command names no
  * folder. Also where nothing is saved now: a backend that was adopted may have been given one. */
 bool slots_are_kept(const struct settings *x);

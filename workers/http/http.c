@@ -1,138 +1,9 @@
 #include "workers/http/http.h"
 
-#include "common/base/log.h"
 #include "workers/http/http_internal.h"
 
 #include <errno.h>
 #include <stdlib.h>
-
-/* deadlines are that coarse: one look a sweep, not one timer a transfer */
-#define SWEEP_MIN_MS 10
-
-static void reap(struct http *h);
-
-/* --- ending transfers --- */
-
-static void transfer_unlink(struct http_transfer *t)
-{
-	struct http *h = t->http;
-	if (t->prev)
-		t->prev->next = t->next;
-	else
-		h->active = t->next;
-	if (t->next)
-		t->next->prev = t->prev;
-	t->prev = t->next = NULL;
-}
-
-/* Takes the transfer out of curl; the connection closes unless the answer was complete. */
-static void transfer_remove(struct http_transfer *t)
-{
-	struct http *h = t->http;
-	h->in_curl++;
-	curl_multi_remove_handle(h->multi, t->easy);
-	h->in_curl--;
-	transfer_unlink(t);
-}
-
-static void transfer_finish(struct http_transfer *t, enum http_result result)
-{
-	transfer_remove(t);
-	t->done = true;
-	if (!t->doomed)
-		t->events->done(t->ctx, result);
-	transfer_put(t);
-}
-
-void http_cancel(struct http_transfer *t)
-{
-	if (!t || t->doomed || t->done)
-		return;
-	if (t->http->in_curl) {
-		t->doomed = true;
-		http_need_attention(t->http);
-		return;
-	}
-	transfer_remove(t);
-	transfer_put(t);
-}
-
-static void on_wake(uv_idle_t *wake)
-{
-	struct http *h = wake->data;
-	uv_idle_stop(wake);
-	for (struct http_transfer *t = h->active; t; t = t->next) {
-		if (!t->yielded)
-			continue;
-		t->yielded = false;
-		t->turn_bytes = 0;
-		t->attention = h->attention = true;
-	}
-	reap(h);
-}
-
-void http_yield(struct http_transfer *t)
-{
-	t->yielded = true;
-	uv_idle_start(&t->http->wake, on_wake);
-}
-
-/* Callbacks never run from within a call of ours: the next turn does it, before the loop polls. */
-void http_need_attention(struct http *h)
-{
-	h->attention = true;
-	uv_idle_start(&h->wake, on_wake);
-}
-
-/* What callbacks asked for while curl was on the stack. */
-static void attend(struct http *h)
-{
-	while (h->attention) {
-		h->attention = false;
-		for (struct http_transfer *t = h->active, *next; t; t = next) {
-			next = t->next;
-			if (t->doomed) {
-				transfer_remove(t);
-				transfer_put(t);
-			} else if (t->attention) {
-				t->attention = false;
-				transfer_apply_pause(t);
-				/* it may have run callbacks that changed the list: start over */
-				h->attention = true;
-				break;
-			}
-		}
-	}
-}
-
-/* Delivers what curl has finished. */
-static void reap(struct http *h)
-{
-	attend(h);
-	CURLMsg *msg;
-	int left;
-	while ((msg = curl_multi_info_read(h->multi, &left))) {
-		if (msg->msg != CURLMSG_DONE)
-			continue;
-		struct http_transfer *t = NULL;
-		curl_easy_getinfo(msg->easy_handle, CURLINFO_PRIVATE, (char **)&t);
-		CURLcode code = msg->data.result; /* msg dies with the removal */
-		if (code != CURLE_OK && !t->doomed)
-			log_line(LOG_DEBUG, "backend_transfer",
-				LOG_STR("error", curl_easy_strerror(code)), LOG_END);
-		transfer_finish(t, transfer_result(code));
-		attend(h);
-	}
-}
-
-void http_act(struct http *h, curl_socket_t fd, int events)
-{
-	int running;
-	h->in_curl++;
-	curl_multi_socket_action(h->multi, fd, events, &running);
-	h->in_curl--;
-	reap(h);
-}
 
 /* --- curl <-> libuv --- */
 
@@ -151,73 +22,6 @@ static int on_curl_timer(CURLM *multi, long ms, void *ctx)
 		return uv_timer_stop(&h->curl_timer);
 	/* 0 stays 0: it runs at the start of the next turn, before the loop polls */
 	return uv_timer_start(&h->curl_timer, on_timer, (uint64_t)ms, 0);
-}
-
-/* --- deadlines --- */
-
-static void on_sweep(uv_timer_t *timer);
-
-static uint64_t transfer_deadline(const struct http_transfer *t)
-{
-	uint64_t at = UINT64_MAX;
-	if (t->total_ms > 0)
-		at = t->started_ms + (uint64_t)t->total_ms;
-	if (t->first_ms > 0 && !t->head_done && t->started_ms + (uint64_t)t->first_ms < at)
-		at = t->started_ms + (uint64_t)t->first_ms;
-	if (t->idle_ms > 0) {
-		/*
-		 * before the first byte and while paused the clock stands still: look again later
-		 */
-		uint64_t from = t->head_done && !t->paused ? t->last_ms : uv_now(t->http->loop);
-		if (from + (uint64_t)t->idle_ms < at)
-			at = from + (uint64_t)t->idle_ms;
-	}
-	return at;
-}
-
-static void sweep_arm(struct http *h, uint64_t at)
-{
-	if (at == UINT64_MAX || (h->sweep_at && h->sweep_at <= at))
-		return;
-	uint64_t now = uv_now(h->loop);
-	uint64_t wait = at > now ? at - now : 0;
-	h->sweep_at = at;
-	uv_timer_start(&h->sweep, on_sweep, wait < SWEEP_MIN_MS ? SWEEP_MIN_MS : wait, 0);
-}
-
-static void on_sweep(uv_timer_t *timer)
-{
-	struct http *h = timer->data;
-	uint64_t now = uv_now(h->loop), earliest = UINT64_MAX;
-	h->sweep_at = 0;
-	struct http_transfer *t = h->active;
-	while (t) {
-		uint64_t at = transfer_deadline(t);
-		if (at <= now) {
-			bool total =
-				t->total_ms > 0 && t->started_ms + (uint64_t)t->total_ms <= now;
-			transfer_finish(t, total ? HTTP_TOTAL : HTTP_IDLE);
-			/* done() may have started or cancelled others */
-			t = h->active;
-			earliest = UINT64_MAX;
-			continue;
-		}
-		h->waits += !t->head_done || t->paused;
-		if (at < earliest)
-			earliest = at;
-		t = t->next;
-	}
-	sweep_arm(h, earliest);
-}
-
-uint64_t http_last_byte_ms(const struct http *h)
-{
-	return h->last_byte_ms;
-}
-
-uint64_t http_waits(const struct http *h)
-{
-	return h ? h->waits : 0;
 }
 
 /* --- life --- */
@@ -263,7 +67,7 @@ void http_destroy(struct http *h)
 	h->closing = true;
 	while (h->active) {
 		struct http_transfer *t = h->active;
-		transfer_remove(t);
+		http_transfer_remove(t);
 		transfer_free(t);
 	}
 	while (h->idle) {
@@ -275,6 +79,8 @@ void http_destroy(struct http *h)
 	free(h->sockets);
 	free(h->origin);
 	free(h->prefix);
+	free(h->ca_file);
+	http_key_destroy(h->key);
 	uv_close((uv_handle_t *)&h->curl_timer, on_handle_closed);
 	uv_close((uv_handle_t *)&h->sweep, on_handle_closed);
 	uv_close((uv_handle_t *)&h->wake, on_handle_closed);
@@ -282,17 +88,18 @@ void http_destroy(struct http *h)
 
 int http_set_base(struct http *h, const char *url)
 {
-	static const char scheme[] = "http://";
-	if (strncmp(url, scheme, sizeof(scheme) - 1) != 0)
+	const char *host = strncmp(url, "http://", 7) == 0    ? url + 7
+			   : strncmp(url, "https://", 8) == 0 ? url + 8
+							      : NULL;
+	if (!host)
 		return -EINVAL;
-	const char *host = url + sizeof(scheme) - 1;
 	size_t host_len = strcspn(host, "/?#");
 	size_t prefix_len = strcspn(host + host_len, "?#");
 	while (prefix_len && host[host_len + prefix_len - 1] == '/')
 		prefix_len--;
 	if (host_len == 0)
 		return -EINVAL;
-	char *origin = slice_dup((struct slice){url, sizeof(scheme) - 1 + host_len});
+	char *origin = slice_dup((struct slice){url, (size_t)(host - url) + host_len});
 	char *prefix = slice_dup((struct slice){host + host_len, prefix_len});
 	if (!origin || !prefix) {
 		free(origin);
@@ -304,6 +111,23 @@ int http_set_base(struct http *h, const char *url)
 	h->origin = origin;
 	h->prefix = prefix;
 	return 0;
+}
+
+int http_set_secrets(struct http *h, const char *key_file, const char *ca_file)
+{
+	h->key = key_file ? http_key_create(key_file) : NULL;
+	h->ca_file = ca_file ? strdup(ca_file) : NULL;
+	return (key_file && !h->key) || (ca_file && !h->ca_file) ? -ENOMEM : 0;
+}
+
+bool http_has_key(const struct http *h)
+{
+	return h->key != NULL;
+}
+
+const char *http_key_problem(const struct http *h)
+{
+	return h->key ? http_key_words(h->key) : "";
 }
 
 int http_start(struct http *h, const struct http_request *r, const struct http_events *e, void *ctx,
@@ -323,6 +147,10 @@ int http_start(struct http *h, const struct http_request *r, const struct http_e
 	t->first_ms = r->first_ms;
 	t->started_ms = t->last_ms = uv_now(h->loop);
 	int rc = transfer_setup(t, r);
+	curl_easy_setopt(t->easy, CURLOPT_OPENSOCKETFUNCTION, http_socket_open);
+	curl_easy_setopt(t->easy, CURLOPT_OPENSOCKETDATA, h);
+	curl_easy_setopt(t->easy, CURLOPT_CLOSESOCKETFUNCTION, http_socket_close);
+	curl_easy_setopt(t->easy, CURLOPT_CLOSESOCKETDATA, h);
 	if (rc == 0 && curl_multi_add_handle(h->multi, t->easy) != CURLM_OK)
 		rc = -ENOMEM;
 	if (rc) {
@@ -335,32 +163,24 @@ int http_start(struct http *h, const struct http_request *r, const struct http_e
 		h->active->prev = t;
 	h->active = t;
 	/* the kick is curl's own: adding a handle asks for a timer of 0 ms */
-	sweep_arm(h, transfer_deadline(t));
+	http_watch_deadlines(t);
 	*out = t;
 	return 0;
 }
 
-void http_hurry(struct http_transfer *t, int64_t ms)
-{
-	int64_t total = (int64_t)(uv_now(t->http->loop) - t->started_ms) + ms;
-	if (t->total_ms == 0 || total < t->total_ms)
-		t->total_ms = total;
-	sweep_arm(t->http, transfer_deadline(t));
-}
-
 void http_pause(struct http_transfer *t)
 {
-	t->paused = true;
+	t->held |= HOLD_RECEIVER;
 }
 
 void http_resume(struct http_transfer *t)
 {
 	struct http *h = t->http;
-	if (!t->paused)
+	if (!(t->held & HOLD_RECEIVER))
 		return;
-	t->paused = false;
+	t->held &= ~HOLD_RECEIVER;
 	t->last_ms = uv_now(h->loop);
-	if (!t->curl_paused)
+	if (!(t->curl_paused & CURLPAUSE_RECV))
 		return;
 	t->attention = true;
 	http_need_attention(h);
@@ -369,7 +189,7 @@ void http_resume(struct http_transfer *t)
 static void upload_ready(struct http_transfer *t)
 {
 	t->last_ms = uv_now(t->http->loop);
-	if (t->send_paused) {
+	if (t->curl_paused & CURLPAUSE_SEND) {
 		t->attention = true;
 		http_need_attention(t->http);
 	}
@@ -411,6 +231,9 @@ const char *http_result_text(enum http_result r)
 		return "the backend closed the connection in the middle of its answer";
 	case HTTP_GARBAGE:
 		return "the backend's answer is not HTTP";
+	case HTTP_TLS:
+		return "no TLS connection to the backend: its certificate is not trusted, or it "
+		       "speaks no TLS";
 	case HTTP_INTERNAL:
 		break;
 	}

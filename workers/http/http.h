@@ -24,6 +24,7 @@
 #define HTTP_HEAD_BYTES 65536					 /* answer headers kept */
 #define HTTP_REQUEST_HEADER_BYTES (PROTO_JOB_HEADER_BYTES + 256) /* one header of a request */
 #define HTTP_UPLOAD_BYTES 1048576				 /* queued by http_send() */
+#define HTTP_KEY_BYTES 4096					 /* of a key's file */
 #define HTTP_CONNECTIONS 64    /* idle connections kept to the backend */
 #define HTTP_IDLE_TRANSFERS 64 /* finished transfers kept for reuse */
 
@@ -34,6 +35,7 @@ enum http_result {
 	HTTP_TOTAL,    /* over total_ms */
 	HTTP_CUT,      /* closed before the answer was complete */
 	HTTP_GARBAGE,  /* what came is not HTTP */
+	HTTP_TLS,      /* no TLS with it, or its certificate is not trusted */
 	HTTP_INTERNAL, /* memory or the like */
 };
 
@@ -75,12 +77,23 @@ int http_create(uv_loop_t *loop, int64_t connect_ms, struct http **out);
  */
 void http_destroy(struct http *h);
 
-/* "http://host:port[/prefix]" of later transfers. 0, -EINVAL or -ENOMEM. */
+/* "http[s]://host[:port][/prefix]" of later transfers. 0, -EINVAL or -ENOMEM. */
 int http_set_base(struct http *h, const char *url);
 
 /*
- * 0; -EINVAL for a target or header that cannot be sent; -ENOTCONN without a base; -ENOMEM. On
- * failure no event comes.
+ * Where later transfers take their key from and whose certificates they trust (NULL: no key; the
+ * system's authorities). The key goes as "Authorization: Bearer KEY" in place of whatever key or
+ * cookie the caller's headers hold. Its file is looked at with each request and read when it has
+ * changed (a local file of at most HTTP_KEY_BYTES); it must not be readable by everybody. 0 or
+ * -ENOMEM.
+ */
+int http_set_secrets(struct http *h, const char *key_file, const char *ca_file);
+/* Transfers carry a key of ours. */
+bool http_has_key(const struct http *h);
+
+/*
+ * 0; -EINVAL for a target or header that cannot be sent; -ENOTCONN without a base; -ENOKEY: the
+ * key's file is of no use, http_key_problem() says why; -ENOMEM. On failure no event comes.
  */
 int http_start(struct http *h, const struct http_request *r, const struct http_events *e, void *ctx,
 	struct http_transfer **out);
@@ -104,6 +117,8 @@ void http_send_end(struct http_transfer *t);
 /* The answer's headers, from head() to done(). False at the end; *at starts at 0. */
 bool http_header_next(
 	const struct http_transfer *t, size_t *at, struct slice *name, struct slice *value);
+/* Seconds of its Retry-After, a number or a date; 0: none, or one that makes no sense. */
+int64_t http_retry_after_s(const struct http_transfer *t);
 /* Value of the first header of that name; empty when absent. */
 struct slice http_header(const struct http_transfer *t, const char *name);
 
@@ -118,5 +133,9 @@ uint64_t http_last_byte_ms(const struct http *h);
 
 /* English words for a result; the transfer's own details are in the log at debug level. */
 const char *http_result_text(enum http_result r);
+/* What the TLS library said of it, in done() of HTTP_TLS. */
+const char *http_tls_problem(const struct http_transfer *t);
+/* Of the last -ENOKEY. No part of the key is in it. */
+const char *http_key_problem(const struct http *h);
 
 #endif

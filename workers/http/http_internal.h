@@ -1,6 +1,7 @@
 /*
- * Between http.c (the multi handle and the loop), http_socket.c (its sockets in the loop) and
- * http_transfer.c (one transfer). Nobody else includes this.
+ * Between http.c (the multi handle and what is called), http_turn.c (between curl's calls),
+ * http_socket.c (its sockets in the loop), http_deadline.c, http_key.c, http_transfer.c and
+ * http_answer.c (one transfer). Nobody else includes this.
  */
 #ifndef TANDEM_WORKERS_HTTP_INTERNAL_H
 #define TANDEM_WORKERS_HTTP_INTERNAL_H
@@ -8,6 +9,17 @@
 #include "workers/http/http.h"
 
 #include <curl/curl.h>
+
+enum transfer_life {
+	TRANSFER_RUNS,
+	TRANSFER_DOOMED, /* cancelled from within curl: released as soon as curl returns */
+	TRANSFER_ENDS,	 /* done() is being called: there is nothing left to cancel */
+};
+
+enum transfer_hold {
+	HOLD_RECEIVER = 1, /* who gets it wants nothing now */
+	HOLD_TURN = 2,	   /* others have their turn first */
+};
 
 struct http_transfer {
 	struct http_transfer *prev, *next; /* in http.active, or next alone in http.idle */
@@ -25,15 +37,13 @@ struct http_transfer {
 	unsigned sends; /* how often curl has begun to send the request */
 
 	int status;
+	enum transfer_life life;
+	unsigned held;	   /* enum transfer_hold: why no body is taken now */
+	int curl_paused;   /* what curl was told of it: CURLPAUSE_RECV; CURLPAUSE_SEND: no upload */
+	size_t turn_bytes; /* received since others had their turn */
 	bool head_done;	   /* head() was called */
-	bool paused;	   /* the receiver wants nothing now */
-	bool curl_paused;  /* and curl was told so */
-	bool yielded;	   /* others have their turn first */
-	size_t turn_bytes; /* received since it yielded */
-	bool send_paused;  /* curl waits for upload bytes */
-	bool done;	   /* done() is being called: there is nothing left to cancel */
-	bool doomed;	   /* cancelled from within curl: released as soon as curl returns */
 	bool attention;	   /* curl_easy_pause() is due at the next turn */
+	char error[CURL_ERROR_SIZE];
 
 	uint64_t started_ms, last_ms; /* loop time */
 	int64_t idle_ms, total_ms, first_ms;
@@ -50,8 +60,10 @@ struct http {
 	struct http_socket **sockets; /* by descriptor; NULL where none is watched */
 	size_t socket_room;
 	int64_t connect_ms;
-	char *origin; /* "http://host:port/" */
-	char *prefix; /* "/prefix" or "" */
+	char *origin;	      /* "http://host:port/" */
+	char *prefix;	      /* "/prefix" or "" */
+	struct http_key *key; /* NULL: none */
+	char *ca_file;	      /* NULL: the system's */
 	struct http_transfer *active, *idle;
 	unsigned idle_count;
 	unsigned in_curl; /* curl is on the stack: it may not be entered again */
@@ -60,6 +72,22 @@ struct http {
 	uint64_t last_byte_ms;
 	uint64_t waits; /* sweeps that found a transfer which may be silent */
 };
+
+/* http_key.c */
+struct http_key *http_key_create(const char *path);
+void http_key_destroy(struct http_key *k);
+/* The value of an Authorization header, fresh. NULL: http_key_words() says why. */
+const char *http_key_header(struct http_key *k);
+const char *http_key_words(const struct http_key *k);
+/* Of a caller's header: it would tell, or contradict, who asks. */
+bool http_key_hides(struct slice name);
+
+/* http_deadline.c: looks at the transfer's deadlines in time. */
+void http_watch_deadlines(struct http_transfer *t);
+/* http_turn.c: takes it out of curl; the connection closes unless the answer was complete. */
+void http_transfer_remove(struct http_transfer *t);
+/* It is over, whatever curl thinks. */
+void http_transfer_finish(struct http_transfer *t, enum http_result result);
 
 /* Runs curl for what happened on a socket, or CURL_SOCKET_TIMEOUT; then delivers what is done. */
 void http_act(struct http *h, curl_socket_t fd, int events);

@@ -14,7 +14,7 @@ static size_t on_header(char *p, size_t size, size_t n, void *ctx)
 	struct http_transfer *t = ctx;
 	size_t len = size * n, end = len;
 	(void)size;
-	if (t->doomed)
+	if (t->life == TRANSFER_DOOMED)
 		return 0;
 	if (t->head_done)
 		return len; /* trailers */
@@ -36,38 +36,38 @@ static size_t on_header(char *p, size_t size, size_t n, void *ctx)
 		t->last_ms = t->http->last_byte_ms = uv_now(t->http->loop);
 		t->events->head(t->ctx, t->status);
 	}
-	return t->doomed ? 0 : len;
+	return t->life == TRANSFER_DOOMED ? 0 : len;
 }
 
 static size_t on_write(char *p, size_t size, size_t n, void *ctx)
 {
 	struct http_transfer *t = ctx;
 	size_t len = size * n;
-	if (t->doomed)
+	if (t->life == TRANSFER_DOOMED)
 		return 0;
-	if (!t->paused && t->turn_bytes >= HTTP_TURN_BYTES)
+	if (!t->held && t->turn_bytes >= HTTP_TURN_BYTES)
 		http_yield(t);
-	if (t->paused || t->yielded) {
-		t->curl_paused = true;
+	if (t->held) {
+		t->curl_paused |= CURLPAUSE_RECV;
 		return CURL_WRITEFUNC_PAUSE;
 	}
 	t->turn_bytes += len;
 	t->last_ms = t->http->last_byte_ms = uv_now(t->http->loop);
 	if (len)
 		t->events->body(t->ctx, (struct slice){p, len});
-	return t->doomed ? 0 : len;
+	return t->life == TRANSFER_DOOMED ? 0 : len;
 }
 
 static size_t on_read(char *p, size_t size, size_t n, void *ctx)
 {
 	struct http_transfer *t = ctx;
 	size_t room = size * n, have = t->upload.n - t->upload_at;
-	if (t->doomed)
+	if (t->life == TRANSFER_DOOMED)
 		return CURL_READFUNC_ABORT;
 	if (have == 0) {
 		if (t->upload_end)
 			return 0;
-		t->send_paused = true;
+		t->curl_paused |= CURLPAUSE_SEND;
 		return CURL_READFUNC_PAUSE;
 	}
 	if (have > room)
@@ -77,7 +77,7 @@ static size_t on_read(char *p, size_t size, size_t n, void *ctx)
 	t->last_ms = uv_now(t->http->loop);
 	if (t->events->sent)
 		t->events->sent(t->ctx, have);
-	return t->doomed ? CURL_READFUNC_ABORT : have;
+	return t->life == TRANSFER_DOOMED ? CURL_READFUNC_ABORT : have;
 }
 
 /* Before the request goes over a connection. curl takes up to five more kept ones when one closes
@@ -92,17 +92,12 @@ static int on_send(void *ctx, char *ip, char *local_ip, int port, int local_port
 void transfer_apply_pause(struct http_transfer *t)
 {
 	bool send_ready = t->upload_at < t->upload.n || t->upload_end;
-	int mask = 0;
-	if (t->curl_paused && (t->paused || t->yielded))
-		mask |= CURLPAUSE_RECV;
-	else
-		t->curl_paused = false;
-	if (t->send_paused && !send_ready)
-		mask |= CURLPAUSE_SEND;
-	else
-		t->send_paused = false;
+	if (!t->held)
+		t->curl_paused &= ~CURLPAUSE_RECV;
+	if (send_ready)
+		t->curl_paused &= ~CURLPAUSE_SEND;
 	t->http->in_curl++;
-	curl_easy_pause(t->easy, mask);
+	curl_easy_pause(t->easy, t->curl_paused);
 	t->http->in_curl--;
 }
 
@@ -189,6 +184,17 @@ static int slist_add(struct http_transfer *t, const char *line)
 	return 0;
 }
 
+static int add_key(struct http_transfer *t, struct buf *line)
+{
+	const char *value = http_key_header(t->http->key);
+	if (!value)
+		return -ENOKEY;
+	buf_clear(line);
+	buf_printf(line, "Authorization: %s", value);
+	const char *text = buf_cstr(line);
+	return buf_error(line) ? -EINVAL : slist_add(t, text);
+}
+
 /* The caller's headers; curl's own additions are switched off unless the caller names them. */
 static int setup_headers(struct http_transfer *t, const struct http_request *r)
 {
@@ -203,6 +209,8 @@ static int setup_headers(struct http_transfer *t, const struct http_request *r)
 			rc = -EINVAL;
 			break;
 		}
+		if (t->http->key && http_key_hides(hd->name))
+			continue;
 		accept |= name_is(hd->name, "accept");
 		type |= name_is(hd->name, "content-type");
 		buf_clear(&line);
@@ -216,6 +224,8 @@ static int setup_headers(struct http_transfer *t, const struct http_request *r)
 		const char *text = buf_cstr(&line);
 		rc = buf_error(&line) ? -EINVAL : slist_add(t, text);
 	}
+	if (rc == 0 && t->http->key)
+		rc = add_key(t, &line);
 	if (rc == 0 && !accept)
 		rc = slist_add(t, "Accept:");
 	if (rc == 0 && !type)
@@ -280,16 +290,16 @@ int transfer_setup(struct http_transfer *t, const struct http_request *r)
 	curl_easy_setopt(c, CURLOPT_REQUEST_TARGET, t->line.p);
 	curl_easy_setopt(c, CURLOPT_HTTPHEADER, t->slist);
 	curl_easy_setopt(c, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-	curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http");
+	curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https");
+	/* That the certificate is trusted, and is of this name, are curl's defaults. */
+	if (t->http->ca_file)
+		curl_easy_setopt(c, CURLOPT_CAINFO, t->http->ca_file);
+	curl_easy_setopt(c, CURLOPT_ERRORBUFFER, t->error);
 	curl_easy_setopt(c, CURLOPT_PROXY, ""); /* whatever the environment says */
 	curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(c, CURLOPT_TCP_NODELAY, 1L);
 	curl_easy_setopt(c, CURLOPT_TCP_KEEPALIVE, 1L);
 	curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT_MS, (long)t->http->connect_ms);
-	curl_easy_setopt(c, CURLOPT_OPENSOCKETFUNCTION, http_socket_open);
-	curl_easy_setopt(c, CURLOPT_OPENSOCKETDATA, t->http);
-	curl_easy_setopt(c, CURLOPT_CLOSESOCKETFUNCTION, http_socket_close);
-	curl_easy_setopt(c, CURLOPT_CLOSESOCKETDATA, t->http);
 	curl_easy_setopt(c, CURLOPT_PREREQFUNCTION, on_send);
 	curl_easy_setopt(c, CURLOPT_PREREQDATA, t);
 	curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, on_header);
@@ -317,43 +327,17 @@ enum http_result transfer_result(CURLcode code)
 	case CURLE_BAD_CONTENT_ENCODING:
 	case CURLE_WRITE_ERROR: /* on_header(): more than HTTP_HEAD_BYTES, or no status */
 		return HTTP_GARBAGE;
+	case CURLE_SSL_CONNECT_ERROR:
+	case CURLE_PEER_FAILED_VERIFICATION:
+	case CURLE_SSL_CACERT_BADFILE:
+	case CURLE_SSL_ISSUER_ERROR:
+	case CURLE_SSL_CERTPROBLEM:
+	case CURLE_SSL_CIPHER:
+		return HTTP_TLS;
 	case CURLE_OUT_OF_MEMORY:
 	case CURLE_FAILED_INIT:
 		return HTTP_INTERNAL;
 	default:
 		return HTTP_CUT;
 	}
-}
-
-bool http_header_next(
-	const struct http_transfer *t, size_t *at, struct slice *name, struct slice *value)
-{
-	while (*at < t->head.n) {
-		const char *line = t->head.p + *at;
-		const char *end = memchr(line, '\n', t->head.n - *at);
-		if (!end)
-			return false;
-		*at = (size_t)(end - t->head.p) + 1;
-		const char *colon = memchr(line, ':', (size_t)(end - line));
-		if (!colon || colon == line)
-			continue;
-		const char *v = colon + 1;
-		while (v < end && (*v == ' ' || *v == '\t'))
-			v++;
-		while (end > v && (end[-1] == ' ' || end[-1] == '\t'))
-			end--;
-		*name = (struct slice){line, (size_t)(colon - line)};
-		*value = (struct slice){v, (size_t)(end - v)};
-		return true;
-	}
-	return false;
-}
-
-struct slice http_header(const struct http_transfer *t, const char *name)
-{
-	struct slice n, v;
-	for (size_t at = 0; http_header_next(t, &at, &n, &v);)
-		if (slice_ieq(n, slice_str(name)))
-			return v;
-	return (struct slice){0};
 }

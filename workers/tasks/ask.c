@@ -1,108 +1,10 @@
-#include "workers/tasks/ask.h"
-
-#include "common/base/log.h"
-#include "workers/backend/backend.h"
+#include "workers/tasks/ask_private.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #define ASK_INLINE_BYTES 524288 /* a larger answer, or event of a stream, is read on a thread */
-
-static struct ask *ask_of(struct task *t)
-{
-	return (struct ask *)t;
-}
-
-/* --- failures --- */
-
-/* In the words that agents know. Where the backend gave no counts, the supervisor has estimates. */
-static void name_overflow(
-	struct ask *a, const struct refusal *r, struct task_failure *f, struct buf *body)
-{
-	f->cause = FAIL_OVERFLOW;
-	f->status = 400;
-	f->prompt_tokens = r->prompt_tokens;
-	f->window_tokens = r->window_tokens;
-	if (r->prompt_tokens > 0 && r->window_tokens > 0)
-		dialect_overflow_body(
-			a->dialect, (uint64_t)r->prompt_tokens, (uint64_t)r->window_tokens, body);
-}
-
-/*
- * Refused with a status before the first byte: the client gets that status, in its own dialect
- * (docs/protocols.md#overflow).
- */
-static void fail_refused(struct ask *a)
-{
-	struct task *t = &a->task;
-	struct slice theirs =
-		buf_error(&a->refusal) || a->encoded ? (struct slice){0} : buf_slice(&a->refusal);
-	struct refusal r;
-	struct buf body;
-	buf_init(&body, 0);
-	if (a->status < 400) {
-		task_fail_text(
-			t, FAIL_GARBAGE, "the backend answered with a status that says nothing");
-		return;
-	}
-	refusal_read(a->status, theirs, &r);
-	struct task_failure f = {
-		.cause = FAIL_STATUS,
-		.status = a->status,
-		.message = slice_str(r.text),
-		.content_type = slice_str(dialect_content_type(a->dialect, false)),
-	};
-	if (r.overflow) {
-		name_overflow(a, &r, &f, &body);
-	} else if (a->call.raw && theirs.n) {
-		f.content_type = http_header(t->transfer, "content-type");
-		buf_add_slice(&body, theirs);
-	} else {
-		dialect_error_body(a->dialect, a->status, f.message, &body);
-	}
-	f.body = buf_slice(&body);
-	task_fail(t, &f);
-	buf_free(&body);
-}
-
-/*
- * An error in the middle of a 200: words for the client when it reads our translation, already
- * there when it reads raw bytes.
- */
-static void fail_in_band(struct ask *a)
-{
-	struct task *t = &a->task;
-	struct buf body;
-	buf_init(&body, 0);
-	struct task_failure f = {.cause = FAIL_STATUS,
-		.status = a->error_status,
-		.message = slice_str(a->told.text)};
-	if (!t->started && a->told.overflow) {
-		name_overflow(a, &a->told, &f, &body);
-	} else if (!t->started) {
-		dialect_error_body(a->dialect, a->error_status, f.message, &body);
-	}
-	if (body.n) {
-		f.body = buf_slice(&body);
-		f.content_type = slice_str(dialect_content_type(a->dialect, false));
-	}
-	task_fail(t, &f);
-	buf_free(&body);
-}
-
-static void fail_parse(struct ask *a, int rc)
-{
-	if (rc == -EPROTO)
-		task_fail_text(&a->task, FAIL_GARBAGE, answer_parser_problem(a->parser));
-	else if (rc == -E2BIG)
-		task_fail(&a->task, &(struct task_failure){.cause = FAIL_TOO_LARGE,
-					    .status = 502, /* not the client's fault */
-					    .message = SLICE("a line of the backend's answer is "
-							     "over limits.line_bytes")});
-	else
-		task_fail_text(&a->task, FAIL_INTERNAL, "out of memory");
-}
 
 /* --- the answer --- */
 
@@ -206,12 +108,13 @@ static void complete_early(struct ask *a)
 static void on_parsed(struct ask *a, struct slice bytes, int rc)
 {
 	if (rc)
-		fail_parse(a, rc);
+		ask_fail_parse(a, rc);
 	else if (is_ours(a))
-		fail_in_band(a);
+		ask_fail_in_band(a);
 	else if (bytes.n)
 		a->ops->bytes(a, bytes);
-	if (rc == 0 && a->task.transfer && !a->task.detached && answer_parser_ended(a->parser))
+	if (rc == 0 && a->task.transfer && !task_is_detached(&a->task) &&
+		answer_parser_ended(a->parser))
 		complete_early(a);
 }
 
@@ -231,7 +134,7 @@ static void on_event_worked(uv_work_t *work, int status)
 	struct task *t = &a->task;
 	(void)status;
 	t->busy = false;
-	if (t->detached) {
+	if (task_is_detached(t)) {
 		task_release(t);
 		return;
 	}
@@ -239,7 +142,7 @@ static void on_event_worked(uv_work_t *work, int status)
 	buf_free(&a->piece);
 	if (t->transfer && t->pending.n == 0)
 		http_resume(t->transfer);
-	else if (a->over && !t->detached)
+	else if (a->over && !task_is_detached(t))
 		finish(a, a->result);
 }
 
@@ -270,7 +173,7 @@ static void on_body(void *ctx, struct slice bytes)
 {
 	struct ask *a = ctx;
 	a->task.worker->progress++;
-	if (a->task.detached) { /* bytes: the load is over */
+	if (task_is_detached(&a->task)) { /* bytes: the load is over */
 		task_release(&a->task);
 		return;
 	}
@@ -286,7 +189,7 @@ static void on_body(void *ctx, struct slice bytes)
 			"the backend's answer has a Content-Encoding that was not asked for");
 		return;
 	}
-	if (a->task.ending)
+	if (a->task.life == TASK_ENDING)
 		return; /* behind the last object */
 	int rc = is_raw_stream(a) ? take_whole(a, bytes, &bytes) : 0;
 	if (rc == 0 && feed_aside(a, bytes))
@@ -313,14 +216,14 @@ static bool may_be_whole(enum http_result result)
 static void finish(struct ask *a, enum http_result result)
 {
 	struct task *t = &a->task;
-	if (t->detached) {
+	if (task_is_detached(t)) {
 		task_release(t);
 		return;
 	}
-	if (t->ending)
+	if (t->life == TASK_ENDING)
 		return; /* complete, and some of it waits for credit */
 	if (result == HTTP_OK && a->status != 200) {
-		fail_refused(a);
+		ask_fail_refused(a);
 		return;
 	}
 	drop_used(a);
@@ -328,18 +231,18 @@ static void finish(struct ask *a, enum http_result result)
 	int rc = a->status == 200 && may_be_whole(result) && !a->encoded ? parse_rest(a, rest)
 									 : -EPROTO;
 	if (rc == 0 && is_ours(a)) {
-		fail_in_band(a);
+		ask_fail_in_band(a);
 	} else if (rc == 0) {
 		if (rest.n)
 			a->ops->bytes(a, rest);
-		if (!t->detached)
+		if (!task_is_detached(t))
 			a->ops->complete(a);
 	} else if (result != HTTP_OK)
 		task_fail_http(t, result);
 	else if (rc == -EPROTO && (a->call.stream || !t->first_ns))
 		task_fail_text(t, FAIL_CUT, answer_parser_problem(a->parser));
 	else
-		fail_parse(a, rc);
+		ask_fail_parse(a, rc);
 }
 
 /* --- a large answer, or a large rest of a stream --- */
@@ -355,7 +258,7 @@ static void on_worked(uv_work_t *work, int status)
 	struct ask *a = work->data;
 	(void)status;
 	a->task.busy = false;
-	if (a->task.detached)
+	if (task_is_detached(&a->task))
 		task_release(&a->task);
 	else
 		finish(a, a->result);
@@ -365,8 +268,8 @@ static void on_worked(uv_work_t *work, int status)
 static bool finish_aside(struct ask *a)
 {
 	struct task *t = &a->task;
-	if (!may_be_whole(a->result) || a->status != 200 || a->encoded || t->detached ||
-		t->ending || !a->parser ||
+	if (!may_be_whole(a->result) || a->status != 200 || a->encoded || t->life != TASK_OPEN ||
+		!a->parser ||
 		answer_parser_held(a->parser) + a->partial.n - a->partial_used <= ASK_INLINE_BYTES)
 		return false;
 	drop_used(a);
@@ -393,46 +296,6 @@ static void on_done(void *ctx, enum http_result result)
 
 static const struct http_events ask_events = {.head = on_head, .body = on_body, .done = on_done};
 
-static struct slice sent_body(const struct ask *a)
-{
-	return a->request.n ? buf_slice(&a->request) : buf_slice(&a->task.body);
-}
-
-static uint64_t hash_value(uint64_t h, struct json_value v)
-{
-	for (size_t i = 0; i < v.raw.n; i++)
-		h = (h ^ (unsigned char)v.raw.p[i]) * 1099511628211u; /* FNV-1a */
-	return (h ^ 0xff) * 1099511628211u;
-}
-
-/* 0, "0", "0s": unload after the answer. */
-static bool is_zero(struct json_value v)
-{
-	size_t at = v.type == JSON_STRING ? 1 : 0;
-	return v.raw.n > at && v.raw.p[at] == '0';
-}
-
-void ask_prepare(struct ask *a)
-{
-	struct json_value root, key, value, keep_alive = {0};
-	if (!a->call.loads)
-		return;
-	root = json_object_in(sent_body(a));
-	for (struct json_iter it = json_iter(root); json_object_next(&it, &key, &value);) {
-		if (json_string_is(key, "model"))
-			a->model = value;
-		else if (json_string_is(key, "options"))
-			a->options = value;
-		else if (json_string_is(key, "shift"))
-			a->shift = value;
-		else if (json_string_is(key, "keep_alive"))
-			keep_alive = value;
-	}
-	uint64_t h = hash_value(
-		hash_value(hash_value(14695981039346656037u, a->model), a->options), a->shift);
-	a->load_key = is_zero(keep_alive) ? 0 : h;
-}
-
 void ask_send(struct ask *a)
 {
 	struct task *t = &a->task;
@@ -453,7 +316,7 @@ void ask_send(struct ask *a)
 		.target = slice_str(a->call.path),
 		.headers = headers,
 		.header_count = kept,
-		.body = sent_body(a),
+		.body = ask_body(a),
 		.again = true,
 		.idle_ms = t->worker->settings.idle_ms,
 		.first_ms = t->worker->settings.first_ms,
@@ -462,94 +325,6 @@ void ask_send(struct ask *a)
 	if (t->worker->warm_key != a->load_key)
 		t->worker->warm_key = 0; /* this call may load something else */
 	task_ask(t, &r, &ask_events);
-}
-
-/* --- a cancelled call that may be loading a model --- */
-
-static void load_ignore_head(void *ctx, int status)
-{
-	(void)ctx, (void)status;
-}
-
-static void load_ignore_body(void *ctx, struct slice bytes)
-{
-	(void)ctx, (void)bytes;
-}
-
-static void load_done(void *ctx, enum http_result result)
-{
-	struct ask *a = ctx;
-	a->load = NULL;
-	log_line(LOG_DEBUG, "job_load_over", LOG_SLICE("req", a->task.spec.request_id),
-		LOG_INT("job", a->task.id), LOG_STR("result", http_result_text(result)), LOG_END);
-	task_release(&a->task);
-}
-
-static const struct http_events load_events = {
-	.head = load_ignore_head, .body = load_ignore_body, .done = load_done};
-
-/* Nothing but what decides about a reload: keep_alive is left out, 0 would unload. */
-static int load_body(const struct ask *a, struct buf *out)
-{
-	buf_add_char(out, '{');
-	json_put_key(out, "model");
-	buf_add_slice(out, a->model.raw);
-	if (a->options.type != JSON_NONE) {
-		json_put_key(out, "options");
-		buf_add_slice(out, a->options.raw);
-	}
-	if (a->shift.type != JSON_NONE) {
-		json_put_key(out, "shift");
-		buf_add_slice(out, a->shift.raw);
-	}
-	json_put_key(out, "messages");
-	buf_add_str(out, "[],\"stream\":false}");
-	return buf_error(out);
-}
-
-/*
- * The last answer came from this very model with these very options, not long ago, and nothing
- * else was asked since.
- */
-static bool is_warm(const struct ask *a)
-{
-	const struct worker *w = a->task.worker;
-	return a->load_key && a->load_key == w->warm_key &&
-	       uv_now(w->loop) - w->warm_ms < ASK_WARM_MS;
-}
-
-bool ask_linger(struct task *t)
-{
-	struct ask *a = ask_of(t);
-	if (backend_kind(t->worker->backend)->api != BACKEND_OLLAMA || t->first_ns || a->status ||
-		a->model.type != JSON_STRING || is_warm(a))
-		return false;
-	struct buf body;
-	buf_init(&body, 0);
-	int rc = load_body(a, &body);
-	if (rc == 0) {
-		/*
-		 * the body must live as long as the request: in place of the answer's, which
-		 * nobody reads now
-		 */
-		buf_free(&a->refusal);
-		a->refusal = body;
-		static const struct proto_header json = {
-			SLICE("Content-Type"), SLICE("application/json")};
-		struct http_request r = {
-			.method = "POST",
-			.target = SLICE("/api/chat"),
-			.headers = &json,
-			.header_count = 1,
-			.body = buf_slice(&a->refusal),
-			.again = true,
-			.total_ms = ASK_LINGER_MS,
-		};
-		rc = http_start(t->worker->http, &r, &load_events, a, &a->load);
-	} else {
-		buf_free(&body);
-	}
-	return rc == 0;
 }
 
 /* --- life --- */

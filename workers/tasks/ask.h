@@ -21,6 +21,8 @@
 #define ASK_REFUSAL_BYTES PROTO_PIECE_BYTES
 /* A body whose last object has come ends by itself, and its connection is kept, or is cut then. */
 #define ASK_LAST_MS 1000
+/* Of a Content-Type that a client may get; a longer one is replaced by the dialect's. */
+#define ASK_TYPE_BYTES 1024
 /* So long after its last answer a model is taken to be loaded still. */
 #define ASK_WARM_MS 60000
 /* A load that takes longer is given up. */

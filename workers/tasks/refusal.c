@@ -3,6 +3,7 @@
 #include "common/base/json.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <strings.h>
 
 static void set_text(struct refusal *out, struct slice text)
@@ -32,8 +33,13 @@ static const char *const overflow_words[] = {
 	"input length exceeds maximum context length",
 	"prompt is longer than the context length",
 	"exceeded max context length",
+	"maximum context length is",		     /* vLLM and OpenAI */
+	"is longer than the model's context length", /* SGLang */
 	"exceeds the model's maximum context length",
-	"maximum context length is",
+	"exceeds the context window", /* OpenAI */
+	"context the overflows",      /* LM Studio, whose words these are */
+	"tokens to keep from the initial prompt is greater than the context length",
+	"reached context length of",
 };
 
 static bool says_overflow(struct slice text)
@@ -45,6 +51,33 @@ static bool says_overflow(struct slice text)
 				return true;
 	}
 	return false;
+}
+
+/* vLLM: the room asked for the answer alone is the window or more. No prompt is short enough. */
+static bool is_limit_alone(const char *text)
+{
+	static const char asked[] = "is too large: ", window[] = "maximum context length is ";
+	const char *limit = strstr(text, asked), *length = strstr(text, window);
+	return limit && length &&
+	       strtoll(limit + sizeof(asked) - 1, NULL, 10) >=
+		       strtoll(length + sizeof(window) - 1, NULL, 10);
+}
+
+/* "... maximum context length is 4096 tokens. However, your request has 4833 input tokens ..." */
+static void read_vllm_counts(const char *text, struct refusal *out)
+{
+	static const char window[] = "maximum context length is ";
+	const char *length = strstr(text, window), *prompt;
+	long long tokens;
+	if (!length || out->prompt_tokens || out->window_tokens)
+		return;
+	out->window_tokens = strtoll(length + sizeof(window) - 1, NULL, 10);
+	if ((prompt = strstr(text, "request has ")) &&
+		sscanf(prompt, "request has %18lld", &tokens) == 1)
+		out->prompt_tokens = tokens;
+	else if ((prompt = strstr(text, "you requested ")) && (prompt = strchr(prompt, '(')) &&
+		 sscanf(prompt, "(%18lld in the", &tokens) == 1)
+		out->prompt_tokens = tokens;
 }
 
 /* "... (4833 tokens) ... (4096 tokens) ...": the prompt's and the window's. */
@@ -81,10 +114,14 @@ static bool read_json(struct slice body, struct refusal *out, int depth)
 		if (!json_to_int(json_get(error, "n_ctx"), &out->window_tokens))
 			out->window_tokens = 0;
 	}
+	if (json_string_is(json_get(error, "code"), "context_length_exceeded"))
+		out->overflow = true;
 	if (json_is(error, JSON_OBJECT))
 		error = json_get(error, "message");
 	else if (!json_is(error, JSON_STRING))
 		error = json_get(root, "message");
+	if (!json_is(error, JSON_STRING))
+		error = json_get(root, "detail");
 	struct buf text;
 	buf_init(&text, 0);
 	bool found = json_string_decode(error, &text) == 0 && text.n;
@@ -113,6 +150,9 @@ void refusal_read_text(struct slice text, struct refusal *out)
 		*out = inner;
 	if (!out->overflow && !says_overflow(slice_str(out->text)))
 		return;
-	out->overflow = true;
+	out->overflow = !is_limit_alone(out->text);
+	if (!out->overflow)
+		return;
 	read_counts(out->text, out);
+	read_vllm_counts(out->text, out);
 }

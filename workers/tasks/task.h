@@ -36,6 +36,8 @@ struct task_ops {
 	bool (*linger)(struct task *t);
 	/* Frees what is its own; the transfer is cancelled already. */
 	void (*fini)(struct task *t);
+	/* The backend may have done it as soon as it was asked: it must not pass for never begun. */
+	bool is_order;
 };
 
 struct task_end {
@@ -48,13 +50,22 @@ struct task_failure {
 	int status; /* HTTP; 0: the usual one of the cause */
 	struct slice message, body, content_type;
 	int64_t prompt_tokens, window_tokens; /* FAIL_OVERFLOW; 0 unknown */
+	int64_t retry_after_s;		      /* as the backend wishes; 0: it does not say */
+};
+
+enum task_life {
+	TASK_OPEN,
+	TASK_ENDING,   /* task_end() waits for pending */
+	TASK_DETACHED, /* ended for the supervisor: says nothing any more */
+	TASK_DEAD,     /* freed at the next turn: curl may still hold its body in this one */
 };
 
 struct task {
 	struct task *next; /* in its bucket, or in the list of those that linger */
-	struct worker *worker;
+	struct worker_self *worker;
 	const struct task_ops *ops;
 	uint64_t id;
+	enum task_life life;
 	struct proto_job spec; /* its slices point into strings */
 	char *strings;
 
@@ -76,19 +87,25 @@ struct task {
 	bool opaque;  /* stays */
 	bool heard;   /* the backend has begun to answer */
 	bool started; /* START is out */
-	bool ending;  /* task_end() waits for pending */
 	struct task_end end;
 
 	uint64_t opened_ns, asked_ns, first_ns; /* 0: not yet */
 	bool keep_transfer;	     /* it goes on after the end, until its body ends too */
 	bool busy;		     /* a thread works on it: it cannot be freed yet */
-	bool detached;		     /* ended for the supervisor: says nothing any more */
 	struct backend_waiter doubt; /* is anybody there? */
-	bool dead; /* freed at the next turn: curl may still hold its body in this one */
 };
+
+static inline bool task_is_detached(const struct task *t)
+{
+	return t->life >= TASK_DETACHED;
+}
 
 /* --- for the kinds --- */
 
+/* Which of the kinds does a job; NULL: none. */
+typedef const struct task_ops *task_ops_fn(
+	const struct worker_self *w, const struct proto_job *job);
+const struct task_ops *task_kind_ops(const struct worker_self *w, const struct proto_job *job);
 extern const struct task_ops task_chat_ops, task_notes_ops, task_pass_ops, task_embed_ops,
 	task_warm_ops;
 
@@ -121,6 +138,8 @@ void task_fail(struct task *t, const struct task_failure *f);
 void task_fail_text(struct task *t, enum proto_cause cause, const char *message);
 /* The transfer ended with something else than HTTP_OK. */
 void task_fail_http(struct task *t, enum http_result result);
+/* The backend refuses our key: no matter of the client, who has none. True: the task has failed. */
+bool task_key_refused(struct task *t, int status);
 /* Frees a task that lingered, or whose thread has returned after its end. Again does nothing. */
 void task_release(struct task *t);
 
@@ -132,29 +151,27 @@ size_t task_request_headers(const struct task *t, struct proto_header *out, size
 
 /* --- for the worker --- */
 
-struct task_table *task_table_create(uv_loop_t *loop);
+struct task_table *task_table_create(uv_loop_t *loop, task_ops_fn *ops_of);
 /* Closes the table's handle; the tasks must have ended. */
 void task_table_close(struct task_table *table);
 /* After the loop has ended. NULL does nothing. */
 void task_table_destroy(struct task_table *table);
-/* Open tasks, as the supervisor counts them. */
-size_t task_count(const struct task_table *table);
 
 /*
  * Records of the supervisor about one task. Unknown ids are those that have just ended: nothing
  * to do.
  */
-void tasks_open(struct worker *w, const struct proto_record *r);
-void tasks_body(struct worker *w, const struct proto_record *r);
-void tasks_credit(struct worker *w, const struct proto_record *r);
+void tasks_open(struct worker_self *w, const struct proto_record *r);
+void tasks_body(struct worker_self *w, const struct proto_record *r);
+void tasks_credit(struct worker_self *w, const struct proto_record *r);
 /* The link has room again. */
-void tasks_room(struct worker *w);
-void tasks_cancel(struct worker *w, const struct proto_record *r);
+void tasks_room(struct worker_self *w);
+void tasks_cancel(struct worker_self *w, const struct proto_record *r);
 
 /* The backend has fallen silent: tasks that wait for their first byte fail. */
-void tasks_fail_silent(struct worker *w, const char *why);
+void tasks_fail_silent(struct worker_self *w, const char *why);
 /* Every task fails; those that linger are dropped. FAIL_DRAINING becomes FAIL_CUT for a passed
  * request that the backend has. */
-void tasks_fail_all(struct worker *w, enum proto_cause cause, const char *why);
+void tasks_fail_all(struct worker_self *w, enum proto_cause cause, const char *why);
 
 #endif

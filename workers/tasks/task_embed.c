@@ -14,7 +14,7 @@
 
 #define EMBED_INLINE_BYTES 65536 /* more is worked on by a thread */
 
-struct embed {
+struct embed_task {
 	struct task task;
 	struct embed_request read;
 	struct buf request, answer, out;
@@ -48,7 +48,7 @@ static void reply_error(struct task *t, int status, struct slice message)
 	buf_free(&body);
 }
 
-static void reply_written(struct embed *e)
+static void reply_written(struct embed_task *e)
 {
 	struct task *t = &e->task;
 	if (e->rc == -EPROTO)
@@ -62,7 +62,7 @@ static void reply_written(struct embed *e)
 /* --- work --- */
 
 /* Only touches the task's own memory: any thread. */
-static void do_work(struct embed *e)
+static void do_work(struct embed_task *e)
 {
 	if (e->writing)
 		e->rc = embed_answer_write(
@@ -72,9 +72,9 @@ static void do_work(struct embed *e)
 			&e->read, buf_slice(&e->task.body), &e->request, &e->error);
 }
 
-static void embed_asked(struct embed *e);
+static void embed_asked(struct embed_task *e);
 
-static void work_done(struct embed *e)
+static void work_done(struct embed_task *e)
 {
 	if (e->writing)
 		reply_written(e);
@@ -89,16 +89,16 @@ static void on_work(uv_work_t *work)
 
 static void on_worked(uv_work_t *work, int status)
 {
-	struct embed *e = work->data;
+	struct embed_task *e = work->data;
 	(void)status;
 	e->task.busy = false;
-	if (e->task.detached)
+	if (task_is_detached(&e->task))
 		task_release(&e->task);
 	else
 		work_done(e);
 }
 
-static void start_work(struct embed *e, bool writing)
+static void start_work(struct embed_task *e, bool writing)
 {
 	size_t n = writing ? e->answer.n : e->task.body.n;
 	e->writing = writing;
@@ -116,21 +116,21 @@ static void start_work(struct embed *e, bool writing)
 
 static void on_head(void *ctx, int status)
 {
-	struct embed *e = ctx;
+	struct embed_task *e = ctx;
 	e->status = status;
 	task_first_byte(&e->task);
 }
 
 static void on_body(void *ctx, struct slice bytes)
 {
-	struct embed *e = ctx;
+	struct embed_task *e = ctx;
 	e->task.worker->progress++;
 	buf_add_slice(&e->answer, bytes); /* the error stays, and is told at the end */
 }
 
 static void on_done(void *ctx, enum http_result result)
 {
-	struct embed *e = ctx;
+	struct embed_task *e = ctx;
 	struct task *t = &e->task;
 	t->transfer = NULL;
 	if (result != HTTP_OK) {
@@ -140,6 +140,8 @@ static void on_done(void *ctx, enum http_result result)
 			t, &(struct task_failure){.cause = FAIL_TOO_LARGE,
 				   .status = 502, /* not the client's fault */
 				   .message = SLICE("the embeddings are over limits.line_bytes")});
+	} else if (task_key_refused(t, e->status)) {
+		return;
 	} else if (e->status != 200) {
 		struct refusal r;
 		refusal_read(e->status, buf_slice(&e->answer), &r);
@@ -156,9 +158,9 @@ static const struct http_events embed_events = {.head = on_head, .body = on_body
 
 /* --- the request --- */
 
-static bool is_served(const struct embed *e, const char *name)
+static bool is_served(const struct embed_task *e, const char *name)
 {
-	const struct worker *w = e->task.worker;
+	const struct worker_self *w = e->task.worker;
 	const struct backend_view *v = backend_view(w->backend);
 	if (w->settings.model && backend_same_model(w->settings.model, name))
 		return true;
@@ -168,7 +170,7 @@ static bool is_served(const struct embed *e, const char *name)
 	return false;
 }
 
-static void send_request(struct embed *e)
+static void send_request(struct embed_task *e)
 {
 	struct task *t = &e->task;
 	struct proto_header headers[PROTO_HEADERS_MAX + 1];
@@ -189,7 +191,7 @@ static void send_request(struct embed *e)
 	task_ask(t, &r, &embed_events);
 }
 
-static void embed_asked(struct embed *e)
+static void embed_asked(struct embed_task *e)
 {
 	struct task *t = &e->task;
 	char text[512];
@@ -213,14 +215,14 @@ static void embed_asked(struct embed *e)
 static void embed_body(struct task *t, struct slice bytes, bool last)
 {
 	if (task_hold(t, bytes) && last)
-		start_work((struct embed *)t, false);
+		start_work((struct embed_task *)t, false);
 }
 
 /* --- life --- */
 
 static void embed_begin(struct task *t)
 {
-	struct embed *e = (struct embed *)t;
+	struct embed_task *e = (struct embed_task *)t;
 	struct slice path = t->spec.path;
 	const char *query = path.n ? memchr(path.p, '?', path.n) : NULL;
 	if (query)
@@ -237,7 +239,7 @@ static void embed_begin(struct task *t)
 
 static void embed_fini(struct task *t)
 {
-	struct embed *e = (struct embed *)t;
+	struct embed_task *e = (struct embed_task *)t;
 	embed_request_fini(&e->read);
 	buf_free(&e->request);
 	buf_free(&e->answer);
@@ -245,7 +247,7 @@ static void embed_fini(struct task *t)
 }
 
 const struct task_ops task_embed_ops = {
-	.size = sizeof(struct embed),
+	.size = sizeof(struct embed_task),
 	.begin = embed_begin,
 	.body = embed_body,
 	.fini = embed_fini,

@@ -14,7 +14,7 @@
 
 #define NOTES_KEY_TRIES 3 /* a key that stands in the chunk is drawn again */
 
-struct notes {
+struct notes_task {
 	struct ask ask;
 	struct buf text; /* the model's answer */
 };
@@ -36,11 +36,11 @@ static int draw_prompt(struct slice chunk, struct buf *instruction, struct buf *
 	return rc;
 }
 
-static void notes_ask(struct notes *n)
+static void notes_ask(struct notes_task *n)
 {
 	struct ask *a = &n->ask;
 	struct task *t = &a->task;
-	struct worker *w = t->worker;
+	struct worker_self *w = t->worker;
 	const struct backend_view *view = backend_view(w->backend);
 	struct slice model = t->spec.model;
 	if (model.n == 0)
@@ -50,7 +50,7 @@ static void notes_ask(struct notes *n)
 	buf_init(&data, w->settings.body_bytes * 2);
 	int rc = draw_prompt(buf_slice(&t->body), &instruction, &data);
 	if (rc == 0)
-		rc = backend_notes_build(backend_kind(w->backend)->api, model,
+		rc = backend_notes_build(backend_profile(w->settings.type)->api, model,
 			buf_slice(&instruction), buf_slice(&data), t->spec.max_tokens,
 			t->spec.num_ctx, &a->call, &a->request);
 	buf_free(&instruction);
@@ -67,12 +67,12 @@ static void notes_ask(struct notes *n)
 static void notes_body(struct task *t, struct slice bytes, bool last)
 {
 	if (task_hold(t, bytes) && last)
-		notes_ask((struct notes *)t);
+		notes_ask((struct notes_task *)t);
 }
 
 static void notes_event(struct ask *a, const struct answer_event *e)
 {
-	struct notes *n = (struct notes *)a;
+	struct notes_task *n = (struct notes_task *)a;
 	if (e->kind == ANSWER_TEXT)
 		buf_add_slice(&n->text, e->text); /* over its cap the answer is useless */
 }
@@ -93,7 +93,7 @@ static bool is_blank(struct slice s)
 
 static void notes_complete(struct ask *a)
 {
-	struct notes *n = (struct notes *)a;
+	struct notes_task *n = (struct notes_task *)a;
 	struct task *t = &a->task;
 	size_t max = t->worker->settings.result_bytes;
 	if (buf_error(&n->text)) {
@@ -125,20 +125,20 @@ static const struct ask_ops notes_ask_ops = {
 
 static void notes_begin(struct task *t)
 {
-	struct notes *n = (struct notes *)t;
+	struct notes_task *n = (struct notes_task *)t;
 	ask_init(&n->ask, &notes_ask_ops, DIALECT_OLLAMA_CHAT);
 	buf_init(&n->text, t->worker->settings.result_bytes);
 }
 
 static void notes_fini(struct task *t)
 {
-	struct notes *n = (struct notes *)t;
+	struct notes_task *n = (struct notes_task *)t;
 	ask_fini(&n->ask);
 	buf_free(&n->text);
 }
 
 const struct task_ops task_notes_ops = {
-	.size = sizeof(struct notes),
+	.size = sizeof(struct notes_task),
 	.begin = notes_begin,
 	.body = notes_body,
 	.linger = ask_linger,

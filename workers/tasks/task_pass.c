@@ -1,7 +1,7 @@
 /*
  * JOB_PASS: any other HTTP request, streamed both ways without a look at its bytes. A small body is
  * held and sent as one, over a kept connection; a large one never is. Questions that the backend
- * has no answer for but we do (backend_ops.owns) are answered here.
+ * has no answer for but we do (backend_kind.owns) are answered here.
  */
 #include "common/base/log.h"
 #include "workers/backend/backend.h"
@@ -14,7 +14,7 @@
 #define HEADERS_BYTES_MAX 32768		    /* together; what is over is left out, and logged */
 #define PASS_HELD_BYTES PROTO_PIECE_BYTES   /* bodies up to this are held */
 
-struct pass {
+struct pass_task {
 	struct task task;
 	bool held;
 	bool changes_models; /* the list is fetched again before END, so that the client's next look
@@ -23,9 +23,9 @@ struct pass {
 	struct backend_waiter waiter;
 };
 
-static struct pass *pass_of(struct task *t)
+static struct pass_task *pass_of(struct task *t)
 {
-	return (struct pass *)t;
+	return (struct pass_task *)t;
 }
 
 /* --- the answer --- */
@@ -62,6 +62,8 @@ static void on_head(void *ctx, int status)
 	t->heard = true;
 	pass_of(t)->status = status;
 	task_first_byte(t);
+	if (task_key_refused(t, status))
+		return;
 	for (size_t at = 0; http_header_next(t->transfer, &at, &name, &value);) {
 		if (!header_stays(name) || slice_lists(connection, name))
 			continue;
@@ -100,7 +102,7 @@ static void on_refreshed(void *ctx)
 static void on_done(void *ctx, enum http_result result)
 {
 	struct task *t = ctx;
-	struct pass *p = pass_of(t);
+	struct pass_task *p = pass_of(t);
 	t->transfer = NULL;
 	if (result != HTTP_OK)
 		task_fail_http(t, result);
@@ -146,10 +148,10 @@ static void pass_send(struct task *t, bool upload)
 
 static void answer_here(struct task *t)
 {
-	const struct backend_ops *ops = backend_kind(t->worker->backend);
+	const struct backend_kind *kind = backend_kind(t->worker->settings.type);
 	struct backend_answer answer = {0};
 	buf_init(&answer.body, 0);
-	if (ops->answer(&t->worker->settings, backend_view(t->worker->backend), t->spec.method,
+	if (kind->answer(&t->worker->settings, backend_view(t->worker->backend), t->spec.method,
 		    t->spec.path, buf_slice(&t->body), &answer)) {
 		task_fail_text(t, FAIL_INTERNAL, "out of memory");
 	} else {
@@ -165,8 +167,8 @@ static void answer_here(struct task *t)
 /* *body: the answer needs the request's body. */
 static bool is_owned(struct task *t, bool *body)
 {
-	const struct backend_ops *ops = backend_kind(t->worker->backend);
-	return ops->owns && ops->owns(t->spec.path, body);
+	const struct backend_kind *kind = backend_kind(t->worker->settings.type);
+	return kind->owns && kind->owns(t->spec.path, body);
 }
 
 static void pass_complete(struct task *t)
@@ -214,7 +216,7 @@ static bool is_forbidden(const struct task *t)
 
 static void pass_begin(struct task *t)
 {
-	struct pass *p = pass_of(t);
+	struct pass_task *p = pass_of(t);
 	if (is_forbidden(t)) {
 		task_fail(t,
 			&(struct task_failure){.cause = FAIL_REFUSED,
@@ -241,14 +243,15 @@ static void pass_begin(struct task *t)
 
 static void pass_fini(struct task *t)
 {
-	struct pass *p = pass_of(t);
+	struct pass_task *p = pass_of(t);
 	if (p->waiter.waiting)
 		backend_forget(t->worker->backend, &p->waiter);
 }
 
 const struct task_ops task_pass_ops = {
-	.size = sizeof(struct pass),
+	.size = sizeof(struct pass_task),
 	.begin = pass_begin,
 	.body = pass_body,
 	.fini = pass_fini,
+	.is_order = true,
 };

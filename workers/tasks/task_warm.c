@@ -9,7 +9,7 @@
 
 #define WARM_INLINE_BYTES 262144 /* a larger body is built on a thread */
 
-struct warm {
+struct warm_task {
 	struct ask ask;
 	struct dialect_error error;
 	enum backend_api api;
@@ -18,7 +18,7 @@ struct warm {
 };
 
 /* Only touches the task's own memory, and nothing that it points to: any thread. */
-static void build(struct warm *w)
+static void build(struct warm_task *w)
 {
 	struct ask *a = &w->ask;
 	struct task *t = &a->task;
@@ -39,7 +39,7 @@ static void build(struct warm *w)
 		ask_prepare(a);
 }
 
-static void built(struct warm *w)
+static void built(struct warm_task *w)
 {
 	struct task *t = &w->ask.task;
 	if (w->rc == -EINVAL)
@@ -62,10 +62,10 @@ static void on_work(uv_work_t *work)
 
 static void on_worked(uv_work_t *work, int status)
 {
-	struct warm *w = work->data;
+	struct warm_task *w = work->data;
 	(void)status;
 	w->ask.task.busy = false;
-	if (w->ask.task.detached)
+	if (task_is_detached(&w->ask.task))
 		task_release(&w->ask.task);
 	else
 		built(w);
@@ -73,11 +73,11 @@ static void on_worked(uv_work_t *work, int status)
 
 static void warm_body(struct task *t, struct slice bytes, bool last)
 {
-	struct warm *w = (struct warm *)t;
+	struct warm_task *w = (struct warm_task *)t;
 	if (!task_hold(t, bytes) || !last)
 		return;
 	w->work.data = w;
-	w->api = backend_kind(t->worker->backend)->api;
+	w->api = backend_profile(t->worker->settings.type)->api;
 	if (t->body.n > WARM_INLINE_BYTES &&
 		uv_queue_work(t->worker->loop, &w->work, on_work, on_worked) == 0) {
 		t->busy = true;
@@ -108,7 +108,7 @@ static const struct ask_ops warm_ask_ops = {
 
 static void warm_begin(struct task *t)
 {
-	struct warm *w = (struct warm *)t;
+	struct warm_task *w = (struct warm_task *)t;
 	ask_init(&w->ask, &warm_ask_ops, (enum dialect)t->spec.dialect);
 	if (!dialect_is_chat((enum dialect)t->spec.dialect))
 		task_fail_text(t, FAIL_REFUSED, "not a chat dialect");
@@ -116,11 +116,11 @@ static void warm_begin(struct task *t)
 
 static void warm_fini(struct task *t)
 {
-	ask_fini(&((struct warm *)t)->ask);
+	ask_fini(&((struct warm_task *)t)->ask);
 }
 
 const struct task_ops task_warm_ops = {
-	.size = sizeof(struct warm),
+	.size = sizeof(struct warm_task),
 	.begin = warm_begin,
 	.body = warm_body,
 	.linger = ask_linger,

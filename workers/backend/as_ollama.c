@@ -1,4 +1,4 @@
-#include "workers/backend/llama_ollama.h"
+#include "workers/backend/as_ollama.h"
 
 #include "common/dialect/embed.h"
 
@@ -67,7 +67,7 @@ static void put_digest(struct buf *b, const char *name, int64_t bytes)
 }
 
 struct facts {
-	const char *name;
+	const char *name, *format;
 	char arch[64], quant[QUANT_BYTES], params[24];
 	int64_t size, train, parameters, window, modified;
 };
@@ -76,7 +76,7 @@ struct facts {
 
 static void put_details(struct buf *b, const struct facts *f)
 {
-	buf_add_str(b, "{\"parent_model\":\"\",\"format\":\"gguf\",\"family\":");
+	buf_printf(b, "{\"parent_model\":\"\",\"format\":\"%s\",\"family\":", f->format);
 	json_put_string(b, slice_str(f->arch));
 	buf_add_str(b, ",\"families\":[");
 	json_put_string(b, slice_str(f->arch));
@@ -162,15 +162,16 @@ static char *take(struct buf *b)
 	return text;
 }
 
-int llama_ollama_model(
-	const struct backend_view *v, struct json_value model, struct backend_model *m)
+int as_ollama_model(const struct backend_view *v, struct json_value model, int64_t window,
+	struct backend_model *m)
 {
 	struct json_value meta = json_get(model, "meta"), arch = json_get(model, "architecture");
-	struct facts f = {.window = v->window, .modified = v->modified};
+	struct facts f = {
+		.window = window, .modified = v->modified, .format = v->format ? v->format : ""};
 	struct buf b;
 	buf_init(&b, BACKEND_MODEL_JSON_BYTES * 4);
 	*m = (struct backend_model){
-		.name = json_string_dup(json_get(model, "id")), .window = v->window};
+		.name = json_string_dup(json_get(model, "id")), .window = window};
 	if (!m->name)
 		return -EINVAL;
 	f.name = m->name;
@@ -213,7 +214,7 @@ static struct slice without_query(struct slice path)
 	return path;
 }
 
-bool llama_ollama_embeds(struct slice path)
+bool as_ollama_embeds(struct slice path)
 {
 	bool legacy;
 	return embed_path(without_query(path), &legacy);
@@ -222,7 +223,7 @@ bool llama_ollama_embeds(struct slice path)
 static enum owned owned_path(struct slice path)
 {
 	path = without_query(path);
-	if (llama_ollama_embeds(path))
+	if (as_ollama_embeds(path))
 		return OWNED_NONE;
 	static const struct {
 		const char *path;
@@ -235,7 +236,7 @@ static enum owned owned_path(struct slice path)
 	return path.n > 5 && memcmp(path.p, "/api/", 5) == 0 ? OWNED_API : OWNED_NONE;
 }
 
-bool llama_ollama_owns(struct slice path, bool *body)
+bool as_ollama_owns(struct slice path, bool *body)
 {
 	enum owned what = owned_path(path);
 	*body = what == OWNED_SHOW;
@@ -262,8 +263,8 @@ static int64_t size_vram(int64_t size, double gpu_share)
 }
 
 /*
- * A llama-server's models are always loaded: the list again, with when they expire and what they
- * hold.
+ * The models of such a backend are always loaded: the list again, with when they expire and what
+ * they hold.
  */
 static void answer_ps(const struct backend_view *v, struct buf *b)
 {
@@ -311,7 +312,8 @@ static int answer_show(const struct settings *s, const struct backend_view *v, s
 		if (backend_same_model(v->models[i].name, asked))
 			found = &v->models[i];
 	/* it serves its one model under any name, but only this other one is known to clients */
-	if (!found && v->count == 1 && s->model && backend_same_model(s->model, asked))
+	if (!found && v->count == 1 && s->traits & TRAIT_ANY_NAME && s->model &&
+		backend_same_model(s->model, asked))
 		found = &v->models[0];
 	int rc;
 	if (found) {
@@ -325,7 +327,7 @@ static int answer_show(const struct settings *s, const struct backend_view *v, s
 	return rc;
 }
 
-int llama_ollama_answer(const struct settings *s, const struct backend_view *v, struct slice method,
+int as_ollama_answer(const struct settings *s, const struct backend_view *v, struct slice method,
 	struct slice path, struct slice body, struct backend_answer *out)
 {
 	enum owned what = owned_path(path);
@@ -333,11 +335,14 @@ int llama_ollama_answer(const struct settings *s, const struct backend_view *v, 
 	bool get = slice_eq(method, SLICE("GET")) || slice_eq(method, SLICE("HEAD"));
 	out->status = 200;
 	out->content_type = "application/json; charset=utf-8";
-	if (what == OWNED_API)
-		return answer_error(out, 501,
-			"not supported: the backend of this device is a llama-server, which keeps "
-			"no "
-			"models of its own (its files are named where it is started)");
+	if (what == OWNED_API) {
+		char text[160];
+		snprintf(text, sizeof(text),
+			"not supported: the backend of this device is %s, which has no store of "
+			"models that a client may change",
+			backend_profile(s->type)->title);
+		return answer_error(out, 501, text);
+	}
 	if (what == OWNED_SHOW ? !post : !get)
 		return answer_error(out, 405, "method not allowed");
 	switch (what) {
@@ -346,7 +351,7 @@ int llama_ollama_answer(const struct settings *s, const struct backend_view *v, 
 		buf_add_str(&out->body, "Ollama is running");
 		break;
 	case OWNED_VERSION:
-		buf_add_str(&out->body, "{\"version\":\"" LLAMA_OLLAMA_VERSION "\"}");
+		buf_add_str(&out->body, "{\"version\":\"" AS_OLLAMA_VERSION "\"}");
 		break;
 	case OWNED_TAGS:
 		answer_list(v, &out->body);

@@ -1,0 +1,102 @@
+/* What a chat asks its backend, made of the client's request. */
+#include "workers/tasks/chat_task.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <sys/random.h>
+
+static int make_writer(struct chat_task *c)
+{
+	const struct chat_request *r = &c->request;
+	struct json_value root = r->root;
+	unsigned char random[12];
+	char id[2 * sizeof(random) + 1];
+	bool include_usage = false;
+	json_to_bool(json_get(json_get(root, "stream_options"), "include_usage"), &include_usage);
+	if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
+		return -EIO;
+	for (size_t i = 0; i < sizeof(random); i++)
+		snprintf(id + 2 * i, 3, "%02x", random[i]);
+	struct buf model;
+	buf_init(&model, 0);
+	if (json_is(r->model, JSON_STRING))
+		json_string_decode(r->model, &model);
+	c->writer = answer_writer_create(
+		r->dialect, r->stream, buf_slice(&model), id, include_usage, c->line_bytes);
+	buf_free(&model);
+	if (!c->writer)
+		return -ENOMEM;
+	int rc = answer_writer_read(c->writer, r);
+	if (rc == 0)
+		rc = answer_writer_resume(c->writer, c->ask.task.spec.identity);
+	return rc ? rc : buf_add_slice(&c->identity, answer_writer_identity(c->writer));
+}
+
+/* The call that goes on where `said` ends; its answer comes through a writer whatever the dialect.
+ */
+static int build_resumed(struct chat_task *c, struct slice said)
+{
+	struct ask *a = &c->ask;
+	struct task *t = &a->task;
+	struct chat_request again;
+	struct buf body;
+	enum dialect d;
+	const char *why = resume_refused(&c->request);
+	if (why) {
+		c->error.status = 400;
+		snprintf(c->error.text, sizeof(c->error.text), "cannot go on: %s", why);
+		return -EINVAL;
+	}
+	buf_init(&body, c->body_bytes * 2); /* escaping may double the text */
+	int rc = resume_request(
+		&c->request, c->api, said, t->spec.resume_tokens, &d, &c->spent, &body);
+	if (rc == 0)
+		rc = chat_request_parse(d, buf_slice(&body), &again, &c->error);
+	if (rc) {
+		buf_free(&body);
+		return rc;
+	}
+	rc = backend_call_build(c->api, &again, t->spec.num_ctx, &a->call, &a->request, &c->error);
+	c->said = said;
+	c->rendering = said.n > 0 && !again.bare;
+	c->plain = json_get(again.root, "tools").raw.n <= 2; /* absent, or an empty array */
+	for (size_t i = 0; i < again.count; i++)
+		c->plain =
+			c->plain && again.messages[i].images == 0 && again.messages[i].others == 0;
+	chat_request_fini(&again);
+	if (rc == 0 && a->request.n == 0) {
+		a->request = body;
+		body = (struct buf){0};
+	}
+	a->call.raw = false;
+	buf_free(&body);
+	return rc;
+}
+
+void chat_prepare(struct chat_task *c)
+{
+	struct ask *a = &c->ask;
+	struct task *t = &a->task;
+	struct slice body = buf_slice(&t->body), said = {body.p + body.n, 0};
+	if (t->spec.resume) {
+		said.n = (size_t)t->spec.resume_bytes; /* at most body_bytes */
+		body.n -= said.n < body.n ? said.n : body.n;
+		said.p = body.p + body.n;
+	}
+	if (c->strict)
+		json_mend_surrogates(t->body.p, body.n);
+	c->rc = chat_request_parse(a->dialect, body, &c->request, &c->error);
+	if (c->rc)
+		return;
+	c->stream = c->request.stream;
+	c->unload = c->request.is_unload;
+	t->opaque = resume_refused(&c->request) != NULL;
+	c->rc = t->spec.resume ? build_resumed(c, said)
+			       : backend_call_build(c->api, &c->request, t->spec.num_ctx, &a->call,
+					 &a->request, &c->error);
+	if (c->rc == 0 && !a->call.raw)
+		c->rc = make_writer(c);
+	if (c->rc == 0 && a->call.path)
+		ask_prepare(a);
+	chat_request_fini(&c->request);
+}
