@@ -217,7 +217,7 @@ void life_init(struct life *l, uv_loop_t *loop, const struct life_events *events
 		l->signals[i].data = l;
 	}
 	service_init(l);
-	upgrade_init(l);
+	upgrade_init(l, &upgrade_hands);
 	rundir_watch_init(l);
 }
 

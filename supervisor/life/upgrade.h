@@ -40,10 +40,45 @@ enum upgrade_state {
 	UPGRADE_STATES
 };
 
+enum upgrade_event {
+	UPGRADE_ON_ASKED, /* the check runs */
+	UPGRADE_ON_READY,
+	UPGRADE_ON_TAKEN,
+	UPGRADE_ON_FAILED, /* it says so, or says no more */
+	UPGRADE_ON_EXIT,   /* the check or the successor; exit_status and exit_signal say how */
+	UPGRADE_ON_TIMER,
+	UPGRADE_ON_STOP,
+	UPGRADE_EVENTS
+};
+
+/* What the table does to others: upgrade_process.c. Errors are negative errnos. */
+struct upgrade_hands {
+	/* Starts `tandemd -t` of the new program, whose words come into upgrade.said; UPGRADE_ON_EXIT follows. */
+	int (*check)(struct life *l);
+	/* Starts the successor, and the talk with it. */
+	int (*boot)(struct life *l);
+	/* Whichever of them runs. */
+	void (*kill)(struct life *l, int signum);
+	/* To the successor, where it can still be told. */
+	void (*say)(struct life *l, const char *word);
+	/* Nothing that either says is heard any more. */
+	void (*hang_up)(struct life *l);
+	/* It runs on by itself: we end. */
+	void (*let_go)(struct life *l);
+	/* A descriptor for the socket that we listen on, or -1. */
+	int (*keep_socket)(struct life *l);
+	/* Accepts on it again; it is not the caller's any more. */
+	int (*open_again)(struct life *l, int fd, struct buf *err);
+	void (*in_charge)(struct life *l);
+};
+extern const struct upgrade_hands upgrade_hands;
+
 struct upgrade {
+	const struct upgrade_hands *hands;
 	enum upgrade_state state;
 	uint64_t operation;
-	uv_process_t *process; /* the check or the successor; heap: outlives us until it closes */
+	int pid;	       /* of the check or the successor; 0: none runs */
+	uv_process_t *process; /* heap: outlives us until it closes */
 	uv_pipe_t *words;      /* the check's stderr, heap likewise; NULL at its end */
 	int exit_status, exit_signal, ended_pid; /* of the last one that ended */
 	bool told;				 /* TERM was sent: KILL is next */
@@ -57,12 +92,15 @@ struct upgrade {
 	size_t extra_count;
 };
 
-void upgrade_init(struct life *l);
+void upgrade_init(struct life *l, const struct upgrade_hands *hands);
 void upgrade_fini(struct life *l);
 
 /* A descriptor that the successor gets under that name (handover_take_extra). Stays its caller's.
  */
 void upgrade_offer(struct life *l, const char *name, int fd);
+
+/* For upgrade_hands. */
+void upgrade_event(struct life *l, enum upgrade_event e);
 
 /* The number of the operation, or 0 with words in err. */
 uint64_t upgrade_begin(struct life *l, struct buf *err);
