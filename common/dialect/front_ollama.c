@@ -1,7 +1,6 @@
-/* Ollama's /api/chat and /api/generate. */
-#include "common/dialect/front.h"
+/* Ollama's /api/chat, and what its other rows share with it. */
+#include "common/dialect/front_ollama.h"
 #include "common/dialect/pieces.h"
-#include "common/dialect/reader.h"
 #include "common/dialect/writer.h"
 
 #include <errno.h>
@@ -9,12 +8,8 @@
 
 /* --- the view --- */
 
-struct body {
-	struct json_value tools, format, options, keep_alive;
-};
-
 /* Ollama's own words for a body without a model. */
-static int need_model(struct request_reader *in, int status, const char *words)
+int ollama_need_model(struct request_reader *in, int status, const char *words)
 {
 	return value_filled(in->r->model) ? 0 : reader_refuse(in, status, words);
 }
@@ -30,7 +25,7 @@ static bool is_zero_duration(struct json_value v)
 }
 
 /* What stands beside the messages. */
-static void read_rest(struct request_reader *in, const struct body *b, bool is_load)
+void ollama_read_rest(struct request_reader *in, const struct ollama_body *b, bool is_load)
 {
 	struct chat_request *r = in->r;
 	struct json_value num_ctx, num_predict;
@@ -57,68 +52,22 @@ static int read_chat(struct request_reader *in)
 		"ChatRequest.messages of type api.Message"};
 	struct chat_request *r = in->r;
 	struct json_value messages;
-	struct body b;
+	struct ollama_body b;
 	r->other_case |= FIELDS_GET(r->root, {"messages", &messages}, {"tools", &b.tools},
 		{"format", &b.format}, {"options", &b.options}, {"keep_alive", &b.keep_alive});
-	int rc = need_model(in, 400, "model is required");
+	int rc = ollama_need_model(in, 400, "model is required");
 	if (rc == 0 && !is_absent(messages))
 		rc = reader_add_messages(in, messages, &words);
 	if (rc)
 		return rc;
-	read_rest(in, &b, r->count == 0);
+	ollama_read_rest(in, &b, r->count == 0);
 	r->condensable = reader_is_open(r);
-	return 0;
-}
-
-static int check_string(struct request_reader *in, struct json_value v, const char *words)
-{
-	return is_absent(v) || v.type == JSON_STRING ? 0 : reader_refuse(in, 400, words);
-}
-
-static int read_texts(struct request_reader *in, struct json_value prompt, struct json_value system,
-	struct json_value images)
-{
-	int rc = check_string(in, prompt,
-		"json: cannot unmarshal value into Go struct field "
-		"GenerateRequest.prompt of type string");
-	if (rc == 0)
-		rc = check_string(in, system,
-			"json: cannot unmarshal value into Go struct field "
-			"GenerateRequest.system of type string");
-	if (rc == 0 && value_filled(system))
-		rc = reader_add_string(in, CHAT_SYSTEM, system);
-	if (rc || prompt.type != JSON_STRING)
-		return rc;
-	rc = reader_add_string(in, CHAT_USER, prompt);
-	if (rc == 0)
-		in->r->messages[in->r->count - 1].images = (unsigned)array_count(images);
-	return rc;
-}
-
-static int read_generate(struct request_reader *in)
-{
-	struct chat_request *r = in->r;
-	struct json_value prompt, system, images, raw, suffix, context, template;
-	struct body b;
-	r->other_case |= FIELDS_GET(r->root, {"prompt", &prompt}, {"system", &system},
-		{"images", &images}, {"tools", &b.tools}, {"format", &b.format},
-		{"options", &b.options}, {"keep_alive", &b.keep_alive}, {"raw", &raw},
-		{"suffix", &suffix}, {"context", &context}, {"template", &template});
-	int rc = need_model(in, 404, "model '' not found");
-	if (rc == 0)
-		rc = read_texts(in, prompt, system, images);
-	if (rc)
-		return rc;
-	read_rest(in, &b, !value_filled(prompt));
-	r->bare = raw.type == JSON_TRUE;
-	r->condensable = reader_is_open(r) && !r->bare && !value_filled(suffix) &&
-			 !value_filled(context) && !value_filled(template);
 	return 0;
 }
 
 /* --- the order: what stands beside the messages --- */
 
-static int refuse(struct dialect_error *error, const char *text)
+int ollama_refuse(struct dialect_error *error, const char *text)
 {
 	error->status = 400;
 	snprintf(error->text, sizeof(error->text), "%s", text);
@@ -148,7 +97,8 @@ static int order_format(struct chat_order *o, struct json_value format, struct d
 		return 0;
 	}
 	if (format.type != JSON_OBJECT)
-		return refuse(e, "invalid format: expected \"json\" or a JSON schema object");
+		return ollama_refuse(
+			e, "invalid format: expected \"json\" or a JSON schema object");
 	o->form = ORDER_SCHEMA;
 	o->schema = format;
 	return 0;
@@ -173,7 +123,7 @@ static void order_choice(struct chat_order *o, struct json_value choice)
 							 : CHOICE_AUTO;
 }
 
-static int order_rest(struct chat_order *o, struct dialect_error *e)
+int ollama_order_rest(struct chat_order *o, struct dialect_error *e)
 {
 	struct json_value options, format, think, choice;
 	FIELDS_GET(o->request->root, {"options", &options}, {"format", &format}, {"think", &think},
@@ -189,7 +139,7 @@ static int order_rest(struct chat_order *o, struct dialect_error *e)
 /* --- the order: messages --- */
 
 /* Images stand before the text, as Ollama renders them. */
-static int order_content(struct chat_order *o, struct json_value content, struct json_value images)
+int ollama_order_content(struct chat_order *o, struct json_value content, struct json_value images)
 {
 	struct json_iter it = json_iter(images);
 	struct json_value image;
@@ -269,61 +219,21 @@ static int order_message(struct chat_order *o, const struct chat_message *view)
 	m->tool_name = string_or(tool_name, name);
 	int rc = order_thinking(o, thinking);
 	if (rc == 0)
-		rc = order_content(o, view->content, images);
+		rc = ollama_order_content(o, view->content, images);
 	return rc ? rc : order_calls(o, view->tool_calls);
 }
 
 static int order_chat(const struct chat_request *r, struct chat_order *o, struct dialect_error *e)
 {
-	int rc = order_rest(o, e);
+	int rc = ollama_order_rest(o, e);
 	for (size_t i = 0; i < r->count && rc == 0; i++)
 		rc = order_message(o, &r->messages[i]);
 	return rc;
 }
 
-/* The system text and the prompt as two messages. */
-static int order_texts(const struct chat_request *r, struct chat_order *o, struct json_value images)
-{
-	int rc = 0;
-	for (size_t i = 0; i < r->count && rc == 0; i++) {
-		const struct chat_message *view = &r->messages[i];
-		struct order_message *m = order_add_message(o, view->role);
-		if (!m)
-			return -ENOMEM;
-		bool pictures = view->role == CHAT_USER && array_count(images);
-		m->content = view->content;
-		m->content_in = pictures ? 0 : API_OLLAMA | API_OPENAI;
-		rc = order_content(o, view->content,
-			pictures ? images : (struct json_value){.type = JSON_NONE});
-	}
-	return rc;
-}
-
-static int order_generate(
-	const struct chat_request *r, struct chat_order *o, struct dialect_error *e)
-{
-	struct json_value raw, images, suffix;
-	FIELDS_GET(r->root, {"raw", &raw}, {"images", &images}, {"suffix", &suffix},
-		{"template", &o->template}, {"context", &o->context});
-	bool bare = raw.type == JSON_TRUE;
-	bool infill = suffix.type == JSON_STRING && value_filled(suffix);
-	if (bare && (value_filled(o->template) || value_filled(o->context) ||
-			    (r->count && r->messages[0].role == CHAT_SYSTEM)))
-		return refuse(e, "raw mode does not support template, system, or context");
-	if ((bare || infill) && array_count(images))
-		return refuse(e, "this backend does not support images with raw or suffix");
-	int rc = order_rest(o, e);
-	if (rc || (!bare && !infill))
-		return rc ? rc : order_texts(r, o, images);
-	o->prompt = r->messages[r->count - 1].content;
-	if (infill)
-		o->suffix = suffix;
-	return 0;
-}
-
 /* --- going on with an answer --- */
 
-static const char *chat_refused(const struct chat_request *r)
+const char *ollama_resume_refused(const struct chat_request *r)
 {
 	struct json_value format = json_get(r->root, "format");
 	return value_filled(format) || format.type == JSON_OBJECT
@@ -331,25 +241,9 @@ static const char *chat_refused(const struct chat_request *r)
 		       : NULL;
 }
 
-static const char *generate_refused(const struct chat_request *r)
-{
-	struct json_value suffix, context, template;
-	const char *why = chat_refused(r);
-	FIELDS_GET(r->root, {"suffix", &suffix}, {"context", &context}, {"template", &template});
-	if (!why && (value_filled(suffix) || value_filled(context) || value_filled(template)))
-		why = "the request has a suffix, context or template";
-	return why;
-}
-
-/* A prompt has no place for an answer's beginning, unless it is for no template. */
-static const struct front_dialect *generate_becomes(const struct chat_request *r)
-{
-	return r->bare ? NULL : &front_ollama_chat;
-}
-
 /* --- errors --- */
 
-static void put_error(int status, struct slice message, struct buf *out)
+void ollama_error(int status, struct slice message, struct buf *out)
 {
 	(void)status;
 	buf_add_str(out, "{\"error\":");
@@ -373,31 +267,11 @@ const struct front_dialect front_ollama_chat = {
 	.read = read_chat,
 	.rewrite = front_rewrite_messages,
 	.order = order_chat,
-	.resume = {.refused = chat_refused, .limits_in = "options", .limits = {"num_predict"}},
-	.writer = &writer_ollama_chat,
-	.error = put_error,
-};
-
-const struct front_dialect front_ollama_generate = {
-	.name = "ollama generate",
-	.number = DIALECT_OLLAMA_GENERATE,
-	.errors = DIALECT_OLLAMA_OTHER,
-	.api = API_OLLAMA,
-	.any_case = true,
-	.patience_ms = 300000,
-	.path = "/api/generate",
-	.answer = ANSWER_OLLAMA_GENERATE,
-	.streams = true,
-	.names_models = true,
-	.read = read_generate,
-	.rewrite = front_rewrite_texts,
-	.order = order_generate,
-	.resume = {.refused = generate_refused,
-		.becomes = generate_becomes,
+	.resume = {.refused = ollama_resume_refused,
 		.limits_in = "options",
 		.limits = {"num_predict"}},
-	.writer = &writer_ollama_generate,
-	.error = put_error,
+	.writer = &writer_ollama_chat,
+	.error = ollama_error,
 };
 
 const struct front_dialect front_ollama_other = {
@@ -408,5 +282,5 @@ const struct front_dialect front_ollama_other = {
 	.any_case = true,
 	.patience_ms = 300000,
 	.names_models = true,
-	.error = put_error,
+	.error = ollama_error,
 };
