@@ -79,7 +79,8 @@ class Tandem:
         subprocess.run(self.ctl + ["reload"], check=True, stdout=subprocess.DEVNULL)
 
     def forecast(self, request_id):
-        """What was predicted of a request, and what came: from the log, once its line is there."""
+        """What was predicted of a request, and what came: from the log."""
+        self.status()  # once that is answered, the lines of the turns before are written
         with open(self.log_path, errors="replace") as f:
             for line in f:
                 if " ev=forecast " in line and f" req={request_id} " in line:

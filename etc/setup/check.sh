@@ -1,5 +1,5 @@
 #!/bin/bash
-# check.sh check|ollama|engine|chaos|attack|attack-asan|asan|tsan: runs the tests of that name, every stage even after one has failed. Ends with a line
+# check.sh check|ollama|engine|chaos|attack|attack-asan|asan|asan-slice|tsan|fuzz: runs the tests of that name, every stage even after one has failed. Ends with a line
 # "N passed, N failed" that counts single tests, and 1 when anything failed.
 #
 # check   formatting, layers, the build with gcc and with clang, unit tests, tests of whole processes and of client packages
@@ -8,6 +8,8 @@
 # engine  a real llama-server with a small model behind tandem: what it caches, what its templates insist on
 # attack  hostile clients, backends and neighbours; attack-asan: the same under AddressSanitizer and UBSan
 # asan, tsan  unit tests and tests of whole processes under the sanitizers
+# asan-slice  unit tests, attacks and some tests of whole processes under AddressSanitizer and UBSan
+# fuzz    each fuzz target for FUZZ_SECONDS (20)
 set -uo pipefail
 . "$(dirname "$0")/lib.sh"
 cd "$ROOT" || exit 1
@@ -24,6 +26,8 @@ count() {
 	read -r p f s < <(awk '
 		/^\[  PASSED  \] [0-9]+ test/ { p += $4 }
 		/^\[  FAILED  \] [0-9]+ test/ { f += $4 }
+		/^fuzz [a-z]+: [0-9]+ inputs in / { p++ }
+		/^fuzz [a-z]+: FAILED/ { f++ }
 		/ in [0-9.:]+s/ && / (passed|failed|error|errors|skipped)/ {
 			for (i = 2; i <= NF; i++) {
 				if ($i ~ /^passed/) p += $(i - 1)
@@ -65,10 +69,12 @@ units() {
 	return $rc
 }
 
-# python_tests BUILD FOLDER: each folder in a pytest of its own (their conftest.py and helpers share names). Tests share neither
-# ports nor folders, so as many run at once as there are cores; what holds memory or time to a figure runs after them, alone.
+# python_tests BUILD FOLDER|FILES: each folder in a pytest of its own (their conftest.py and helpers share names). Tests share
+# neither ports nor folders, so as many run at once as there are cores; what holds memory or time to a figure runs after them, alone.
 python_tests() {
-	local build=$1 folder=$2 python rc=0
+	local build=$1 python rc=0
+	shift
+	local tests=("$@")
 	python=$("$SETUP/venv.sh") || return 1
 	pytest_part -n "$(nproc)" --dist worksteal -m "not measured" || rc=1
 	pytest_part -m measured || rc=1
@@ -78,7 +84,7 @@ python_tests() {
 # No test of that kind is no failure.
 pytest_part() {
 	local rc=0
-	TANDEM_BIN=$ROOT/$build/bin "$python" -m pytest -q -p no:cacheprovider --timeout 900 "$@" "$folder" || rc=$?
+	TANDEM_BIN=$ROOT/$build/bin "$python" -m pytest -q -p no:cacheprovider --timeout 900 "$@" "${tests[@]}" || rc=$?
 	[ $rc -eq 0 ] || [ $rc -eq 5 ]
 }
 
@@ -87,6 +93,9 @@ node_packages() {
 	command -v npm >/dev/null || return 0
 	[ -d tests/clients/node/node_modules ] || (cd tests/clients/node && npm install --no-audit --no-fund --no-package-lock)
 }
+
+# A model on a processor takes as long as the other work there lets it: what is waited for is an event, not a time.
+real_models() { export TANDEM_TEST_DEADLINE_S=${TANDEM_TEST_DEADLINE_S:-180}; }
 
 build_all() { "${make[@]}" "$jobs" "$@" all test-programs; }
 
@@ -105,6 +114,8 @@ sanitized() {
 	stage "process tests ($1)" python_tests "build-$1" tests/process
 }
 
+# Where memory changes hands most: routes, queues, streams that go on, workers that are replaced.
+slice=(routes.py queue.py resume.py restart.py)
 asan_flags="address,undefined -fno-sanitize-recover=all"
 asan_options() {
 	export ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
@@ -126,10 +137,12 @@ check)
 	;;
 ollama)
 	"$SETUP/deps.sh" run check || exit 1
+	real_models
 	stage "build" build_all && stage "a real Ollama" "$ROOT/tests/ollama/build.sh" && stage "tests with a real Ollama" python_tests build tests/ollama
 	;;
 engine)
 	"$SETUP/deps.sh" run check || exit 1
+	real_models
 	stage "build" build_all && stage "tests with a real llama-server" python_tests build tests/engine
 	;;
 chaos)
@@ -147,6 +160,19 @@ attack-asan)
 	asan_options
 	sanitized_build asan "$asan_flags" && stage "attacks (asan)" python_tests build-asan tests/attack
 	;;
+asan-slice)
+	"$SETUP/deps.sh" run check || exit 1
+	asan_options
+	sanitized_build asan "$asan_flags" && {
+		stage "unit tests (asan)" units build-asan
+		stage "process tests (asan)" python_tests build-asan "${slice[@]/#/tests/process/test_}"
+		stage "attacks (asan)" python_tests build-asan tests/attack
+	}
+	;;
+fuzz)
+	"$SETUP/deps.sh" run check || exit 1
+	stage "fuzzing" "${make[@]}" "$jobs" fuzz FUZZ_SECONDS="${FUZZ_SECONDS:-20}"
+	;;
 asan)
 	"$SETUP/deps.sh" run check || exit 1
 	asan_options
@@ -158,7 +184,7 @@ tsan)
 	sanitized tsan thread
 	;;
 *)
-	die "usage: check.sh check|ollama|engine|chaos|attack|attack-asan|asan|tsan"
+	die "usage: check.sh check|ollama|engine|chaos|attack|attack-asan|asan|asan-slice|tsan|fuzz"
 	;;
 esac
 

@@ -36,7 +36,7 @@ trial() (
 	LD_LIBRARY_PATH=$1 "$1/llama-server" -m "$2" -c 512 -np 1 --host "$place/engine.sock" >"$1.log" 2>&1 &
 	pid=$!
 	trap 'kill $pid; wait $pid; rm -rf "$place"' EXIT
-	ask() { curl -sf --max-time 60 --unix-socket "$place/engine.sock" "http://engine/$@"; }
+	ask() { curl -sf --max-time 60 --unix-socket "$place/engine.sock" "http://engine/$1" "${@:2}"; }
 	for _ in $(seq 600); do
 		kill -0 $pid || exit 1
 		if ask health; then

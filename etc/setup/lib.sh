@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034 # used by those who source this
 # Shared by the setup scripts: messages, the cache, downloads. Sourced by bash scripts under `set -euo pipefail`.
 #
 # The cache (`make clean` leaves it) is ${TANDEM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/tandem}. A thing appears in it

@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034 # used by those who source this
 # What setup takes from package registries: name, version, file, SHA-256. Change a version and its hash together.
 # Sourced by the scripts of this folder and of tests/ollama.
 

@@ -5,7 +5,7 @@ SETUP := etc/setup
 SYSCONFDIR ?= /etc
 C_FILES = $(sort $(shell find common proto supervisor workers tests -name '*.[ch]'))
 
-.PHONY: deps run demo check chaos check-ollama check-engine asan tsan format format-check layers lint install uninstall
+.PHONY: deps run demo check chaos check-ollama check-engine asan asan-slice fuzz-check tsan format format-check layers lint install uninstall
 
 # What check.sh builds beside the programs.
 .PHONY: test-programs
@@ -41,6 +41,12 @@ chaos: ## 32 streaming clients through 1,000 kills and stops, restarts, reloads,
 asan: ## the tests under AddressSanitizer and UBSan
 	@$(SETUP)/check.sh asan
 
+asan-slice: ## the same for unit tests, attacks, and what ends, waits and goes on among the process tests
+	@$(SETUP)/check.sh asan-slice
+
+fuzz-check: ## each fuzz target for 20 s, counted as a test
+	@$(SETUP)/check.sh fuzz
+
 tsan: ## the tests under ThreadSanitizer
 	@$(SETUP)/check.sh tsan
 
@@ -53,13 +59,10 @@ format-check: ## fail where a C file is not formatted
 layers: all ## fail where a file includes or calls what stands above it, or files need each other in a circle
 	$(Q)$(PYTHON) $(SETUP)/layers.py . $(BUILD)
 
-LINT_CHECKS := -*,clang-analyzer-*,-clang-analyzer-security.insecureAPI.*,bugprone-*,-bugprone-easily-swappable-parameters,-bugprone-reserved-identifier,-bugprone-narrowing-conversions,-bugprone-assignment-in-if-condition
-
 lint: format-check ## static analysis of C and shell files
 	@$(SETUP)/deps.sh lint
-	$(Q)printf '%s\n' $(filter %.c,$(C_FILES)) | xargs -P $$(nproc) -n 4 \
-		clang-tidy --quiet --warnings-as-errors='*' --checks='$(LINT_CHECKS)' {} -- 2>/dev/null
-	$(Q)shellcheck -x -P $(SETUP) $(SETUP)/*.sh tests/ollama/*.sh .ci/run
+	$(Q)$(SETUP)/lint.sh $(filter %.c,$(C_FILES))
+	$(Q)shellcheck -S warning -x -P $(SETUP) $(SETUP)/*.sh tests/ollama/*.sh tests/fuzz/*.sh .ci/run
 
 # Units name the programs by their place: @PREFIX@ and @SYSCONFDIR@ are filled in.
 UNITDIR ?= $(PREFIX)/lib/systemd/system

@@ -110,7 +110,8 @@ def gross(r):
         check(size > 200 * MB, f"{part} has {size / MB:.0f} MB with 1,000 idle streams")
     for k in ("big_image", "big_text"):
         gap = m[k]["tandem"]["gap_max_us"]["median"] - m["big_none"]["tandem"]["gap_max_us"]["median"]
-        check(gap > 500e3, f"{BIG[k]} holds another stream up for {gap / 1e3:.0f} ms")
+        # The longest gap of a run is its noisiest figure: what would be wrong is a parse on the loop, seconds for such a body.
+        check(gap > 2e6, f"{BIG[k]} holds another stream up for {gap / 1e3:.0f} ms")
     return wrong
 
 
