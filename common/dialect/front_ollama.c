@@ -243,7 +243,7 @@ const char *ollama_resume_refused(const struct chat_request *r)
 
 /* --- errors --- */
 
-void ollama_error(int status, struct slice message, struct buf *out)
+void front_ollama_error(int status, struct slice message, struct buf *out)
 {
 	(void)status;
 	buf_add_str(out, "{\"error\":");
@@ -271,7 +271,7 @@ const struct front_dialect front_ollama_chat = {
 		.limits_in = "options",
 		.limits = {"num_predict"}},
 	.writer = &writer_ollama_chat,
-	.error = ollama_error,
+	.error = front_ollama_error,
 };
 
 const struct front_dialect front_ollama_other = {
@@ -282,5 +282,5 @@ const struct front_dialect front_ollama_other = {
 	.any_case = true,
 	.patience_ms = 300000,
 	.names_models = true,
-	.error = ollama_error,
+	.error = front_ollama_error,
 };

@@ -29,6 +29,6 @@ int ollama_order_content(struct chat_order *o, struct json_value content, struct
 /* front_resume.refused of both. */
 const char *ollama_resume_refused(const struct chat_request *r);
 
-void ollama_error(int status, struct slice message, struct buf *out);
+void front_ollama_error(int status, struct slice message, struct buf *out);
 
 #endif

@@ -134,5 +134,5 @@ const struct front_dialect front_ollama_generate = {
 		.limits_in = "options",
 		.limits = {"num_predict"}},
 	.writer = &writer_ollama_generate,
-	.error = ollama_error,
+	.error = front_ollama_error,
 };

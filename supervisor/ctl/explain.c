@@ -122,9 +122,9 @@ static enum ctl_exit read_conf(struct explaining *w)
 		if ((d->roles & ROLE_CONDENSE) && !w->small)
 			w->small = d;
 	}
-	w->backend = backend_profile(w->main			     ? w->main->backend.type
+	w->backend = backend_profile(w->main			       ? w->main->backend.type
 				     : dialect_has_num_ctx(w->dialect) ? BACKEND_TYPE_OLLAMA
-								     : BACKEND_TYPE_LLAMA_SERVER);
+								       : BACKEND_TYPE_LLAMA_SERVER);
 	return CTL_OK;
 }
 

@@ -283,7 +283,8 @@ static void act_plan(struct chat *c)
 	c->device = pick_model(s->devices, buf_slice(&c->model));
 	/* A backend that answers for any name is not what an Ollama client expects. */
 	if (dialect_names_models(c->base.dialect) && c->device->model_count > 0 &&
-		device_has(c->device, TRAIT_ANY_NAME) && !device_serves(c->device, buf_slice(&c->model))) {
+		device_has(c->device, TRAIT_ANY_NAME) &&
+		!device_serves(c->device, buf_slice(&c->model))) {
 		char text[DIALECT_ERROR_TEXT_BYTES];
 		snprintf(text, sizeof(text), "model '%.*s' not found",
 			(int)(c->model.n < 400 ? c->model.n : 400), c->model.p ? c->model.p : "");

@@ -316,7 +316,8 @@ static void run(struct request *r, bool chat)
 
 	if (!g)
 		return;
-	if (type == TYPE_OLLAMA) { /* of the limits Ollama's /v1 knows max_tokens only, and no options
+	if (type ==
+		TYPE_OLLAMA) { /* of the limits Ollama's /v1 knows max_tokens only, and no options
 			 (docs/protocols.md#openais-fields) */
 		g->max_tokens = -1;
 		json_to_int(json_get(r->json, "max_tokens"), &g->max_tokens);
