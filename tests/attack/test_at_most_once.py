@@ -64,9 +64,9 @@ def test_a_generation_that_is_closed_without_a_word_is_bounded(tandem):
     peer = Peer(lambda r: (together.wait(10), reply(b"{}"))[1] if r[1] == "/warm" else None)
     t = tandem([device(peer)], limits={"request_deaths": 2})
     warm(t)
-    before = peer.count("/v1/completions")
-    status, _, _ = t.request("POST", "/v1/completions", {"model": "m:1b", "prompt": "x"})
+    before = peer.count("/v1/responses")
+    status, _, _ = t.request("POST", "/v1/responses", {"model": "m:1b", "prompt": "x"})
     assert status in (502, 422)
     wait_for(lambda: t.requests()["active"] == 0, "end")
-    assert 1 <= peer.count("/v1/completions") - before <= 4
+    assert 1 <= peer.count("/v1/responses") - before <= 4
     peer.close()
