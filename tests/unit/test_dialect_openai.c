@@ -145,7 +145,7 @@ static void the_counts_are_found_among_events(void **state)
 			sizeof("data: {\"choices\":[],\"prompt_filter_results\":[]}\n\n" TEXT) - 1,
 			0},
 		{": keep-alive\n\n" COUNTS, 14, sizeof(COUNTS) - 1},
-		{"data: {\"usage\"\n\n", 17, 0},
+		{"data: {\"usage\"\n\n", 16, 0},
 		{"\n", 1, 0},
 		{"", 0, 0},
 	};
