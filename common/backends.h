@@ -26,26 +26,24 @@ enum backend_trait {
 	TRAIT_V1_ONLY = 1u << 5,
 	/* Has a path for one model, and may know one that its list did not have yet. */
 	TRAIT_FINDS_MODELS = 1u << 6,
-	/* Ends the load of a model with the request that asked for it. */
-	TRAIT_LOAD_ABORTS = 1u << 7,
 	/* Writes its conversations to files when it is asked to. */
-	TRAIT_SAVES_SLOTS = 1u << 8,
+	TRAIT_SAVES_SLOTS = 1u << 7,
 	/* A prompt that nobody waits for costs nothing: it may be read ahead. */
-	TRAIT_WARMS = 1u << 9,
+	TRAIT_WARMS = 1u << 8,
 	/* Goes on with the beginning of an answer. */
-	TRAIT_CONTINUES = 1u << 10,
-	TRAITS_ALL = (1u << 11) - 1,
+	TRAIT_CONTINUES = 1u << 9,
+	TRAITS_ALL = (1u << 10) - 1,
 };
 
 /* Name of the type and of the kind, in the configuration, for people; its API; expected traits. */
 #define BACKEND_ROWS(ROW)                                                                          \
 	ROW(OLLAMA, ollama, "ollama", "Ollama", BACKEND_OLLAMA,                                    \
 		TRAIT_TAKES_NUM_CTX | TRAIT_CUTS_IN_SILENCE | TRAIT_V1_ONLY | TRAIT_FINDS_MODELS | \
-			TRAIT_LOAD_ABORTS | TRAIT_WARMS | TRAIT_CONTINUES)                         \
+			TRAIT_WARMS | TRAIT_CONTINUES)                                             \
 	ROW(LLAMA_SERVER, llama_server, "llama-server", "llama-server", BACKEND_LLAMA_SERVER,      \
 		TRAIT_WINDOW_IS_FACT | TRAIT_ANY_NAME | TRAIT_STRICT_JSON | TRAIT_SAVES_SLOTS |    \
 			TRAIT_WARMS | TRAIT_CONTINUES)                                             \
-	ROW(OPENAI, openai, "openai", "an OpenAI-compatible server", BACKEND_LLAMA_SERVER,         \
+	ROW(OPENAI, openai, "openai", "an OpenAI-compatible server", BACKEND_OPENAI,               \
 		TRAIT_WINDOW_IS_FACT | TRAIT_STRICT_JSON | TRAIT_V1_ONLY)
 
 #define BACKEND_TYPE_OF_ROW(type, ...) BACKEND_TYPE_##type,

@@ -1,26 +1,17 @@
 /*
  * tandem-worker: talks to one device's backend for the supervisor. Never started by hand.
  *
- * A map of this folder, outside in:
- *   main.c            arguments; the two modes
- *   worker.[ch]       the process: link, configuration, heartbeat, drain, end
- *   settings.[ch]     the configuration that ACK brings
- *   task.[ch]         jobs under way: table, credit both ways, ends
- *   task_chat.c       a chat request, raw or translated
- *   task_notes.c      a chunk's notes, verified
- *   task_pass.c       any other request, streamed
- *   ask.[ch]          what chat and notes share: one call, its answer, its refusals, a load that
- * must not be aborted refusal.[ch]      what a backend's error body says backend.[ch]      where
- * the backend is, whether it is ready, what it serves ollama.c          ... for Ollama
- *   llama_server.c    ... for llama-server
- *   as_ollama.[ch] ... and the Ollama API's questions, answered for it
- *   launcher.[ch]     a backend that we start: port, pinning, output, stop
- *   tail.[ch]         its last lines
- *   outlog.[ch]       the file that it prints into
- *   command.[ch]      its arguments and environment
- *   slots.[ch]        its conversations, saved and restored
- *   guard.[ch]        `--exec`: between spawn and exec; nothing outlives tandemd
- *   http.[ch], http_socket.c, http_transfer.c, http_internal.h   libcurl in the loop
+ * A map of this folder; each part knows only those below it:
+ *   main.c, worker.c  arguments; the process: link, configuration, heartbeat, drain, end
+ *   tasks/            jobs under way. task_table.c: found by records; task.c: credit both ways; task_end.c;
+ *                     task_kinds.c: chat (task_chat.c, chat_*.c), notes, pass, embed, warm;
+ *                     ask*.c: one call for text, its answer, its refusals (refusal.c), loads
+ *   backend/          backend.c, probe.c, backend_tell.c: where it is, whether it is ready, what it serves;
+ *                     kinds.c: ollama.c, llama_server.c, openai.c; as_ollama.c: the Ollama API's
+ *                     questions, answered for the others; launcher*.c, command.c, guard.c, outlog.c,
+ *                     tail.c: one that we start; slots*.c: its conversations
+ *   http/             libcurl in the loop, TLS and keys
+ *   self.c, settings.c  what every part may ask of the worker; what ACK brought
  */
 #include "common/base/proc.h"
 #include "workers/backend/guard.h"

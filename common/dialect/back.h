@@ -19,6 +19,7 @@ struct back_work {
 	struct buf *out;
 	struct buf scratch;
 	struct dialect_error *error;
+	const struct openai_manner *manner; /* back_openai.h */
 };
 
 struct back_dialect {
@@ -30,6 +31,7 @@ struct back_dialect {
 
 	/* Appends what a client's own request needs beside it, or nothing. NULL: nothing ever. */
 	int (*tune)(const struct chat_request *r, int64_t num_ctx, struct buf *out);
+	bool asks_usage; /* what tune() adds is the wish for the counts of a stream */
 	/* Appends one JSON object to w->out and sets call->path and format. 0, -ENOMEM, -E2BIG, or
 	 * -EINVAL by back_refuse() for what this backend has no way to do. */
 	int (*build)(struct back_work *w);
@@ -56,7 +58,7 @@ struct back_dialect {
 /* The row. Never NULL. */
 const struct back_dialect *back_of(enum backend_api api);
 
-extern const struct back_dialect back_ollama, back_llama;
+extern const struct back_dialect back_ollama, back_llama, back_openai;
 
 /* Fills the error with status 400 and returns -EINVAL. */
 int back_refuse(struct back_work *w, const char *text);

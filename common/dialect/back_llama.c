@@ -1,5 +1,5 @@
 /* llama-server: /v1/chat/completions, and for prompts /v1/completions and /infill. */
-#include "common/dialect/back.h"
+#include "common/dialect/back_openai.h"
 #include "common/dialect/pieces.h"
 
 #include <errno.h>
@@ -167,6 +167,7 @@ static void put_options(struct back_work *w, const char *limit)
 		{SAMPLE_NUM_KEEP, "n_keep"},
 	};
 	back_put_samplers(w, samplers, sizeof(samplers) / sizeof(samplers[0]));
+	back_put_samplers(w, w->manner->samplers, w->manner->sampler_count);
 	if (w->o->request->max_output >= 0) {
 		json_put_key(w->out, limit);
 		json_put_int(w->out, w->o->request->max_output);
@@ -174,7 +175,7 @@ static void put_options(struct back_work *w, const char *limit)
 	member_copy(w->out, "stop", w->o->stop);
 }
 
-static void put_chat_format(struct back_work *w)
+void back_openai_put_format(struct back_work *w)
 {
 	if (w->o->form == ORDER_JSON)
 		buf_add_str(w->out, ",\"response_format\":{\"type\":\"json_object\"}");
@@ -253,8 +254,8 @@ static int build_chat(struct back_work *w)
 	put_stream(w);
 	member_copy(w->out, "tools", w->o->tools);
 	put_choice(w);
-	put_chat_format(w);
-	put_think(w);
+	back_openai_put_format(w);
+	w->manner->put_think(w);
 	if (w->o->logprobs.type == JSON_TRUE) {
 		member_copy(w->out, "logprobs", w->o->logprobs);
 		member_copy(w->out, "top_logprobs", w->o->top_logprobs);
@@ -298,7 +299,7 @@ static void build_prompt(struct back_work *w)
 	buf_add_slice(w->out, w->o->prompt.raw);
 	put_stream(w);
 	put_options(w, "max_tokens");
-	put_prompt_format(w);
+	w->manner->put_prompt_format(w);
 	put_own(w);
 }
 
@@ -311,11 +312,11 @@ static void build_infill(struct back_work *w)
 	member_copy(w->out, "input_suffix", w->o->suffix);
 	buf_add_str(w->out, w->o->request->stream ? ",\"stream\":true" : ",\"stream\":false");
 	put_options(w, "n_predict");
-	put_prompt_format(w);
+	w->manner->put_prompt_format(w);
 	put_own(w);
 }
 
-static const char *impossible(const struct chat_order *o)
+static const char *impossible(const struct chat_order *o, const struct openai_manner *m)
 {
 	int64_t best_of = 1;
 	json_to_int(o->best_of, &best_of);
@@ -323,6 +324,8 @@ static const char *impossible(const struct chat_order *o)
 		return "this backend does not support template";
 	if (value_filled(o->context))
 		return "this backend does not support context";
+	if (value_filled(o->suffix) && !m->infills)
+		return "this backend does not support suffix";
 	if (is_absent(o->prompt))
 		return NULL;
 	if (o->choices > 1 || best_of > 1)
@@ -332,10 +335,11 @@ static const char *impossible(const struct chat_order *o)
 	return NULL;
 }
 
-static int build(struct back_work *w)
+int back_openai_build(struct back_work *w, const struct openai_manner *m)
 {
+	w->manner = m;
 	const struct chat_order *o = w->o;
-	const char *why = impossible(o);
+	const char *why = impossible(o, m);
 	int rc = 0;
 	if (why)
 		return back_refuse(w, why);
@@ -353,9 +357,16 @@ static int build(struct back_work *w)
 	return rc;
 }
 
+static int build(struct back_work *w)
+{
+	static const struct openai_manner manner = {
+		.put_think = put_think, .put_prompt_format = put_prompt_format, .infills = true};
+	return back_openai_build(w, &manner);
+}
+
 /* --- calls of our own --- */
 
-static void put_notes(int64_t max_tokens, int64_t num_ctx, struct buf *out)
+void back_openai_put_notes(int64_t max_tokens, int64_t num_ctx, struct buf *out)
 {
 	(void)num_ctx;
 	buf_printf(out,
@@ -382,7 +393,7 @@ const struct back_dialect back_llama = {
 	.api = API_OPENAI,
 	.lacks = NEED_SUFFIX | NEED_ECHO,
 	.build = build,
-	.notes = put_notes,
+	.notes = back_openai_put_notes,
 	.warm = put_warm,
 	.chat = {"/v1/chat/completions", ANSWER_OPENAI_CHAT},
 	.prompt = {"/completion", "", ANSWER_LLAMA_INFILL},

@@ -12,6 +12,7 @@
 static const struct back_dialect *const backs[BACKEND_APIS] = {
 	[BACKEND_OLLAMA] = &back_ollama,
 	[BACKEND_LLAMA_SERVER] = &back_llama,
+	[BACKEND_OPENAI] = &back_openai,
 };
 
 const struct back_dialect *back_of(enum backend_api api)
@@ -61,8 +62,11 @@ int backend_call_build(enum backend_api api, const struct chat_request *r, int64
 	}
 	call->loads = back->loads;
 	call->raw = front->api == back->api && !(front->needs && front->needs(r) & back->lacks);
-	if (call->raw)
-		return back->tune ? back->tune(r, num_ctx, body) : 0;
+	if (call->raw) {
+		int rc = back->tune ? back->tune(r, num_ctx, body) : 0;
+		call->hides_usage = back->asks_usage && body->n > 0;
+		return rc;
+	}
 	if (r->is_load) {
 		call->path = NULL;
 		return 0;

@@ -10,7 +10,7 @@
 #include "common/dialect/request.h"
 
 /* Rows of the table of back dialects (back.h). */
-enum backend_api { BACKEND_OLLAMA, BACKEND_LLAMA_SERVER, BACKEND_APIS };
+enum backend_api { BACKEND_OLLAMA, BACKEND_LLAMA_SERVER, BACKEND_OPENAI, BACKEND_APIS };
 
 struct backend_call {
 	/*
@@ -23,7 +23,9 @@ struct backend_call {
 	bool raw;    /* the answer goes back untouched; so do the client's bytes go there, unless a
 			body was written */
 	bool stream; /* the backend streams */
-	bool loads;  /* the body's model and options decide what the backend loads */
+	bool hides_usage; /* of a raw stream: the client has not asked for the chunk with the counts
+			     (usage.h) */
+	bool loads;	  /* the body's model and options decide what the backend loads */
 };
 
 /*

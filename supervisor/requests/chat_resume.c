@@ -188,7 +188,8 @@ static bool can_take(const struct chat *c, const struct device *d)
 {
 	int64_t window = device_window(d), need = (int64_t)c->sent_tokens + c->resume.tokens;
 	return d->state == WORKER_READY && !device_hopeless(d) && (window <= 0 || window >= need) &&
-	       device_serves(d, buf_slice(&c->model));
+	       device_serves(d, buf_slice(&c->model)) &&
+	       (!chat_begun(c) || device_has(d, TRAIT_CONTINUES));
 }
 
 static bool has_free_slot(const struct device *d)

@@ -1,8 +1,11 @@
 """Backends of the kind `openai`: any server of the OpenAI API, behind TLS and with a key where it wants one."""
 
+import contextlib
 import json
 import os
 import re
+import socket
+import threading
 
 import openai
 import pytest
@@ -127,7 +130,7 @@ def test_thinking_and_tools_are_translated(vllm, tandem):
                              options={"temperature": 0.5, "num_ctx": 2048, "num_predict": 50},
                              tools=[{"type": "function", "function": {"name": "read", "parameters": {"type": "object"}}}])
     message = json.loads(body)["message"]
-    assert status == 200 and message["thinking"] and message["tool_calls"][0]["function"] == {"name": "read", "arguments": {"path": "a.c"}}
+    assert status == 200 and message["thinking"] and message["tool_calls"][0]["function"]["arguments"] == {"path": "a.c"}
     sent = chats(b)[-1]
     assert sent["max_tokens"] == 50 and sent["temperature"] == 0.5 and "num_ctx" not in sent and "options" not in sent
     assert sent["chat_template_kwargs"] == {"enable_thinking": True} and sent["stream"] is False
@@ -165,7 +168,6 @@ def test_a_stream_is_asked_for_its_usage(vllm, tandem):
 def test_a_prompt_that_is_too_long_is_shortened(vllm, tandem):
     """The server says no, in vLLM's words, where nothing was known of its window."""
     b = vllm(options=["--max-model-len", "2000"])
-    b.fault(match="max_model_len", times=0)
     t = tandem([device(b.url)], limits={"coalesce": False})
     story = [{"role": "system", "content": "You are an agent."}]
     for i in range(12):
@@ -181,7 +183,8 @@ def test_a_prompt_that_is_too_long_is_shortened(vllm, tandem):
 def test_a_prompt_that_cannot_fit_has_the_error_that_agents_know(vllm, tandem):
     b = vllm(options=["--max-model-len", "500"])
     t = tandem([device(b.url)])
-    status, _, body = t.request("POST", "/v1/chat/completions", {"model": "m:1b", "messages": [{"role": "user", "content": "word " * 3000}]})
+    status, _, body = t.request("POST", "/v1/chat/completions", {"model": "m:1b", "messages": [
+        {"role": "system", "content": "word " * 3000}, {"role": "user", "content": "hello"}]})
     error = json.loads(body)["error"]
     assert status == 400 and "context" in error["message"], body
 
@@ -275,7 +278,7 @@ def test_a_server_that_wants_a_key_says_so(vllm, tandem):
 # --- TLS ---
 
 def test_behind_tls(vllm, tandem, folder, tls):
-    b = vllm(options=["--api-key", KEY])
+    b = vllm(options=["--api-key", KEY, "--max-model-len", "300000"])
     cert, key = certificate(folder)
     proxy = tls(b.port, cert, key)
     t = tandem([device(proxy.url, ca_file=cert, key_file=key_file(folder))])
@@ -291,15 +294,16 @@ def test_behind_tls(vllm, tandem, folder, tls):
 
 def test_a_slow_reader_behind_tls(vllm, tandem, folder, tls):
     """Bytes that the TLS library holds already are told by no socket: a paused answer must go on all the same."""
-    b = vllm()
+    b = vllm(options=["--max-model-len", "300000"])
     cert, key = certificate(folder)
     proxy = tls(b.port, cert, key)
     t = tandem([device(proxy.url, ca_file=cert)])
     c = t.client(SO_RCVBUF=4096)
-    c.send("POST", "/v1/chat/completions", {"model": "m:1b", "stream": True, "messages": [{"role": "user", "content": "[[fake tokens=40000]]"}]})
+    c.send("POST", "/v1/chat/completions", {"model": "m:1b", "stream": True, "messages": [{"role": "user", "content": "[[fake tokens=20000]]"}]})
     wait_for(lambda: t.status()["held_bytes"] > 0, "an answer that is held back")
+    assert c.head() == 200
     got = c.rest()
-    assert got.count(b'"content":"') >= 40000 and got.rstrip().endswith(b"data: [DONE]") or b"\r\n0\r\n" in got, got[-200:]
+    assert got.count(b'"content":"') >= 20000 and got.endswith(b"data: [DONE]\n\n"), got[-200:]
 
 
 def test_a_certificate_that_is_not_trusted(vllm, tandem, folder, tls):
@@ -326,10 +330,18 @@ def test_authorities_that_are_none(vllm, tandem, folder, tls):
     down(t, r"no TLS with .*missing\.pem")
 
 
-def test_https_to_one_that_speaks_none(vllm, tandem):
-    b = vllm()
-    t = tandem([device(f"https://127.0.0.1:{b.port}")], wait=False)
-    down(t, "no TLS with https://")
+def test_https_to_one_that_speaks_none(tandem):
+    with socket.create_server(("127.0.0.1", 0)) as plain:
+        def answer():
+            with contextlib.suppress(OSError):
+                while True:
+                    with plain.accept()[0] as s:
+                        s.recv(4096)
+                        s.sendall(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\nthis is HTTP\n")
+
+        threading.Thread(target=answer, daemon=True).start()
+        t = tandem([device(f"https://127.0.0.1:{plain.getsockname()[1]}")], wait=False)
+        down(t, "no TLS with https://")
 
 
 def test_nobody_there(tandem):

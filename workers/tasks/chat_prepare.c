@@ -8,11 +8,8 @@
 static int make_writer(struct chat_task *c)
 {
 	const struct chat_request *r = &c->request;
-	struct json_value root = r->root;
 	unsigned char random[12];
 	char id[2 * sizeof(random) + 1];
-	bool include_usage = false;
-	json_to_bool(json_get(json_get(root, "stream_options"), "include_usage"), &include_usage);
 	if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
 		return -EIO;
 	for (size_t i = 0; i < sizeof(random); i++)
@@ -22,7 +19,7 @@ static int make_writer(struct chat_task *c)
 	if (json_is(r->model, JSON_STRING))
 		json_string_decode(r->model, &model);
 	c->writer = answer_writer_create(
-		r->dialect, r->stream, buf_slice(&model), id, include_usage, c->line_bytes);
+		r->dialect, r->stream, buf_slice(&model), id, false, c->line_bytes);
 	buf_free(&model);
 	if (!c->writer)
 		return -ENOMEM;
@@ -41,7 +38,7 @@ static int build_resumed(struct chat_task *c, struct slice said)
 	struct chat_request again;
 	struct buf body;
 	enum dialect d;
-	const char *why = resume_refused(&c->request);
+	const char *why = c->continues ? resume_refused(&c->request) : "the backend has no way to";
 	if (why) {
 		c->error.status = 400;
 		snprintf(c->error.text, sizeof(c->error.text), "cannot go on: %s", why);
@@ -90,7 +87,7 @@ void chat_prepare(struct chat_task *c)
 		return;
 	c->stream = c->request.stream;
 	c->unload = c->request.is_unload;
-	t->opaque = resume_refused(&c->request) != NULL;
+	t->opaque = !c->continues || resume_refused(&c->request);
 	c->rc = t->spec.resume ? build_resumed(c, said)
 			       : backend_call_build(c->api, &c->request, t->spec.num_ctx, &a->call,
 					 &a->request, &c->error);

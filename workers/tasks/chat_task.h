@@ -17,7 +17,7 @@ struct chat_task {
 	/* Of the worker and its backend, for prepare(): a thread may still be at it, or not yet
 	 * have begun, when they are gone. */
 	enum backend_api api;
-	bool strict; /* about its JSON */
+	bool strict, continues; /* TRAIT_STRICT_JSON, TRAIT_CONTINUES */
 	size_t body_bytes, line_bytes;
 	struct chat_request request; /* only while preparing */
 	struct dialect_error error;

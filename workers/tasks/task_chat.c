@@ -7,6 +7,7 @@
  * can go on with it when this worker dies. Such a job gets the client's request with the text so
  * far behind it (spec.resume), asks the backend to continue, and writes as the one before it did.
  */
+#include "common/dialect/usage.h"
 #include "workers/backend/backend.h"
 #include "workers/tasks/chat_task.h"
 
@@ -186,6 +187,18 @@ static void emit_raw(struct ask *a, struct slice bytes)
 	a->partial_used = 0;
 }
 
+/* What the client asked for, without the counts that we did. */
+static void emit_others(struct ask *a, struct slice bytes)
+{
+	struct slice counts = usage_event(bytes);
+	struct slice before = {bytes.p, (size_t)(counts.p - bytes.p)};
+	struct slice behind = {counts.p + counts.n, bytes.n - before.n - counts.n};
+	if (counts.n == 0)
+		emit_raw(a, bytes);
+	else if ((before.n == 0 || task_emit(&a->task, before)) && behind.n)
+		task_emit(&a->task, behind);
+}
+
 static void chat_bytes(struct ask *a, struct slice bytes)
 {
 	struct chat_task *c = chat_of(a);
@@ -202,7 +215,10 @@ static void chat_bytes(struct ask *a, struct slice bytes)
 			resume_identity(bytes, &c->identity);
 		send_start(c);
 	}
-	emit_raw(a, bytes);
+	if (a->call.hides_usage && bytes.n <= CHAT_SAID_BYTES)
+		emit_others(a, bytes);
+	else
+		emit_raw(a, bytes);
 }
 
 static void chat_complete(struct ask *a)
@@ -238,6 +254,7 @@ static void chat_begin(struct task *t)
 	ask_init(&c->ask, &chat_ask_ops, (enum dialect)t->spec.dialect);
 	c->api = backend_profile(t->worker->settings.type)->api;
 	c->strict = backend_traits(t->worker->backend) & TRAIT_STRICT_JSON;
+	c->continues = backend_traits(t->worker->backend) & TRAIT_CONTINUES;
 	c->body_bytes = t->worker->settings.body_bytes;
 	c->line_bytes = t->worker->settings.line_bytes;
 	buf_init(&c->out, 0); /* the writer's cap and one piece of curl's bound it */

@@ -3,6 +3,7 @@
  * held and sent as one, over a kept connection; a large one never is. Questions that the backend
  * has no answer for but we do (backend_kind.owns) are answered here.
  */
+#include "common/base/hop.h"
 #include "common/base/log.h"
 #include "workers/backend/backend.h"
 #include "workers/backend/slots.h"
@@ -32,14 +33,7 @@ static struct pass_task *pass_of(struct task *t)
 
 static bool header_stays(struct slice name)
 {
-	static const char *const names[] = {"connection", "keep-alive", "transfer-encoding",
-		"content-length", "upgrade", "te", "trailer", "date", NULL};
-	if (name.n >= 6 && strncasecmp(name.p, "proxy-", 6) == 0)
-		return false;
-	for (const char *const *n = names; *n; n++)
-		if (slice_ieq(name, slice_str(*n)))
-			return false;
-	return true;
+	return !hop_header(name) && !slice_ieq(name, SLICE("date"));
 }
 
 static int64_t content_length(struct http_transfer *t)
