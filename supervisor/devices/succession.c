@@ -185,7 +185,7 @@ static enum succession act_in_place(struct turn *t)
 		return IN_PLACE;
 	d->current->backoff_ms = 0;
 	if (!d->keep_backend)
-		adopt_end(d);
+		warm_end(d);
 	return SETTLED;
 }
 
@@ -197,7 +197,7 @@ static struct worker *follow(struct device *d)
 	d->next = NULL;
 	settle_conf(d, true);
 	device_changed(d);
-	adopt_learned(d->current);
+	warm_learned(d->current);
 	return old;
 }
 
@@ -383,7 +383,7 @@ static void enter_in_place(struct device *d)
 static void enter_removed(struct device *d)
 {
 	worker_drain(d->current, false);
-	adopt_settle(d);
+	warm_settle(d);
 	jobs_evict(d);
 }
 
@@ -548,10 +548,10 @@ bool device_stop(struct device *d)
 			continue;
 		bool talks = w->state == WORKER_LOADING || w->state == WORKER_READY;
 		if (kept && talks)
-			worker_drain(w, adopt_kept(w));
+			worker_drain(w, warm_kept(w));
 		else if (!(kept && w->state == WORKER_DRAINING && w->keep_backend))
 			worker_stop(w);
 	}
-	adopt_settle(d);
+	warm_settle(d);
 	return gone;
 }
