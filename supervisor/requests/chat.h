@@ -4,7 +4,7 @@
  *   chat_answer.c   the job on the answering device, heartbeats, the end
  *   chat_early.c    work for the next request while nobody waits
  *   chat_condense.c selection, notes jobs and their fallbacks, assembly
- *   chat_resume.c   what the client has of the answer, and going on after a death
+ *   chat_resume.c   what the client has of the answer, and going on after a death (retry.c: whether)
  *   chat_reply.c    what the client is told; coalesce.c: who else gets this answer
  *   chat_adaptive.c which form is sent, by predicted time; what an answer teaches
  *   chat_shared.c   what all of them use
@@ -27,6 +27,7 @@
 #include "supervisor/requests/decide.h"
 #include "supervisor/requests/plan.h"
 #include "supervisor/requests/request.h"
+#include "supervisor/requests/retry.h"
 #include "supervisor/requests/weigh.h"
 
 enum chat_state {
@@ -80,14 +81,11 @@ struct chat_resume {
 	struct buf body;     /* of the job that goes on: the request, then the text */
 	size_t body_held;    /* counted in requests.held_bytes */
 
-	unsigned deaths;     /* under this request */
-	int64_t idle_deaths; /* of these, the last ones that no byte of the answer came before */
+	struct retry_counts counts;
 	uint64_t bytes_at_start;	 /* bytes_out when the last job was submitted */
 	const struct device *cut_device; /* whose backend cut the answer last */
 	uint64_t cut_generation;
-	bool poison;	 /* refused: workers die of it */
-	unsigned closed; /* times that a connection was closed without a word */
-	unsigned retries, timeouts;
+	bool poison;	  /* refused: workers die of it */
 	uint64_t retried; /* generation of the worker whose tries are counted */
 	uint64_t lost_ms;
 };
