@@ -167,14 +167,15 @@ static int open_doors(struct supervisor *s, struct buf *err)
 static int take_lifeline(struct supervisor *s, struct buf *err)
 {
 	struct handover *h = &s->life.successor.handover;
-	int rc = adopt_start(&s->devices, handover_take_extra(h, "lifeline"),
+	int rc = orphans_start(&s->devices, handover_take_extra(h, "lifeline"),
 		handover_take_extra(h, "lifeline-read"));
 	if (rc) {
 		buf_printf(err, "cannot make the lifeline of the workers: %s", strerror(-rc));
 		return rc;
 	}
-	upgrade_offer(&s->life, "lifeline", s->devices.adopt.write_fd);
-	upgrade_offer(&s->life, "lifeline-read", s->devices.adopt.read_fd);
+	warm_start(&s->devices);
+	upgrade_offer(&s->life, "lifeline", s->devices.orphans.write_fd);
+	upgrade_offer(&s->life, "lifeline-read", s->devices.orphans.read_fd);
 	return 0;
 }
 

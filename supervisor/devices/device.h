@@ -10,10 +10,10 @@
 #define TANDEM_DEVICE_H
 
 #include "common/config/config.h"
-#include "supervisor/devices/adopt.h"
 #include "supervisor/devices/foresight.h"
 #include "supervisor/devices/queue.h"
 #include "supervisor/devices/rate.h"
+#include "supervisor/devices/statefile.h"
 #include "supervisor/devices/totals.h"
 #include "supervisor/devices/worker.h"
 
@@ -55,10 +55,10 @@ struct device {
 	struct worker *next;	    /* BESIDE: boots beside it; else NULL */
 	enum worker_state state;    /* of the current one */
 	enum succession succession;
-	struct adopt_backend warm; /* the backend that we started, which a next worker adopts */
-	bool keep_backend;	   /* what the old worker of a succession does with its backend */
-	uint64_t operation;	   /* whose part is under way here, 0: none */
-	uint64_t generation;	   /* the last one given */
+	struct warm_backend warm; /* the backend that we started, which a next worker adopts */
+	bool keep_backend;	  /* what the old worker of a succession does with its backend */
+	uint64_t operation;	  /* whose part is under way here, 0: none */
+	uint64_t generation;	  /* the last one given */
 	uint64_t not_ready_since_ms, removed_ms;
 	uint64_t restarts;		      /* that nobody has ordered: after deaths */
 	uint64_t deaths[CONFIG_RESTARTS_MAX]; /* times of the last ones: a ring */

@@ -36,7 +36,7 @@ static void on_stuck(struct worker *w)
 
 static bool may_spawn(struct worker *w)
 {
-	return adopt_may_spawn(w->device);
+	return warm_may_spawn(w->device);
 }
 
 static void on_record(struct worker *w, const struct proto_record *r)
@@ -51,13 +51,13 @@ static void on_record(struct worker *w, const struct proto_record *r)
 static void on_ack(struct worker *w, struct proto_ack *a)
 {
 	a->body_bytes = job_body_bytes_max(w->device->all->config);
-	adopt_fill(w, a);
+	warm_fill(w, a);
 }
 
 static void on_gone(struct worker *w)
 {
 	struct devices *s = w->device->all;
-	adopt_worker_gone(w, w->asked_to_end);
+	warm_worker_gone(w, w->asked_to_end);
 	jobs_lost(w);
 	succession_gone(w); /* may free it */
 	devices_flushed(s);
@@ -74,7 +74,7 @@ static const struct worker_events worker_events = {.may_spawn = may_spawn,
 	.died = succession_died,
 	.failed = succession_failed,
 	.stuck = on_stuck,
-	.learned = adopt_learned,
+	.learned = warm_learned,
 	.record = on_record,
 	.room = jobs_room,
 	.gone = on_gone};
@@ -102,7 +102,7 @@ struct device *device_create(struct devices *s, const struct config_device *conf
 	foresight_init(&d->foresight, (unsigned)copy->slots);
 	if (s->keep)
 		keep_rates(s->keep, copy->name, &d->foresight.rates);
-	adopt_device_created(d);
+	warm_device_created(d);
 	d->current = worker_create(d);
 	if (d->current)
 		return d;
@@ -217,7 +217,7 @@ void devices_close(struct devices *s)
 		keep_tokens(s->keep, s->tokens, tokens_model(s->tokens, i));
 	if (s->keep)
 		keep_stop(s->keep);
-	adopt_stop(s);
+	orphans_stop(s);
 }
 
 void devices_free(struct devices *s)

@@ -13,10 +13,12 @@
 #include "common/base/now.h"
 #include "common/config/config.h"
 #include "common/tokens.h"
-#include "supervisor/devices/adopt.h"
 #include "supervisor/devices/device.h"
 #include "supervisor/devices/keep.h"
+#include "supervisor/devices/orphans.h"
+#include "supervisor/devices/statefile.h"
 #include "supervisor/devices/totals.h"
+#include "supervisor/devices/warm.h"
 
 #include <uv.h>
 
@@ -67,7 +69,8 @@ struct devices {
 	struct governor *governor; /* of Ollama's windows */
 	struct keep *keep;	   /* what lasts over restarts; NULL: nothing does */
 	struct nvml *nvml;
-	struct adopt adopt;
+	struct orphans orphans;
+	struct statefiles files;
 
 	unsigned queued; /* client requests that wait for a slot, on all of them */
 	uint64_t next_job;

@@ -17,7 +17,7 @@
 /*
  * Jobs that take a slot wait in the device's queue (queue.h), in the order of their class, client
  * and cost; the others only wait for the worker and run past it. A notes job that holds a slot
- * which an interactive or agent job waits for may be pre-empted (job_wait.c): it is cancelled, and
+ * which an interactive or agent job waits for may be pre-empted (job_run.c): it is cancelled, and
  * when the worker has let go of it, restart() is called and it waits again. Its time-out starts
  * anew. A warming (JOB_WARM) runs only where nothing else does; it fails with FAIL_CANCELLED when
  * a job that takes a slot is submitted, which then does not count its slot as taken.
@@ -137,17 +137,9 @@ const char *job_cause_name(int cause);
 /* What of a failure's message may be logged: a backend's own words may quote the prompt. */
 struct slice job_logged_message(int cause, struct slice message);
 
-/* --- job_wait.c and job.c --- */
-
-/* May it be submitted now? As job_submit(). */
-int job_admit(const struct device *d, const struct job_spec *spec);
-/* Pre-empts notes as far as more urgent jobs wait for their slots. */
-void jobs_preempt(struct device *d);
-/* Sends CANCEL; the worker's FAIL brings the restart. */
-void job_preempt(struct job *j);
-struct job *job_of_place(struct queue_entry *e);
-
 /* --- for the status --- */
+
+struct job *job_of_place(struct queue_entry *e);
 
 /* Jobs that wait for this device. */
 unsigned jobs_waiting(const struct device *d);

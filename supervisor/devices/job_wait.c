@@ -1,10 +1,15 @@
 /*
- * Jobs that have to wait: who is refused, how long it takes, and who makes room.
+ * Jobs that have to wait: who is refused, and how long it takes.
  */
-#include "supervisor/devices/devices.h"
-#include "supervisor/devices/job.h"
+#include "supervisor/devices/job_private.h"
 
 #include <errno.h>
+#include <stddef.h>
+
+struct job *job_of_place(struct queue_entry *e)
+{
+	return (struct job *)((char *)e - offsetof(struct job, place));
+}
 
 /* --- refusing --- */
 
@@ -97,29 +102,6 @@ double jobs_wait_ms(const struct device *d)
 		s += left > 0 ? left : 0;
 	}
 	return s * 1000 / slots;
-}
-
-/* --- making room --- */
-
-/* The youngest job that may be pre-empted: least is lost with it. */
-static struct job *victim(const struct device *d)
-{
-	struct job *j, *youngest = NULL;
-	TAILQ_FOREACH(j, &d->running, link)
-		if (j->spec.class == CLASS_MAP && j->spec.takes_slot && j->events &&
-			j->events->restart && !j->preempted && !j->place.lifted &&
-			j->preemptions < JOB_PREEMPTIONS_MAX)
-			youngest = j; /* the list is in the order of their starts */
-	return youngest;
-}
-
-void jobs_preempt(struct device *d)
-{
-	unsigned urgent =
-		d->queue.class[CLASS_INTERACTIVE].waiting + d->queue.class[CLASS_AGENT].waiting;
-	struct job *j;
-	while (urgent > d->preempting && (j = victim(d)))
-		job_preempt(j);
 }
 
 /* --- the status --- */

@@ -1,5 +1,7 @@
 #include "supervisor/devices/nvml.h"
 
+#include "common/base/buf.h"
+
 #include <dlfcn.h>
 #include <errno.h>
 #include <stdatomic.h>
@@ -267,4 +269,13 @@ void nvml_destroy(struct nvml *n)
 		free(p);
 	uv_close((uv_handle_t *)&n->timer, on_closed);
 	uv_close((uv_handle_t *)&n->wake, on_closed);
+}
+
+bool nvml_pinned(const char *pin, const struct nvml_gpu *gpu)
+{
+	char number[16];
+	snprintf(number, sizeof(number), "%u", gpu->index);
+	struct slice list = slice_str(pin);
+	return slice_lists(list, slice_str(number)) ||
+	       (gpu->uuid[0] && slice_lists(list, slice_str(gpu->uuid)));
 }

@@ -45,6 +45,8 @@ typedef void nvml_fn(void *ctx, const struct nvml_sample *sample);
 int nvml_create(uv_loop_t *loop, struct nvml **out);
 /* Calls fn exactly once, now or later. 0 or -ENOMEM. */
 int nvml_ask(struct nvml *n, nvml_fn *fn, void *ctx);
+/* Is the GPU in this list of numbers or UUIDs, as CUDA_VISIBLE_DEVICES has it: "0", "0,1", "GPU-8a1b..."? */
+bool nvml_pinned(const char *pin, const struct nvml_gpu *gpu);
 /* Answers who waits with what there is; a driver that hangs is not waited for. */
 void nvml_destroy(struct nvml *n);
 

@@ -1,7 +1,7 @@
 /*
  * Starting a worker process: fork + exec from the main thread only (nng must not be used in a
  * forked child; PR_SET_PDEATHSIG follows the spawning thread). A child gets stdin from /dev/null,
- * our stdout and stderr, the read end of the lifeline (adopt.h) as SPAWN_LIFELINE_FD, and no other
+ * our stdout and stderr, the read end of the lifeline (warm.h) as SPAWN_LIFELINE_FD, and no other
  * descriptor.
  */
 #ifndef TANDEM_SPAWN_H

@@ -1,6 +1,6 @@
 /*
  * The succession of a device's workers: one table, states x events -> action. An action returns the next state, or
- * STAY; turn() alone sets it, logs it and does what is due on entering it. A cell left empty ignores the event.
+ * STAY; succession_turn() alone sets it, logs it and does what is due on entering it. A cell left empty ignores the event.
  *
  *   SETTLED --beside--> BESIDE --next is ready, or has died, or the current one has--> SETTLED
  *   SETTLED --in place--> IN_PLACE --gone--> SETTLED (starts again)
@@ -11,44 +11,15 @@
  * SETTLED has a current worker that lives a life of its own (worker.c): serves, starts, backs off, has failed. An
  * operator's order may wait for it there (device.operation).
  */
-#include "supervisor/devices/succession.h"
+#include "supervisor/devices/succession_private.h"
 
 #include "common/base/log.h"
 #include "supervisor/devices/devices.h"
-#include "supervisor/devices/governor.h"
 #include "supervisor/devices/job.h"
 
-#include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 
-#define WHY_BYTES 512
 #define STAY SUCCESSIONS
-
-enum event {
-	ON_BESIDE, /* asked for a fresh worker: turn.w is to be next */
-	ON_IN_PLACE,
-	ON_DRAIN,
-	ON_RESET,
-	ON_REMOVE,
-	ON_STOP,
-	ON_READY, /* the current worker is */
-	ON_LATE,  /* it is not, within deadlines.worker_boot_ms */
-	ON_DIED,  /* it ended without having been asked to */
-	ON_STUCK, /* it does not even die of KILL */
-	ON_GONE,  /* it has ended, and is wanted no more: STOPPED */
-	ON_NEXT_READY,
-	ON_NEXT_DIED, /* or is stuck */
-	EVENTS
-};
-
-struct turn {
-	struct device *d;
-	struct worker *w;	  /* that it is about */
-	enum after_death verdict; /* of ON_DIED */
-};
-
-static void turn(struct turn *t, enum event e);
 
 void device_changed(struct device *d)
 {
@@ -60,51 +31,6 @@ void device_changed(struct device *d)
 		foresight_forget(&d->foresight); /* the backend may have gone as well */
 	d->state = state;
 	devices_changed(d->all);
-}
-
-/* --- what an operator waits for --- */
-
-static void tell_operator(struct device *d, bool ok, const char *why)
-{
-	char text[WHY_BYTES];
-	if (!d->operation)
-		return;
-	snprintf(text, sizeof(text), "%s: %s", d->conf->name, why);
-	d->all->events->part_ended(d->all->ctx, d->operation, ok, text);
-	log_line(ok ? LOG_INFO : LOG_ERROR, "operation_part", LOG_INT("operation", d->operation),
-		LOG_STR("device", d->conf->name), LOG_STR("result", ok ? "done" : "failed"),
-		LOG_STR("why", why), LOG_END);
-	d->operation = 0;
-}
-
-static void tell_ready(struct device *d)
-{
-	char text[64];
-	snprintf(text, sizeof(text), "generation %llu is ready",
-		(unsigned long long)d->current->generation);
-	tell_operator(d, true, text);
-}
-
-static void tell_failed(struct device *d, const struct worker *w)
-{
-	struct buf why;
-	buf_init(&why, WHY_BYTES * 2);
-	buf_printf(&why, "the new worker (generation %llu) ended before it was ready: %s%s%s",
-		(unsigned long long)w->generation, d->last_exit, w->backend.detail[0] ? "; " : "",
-		w->backend.detail);
-	tell_operator(d, false, buf_cstr(&why));
-	buf_free(&why);
-}
-
-static void tell_late(struct device *d, const struct worker *w)
-{
-	struct buf why;
-	buf_init(&why, WHY_BYTES * 2);
-	buf_printf(&why, "generation %llu is not ready within worker_boot_ms%s%s",
-		(unsigned long long)w->generation, w->backend.detail[0] ? ": " : "",
-		w->backend.detail);
-	tell_operator(d, false, buf_cstr(&why));
-	buf_free(&why);
 }
 
 /* --- settings that wait for their worker --- */
@@ -185,7 +111,7 @@ static enum succession act_in_place(struct turn *t)
 		return IN_PLACE;
 	d->current->backoff_ms = 0;
 	if (!d->keep_backend)
-		adopt_end(d);
+		warm_end(d);
 	return SETTLED;
 }
 
@@ -197,7 +123,7 @@ static struct worker *follow(struct device *d)
 	d->next = NULL;
 	settle_conf(d, true);
 	device_changed(d);
-	adopt_learned(d->current);
+	warm_learned(d->current);
 	return old;
 }
 
@@ -209,7 +135,7 @@ static enum succession act_promote(struct turn *t)
 		LOG_INT("generation", d->current->generation),
 		LOG_INT("old_generation", old->generation), LOG_END);
 	retire(old, d->keep_backend);
-	tell_ready(d);
+	outcome_ready(d);
 	return SETTLED;
 }
 
@@ -217,7 +143,7 @@ static enum succession act_next_failed(struct turn *t)
 {
 	t->d->next = NULL;
 	settle_conf(t->d, false);
-	tell_failed(t->d, t->w);
+	outcome_failed(t->d, t->w);
 	return SETTLED;
 }
 
@@ -231,7 +157,7 @@ static enum succession act_next_needed(struct turn *t)
 static enum succession act_died(struct turn *t)
 {
 	bool too_many = too_many_deaths(t->d);
-	tell_failed(t->d, t->w);
+	outcome_failed(t->d, t->w);
 	t->verdict = too_many ? AFTER_DEATH_FAIL : AFTER_DEATH_BACK_OFF;
 	return STAY;
 }
@@ -257,13 +183,13 @@ static enum succession act_settle(struct turn *t)
 
 static enum succession act_tell_ready(struct turn *t)
 {
-	tell_ready(t->d);
+	outcome_ready(t->d);
 	return STAY;
 }
 
 static enum succession act_tell_late(struct turn *t)
 {
-	tell_late(t->d, t->w);
+	outcome_late(t->d, t->w);
 	return STAY;
 }
 
@@ -275,7 +201,7 @@ static enum succession act_drain(struct turn *t)
 
 static enum succession act_drained(struct turn *t)
 {
-	tell_operator(t->d, true, "drained");
+	outcome_tell(t->d, true, "drained");
 	return DRAINED;
 }
 
@@ -298,7 +224,7 @@ static enum succession act_reset_history(struct turn *t)
 
 static enum succession act_reset_drain(struct turn *t)
 {
-	tell_operator(t->d, false, "reset before it was drained");
+	outcome_tell(t->d, false, "reset before it was drained");
 	return act_reset(t);
 }
 
@@ -308,7 +234,7 @@ static enum succession act_remove(struct turn *t)
 	struct worker *next = d->next;
 	d->removed_ms = now_ms();
 	d->next = NULL;
-	tell_operator(d, false, "removed from the configuration");
+	outcome_tell(d, false, "removed from the configuration");
 	settle_conf(d, false);
 	if (next)
 		worker_drain(next, true); /* the current one's streams may need its backend */
@@ -383,7 +309,7 @@ static void enter_in_place(struct device *d)
 static void enter_removed(struct device *d)
 {
 	worker_drain(d->current, false);
-	adopt_settle(d);
+	warm_settle(d);
 	jobs_evict(d);
 }
 
@@ -391,7 +317,7 @@ static void enter_draining(struct device *d)
 {
 	enter_removed(d);
 	if (!worker_has_process(d->current))
-		turn(&(struct turn){.d = d, .w = d->current}, ON_GONE);
+		succession_turn(&(struct turn){.d = d, .w = d->current}, ON_GONE);
 }
 
 static const char *name(enum succession s)
@@ -401,7 +327,7 @@ static const char *name(enum succession s)
 	return names[s];
 }
 
-static void turn(struct turn *t, enum event e)
+void succession_turn(struct turn *t, enum succession_event e)
 {
 	static void (*const entered[SUCCESSIONS])(struct device * d) = {[SETTLED] = enter_settled,
 		[BESIDE] = enter_beside,
@@ -423,31 +349,23 @@ static void turn(struct turn *t, enum event e)
 /* --- what becomes of workers --- */
 
 /* One that is neither current nor next is only waited for. */
-static enum event about(const struct worker *w, enum event current, enum event next)
+static enum succession_event about(
+	const struct worker *w, enum succession_event current, enum succession_event next)
 {
 	return w == w->device->current ? current : w == w->device->next ? next : EVENTS;
 }
 
-static enum after_death tell_of(struct worker *w, enum event e)
+static enum after_death tell_of(struct worker *w, enum succession_event e)
 {
 	struct turn t = {.d = w->device, .w = w, .verdict = AFTER_DEATH_END};
 	if (e < EVENTS)
-		turn(&t, e);
+		succession_turn(&t, e);
 	return t.verdict;
 }
 
 enum after_death succession_died(struct worker *w)
 {
 	return tell_of(w, about(w, ON_DIED, ON_NEXT_DIED));
-}
-
-void succession_failed(struct worker *w)
-{
-	struct device *d = w->device;
-	log_line(LOG_ERROR, "device_failed", LOG_STR("device", d->conf->name),
-		LOG_INT("deaths", d->death_count), LOG_STR("last_exit", d->last_exit),
-		LOG_STR("hint", "tandemctl reset"), LOG_END);
-	jobs_evict(d);
 }
 
 void succession_ready(struct worker *w)
@@ -473,85 +391,4 @@ void succession_gone(struct worker *w)
 void succession_stuck(struct worker *w)
 {
 	tell_of(w, about(w, ON_STUCK, ON_NEXT_DIED));
-}
-
-/* --- what is asked for --- */
-
-bool device_busy(const struct device *d)
-{
-	return d->operation || d->succession == BESIDE || d->succession == IN_PLACE;
-}
-
-static int begin(struct device *d, bool backend, bool keep_backend, uint64_t operation)
-{
-	bool started = d->conf->backend.command != NULL;
-	bool beside = d->current->state == WORKER_READY && !(backend && started);
-	struct turn t = {.d = d, .w = beside ? worker_create(d) : d->current};
-	if (!t.w)
-		return -ENOMEM;
-	d->operation = operation;
-	d->keep_backend = keep_backend && (beside || !backend);
-	turn(&t, beside ? ON_BESIDE : ON_IN_PLACE);
-	return 0;
-}
-
-int device_restart(struct device *d, bool backend, uint64_t operation)
-{
-	return device_busy(d) ? -EBUSY : begin(d, backend, true, operation);
-}
-
-int device_reconfigure(struct device *d, struct config_device *conf, bool backend,
-	bool keep_backend, uint64_t operation)
-{
-	if (device_busy(d))
-		return -EBUSY;
-	d->conf_before = (struct config_device *)d->conf;
-	d->conf = conf;
-	int rc = begin(d, backend, keep_backend, operation);
-	if (rc) {
-		d->conf = d->conf_before;
-		d->conf_before = NULL;
-	} else {
-		governor_forget(d->all->governor, d); /* its windows may be other ones now */
-	}
-	return rc;
-}
-
-int device_drain(struct device *d, uint64_t operation)
-{
-	if (device_busy(d))
-		return -EBUSY;
-	d->operation = operation;
-	turn(&(struct turn){.d = d}, ON_DRAIN);
-	return 0;
-}
-
-void device_reset(struct device *d)
-{
-	turn(&(struct turn){.d = d}, ON_RESET);
-}
-
-void device_remove(struct device *d)
-{
-	turn(&(struct turn){.d = d}, ON_REMOVE);
-}
-
-bool device_stop(struct device *d)
-{
-	struct worker *w, *after;
-	bool gone = true, kept = d->all->keep_backends;
-	turn(&(struct turn){.d = d}, ON_STOP);
-	for (w = TAILQ_FIRST(&d->workers); w; w = after) {
-		after = TAILQ_NEXT(w, link);
-		gone = gone && !worker_has_process(w);
-		if (w->state == WORKER_STOPPING || w->state == WORKER_STOPPED)
-			continue;
-		bool talks = w->state == WORKER_LOADING || w->state == WORKER_READY;
-		if (kept && talks)
-			worker_drain(w, adopt_kept(w));
-		else if (!(kept && w->state == WORKER_DRAINING && w->keep_backend))
-			worker_stop(w);
-	}
-	adopt_settle(d);
-	return gone;
 }

@@ -117,7 +117,7 @@ struct worker {
 	uint64_t ready_since_ms;
 	uint64_t backoff_ms;
 	bool keep_backend;     /* when it drains: its successor uses the backend that it started */
-	uint64_t backend_hash; /* of the command it was told (adopt.h) */
+	uint64_t backend_hash; /* of the command it was told (warm.h) */
 	unsigned kills;	       /* while DYING or STOPPING */
 	bool asked_to_end;     /* its last exit was */
 	bool died;	       /* the next start follows a death */

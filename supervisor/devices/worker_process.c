@@ -100,8 +100,9 @@ static int spawn(struct worker *w)
 	if (rc)
 		return rc;
 	w->process = calloc(1, sizeof(*w->process));
-	rc = w->process ? spawn_worker(s->loop, w->process, args, s->adopt.read_fd, on_process_exit)
-			: -ENOMEM;
+	rc = w->process
+		     ? spawn_worker(s->loop, w->process, args, s->orphans.read_fd, on_process_exit)
+		     : -ENOMEM;
 	if (rc == 0) {
 		w->process->data = w;
 		w->pid = w->process->pid;

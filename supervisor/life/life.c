@@ -90,7 +90,7 @@ static enum life_state act_end_look(struct life *l)
 		all_gone = device_stop(l->devices->of[i]) && all_gone;
 	for (size_t i = 0; i < l->devices->removed_count; i++)
 		all_gone = device_stop(l->devices->removed[i]) && all_gone;
-	if (all_gone && adopt_quiet(l->devices) && l->elders.count == 0)
+	if (all_gone && orphans_quiet(l->devices) && l->elders.count == 0)
 		uv_stop(l->loop);
 	return STAY;
 }

@@ -50,7 +50,7 @@ static bool is_link(const char *at)
 	       ends(at, endings, sizeof(endings) / sizeof(endings[0]));
 }
 
-/* What stays of backends: backend-gpu0.state (adopt.c), .log (outlog.c), kv-gpu0 (slots.c). */
+/* What stays of backends: backend-gpu0.state (statefile.c), .log (outlog.c), kv-gpu0 (slots.c). */
 static bool is_backends(const char *at)
 {
 	static const char *const endings[] = {".log", ".log.1", ".state", ".state.new"};

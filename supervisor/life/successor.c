@@ -56,7 +56,7 @@ static void take_over(struct life *l)
 		return;
 	n->waiting = false;
 	rundir_take(&l->rundir);
-	adopt_take_over(l->devices);
+	warm_take_over(l->devices);
 	for (size_t i = 0; i < n->handover.old_count; i++)
 		elders_add(l, n->handover.old[i].pid, n->handover.old[i].fd);
 	n->handover.old_count = 0;

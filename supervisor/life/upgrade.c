@@ -221,7 +221,7 @@ static enum upgrade_state take_back(struct life *l)
 	life_event(l, LIFE_BACK);
 	take_names(l);
 	rundir_bury(&l->rundir, u->ended_pid);
-	adopt_take_over(l->devices);
+	warm_take_over(l->devices);
 	notify_resume(&l->notify);
 	u->hands->in_charge(l);
 	return next;

@@ -1,6 +1,6 @@
 #include "supervisor/requests/chat.h"
-#include "supervisor/devices/governor.h"
-#include "supervisor/requests/coalesce.h"
+#include "supervisor/requests/audience.h"
+#include "supervisor/requests/join.h"
 #include "supervisor/requests/packed.h"
 
 #include "common/base/log.h"
@@ -44,7 +44,7 @@ static void chat_body_end(struct request *r)
 
 static void chat_sent(struct request *r, size_t n)
 {
-	coalesce_sent((struct chat *)r, n);
+	audience_sent((struct chat *)r, n);
 }
 
 static void chat_gone(struct request *r)
@@ -110,7 +110,7 @@ void chat_begin(struct requests *s, struct exchange *x, enum dialect d)
 	}
 	s->count.requests++;
 	c->step = step;
-	coalesce_init(c);
+	audience_init(c);
 	buf_init(&c->body, (size_t)s->config->limits.body_bytes);
 	buf_init(&c->model, 4096);
 	buf_init(&c->notes_model, 0);
@@ -159,7 +159,7 @@ static void unpack_work(struct chat *c)
 
 static void parse(struct chat *c)
 {
-	if (c->explain || !coalesce_join(c))
+	if (c->explain || !join_try(c))
 		chat_work(c, parse_work, CHAT_PARSED, c->body.n <= CHAT_INLINE_BYTES);
 }
 
@@ -208,66 +208,6 @@ static void act_unpacked(struct chat *c)
 	parse(c);
 }
 
-static struct plan_device plan_device(const struct device *d, int64_t window)
-{
-	if (!d)
-		return (struct plan_device){0};
-	return (struct plan_device){.present = true,
-		.ready = d->state == WORKER_READY,
-		.window = window,
-		.slots = device_slots(d),
-		.prefill_tok_s = d->prefill_tok_s,
-		.decode_tok_s = d->decode_tok_s};
-}
-
-/* Tokens of the window that this request wants, its answer included. */
-static int64_t needed(const struct chat *c)
-{
-	int64_t output = c->view.max_output > 0 && c->view.max_output < PLAN_OUTPUT_RESERVE_TOKENS
-				 ? c->view.max_output
-				 : PLAN_OUTPUT_RESERVE_TOKENS;
-	double tokens = (double)c->facts.tokens * PLAN_SLACK + (double)output;
-	return tokens < (double)DECIDE_WINDOW_MAX ? (int64_t)tokens : DECIDE_WINDOW_MAX;
-}
-
-static void fill_facts(struct chat *c)
-{
-	const struct config *conf = c->base.all->config;
-	struct plan_facts *f = &c->facts;
-	bool to_main = c->device->conf->roles & ROLE_MAIN;
-	c->small = to_main ? pick_role(c->base.all->devices, ROLE_CONDENSE) : NULL;
-	f->tokens = tokens_estimate(c->base.all->tokens, buf_slice(&c->model), &c->view.census);
-	if (!c->explain)
-		governor_need(c->device, buf_slice(&c->model), needed(c), c->view.num_ctx);
-	int64_t window = governor_window(c->device, buf_slice(&c->model));
-	if (c->view.num_ctx > 0 && c->device->conf->client_num_ctx)
-		window = chat_num_ctx(c, c->device);
-	decide_facts(f, conf, &c->view, f->tokens, to_main);
-	f->main = plan_device(c->device, window);
-	f->small = plan_device(c->small, c->small ? device_window(c->small) : 0);
-}
-
-/* The last human message as it stands in the body, as far as it is one string. */
-static struct slice last_text(const struct chat_request *view)
-{
-	for (size_t i = view->count; i > 0; i--)
-		if (view->messages[i - 1].role == CHAT_USER)
-			return json_is(view->messages[i - 1].content, JSON_STRING)
-				       ? view->messages[i - 1].content.raw
-				       : (struct slice){0};
-	return (struct slice){0};
-}
-
-static enum job_class class_of(const struct chat *c)
-{
-	return client_class(
-		&(struct client_facts){.wish = exchange_header(c->base.exchange, "X-Tandem-Class"),
-			.user_agent = exchange_header(c->base.exchange, "User-Agent"),
-			.tools = json_is(c->view.tools, JSON_ARRAY),
-			.tokens = c->facts.tokens,
-			.last = last_text(&c->view)});
-}
-
 static void act_plan(struct chat *c)
 {
 	struct requests *s = c->base.all;
@@ -291,8 +231,7 @@ static void act_plan(struct chat *c)
 		chat_answer_error(c, 404, slice_str(text), (struct slice){0}, (struct slice){0}, 0);
 		return;
 	}
-	fill_facts(c);
-	c->class = class_of(c);
+	chat_gather_facts(c);
 	if (s->config->routing.mode == ROUTING_ADAPTIVE && c->facts.to_main &&
 		c->facts.condensable && !c->facts.bare)
 		chat_adaptive_plan(c);
@@ -333,7 +272,7 @@ static void act_gone(struct chat *c)
 	c->base.all->count.cancelled++;
 	log_line(LOG_INFO, "client_gone", LOG_STR("req", c->base.id),
 		LOG_INT("ms", now_ms() - c->base.begun_ms), LOG_END);
-	if (!coalesce_hand_over(c))
+	if (!chat_hand_over(c))
 		chat_finish(c);
 }
 

@@ -4,8 +4,10 @@
  *   chat_answer.c   the job on the answering device, heartbeats, the end
  *   chat_early.c    work for the next request while nobody waits
  *   chat_condense.c selection, notes jobs and their fallbacks, assembly
- *   chat_resume.c   what the client has of the answer, and going on after a death
- *   chat_reply.c    what the client is told; coalesce.c: who else gets this answer
+ *   chat_resume.c   what the client has of the answer, and going on after a death (retry.c: whether)
+ *   chat_reply.c    what the client is told, and those that joined it
+ *   audience.c      who gets this answer; join.c: who may
+ *   chat_facts.c    what it is planned from
  *   chat_adaptive.c which form is sent, by predicted time; what an answer teaches
  *   chat_shared.c   what all of them use
  * Each calls only those that stand below it; what comes from below goes to the table (chat_event()).
@@ -27,6 +29,7 @@
 #include "supervisor/requests/decide.h"
 #include "supervisor/requests/plan.h"
 #include "supervisor/requests/request.h"
+#include "supervisor/requests/retry.h"
 #include "supervisor/requests/weigh.h"
 
 enum chat_state {
@@ -80,14 +83,11 @@ struct chat_resume {
 	struct buf body;     /* of the job that goes on: the request, then the text */
 	size_t body_held;    /* counted in requests.held_bytes */
 
-	unsigned deaths;     /* under this request */
-	int64_t idle_deaths; /* of these, the last ones that no byte of the answer came before */
+	struct retry_counts counts;
 	uint64_t bytes_at_start;	 /* bytes_out when the last job was submitted */
 	const struct device *cut_device; /* whose backend cut the answer last */
 	uint64_t cut_generation;
-	bool poison;	 /* refused: workers die of it */
-	unsigned closed; /* times that a connection was closed without a word */
-	unsigned retries, timeouts;
+	bool poison;	  /* refused: workers die of it */
 	uint64_t retried; /* generation of the worker whose tries are counted */
 	uint64_t lost_ms;
 };
@@ -108,7 +108,7 @@ struct chat {
 	int parse_result;
 	struct buf model; /* decoded name */
 
-	/* Coalescing (coalesce.h). */
+	/* Coalescing (join.h, audience.h). */
 	TAILQ_ENTRY(chat) open;	  /* in requests.chats */
 	TAILQ_ENTRY(chat) member; /* in lead->joined */
 	struct chat_list joined;  /* requests that get this one's answer as well */
@@ -210,6 +210,10 @@ void chat_answer_readdress(struct chat *c);
  * on. */
 int64_t chat_num_ctx(const struct chat *c, const struct device *d);
 
+/* --- chat_facts.c --- */
+/* Fills facts, small and class; the device is known, the body parsed. */
+void chat_gather_facts(struct chat *c);
+
 /* --- chat_condense.c --- */
 void chat_condense_prepare(struct chat *c);
 /* The backend counted more tokens than we did: the selection alone, well within the window. */
@@ -249,6 +253,12 @@ void chat_answer_wait_over(struct chat *c);
 #define CHAT_RETRY_AFTER_S 5
 /* Sends bytes of the answer. False: the client cannot take them, and the request is over. */
 bool chat_answer_write(struct chat *c, struct slice bytes);
+/* The same alone, as exchange_write() for c: a joined one that cannot take them gets a broken stream. */
+int chat_answer_pieces(struct chat *c, struct slice bytes);
+/* The answer is complete for those that joined c. */
+void chat_end_joined(struct chat *c);
+/* c's client has left. True: another one's exchange has taken its place and c goes on. */
+bool chat_hand_over(struct chat *c);
 /* The head of the START that came last, to all who get this answer. */
 void chat_answer_kept_head(struct chat *c);
 /* The client has half of a line or event. */

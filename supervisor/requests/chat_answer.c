@@ -2,8 +2,8 @@
  * The answer: the job on the answering device, the client's first byte in time, and what follows
  * when it fails.
  */
+#include "supervisor/requests/audience.h"
 #include "supervisor/requests/chat.h"
-#include "supervisor/requests/coalesce.h"
 
 #include "common/base/log.h"
 
@@ -34,7 +34,7 @@ void chat_answer_ended(struct chat *c)
 		LOG_INT("first_byte_ms", c->first_byte_ms),
 		LOG_INT("ms", now_ms() - c->base.begun_ms), LOG_STR("note", c->note), LOG_END);
 	c->answer = NULL;
-	coalesce_end(c);
+	chat_end_joined(c);
 	chat_early(c);
 	chat_finish(c);
 }
@@ -102,7 +102,7 @@ void chat_answer_submit(struct chat *c)
 	if (!chat_begun(c)) {
 		settle_form(c);
 		chat_forecast_make(c);
-	} else if (coalesce_backlog(c) > 0) {
+	} else if (audience_backlog(c) > 0) {
 		/* The next job begins with a whole window of credit, and what the last one had used
 		 * of its own is not with the client yet. */
 		pause_before(c, DRAIN_STEP_MS);
@@ -143,7 +143,7 @@ void chat_answer_submit(struct chat *c)
 	c->asked = true;
 	if (!chat_begun(c))
 		chat_forecast_sent(c);
-	coalesce_submitted(c);
+	audience_submitted(c);
 	uv_timer_start(&c->wait, on_wait, WAIT_STEP_MS, WAIT_STEP_MS);
 }
 
@@ -274,7 +274,7 @@ void chat_answer_wait_over(struct chat *c)
 void chat_answer_tick(struct chat *c)
 {
 	const struct config *conf = c->base.all->config;
-	coalesce_mirror(c);
+	audience_mirror(c);
 	enum chat_state state = c->lead ? c->lead->state : c->state;
 	if (state == CHAT_PARSING) {
 		/* A body so large that the thread pool still works on it: nothing is known of the

@@ -209,7 +209,7 @@ void chat_early(struct chat *c)
 {
 	struct requests *s = c->base.all;
 	if (!c->adaptive || !s->config->routing.warm || !s->devices->keep || c->overflowed ||
-		c->resume.deaths > 0 || !c->base.exchange || s->ending ||
+		c->resume.counts.deaths > 0 || !c->base.exchange || s->ending ||
 		!warming_possible(c->device))
 		return;
 	if (c->weighed.form == FORM_CUT && !c->plan.must_shrink)

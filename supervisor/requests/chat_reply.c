@@ -2,7 +2,7 @@
 #include "supervisor/requests/chat.h"
 
 #include "common/base/log.h"
-#include "supervisor/requests/coalesce.h"
+#include "supervisor/requests/audience.h"
 #include "supervisor/requests/explain.h"
 
 #include <stdio.h>
@@ -46,10 +46,21 @@ void chat_answer_head(struct chat *c, int status, const char *content_type, int6
 
 /* --- ends --- */
 
+static void break_off(struct chat *m)
+{
+	m->base.all->count.failed++;
+	log_line(LOG_ERROR, "answer_overrun", LOG_STR("req", m->base.id), LOG_END);
+	exchange_abort(m->base.exchange);
+	chat_finish(m);
+}
+
 void chat_finish(struct chat *c)
 {
+	struct chat *m;
 	c->state = CHAT_OVER;
-	coalesce_leave(c);
+	while ((m = TAILQ_FIRST(&c->joined)))
+		break_off(m);
+	audience_leave(c);
 	uv_timer_stop(&c->tick);
 	uv_timer_stop(&c->wait);
 	chat_forecast_cut(c);
@@ -73,7 +84,11 @@ bool chat_line_is_open(const struct chat *c)
 void chat_answer_error(struct chat *c, int status, struct slice message, struct slice body,
 	struct slice content_type, int retry_after_s)
 {
-	coalesce_error(c, status, message, body, content_type, retry_after_s);
+	struct chat *m;
+	while ((m = TAILQ_FIRST(&c->joined))) {
+		audience_mirror(m);
+		chat_answer_error(m, status, message, body, content_type, retry_after_s);
+	}
 	struct exchange *x = c->base.exchange;
 	struct buf own;
 	buf_init(&own, 0);
@@ -174,13 +189,30 @@ void chat_answer_kept_head(struct chat *c)
 	const char *type =
 		c->head.type ? c->head.type : dialect_content_type(c->base.dialect, c->view.stream);
 	chat_answer_head(c, status, type, c->head.body_bytes);
-	coalesce_head(c, status, type, c->head.body_bytes);
+	struct chat *m;
+	TAILQ_FOREACH(m, &c->joined, member) {
+		if (m->head_sent)
+			continue;
+		audience_mirror(m);
+		chat_answer_head(m, status, type, c->head.body_bytes);
+	}
+}
+
+int chat_answer_pieces(struct chat *c, struct slice bytes)
+{
+	struct chat *next;
+	for (struct chat *m = TAILQ_FIRST(&c->joined); m; m = next) {
+		next = TAILQ_NEXT(m, member);
+		if (exchange_write(m->base.exchange, bytes.p, bytes.n))
+			break_off(m);
+	}
+	return exchange_write(c->base.exchange, bytes.p, bytes.n);
 }
 
 bool chat_answer_write(struct chat *c, struct slice bytes)
 {
 	chat_answer_kept_head(c);
-	if (coalesce_write(c, bytes)) {
+	if (chat_answer_pieces(c, bytes)) {
 		/* Credit keeps us far from the cap: a worker that ignores it, or memory is out. The
 		 * client must see a broken stream. */
 		c->base.all->count.failed++;
@@ -201,4 +233,29 @@ void chat_answer_poison(struct chat *c)
 	chat_answer_error(c, 422,
 		SLICE("workers or backends died of this request; it is refused for ten minutes"),
 		(struct slice){0}, (struct slice){0}, 0);
+}
+
+void chat_end_joined(struct chat *c)
+{
+	struct chat *m;
+	while ((m = TAILQ_FIRST(&c->joined))) {
+		exchange_end(m->base.exchange);
+		log_line(LOG_INFO, "request_done", LOG_STR("req", m->base.id),
+			LOG_STR("joined", m->joined_to), LOG_INT("bytes_out", c->bytes_out),
+			LOG_INT("ms", now_ms() - m->base.begun_ms), LOG_END);
+		chat_finish(m);
+	}
+}
+
+bool chat_hand_over(struct chat *c)
+{
+	struct chat *heir = TAILQ_FIRST(&c->joined);
+	if (!heir)
+		return false;
+	audience_give_place(c, heir);
+	chat_answer_readdress(c);
+	log_line(LOG_INFO, "taken_over", LOG_STR("req", c->base.id), LOG_STR("from", heir->base.id),
+		LOG_END);
+	chat_finish(heir);
+	return true;
 }

@@ -6,11 +6,7 @@
  * that the client has goes with the request, and the next job continues it: the client sees one
  * stream. For that the client must never be left in the middle of a line or event, so bytes that do
  * not end one are held back until the rest is there.
- *
- * A request under which workers die may be what they die of. Deaths that follow each other without
- * a byte of the answer between them are held against it: at limits.request_deaths it is refused,
- * and its client's like for a while (poison.h). Deaths that a worker was told to die count for
- * nothing, nor does a backend that is merely not there.
+ * Whether it is tried again says retry.h.
  */
 #include "common/base/log.h"
 #include "supervisor/requests/chat.h"
@@ -21,12 +17,6 @@
 /* Bytes of a line or event that are held back: a larger one goes out as it comes, and cannot be
  * gone on with until it is whole. Half the worker's credit, so that it never waits for itself. */
 #define HELD_BYTES (PROTO_WINDOW_BYTES / 2)
-/* A backend that cannot be reached while its worker does not know it yet: so many more tries of one
- * worker without a byte of the answer, after a pause that doubles. */
-#define RETRIES_MAX 4
-#define RETRY_MS 50
-/* Connections closed without a word that are not held against the request. */
-#define CLOSED_FREE 1
 
 /* --- what the client has --- */
 
@@ -59,7 +49,8 @@ void chat_resume_started(struct chat *c, const struct proto_record *r)
 	c->base.all->count.resumed++;
 	log_line(LOG_INFO, "resumed", LOG_STR("req", c->base.id), LOG_INT("tokens", s->tokens),
 		LOG_INT("bytes_out", c->bytes_out), LOG_STR("device", c->device->conf->name),
-		LOG_INT("deaths", s->deaths), LOG_INT("away_ms", now_ms() - s->lost_ms), LOG_END);
+		LOG_INT("deaths", s->counts.deaths), LOG_INT("away_ms", now_ms() - s->lost_ms),
+		LOG_END);
 }
 
 static void keep_text(struct chat_resume *s, const struct proto_record *r)
@@ -127,62 +118,7 @@ int chat_resume_spec(struct chat *c, struct job_spec *spec)
 	return rc;
 }
 
-/* --- after a death --- */
-
-/* True when the answer's stream stands where another job can go on. */
-static bool can_go_on(const struct chat *c)
-{
-	const struct chat_resume *s = &c->resume;
-	const char *why = !c->view.stream ? "half of an object is sent"
-			  : s->open	  ? "half of an event is sent"
-			  : s->opaque	  ? "it holds more than text, or too much"
-					  : NULL;
-	if (why)
-		log_line(LOG_WARN, "not_resumed", LOG_STR("req", c->base.id),
-			LOG_INT("tokens", s->tokens), LOG_STR("why", why), LOG_END);
-	return !why;
-}
-
-/* A worker whose own backend dies says first that the answer is cut, then dies of it. */
-static bool told_before(struct chat *c, const struct job_failure *f)
-{
-	struct chat_resume *s = &c->resume;
-	if (f->cause == JOB_LOST)
-		return s->cut_device == c->device && s->cut_generation == c->device->generation;
-	s->cut_device = c->device;
-	s->cut_generation = c->device->generation;
-	return false;
-}
-
-/* Counts a death. False: the request is not given to another worker. */
-static bool outlives(struct chat *c, const struct job_failure *f)
-{
-	const struct config *conf = c->base.all->config;
-	struct chat_resume *s = &c->resume;
-	if (f->expected || told_before(c, f))
-		return true;
-	s->deaths++;
-	s->idle_deaths = c->bytes_out > s->bytes_at_start ? 0 : s->idle_deaths + 1;
-	if (s->idle_deaths >= conf->limits.request_deaths) {
-		s->poison = true;
-		poison_add(&c->base.all->poison, c->base.client, buf_slice(&c->body), now_ms());
-		log_line(LOG_ERROR, "poison", LOG_STR("req", c->base.id),
-			LOG_STR("device", c->device->conf->name), LOG_INT("deaths", s->deaths),
-			LOG_INT("refused_ms", POISON_MS), LOG_END);
-		return false;
-	}
-	return s->deaths <= conf->limits.resumes;
-}
-
-/*
- * A connection that was closed without a word, and nobody answers there now: a container's proxy
- * whose backend restarts, or a backend that died of the request. Each further time comes after the
- * backend was seen well again, and by then weather is the less likely cause.
- */
-static bool outlives_weather(struct chat *c, const struct job_failure *f)
-{
-	return c->resume.closed++ < CLOSED_FREE || outlives(c, f);
-}
+/* --- where it could go --- */
 
 static bool can_take(const struct chat *c, const struct device *d)
 {
@@ -239,110 +175,132 @@ struct device *chat_resume_elsewhere(struct chat *c)
 	return NULL;
 }
 
-static const struct chat_again nothing = {.what = AGAIN_NOT}, submit = {.what = AGAIN_SUBMIT};
-
-static struct chat_again submit_again(struct chat *c, const struct job_failure *f)
-{
-	struct chat_resume *s = &c->resume;
-	struct device *failed = c->device;
-	s->lost_ms = now_ms();
-	c->device = device_again(c);
-	/* A worker reports its backend as down, or dies, soon after; the job then waits for the
-	 * next READY. The pause is for the turns in between. */
-	if (f->cause != JOB_LOST && c->device == failed && failed->state == WORKER_READY) {
-		if (c->bytes_out > s->bytes_at_start || s->retried != failed->current->generation)
-			s->retries = 0;
-		s->retried = failed->current->generation;
-		if (s->retries >= RETRIES_MAX)
-			return nothing;
-		return (struct chat_again){AGAIN_PAUSE, (uint64_t)RETRY_MS << s->retries++};
-	}
-	return submit;
-}
-
 bool chat_resume_patient(const struct chat *c)
 {
 	return chat_begun(c) &&
 	       now_ms() - c->resume.lost_ms < (uint64_t)c->base.all->config->deadlines.main_wait_ms;
 }
 
-/* The condensed request has failed where the original may not. */
-static struct chat_again original_instead(struct chat *c, const struct job_failure *f)
+/* --- after a failure --- */
+
+/* Why the answer's stream does not stand where another job can go on; NULL: it does. */
+static const char *stuck(const struct chat *c)
 {
-	if (!c->use_condensed || c->plan.must_shrink)
-		return nothing;
-	c->use_condensed = c->use_rewritten = false;
-	chat_fallback(c,
-		f->cause == FAIL_STATUS ? "the condensed request was refused"
-					: "no answer to the condensed request",
-		"original");
-	return submit;
+	const struct chat_resume *s = &c->resume;
+	return !c->view.stream ? "half of an object is sent"
+	       : s->open       ? "half of an event is sent"
+	       : s->opaque     ? "it holds more than text, or too much"
+			       : NULL;
 }
 
-static struct chat_again again_whole(struct chat *c, const struct job_failure *f)
+/* A worker whose own backend dies says first that the answer is cut, then dies of it. */
+static bool told_before(const struct chat *c, const struct job_failure *f)
 {
-	switch (f->cause) {
-	case FAIL_CUT:
-		if (c->use_condensed && !c->plan.must_shrink)
-			return original_instead(c, f);
-		/* fall through */
-	case JOB_LOST:
-		if (!outlives(c, f))
-			return nothing;
+	const struct chat_resume *s = &c->resume;
+	return f->cause == JOB_LOST && s->cut_device == c->device &&
+	       s->cut_generation == c->device->generation;
+}
+
+static void note_death(struct chat *c, const struct job_failure *f)
+{
+	struct chat_resume *s = &c->resume;
+	if (f->expected || f->cause == JOB_LOST)
+		return;
+	s->cut_device = c->device;
+	s->cut_generation = c->device->generation;
+}
+
+static void note_poison(struct chat *c)
+{
+	poison_add(&c->base.all->poison, c->base.client, buf_slice(&c->body), now_ms());
+	log_line(LOG_ERROR, "poison", LOG_STR("req", c->base.id),
+		LOG_STR("device", c->device->conf->name),
+		LOG_INT("deaths", c->resume.counts.deaths), LOG_INT("refused_ms", POISON_MS),
+		LOG_END);
+	c->resume.poison = true;
+}
+
+static void note_counts(struct chat *c, const struct job_failure *f)
+{
+	chat_count_told(c, f->prompt_tokens);
+	if (f->window_tokens > 0 && f->window_tokens < c->facts.main.window)
+		c->facts.main.window = f->window_tokens;
+}
+
+static struct retry_facts facts_of(
+	const struct chat *c, const struct job_failure *f, const struct device *next)
+{
+	const struct config *conf = c->base.all->config;
+	const struct chat_resume *s = &c->resume;
+	return (struct retry_facts){.cause = f->cause,
+		.begun = chat_begun(c),
+		.advanced = c->bytes_out > s->bytes_at_start,
+		.blameless = f->expected || told_before(c, f),
+		.original = c->use_condensed && !c->plan.must_shrink,
+		.shorter = !c->overflowed && c->facts.condensable && c->facts.to_main,
+		.stuck = stuck(c) != NULL,
+		.same_device = next == c->device && next->state == WORKER_READY,
+		.same_worker = next && s->retried == next->current->generation,
+		.poison_at = conf->limits.request_deaths,
+		.deaths_max = conf->limits.resumes};
+}
+
+/* It has died under the request, which has not begun: told as a fallback. */
+static void tell_lost(struct chat *c, const struct job_failure *f)
+{
+	if (!chat_begun(c) && (f->cause == JOB_LOST || f->cause == FAIL_CUT))
 		chat_fallback(c,
 			f->cause == JOB_LOST ? "worker lost before the first byte"
 					     : "backend lost before the first byte",
 			"again");
-		return submit_again(c, f);
-	case FAIL_CLOSED:
-		if (!outlives_weather(c, f))
-			return nothing;
-		/* fall through */
-	case FAIL_UNREACHABLE:
-	case FAIL_DRAINING:
-		return submit_again(c, f);
-	case FAIL_OVERFLOW:
-		chat_count_told(c, f->prompt_tokens);
-		if (f->window_tokens > 0 && f->window_tokens < c->facts.main.window)
-			c->facts.main.window = f->window_tokens;
-		if (c->overflowed || !c->facts.condensable || !c->facts.to_main)
-			return nothing;
-		return (struct chat_again){.what = AGAIN_SHORTER};
-	case FAIL_GARBAGE:
-	case FAIL_STATUS:
-		/* A condensing failure is never an error that the client would not have had: the
-		 * original decides. */
-		return original_instead(c, f);
-	default:
-		return nothing;
-	}
 }
 
-static struct chat_again again_from_here(struct chat *c, const struct job_failure *f)
+static struct chat_again carry_out(struct chat *c, const struct job_failure *f,
+	const struct retry_decision *d, struct device *next)
 {
-	switch (f->cause) {
-	case FAIL_TIMEOUT: /* a backend that hangs: once, since each time costs backend_idle_ms */
-		if (c->resume.timeouts++ > 0)
-			return nothing;
-		/* fall through */
-	case JOB_LOST:
-	case FAIL_CUT:
-		if (!outlives(c, f))
-			return nothing;
-		/* fall through */
-	case FAIL_UNREACHABLE:
-	case FAIL_DRAINING:
-		return can_go_on(c) ? submit_again(c, f) : nothing;
-	case FAIL_CLOSED:
-		return outlives_weather(c, f) && can_go_on(c) ? submit_again(c, f) : nothing;
+	struct chat_resume *s = &c->resume;
+	switch (d->what) {
+	case RETRY_POISON:
+		note_poison(c);
+		break;
+	case RETRY_STUCK:
+		log_line(LOG_WARN, "not_resumed", LOG_STR("req", c->base.id),
+			LOG_INT("tokens", s->tokens), LOG_STR("why", stuck(c)), LOG_END);
+		break;
+	case RETRY_AGAIN:
+	case RETRY_PAUSE:
+		tell_lost(c, f);
+		s->lost_ms = now_ms();
+		if (d->what == RETRY_PAUSE)
+			s->retried = next->current->generation;
+		c->device = next ? next : c->device;
+		return (struct chat_again){
+			d->what == RETRY_PAUSE ? AGAIN_PAUSE : AGAIN_SUBMIT, d->pause_ms};
+	case RETRY_ORIGINAL:
+		c->use_condensed = c->use_rewritten = false;
+		chat_fallback(c,
+			f->cause == FAIL_STATUS ? "the condensed request was refused"
+						: "no answer to the condensed request",
+			"original");
+		return (struct chat_again){.what = AGAIN_SUBMIT};
+	case RETRY_SHORTER:
+		return (struct chat_again){.what = AGAIN_SHORTER};
 	default:
-		return nothing;
+		break;
 	}
+	return (struct chat_again){.what = AGAIN_NOT};
 }
 
 struct chat_again chat_resume_failed(struct chat *c, const struct job_failure *f)
 {
-	if (c->base.all->ending)
-		return nothing; /* no worker will come: the client is told while it can be */
-	return chat_begun(c) ? again_from_here(c, f) : again_whole(c, f);
+	if (c->base.all->ending) /* no worker will come: the client is told while it can be */
+		return (struct chat_again){.what = AGAIN_NOT};
+	struct device *next = device_again(c);
+	struct retry_facts facts = facts_of(c, f, next);
+	struct retry_decision d = retry_decide(&facts, &c->resume.counts);
+	if (d.death)
+		note_death(c, f);
+	if (f->cause == FAIL_OVERFLOW && !facts.begun)
+		note_counts(c, f);
+	return carry_out(c, f, &d, next);
 }

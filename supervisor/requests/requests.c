@@ -61,7 +61,7 @@ static void on_done(void *ctx, struct exchange *x)
 		return;
 	r->ops->gone(r); /* the front door's own end tells of no other; one that is over ignores it
 			  */
-	r = exchange_context(x); /* another one where that handed its exchange over (coalesce.h) */
+	r = exchange_context(x); /* another one where that handed its exchange over (audience.h) */
 	exchange_set_context(x, NULL);
 	r->exchange = NULL;
 	request_release(r);

@@ -61,7 +61,7 @@ struct requests {
 	void *ctx;
 
 	struct request_list list;
-	struct chat_list chats;	   /* those that a retry may join (coalesce.h) */
+	struct chat_list chats;	   /* those that a retry may join (join.h) */
 	unsigned active;	   /* requests in the list */
 	size_t held_bytes;	   /* request bodies held in memory */
 	uint64_t client_secret[2]; /* keys the hashes of clients (client.h) */

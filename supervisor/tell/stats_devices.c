@@ -7,15 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* A pin lists numbers or UUIDs, as CUDA_VISIBLE_DEVICES does: "0", "0,1", "GPU-8a1b...". */
-static bool pinned(const char *pin, const struct nvml_gpu *g)
-{
-	char index[16];
-	snprintf(index, sizeof(index), "%u", g->index);
-	return pin && (slice_lists(slice_str(pin), slice_str(index)) ||
-			      (g->uuid[0] && slice_lists(slice_str(pin), slice_str(g->uuid))));
-}
-
 static void put_gpu(struct buf *b, const struct tell *t, const struct nvml_gpu *g)
 {
 	put_element(b);
@@ -32,7 +23,7 @@ static void put_gpu(struct buf *b, const struct tell *t, const struct nvml_gpu *
 		put_null(b, "power_w");
 	put_open(b, "pinned", '[');
 	for (size_t i = 0; i < t->devices->count; i++) {
-		if (!pinned(t->devices->of[i]->conf->pin, g))
+		if (!t->devices->of[i]->conf->pin || !nvml_pinned(t->devices->of[i]->conf->pin, g))
 			continue;
 		if (b->p && b->p[b->n - 1] != '[')
 			buf_add_char(b, ',');

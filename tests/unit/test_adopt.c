@@ -1,5 +1,5 @@
 #include "common/base/proc.h"
-#include "supervisor/devices/adopt.h"
+#include "supervisor/devices/statefile.h"
 #include "workers/backend/slots.h"
 
 #include <setjmp.h>
@@ -68,29 +68,30 @@ static void knows_who_runs(void **state)
 
 /* --- state files --- */
 
-static const struct adopt_backend sample = {
+static const struct warm_backend sample = {
 	.pid = 4711, .start = 123456, .hash = 0xfedcba9876543210u, .url = "http://127.0.0.1:8080"};
 
 static void reads_what_it_wrote(void **state)
 {
 	(void)state;
 	struct buf text;
-	struct adopt_backend b;
+	struct warm_backend b;
 	buf_init(&text, 0);
-	adopt_print(&sample, "b-1", &text);
-	assert_true(text.n < ADOPT_FILE_BYTES);
-	assert_true(adopt_parse(buf_slice(&text), "b-1", &b));
+	statefile_print(&sample, "b-1", &text);
+	assert_true(text.n < STATEFILE_BYTES);
+	assert_true(statefile_parse(buf_slice(&text), "b-1", &b));
 	assert_int_equal(b.pid, sample.pid);
 	assert_true(b.start == sample.start && b.hash == sample.hash);
 	assert_string_equal(b.url, sample.url);
-	assert_false(adopt_parse(buf_slice(&text), "b-2", &b)); /* another boot of the machine */
+	assert_false(
+		statefile_parse(buf_slice(&text), "b-2", &b)); /* another boot of the machine */
 	assert_int_equal(b.pid, 0);
 	/* every cut of it, and every changed byte, is refused or is another whole one */
 	for (size_t n = 0; n < text.n; n++)
-		assert_false(adopt_parse((struct slice){text.p, n}, "b-1", &b));
+		assert_false(statefile_parse((struct slice){text.p, n}, "b-1", &b));
 	for (size_t n = 0; n < text.n; n++) {
 		text.p[n] ^= 1;
-		if (adopt_parse(buf_slice(&text), "b-1", &b))
+		if (statefile_parse(buf_slice(&text), "b-1", &b))
 			assert_true(b.pid > 1 && b.start > 0);
 		text.p[n] ^= 1;
 	}
@@ -108,10 +109,10 @@ static void refuses_other_texts(void **state)
 		"tandem-backend 1\nboot b\npid 44x\nstart 5\nhash 1\nurl u\n",
 		"tandem-backend 1\nboot b\npid 44\nstart 5\nhash g\nurl u\n",
 		"tandem-backend 1\nboot b\npid 44\nstart 5\nhash 1\nurl u\nmore\n"};
-	struct adopt_backend b;
+	struct warm_backend b;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
-		assert_false(adopt_parse(slice_str(cases[i]), "b", &b));
-	assert_true(adopt_parse(
+		assert_false(statefile_parse(slice_str(cases[i]), "b", &b));
+	assert_true(statefile_parse(
 		SLICE("tandem-backend 1\nboot b\npid 44\nstart 5\nhash 1\nurl u\n"), "b", &b));
 }
 
@@ -121,22 +122,22 @@ static void hashes_what_is_run(void **state)
 	char *one[] = {T("a"), T("bc"), NULL}, *two[] = {T("ab"), T("c"), NULL},
 	     *more[] = {T("a"), T("bc"), T(""), NULL};
 	struct config_device d = {.backend = {.type = BACKEND_TYPE_LLAMA_SERVER, .command = one}};
-	uint64_t h = adopt_hash(&d);
-	assert_true(h != 0 && h == adopt_hash(&d));
+	uint64_t h = statefile_hash(&d);
+	assert_true(h != 0 && h == statefile_hash(&d));
 	d.num_ctx = 5;
 	d.slots = 9;
 	d.model = T("m");
-	assert_true(adopt_hash(&d) == h); /* these are the worker's */
+	assert_true(statefile_hash(&d) == h); /* these are the worker's */
 	d.pin = T("1");
-	assert_true(adopt_hash(&d) != h);
+	assert_true(statefile_hash(&d) != h);
 	d.pin = NULL;
 	d.backend.command = two;
-	assert_true(adopt_hash(&d) != h);
+	assert_true(statefile_hash(&d) != h);
 	d.backend.command = more;
-	assert_true(adopt_hash(&d) != h);
+	assert_true(statefile_hash(&d) != h);
 	d.backend.command = one;
 	d.backend.type = BACKEND_TYPE_OLLAMA;
-	assert_true(adopt_hash(&d) != h);
+	assert_true(statefile_hash(&d) != h);
 }
 
 /* --- saved conversations --- */

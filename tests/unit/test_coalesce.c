@@ -2,7 +2,8 @@
  * socket, no headers. */
 #include "common/base/log.h"
 #include "supervisor/front/internal.h"
-#include "supervisor/requests/coalesce.h"
+#include "supervisor/requests/audience.h"
+#include "supervisor/requests/join.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -49,7 +50,7 @@ static struct chat *member(struct fixture *f, int i)
 	c->base.begun_ms = now_ms();
 	snprintf(c->base.id, sizeof(c->base.id), "id-%d", i);
 	c->state = CHAT_PARSING;
-	coalesce_init(c);
+	audience_init(c);
 	exchange_set_context(&m->x, c);
 	uv_timer_init(&f->loop, &c->tick);
 	uv_timer_init(&f->loop, &c->wait);
@@ -116,7 +117,7 @@ static void test_who_may_join(void **state)
 		struct chat *lead = &f->m[0].c, *c = &f->m[1].c;
 		f->config.limits.coalesce = d != SWITCHED_OFF;
 		f->config.limits.coalesce_after_ms = d == TOO_YOUNG ? 60000 : 0;
-		assert_false(coalesce_join(lead));
+		assert_false(join_try(lead));
 		lead->state = d == ANSWERING ? CHAT_ANSWERING : CHAT_WAITING;
 		lead->bytes_out = d == ANSWERED;
 		if (d == BODY_BYTE)
@@ -132,7 +133,7 @@ static void test_who_may_join(void **state)
 		if (d == OVER)
 			chat_finish(lead);
 		size_t held = f->requests.held_bytes;
-		assert_int_equal(coalesce_join(c), d == NONE);
+		assert_int_equal(join_try(c), d == NONE);
 		assert_int_equal(c->state, d == NONE ? CHAT_JOINED : CHAT_PARSING);
 		assert_int_equal(f->requests.count.coalesced, d == NONE);
 		assert_int_equal(f->requests.held_bytes, d == NONE ? held - strlen(BODY) : held);
@@ -144,34 +145,34 @@ static void test_who_may_join(void **state)
 static void test_header_values(void **state)
 {
 	(void)state;
-	assert_true(coalesce_same_value(NULL, NULL));
-	assert_true(coalesce_same_value("a", "a"));
-	assert_false(coalesce_same_value("a", "A"));
-	assert_false(coalesce_same_value("a", NULL));
-	assert_false(coalesce_same_value(NULL, ""));
+	assert_true(join_same_value(NULL, NULL));
+	assert_true(join_same_value("a", "a"));
+	assert_false(join_same_value("a", "A"));
+	assert_false(join_same_value("a", NULL));
+	assert_false(join_same_value(NULL, ""));
 }
 
-/* COALESCE_MAX join one; the next one leads by itself, and may be joined in turn. */
+/* JOIN_MAX join one; the next one leads by itself, and may be joined in turn. */
 static void test_how_many(void **state)
 {
 	(void)state;
 	struct fixture *f = setup();
 	for (int i = 0; i < MEMBERS; i++) {
 		struct chat *c = &f->m[i].c;
-		bool leads = i % (COALESCE_MAX + 1) == 0;
-		assert_int_equal(coalesce_join(c), !leads);
-		assert_ptr_equal(c->lead, leads ? NULL : &f->m[i / (COALESCE_MAX + 1) * 5].c);
+		bool leads = i % (JOIN_MAX + 1) == 0;
+		assert_int_equal(join_try(c), !leads);
+		assert_ptr_equal(c->lead, leads ? NULL : &f->m[i / (JOIN_MAX + 1) * 5].c);
 	}
 	/* One that leaves makes room for one more. */
 	struct chat *first = &f->m[0].c, *gone = &f->m[2].c, *last = &f->m[MEMBERS - 1].c;
 	chat_finish(gone);
-	assert_int_equal(first->joined_count, COALESCE_MAX - 1);
+	assert_int_equal(first->joined_count, JOIN_MAX - 1);
 	chat_finish(last);
 	last->state = CHAT_PARSING;
 	buf_add_str(&last->body, BODY);
 	last->held = last->body.n;
 	f->requests.held_bytes += last->held;
-	assert_true(coalesce_join(last));
+	assert_true(join_try(last));
 	assert_ptr_equal(last->lead, first);
 	teardown(f);
 }
@@ -182,41 +183,41 @@ static void test_the_slowest_gives_credit(void **state)
 	struct fixture *f = setup();
 	struct chat *lead = &f->m[0].c, *a = &f->m[1].c, *b = &f->m[2].c;
 	struct job job = {0}; /* not running: it only adds up what it is given */
-	coalesce_join(lead);
-	coalesce_join(a);
-	coalesce_join(b);
+	join_try(lead);
+	join_try(a);
+	join_try(b);
 	lead->answer = &job;
-	coalesce_sent(a, 5); /* heartbeats, before the answer */
+	audience_sent(a, 5); /* heartbeats, before the answer */
 	assert_int_equal(job.credit_due, 0);
 	lead->state = CHAT_ANSWERING;
-	coalesce_sent(lead, 100);
+	audience_sent(lead, 100);
 	assert_int_equal(job.credit_due, 0);
-	coalesce_sent(a, 70);
+	audience_sent(a, 70);
 	assert_int_equal(job.credit_due, 0);
-	coalesce_sent(b, 30);
+	audience_sent(b, 30);
 	assert_int_equal(job.credit_due, 30);
-	coalesce_sent(b, 30);
+	audience_sent(b, 30);
 	assert_int_equal(job.credit_due, 60);
-	coalesce_sent(b, 30);
+	audience_sent(b, 30);
 	assert_int_equal(job.credit_due, 70); /* now a is the slowest */
 	chat_finish(a);
 	assert_int_equal(job.credit_due, 90);
-	coalesce_sent(b, 500);
+	audience_sent(b, 500);
 	assert_int_equal(job.credit_due, 100);
 	chat_finish(b);
-	coalesce_sent(lead, 1);
+	audience_sent(lead, 1);
 	assert_int_equal(job.credit_due, 101);
 	/* Another job, another window: what was taken of the first one's bytes is no credit for it.
 	 */
 	struct chat *d = &f->m[3].c;
 	struct job next = {0};
 	lead->state = CHAT_WAITING;
-	coalesce_join(d);
+	join_try(d);
 	lead->answer = &next;
-	coalesce_submitted(lead);
+	audience_submitted(lead);
 	lead->state = CHAT_ANSWERING;
-	coalesce_sent(lead, 10);
-	coalesce_sent(d, 8);
+	audience_sent(lead, 10);
+	audience_sent(d, 8);
 	assert_int_equal(next.credit_due, 8);
 	teardown(f);
 }
@@ -226,15 +227,15 @@ static void test_all_get_the_bytes(void **state)
 	(void)state;
 	struct fixture *f = setup();
 	struct chat *lead = &f->m[0].c, *a = &f->m[1].c, *b = &f->m[2].c;
-	coalesce_join(lead);
-	coalesce_join(a);
-	coalesce_join(b);
+	join_try(lead);
+	join_try(a);
+	join_try(b);
 	f->m[2].x.front = &f->front;
-	assert_int_equal(coalesce_write(lead, SLICE("hello ")), 0);
+	assert_int_equal(chat_answer_pieces(lead, SLICE("hello ")), 0);
 	/* One that has no room for more gets a broken stream; the others do not notice. */
 	struct front full = {.stream_bytes = 8};
 	f->m[2].x.front = &full;
-	assert_int_equal(coalesce_write(lead, SLICE("world")), 0);
+	assert_int_equal(chat_answer_pieces(lead, SLICE("world")), 0);
 	assert_true(f->m[2].x.aborted);
 	assert_int_equal(b->state, CHAT_OVER);
 	assert_int_equal(f->requests.count.failed, 1);
@@ -242,9 +243,9 @@ static void test_all_get_the_bytes(void **state)
 	assert_true(slice_eq(buf_slice(&f->m[0].x.out), SLICE("hello world")));
 	assert_true(slice_eq(buf_slice(&f->m[1].x.out), SLICE("hello world")));
 	assert_true(slice_eq(buf_slice(&f->m[2].x.out), SLICE("hello ")));
-	assert_int_equal(coalesce_backlog(lead), strlen("hello world"));
+	assert_int_equal(audience_backlog(lead), strlen("hello world"));
 	f->m[1].x.answered = true;
-	coalesce_end(lead);
+	chat_end_joined(lead);
 	assert_true(f->m[1].x.ended && !f->m[1].x.aborted);
 	assert_int_equal(a->state, CHAT_OVER);
 	assert_false(f->m[0].x.ended); /* the lead ends its own */
@@ -259,21 +260,21 @@ static void test_hand_over(void **state)
 	struct fixture *f = setup();
 	struct chat *lead = &f->m[0].c, *a = &f->m[1].c, *b = &f->m[2].c;
 	struct job job = {0};
-	assert_false(coalesce_hand_over(lead));
-	coalesce_join(lead);
-	coalesce_join(a);
-	coalesce_join(b);
+	assert_false(chat_hand_over(lead));
+	join_try(lead);
+	join_try(a);
+	join_try(b);
 	lead->head_sent = true;
 	lead->answer = &job;
 	lead->state = CHAT_ANSWERING;
-	coalesce_sent(a, 40);
-	coalesce_sent(b, 90);
-	coalesce_sent(lead, 20);
+	audience_sent(a, 40);
+	audience_sent(b, 90);
+	audience_sent(lead, 20);
 	assert_int_equal(job.credit_due, 20);
 	uint64_t begun = lead->base.begun_ms;
 	a->base.begun_ms = begun + 77;
 
-	assert_true(coalesce_hand_over(lead));
+	assert_true(chat_hand_over(lead));
 	assert_ptr_equal(lead->base.exchange, &f->m[1].x);
 	assert_ptr_equal(exchange_context(&f->m[1].x), lead);
 	assert_ptr_equal(a->base.exchange, &f->m[0].x);
@@ -288,10 +289,10 @@ static void test_hand_over(void **state)
 	assert_int_equal(lead->joined_count, 1);
 	assert_int_equal(job.credit_due, 40); /* the slow one has left */
 
-	assert_true(coalesce_hand_over(lead));
+	assert_true(chat_hand_over(lead));
 	assert_ptr_equal(lead->base.exchange, &f->m[2].x);
 	assert_int_equal(job.credit_due, 90);
-	assert_false(coalesce_hand_over(lead));
+	assert_false(chat_hand_over(lead));
 	teardown(f);
 }
 
@@ -301,8 +302,8 @@ static void test_nobody_is_left(void **state)
 	(void)state;
 	struct fixture *f = setup();
 	struct chat *lead = &f->m[0].c, *a = &f->m[1].c;
-	coalesce_join(lead);
-	coalesce_join(a);
+	join_try(lead);
+	join_try(a);
 	chat_finish(lead);
 	assert_int_equal(a->state, CHAT_OVER);
 	assert_true(f->m[1].x.aborted);

@@ -133,7 +133,7 @@ static void workers_setup(void)
 	config_defaults(&workers->config);
 	workers->devices.config = &workers->config;
 	workers->devices.run_dir = "/nowhere";
-	TAILQ_INIT(&workers->devices.adopt.endings);
+	TAILQ_INIT(&workers->devices.orphans.endings);
 	devices_init(&workers->devices, &workers->loop, &events, NULL);
 	workers->devices.worker_hands = &hands;
 	workers->d = device_create(&workers->devices, &conf);

@@ -3,7 +3,7 @@
  *
  * libuv has no hook there, and one thing must be done in that place: the backend gets a guard, a
  * process in its group that holds the read end of the family's lifeline (descriptor GUARD_FD),
- * whose write end only tandemd has (supervisor/devices/adopt.h). When tandemd is gone, however it went, the
+ * whose write end only tandemd has (supervisor/devices/orphans.h). When tandemd is gone, however it went, the
  * pipe reads EOF: the guard sends TERM to the group, then KILL. So a backend outlives its worker,
  * but never the whole family, holding a GPU. When the backend ends, the guard ends what it has
  * started and itself. Knows no libuv and no nng: it runs before main() touches them.

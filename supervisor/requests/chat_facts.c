@@ -1,0 +1,65 @@
+/* What a chat is planned from: the facts of request and devices, and how urgent it is. */
+#include "supervisor/requests/chat.h"
+
+#include "supervisor/devices/governor.h"
+
+static struct plan_device plan_device(const struct device *d, int64_t window)
+{
+	if (!d)
+		return (struct plan_device){0};
+	return (struct plan_device){.present = true,
+		.ready = d->state == WORKER_READY,
+		.window = window,
+		.slots = device_slots(d),
+		.prefill_tok_s = d->prefill_tok_s,
+		.decode_tok_s = d->decode_tok_s};
+}
+
+/* Tokens of the window that this request wants, its answer included. */
+static int64_t needed(const struct chat *c)
+{
+	int64_t output = c->view.max_output > 0 && c->view.max_output < PLAN_OUTPUT_RESERVE_TOKENS
+				 ? c->view.max_output
+				 : PLAN_OUTPUT_RESERVE_TOKENS;
+	double tokens = (double)c->facts.tokens * PLAN_SLACK + (double)output;
+	return tokens < (double)DECIDE_WINDOW_MAX ? (int64_t)tokens : DECIDE_WINDOW_MAX;
+}
+
+/* The last human message as it stands in the body, as far as it is one string. */
+static struct slice last_text(const struct chat_request *view)
+{
+	for (size_t i = view->count; i > 0; i--)
+		if (view->messages[i - 1].role == CHAT_USER)
+			return json_is(view->messages[i - 1].content, JSON_STRING)
+				       ? view->messages[i - 1].content.raw
+				       : (struct slice){0};
+	return (struct slice){0};
+}
+
+static enum job_class class_of(const struct chat *c)
+{
+	return client_class(
+		&(struct client_facts){.wish = exchange_header(c->base.exchange, "X-Tandem-Class"),
+			.user_agent = exchange_header(c->base.exchange, "User-Agent"),
+			.tools = json_is(c->view.tools, JSON_ARRAY),
+			.tokens = c->facts.tokens,
+			.last = last_text(&c->view)});
+}
+
+void chat_gather_facts(struct chat *c)
+{
+	const struct config *conf = c->base.all->config;
+	struct plan_facts *f = &c->facts;
+	bool to_main = c->device->conf->roles & ROLE_MAIN;
+	c->small = to_main ? pick_role(c->base.all->devices, ROLE_CONDENSE) : NULL;
+	f->tokens = tokens_estimate(c->base.all->tokens, buf_slice(&c->model), &c->view.census);
+	if (!c->explain)
+		governor_need(c->device, buf_slice(&c->model), needed(c), c->view.num_ctx);
+	int64_t window = governor_window(c->device, buf_slice(&c->model));
+	if (c->view.num_ctx > 0 && c->device->conf->client_num_ctx)
+		window = chat_num_ctx(c, c->device);
+	decide_facts(f, conf, &c->view, f->tokens, to_main);
+	f->main = plan_device(c->device, window);
+	f->small = plan_device(c->small, c->small ? device_window(c->small) : 0);
+	c->class = class_of(c);
+}
