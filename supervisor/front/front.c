@@ -106,6 +106,7 @@ static void name_address(struct front *f)
 	snprintf(f->address, sizeof(f->address), a.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s",
 		host, port);
 	if (a.ss_family == AF_INET6)
+		/* NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage): a is all zero before */
 		f->loopback = IN6_IS_ADDR_LOOPBACK(&((struct sockaddr_in6 *)&a)->sin6_addr);
 	else
 		f->loopback =
