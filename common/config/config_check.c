@@ -135,6 +135,7 @@ static const char *check_host(const char *host, const char **port)
 	} else if (colon == host) {
 		return "must name a host: http://host:port[/path]";
 	}
+	/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): "" is no address */
 	if (*colon != ':' && colon != host + n)
 		return URL_WORDS;
 	*port = *colon == ':' ? colon + 1 : NULL;

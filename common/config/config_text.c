@@ -196,7 +196,7 @@ static int scan_file(struct scan *s)
 /* 0 or -errno; -E2BIG past the buffer's maximum. */
 static int read_file(const char *path, struct buf *out)
 {
-	struct stat st;
+	struct stat st = {0};
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	int rc = fd < 0 || fstat(fd, &st) ? -errno : 0;
 	if (rc == 0 && S_ISDIR(st.st_mode))

@@ -97,6 +97,7 @@ static int match_calls(struct layout *l)
 		if (m->role == CHAT_TOOL && json_is(m->call_id, JSON_STRING)) {
 			uint32_t id = vocab_find(&c.ids, m->call_id.raw.p, m->call_id.raw.n);
 			if (id != VOCAB_NONE) {
+				/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): an id that is found has its place */
 				l->owner[i] = c.of[id].message;
 				l->text[i].call = c.of[id].name;
 			}

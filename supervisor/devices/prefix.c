@@ -202,6 +202,7 @@ uint64_t prefix_sent(struct prefix_map *m, struct prefix_chain *c)
 	}
 	for (size_t i = 0; i < m->count;) {
 		size_t n = common(&m->entries[i].chain, c);
+		/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): n of them are the same */
 		if (n > 0 && m->entries[i].chain.links[n - 1].tokens > longest) {
 			longest = m->entries[i].chain.links[n - 1].tokens;
 			e.scale = m->entries[i].scale;

@@ -97,19 +97,22 @@ int front_check_listener(int fd, const char *address, int port, bool *same, stru
 
 static void name_address(struct front *f)
 {
-	struct sockaddr_storage a = {0};
+	union {
+		struct sockaddr any;
+		struct sockaddr_in v4;
+		struct sockaddr_in6 v6;
+	} a = {0};
 	socklen_t n = sizeof(a);
 	char host[INET6_ADDRSTRLEN] = "?", port[8] = "?";
-	if (getsockname(f->listen_fd, (struct sockaddr *)&a, &n) == 0)
-		getnameinfo((struct sockaddr *)&a, n, host, sizeof(host), port, sizeof(port),
+	if (getsockname(f->listen_fd, &a.any, &n) == 0)
+		getnameinfo(&a.any, n, host, sizeof(host), port, sizeof(port),
 			NI_NUMERICHOST | NI_NUMERICSERV);
-	snprintf(f->address, sizeof(f->address), a.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s",
+	snprintf(f->address, sizeof(f->address), a.any.sa_family == AF_INET6 ? "[%s]:%s" : "%s:%s",
 		host, port);
-	if (a.ss_family == AF_INET6)
-		f->loopback = IN6_IS_ADDR_LOOPBACK(&((struct sockaddr_in6 *)&a)->sin6_addr);
+	if (a.any.sa_family == AF_INET6)
+		f->loopback = IN6_IS_ADDR_LOOPBACK(&a.v6.sin6_addr);
 	else
-		f->loopback =
-			ntohl(((struct sockaddr_in *)&a)->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+		f->loopback = ntohl(a.v4.sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
 }
 
 /* --- connections --- */

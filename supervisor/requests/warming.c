@@ -10,6 +10,7 @@ struct warming {
 	struct device *device;
 	struct job *job;
 	struct buf body, strings; /* strings: model, then authorization */
+	struct proto_header authorization;
 	struct prefix_chain chain;
 	struct forecast forecast;
 	const char *why;
@@ -97,8 +98,9 @@ static int submit(struct warming *w, const struct warming_spec *spec)
 	s.message.model = (struct slice){strings.p, spec->model.n};
 	s.message.num_ctx = spec->num_ctx;
 	if (spec->authorization.n) {
-		s.message.headers[0] = (struct proto_header){
+		w->authorization = (struct proto_header){
 			SLICE("Authorization"), {strings.p + spec->model.n, spec->authorization.n}};
+		s.message.headers = &w->authorization;
 		s.message.header_count = 1;
 	}
 	return job_submit(d, &s, &events, w, &w->job);

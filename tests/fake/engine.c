@@ -70,6 +70,7 @@ struct engine *engine_create(struct fake *fake)
 	for (struct model *m = e->models; m && o->type == TYPE_OPENAI; m = m->next)
 		m->state = MODEL_READY;
 	if (o->type == TYPE_LLAMA) {
+		/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): there is one at least */
 		e->models->state = MODEL_READY;
 		e->boot.run = on_booted;
 		e->ready = o->load_ms == 0;

@@ -21,7 +21,7 @@
 			abort();                                                                   \
 	} while (0)
 
-#define BODY_BYTES 300000 /* of a conversation that is built */
+#define BODY_BYTES 100000 /* of a conversation that is built */
 #define NOTES_EACH 512	  /* most bytes of a note that is made up */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -149,7 +149,7 @@ static void build(struct program *in, enum dialect d, struct buf *body)
 		buf_add_str(body, "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f0\","
 				  "\"description\":\"What it does. Much more of it.\","
 				  "\"parameters\":{\"type\":\"object\"}}}],");
-	if (d == DIALECT_OLLAMA_GENERATE) {
+	if (d == DIALECT_OLLAMA_GENERATE || d == DIALECT_OPENAI_TEXT) {
 		struct buf text;
 		buf_init(&text, 0);
 		put_text(in, &text, 30000);
@@ -297,7 +297,7 @@ struct settings {
 static struct settings take_settings(struct program *in)
 {
 	static const enum dialect dialects[] = {DIALECT_OPENAI_CHAT, DIALECT_OLLAMA_CHAT,
-		DIALECT_OLLAMA_GENERATE, DIALECT_OPENAI_CHAT};
+		DIALECT_OLLAMA_GENERATE, DIALECT_OPENAI_TEXT};
 	unsigned how = next(in);
 	unsigned window = next(in);
 	return (struct settings){.dialect = dialects[how & 3],

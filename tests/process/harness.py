@@ -4,6 +4,7 @@ Nothing here sleeps for a guess: every wait looks for an event (a state on the s
 backend) and has a deadline.
 """
 
+import collections
 import contextlib
 import http.client
 import json
@@ -42,6 +43,39 @@ def wait_for(look, what, deadline=None):
             last = e
         time.sleep(0.01)  # the period of the poll, not a guess at when the event comes
     raise AssertionError(f"no {what} within the deadline; last: {last!r}")
+
+
+class Lateness:
+    """How late this machine is: a thread that sleeps a moment, again and again, and is woken when others let it."""
+
+    STEP = 0.005
+
+    def __init__(self):
+        self.late, self.woken = collections.deque(maxlen=4096), time.monotonic()
+
+    def watch(self):
+        while True:
+            self.woken = time.monotonic()
+            time.sleep(self.STEP)
+            over = time.monotonic() - self.woken - self.STEP
+            if over > 0.0005:
+                self.late.append((time.monotonic(), over))
+
+    def since(self, at):
+        now = time.monotonic()
+        return sum(over for when, over in list(self.late) if when >= at) + max(0.0, now - max(self.woken, at) - self.STEP)
+
+
+LATENESS = Lateness()
+
+
+def spent(since):
+    """Seconds since then (time.monotonic()), less those by which the machine was late: on a quiet machine the same, on a busy one what
+    a deadline in a test may be held to."""
+    return time.monotonic() - since - LATENESS.since(since)
+
+
+threading.Thread(target=LATENESS.watch, daemon=True).start()
 
 
 class Ports:
@@ -461,6 +495,20 @@ def children(pid):
             except OSError:
                 pass
     return out
+
+
+def family(pid):
+    """All live descendants of a process."""
+    return [p for child in children(pid) for p in (child, *family(child))]
+
+
+def alive(pid):
+    """It runs: it has not ended, whether it was reaped or not."""
+    try:
+        with open(f"/proc/{pid}/stat") as f:
+            return f.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 # Takes the death of a process for itself, so that its parent cannot see it: until then it is as one in D state.

@@ -288,6 +288,18 @@ def test_nothing_is_warmed_where_no_prefix_is_used_again(adaptive):
     assert t.command("counters")["early_freezes"] == 0 and not warmings(t)
 
 
+def test_a_warming_takes_the_clients_key_along(adaptive):
+    """Clients of the OpenAI API always send one. (It stood behind a pointer to nothing: tandemd died of it.)"""
+    t, a, b = adaptive(prefill=4000, warm=True)
+    content = "Which line names function_doc_77?\n\n" + lines("doc", 200) + "\n\nWhich line names function_doc_77?"
+    body = {"model": "m:1b", "stream": True, "messages": [{"role": "user", "content": content}]}
+    status, headers, _ = t.request("POST", "/v1/chat/completions", body, {"Authorization": "Bearer of-the-client"})
+    assert status == 200 and headers["X-Tandem-Strategy"] in "BC", headers["X-Tandem-Reason"]
+    wait_for(lambda: warmings(t), "the warming")
+    assert warmings(t)[-1]["end"] == "done" and t.popen.poll() is None
+    assert chats(a)[-1]["generated_tokens"] == 1
+
+
 def test_a_shutdown_does_not_wait_for_a_warming(adaptive):
     t, a, b = adaptive(window=6000, prefill=1000, warm=True)
     until_frozen(t, Session(t))

@@ -16,26 +16,10 @@ import time
 import pytest
 
 from conftest import attached
-from harness import BIN, Client, Process, children, free_port, libconfig, ndjson, nng_req, run_files, unreapable, wait_for
+from harness import BIN, Client, Process, alive, children, family, free_port, libconfig, ndjson, nng_req, run_files, unreapable, wait_for
 from test_fallback import in_thread
 
 FAKE = os.path.join(BIN, "fake-backend")
-
-
-def alive(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as f:
-            return f.read().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def family(pid):
-    """All live descendants."""
-    out = []
-    for child in children(pid):
-        out += [child] + family(child)
-    return out
 
 
 def script(folder, name, text):

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from conftest import attached
-from harness import BIN, children, in_thread, ndjson, ollama_text, unreapable, wait_for
+from harness import BIN, children, in_thread, ndjson, ollama_text, spent, unreapable, wait_for
 
 FAKE = os.path.join(BIN, "fake-backend")
 
@@ -251,7 +251,7 @@ def test_too_many_deaths_and_a_reset(impostor_on_demand, fake, tandem):
     wait_for(lambda: t.device("gpu0")["state"] == "failed", "a failed gpu0")
     begun = time.monotonic()
     status, headers, body = t.chat("no")
-    assert status == 503 and headers["Retry-After"] and time.monotonic() - begun < 2, body
+    assert status == 503 and headers["Retry-After"] and spent(begun) < 2, body
     impostor_on_demand(None)
     assert t.operate("reset")["state"] == "done"
     t.wait_ready()

@@ -16,25 +16,10 @@ import time
 import pytest
 
 from conftest import attached
-from harness import BIN, Client, Process, Tandem, children, fd_count, free_port, libconfig, nng_req, ollama_text, run_files, wait_for
+from harness import BIN, Client, Process, Tandem, alive, children, family, fd_count, free_port, libconfig, nng_req, ollama_text, run_files, wait_for
 
 SLOTS = 16
 CHECKS = '#!/bin/sh\ncase " $* " in *" -t "*) exec REAL "$@";; esac\n'
-
-
-def alive(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as f:
-            return f.read().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def family(pid):
-    out = [pid]
-    for child in children(pid):
-        out += family(child)
-    return out
 
 
 class Family(Tandem):
@@ -99,7 +84,7 @@ class Family(Tandem):
     def all_pids(self):
         found = re.findall(r" proc=tandemd pid=(\d+) | new_pid=(\d+)", self.log())
         self.seen |= {int(pid) for pair in found for pid in pair if pid not in ("", "0")}
-        return [p for pid in self.seen if alive(pid) for p in family(pid)]
+        return [p for pid in self.seen if alive(pid) for p in [pid, *family(pid)]]
 
     def end(self):
         left = self.all_pids()
@@ -359,10 +344,10 @@ def test_a_bad_program_is_rolled_back(upgradable, slow, what):
     t = upgradable([attached(a, slots=SLOTS)], deadlines={"worker_boot_ms": 1000, "hello_ms": 500})
     c = open_stream(t, 150)
     hammer = Hammer(t, False)
-    own = sorted(family(t.pid))
+    own = sorted([t.pid, *family(t.pid)])
     t.install(script)
     assert words in t.refused()
-    wait_for(lambda: sorted(family(t.pid)) == own, "end of what was started")
+    wait_for(lambda: sorted([t.pid, *family(t.pid)]) == own, "end of what was started")
     assert finish(c) == text(150)
     assert hammer.result() > 0
     t.install()

@@ -11,7 +11,7 @@ import time
 import pytest
 
 import harness
-from harness import BIN, children, wait_for
+from harness import BIN, alive, children, wait_for
 
 FAKE = os.path.join(BIN, "fake-backend")
 FAST = {"first_ms": 10, "max_ms": 100}
@@ -21,14 +21,6 @@ def started(name="gpu0", roles=("main",), slots=2, options=(), command=None, **m
     """A device whose backend its worker starts."""
     command = command or [FAKE, "--type", "llama-server", "-c", "8192", "-np", str(slots), "--model", "m:1b", *options]
     return {"name": name, "roles": list(roles), "slots": slots, **more, "backend": {"type": "llama-server", "command": command}}
-
-
-def alive(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as f:
-            return f.read().rsplit(")", 1)[1].split()[0] not in "ZX"
-    except OSError:
-        return False
 
 
 def zombies(pid):

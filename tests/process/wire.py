@@ -3,7 +3,7 @@
 import json
 import time
 
-from harness import Client, ndjson, sse
+from harness import Client, ndjson, spent, sse
 
 CHAT, GENERATE, OPENAI = "/api/chat", "/api/generate", "/v1/chat/completions"
 PATHS = (CHAT, GENERATE, OPENAI)
@@ -62,7 +62,7 @@ def error_text(path, o):
 
 
 class Wire(Client):
-    """A Client that notes when things come: began, head_s, and the times of pieces()."""
+    """A Client that notes when things come: began, head_s (head_own_s: less what the machine was late), and the times of pieces()."""
 
     def send(self, method, path, body=None, headers=(), length=None):
         self.method = method
@@ -71,7 +71,7 @@ class Wire(Client):
 
     def head(self):
         super().head()
-        self.head_s = time.monotonic() - self.began
+        self.head_s, self.head_own_s = time.monotonic() - self.began, spent(self.began)
         if self.method == "HEAD" or self.status in (204, 304):
             self.left, self.chunked = 0, False
         return self

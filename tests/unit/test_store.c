@@ -230,7 +230,7 @@ static void write_file(const char *name, const void *p, size_t n)
 
 static size_t read_file(const char *name, char **out)
 {
-	struct stat st;
+	struct stat st = {0};
 	int fd = open(name, O_RDONLY);
 	assert_true(fd >= 0 && fstat(fd, &st) == 0);
 	*out = malloc((size_t)st.st_size + 1);
