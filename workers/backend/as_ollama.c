@@ -1,5 +1,6 @@
 #include "workers/backend/as_ollama.h"
 
+#include "common/base/hash.h"
 #include "common/dialect/embed.h"
 
 #include <ctype.h>
@@ -57,11 +58,9 @@ static void parameter_size(int64_t n, char *out, size_t size)
  */
 static void put_digest(struct buf *b, const char *name, int64_t bytes)
 {
-	uint64_t h = 14695981039346656037u ^ (uint64_t)bytes;
-	for (int part = 0; part < 4; part++) {
-		for (const char *p = name; *p; p++)
-			h = (h ^ (unsigned char)*p) * 1099511628211u;
-		h = (h ^ (uint64_t)part) * 1099511628211u;
+	uint64_t h = HASH_FNV_START ^ (uint64_t)bytes;
+	for (unsigned char part = 0; part < 4; part++) {
+		h = hash_fnv(hash_fnv(h, name, strlen(name)), &part, 1);
 		buf_printf(b, "%016llx", (unsigned long long)h);
 	}
 }

@@ -3,6 +3,7 @@
  */
 #include "workers/backend/backend.h"
 
+#include "common/base/hash.h"
 #include "common/base/json.h"
 #include "common/base/log.h"
 
@@ -97,21 +98,14 @@ const char *backend_view_default(const struct settings *s, const struct backend_
 	return v->count ? v->models[0].name : NULL;
 }
 
-static uint64_t hash_text(uint64_t h, const char *s)
-{
-	for (; *s; s++)
-		h = (h ^ (unsigned char)*s) * 1099511628211u; /* FNV-1a */
-	return (h ^ 0xff) * 1099511628211u;
-}
-
 /* llama-server puts the time of asking into openai_json: it does not count as a change. */
 uint64_t backend_view_hash(const struct backend_view *v)
 {
-	uint64_t h = 14695981039346656037u;
+	uint64_t h = HASH_FNV_START;
 	for (size_t i = 0; i < v->count; i++) {
-		h = hash_text(h, v->models[i].name);
-		h = hash_text(h, v->models[i].ollama_json);
-		h = (h ^ (uint64_t)v->models[i].window) * 1099511628211u;
+		h = hash_fnv_text(h, v->models[i].name);
+		h = hash_fnv_text(h, v->models[i].ollama_json);
+		h = hash_fnv(h, &v->models[i].window, sizeof(v->models[i].window));
 	}
 	return h ? h : 1;
 }

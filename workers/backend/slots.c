@@ -1,5 +1,6 @@
 #include "workers/backend/slots.h"
 
+#include "common/base/file.h"
 #include "common/base/json.h"
 #include "common/base/log.h"
 #include "workers/http/http.h"
@@ -66,17 +67,9 @@ static void remove_index(const struct slots *s)
 
 static int write_index(const struct slots *s)
 {
-	char path[SLOTS_PATH_BYTES], fresh[SLOTS_PATH_BYTES + 4];
+	char path[SLOTS_PATH_BYTES];
 	index_path(s, path);
-	snprintf(fresh, sizeof(fresh), "%s.new", path);
-	int fd = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600), rc = 0;
-	if (fd < 0 || buf_error(&s->index))
-		rc = fd < 0 ? -errno : -ENOMEM;
-	else if (write(fd, s->index.p, s->index.n) != (ssize_t)s->index.n)
-		rc = -EIO;
-	if (fd >= 0)
-		close(fd);
-	return rc == 0 && rename(fresh, path) ? -errno : rc;
+	return buf_error(&s->index) ? -ENOMEM : file_replace(path, buf_slice(&s->index));
 }
 
 /* "tandem-slots 1", "key HEX", then "slot ID TOKENS" for each. */

@@ -1,27 +1,13 @@
 /* What of a llama-server's conversations is told from outside: the model, and what clients ask. */
 #include "workers/backend/slots.h"
 
+#include "common/base/hash.h"
 #include "common/base/percent.h"
 
 #include <string.h>
 #include <sys/stat.h>
 
-#define FNV_START 14695981039346656037u
-#define FNV_PRIME 1099511628211u
-
 /* --- which model --- */
-
-static uint64_t hash_bytes(uint64_t h, const void *p, size_t n)
-{
-	for (const unsigned char *c = p; n; c++, n--)
-		h = (h ^ *c) * FNV_PRIME;
-	return h;
-}
-
-static uint64_t hash_text(uint64_t h, const char *text)
-{
-	return hash_bytes(h, text, strlen(text) + 1);
-}
 
 /* Arguments under which the same tokens have other KV. What only its type or size depends on is
  * checked by the server itself. */
@@ -40,16 +26,16 @@ uint64_t slots_key(const char *model_path, char *const *command)
 	struct stat st;
 	if (!model_path || !*model_path || stat(model_path, &st) || !S_ISREG(st.st_mode))
 		return 0;
-	uint64_t h = hash_text(FNV_START, model_path);
-	h = hash_bytes(h, &st.st_size, sizeof(st.st_size));
-	h = hash_bytes(h, &st.st_mtim.tv_sec, sizeof(st.st_mtim.tv_sec));
-	h = hash_bytes(h, &st.st_mtim.tv_nsec, sizeof(st.st_mtim.tv_nsec));
+	uint64_t h = hash_fnv_text(HASH_FNV_START, model_path);
+	h = hash_fnv(h, &st.st_size, sizeof(st.st_size));
+	h = hash_fnv(h, &st.st_mtim.tv_sec, sizeof(st.st_mtim.tv_sec));
+	h = hash_fnv(h, &st.st_mtim.tv_nsec, sizeof(st.st_mtim.tv_nsec));
 	for (char *const *arg = command; arg && *arg; arg++) {
 		if (!changes_kv(*arg))
 			continue;
-		h = hash_text(h, *arg);
+		h = hash_fnv_text(h, *arg);
 		if (arg[1]) /* its value, or at worst the next option */
-			h = hash_text(h, arg[1]);
+			h = hash_fnv_text(h, arg[1]);
 	}
 	return h ? h : 1;
 }

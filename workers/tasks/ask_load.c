@@ -1,6 +1,7 @@
 /* Models that calls load: which, and what becomes of a load whose call is cancelled (ask.h). */
 #include "workers/tasks/ask_private.h"
 
+#include "common/base/hash.h"
 #include "common/base/log.h"
 
 static struct ask *ask_of(struct task *t)
@@ -10,9 +11,7 @@ static struct ask *ask_of(struct task *t)
 
 static uint64_t hash_value(uint64_t h, struct json_value v)
 {
-	for (size_t i = 0; i < v.raw.n; i++)
-		h = (h ^ (unsigned char)v.raw.p[i]) * 1099511628211u; /* FNV-1a */
-	return (h ^ 0xff) * 1099511628211u;
+	return hash_fnv(hash_fnv(h, v.raw.p, v.raw.n), "\xff", 1);
 }
 
 /* 0, "0", "0s": unload after the answer. */
@@ -38,8 +37,8 @@ void ask_prepare(struct ask *a)
 		else if (json_string_is(key, "keep_alive"))
 			keep_alive = value;
 	}
-	uint64_t h = hash_value(
-		hash_value(hash_value(14695981039346656037u, a->model), a->options), a->shift);
+	uint64_t h =
+		hash_value(hash_value(hash_value(HASH_FNV_START, a->model), a->options), a->shift);
 	a->load_key = is_zero(keep_alive) ? 0 : h;
 }
 

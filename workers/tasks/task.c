@@ -1,5 +1,6 @@
 #include "workers/tasks/task_private.h"
 
+#include "common/base/hop.h"
 #include "common/base/log.h"
 
 #include <errno.h>
@@ -182,28 +183,12 @@ void task_credit(struct task *t, uint64_t bytes)
 
 /* --- headers --- */
 
-/*
- * Not for the backend: what belongs to one connection, or names the client's side of it
- * (docs/protocols.md#what-is-not-handed-on).
- */
-static bool header_is_private(struct slice name)
-{
-	static const char *const names[] = {"host", "connection", "keep-alive", "transfer-encoding",
-		"content-length", "expect", "upgrade", "te", "trailer", "origin", "referer",
-		"accept-encoding", "x-conversation-id", NULL};
-	if (name.n >= 6 && strncasecmp(name.p, "proxy-", 6) == 0)
-		return true;
-	for (const char *const *n = names; *n; n++)
-		if (slice_ieq(name, slice_str(*n)))
-			return true;
-	return false;
-}
-
 size_t task_request_headers(const struct task *t, struct proto_header *out, size_t max)
 {
 	size_t count = 0;
 	for (size_t i = 0; i < t->spec.header_count && count < max; i++)
-		if (!header_is_private(t->spec.headers[i].name))
+		if (!hop_header(t->spec.headers[i].name) &&
+			!hop_client_side(t->spec.headers[i].name))
 			out[count++] = t->spec.headers[i];
 	return count;
 }

@@ -3,6 +3,7 @@
  * held and sent as one, over a kept connection; a large one never is. Questions that the backend
  * has no answer for but we do (backend_kind.owns) are answered here.
  */
+#include "common/base/hop.h"
 #include "common/base/log.h"
 #include "workers/backend/backend.h"
 #include "workers/backend/slots.h"
@@ -30,18 +31,6 @@ static struct pass_task *pass_of(struct task *t)
 
 /* --- the answer --- */
 
-static bool header_stays(struct slice name)
-{
-	static const char *const names[] = {"connection", "keep-alive", "transfer-encoding",
-		"content-length", "upgrade", "te", "trailer", "date", NULL};
-	if (name.n >= 6 && strncasecmp(name.p, "proxy-", 6) == 0)
-		return false;
-	for (const char *const *n = names; *n; n++)
-		if (slice_ieq(name, slice_str(*n)))
-			return false;
-	return true;
-}
-
 static int64_t content_length(struct http_transfer *t)
 {
 	struct slice length = http_header(t, "content-length");
@@ -65,7 +54,8 @@ static void on_head(void *ctx, int status)
 	if (task_key_refused(t, status))
 		return;
 	for (size_t at = 0; http_header_next(t->transfer, &at, &name, &value);) {
-		if (!header_stays(name) || slice_lists(connection, name))
+		if (hop_header(name) || slice_ieq(name, SLICE("date")) ||
+			slice_lists(connection, name))
 			continue;
 		if (count == HEADERS_MAX || bytes + name.n + value.n > HEADERS_BYTES_MAX) {
 			left_out++;
