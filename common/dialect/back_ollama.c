@@ -9,8 +9,8 @@
 
 /* --- content --- */
 
-/* The base64 data of a data: URI; both forms have no escapes to decode except \/ which stays valid.
- */
+/* The base64 data of a data: URI; both forms have no escapes to decode except \/ which
+ * stays valid. */
 static bool uri_data(struct slice url, struct slice *data)
 {
 	static const char marker[] = ";base64,";

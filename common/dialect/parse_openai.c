@@ -1,5 +1,5 @@
-/* Answers of llama-server: chunks and objects of /v1/chat/completions, /v1/completions and /infill.
- */
+/* Answers of llama-server: chunks and objects of /v1/chat/completions, /v1/completions
+ * and /infill. */
 #include "common/dialect/parser.h"
 
 static const struct json_value none = {.type = JSON_NONE};

@@ -106,8 +106,8 @@ size_t array_count(struct json_value array)
 	return n;
 }
 
-/* Strings are written anew, because a raw U+2028 in one would end an NDJSON line for some clients.
- */
+/* Strings are written anew, because a raw U+2028 in one would end an NDJSON line for
+ * some clients. */
 static int put_compact(struct buf *out, struct slice text, struct buf *scratch)
 {
 	const char *p = text.p, *end = text.p + text.n;

@@ -43,8 +43,8 @@ size_t reader_count(struct request_reader *in, struct json_value v)
 	struct slice text = v.type == JSON_STRING ? string_inner(v) : v.raw;
 	if (v.type == JSON_STRING && text.n && memchr(text.p, '\\', text.n)) {
 		buf_clear(&in->scratch);
-		/* Without memory the escapes count as they stand: an estimate is no reason to fail.
-		 */
+		/* Without memory the escapes count as they stand: an estimate is no reason
+		 * to fail. */
 		if (json_string_decode(v, &in->scratch) == 0)
 			text = buf_slice(&in->scratch);
 	}

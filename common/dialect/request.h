@@ -47,16 +47,16 @@ struct chat_request {
 	size_t text_bytes;	    /* of the same, decoded */
 	size_t tools_bytes; /* raw size of tools, formats and the like that cost prompt tokens */
 	int64_t num_ctx;    /* options.num_ctx of an Ollama dialect, 0 when not given */
-	int64_t max_output; /* num_predict / max_tokens / max_completion_tokens, -1 when not given
-			     */
+	int64_t max_output; /* num_predict / max_tokens / max_completion_tokens, -1 when
+			   not given */
 	bool condensable;   /* false: raw prompts, FIM suffixes, load/unload requests, prefill-style
 			       endings, n>1 */
 	bool bare; /* a prompt for no chat template: condensable only where it does not fit, as one
 		      text that is cut */
 	bool is_load;	 /* an Ollama load/unload request (empty messages or prompt) */
 	bool is_unload;	 /* of these: keep_alive is zero */
-	bool other_case; /* some member has the key of a known one in another case, and was not read
-			  */
+	bool other_case; /* some member has the key of a known one in another case, and was
+			   not read */
 };
 
 /*

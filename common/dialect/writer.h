@@ -22,8 +22,8 @@ struct answer_writer {
 	struct buf head; /* the members that open every object */
 
 	struct timespec started; /* CLOCK_MONOTONIC */
-	time_t second; /* of the wall clock, whose text is kept: a stream writes many in one second
-			*/
+	time_t second;		 /* of the wall clock, whose text is kept: a stream writes many in
+			   one second */
 	char second_text[32];
 
 	/* Collected since the last flush, escaped for use between quotes or brackets. */

@@ -138,11 +138,6 @@ bool exchange_retract(struct exchange *x)
 	return true;
 }
 
-bool exchange_head_sent(const struct exchange *x)
-{
-	return x->answered;
-}
-
 int exchange_write(struct exchange *x, const char *p, size_t n)
 {
 	if (x->gone || x->ended)

@@ -120,7 +120,6 @@ int exchange_add_header(struct exchange *x, const char *name, struct slice value
 /* Status and headers may go out now. body_bytes >= 0: that Content-Length; -1: chunked (or until
  * close for HTTP/1.0). 0, -EALREADY, or -EPIPE when the client is gone. */
 int exchange_head(struct exchange *x, int status, int64_t body_bytes);
-bool exchange_head_sent(const struct exchange *x);
 /* Appends answer bytes (copied; thrown away when the answer has no body, as to HEAD). 0; nothing
  * taken: -ENOBUFS over stream_bytes, -EMSGSIZE over the declared length, -ENOMEM, -EPIPE client
  * gone or answer ended. */

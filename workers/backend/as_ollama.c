@@ -59,9 +59,8 @@ static void parameter_size(int64_t n, char *out, size_t size)
 static void put_digest(struct buf *b, const char *name, int64_t bytes)
 {
 	uint64_t h = HASH_FNV_START ^ (uint64_t)bytes;
-	for (int part = 0; part < 4; part++) {
-		unsigned char salt = (unsigned char)part;
-		h = hash_fnv(hash_fnv(h, name, strlen(name)), &salt, 1);
+	for (unsigned char part = 0; part < 4; part++) {
+		h = hash_fnv(hash_fnv(h, name, strlen(name)), &part, 1);
 		buf_printf(b, "%016llx", (unsigned long long)h);
 	}
 }

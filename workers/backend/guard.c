@@ -14,8 +14,8 @@
 
 #define GUARD_LEADER_FD (GUARD_FD + 1)
 
-/* True when the leader's end came first. Without a pidfd (an old kernel) only the lifeline counts.
- */
+/* True when the leader's end came first. Without a pidfd (an old kernel) only the
+ * lifeline counts. */
 static bool wait_for_an_end(void)
 {
 	struct pollfd fds[] = {

@@ -11,7 +11,7 @@ static struct ask *ask_of(struct task *t)
 
 static uint64_t hash_value(uint64_t h, struct json_value v)
 {
-	return hash_fnv(hash_fnv(h, v.raw.p, v.raw.n), "", 1);
+	return hash_fnv(hash_fnv(h, v.raw.p, v.raw.n), "\xff", 1);
 }
 
 /* 0, "0", "0s": unload after the answer. */

@@ -29,8 +29,8 @@ static int make_writer(struct chat_task *c)
 	return rc ? rc : buf_add_slice(&c->identity, answer_writer_identity(c->writer));
 }
 
-/* The call that goes on where `said` ends; its answer comes through a writer whatever the dialect.
- */
+/* The call that goes on where `said` ends; its answer comes through a writer whatever
+ * the dialect. */
 static int build_resumed(struct chat_task *c, struct slice said)
 {
 	struct ask *a = &c->ask;

@@ -17,8 +17,8 @@ static void on_render_body(void *ctx, struct slice bytes)
 	buf_add_slice(&c->rendered, bytes); /* over its cap it is no JSON */
 }
 
-/* The chat itself where its template leaves the turn open and tools must be seen; else the prompt.
- */
+/* The chat itself where its template leaves the turn open and tools must be seen; else
+ * the prompt. */
 static int choose_way(struct chat_task *c)
 {
 	struct ask *a = &c->ask;

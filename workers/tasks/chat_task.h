@@ -23,8 +23,8 @@ struct chat_task {
 	struct dialect_error error;
 	int rc;
 	bool stream, unload;
-	bool spent; /* resumed with nothing left of the request's limit: only the counts are wanted
-		     */
+	bool spent;	     /* resumed with nothing left of the request's limit: only the counts
+		   are wanted */
 	struct buf identity; /* of the stream */
 	/* Of a resumed chat: the text that it goes on behind (in the task's body), and what its
 	 * backend makes a prompt of. */

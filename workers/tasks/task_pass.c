@@ -31,11 +31,6 @@ static struct pass_task *pass_of(struct task *t)
 
 /* --- the answer --- */
 
-static bool header_stays(struct slice name)
-{
-	return !hop_header(name) && !slice_ieq(name, SLICE("date"));
-}
-
 static int64_t content_length(struct http_transfer *t)
 {
 	struct slice length = http_header(t, "content-length");
@@ -59,7 +54,8 @@ static void on_head(void *ctx, int status)
 	if (task_key_refused(t, status))
 		return;
 	for (size_t at = 0; http_header_next(t->transfer, &at, &name, &value);) {
-		if (!header_stays(name) || slice_lists(connection, name))
+		if (hop_header(name) || slice_ieq(name, SLICE("date")) ||
+			slice_lists(connection, name))
 			continue;
 		if (count == HEADERS_MAX || bytes + name.n + value.n > HEADERS_BYTES_MAX) {
 			left_out++;
