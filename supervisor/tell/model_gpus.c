@@ -4,7 +4,6 @@
 #include "supervisor/tell/json_doc.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
