@@ -3,8 +3,10 @@
 #include "common/base/json.h"
 #include "common/base/log.h"
 #include "supervisor/life/control.h"
+#include "supervisor/tell/describe.h"
+#include "supervisor/tell/documents.h"
 #include "supervisor/tell/flush.h"
-#include "supervisor/tell/stats.h"
+#include "supervisor/tell/json_doc.h"
 
 #include <stdlib.h>
 
@@ -20,8 +22,9 @@ typedef enum rep_when command_fn(struct asking *a);
 struct command {
 	const char *name, *args, *help;
 	size_t args_max;
-	void (*document)(const struct tell *t, struct buf *out); /* no arguments */
-	command_fn *run;					 /* anything else */
+	const struct fields *document; /* of a struct tell; no arguments */
+	command_fn *run;	       /* anything else */
+	bool orders;		       /* changes something */
 };
 
 bool command_split(struct slice r, struct command_words *out)
@@ -157,13 +160,13 @@ static enum rep_when do_operation(struct asking *a)
 		text && *end == '\0' ? operation_find(&a->t->life->operations, id) : NULL;
 	if (!op)
 		return say_error(a, "no such operation");
-	stats_operation(op, a->out);
+	json_document(&document_operation, op, a->out);
 	return REP_NOW;
 }
 
 static enum rep_when do_devices(struct asking *a)
 {
-	return stats_devices(a->t, a->q, a->out);
+	return documents_gpus(a->t, a->q, a->out);
 }
 
 static enum rep_when do_flush(struct asking *a)
@@ -171,31 +174,50 @@ static enum rep_when do_flush(struct asking *a)
 	return flush_ask(a->t->flush, a->q, a->out);
 }
 
+static enum rep_when do_fields(struct asking *a);
 static enum rep_when do_help(struct asking *a);
 
 static const struct command commands[] = {
-	{"status", "", "the whole state in short", .document = stats_status},
-	{"workers", "", "each worker: process, heartbeat, restarts", .document = stats_workers},
-	{"jobs", "", "running and waiting work", .document = stats_jobs},
-	{"queues", "", "what waits, for each device", .document = stats_queues},
-	{"counters", "", "sums since the start", .document = stats_counters},
-	{"histograms", "", "how long things took", .document = stats_histograms},
-	{"backends", "", "each backend and its models", .document = stats_backends},
+	{"status", "", "the whole state in short", .document = &document_status},
+	{"workers", "", "each worker: process, heartbeat, restarts", .document = &document_workers},
+	{"jobs", "", "running and waiting work", .document = &document_jobs},
+	{"queues", "", "what waits, for each device", .document = &document_queues},
+	{"counters", "", "sums since the start", .document = &document_counters},
+	{"histograms", "", "how long things took", .document = &document_histograms},
+	{"backends", "", "each backend and its models", .document = &document_backends},
 	{"devices", "", "GPUs: memory, load, temperature", .run = do_devices},
-	{"nng", "", "nng's own statistics", .document = stats_nng},
+	{"nng", "", "nng's own statistics", .document = &document_nng},
+	{"fields", "", "what these documents can tell: names, types, units", .run = do_fields},
 	{"flush", "", "answered once all that was logged so far is written", .run = do_flush},
 	{"operation", "N", "what became of an operation", 1, .run = do_operation},
-	{"restart", "[DEVICE|all] [--backend]", "new workers without a pause", 2,
-		.run = do_restart},
-	{"drain", "DEVICE", "no new work for a device", 1, .run = do_drain},
-	{"reset", "[DEVICE|all]", "a failed or drained device starts afresh", 1, .run = do_reset},
-	{"reload", "", "read the configuration again", .run = do_reload},
-	{"upgrade", "", "a new tandemd takes over", .run = do_upgrade},
-	{"cancel", "REQUEST-ID", "end a client's request", 1, .run = do_cancel},
+	{"restart", "[DEVICE|all] [--backend]", "new workers without a pause", 2, .run = do_restart,
+		.orders = true},
+	{"drain", "DEVICE", "no new work for a device", 1, .run = do_drain, .orders = true},
+	{"reset", "[DEVICE|all]", "a failed or drained device starts afresh", 1, .run = do_reset,
+		.orders = true},
+	{"reload", "", "read the configuration again", .run = do_reload, .orders = true},
+	{"upgrade", "", "a new tandemd takes over", .run = do_upgrade, .orders = true},
+	{"cancel", "REQUEST-ID", "end a client's request", 1, .run = do_cancel, .orders = true},
 	{"help", "", "this list", .run = do_help},
 };
 
 #define COMMANDS (sizeof(commands) / sizeof(*commands))
+
+static void describe(const char *name, const struct fields *fields, struct buf *out)
+{
+	json_put_key(out, name);
+	fields_describe(fields, out);
+}
+
+static enum rep_when do_fields(struct asking *a)
+{
+	for (size_t i = 0; i < COMMANDS; i++)
+		if (commands[i].document)
+			describe(commands[i].name, commands[i].document, a->out);
+	describe("devices", &document_gpus, a->out);
+	describe("operation", &document_operation, a->out);
+	return REP_NOW;
+}
 
 static enum rep_when do_help(struct asking *a)
 {
@@ -221,15 +243,14 @@ static enum rep_when run(struct asking *a, const struct command *c)
 		return say_error(a, "unknown request: too many arguments; ask for help");
 	if (c->run)
 		return c->run(a);
-	c->document(a->t, a->out);
+	json_document(c->document, a->t, a->out);
 	return REP_NOW;
 }
 
 /* Orders change something: the log tells of them. */
 static void tell(const struct command_words *w, const struct command *c)
 {
-	if (!c->document && c->run != do_devices && c->run != do_operation && c->run != do_flush &&
-		c->run != do_help)
+	if (c->orders)
 		log_line(LOG_INFO, "ordered", LOG_STR("command", w->word[0]),
 			LOG_STR("argument", w->count > 1 ? w->word[1] : ""),
 			LOG_STR("more", w->count > 2 ? w->word[2] : ""), LOG_END);

@@ -87,6 +87,7 @@ MEMBERS = {
     "histograms": {"first_byte", "total", "queue_wait", "backend"},
     "devices": {"gpus", "reason", "age_ms"},
     "nng": {"version", "reason", "stats"},
+    "fields": {"status", "workers", "jobs", "queues", "counters", "histograms", "backends", "devices", "nng", "operation"},
     "flush": {"flushed"},
     "help": {"commands"},
 }
@@ -107,6 +108,38 @@ def test_every_document_by_hand_and_by_nngcat(one):
     assert named == set(MEMBERS) | {"operation", "restart", "drain", "reset", "reload", "upgrade", "cancel"}
     sockets = [s for s in ask(t, "nng")["stats"] if s["name"] == "socket"]
     assert [s.get("device") for s in sockets] == ["gpu0", "gpu0"]  # a link has two
+
+
+KINDS = {"text": str, "integer": int, "real": float, "boolean": bool, "histogram": dict}
+
+
+def told(fields, document, where):
+    """Each member is described, by its type; null is a value that is not known."""
+    named = {f["name"]: f for f in fields}
+    assert set(document) <= set(named), f"{where}: not described"
+    for name, value in document.items():
+        f = named[name]
+        if value is None:
+            continue
+        if f["type"] == "object":
+            told(f["fields"], value, f"{where}.{name}")
+        elif f["type"] == "list":
+            for item in value if "fields" in f else ():
+                told(f["fields"], item, f"{where}.{name}")
+        else:
+            assert type(value) is KINDS[f["type"]], (where, name, value)
+
+
+def test_the_description_of_the_documents_is_true(one):
+    t, _ = one()
+    assert t.chat("hello")[0] == 200
+    described = ask(t, "fields")
+    for name in set(described) - {"operation", "nng"}:
+        told(described[name], ask(t, name), name)
+    assert {f["name"] for f in described["nng"]} == set(ask(t, "nng"))  # below it the names are nng's
+    number = ask(t, "reload")["operation"]
+    t.operation(number)
+    told(described["operation"], ask(t, f"operation {number}"), "operation")
 
 
 def written(t):

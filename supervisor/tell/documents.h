@@ -1,0 +1,36 @@
+/*
+ * The documents of the stats socket (commands.h), each a table of fields (field.h) that a writer
+ * renders.
+ *
+ * Names are part of the interface: they may be added to, never changed; the request `fields` tells
+ * them with types and units.
+ */
+#ifndef TANDEM_DOCUMENTS_H
+#define TANDEM_DOCUMENTS_H
+
+#include "supervisor/tell/field.h"
+#include "supervisor/tell/rep.h"
+#include "supervisor/tell/tell.h"
+
+/* Of a struct tell. */
+extern const struct fields document_status, document_workers, document_jobs, document_queues,
+	document_backends, document_counters, document_histograms, document_nng;
+/* Of a struct operation. */
+extern const struct fields document_operation;
+/* Of the GPUs; see documents_gpus(). */
+extern const struct fields document_gpus;
+
+/* Asks the driver first where its last word is old. A later answer ends the object itself. */
+enum rep_when documents_gpus(struct tell *t, struct rep_question *q, struct buf *out);
+
+/* --- parts of several documents --- */
+
+extern const struct fields worker_members;  /* of a struct worker: its incarnation */
+extern const struct fields backend_members; /* of a struct device */
+extern const struct fields class_members;   /* of a struct device: waiting jobs by class */
+extern const struct fields queue_members;   /* of a struct tell: what waits on all devices */
+
+/* Hands each device of the configuration to the list. */
+void each_device(const void *tell, struct field_list *list);
+
+#endif

@@ -1,0 +1,104 @@
+/* Each backend and its models. */
+#include "supervisor/tell/documents.h"
+
+enum { TYPE, URL, PID, MODEL, STATE, DETAIL, WINDOW, MODELS, DEVICE, SLOTS };
+
+static void get_backend(const void *of, const struct field *f, struct field_value *out)
+{
+	const struct device *d = of;
+	const struct worker_backend *now = device_backend(d);
+	switch (f->which) {
+	case TYPE:
+		field_say_text(out, backend_type_name(d->conf->backend.type));
+		break;
+	case URL:
+		field_say_text(out, now->url[0] ? now->url : d->conf->backend.url);
+		break;
+	case PID:
+		field_say_int_if(out, now->pid > 0, now->pid);
+		break;
+	case MODEL:
+		field_say_text(out, device_model(d));
+		break;
+	case STATE:
+		field_say_text(out, proto_state_name(now->state));
+		break;
+	case DETAIL:
+		field_say_text(out, now->detail);
+		break;
+	case WINDOW:
+		out->number = device_window(d);
+		break;
+	case MODELS:
+		out->number = (int64_t)d->model_count;
+		break;
+	case DEVICE:
+		field_say_text(out, d->conf->name);
+		break;
+	case SLOTS:
+		out->number = now->slots;
+		break;
+	}
+}
+
+static const struct field backend[] = {
+	{.name = "type", .type = FIELD_TEXT, .get = get_backend, .which = TYPE},
+	{.name = "url", .type = FIELD_TEXT, .get = get_backend, .which = URL},
+	{.name = "pid", .type = FIELD_INT, .get = get_backend, .which = PID},
+	{.name = "model", .type = FIELD_TEXT, .get = get_backend, .which = MODEL},
+	{.name = "state", .type = FIELD_TEXT, .get = get_backend, .which = STATE},
+	{.name = "detail", .type = FIELD_TEXT, .get = get_backend, .which = DETAIL},
+	{.name = "window",
+		.type = FIELD_INT,
+		.unit = "tokens",
+		.get = get_backend,
+		.which = WINDOW},
+	{.name = "models", .type = FIELD_INT, .get = get_backend, .which = MODELS},
+};
+const struct fields backend_members = FIELDS(backend);
+
+enum { MODEL_NAME, MODEL_WINDOW };
+
+static void get_model(const void *of, const struct field *f, struct field_value *out)
+{
+	const struct device_model *m = of;
+	if (f->which == MODEL_NAME)
+		field_say_text(out, m->name);
+	else
+		out->number = m->window;
+}
+
+static const struct field model[] = {
+	{.name = "name", .type = FIELD_TEXT, .get = get_model, .which = MODEL_NAME},
+	{.name = "window",
+		.type = FIELD_INT,
+		.unit = "tokens",
+		.get = get_model,
+		.which = MODEL_WINDOW},
+};
+static const struct fields model_members = FIELDS(model);
+
+static void each_model(const void *of, struct field_list *list)
+{
+	const struct device *d = of;
+	for (size_t i = 0; i < d->model_count; i++)
+		field_item(list, &d->models[i]);
+}
+
+static const struct field listed[] = {
+	{.name = "device", .type = FIELD_TEXT, .get = get_backend, .which = DEVICE},
+	FIELD_OBJECT_OF(NULL, &backend_members, NULL),
+	{.name = "reported_slots", .type = FIELD_INT, .get = get_backend, .which = SLOTS},
+	FIELD_LIST_OF("model_list", &model_members, each_model),
+};
+static const struct fields listed_backend = FIELDS(listed);
+
+void each_device(const void *tell, struct field_list *list)
+{
+	const struct devices *s = ((const struct tell *)tell)->devices;
+	for (size_t i = 0; i < s->count; i++)
+		field_item(list, s->of[i]);
+}
+
+static const struct field backends[] = {FIELD_LIST_OF("backends", &listed_backend, each_device)};
+const struct fields document_backends = FIELDS(backends);
