@@ -74,7 +74,7 @@ class Link:
 
     def result(self, id, deadline=DEADLINE):
         """(START or None, answer bytes, END or FAIL) of a job."""
-        start, data = None, b""
+        start, data = None, bytearray()
         end = time.monotonic() + deadline
         while True:
             try:
@@ -89,7 +89,7 @@ class Link:
             elif r["type"] == "DELTA":
                 data += bytes.fromhex(r["hex"])
             elif r["type"] in ("end", "fail"):
-                return start, data, r
+                return start, bytes(data), r
 
     def chat(self, dialect=OLLAMA_CHAT, deadline=DEADLINE, **body):
         return self.result(self.job(dialect=dialect, body=json.dumps(body)), deadline)
