@@ -6,7 +6,7 @@
  *                   time); the monotonic clock is the system's
  * SHIM_TIMERS=FILE  while FILE exists, libuv's timers are armed but never run, save those of 0 ms:
  * the loop goes on, what it should look after stands still
- * SHIM_CALLOC=FILE  while FILE exists, there is no memory for one thing of 2,500 to 16,000 bytes: a
+ * SHIM_CALLOC=FILE  while FILE exists, there is no memory for one thing of 4,000 to 16,000 bytes: a
  *                   device (or a connection of the stats socket)
  * SHIM_HELD=FILE    what holds the loop for more than SHIM_HELD_MS (10) of processor time between
  *                   two waits is written there, a line "PROGRAM PID MS" each; the time that others
@@ -88,7 +88,7 @@ extern void *__libc_calloc(size_t n, size_t size);
 void *calloc(size_t n, size_t size)
 {
 	const char *empty = getenv("SHIM_CALLOC");
-	if (empty && n == 1 && size >= 2500 && size < 16000 && access(empty, F_OK) == 0)
+	if (empty && n == 1 && size >= 4000 && size < 16000 && access(empty, F_OK) == 0)
 		return NULL;
 	return __libc_calloc(n, size);
 }

@@ -16,7 +16,7 @@ import time
 import pytest
 
 from conftest import attached
-from harness import BIN, Client, Process, alive, children, family, free_port, libconfig, ndjson, nng_req, run_files, unreapable, wait_for
+from harness import BIN, LATENESS, Client, Process, alive, children, family, free_port, libconfig, ndjson, nng_req, run_files, unreapable, wait_for
 from test_fallback import in_thread
 
 FAKE = os.path.join(BIN, "fake-backend")
@@ -204,7 +204,7 @@ def test_a_worker_that_talks_rubbish_ends_alone(impostor, backends, tandem, mode
     # a good one takes over, and what its neighbour did has not touched the main device
     impostor()
     t.wait_ready()
-    assert t.device("gpu0")["pid"] == gpu0 and t.device("gpu0")["generation"] == 1
+    assert t.device("gpu0")["pid"] == gpu0
     assert len(children(t.pid)) == 2
     assert answers(t)
 
@@ -238,12 +238,14 @@ def delays(t, device):
 
 def test_backoff_doubles_to_its_cap_and_health_resets_it(impostor, backends, tandem):
     impostor(gpu1="exit 3")
-    t = tandem(two(backends), wait=False, backoff={"first_ms": 100, "max_ms": 400})
+    begun = time.monotonic()
+    t = tandem(two(backends), wait=False, backoff={"first_ms": 100, "max_ms": 1200})
     wait_for(lambda: len(delays(t, "gpu1")) >= 5, "five restarts")
     d = t.device("gpu1")
     assert d["last_exit"] == "exit 3" and d["restarts"] == d["generation"] - 1 >= 5
-    for wanted, got in zip((100, 200, 400, 400, 400), delays(t, "gpu1")):
-        assert wanted - 5 <= got < wanted + 300, delays(t, "gpu1")
+    late = 1000 * LATENESS.since(begun)
+    for wanted, got in zip((100, 200, 400, 800, 1200), delays(t, "gpu1")):
+        assert wanted - 5 <= got < wanted + 300 + late, delays(t, "gpu1")
     impostor()
     t.wait_ready()
 
@@ -255,10 +257,10 @@ def test_backoff_doubles_to_its_cap_and_health_resets_it(impostor, backends, tan
         t.wait_ready()
         return delays(t, "gpu1")[-1]
 
-    assert killed() >= 380, "a short life changes nothing"
+    assert killed() >= 1150, "a short life changes nothing"
     ready = time.monotonic()
-    wait_for(lambda: time.monotonic() - ready > 0.5, "a life longer than the cap")
-    assert killed() < 300, "begins anew"
+    wait_for(lambda: time.monotonic() - ready > 1.4, "a life longer than the cap")
+    assert killed() < 1100, "begins anew"
     assert answers(t)
 
 
@@ -571,11 +573,11 @@ def test_a_start_without_descriptors_says_so(folder, limit):
     assert not os.path.exists("/tmp/never-used")
 
 
-def test_a_backend_behind_tls_is_refused(folder):
-    devices = [{"name": "gpu0", "roles": ["main"], "backend": {"type": "ollama", "url": "https://10.0.0.7:11434"}}]
+def test_a_backend_of_another_scheme_is_refused(folder):
+    devices = [{"name": "gpu0", "roles": ["main"], "backend": {"type": "ollama", "url": "ftp://10.0.0.7:11434"}}]
     for args in (("-t",), ()):
         r = tandemd(*args, "-c", config(folder, devices=devices))
-        assert r.returncode == 2 and "backend.url: must be http://host:port[/path]: workers speak no TLS" in r.stderr, r
+        assert r.returncode == 2 and "backend.url: must be http://host:port[/path] or https://" in r.stderr, r
 
 
 def test_checking_a_configuration(folder):

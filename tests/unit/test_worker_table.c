@@ -99,6 +99,10 @@ static struct worker *in(enum worker_state s)
 {
 	struct worker *w = workers->d->current;
 	workers_spawn(w);
+	if (s == WORKER_STOPPED || s == WORKER_BACKOFF || s == WORKER_FAILED) { /* have none */
+		free(w->process);
+		w->process = NULL;
+	}
 	w->state = s;
 	workers_done();
 	return w;
