@@ -239,7 +239,7 @@ int layout_merge(struct layout *l, uint32_t g, bool all, double share)
 		return 0;
 	int rc = layout_need_corpus(l, g);
 	if (rc == 0)
-		rc = layout_digest(l, to > l->merged_to ? to : l->merged_to, share);
+		rc = layout_digest(l, to > l->merged_to ? to : l->merged_to, g, share);
 	layout_resize(l, layout_group_begin(l, g + 1));
 	return rc;
 }

@@ -41,6 +41,8 @@ int layout_read_message(struct layout *l, size_t i);
 int layout_need_texts(struct layout *l);
 /* The corpus up to the end of group g. 0 or a negative errno. */
 int layout_need_corpus(struct layout *l, uint32_t g);
+/* Of what a message says and calls. */
+uint64_t layout_message_hash(const struct chat_message *m);
 /* The first message of group g (g == groups: count). */
 size_t layout_group_begin(const struct layout *l, uint32_t g);
 
@@ -77,8 +79,15 @@ int layout_cut(
 
 /* --- digest.c --- */
 
-/* Makes groups [1..to) one digest of at most share of the room. */
-int layout_digest(struct layout *l, uint32_t to, double share);
+/* Makes groups [1..to) one digest of at most share of the room, at group end `at`. */
+int layout_digest(struct layout *l, uint32_t to, uint32_t at, double share);
+
+/* --- digest_notes.c --- */
+
+/* Appends the notes that a digest of groups [1..to) has at group end g, at most budget bytes. 0 or
+ * -ENOMEM. */
+int layout_digest_notes(struct layout *l, uint32_t to, uint32_t g, size_t budget, struct slice mark,
+	struct buf *out);
 
 /* --- press.c --- */
 
