@@ -17,9 +17,8 @@
 #define GROUPS_BYTES (1u << 20) /* of groups that one note is about: more is no note of ours */
 #define FADED .5 /* a line that has lost so much of its worth to others before it is not taken */
 
-static const char intro[] =
-	"[%.*s notes on the parts left out, by a small model; every name and number in them was "
-	"checked against those parts]\n";
+static const char intro[] = "[%.*s notes of a small model on the parts left out; their names and "
+			    "numbers were checked]\n";
 static const char outro[] = "[%.*s end of the notes]\n";
 
 struct note_line {

@@ -63,7 +63,7 @@ struct layout_options {
 	bool must_fit;	  /* cut what is newest, too, where all else is not enough; true */
 	const uint64_t *forced; /* chains of group ends at which a freeze is made early; sorted */
 	size_t forced_count;
-	double notes; /* of the digest's bytes, most that notes take; .2 */
+	double notes; /* of the digest's bytes, most that notes take; .1 */
 	/* A digest that is made at a group end which stands here takes its notes from there, */
 	const struct layout_noted *noted;
 	size_t noted_count;

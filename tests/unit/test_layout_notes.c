@@ -115,7 +115,7 @@ static struct slice digest_of(const struct layout *l)
 static struct slice notes_of(const struct layout *l)
 {
 	struct slice digest = digest_of(l);
-	const char *p = digest.n ? memmem(digest.p, digest.n, " notes on the parts", 19) : NULL;
+	const char *p = digest.n ? memmem(digest.p, digest.n, " notes of a small model", 23) : NULL;
 	const char *end =
 		p ? memmem(p, (size_t)(digest.p + digest.n - p), " end of the notes]", 18) : NULL;
 	if (!p)
@@ -185,6 +185,7 @@ static void test_decisions_give_the_same_bytes(void **state)
 		struct layout_state *from = NULL;
 		conversation_begin(&c, seed);
 		o.window = seed % 2 ? 3000 : 6000;
+		o.notes = .3;
 		for (unsigned i = 0; i < 30; i++)
 			conversation_turn(&c);
 		for (size_t k = 0; k < conversation_groups(&c); k++) {
@@ -263,6 +264,7 @@ static void test_older_digests_take_nothing_new(void **state)
 	(void)state;
 	long_conversation(&c, 40);
 	o.window = 4000;
+	o.notes = .3;
 	size_t k = first_noted(&c, &o, &packed);
 	make(&m, &c, k, &o, NULL);
 	assert_true(m.l.noted_bytes > 0 && m.l.noted_bytes == notes_of(&m.l).n);
@@ -297,6 +299,7 @@ static void test_budget(void **state)
 	(void)state;
 	long_conversation(&c, 40);
 	o.window = 4000;
+	o.notes = .3;
 	size_t k = first_noted(&c, &o, &packed);
 	for (size_t i = 0; i < sizeof(shares) / sizeof(*shares); i++) {
 		struct made m;
@@ -327,6 +330,7 @@ static void test_nothing_invented(void **state)
 	(void)state;
 	long_conversation(&c, 40);
 	o.window = 4000;
+	o.notes = .3;
 	size_t k = first_noted(&c, &o, &packed);
 	buf_init(&forged, 0);
 	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
