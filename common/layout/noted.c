@@ -4,6 +4,8 @@ struct head {
 	uint32_t from, to, bytes;
 };
 
+_Static_assert(sizeof(struct head) == LAYOUT_NOTE_BYTES, "noted.h tells it");
+
 int layout_note_pack(struct buf *packed, const struct layout_note *n)
 {
 	struct head h = {n->from, n->to, (uint32_t)n->text.n};

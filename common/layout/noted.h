@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #define LAYOUT_NOTES_MAX 24576 /* bytes, packed, that one digest is offered */
+#define LAYOUT_NOTE_BYTES 12   /* of a packed note beside its text */
 
 struct layout_note {
 	uint32_t from, to; /* groups [from..to) */
