@@ -132,6 +132,10 @@ enum layout_result layout_make(struct layout *l, const struct chat_request *r,
 
 void layout_fini(struct layout *l);
 
+/* The groups below this one make up the next digest, as far as one is coming: when all that is old
+ * is at L1 the prompt will soon be too large again. 0: none is near. */
+uint32_t layout_digest_is_near(const struct layout *l);
+
 /* Fills chains[i] with the hash of messages 0..i and groups[i] with the group of message i (either
  * may be NULL). Linear in the body; allocates nothing. Returns the number of groups. */
 uint32_t layout_chains(const struct chat_request *r, uint64_t *chains, uint32_t *groups);

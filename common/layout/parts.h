@@ -62,9 +62,6 @@ void layout_set_out(struct layout *l, size_t i, struct buf *text, enum layout_le
 void layout_set_level(struct layout *l, uint32_t from, uint32_t to, enum layout_level level);
 /* Forgets what was done to message i. */
 void layout_as_sent(struct layout *l, size_t i);
-/* The texts so far that stay: the agent's, short ones of a person, and what stands instead of
- * others. free() it; NULL when memory is out. */
-struct slice *layout_standing(const struct layout *l, size_t *count);
 /* Appends the marker of a whole text that is left out. */
 void layout_put_gap(struct slice text, struct buf *out);
 /* Raises the oldest of L1 (or all of it) to L2 and makes the digest again. */
@@ -98,5 +95,8 @@ int layout_single(struct layout *l);
 
 /* --- edits.c --- */
 int layout_edit(struct layout *l);
+/* The texts so far that stay: the agent's, short ones of a person, and what stands instead of
+ * others. free() it; NULL when memory is out. */
+struct slice *layout_standing(const struct layout *l, size_t *count);
 
 #endif

@@ -22,6 +22,7 @@
 struct devices;
 struct job;
 struct warming;
+struct idle_run;
 TAILQ_HEAD(job_list, job);
 LIST_HEAD(job_bucket, job);
 #define JOB_BUCKETS 256 /* as many as a device has slots at most */
@@ -86,6 +87,9 @@ struct device {
 	uint64_t rates_saved_ms;
 	struct warming *warming; /* warming.h; NULL: none */
 	uint64_t warmed, warmings_cancelled;
+	struct idle_run *noting;  /* idle_notes.h; NULL: none */
+	uint64_t notes_paused_ms; /* it writes none before */
+	uint64_t noted, notings_cancelled;
 };
 
 /* The state of its current worker in a word; "drained" where an operator wants it out of use. */

@@ -15,6 +15,7 @@
 #include "common/layout/units.h"
 
 #define NOTES_MODELS_MAX 8 /* that are asked for one conversation's notes */
+#define NOTES_TEXT_MAX 4096	/* bytes of notes about one unit that are kept */
 #define NOTES_BODY_MAX                                                                             \
 	(8u << 20) /* a larger request gets no new notes: looking for them would
 				     take the loop's time */

@@ -35,6 +35,11 @@ static void put_device(struct buf *b, const struct device *d)
 	put_int(b, "done", (int64_t)d->warmed);
 	put_int(b, "cancelled", (int64_t)d->warmings_cancelled);
 	buf_add_char(b, '}');
+	put_open(b, "notes", '{');
+	put_int(b, "running", d->noting != NULL);
+	put_int(b, "done", (int64_t)d->noted);
+	put_int(b, "cancelled", (int64_t)d->notings_cancelled);
+	buf_add_char(b, '}');
 	put_real(b, "prefill_tok_s", d->prefill_tok_s);
 	put_real(b, "decode_tok_s", d->decode_tok_s);
 	buf_add_char(b, '}');
@@ -85,6 +90,7 @@ void stats_status(const struct tell *t, struct buf *b)
 	put_int(b, "connections", connections);
 	put_int(b, "held_bytes", (int64_t)t->requests->held_bytes);
 	put_int(b, "layout_bytes", (int64_t)layout_cache_bytes(t->requests->layouts));
+	stats_put_notes(b, t->requests->notes);
 }
 
 void stats_operation(const struct operation *op, struct buf *b)

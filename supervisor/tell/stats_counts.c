@@ -1,5 +1,6 @@
 /* The sums: counters, histograms, and what nng counts for itself. */
 #include "common/base/log_out.h"
+#include "supervisor/requests/idle_notes.h"
 #include "supervisor/tell/events.h"
 #include "supervisor/tell/stats.h"
 #include "supervisor/tell/stats_put.h"
@@ -44,6 +45,28 @@ static void put_devices_counters(struct buf *b, const struct devices *s)
 	buf_add_char(b, ']');
 }
 
+static void put_notes_counters(struct buf *b, const struct idle_notes_counts *n)
+{
+	put_int(b, "notes_written", (int64_t)n->written);
+	put_int(b, "notes_kept", (int64_t)n->kept);
+	put_int(b, "notes_dropped", (int64_t)n->dropped);
+	put_int(b, "notes_used", (int64_t)n->used);
+	put_int(b, "notes_preempted", (int64_t)n->preempted);
+	put_int(b, "notes_failed", (int64_t)n->failed);
+	put_int(b, "notes_bytes", (int64_t)n->bytes);
+}
+
+void stats_put_notes(struct buf *b, const struct idle_notes *n)
+{
+	put_open(b, "notes", '{');
+	put_int(b, "units", (int64_t)memo_count(n->table.notes));
+	put_int(b, "digests", (int64_t)memo_count(n->table.digests));
+	put_int(b, "held_bytes",
+		(int64_t)(memo_bytes(n->table.notes) + memo_bytes(n->table.digests)));
+	put_int(b, "models_off", notes_worth_off(&n->worth));
+	buf_add_char(b, '}');
+}
+
 void stats_counters(const struct tell *t, struct buf *b)
 {
 	const struct counters *c = &t->requests->count;
@@ -57,6 +80,7 @@ void stats_counters(const struct tell *t, struct buf *b)
 	put_int(b, "strategy_b", (int64_t)c->by_strategy[1]);
 	put_int(b, "strategy_c", (int64_t)c->by_strategy[2]);
 	put_int(b, "early_freezes", (int64_t)c->early_freezes);
+	put_notes_counters(b, &t->requests->notes->count);
 	put_int(b, "jobs", (int64_t)t->devices->next_job);
 	put_int(b, "operations", (int64_t)t->life->operations.last_id);
 	if (t->events) {

@@ -73,5 +73,8 @@ void stats_put_backend(struct buf *b, const struct device *d);
 /* Jobs that wait for a device's slots, by class; the sums over all devices. stats_lists.c */
 void stats_put_classes(struct buf *b, const struct device *d);
 void stats_put_queue(struct buf *b, const struct tell *t);
+/* Notes that are held, and models that were given up. stats_counts.c */
+struct idle_notes;
+void stats_put_notes(struct buf *b, const struct idle_notes *n);
 
 #endif

@@ -302,6 +302,7 @@ static int submit_warm(struct fixture *f, struct seen *seen, struct job **out)
 		.prompt_tokens = 8000,
 		.body = SLICE("{}")};
 	spec.message.kind = JOB_WARM;
+	spec.yields = true;
 	spec.message.body_bytes = 2;
 	return job_submit(f->devices.of[0], &spec, &counting, seen, out);
 }
