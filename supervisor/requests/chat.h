@@ -146,7 +146,7 @@ struct chat {
 	struct weighed weighed;
 	uint64_t *forced; /* early freezes that were decided when it was planned; owned */
 	size_t forced_count;
-	struct notes_offer offer; /* notes, as they were when it was planned */
+	struct notes_offer offer;	       /* notes, as they were when it was planned */
 	struct prefix_chain chain, sent_chain; /* of the body, of `rewritten`; empty once sent */
 	struct forecast forecast;	       /* of what was sent */
 	struct device *forecast_on; /* that it was sent to; NULL: nothing is to be learned */

@@ -17,7 +17,7 @@ static struct notes_models models_of(const struct devices *s)
 	for (size_t i = 0; i < s->count && m.count < NOTES_MODELS_MAX; i++) {
 		const struct device *d = s->of[i];
 		struct slice name = slice_str(device_model(d));
-		if ((d->conf->roles & ROLE_CONDENSE) && !(d->conf->roles & ROLE_MAIN) && name.n)
+		if (notes_are_written_by(d->conf->roles) && name.n)
 			m.name[m.count++] = name;
 	}
 	return m;
@@ -38,7 +38,7 @@ void chat_notes_offer(struct chat *c)
 {
 	const struct config *conf = c->base.all->config;
 	struct idle_notes *n = c->base.all->notes;
-	size_t unit_bytes = conf->condense.idle_notes ? idle_notes_unit_bytes(conf) : 0;
+	size_t unit_bytes = conf->condense.idle_notes ? notes_unit_bytes(conf) : 0;
 	struct notes_models models = models_of(c->base.all->devices);
 	if (!c->adaptive)
 		return;
@@ -56,8 +56,8 @@ bool chat_notes_decide(struct chat *c)
 	const struct layout *l = &c->condense.layout;
 	if (!c->adaptive)
 		return true;
-	size_t now = notes_decisions(
-		&n->table, c->condense.chains, c->condense.groups, c->view.count);
+	size_t now =
+		notes_decisions(&n->table, c->condense.chains, c->condense.groups, c->view.count);
 	if (now != c->offer.noted_count)
 		return false;
 	if (l->took_offered)
@@ -84,8 +84,8 @@ static void read_work(uv_work_t *work)
 	for (size_t i = 0; i < r->count; i++) {
 		struct idle_unit *u = &r->unit[i];
 		u->key = r->wanted[i].key;
-		if (layout_unit_read(&r->chat->view, &r->wanted[i], r->piece_bytes, u->text,
-			    &u->count))
+		if (layout_unit_read(
+			    &r->chat->view, &r->wanted[i], r->piece_bytes, u->text, &u->count))
 			u->count = 0;
 	}
 }
@@ -108,16 +108,16 @@ static void read_done(uv_work_t *work, int status)
 	struct device *d = idle_notes_device(c->base.all->notes);
 	(void)status;
 	if (d && d->number == r->device) {
-		idle_notes_start(c->base.all->notes, d, r->unit, r->count,
-			slice_str(c->base.id), c->base.client);
+		idle_notes_start(c->base.all->notes, d, r->unit, r->count, slice_str(c->base.id),
+			c->base.client);
 		r->count = 0;
 	}
 	reading_free(r);
 }
 
 /* Those without notes: of the groups that come into the digest next, then of those in it. */
-static size_t without_notes(const struct chat *c, struct slice model, const struct layout_unit *u, size_t n,
-	struct layout_unit out[IDLE_UNITS_MAX])
+static size_t without_notes(const struct chat *c, struct slice model, const struct layout_unit *u,
+	size_t n, struct layout_unit out[IDLE_UNITS_MAX])
 {
 	uint32_t merged = c->condense.layout.merged_to;
 	struct memo *notes = c->base.all->notes->table.notes;
@@ -137,7 +137,7 @@ static void read_units(struct chat *c, const struct device *d, uint32_t end)
 	struct layout_unit *units = NULL;
 	struct reading *r = calloc(1, sizeof(*r));
 	size_t n = 0;
-	if (r && layout_units(&c->view, end, idle_notes_unit_bytes(conf), &units, &n) == 0)
+	if (r && layout_units(&c->view, end, notes_unit_bytes(conf), &units, &n) == 0)
 		r->count = without_notes(c, slice_str(device_model(d)), units, n, r->wanted);
 	free(units);
 	if (!r || r->count == 0) {

@@ -16,18 +16,13 @@ struct idle_run {
 	size_t count, at; /* units; the one that is written about */
 	size_t piece;	  /* of that one */
 	struct job *job;
-	struct buf text;  /* of that one, so far */
-	size_t received;  /* of text: of this piece */
+	struct buf text; /* of that one, so far */
+	size_t received; /* of text: of this piece */
 	struct buf request_id;
 	uint64_t client;
 };
 
 /* --- what is kept --- */
-
-static void load_note(void *ctx, uint64_t key, struct slice value)
-{
-	memo_put(ctx, key, value);
-}
 
 struct idle_notes *idle_notes_create(struct requests *s)
 {
@@ -40,10 +35,8 @@ struct idle_notes *idle_notes_create(struct requests *s)
 		idle_notes_destroy(n);
 		return NULL;
 	}
-	if (k) {
-		keep_notes(k, STORE_NOTE, load_note, n->table.notes);
-		keep_notes(k, STORE_DIGEST, load_note, n->table.digests);
-	}
+	if (k)
+		notes_table_load(&n->table, k);
 	return n;
 }
 
@@ -84,11 +77,18 @@ static bool is_idle(const struct device *d)
 	       queue_waiting(&d->queue) == 0;
 }
 
+/* A client has its own model there: an Ollama would put it out of memory for ours. */
+static bool would_disturb(const struct device *d, struct slice model)
+{
+	return d->asked_ms && now_ms() - d->asked_ms < IDLE_MODEL_MS &&
+	       !device_same_model(slice_str(d->asked_model), model);
+}
+
 static bool may_write(const struct idle_notes *n, const struct device *d)
 {
 	struct slice model = slice_str(device_model(d));
-	return (d->conf->roles & ROLE_CONDENSE) && !(d->conf->roles & ROLE_MAIN) && is_idle(d) &&
-	       !d->noting && now_ms() >= d->notes_paused_ms && model.n &&
+	return notes_are_written_by(d->conf->roles) && is_idle(d) && !d->noting &&
+	       now_ms() >= d->notes_paused_ms && model.n && !would_disturb(d, model) &&
 	       !notes_worth_is_off(&n->worth, model_hash(model));
 }
 
@@ -104,11 +104,6 @@ struct device *idle_notes_device(const struct idle_notes *n)
 	return NULL;
 }
 
-size_t idle_notes_unit_bytes(const struct config *conf)
-{
-	return (size_t)((double)conf->condense.chunk_tokens * IDLE_BYTES_A_TOKEN * IDLE_UNIT_SHARE);
-}
-
 size_t idle_notes_piece_bytes(const struct config *conf, const struct device *d)
 {
 	double tokens = (double)conf->condense.chunk_tokens;
@@ -116,7 +111,7 @@ size_t idle_notes_piece_bytes(const struct config *conf, const struct device *d)
 			       PLAN_NOTES_PROMPT_TOKENS - conf->condense.notes_max_tokens);
 	if (room > 0 && room / PLAN_CHUNK_SLACK < tokens)
 		tokens = room / PLAN_CHUNK_SLACK;
-	return (size_t)(tokens * IDLE_BYTES_A_TOKEN);
+	return (size_t)(tokens * NOTES_BYTES_A_TOKEN);
 }
 
 /* --- a run --- */
@@ -172,8 +167,8 @@ static int submit(struct idle_run *r)
 		.client = r->client,
 		.output_tokens = (uint64_t)conf->condense.notes_max_tokens,
 		.body = buf_slice(&r->unit[r->at].text[r->piece])};
-	spec.prompt_tokens = PLAN_NOTES_PROMPT_TOKENS +
-			     (uint64_t)((double)spec.body.n / IDLE_BYTES_A_TOKEN);
+	spec.prompt_tokens =
+		PLAN_NOTES_PROMPT_TOKENS + (uint64_t)((double)spec.body.n / NOTES_BYTES_A_TOKEN);
 	spec.message.kind = JOB_NOTES;
 	spec.message.request_id = buf_slice(&r->request_id);
 	spec.message.body_bytes = (int64_t)spec.body.n;
@@ -220,7 +215,8 @@ static void on_delta(void *ctx, struct job *j, const struct proto_record *rec)
 static bool judge(struct idle_run *r, const struct proto_record *rec)
 {
 	struct idle_notes *n = r->notes;
-	unsigned kept = (unsigned)rec->u.end.notes_kept, refused = (unsigned)rec->u.end.notes_refused;
+	unsigned kept = (unsigned)rec->u.end.notes_kept,
+		 refused = (unsigned)rec->u.end.notes_refused;
 	n->count.written++;
 	n->count.kept += kept;
 	n->count.dropped += refused;

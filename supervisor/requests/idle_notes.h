@@ -16,18 +16,17 @@
 #include "supervisor/requests/notes_worth.h"
 #include "supervisor/requests/requests.h"
 
-#define IDLE_UNITS_MAX 8	 /* of one run: about a minute of a small card */
-#define IDLE_PAUSE_MS 30000	 /* after a failure its device writes none for so long */
-#define IDLE_BYTES_A_TOKEN 3.5	 /* of the texts that it reads */
-#define IDLE_UNIT_SHARE .5	 /* of a chunk: a unit that has so much is full */
+#define IDLE_UNITS_MAX 8     /* of one run: about a minute of a small card */
+#define IDLE_MODEL_MS 600000 /* so long the model that a client asked for stays undisturbed */
+#define IDLE_PAUSE_MS 30000  /* after a failure its device writes none for so long */
 
 struct idle_notes_counts {
-	uint64_t written;	  /* answers of models */
-	uint64_t kept, dropped;	  /* their lines that held, and that did not */
-	uint64_t used;		  /* digests that were made with some */
-	uint64_t preempted;	  /* runs that made way */
-	uint64_t failed;	  /* runs that ended with an error */
-	uint64_t bytes;		  /* of lines that held */
+	uint64_t written;	/* answers of models */
+	uint64_t kept, dropped; /* their lines that held, and that did not */
+	uint64_t used;		/* digests that were made with some */
+	uint64_t preempted;	/* runs that made way */
+	uint64_t failed;	/* runs that ended with an error */
+	uint64_t bytes;		/* of lines that held */
 };
 
 struct idle_notes {
@@ -55,8 +54,7 @@ void idle_notes_reloaded(struct idle_notes *n);
  * up. NULL: none. */
 struct device *idle_notes_device(const struct idle_notes *n);
 
-/* Bytes of a unit and of a piece of one, for that device. */
-size_t idle_notes_unit_bytes(const struct config *conf);
+/* Bytes of a piece of a unit, for that device. */
 size_t idle_notes_piece_bytes(const struct config *conf, const struct device *d);
 
 /* Begins a run on idle_notes_device()'s answer; takes the texts of units[0..count). */

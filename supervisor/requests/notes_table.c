@@ -22,6 +22,17 @@ void notes_table_fini(struct notes_table *t)
 	*t = (struct notes_table){0};
 }
 
+static void load(void *ctx, uint64_t key, struct slice value)
+{
+	memo_put(ctx, key, value);
+}
+
+void notes_table_load(struct notes_table *t, const struct keep *k)
+{
+	keep_notes(k, STORE_NOTE, load, t->notes);
+	keep_notes(k, STORE_DIGEST, load, t->digests);
+}
+
 void notes_table_limit(struct notes_table *t, size_t max_bytes)
 {
 	memo_limit(t->notes, max_bytes);
@@ -36,6 +47,12 @@ uint64_t notes_key(uint64_t unit, struct slice model)
 uint64_t notes_digest_key(uint64_t chain)
 {
 	return hash_mix(chain ^ DIGEST_VERSION);
+}
+
+size_t notes_unit_bytes(const struct config *conf)
+{
+	double tokens = (double)conf->condense.chunk_tokens;
+	return (size_t)(tokens * NOTES_BYTES_A_TOKEN * NOTES_UNIT_SHARE);
 }
 
 /* --- what was decided --- */

@@ -11,10 +11,14 @@
 #define TANDEM_NOTES_TABLE_H
 
 #include "common/base/memo.h"
+#include "common/config/config.h"
 #include "common/layout/layout.h"
 #include "common/layout/units.h"
+#include "supervisor/devices/keep.h"
 
-#define NOTES_MODELS_MAX 8 /* that are asked for one conversation's notes */
+#define NOTES_BYTES_A_TOKEN 3.5 /* of the texts that a small model reads */
+#define NOTES_UNIT_SHARE .5	/* of a chunk: a unit that has so much is full */
+#define NOTES_MODELS_MAX 8	/* that are asked for one conversation's notes */
 #define NOTES_TEXT_MAX 4096	/* bytes of notes about one unit that are kept */
 #define NOTES_BODY_MAX                                                                             \
 	(8u << 20) /* a larger request gets no new notes: looking for them would
@@ -27,12 +31,24 @@ struct notes_table {
 /* 0 or -ENOMEM; notes_table_fini() either way. */
 int notes_table_init(struct notes_table *t, size_t max_bytes);
 void notes_table_fini(struct notes_table *t);
+/* Takes up what is kept. Reads the disk. */
+void notes_table_load(struct notes_table *t, const struct keep *k);
 void notes_table_limit(struct notes_table *t, size_t max_bytes);
 
 /* The key of a note, in memory and on the disk. */
 uint64_t notes_key(uint64_t unit, struct slice model);
 /* The key of what a digest was made with at the group end of that chain. */
 uint64_t notes_digest_key(uint64_t chain);
+
+/* A device with these roles (enum device_role) writes notes: one that answers too would lose what
+ * it has cached of conversations. */
+static inline bool notes_are_written_by(unsigned roles)
+{
+	return (roles & ROLE_CONDENSE) && !(roles & ROLE_MAIN);
+}
+
+/* Bytes from which on a unit is full. */
+size_t notes_unit_bytes(const struct config *conf);
 
 /* Who may have written notes. */
 struct notes_models {

@@ -90,7 +90,7 @@ void stats_status(const struct tell *t, struct buf *b)
 	put_int(b, "connections", connections);
 	put_int(b, "held_bytes", (int64_t)t->requests->held_bytes);
 	put_int(b, "layout_bytes", (int64_t)layout_cache_bytes(t->requests->layouts));
-	stats_put_notes(b, t->requests->notes);
+	stats_put_notes(b, t->requests);
 }
 
 void stats_operation(const struct operation *op, struct buf *b)

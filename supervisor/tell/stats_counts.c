@@ -45,8 +45,10 @@ static void put_devices_counters(struct buf *b, const struct devices *s)
 	buf_add_char(b, ']');
 }
 
-static void put_notes_counters(struct buf *b, const struct idle_notes_counts *n)
+static void put_notes_counters(struct buf *b, const struct requests *s)
 {
+	static const struct idle_notes_counts none;
+	const struct idle_notes_counts *n = s->notes ? &s->notes->count : &none;
 	put_int(b, "notes_written", (int64_t)n->written);
 	put_int(b, "notes_kept", (int64_t)n->kept);
 	put_int(b, "notes_dropped", (int64_t)n->dropped);
@@ -56,8 +58,10 @@ static void put_notes_counters(struct buf *b, const struct idle_notes_counts *n)
 	put_int(b, "notes_bytes", (int64_t)n->bytes);
 }
 
-void stats_put_notes(struct buf *b, const struct idle_notes *n)
+void stats_put_notes(struct buf *b, const struct requests *s)
 {
+	static const struct idle_notes none;
+	const struct idle_notes *n = s->notes ? s->notes : &none;
 	put_open(b, "notes", '{');
 	put_int(b, "units", (int64_t)memo_count(n->table.notes));
 	put_int(b, "digests", (int64_t)memo_count(n->table.digests));
@@ -80,7 +84,7 @@ void stats_counters(const struct tell *t, struct buf *b)
 	put_int(b, "strategy_b", (int64_t)c->by_strategy[1]);
 	put_int(b, "strategy_c", (int64_t)c->by_strategy[2]);
 	put_int(b, "early_freezes", (int64_t)c->early_freezes);
-	put_notes_counters(b, &t->requests->notes->count);
+	put_notes_counters(b, t->requests);
 	put_int(b, "jobs", (int64_t)t->devices->next_job);
 	put_int(b, "operations", (int64_t)t->life->operations.last_id);
 	if (t->events) {

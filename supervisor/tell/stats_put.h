@@ -74,7 +74,6 @@ void stats_put_backend(struct buf *b, const struct device *d);
 void stats_put_classes(struct buf *b, const struct device *d);
 void stats_put_queue(struct buf *b, const struct tell *t);
 /* Notes that are held, and models that were given up. stats_counts.c */
-struct idle_notes;
-void stats_put_notes(struct buf *b, const struct idle_notes *n);
+void stats_put_notes(struct buf *b, const struct requests *s);
 
 #endif

@@ -176,13 +176,14 @@ static void same_bytes(const struct conversation *c, size_t k, struct layout_opt
  */
 static void test_decisions_give_the_same_bytes(void **state)
 {
-	size_t with_notes = 0, noted_turns = 0, lost = 0;
+	size_t with_notes = 0, noted_turns = 0, lost = 0, foreseen = 0;
 	(void)state;
 	for (uint64_t seed = 1; seed <= CONVERSATIONS; seed++) {
 		struct conversation c;
 		struct decisions d = {0};
 		struct layout_options o = layout_defaults();
 		struct layout_state *from = NULL;
+		uint32_t near = 0;
 		conversation_begin(&c, seed);
 		o.window = seed % 2 ? 3000 : 6000;
 		o.notes = .3;
@@ -201,6 +202,9 @@ static void test_decisions_give_the_same_bytes(void **state)
 			check(&m);
 			decide(&d, &m.l);
 			with_notes += m.l.took_offered;
+			foreseen += m.l.took_offered && near > 1;
+			near = layout_digest_is_near(&m.l);
+			assert_true(near < m.l.groups);
 			noted_turns += notes_of(&m.l).n > 0;
 			with.offered = (struct slice){0};
 			same_bytes(&c, k, with, &d, &m);
@@ -222,6 +226,9 @@ static void test_decisions_give_the_same_bytes(void **state)
 	printf("%zu digests with notes, %zu requests with them, %zu other without\n", with_notes,
 		noted_turns, lost);
 	assert_true(with_notes > CONVERSATIONS / 4 && noted_turns > with_notes && lost);
+	printf("%zu of them foreseen\n", foreseen);
+	/* most come with what was L1 before: there was time to write */
+	assert_true(foreseen * 4 > with_notes * 3);
 }
 
 /* A tool's results of so many lines, each with a name of its own. */
