@@ -64,7 +64,7 @@ static int render(struct layout *l, size_t begin, size_t end, size_t bytes,
 	struct text_chunk *chunks = NULL;
 	for (size_t i = begin; i < end; i++)
 		l->text[i].verbatim = stays(&l->messages[i]);
-	int rc = text_chunks_capped(
+	int rc = text_chunks(
 		l->text + begin, end - begin, bytes, LAYOUT_UNIT_CHUNKS, &chunks, count);
 	for (size_t i = 0; i < *count && rc == 0; i++)
 		rc = text_chunk_render(l->text + begin, &chunks[i], &texts[i]);
