@@ -4,7 +4,7 @@
 #include "common/layout/units.h"
 #include "common/text/notes.h"
 #include "common/text/piece.h"
-#include "common/text/token.h"
+#include "common/text/vocab.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -17,20 +17,21 @@
 /* --- one chunk --- */
 
 /* Names of a line that no note has yet. */
-static unsigned names(struct slice line, const struct hashset *seen)
+static unsigned names(struct slice line, const struct vocab *seen)
 {
 	unsigned n = 0;
 	struct token t;
 	for (const char *at = line.p; token_next(&at, line.p + line.n, &t);)
-		n += t.shaped && !hashset_has(seen, hash_bytes(t.p, t.n));
+		n += t.shaped && vocab_find(seen, t.p, t.n) == VOCAB_NONE;
 	return n;
 }
 
-static void remember(struct slice line, struct hashset *seen)
+static void remember(struct slice line, struct vocab *seen)
 {
 	struct token t;
+	int error = 0;
 	for (const char *at = line.p; token_next(&at, line.p + line.n, &t);)
-		hashset_add(seen, hash_bytes(t.p, t.n));
+		vocab_add(seen, t.p, t.n, &error);
 }
 
 /* All of a line but its last word: a whole line would be no note. */
@@ -45,7 +46,7 @@ static struct slice part_of(struct slice line)
 		       : (struct slice){0};
 }
 
-static struct slice best_line(struct slice text, const struct hashset *seen)
+static struct slice best_line(struct slice text, const struct vocab *seen)
 {
 	struct slice best = {0};
 	double most = 0;
@@ -67,7 +68,7 @@ static struct slice best_line(struct slice text, const struct hashset *seen)
 static void write_notes(struct slice chunk, struct buf *notes)
 {
 	const struct notes_rule rule = {.strict = true, .max_bytes = 65536};
-	struct hashset seen = {0};
+	struct vocab seen = {0};
 	struct buf answer;
 	buf_init(&answer, 0);
 	buf_add_str(&answer, INVENTED);
@@ -79,7 +80,7 @@ static void write_notes(struct slice chunk, struct buf *notes)
 		remember(line, &seen);
 	}
 	notes_verify(chunk, buf_slice(&answer), &rule, NULL, notes);
-	hashset_fini(&seen);
+	vocab_fini(&seen);
 	buf_free(&answer);
 }
 
