@@ -141,6 +141,8 @@ static const struct wire_field end[] = {
 	TEXT(end.finish),
 	TEXT(end.verdict),
 	F64(end.backend_ms),
+	RANGE(end.notes_kept, 0, INT64_MAX),
+	RANGE(end.notes_refused, 0, INT64_MAX),
 };
 
 static const struct wire_field fail[] = {
@@ -218,6 +220,7 @@ static const struct wire_field job[] = {
 	RANGE(job.resume_bytes, 0, INT64_MAX),
 	RANGE(job.resume_tokens, 0, INT64_MAX),
 	TEXT(job.identity),
+	BOOL(job.strict),
 };
 
 static const struct wire_field body[] = {

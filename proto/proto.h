@@ -158,6 +158,7 @@ struct proto_job {
 	struct slice model; /* JOB_NOTES: model to use, empty: the backend's */
 	int64_t num_ctx;    /* window to ask for where the dialect allows it, 0: leave */
 	int64_t max_tokens; /* JOB_NOTES */
+	bool strict;	    /* JOB_NOTES: notes_rule.strict (common/text/notes.h) */
 	int64_t timeout_ms; /* whole job, 0: none */
 	/* JOB_CHAT: goes on with a stream that another job began. */
 	bool resume;
@@ -200,6 +201,8 @@ struct proto_record {
 			struct proto_usage usage;
 			struct slice finish;  /* "stop", "length", "tool_calls", ... */
 			struct slice verdict; /* JOB_NOTES: what verification said */
+			/* JOB_NOTES: lines that it kept, and that it refused */
+			int64_t notes_kept, notes_refused;
 			double backend_ms; /* from the first byte sent to the backend to its last */
 		} end;
 		struct {

@@ -29,6 +29,7 @@
 enum store_kind {
 	STORE_DECISION = 'd',
 	STORE_NOTE = 'n',
+	STORE_DIGEST = 'g', /* the notes that one was made with */
 	STORE_RATES = 'r',
 	STORE_WINDOW = 'w',
 	STORE_TOKENS = 'k'

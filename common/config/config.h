@@ -91,6 +91,7 @@ struct config {
 		int64_t job_timeout_ms;
 		int64_t max_chunks;   /* notes jobs of one request; default 64 */
 		int64_t result_bytes; /* cap of one notes answer; default 65536 */
+		bool idle_notes; /* adaptive: notes are written while nobody waits; default true */
 	} condense;
 	struct {
 		int64_t first_byte_ms; /* stream:true: 200, headers and a heartbeat by then */
@@ -148,6 +149,8 @@ struct config {
 					  default 4 */
 		int64_t layout_bytes;  /* layouts of conversations kept, so that a turn costs only
 					  its new  part; default 67108864 */
+		int64_t notes_bytes;   /* notes kept in memory for digests to come, and as much for
+					those that were made; 0: none; default 4194304 */
 		int64_t models;	       /* of one device's list; default 4096 */
 		int64_t event_bytes;   /* events queued for one listener of events.ipc; default
 					  1048576 */

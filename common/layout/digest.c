@@ -26,6 +26,7 @@ struct digest {
 	size_t begin, end; /* messages of the run */
 	size_t holder;	   /* that carries the text */
 	uint32_t group;	   /* the holder's */
+	uint32_t to, at;   /* groups below; the group end that it is made at */
 };
 
 static bool is_kept(const struct layout *l, size_t i)
@@ -211,13 +212,23 @@ static int select_text(
 	/* No tool's output can know it, so none can forge a turn. */
 	snprintf(mark, sizeof(mark), "%04x", (unsigned)(l->messages[d->end - 1].chain & 0xffff));
 	buf_printf(text, intro, MARK_BYTES, mark);
+	size_t intro_bytes = text->n;
+	int rc = layout_digest_notes(l, d->to, d->at, (size_t)(l->options.notes * (double)budget),
+		(struct slice){mark, MARK_BYTES}, text);
+	if (rc) {
+		free(m);
+		return rc;
+	}
+	struct slice notes = {text->p + intro_bytes, text->n - intro_bytes};
 	o.keep_ratio = 0;
 	o.budget_bytes = budget > text->n ? budget - text->n : 0;
 	o.frozen = true;
 	o.mark = (struct slice){mark, MARK_BYTES};
 	struct slice *standing = layout_standing(l, &o.standing_count);
+	if (standing && notes.n)
+		standing[o.standing_count++] = notes;
 	o.standing = standing;
-	int rc = standing ? text_select_from(&l->corpus, m, at, n, &o, &r) : -ENOMEM;
+	rc = standing ? text_select_from(&l->corpus, m, at, n, &o, &r) : -ENOMEM;
 	if (rc == 0) {
 		rc = text_render(m, n, &r, text);
 		if (rc == 0 && r.silent)
@@ -268,10 +279,13 @@ static double roomy(struct digest *d, double share)
 	return left < most ? left : most;
 }
 
-int layout_digest(struct layout *l, uint32_t to, double share)
+int layout_digest(struct layout *l, uint32_t to, uint32_t at, double share)
 {
-	struct digest d = {
-		.l = l, .begin = layout_group_begin(l, 1), .end = layout_group_begin(l, to)};
+	struct digest d = {.l = l,
+		.begin = layout_group_begin(l, 1),
+		.end = layout_group_begin(l, to),
+		.to = to,
+		.at = at};
 	if (d.end <= d.begin)
 		return 0;
 	find_holder(&d);

@@ -1,9 +1,10 @@
 /*
- * What was decided, as edits over the client's own bytes.
+ * What was decided: the texts that stand by then, and edits over the client's own bytes.
  */
 #include "common/layout/parts.h"
 
 #include <errno.h>
+#include <stdlib.h>
 
 int layout_edit(struct layout *l)
 {
@@ -26,4 +27,20 @@ int layout_edit(struct layout *l)
 		}
 	}
 	return 0;
+}
+
+struct slice *layout_standing(const struct layout *l, size_t *count)
+{
+	size_t end = l->corpus.n, n = 0;
+	struct slice *texts = calloc(end + 1, sizeof(*texts));
+	for (size_t i = 0; texts && i < end; i++) {
+		const struct layout_message *m = &l->messages[i];
+		bool agent = l->request->messages[i].role == CHAT_ASSISTANT;
+		if (m->flags & PART_OUT)
+			texts[n++] = buf_slice(&l->out[i]);
+		else if (!(m->flags & PART_DROPPED) && (agent || (m->flags & PART_UNTOUCHED)))
+			texts[n++] = l->text[i].text;
+	}
+	*count = n;
+	return texts;
 }

@@ -9,6 +9,7 @@
 #define KEEP_GROUPS 2  /* the newest are as the client sent them */
 #define MERGE_SHARE .8 /* of L1, the oldest part that goes to L2 at once */
 #define WAIT_GROUPS 8  /* a call without a result for so many groups will have none */
+#define NEAR .6	       /* of the room: with so much that no L1 can spare a digest is near */
 #define WORTH .9       /* shortened to more than this is not worth a marker */
 
 bool layout_may_cut(const struct layout *l, size_t i)
@@ -105,22 +106,6 @@ static int put_selected(struct layout *l, const struct text_message *m, const ui
 	return rc;
 }
 
-struct slice *layout_standing(const struct layout *l, size_t *count)
-{
-	size_t end = l->corpus.n, n = 0;
-	struct slice *texts = calloc(end + 1, sizeof(*texts));
-	for (size_t i = 0; texts && i < end; i++) {
-		const struct layout_message *m = &l->messages[i];
-		bool agent = l->request->messages[i].role == CHAT_ASSISTANT;
-		if (m->flags & PART_OUT)
-			texts[n++] = buf_slice(&l->out[i]);
-		else if (!(m->flags & PART_DROPPED) && (agent || (m->flags & PART_UNTOUCHED)))
-			texts[n++] = l->text[i].text;
-	}
-	*count = n;
-	return texts;
-}
-
 int layout_cut(
 	struct layout *l, const uint32_t *at, size_t n, size_t budget, enum layout_level level)
 {
@@ -185,6 +170,16 @@ static double saving(const struct layout *l, uint32_t k)
 	return tokens * (1 - l->options.l1);
 }
 
+uint32_t layout_digest_is_near(const struct layout *l)
+{
+	double size = l->size;
+	if (l->soft <= 0 || l->raised_to < 2)
+		return 0;
+	for (uint32_t k = l->raised_to; k + KEEP_GROUPS < l->groups; k++)
+		size -= saving(l, k);
+	return l->merged_to > 1 || size > NEAR * l->soft ? l->raised_to : 0;
+}
+
 /* Groups that are old enough to be raised at group end g: those below. */
 static uint32_t old_groups(uint32_t g)
 {
@@ -239,7 +234,7 @@ int layout_merge(struct layout *l, uint32_t g, bool all, double share)
 		return 0;
 	int rc = layout_need_corpus(l, g);
 	if (rc == 0)
-		rc = layout_digest(l, to > l->merged_to ? to : l->merged_to, share);
+		rc = layout_digest(l, to > l->merged_to ? to : l->merged_to, g, share);
 	layout_resize(l, layout_group_begin(l, g + 1));
 	return rc;
 }

@@ -24,6 +24,7 @@ struct layout_options layout_defaults(void)
 		.digest = .18,
 		.digest_most = .5,
 		.l1 = .2,
+		.notes = .1,
 		.reach = 32,
 		.spare_whole = true,
 		.must_fit = true,

@@ -17,6 +17,9 @@
  * freezes again. Never touched: system messages, tools, the first and the newest message of a
  * person, every short one, the newest two groups (until nothing older is left to give).
  *
+ * The digest may hold notes of a small model as well. Which ones is decided when it is made: from
+ * then on they belong to the options, with which the same conversation gets the same bytes.
+ *
  * A pure function of the request, the options and nothing else: no clock, no model, no I/O. A state
  * of an earlier request of the conversation (state.h) saves time and changes no byte. Linear in the
  * text; safe on any thread. Sizes are bytes or tokens by the start table (tokens.h), so that what a
@@ -26,6 +29,7 @@
 #define TANDEM_LAYOUT_H
 
 #include "common/dialect/request.h"
+#include "common/layout/noted.h"
 #include "common/text/corpus.h"
 #include "common/text/select.h"
 
@@ -59,6 +63,13 @@ struct layout_options {
 	bool must_fit;	  /* cut what is newest, too, where all else is not enough; true */
 	const uint64_t *forced; /* chains of group ends at which a freeze is made early; sorted */
 	size_t forced_count;
+	double notes; /* of the digest's bytes, most that notes take; .1 */
+	/* A digest that is made at a group end which stands here takes its notes from there, */
+	const struct layout_noted *noted;
+	size_t noted_count;
+	/* ... one that is made at the newest group end, and does not stand there, from these
+	 * (packed: noted.h): they are decided on with it. */
+	struct slice offered;
 	struct select_options select; /* shares and tuning of every selection */
 };
 
@@ -86,6 +97,9 @@ struct layout {
 	double room, soft, size;      /* tokens */
 	unsigned freezes;	      /* made while walking, early ones included */
 	unsigned frozen_at;	      /* 1 + the group end of the newest one; 0: none */
+	bool took_offered;	      /* the digest made at the newest end has notes of those
+					 offered: to be remembered for the newest chain */
+	size_t noted_bytes;	      /* of notes in the digest, when it was made by this call */
 	double tokens_in, tokens_out; /* of the whole prompt, tools included */
 	size_t bytes_in, bytes_out;   /* of text */
 	size_t omitted_lines;
@@ -117,6 +131,10 @@ enum layout_result layout_make(struct layout *l, const struct chat_request *r,
 	const struct layout_options *o, const struct layout_state *from);
 
 void layout_fini(struct layout *l);
+
+/* The groups below this one make up the next digest, as far as one is coming: when all that is old
+ * is at L1 the prompt will soon be too large again. 0: none is near. */
+uint32_t layout_digest_is_near(const struct layout *l);
 
 /* Fills chains[i] with the hash of messages 0..i and groups[i] with the group of message i (either
  * may be NULL). Linear in the body; allocates nothing. Returns the number of groups. */

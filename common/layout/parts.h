@@ -41,6 +41,8 @@ int layout_read_message(struct layout *l, size_t i);
 int layout_need_texts(struct layout *l);
 /* The corpus up to the end of group g. 0 or a negative errno. */
 int layout_need_corpus(struct layout *l, uint32_t g);
+/* Of what a message says and calls. */
+uint64_t layout_message_hash(const struct chat_message *m);
 /* The first message of group g (g == groups: count). */
 size_t layout_group_begin(const struct layout *l, uint32_t g);
 
@@ -60,9 +62,6 @@ void layout_set_out(struct layout *l, size_t i, struct buf *text, enum layout_le
 void layout_set_level(struct layout *l, uint32_t from, uint32_t to, enum layout_level level);
 /* Forgets what was done to message i. */
 void layout_as_sent(struct layout *l, size_t i);
-/* The texts so far that stay: the agent's, short ones of a person, and what stands instead of
- * others. free() it; NULL when memory is out. */
-struct slice *layout_standing(const struct layout *l, size_t *count);
 /* Appends the marker of a whole text that is left out. */
 void layout_put_gap(struct slice text, struct buf *out);
 /* Raises the oldest of L1 (or all of it) to L2 and makes the digest again. */
@@ -77,8 +76,15 @@ int layout_cut(
 
 /* --- digest.c --- */
 
-/* Makes groups [1..to) one digest of at most share of the room. */
-int layout_digest(struct layout *l, uint32_t to, double share);
+/* Makes groups [1..to) one digest of at most share of the room, at group end `at`. */
+int layout_digest(struct layout *l, uint32_t to, uint32_t at, double share);
+
+/* --- digest_notes.c --- */
+
+/* Appends the notes that a digest of groups [1..to) has at group end g, at most budget bytes. 0 or
+ * -ENOMEM. */
+int layout_digest_notes(struct layout *l, uint32_t to, uint32_t g, size_t budget, struct slice mark,
+	struct buf *out);
 
 /* --- press.c --- */
 
@@ -89,5 +95,8 @@ int layout_single(struct layout *l);
 
 /* --- edits.c --- */
 int layout_edit(struct layout *l);
+/* The texts so far that stay: the agent's, short ones of a person, and what stands instead of
+ * others. free() it; NULL when memory is out. */
+struct slice *layout_standing(const struct layout *l, size_t *count);
 
 #endif

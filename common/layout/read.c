@@ -17,7 +17,7 @@ static uint64_t mix_value(uint64_t h, struct json_value v)
 	return hash_mix(h ^ hash_bytes(v.raw.p, v.raw.n) ^ (uint64_t)v.type);
 }
 
-static uint64_t message_hash(const struct chat_message *m)
+uint64_t layout_message_hash(const struct chat_message *m)
 {
 	uint64_t h = mix_value((uint64_t)m->role + 1, m->content);
 	struct json_iter it = json_iter(m->tool_calls);
@@ -40,7 +40,7 @@ uint32_t layout_chains(const struct chat_request *r, uint64_t *chains, uint32_t 
 	for (size_t i = 0; i < r->count; i++) {
 		const struct chat_message *m = &r->messages[i];
 		if (chains)
-			chains[i] = chain = hash_mix(chain ^ message_hash(m));
+			chains[i] = chain = hash_mix(chain ^ layout_message_hash(m));
 		group += m->role == CHAT_ASSISTANT;
 		if (groups)
 			groups[i] = group;

@@ -83,6 +83,9 @@ struct layout_state *layout_state_save(const struct layout *l)
 		.options = l->options};
 	s->options.forced = NULL;
 	s->options.forced_count = 0;
+	s->options.noted = NULL;
+	s->options.noted_count = 0;
+	s->options.offered = (struct slice){0};
 	s->messages = calloc(n, sizeof(*s->messages));
 	s->out_end = calloc(n, sizeof(*s->out_end));
 	s->open = calloc(l->groups + 1u, sizeof(*s->open));

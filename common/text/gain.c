@@ -34,7 +34,7 @@ static const struct {
 	[TOKEN_FLAG] = {2.5f, 8.4f},
 };
 
-static float weight_of(const struct select_options *o, const struct vocab_word *w)
+float select_weight(const struct select_options *o, const struct vocab_word *w)
 {
 	bool agent = w->flags & VOCAB_AGENT;
 	if (w->flags & (VOCAB_LIVE | VOCAB_SECRET))
@@ -90,7 +90,7 @@ int selection_weigh(struct selection *s)
 			uint32_t id = s->source.c->ids[k];
 			if (!s->stamp[id]) {
 				s->stamp[id] = 1;
-				s->weight[id] = weight_of(s->o, &v->word[id]);
+				s->weight[id] = select_weight(s->o, &v->word[id]);
 			}
 		}
 	}

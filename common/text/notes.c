@@ -198,6 +198,24 @@ static bool is_none(struct slice note)
 	return false;
 }
 
+/* Is there something in it that the source can be asked for? */
+static bool has_name(struct slice note)
+{
+	struct token t;
+	for (const char *at = note.p; token_next(&at, note.p + note.n, &t);)
+		if (t.numeric || (t.shaped && !is_compound(&t)))
+			return true;
+	return false;
+}
+
+/* A part of one line, word for word; its full stop aside. */
+static bool is_quoted(struct slice source, struct slice note)
+{
+	if (note.n && note.p[note.n - 1] == '.')
+		note.n--;
+	return stands_in(source, note, false);
+}
+
 static bool note_holds(struct slice source, struct slice note, bool cjk)
 {
 	struct token t;
@@ -243,22 +261,35 @@ static struct slice after_thinking(struct slice answer)
 	return memmem(answer.p, answer.n, "<think>", 7) ? (struct slice){answer.p, 0} : answer;
 }
 
-enum notes_verdict notes_verify(struct slice source, struct slice answer, bool finished_by_length,
-	size_t max_bytes, struct buf *out)
+static bool holds_strictly(struct slice source, struct slice note, bool cjk)
+{
+	return note_holds(source, note, cjk) && (has_name(note) || is_quoted(source, note));
+}
+
+bool notes_line_holds(struct slice source, struct slice line)
+{
+	struct slice note;
+	return note_of(line, &note) && !is_none(note) &&
+	       holds_strictly(source, note, has_cjk(source));
+}
+
+enum notes_verdict notes_verify(struct slice source, struct slice answer,
+	const struct notes_rule *rule, struct notes_tally *tally, struct buf *out)
 {
 	size_t share = (size_t)(NOTES_MAX_SHARE * (double)source.n), used = 0;
+	size_t max_bytes = rule->max_bytes < share ? rule->max_bytes : share;
 	unsigned lines = 0, kept = 0, repeated = 0, refused = 0;
 	bool none = false, code = false, cjk = has_cjk(source);
 	struct hashset seen = {0};
 
+	if (tally)
+		*tally = (struct notes_tally){0};
 	if (source.n == 0 || answer.n == 0)
 		return NOTES_EMPTY;
-	if (max_bytes > share)
-		max_bytes = share;
 	answer = after_thinking(answer);
 	while (answer.n && lines < NOTES_LINES_MAX) {
 		const char *nl = memchr(answer.p, '\n', answer.n);
-		if (!nl && finished_by_length)
+		if (!nl && rule->finished_by_length)
 			break;
 		struct slice line = {answer.p, nl ? (size_t)(nl - answer.p) : answer.n}, note;
 		answer.p += line.n + (nl != NULL);
@@ -282,7 +313,7 @@ enum notes_verdict notes_verify(struct slice source, struct slice answer, bool f
 			repeated++;
 		} else if (is_none(note)) {
 			none = true;
-		} else if (!note_holds(source, note, cjk)) {
+		} else if (!(rule->strict ? holds_strictly : note_holds)(source, note, cjk)) {
 			refused++;
 		} else if (used + note.n + 3 <= max_bytes) {
 			buf_add_str(out, "- ");
@@ -293,6 +324,8 @@ enum notes_verdict notes_verify(struct slice source, struct slice answer, bool f
 		}
 	}
 	hashset_fini(&seen);
+	if (tally)
+		*tally = (struct notes_tally){kept, refused};
 	if (repeated > kept + 1)
 		return NOTES_LOOP;
 	if (kept)

@@ -61,6 +61,10 @@ struct select_options {
 
 struct select_options select_defaults(void);
 
+/* What a word of a conversation counts, by what it looks like and by who has used it. */
+struct vocab_word;
+float select_weight(const struct select_options *o, const struct vocab_word *w);
+
 /* What text_render() writes, in order. */
 struct select_op {
 	enum { SELECT_HEADER, SELECT_SPAN, SELECT_GAP, SELECT_OMITTED } kind;

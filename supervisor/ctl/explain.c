@@ -207,6 +207,8 @@ enum ctl_exit ctl_explain(struct ctl *ctl)
 	condense_fini(&w->condense);
 	prefix_chain_fini(&w->chain);
 	layout_cache_destroy(w->layouts);
+	notes_offer_fini(&w->offer);
+	notes_table_fini(&w->notes);
 	tokens_destroy(w->tokens);
 	keep_destroy(w->keep);
 	if (parsed)

@@ -30,13 +30,15 @@ int explaining_learn(struct explaining *w)
 	w->tokens = tokens_create();
 	w->layouts = layout_cache_create((size_t)w->conf.limits.layout_bytes);
 	predict_init(&w->foresight.rates);
-	if (!w->tokens || !w->layouts)
+	int rc = notes_table_init(&w->notes, (size_t)w->conf.limits.notes_bytes);
+	if (rc || !w->tokens || !w->layouts)
 		return -ENOMEM;
 	open_keep(w);
 	if (!w->keep)
 		return 0;
 	keep_teach(w->keep, w->tokens);
 	keep_windows(w->keep, remember_window, w->layouts);
+	notes_table_load(&w->notes, w->keep);
 	if (w->main)
 		keep_rates(w->keep, w->main->name, &w->foresight.rates);
 	return 0;
@@ -114,6 +116,26 @@ static int weigh(struct explaining *w)
 	return rc;
 }
 
+/* What a server would tell the layout of decisions and notes. */
+static int tell_kept(struct explaining *w)
+{
+	struct layout_options *o = &w->condense.options;
+	struct notes_models models = {.count = 0};
+	size_t unit_bytes = w->conf.condense.idle_notes ? notes_unit_bytes(&w->conf) : 0;
+	if (!w->by_time || !w->keep)
+		return 0;
+	for (size_t i = 0; i < w->conf.device_count && models.count < NOTES_MODELS_MAX; i++) {
+		const struct config_device *d = &w->conf.devices[i];
+		if (notes_are_written_by(d->roles) && d->model)
+			models.name[models.count++] = slice_str(d->model);
+	}
+	o->forced = keep_decisions(w->keep, &o->forced_count);
+	int rc = notes_offer_make(&w->offer, &w->notes, w->condense.request, w->condense.chains,
+		w->condense.groups, &models, unit_bytes);
+	notes_offer_tell(&w->offer, o);
+	return rc;
+}
+
 static int lay_out(struct explaining *w)
 {
 	const struct chat_request *r = &w->request;
@@ -124,9 +146,9 @@ static int lay_out(struct explaining *w)
 	if (rc)
 		return rc;
 	condense_options(&w->condense, &f, w->layouts);
-	if (w->by_time && w->keep)
-		w->condense.options.forced =
-			keep_decisions(w->keep, &w->condense.options.forced_count);
+	rc = tell_kept(w);
+	if (rc)
+		return rc;
 	enum condense_result result = condense_prepare(&w->condense);
 	w->explanation.condense = &w->condense;
 	if (w->by_time && result == CONDENSE_OK)

@@ -1,7 +1,7 @@
 /*
  * One request that tandemctl explains. The decisions are the server's own functions (weigh.h,
  * decide.h, condense.h). What a server with the same configuration has kept in its state_dir
- * (rates, what models taught about tokens, early freezes, windows) is read; what only a running one
+ * (rates, what models taught about tokens, early freezes, windows, notes) is read; what only a running one
  * knows is taken at its start: nothing cached, nothing waiting, every device ready.
  */
 #ifndef TANDEM_CTL_EXPLAINING_H
@@ -10,6 +10,7 @@
 #include "common/config/config.h"
 #include "supervisor/devices/keep.h"
 #include "supervisor/requests/explain.h"
+#include "supervisor/requests/notes_table.h"
 
 struct explain_asked {
 	const char *conf, *run_dir, *dialect, *file;
@@ -24,6 +25,8 @@ struct explaining {
 	struct keep *keep; /* NULL: nothing of a server is there to read */
 	struct tokens *tokens;
 	struct layout_cache *layouts;
+	struct notes_table notes;
+	struct notes_offer offer;   /* to the layout */
 	struct foresight foresight; /* of the main device; without a map */
 	enum dialect dialect;
 	struct chat_request request;

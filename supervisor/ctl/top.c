@@ -34,7 +34,7 @@ static double clock_s(void)
 static void print_devices(struct json_value status, FILE *to)
 {
 	static const char *const titles[] = {"DEVICE", "STATE", "BUSY", "WAITING", "DONE", "FAILED",
-		"RESTARTS", "WARMED", "READ TOK/S", "WRITE TOK/S", "MODEL"};
+		"RESTARTS", "IDLE WORK", "WARMED", "NOTES", "READ TOK/S", "WRITE TOK/S", "MODEL"};
 	struct json_iter it = json_iter(json_get(status, "devices"));
 	struct json_value device;
 	struct ctl_table table;
@@ -52,10 +52,17 @@ static void print_devices(struct json_value status, FILE *to)
 		ctl_text(jobs, "done", row[4], CTL_CELL_BYTES);
 		ctl_text(jobs, "failed", row[5], CTL_CELL_BYTES);
 		ctl_text(device, "restarts", row[6], CTL_CELL_BYTES);
-		ctl_text(json_get(device, "warming"), "done", row[7], CTL_CELL_BYTES);
-		snprintf(row[8], CTL_CELL_BYTES, "%.0f", ctl_real(device, "prefill_tok_s"));
-		snprintf(row[9], CTL_CELL_BYTES, "%.0f", ctl_real(device, "decode_tok_s"));
-		ctl_text(json_get(device, "backend"), "model", row[10], CTL_CELL_BYTES);
+		struct json_value warming = json_get(device, "warming");
+		struct json_value notes = json_get(device, "notes");
+		snprintf(row[7], CTL_CELL_BYTES, "%s",
+			ctl_int(warming, "running") > 0 ? "warming"
+			: ctl_int(notes, "running") > 0 ? "notes"
+							: "-");
+		ctl_text(warming, "done", row[8], CTL_CELL_BYTES);
+		ctl_text(notes, "done", row[9], CTL_CELL_BYTES);
+		snprintf(row[10], CTL_CELL_BYTES, "%.0f", ctl_real(device, "prefill_tok_s"));
+		snprintf(row[11], CTL_CELL_BYTES, "%.0f", ctl_real(device, "decode_tok_s"));
+		ctl_text(json_get(device, "backend"), "model", row[12], CTL_CELL_BYTES);
 	}
 	ctl_table_print(&table, to);
 }

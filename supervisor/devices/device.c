@@ -111,6 +111,15 @@ bool device_serves(const struct device *d, struct slice model)
 	return false;
 }
 
+void device_asked(struct device *d, struct slice model)
+{
+	if (model.n == 0 || model.n >= sizeof(d->asked_model))
+		return;
+	memcpy(d->asked_model, model.p, model.n);
+	d->asked_model[model.n] = '\0';
+	d->asked_ms = now_ms();
+}
+
 const char *device_model(const struct device *d)
 {
 	if (d->conf->model)

@@ -22,6 +22,7 @@
 struct devices;
 struct job;
 struct warming;
+struct idle_run;
 TAILQ_HEAD(job_list, job);
 LIST_HEAD(job_bucket, job);
 #define JOB_BUCKETS 256 /* as many as a device has slots at most */
@@ -86,6 +87,11 @@ struct device {
 	uint64_t rates_saved_ms;
 	struct warming *warming; /* warming.h; NULL: none */
 	uint64_t warmed, warmings_cancelled;
+	struct idle_run *noting;  /* idle_notes.h; NULL: none */
+	uint64_t notes_paused_ms; /* it writes none before */
+	char asked_model[256];	  /* that the newest request of a client named; "" none */
+	uint64_t asked_ms;	  /* when */
+	uint64_t noted, notings_cancelled;
 };
 
 /* The state of its current worker in a word; "drained" where an operator wants it out of use. */
@@ -125,6 +131,8 @@ int64_t device_window(const struct device *d);
 /* True when the device's models include that name (case-insensitive, ":latest" implied); an empty
  * name is served by none. */
 bool device_serves(const struct device *d, struct slice model);
+/* A request of a client names this model. */
+void device_asked(struct device *d, struct slice model);
 /* Do these names mean the same model? (case-insensitive, ":latest" implied) */
 bool device_same_model(struct slice a, struct slice b);
 /* Replaces or extends the model list by one MODELS record. */

@@ -25,8 +25,8 @@ int job_submit(struct device *d, const struct job_spec *spec, const struct job_e
 	void *ctx, struct job **out)
 {
 	struct devices *s = d->all;
-	if (spec->takes_slot && spec->message.kind != JOB_WARM)
-		jobs_end_warming(d);
+	if (spec->takes_slot && !spec->yields)
+		jobs_yield(d);
 	int rc = job_admit(d, spec);
 	if (rc)
 		return rc;

@@ -19,7 +19,7 @@
  * and cost; the others only wait for the worker and run past it. A notes job that holds a slot
  * which an interactive or agent job waits for may be pre-empted (job_run.c): it is cancelled, and
  * when the worker has let go of it, restart() is called and it waits again. Its time-out starts
- * anew. A warming (JOB_WARM) runs only where nothing else does; it fails with FAIL_CANCELLED when
+ * anew. What nobody waits for (spec.yields) runs only where nothing else does; it fails with FAIL_CANCELLED when
  * a job that takes a slot is submitted, which then does not count its slot as taken.
  */
 
@@ -62,6 +62,7 @@ struct job_spec {
 	bool impatient; /* does not wait for a device that is not ready: fails with JOB_LOST instead
 			 */
 	struct slice body; /* the whole body, or empty with `upload` */
+	bool yields;	   /* ends as soon as any other job that takes a slot is submitted */
 	bool upload;	   /* the body comes through job_body() */
 	enum job_class class;
 	uint64_t client;		       /* client.h */
@@ -130,8 +131,8 @@ void jobs_evict(struct device *d);
 /* The device is not ready any more: impatient jobs that wait for it fail with JOB_LOST. */
 void jobs_unready(struct device *d);
 
-/* Warmings end at once: somebody's work has come, or the worker is to go. */
-void jobs_end_warming(struct device *d);
+/* What nobody waits for ends at once: somebody's work has come, or the worker is to go. */
+void jobs_yield(struct device *d);
 
 const char *job_cause_name(int cause);
 /* What of a failure's message may be logged: a backend's own words may quote the prompt. */

@@ -131,20 +131,20 @@ void job_on_timeout(uv_timer_t *t)
 }
 
 /* Somebody's work has come: what nobody waits for ends at once. */
-void jobs_end_warming(struct device *d)
+void jobs_yield(struct device *d)
 {
 	static const struct job_failure yielded = {.cause = FAIL_CANCELLED,
 		.message = {"other work has come", sizeof("other work has come") - 1}};
-	struct job *j, *warm = NULL;
+	struct job *j, *idle = NULL;
 	TAILQ_FOREACH(j, &d->running, link)
-		if (j->spec.message.kind == JOB_WARM && j->events)
-			warm = j; /* there is one at most */
-	if (!warm)
+		if (j->spec.yields && j->events)
+			idle = j; /* there is one at most: none begins where something runs */
+	if (!idle)
 		return;
-	const struct job_events *events = warm->events;
-	void *ctx = warm->ctx;
-	events->fail(ctx, warm, &yielded);
-	job_detach(warm);
+	const struct job_events *events = idle->events;
+	void *ctx = idle->ctx;
+	events->fail(ctx, idle, &yielded);
+	job_detach(idle);
 }
 
 /* --- many at once --- */

@@ -46,6 +46,8 @@ static void job_start(struct job *j)
 	TAILQ_INSERT_TAIL(&d->running, j, link);
 	LIST_INSERT_HEAD(job_bucket(d, j->id), j, same);
 	d->inflight += j->spec.takes_slot;
+	if (!j->spec.yields && j->spec.message.kind != JOB_NOTES)
+		device_asked(d, j->spec.message.model);
 	j->running = true;
 	j->worker = d->current;
 	j->credit = PROTO_WINDOW_BYTES;

@@ -35,7 +35,7 @@ static bool has_slot(const struct device *d)
 	if (d->inflight < slots)
 		return true;
 	TAILQ_FOREACH(j, &d->running, link)
-		leaving += j->spec.message.kind == JOB_WARM && !j->events;
+		leaving += j->spec.yields && !j->events;
 	return leaving > 0 && d->inflight - leaving + queue_waiting(&d->queue) < slots;
 }
 
@@ -96,7 +96,7 @@ double jobs_wait_ms(const struct device *d)
 	TAILQ_FOREACH(e, &d->queue.all, in_all)
 		s += job_s(d, job_of_place((struct queue_entry *)e));
 	TAILQ_FOREACH(j, &d->running, link) {
-		if (!j->spec.takes_slot || j->spec.message.kind == JOB_WARM)
+		if (!j->spec.takes_slot || j->spec.yields)
 			continue;
 		double left = job_s(d, j) - (double)(now_ms() - j->started_ms) / 1000;
 		s += left > 0 ? left : 0;

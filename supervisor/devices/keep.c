@@ -2,7 +2,6 @@
 
 #include "common/base/hash.h"
 #include "common/base/log.h"
-#include "common/base/store.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -266,6 +265,35 @@ void keep_windows(const struct keep *k, keep_window_fn *fn, void *ctx)
 	struct windows w = {fn, ctx};
 	if (k->store)
 		store_each(k->store, STORE_WINDOW, read_window, &w);
+}
+
+/* --- notes --- */
+
+void keep_note(struct keep *k, enum store_kind kind, uint64_t key, struct slice value)
+{
+	put(k, kind, (struct slice){(const char *)&key, sizeof(key)}, value);
+}
+
+struct note_reader {
+	keep_note_fn *fn;
+	void *ctx;
+};
+
+static void read_note(void *ctx, struct slice key, struct slice value)
+{
+	const struct note_reader *r = ctx;
+	uint64_t number;
+	if (key.n != sizeof(number))
+		return;
+	memcpy(&number, key.p, sizeof(number));
+	r->fn(r->ctx, number, value);
+}
+
+void keep_notes(const struct keep *k, enum store_kind kind, keep_note_fn *fn, void *ctx)
+{
+	struct note_reader r = {fn, ctx};
+	if (k->store)
+		store_each(k->store, kind, read_note, &r);
 }
 
 /* --- tokens: a name's hash, to the name's length, the name, and what it has taught --- */

@@ -12,6 +12,7 @@
 #ifndef TANDEM_KEEP_H
 #define TANDEM_KEEP_H
 
+#include "common/base/store.h"
 #include "common/tokens.h"
 #include "supervisor/devices/predict.h"
 
@@ -47,6 +48,13 @@ void keep_window(struct keep *k, uint64_t beginning, double window);
 /* Calls fn for each of them. Reads the disk. */
 typedef void keep_window_fn(void *ctx, uint64_t beginning, double window);
 void keep_windows(const struct keep *k, keep_window_fn *fn, void *ctx);
+
+/* Notes of small models, and what digests were made with (kind STORE_NOTE or STORE_DIGEST), by
+ * their keys (notes_table.h). */
+void keep_note(struct keep *k, enum store_kind kind, uint64_t key, struct slice value);
+/* Calls fn for each of them. Reads the disk. */
+typedef void keep_note_fn(void *ctx, uint64_t key, struct slice value);
+void keep_notes(const struct keep *k, enum store_kind kind, keep_note_fn *fn, void *ctx);
 
 void keep_tokens(struct keep *k, const struct tokens *t, struct slice model);
 /* Teaches t all that is kept. Reads the disk. */

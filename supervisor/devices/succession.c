@@ -24,7 +24,7 @@
 void device_changed(struct device *d)
 {
 	enum worker_state state = d->current->state;
-	jobs_end_warming(d);
+	jobs_yield(d);
 	if (d->state == WORKER_READY && state != WORKER_READY)
 		d->not_ready_since_ms = now_ms();
 	if (state != WORKER_READY)

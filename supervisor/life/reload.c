@@ -4,6 +4,7 @@
 #include "common/base/log_out.h"
 #include "supervisor/devices/succession.h"
 #include "supervisor/life/life.h"
+#include "supervisor/requests/idle_notes.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -254,6 +255,7 @@ static void apply(struct reload *r)
 	log_out_size((size_t)l->config->log.buffer_bytes);
 	l->events->reloaded(l->ctx);
 	layout_cache_limit(l->requests->layouts, (size_t)l->config->limits.layout_bytes);
+	idle_notes_reloaded(l->requests->notes);
 	apply_devices(r, l->config, all);
 	config_free(&before);
 }

@@ -79,6 +79,7 @@ static void chat_destroy(struct request *r)
 	prefix_chain_fini(&c->chain);
 	prefix_chain_fini(&c->sent_chain);
 	free(c->forced);
+	notes_offer_fini(&c->offer);
 	chat_resume_fini(c);
 	free(c->head.type);
 	r->all->held_bytes -= c->held;

@@ -3,6 +3,7 @@
  *   chat.c          the table (states x events), reading, parsing, planning
  *   chat_answer.c   the job on the answering device, heartbeats, the end
  *   chat_early.c    work for the next request while nobody waits
+ *   chat_notes.c    notes for digests to come, and the use of those that are there
  *   chat_condense.c selection, notes jobs and their fallbacks, assembly
  *   chat_resume.c   what the client has of the answer, and going on after a death (retry.c: whether)
  *   chat_reply.c    what the client is told, and those that joined it
@@ -27,6 +28,7 @@
 #include "supervisor/devices/job.h"
 #include "supervisor/requests/client.h"
 #include "supervisor/requests/decide.h"
+#include "supervisor/requests/notes_table.h"
 #include "supervisor/requests/plan.h"
 #include "supervisor/requests/request.h"
 #include "supervisor/requests/retry.h"
@@ -144,6 +146,7 @@ struct chat {
 	struct weighed weighed;
 	uint64_t *forced; /* early freezes that were decided when it was planned; owned */
 	size_t forced_count;
+	struct notes_offer offer;	       /* notes, as they were when it was planned */
 	struct prefix_chain chain, sent_chain; /* of the body, of `rewritten`; empty once sent */
 	struct forecast forecast;	       /* of what was sent */
 	struct device *forecast_on; /* that it was sent to; NULL: nothing is to be learned */
@@ -240,6 +243,15 @@ void chat_forecast_cut(struct chat *c);
 /* --- chat_early.c --- */
 /* The answer has ended well: what can be done for the next request? */
 void chat_early(struct chat *c);
+
+/* --- chat_notes.c --- */
+/* What there is of notes, for a layout that is about to be made. */
+void chat_notes_offer(struct chat *c);
+/* The layout is made: what it took is decided from now on. False: another request has decided
+ * meanwhile; the layout is no one for others. */
+bool chat_notes_decide(struct chat *c);
+/* The answer has ended well: are there groups to write notes about? */
+void chat_notes_write(struct chat *c);
 
 /* --- chat_answer.c --- */
 /* Submits the request (rewritten or original) to the answering device. */

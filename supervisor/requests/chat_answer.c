@@ -35,6 +35,7 @@ void chat_answer_ended(struct chat *c)
 		LOG_INT("ms", now_ms() - c->base.begun_ms), LOG_STR("note", c->note), LOG_END);
 	c->answer = NULL;
 	chat_end_joined(c);
+	chat_notes_write(c);
 	chat_early(c);
 	chat_finish(c);
 }

@@ -39,6 +39,7 @@ void chat_condense_prepare(struct chat *c)
 	condense_options(&c->condense, &f, c->base.all->layouts);
 	c->condense.options.forced = c->forced;
 	c->condense.options.forced_count = c->forced_count;
+	chat_notes_offer(c);
 	c->has_condense = true;
 	c->state = CHAT_CONDENSING;
 	chat_work(c, prepare_work, CHAT_PREPARED, false);
@@ -301,8 +302,10 @@ void chat_condense_notes(struct chat *c)
 			chat_explain(c);
 		return;
 	}
-	layout_cache_put(c->base.all->layouts, c->condense.made);
-	c->condense.made = NULL;
+	if (chat_notes_decide(c)) {
+		layout_cache_put(c->base.all->layouts, c->condense.made);
+		c->condense.made = NULL;
+	}
 	chat_condense_keep(c);
 	if (c->prepared != CONDENSE_OK) {
 		refused(c);

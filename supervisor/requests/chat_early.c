@@ -115,8 +115,10 @@ static void freeze_done(uv_work_t *work, int status)
 		spec.tokens = tokens_estimate(s->tokens, buf_slice(&c->model), &e->census);
 		keep_decide(s->devices->keep, e->chain);
 		chat_condense_keep(c);
-		layout_cache_put(s->layouts, c->condense.made);
-		c->condense.made = NULL;
+		if (chat_notes_decide(c)) {
+			layout_cache_put(s->layouts, c->condense.made);
+			c->condense.made = NULL;
+		}
 		s->count.early_freezes++;
 		log_line(LOG_INFO, "early_freeze", LOG_STR("req", c->base.id),
 			LOG_INT("tokens_before", c->sent_tokens),
@@ -159,6 +161,7 @@ static void freeze(struct chat *c)
 	buf_add_slice(
 		&e->authorization, slice_str(exchange_header(c->base.exchange, "Authorization")));
 	const uint64_t *all = keep_decisions(s->devices->keep, &n);
+	chat_notes_offer(c); /* there may be more of them by now */
 	e->work.data = e;
 	if (by_chain_insert(e, all, n) ||
 		uv_queue_work(s->loop, &e->work, freeze_work, freeze_done))

@@ -1,6 +1,7 @@
 #include "supervisor/requests/requests.h"
 
 #include "supervisor/front/origin.h"
+#include "supervisor/requests/idle_notes.h"
 #include "supervisor/requests/request.h"
 
 #include <errno.h>
@@ -100,11 +101,13 @@ int requests_open(struct requests *s, size_t layout_bytes)
 		return -ENOMEM;
 	if (s->devices->keep)
 		keep_windows(s->devices->keep, remember_window, s->layouts);
-	return 0;
+	s->notes = idle_notes_create(s);
+	return s->notes ? 0 : -ENOMEM;
 }
 
 void requests_free(struct requests *s)
 {
+	idle_notes_destroy(s->notes);
 	layout_cache_destroy(s->layouts);
 }
 

@@ -46,6 +46,7 @@ struct requests_events {
 	void (*over)(void *ctx);
 };
 
+struct idle_notes;
 struct request;
 TAILQ_HEAD(request_list, request);
 struct chat;
@@ -57,6 +58,7 @@ struct requests {
 	struct devices *devices;
 	struct tokens *tokens;	      /* borrowed */
 	struct layout_cache *layouts; /* what was decided for earlier requests */
+	struct idle_notes *notes;     /* what the small devices write while nobody waits */
 	const struct requests_events *events;
 	void *ctx;
 

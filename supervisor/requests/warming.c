@@ -86,6 +86,7 @@ static int submit(struct warming *w, const struct warming_spec *spec)
 	struct slice strings = buf_slice(&w->strings);
 	struct job_spec s = {.takes_slot = true,
 		.impatient = true,
+		.yields = true,
 		.class = CLASS_IDLE,
 		.client = spec->client,
 		.prompt_tokens = spec->tokens,

@@ -25,10 +25,12 @@ enum rep_when documents_gpus(struct tell *t, struct rep_question *q, struct buf 
 
 /* --- parts of several documents --- */
 
-extern const struct fields worker_members;  /* of a struct worker: its incarnation */
-extern const struct fields backend_members; /* of a struct device */
-extern const struct fields class_members;   /* of a struct device: waiting jobs by class */
-extern const struct fields queue_members;   /* of a struct tell: what waits on all devices */
+extern const struct fields worker_members;     /* of a struct worker: its incarnation */
+extern const struct fields backend_members;    /* of a struct device */
+extern const struct fields class_members;      /* of a struct device: waiting jobs by class */
+extern const struct fields queue_members;      /* of a struct tell: what waits on all devices */
+extern const struct fields held_notes_members; /* of a struct tell: notes of idle time */
+extern const struct fields note_count_members; /* ... and what became of them */
 
 /* Hands each device of the configuration to the list. */
 void each_device(const void *tell, struct field_list *list);

@@ -104,6 +104,7 @@ static const struct fields request_members = FIELDS(requests);
 
 static const struct field counters[] = {
 	FIELD_OBJECT_OF(NULL, &request_members, requests_of),
+	FIELD_OBJECT_OF(NULL, &note_count_members, NULL),
 	SUM("jobs", JOBS),
 	SUM("operations", OPERATIONS),
 	SUM("events", EVENTS),

@@ -58,6 +58,19 @@ static const struct field warmings[] = {
 };
 static const struct fields warming_members = FIELDS(warmings);
 
+static void get_noting(const void *of, const struct field *f, struct field_value *out)
+{
+	(void)f;
+	out->number = ((const struct device *)of)->noting != NULL;
+}
+
+static const struct field notings[] = {
+	FIELD_OWN("running", FIELD_INT, get_noting),
+	FIELD_COUNT_OF("done", struct device, noted),
+	FIELD_COUNT_OF("cancelled", struct device, notings_cancelled),
+};
+static const struct fields noting_members = FIELDS(notings);
+
 static const struct field device_fields[] = {
 	{.name = "name", .type = FIELD_TEXT, .get = get_device, .which = DEVICE_NAME},
 	{.name = "roles", .type = FIELD_LIST, .items = FIELD_TEXT, .each = each_role},
@@ -72,6 +85,7 @@ static const struct field device_fields[] = {
 	FIELD_OBJECT_OF("queue", &class_members, NULL),
 	FIELD_OBJECT_OF("jobs", &job_count_members, NULL),
 	FIELD_OBJECT_OF("warming", &warming_members, NULL),
+	FIELD_OBJECT_OF("notes", &noting_members, NULL),
 	{.name = "prefill_tok_s",
 		.type = FIELD_REAL,
 		.unit = "tokens/s",
@@ -183,6 +197,7 @@ static const struct field status[] = {
 		.unit = "bytes",
 		.get = get_tandemd,
 		.which = LAYOUTS},
+	FIELD_OBJECT_OF("notes", &held_notes_members, NULL),
 };
 const struct fields document_status = FIELDS(status);
 

@@ -9,6 +9,7 @@ clear    Anthropic's context editing (clear_tool_uses): past the window all tool
 newest   The task and as many of the newest groups as fit, at every call.
 fresh    One selection of the history at every call (the server's text_select).
 layout   The server's frozen layout.
+noted    The same, whose digests take notes that a scripted writer extracts (scribe.h).
 """
 
 import json
@@ -135,16 +136,20 @@ class Fresh(Served):
 
 
 class Layout(Served):
-    name = "the frozen layout"
+    name, operation = "the frozen layout", "layout"
 
     def begin(self, session, room):
         super().begin(session, room)
         self.driver.ask("conversation", body=self.body(len(session.messages)))
 
     def prompt(self, k):
-        out, self.meta = self.driver.ask("layout", int(self.room), body=self.body(k))
+        out, self.meta = self.driver.ask(self.operation, int(self.room), body=self.body(k))
         return json.loads(out)["messages"] if out else self.s.messages[:k]
 
     def is_over(self, size):
         """Its bound is in tokens of its own; characters follow those by a tenth."""
         return float(self.meta["size"]) > float(self.meta["room"]) or size > self.room * 1.1
+
+
+class Noted(Layout):
+    name, operation = "the frozen layout with notes", "noted"

@@ -8,6 +8,8 @@
  *   conversation   begins one: what its characters are in tokens by the start table; cache emptied
  *   layout CHARS   the request laid out for that room, with what the cache knows: its body
  *   plain CHARS    the same without a cache
+ *   noted CHARS    as layout, and digests take notes of a scripted writer (scribe.h)
+ *   replay CHARS   as plain, with what was decided about notes
  *   fresh CHARS    one new selection of the history, in one message, that fits the room: its body
  *   select SHARE BYTES  one selection of the old part, SHARE of BYTES long: the text alone
  *   tune NAME VALUE     a constant of selection or layout, for all that follows
@@ -15,6 +17,7 @@
 #include "common/layout/layout.h"
 #include "common/layout/parts.h"
 #include "common/layout/state.h"
+#include "tests/eval/scribe.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -28,6 +31,7 @@
 
 static struct layout_options options;
 static struct layout_cache *cache;
+static struct scribe scribe;
 static double tokens_per_char = 1 / 3.6;
 
 static void answer(const char *status, const struct buf *text, const char *figures)
@@ -71,6 +75,7 @@ static const struct {
 	OPTION(digest, NUMBER),
 	OPTION(l1, NUMBER),
 	OPTION(reach, NUMBER),
+	OPTION(notes, NUMBER),
 	SHARE(constraints),
 	SHARE(errors),
 	SHARE(one_shots),
@@ -226,6 +231,7 @@ static void do_conversation(const struct chat_request *r)
 	layout_fini(&l);
 	layout_cache_destroy(cache);
 	cache = layout_cache_create(LAYOUT_CACHE_BYTES);
+	scribe_forget(&scribe);
 	char figures[48];
 	snprintf(figures, sizeof(figures), "tokens_per_char=%.5f", tokens_per_char);
 	if (cache && rc == 0)
@@ -247,10 +253,13 @@ static double fixed_tokens(const struct chat_request *r)
 }
 
 /* The system prompt of the transcripts is a stub: the window is the room and it. */
-static void make_layout(
-	const struct chat_request *r, double chars, struct layout_state *from, struct layout *l)
+static void make_layout(const struct chat_request *r, double chars, struct layout_state *from,
+	struct slice offered, struct layout *l)
 {
 	struct layout_options o = options;
+	o.noted = scribe.noted;
+	o.noted_count = scribe.count;
+	o.offered = offered;
 	struct chat_request head = *r;
 	if (head.count > 1)
 		head.count = 1;
@@ -264,8 +273,9 @@ static void tell_layout(const struct layout *l)
 	struct buf out, figures;
 	buf_init(&out, 0);
 	buf_init(&figures, 0);
-	buf_printf(&figures, "result=%d freezes=%u room=%.0f size=%.0f in=%.0f out=%.0f",
-		(int)l->result, l->freezes, l->room, l->size, l->tokens_in, l->tokens_out);
+	buf_printf(&figures, "noted=%zu result=%d freezes=%u room=%.0f size=%.0f in=%.0f out=%.0f",
+		l->noted_bytes, (int)l->result, l->freezes, l->room, l->size, l->tokens_in,
+		l->tokens_out);
 	buf_add_str(&figures, " levels=");
 	for (size_t i = 0; i < l->count; i++)
 		buf_add_char(&figures, letters[l->messages[i].level]);
@@ -277,26 +287,30 @@ static void tell_layout(const struct layout *l)
 	buf_free(&figures);
 }
 
-static void do_layout(const struct chat_request *r, double chars, bool cached)
+static void do_layout(const struct chat_request *r, double chars, bool cached, bool noted)
 {
+	struct buf offered;
 	struct layout l;
 	uint64_t *chains = calloc(r->count + 1, sizeof(*chains));
 	uint32_t *groups = calloc(r->count + 1, sizeof(*groups));
 	struct layout_state *from = NULL;
-	if (!chains || !groups) {
+	buf_init(&offered, LAYOUT_NOTES_MAX);
+	if (!chains || !groups || (noted && scribe_offer(r, &offered) == -ENOMEM)) {
 		fail("memory");
 		goto out;
 	}
 	layout_chains(r, chains, groups);
 	if (cached && cache)
 		from = layout_cache_find(cache, chains, groups, r->count);
-	make_layout(r, chars, from, &l);
+	make_layout(r, chars, from, buf_slice(&offered), &l);
 	tell_layout(&l);
 	if (cached && cache)
 		layout_cache_put(cache, layout_state_save(&l));
+	scribe_keep(&scribe, &l);
 	layout_fini(&l);
 out:
 	layout_state_release(from);
+	buf_free(&offered);
 	free(chains);
 	free(groups);
 }
@@ -321,9 +335,11 @@ static void obey(char **arg, int n, struct slice body)
 	else if (strcmp(arg[0], "fresh") == 0 && n == 2)
 		do_selection(&r, fresh_body, (size_t)strtoull(arg[1], NULL, 10));
 	else if (strcmp(arg[0], "layout") == 0 && n == 2)
-		do_layout(&r, strtod(arg[1], NULL), true);
-	else if (strcmp(arg[0], "plain") == 0 && n == 2)
-		do_layout(&r, strtod(arg[1], NULL), false);
+		do_layout(&r, strtod(arg[1], NULL), true, false);
+	else if (strcmp(arg[0], "noted") == 0 && n == 2)
+		do_layout(&r, strtod(arg[1], NULL), true, true);
+	else if ((strcmp(arg[0], "plain") == 0 || strcmp(arg[0], "replay") == 0) && n == 2)
+		do_layout(&r, strtod(arg[1], NULL), false, false);
 	else if (strcmp(arg[0], "conversation") == 0 && n == 1)
 		do_conversation(&r);
 	else
@@ -351,5 +367,6 @@ int main(void)
 		free(body);
 	}
 	layout_cache_destroy(cache);
+	scribe_forget(&scribe);
 	return 0;
 }

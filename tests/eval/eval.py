@@ -37,7 +37,7 @@ given = {}  # what the jobs share: set before the processes are forked
 
 def make_arm(name, driver):
     return {"drop": arms.Drop, "clear": arms.Clear, "newest": arms.Newest}[name]() if name in ("drop", "clear", "newest") else \
-        {"fresh": arms.Fresh, "layout": arms.Layout}[name](driver)
+        {"fresh": arms.Fresh, "layout": arms.Layout, "noted": arms.Noted}[name](driver)
 
 
 def walk_job(driver, name, window, fixed):
@@ -80,16 +80,17 @@ def constraint_job(driver, window, fixed):
     return needles.run_constraints(long_enough(window, fixed), asker(driver, window, fixed))
 
 
-def steady_job(driver, window, fixed):
-    """Does what the cache knows change a byte? Every eighth call is laid out anew without it."""
+def steady_job(driver, window, fixed, noted):
+    """Does what the cache knows change a byte? Every eighth call is laid out anew without it; with
+    notes, from what was decided about them alone."""
     room, same, tried = int((window - fixed) * metric.PER_TOKEN), 0, 0
-    arm = arms.Layout(driver)
+    arm = (arms.Noted if noted else arms.Layout)(driver)
     for s in given["sessions"]:
         arm.begin(s, room)
         for n, k in enumerate(s.calls):
-            known, _ = driver.ask("layout", room, body=arm.body(k))
+            known, _ = driver.ask(arm.operation, room, body=arm.body(k))
             if n % 8 == 0:
-                anew, _ = driver.ask("plain", room, body=arm.body(k))
+                anew, _ = driver.ask("replay", room, body=arm.body(k))
                 tried += 1
                 same += known == anew
     return same, tried
@@ -121,9 +122,9 @@ def jobs_of(options):
     jobs += [("single", tune, part, not options.smoke) for part in range(PARTS)]
     if not options.smoke:
         jobs += [("needles", tune, *w) for w in WINDOWS]
-    jobs += [("walk", tune, name, *w) for name in ("layout", "clear", "drop", "newest") for w in WINDOWS]
+    jobs += [("walk", tune, name, *w) for name in ("layout", "noted", "clear", "drop", "newest") for w in WINDOWS]
     jobs += [("constraints", tune, *w) for w in WINDOWS]
-    jobs += [("steady", tune, *w) for w in WINDOWS[1:]]
+    jobs += [("steady", tune, *w, noted) for w in WINDOWS[1:] for noted in (False, True)]
     return jobs
 
 
@@ -140,7 +141,7 @@ def gather(done):
                 for ratio, f in ratios.items():
                     selection.setdefault(way, {}).setdefault(ratio, metric.Figures()).add(f)
         elif what == "steady":
-            out[what][f"{args[0]}/{args[1]}"] = {"same": result[0], "tried": result[1]}
+            out[what][f"{args[0]}/{args[1]}" + (" with notes" if args[2] else "")] = {"same": result[0], "tried": result[1]}
         else:
             out[what][f"{args[0]}/{args[1]}"] = result
     for way, ratios in selection.items():

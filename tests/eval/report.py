@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 NAMES = {"drop": "drop the older half (Cline)", "clear": "clear old tool results (context editing)", "newest": "newest groups first",
-         "fresh": "one fresh selection each call", "layout": "**the frozen layout**"}
+         "fresh": "one fresh selection each call", "layout": "**the frozen layout**",
+         "noted": "the frozen layout with notes that a script extracts"}
 BEGIN, END = "<!-- begin: made by make eval -->", "<!-- end: made by make eval -->"
 
 # What must hold: of the goals, and lower ones for the few sessions of the smoke run.
@@ -18,6 +19,7 @@ GOALS = {
 CONSTRAINTS = .95
 NEEDLES_OF_PEOPLE = ("never", "nunca")
 REUSE_OF_OTHERS = .9
+NOTES_LOSS = .005  # of recall or reuse: more would be a price
 
 
 def table(head, rows):
@@ -109,7 +111,14 @@ def window_faults(figures, goals):
         layout = ways["layout"]
         if layout["over_budget"]:
             yield f"{window}: {layout['over_budget']} prompts of the layout are above the budget"
-        for name in ("layout", "fresh"):
+        noted = ways.get("noted")
+        if noted and noted["over_budget"]:
+            yield f"{window}: {noted['over_budget']} prompts with notes are above the budget"
+        if noted and noted["recall"] is not None:
+            for what in ("recall", "reuse"):
+                if noted[what] < layout[what] - NOTES_LOSS:
+                    yield f"{window}: {what} with notes {noted[what]:.3f} is below {layout[what]:.3f} without"
+        for name in ("layout", "noted", "fresh"):
             if name in ways and ways[name]["invented"]:
                 yield f"{window}: {ways[name]['invented']} invented identifiers ({name})"
         if window not in goals or layout["recall"] is None:
@@ -119,7 +128,7 @@ def window_faults(figures, goals):
             yield f"{window}: recall {layout['recall']:.3f} is below {recall}"
         if layout["reuse"] < reuse:
             yield f"{window}: reuse {layout['reuse']:.3f} is below {reuse}"
-        others = [w["recall"] for n, w in ways.items() if n != "layout" and w["reuse"] >= REUSE_OF_OTHERS]
+        others = [w["recall"] for n, w in ways.items() if n not in ("layout", "noted") and w["reuse"] >= REUSE_OF_OTHERS]
         if others and layout["recall"] < max(others) + goals["ahead"]:
             yield f"{window}: recall {layout['recall']:.3f} is not {goals['ahead']} above the best other way that stays cached, {max(others):.3f}"
 

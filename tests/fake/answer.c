@@ -15,6 +15,12 @@ static size_t tokens_of(const struct gen *g, const struct buf *text)
 	return prompt_tokens(buf_slice(text), g->r->fake->options.chars_per_token);
 }
 
+static size_t without_last_word(const char *p, size_t n)
+{
+	const char *space = memrchr(p, ' ', n);
+	return space && space > p ? (size_t)(space - p) : n;
+}
+
 /* Lines of the prompt's last message as a list, from a quarter of it on: what a small model that
  * takes notes says at its best. */
 static void quote(struct gen *g, struct script *s)
@@ -26,14 +32,14 @@ static void quote(struct gen *g, struct script *s)
 	if (skip > rest.n)
 		return;
 	rest = (struct slice){rest.p + skip, rest.n - skip};
-	for (bool whole = false; rest.n && tokens_of(g, &s->text) < (size_t)s->quote;
-		whole = true) {
+	size_t most = (size_t)(s->quote > 0 ? s->quote : s->excerpt);
+	for (bool whole = false; rest.n && tokens_of(g, &s->text) < most; whole = true) {
 		const char *end = memchr(rest.p, '\n', rest.n);
 		size_t n = end ? (size_t)(end - rest.p) : rest.n;
 
 		if (whole && n) {
 			buf_add_str(&s->text, "- ");
-			buf_add(&s->text, rest.p, n);
+			buf_add(&s->text, rest.p, s->quote > 0 ? n : without_last_word(rest.p, n));
 			buf_add_char(&s->text, '\n');
 		}
 		n += end != NULL;
@@ -50,7 +56,7 @@ void answer_plan(struct gen *g)
 	g->total = 0;
 	if (s->fault == FAULT_EMPTY)
 		return;
-	if (s->quote > 0 && !s->has_text)
+	if ((s->quote > 0 || s->excerpt > 0) && !s->has_text)
 		quote(g, s);
 	g->thinking = g->thinks && s->thinking > 0 ? (size_t)s->thinking : 0;
 	if (s->has_text)

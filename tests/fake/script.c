@@ -137,6 +137,7 @@ static int set_number(struct script *s, struct slice key, int64_t n)
 		{"tokens", .wide = &s->tokens},
 		{"thinking", .wide = &s->thinking},
 		{"quote", .wide = &s->quote},
+		{"excerpt", .wide = &s->excerpt},
 		{"hang_after", .wide = &s->hang_after},
 		{"cut", .wide = &s->cut_after},
 		{"end", .wide = &s->end_after},

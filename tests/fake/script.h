@@ -45,7 +45,8 @@ struct script {
 	size_t hugeline;    /* bytes of the first token */
 	bool wrong_ctype, close_after, tools_in_final;
 	int64_t tokens, thinking; /* -1: not said */
-	int64_t quote; /* the answer is lines of the prompt, about that many tokens; 0: no */
+	int64_t quote;	 /* the answer is lines of the prompt, about that many tokens; 0: no */
+	int64_t excerpt; /* the same, each line without its last word */
 	bool has_text;
 	struct buf text;		 /* the exact answer */
 	struct buf error;		 /* message of an error */

@@ -240,6 +240,8 @@ static void on_record(void *ctx, const struct proto_record *r)
 	case PROTO_END:
 		put_text(&b, "finish", r->u.end.finish);
 		put_text(&b, "verdict", r->u.end.verdict);
+		put_int(&b, "notes_kept", r->u.end.notes_kept);
+		put_int(&b, "notes_refused", r->u.end.notes_refused);
 		put_int(&b, "prompt_tokens", r->u.end.usage.prompt_tokens);
 		put_int(&b, "cached_tokens", r->u.end.usage.cached_tokens);
 		put_int(&b, "output_tokens", r->u.end.usage.output_tokens);
@@ -410,6 +412,7 @@ static void do_job(struct json_value o)
 	m->num_ctx = int_of(o, "num_ctx", 0);
 	m->max_tokens = int_of(o, "max_tokens", 160);
 	m->timeout_ms = int_of(o, "timeout_ms", 0);
+	m->strict = bool_of(o, "strict", false);
 	channel_put(channel, &r);
 	if (j->total || m->kind != JOB_PASS)
 		pump(j);

@@ -557,6 +557,20 @@ def test_notes_keep_what_stands_in_the_source(link, fake):
     assert b"connect_peer" in data and b"made_up_name" not in data
     sent = json.loads(backend.bodies()[-1])
     assert sent["temperature"] == 0 and "connect_peer" in json.dumps(sent["messages"])
+    assert (end["notes_kept"], end["notes_refused"]) == (1, 1)
+
+
+def test_strict_notes_need_a_name_or_a_whole_quotation(link, fake):
+    backend = fake("b", type="llama-server")
+    w = link()
+    w.ready(type="llama-server", url=backend.url)
+    answer = "- connect_peer() failed\n- everybody is happy\n- build fails with error\n"
+    assert backend.fault(text=answer, times=2)
+    _, loose, end = w.result(w.job("notes", body=CHUNK, model="m:1b"))
+    assert loose.decode() == answer and (end["notes_kept"], end["notes_refused"]) == (3, 0)
+    _, strict, end = w.result(w.job("notes", body=CHUNK, model="m:1b", strict=True))
+    assert b"happy" not in strict and strict.count(b"\n") == 2
+    assert (end["notes_kept"], end["notes_refused"]) == (2, 1)
 
 
 @pytest.mark.parametrize("rule,type,member,value", [

@@ -302,8 +302,42 @@ static int submit_warm(struct fixture *f, struct seen *seen, struct job **out)
 		.prompt_tokens = 8000,
 		.body = SLICE("{}")};
 	spec.message.kind = JOB_WARM;
+	spec.yields = true;
 	spec.message.body_bytes = 2;
 	return job_submit(f->devices.of[0], &spec, &counting, seen, out);
+}
+
+/* Notes that nobody waits for make way like a warming: also for notes that somebody does. */
+static void test_idle_notes_yield(void **state)
+{
+	(void)state;
+	struct fixture f;
+	struct seen idle = {0}, notes = {0};
+	struct job *j, *other;
+	setup(&f);
+	struct device *d = f.devices.of[0];
+	struct job_spec spec = {.takes_slot = true,
+		.impatient = true,
+		.yields = true,
+		.class = CLASS_IDLE,
+		.body = SLICE("{}")};
+	spec.message.kind = JOB_NOTES;
+	spec.message.body_bytes = 2;
+	assert_int_equal(job_submit(d, &spec, &counting, &idle, &j), 0);
+	assert_true(j->running);
+	uint64_t id = j->id;
+	spec.yields = false;
+	spec.class = CLASS_MAP;
+	assert_int_equal(job_submit(d, &spec, &counting, &notes, &other), 0);
+	assert_int_equal(idle.fails, 1);
+	assert_int_equal(idle.cause, FAIL_CANCELLED);
+	assert_int_equal(idle.restarts, 0);
+	say(&f, PROTO_FAIL, id);
+	assert_true(other->running);
+	say(&f, PROTO_END, other->id);
+	assert_int_equal(notes.ends, 1);
+	assert_int_equal(d->inflight, 0);
+	teardown(&f);
 }
 
 /* A warming ends when anything else comes, which is admitted as if its slot were free, and runs
@@ -410,6 +444,7 @@ int main(void)
 		cmocka_unit_test(test_preempted_but_done),
 		cmocka_unit_test(test_preempted_and_worse),
 		cmocka_unit_test(test_a_warming_yields),
+		cmocka_unit_test(test_idle_notes_yield),
 		cmocka_unit_test(test_who_is_refused),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

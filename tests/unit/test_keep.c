@@ -149,6 +149,38 @@ static void test_windows(void **state)
 	stop(k);
 }
 
+struct kept_notes {
+	size_t count, bytes;
+	uint64_t keys;
+};
+
+static void add_note(void *ctx, uint64_t key, struct slice value)
+{
+	struct kept_notes *n = ctx;
+	n->count++;
+	n->bytes += value.n;
+	n->keys ^= key;
+}
+
+/* Notes and what digests were made with: each kind by itself, also what is empty. */
+static void test_notes(void **state)
+{
+	(void)state;
+	struct keep *k = start();
+	keep_note(k, STORE_NOTE, 1, SLICE("- one\n"));
+	keep_note(k, STORE_NOTE, 2, (struct slice){0});
+	keep_note(k, STORE_NOTE, 1, SLICE("- another\n"));
+	keep_note(k, STORE_DIGEST, 4, SLICE("packed"));
+	stop(k);
+	k = start();
+	struct kept_notes notes = {0}, digests = {0};
+	keep_notes(k, STORE_NOTE, add_note, &notes);
+	keep_notes(k, STORE_DIGEST, add_note, &digests);
+	assert_true(notes.count == 2 && notes.bytes == 10 && notes.keys == (1 ^ 2));
+	assert_true(digests.count == 1 && digests.bytes == 6 && digests.keys == 4);
+	stop(k);
+}
+
 static void test_tokens(void **state)
 {
 	(void)state;
@@ -303,6 +335,7 @@ int main(void)
 		TEST(test_decisions_are_bounded),
 		TEST(test_rates),
 		TEST(test_windows),
+		TEST(test_notes),
 		TEST(test_tokens),
 		TEST(test_the_queue_is_bounded),
 		TEST(test_without_a_store),

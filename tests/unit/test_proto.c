@@ -132,6 +132,8 @@ static void sample(struct proto_record *r, enum proto_type type, enum fill fill)
 		r->u.end.finish = text(fill, "stop");
 		r->u.end.verdict = long_one(fill);
 		r->u.end.backend_ms = on ? 0.1 : 0;
+		r->u.end.notes_kept = number(fill, INT64_MAX);
+		r->u.end.notes_refused = number(fill, 3);
 		return;
 	case PROTO_FAIL:
 		r->job = 4;
@@ -211,6 +213,7 @@ static void sample(struct proto_record *r, enum proto_type type, enum fill fill)
 		r->u.job.resume_bytes = number(fill, INT64_MAX);
 		r->u.job.resume_tokens = number(fill, 7);
 		r->u.job.identity = text(fill, NULL);
+		r->u.job.strict = on;
 		return;
 	case PROTO_BODY:
 		r->job = 10;
@@ -310,6 +313,8 @@ static void same(const struct proto_record *a, const struct proto_record *b)
 		SAME_TEXT(end.finish);
 		SAME_TEXT(end.verdict);
 		SAME(end.backend_ms);
+		SAME(end.notes_kept);
+		SAME(end.notes_refused);
 		return;
 	case PROTO_FAIL:
 		SAME(fail.cause);
@@ -384,6 +389,7 @@ static void same(const struct proto_record *a, const struct proto_record *b)
 		SAME(job.resume_bytes);
 		SAME(job.resume_tokens);
 		SAME_TEXT(job.identity);
+		SAME(job.strict);
 		return;
 	case PROTO_BODY:
 		SAME_TEXT(body.bytes);

@@ -91,6 +91,7 @@ static void test_answers(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof(answers) / sizeof(*answers); i++) {
 		const struct answer *a = &answers[i];
+		const struct notes_rule rule = {.finished_by_length = a->cut, .max_bytes = 1000};
 		struct buf out, source;
 		buf_init(&out, 0);
 		buf_init(&source, 0);
@@ -98,13 +99,75 @@ static void test_answers(void **state)
 		while (source.n < 3000) /* notes may have 6 % of it */
 			buf_add_str(&source, "and so on\n");
 		enum notes_verdict v =
-			notes_verify(buf_slice(&source), slice_str(a->text), a->cut, 1000, &out);
+			notes_verify(buf_slice(&source), slice_str(a->text), &rule, NULL, &out);
 		if (v != a->verdict || strcmp(buf_cstr(&out), a->kept) != 0)
 			fail_msg("\"%s\": %s, kept \"%s\"", a->text, notes_verdict_name(v),
 				buf_cstr(&out));
 		buf_free(&out);
 		buf_free(&source);
 	}
+}
+
+/* Beside the above: what has no name and no number must be a part of one line. */
+static const struct {
+	const char *note;
+	bool holds;
+} strictly[] = {
+	{"link_open() fails with -110", true},
+	{"tests/unit/test_link.c breaks", true},
+	{"change of one header is felt at once", true},
+	{"most of that is linking the tests.", true},
+	{"the whole team is happy with it", false},
+	{"a change of one header is felt", false},   /* over the end of a line */
+	{"nge of one header is felt at onc", false}, /* no whole words */
+	{"keep the public header as it is", false},  /* a whole line: selection has it */
+	{"link_close() leaks", false},
+	{"took 43 ms", false},
+	{"none", false},
+	{"see `the header`", false},
+};
+
+static void test_strict(void **state)
+{
+	const struct notes_rule rule = {.strict = true, .max_bytes = 1000};
+	struct buf source, answer, out, line;
+	struct notes_tally tally;
+	unsigned kept = 0, refused = 0;
+	(void)state;
+	buf_init(&source, 0);
+	buf_init(&answer, 0);
+	buf_init(&out, 0);
+	buf_add_str(&source, source_en);
+	while (source.n < 6000)
+		buf_add_str(&source, "and so on\n");
+	for (size_t i = 0; i < sizeof(strictly) / sizeof(*strictly); i++) {
+		buf_init(&line, 0);
+		buf_printf(&line, "- %s", strictly[i].note);
+		bool holds = notes_line_holds(buf_slice(&source), buf_slice(&line));
+		if (holds != strictly[i].holds)
+			fail_msg("\"%s\"", strictly[i].note);
+		buf_printf(&answer, "%s\n", buf_cstr(&line));
+		kept += holds;
+		refused += !holds && strcmp(strictly[i].note, "none") != 0;
+		buf_free(&line);
+	}
+	assert_int_equal(notes_verify(buf_slice(&source), buf_slice(&answer), &rule, &tally, &out),
+		NOTES_OK);
+	assert_int_equal(tally.kept, kept);
+	assert_int_equal(tally.refused, refused);
+	/* what it wrote holds, whoever asks later */
+	for (struct slice rest = buf_slice(&out); rest.n;) {
+		const char *end = memchr(rest.p, '\n', rest.n);
+		assert_non_null(end);
+		struct slice one = {rest.p, (size_t)(end - rest.p)};
+		assert_true(notes_line_holds(buf_slice(&source), one));
+		rest.n -= one.n + 1;
+		rest.p += one.n + 1;
+	}
+	assert_false(notes_line_holds(buf_slice(&source), SLICE("link_open() fails with -110")));
+	buf_free(&source);
+	buf_free(&answer);
+	buf_free(&out);
 }
 
 static void test_notes_are_bounded(void **state)
@@ -116,7 +179,7 @@ static void test_notes_are_bounded(void **state)
 	(void)state;
 	for (size_t max = 0; max < 80; max++) {
 		buf_init(&out, 0);
-		notes_verify(source, answer, false, max, &out);
+		notes_verify(source, answer, &(struct notes_rule){.max_bytes = max}, NULL, &out);
 		assert_true(out.n <= max);
 		assert_true(out.n <= source.n * 6 / 100);
 		assert_true(out.n == 0 || out.p[out.n - 1] == '\n');
@@ -149,6 +212,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_answers),
+		cmocka_unit_test(test_strict),
 		cmocka_unit_test(test_notes_are_bounded),
 		cmocka_unit_test(test_prompt),
 	};

@@ -43,6 +43,7 @@ struct task_ops {
 struct task_end {
 	struct proto_usage usage;
 	const char *finish, *verdict; /* static words; NULL: none */
+	unsigned notes_kept, notes_refused;
 };
 
 struct task_failure {

@@ -102,8 +102,12 @@ static void notes_complete(struct ask *a)
 	}
 	struct buf good;
 	buf_init(&good, max);
-	enum notes_verdict verdict = notes_verify(
-		buf_slice(&t->body), buf_slice(&n->text), a->finish == FINISH_LENGTH, max, &good);
+	struct notes_tally tally;
+	const struct notes_rule rule = {.finished_by_length = a->finish == FINISH_LENGTH,
+		.strict = t->spec.strict,
+		.max_bytes = max};
+	enum notes_verdict verdict =
+		notes_verify(buf_slice(&t->body), buf_slice(&n->text), &rule, &tally, &good);
 	if (is_blank(buf_slice(&n->text))) {
 		task_fail_text(t, FAIL_EMPTY, "the model answered with nothing");
 	} else if (buf_error(&good)) {
@@ -113,6 +117,8 @@ static void notes_complete(struct ask *a)
 			.usage = ask_usage(a),
 			.finish = ask_finish_name(a->finish),
 			.verdict = notes_verdict_name(verdict),
+			.notes_kept = tally.kept,
+			.notes_refused = tally.refused,
 		};
 		if (good.n == 0 || task_emit(t, buf_slice(&good)))
 			task_end(t, &end);
