@@ -253,18 +253,23 @@ static bool is_forced(const struct layout *l, uint32_t g)
 	return low < l->options.forced_count && l->options.forced[low] == chain;
 }
 
-/* Groups below `old` to L1 until `low` of the room is taken, then to the digest if that is not
- * enough. */
-static int give_way(struct layout *l, uint32_t g, uint32_t old, double low, double merge)
+/* How far a freeze goes. */
+struct depth {
+	uint32_t old;	      /* groups below may be raised */
+	double low;	      /* of the room: to L1 until so much is taken */
+	double merge, digest; /* the oldest go to the digest if it is more; what that may take */
+};
+
+static int give_way(struct layout *l, uint32_t g, const struct depth *d)
 {
 	uint32_t to = l->raised_to;
 	double size = l->size;
-	l->aim = low;
-	for (; to < old && size > low * l->soft; to++)
+	l->aim = d->low;
+	for (; to < d->old && size > d->low * l->soft; to++)
 		size -= saving(l, to);
 	int rc = to > l->raised_to ? layout_raise(l, to, g) : 0;
-	if (rc == 0 && l->size > merge * l->soft)
-		rc = layout_merge(l, g, false, l->options.digest);
+	if (rc == 0 && l->size > d->merge * l->soft)
+		rc = layout_merge(l, g, false, d->digest);
 	return rc;
 }
 
@@ -276,12 +281,13 @@ static int give_way(struct layout *l, uint32_t g, uint32_t old, double low, doub
 int layout_freeze(struct layout *l, uint32_t g)
 {
 	const struct layout_options *o = &l->options;
-	bool due = l->size > o->high * l->soft && g >= l->retry, early = is_forced(l, g);
-	if (layout_group_begin(l, g + 1) == 0 || (!due && !early))
+	const struct depth early = {old_groups(g + 1), o->early_low, o->early_low, o->early_digest};
+	const struct depth on_the_way = {old_groups(g), o->low, o->merge, o->digest};
+	bool due = l->size > o->high * l->soft && g >= l->retry, forced = is_forced(l, g);
+	if (layout_group_begin(l, g + 1) == 0 || (!due && !forced))
 		return 0;
 	uint32_t raised = l->raised_to, merged = l->merged_to;
-	int rc = early ? give_way(l, g, old_groups(g + 1), o->early_low, o->early_low)
-		       : give_way(l, g, old_groups(g), o->low, o->merge);
+	int rc = give_way(l, g, forced ? &early : &on_the_way);
 	if (l->raised_to != raised || l->merged_to != merged) {
 		l->freezes++;
 		l->frozen_at = g + 1;

@@ -24,6 +24,7 @@ struct layout_options layout_defaults(void)
 		.early_low = .5,
 		.digest = .18,
 		.digest_most = .5,
+		.early_digest = .25,
 		.append = .2,
 		.l1 = .2,
 		.notes = .1,

@@ -54,9 +54,10 @@ struct layout_options {
 	double high;   /* a freeze begins above; 1 */
 	double low;    /* and raises to L1 until below; .65 */
 	double merge;  /* if it is still above, the oldest go to L2; 1 */
-	double early_low;   /* what a freeze that is made early raises to, digest included; .5 */
-	double digest;	    /* most that the digest takes; .18 */
-	double digest_most; /* where there is room below `low` it may take this; .5 */
+	double early_low;    /* what a freeze that is made early raises to, digest included; .5 */
+	double digest;	     /* most that the digest takes; .18 */
+	double digest_most;  /* where there is room below `low` it may take this; .5 */
+	double early_digest; /* what the digest of an early one may always take; .25 */
 	double append; /* of what goes to a digest later, the share that is added to it; 0: it is
 			  made anew each time; .2 */
 	double l1;     /* of the bytes that L1 may shorten, kept; .2 */

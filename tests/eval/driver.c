@@ -84,6 +84,7 @@ static const struct {
 	OPTION(reach, NUMBER),
 	OPTION(notes, NUMBER),
 	OPTION(early_low, NUMBER),
+	OPTION(early_digest, NUMBER),
 	OPTION(append, NUMBER),
 	SHARE(constraints),
 	SHARE(errors),
