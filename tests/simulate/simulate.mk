@@ -14,4 +14,4 @@ simulate-smoke: $(SIMULATE_NEEDS) ## 90 s of the same; fails only when the simul
 
 .PHONY: simulate-engine
 simulate-engine: all ## sessions before a real llama-server, directly and through tandem, by its own count; writes docs/simulate.md
-	$(Q)SIMULATE_ENGINE_DOCS=1 TANDEM_BIN=$(abspath $(BUILD))/bin $(PYTHON) -m pytest -q -s -p no:cacheprovider tests/engine/test_never_slower.py
+	$(Q)SIMULATE_ENGINE_DOCS=1 TANDEM_BIN=$(abspath $(BUILD))/bin $$(etc/setup/venv.sh) -m pytest -q -s -p no:cacheprovider tests/engine/test_never_slower.py

@@ -729,10 +729,10 @@ static void test_digest_grows(void **state)
 	buf_init(&before, 0);
 	conversation_begin(&c, 5);
 	c.style = STYLE_TOOLS;
-	for (unsigned i = 0; i < 40; i++)
+	for (unsigned i = 0; i < 80; i++)
 		conversation_turn(&c);
 	o.forced = early;
-	o.window = 12000;
+	o.window = 16000;
 	for (size_t k = 4; k < conversation_groups(&c); k++) {
 		struct made m;
 		make(&m, &c, k, &o, NULL);
