@@ -361,7 +361,7 @@ static bool is_near(const struct layout *l)
 static void do_early(const struct chat_request *r, double chars)
 {
 	struct layout now, l;
-	make_layout(r, chars, NULL, &now);
+	make_layout(r, chars, NULL, (struct slice){0}, &now);
 	bool near = now.result != LAYOUT_FAILED && is_near(&now);
 	uint64_t chain = near ? now.messages[now.count - 1].chain : 0;
 	double size = now.size;
@@ -371,7 +371,7 @@ static void do_early(const struct chat_request *r, double chars)
 		return;
 	}
 	decide(chain);
-	make_layout(r, chars, NULL, &l);
+	make_layout(r, chars, NULL, (struct slice){0}, &l);
 	if (l.result == LAYOUT_RAISED && l.frozen_at == l.groups &&
 		size - l.size >= EARLY_GAIN * l.soft) {
 		tell_layout(&l);
