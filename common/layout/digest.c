@@ -17,6 +17,7 @@
 #define STUB_BYTES 200	  /* an assistant's words up to this stay between those of a person */
 #define MARK_BYTES 4
 
+static const char more[] = "[Further on, condensed later; headers begin with %.*s.]\n";
 static const char intro[] = "[Earlier part of this conversation, condensed. Lines are verbatim, "
 			    "[..N] stands for N lines "
 			    "left out, headers that begin with %.*s tell who spoke.]\n";
@@ -24,6 +25,7 @@ static const char intro[] = "[Earlier part of this conversation, condensed. Line
 struct digest {
 	struct layout *l;
 	size_t begin, end; /* messages of the run */
+	size_t from;	   /* of these, the first whose lines are chosen from */
 	size_t holder;	   /* that carries the text */
 	uint32_t group;	   /* the holder's */
 	uint32_t to, at;   /* groups below; the group end that it is made at */
@@ -170,7 +172,7 @@ static size_t sources(const struct digest *d, uint32_t *at, size_t reach, size_t
 	const struct layout *l = d->l;
 	size_t n = 0;
 	*bytes = 0;
-	for (size_t i = d->end; i-- > d->begin && *bytes < reach;) {
+	for (size_t i = d->end; i-- > d->from && *bytes < reach;) {
 		const struct layout_message *m = &l->messages[i];
 		if (!(m->flags & (PART_DROPPED | PART_OUT | PART_HOLDER)))
 			continue;
@@ -211,17 +213,19 @@ static int select_text(
 	}
 	/* No tool's output can know it, so none can forge a turn. */
 	snprintf(mark, sizeof(mark), "%04x", (unsigned)(l->messages[d->end - 1].chain & 0xffff));
-	buf_printf(text, intro, MARK_BYTES, mark);
-	size_t intro_bytes = text->n;
+	size_t before = text->n;
+	buf_printf(text, before ? more : intro, MARK_BYTES, mark);
+	size_t intro_end = text->n;
 	int rc = layout_digest_notes(l, d->to, d->at, (size_t)(l->options.notes * (double)budget),
 		(struct slice){mark, MARK_BYTES}, text);
 	if (rc) {
 		free(m);
 		return rc;
 	}
-	struct slice notes = {text->p + intro_bytes, text->n - intro_bytes};
+	struct slice notes = {text->p + intro_end, text->n - intro_end};
+	size_t taken = text->n - before;
 	o.keep_ratio = 0;
-	o.budget_bytes = budget > text->n ? budget - text->n : 0;
+	o.budget_bytes = budget > taken ? budget - taken : 0;
 	o.frozen = true;
 	o.mark = (struct slice){mark, MARK_BYTES};
 	struct slice *standing = layout_standing(l, &o.standing_count);
@@ -240,24 +244,27 @@ static int select_text(
 	return rc ? rc : buf_error(text);
 }
 
-static int make_text(struct digest *d, double share)
+/* Of so many tokens; behind the text that it has where lines are added. */
+static int make_text(struct digest *d, double tokens)
 {
 	struct layout *l = d->l;
+	struct layout_message *m = &l->messages[d->holder];
 	size_t bytes;
 	struct buf text;
-	uint32_t *at = calloc(d->end - d->begin + 1, sizeof(*at));
+	uint32_t *at = calloc(d->end - d->from + 1, sizeof(*at));
 	if (!at)
 		return -ENOMEM;
-	size_t budget = (size_t)(share * l->soft * bytes_per_token(d));
+	size_t budget = (size_t)(tokens * bytes_per_token(d));
 	size_t n = sources(d, at, (size_t)((double)budget * l->options.reach), &bytes);
 	buf_init(&text, 0);
+	if (d->from > d->begin)
+		buf_add_slice(&text, buf_slice(&l->out[d->holder]));
 	int rc = select_text(d, at, n, budget, &text);
 	free(at);
 	if (rc) {
 		buf_free(&text);
 		return rc;
 	}
-	struct layout_message *m = &l->messages[d->holder];
 	buf_free(&l->out[d->holder]);
 	l->out[d->holder] = text;
 	m->flags |= PART_OUT | (l->request->messages[d->holder].images ? PART_BARE : 0u);
@@ -267,16 +274,57 @@ static int make_text(struct digest *d, double share)
 	return 0;
 }
 
-/* What raising so much leaves below `low` is better filled with lines than left empty. */
+/* What raising so much leaves below `low` is better filled with lines than left empty. Tokens. */
 static double roomy(struct digest *d, double share)
 {
 	struct layout *l = d->l;
 	layout_resize(l, l->corpus.n);
 	double rest = l->size - l->messages[d->holder].tokens_out, most = l->options.digest_most;
-	double left = l->soft > 0 ? (l->options.low * l->soft - rest) / l->soft : 0;
+	double left = l->soft > 0 ? l->aim - rest / l->soft : 0;
 	if (share < l->options.digest || left <= share)
-		return share;
-	return left < most ? left : most;
+		return share * l->soft;
+	return (left < most ? left : most) * l->soft;
+}
+
+static void take_in(struct digest *d, uint32_t from, uint32_t to)
+{
+	struct layout *l = d->l;
+	for (size_t i = layout_group_begin(l, from); i < d->end; i++)
+		layout_as_sent(l, i);
+	layout_set_level(l, from, to, LAYOUT_L2);
+	for (uint32_t g = from; g < to; g++)
+		put_group(d, layout_group_begin(l, g), layout_group_begin(l, g + 1));
+	for (size_t i = d->end; i < l->corpus.n; i++)
+		layout_look_for_call(l, i);
+	l->merged_to = to;
+}
+
+/* --- lines that are added to a digest --- */
+
+/*
+ * A digest that is made anew has the prompt read anew from its beginning; lines that are added to
+ * it have it read from there on. So they are, as long as there is room for them: *tokens of what
+ * the groups that join it have.
+ */
+static bool may_append(const struct digest *d, uint32_t to, double share, double *tokens)
+{
+	const struct layout *l = d->l;
+	const struct layout_options *o = &l->options;
+	double gone = 0;
+	for (size_t i = layout_group_begin(l, l->merged_to), end = layout_group_begin(l, to);
+		i < end; i++) {
+		*tokens += is_kept(l, i) ? 0 : l->messages[i].tokens_in * o->append;
+		gone += is_kept(l, i) ? 0 : l->messages[i].tokens_out;
+	}
+	return l->merged_to > 1 && to > l->merged_to && o->append > 0 && share >= o->digest &&
+	       d->holder < d->end && l->size - gone + *tokens <= o->low * l->soft;
+}
+
+static void find_digest(struct digest *d)
+{
+	for (d->holder = d->begin; d->holder < d->end; d->holder++)
+		if (d->l->messages[d->holder].flags & PART_HOLDER)
+			break;
 }
 
 int layout_digest(struct layout *l, uint32_t to, uint32_t at, double share)
@@ -286,18 +334,19 @@ int layout_digest(struct layout *l, uint32_t to, uint32_t at, double share)
 		.end = layout_group_begin(l, to),
 		.to = to,
 		.at = at};
+	double tokens = 0;
+	d.from = d.begin;
 	if (d.end <= d.begin)
 		return 0;
+	find_digest(&d);
+	if (may_append(&d, to, share, &tokens)) {
+		d.from = layout_group_begin(l, l->merged_to);
+		take_in(&d, l->merged_to, to);
+		return make_text(&d, tokens);
+	}
 	find_holder(&d);
 	if (d.holder == d.end)
 		return 0; /* nobody to carry it: a run of a person's words alone */
-	for (size_t i = d.begin; i < d.end; i++)
-		layout_as_sent(l, i);
-	layout_set_level(l, 1, to, LAYOUT_L2);
-	for (uint32_t g = 1; g < to; g++)
-		put_group(&d, layout_group_begin(l, g), layout_group_begin(l, g + 1));
-	for (size_t i = d.end; i < l->corpus.n; i++)
-		layout_look_for_call(l, i);
-	l->merged_to = to;
+	take_in(&d, 1, to);
 	return make_text(&d, roomy(&d, share));
 }

@@ -165,7 +165,7 @@ static double saving(const struct layout *l, uint32_t k)
 	double tokens = 0;
 	size_t end = layout_group_begin(l, k + 1);
 	for (size_t i = layout_group_begin(l, k); i < end; i++)
-		if (layout_may_cut(l, i))
+		if (layout_may_cut(l, i) && !(l->messages[i].flags & PART_TRIED))
 			tokens += l->messages[i].tokens_in;
 	return tokens * (1 - l->options.l1);
 }
@@ -253,20 +253,41 @@ static bool is_forced(const struct layout *l, uint32_t g)
 	return low < l->options.forced_count && l->options.forced[low] == chain;
 }
 
+/* How far a freeze goes. */
+struct depth {
+	uint32_t old;	      /* groups below may be raised */
+	double low;	      /* of the room: to L1 until so much is taken */
+	double merge, digest; /* the oldest go to the digest if it is more; what that may take */
+};
+
+static int give_way(struct layout *l, uint32_t g, const struct depth *d)
+{
+	uint32_t to = l->raised_to;
+	double size = l->size;
+	l->aim = d->low;
+	for (; to < d->old && size > d->low * l->soft; to++)
+		size -= saving(l, to);
+	int rc = to > l->raised_to ? layout_raise(l, to, g) : 0;
+	if (rc == 0 && l->size > d->merge * l->soft)
+		rc = layout_merge(l, g, false, d->digest);
+	return rc;
+}
+
+/*
+ * A freeze that is made early has the time that one on the way does not have: it goes deep, so that
+ * the next one is far away. And there will be one more group when its prompt is used: so what is
+ * the newest but one by then is the newest now.
+ */
 int layout_freeze(struct layout *l, uint32_t g)
 {
 	const struct layout_options *o = &l->options;
-	bool due = l->size > o->high * l->soft && g >= l->retry;
-	if (layout_group_begin(l, g + 1) == 0 || (!due && !is_forced(l, g)))
+	const struct depth early = {old_groups(g + 1), o->early_low, o->early_low, o->early_digest};
+	const struct depth on_the_way = {old_groups(g), o->low, o->merge, o->digest};
+	bool due = l->size > o->high * l->soft && g >= l->retry, forced = is_forced(l, g);
+	if (layout_group_begin(l, g + 1) == 0 || (!due && !forced))
 		return 0;
-	uint32_t to = l->raised_to, old = old_groups(g);
-	double size = l->size;
-	for (; to < old && size > o->low * l->soft; to++)
-		size -= saving(l, to);
 	uint32_t raised = l->raised_to, merged = l->merged_to;
-	int rc = to > l->raised_to ? layout_raise(l, to, g) : 0;
-	if (rc == 0 && l->size > o->merge * l->soft)
-		rc = layout_merge(l, g, false, o->digest);
+	int rc = give_way(l, g, forced ? &early : &on_the_way);
 	if (l->raised_to != raised || l->merged_to != merged) {
 		l->freezes++;
 		l->frozen_at = g + 1;

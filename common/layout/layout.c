@@ -21,8 +21,11 @@ struct layout_options layout_defaults(void)
 		.high = 1,
 		.low = .65,
 		.merge = 1,
+		.early_low = .5,
 		.digest = .18,
 		.digest_most = .5,
+		.early_digest = .25,
+		.append = .2,
 		.l1 = .2,
 		.notes = .1,
 		.reach = 32,
@@ -132,6 +135,7 @@ static void absorb(struct layout *l, uint32_t g)
 static int at_group_end(struct layout *l, uint32_t g)
 {
 	bool waits = g < l->retry, newest = g + 1 == l->groups;
+	l->aim = l->options.low;
 	int rc = layout_freeze(l, g);
 	if (rc == 0 && l->options.must_fit && l->size > l->room &&
 		(!waits || !l->hopeless || newest)) {

@@ -54,9 +54,13 @@ struct layout_options {
 	double high;   /* a freeze begins above; 1 */
 	double low;    /* and raises to L1 until below; .65 */
 	double merge;  /* if it is still above, the oldest go to L2; 1 */
-	double digest; /* most that the digest takes; .18 */
-	double digest_most; /* where there is room below `low` it may take this; .5 */
-	double l1;	    /* of the bytes that L1 may shorten, kept; .2 */
+	double early_low;    /* what a freeze that is made early raises to, digest included; .5 */
+	double digest;	     /* most that the digest takes; .18 */
+	double digest_most;  /* where there is room below `low` it may take this; .5 */
+	double early_digest; /* what the digest of an early one may always take; .25 */
+	double append; /* of what goes to a digest later, the share that is added to it; 0: it is
+			  made anew each time; .2 */
+	double l1;     /* of the bytes that L1 may shorten, kept; .2 */
 	double reach;  /* the digest chooses from so many times its own size, newest first; 32 */
 	double single; /* of a one-shot prompt's longest text, kept; 0: nothing is cut that fits */
 	bool spare_whole; /* a text that is asked about as a whole is not cut while it fits; true */
@@ -119,6 +123,7 @@ struct layout {
 	bool spare_nobody; /* short words of a person go to the digest as well */
 	uint32_t retry;	  /* the group end from which on it is tried again: the last try was vain */
 	bool hopeless;	  /* it did not even fit the window */
+	double aim;	  /* share of the room that the freeze under way raises to */
 	bool out_of_turn; /* the newest end was tried before that: no state for others */
 };
 

@@ -115,7 +115,8 @@ bool layout_state_suits(const struct layout_state *s, const struct layout *l)
 	const struct layout_options *a = &s->options, *b = &l->options;
 	return s->room == l->room && s->soft == l->soft && a->high == b->high && a->low == b->low &&
 	       a->merge == b->merge && a->digest == b->digest && a->l1 == b->l1 &&
-	       a->reach == b->reach && a->must_fit == b->must_fit;
+	       a->early_low == b->early_low && a->early_digest == b->early_digest &&
+	       a->append == b->append && a->reach == b->reach && a->must_fit == b->must_fit;
 }
 
 int layout_state_restore(const struct layout_state *s, struct layout *l, size_t *known)

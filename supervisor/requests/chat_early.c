@@ -4,8 +4,8 @@
  * Early freeze. When the next request of the conversation is likely to outgrow its room, its layout
  * is frozen now: the decision is kept, so that every later layout makes it as well, and the main
  * device reads the new prompt. The next request then costs its own tokens only. A decision that is
- * lost costs one cold prompt. Where a layout was made already and the original went once more,
- * since it still fits, that layout is read.
+ * lost costs one cold prompt. It goes deep (freeze.c), so that it need not come often; one that
+ * would free little is not made.
  *
  * After a one-shot prompt that was cut, its original is read: if a conversation follows, it needs
  * all of the text, and finds it there.
@@ -20,6 +20,7 @@
 #include <stdlib.h>
 
 #define BODY_MAX (16u << 20) /* larger bodies are not worth a copy */
+#define GAIN .1		     /* of the room: what a freeze must free, to be worth the reading */
 
 struct early {
 	uv_work_t work;
@@ -28,7 +29,8 @@ struct early {
 	uint64_t *forced; /* decisions with the new one; owned */
 	size_t forced_count;
 	uint64_t chain;
-	bool made;
+	double size; /* of the layout as it is without it */
+	bool waits, made;
 	struct buf body, authorization;
 	struct prefix_chain prefix;
 	struct token_census census;
@@ -59,7 +61,8 @@ static bool outgrows(const struct chat *c)
 	return c->has_condense && !c->weighed.one_shot && outgrow_is_near(&f);
 }
 
-/* The layout of this very request is frozen, and was not sent. */
+/* The layout of this request is raised, and the original went once more, since it still fits: it
+ * must be read before the next one needs it, even if nothing more is raised. */
 static bool layout_waits(const struct chat *c)
 {
 	return c->weighed.form == FORM_ORIGINAL && c->condense.layout.result == LAYOUT_RAISED &&
@@ -69,20 +72,22 @@ static bool layout_waits(const struct chat *c)
 
 /* --- what is made of it --- */
 
+static bool is_worth_it(const struct early *e, const struct layout *l)
+{
+	return l->frozen_at == l->groups && e->size - l->size >= GAIN * l->soft;
+}
+
 static void freeze_work(uv_work_t *work)
 {
 	struct early *e = work->data;
 	struct chat *c = e->chat;
 	struct chat_request view;
 	struct dialect_error error;
-	/* From the beginning: the state of this request has passed the place of the freeze. */
-	layout_state_release(c->condense.from);
-	c->condense.from = NULL;
 	c->condense.options.forced = e->forced;
 	c->condense.options.forced_count = e->forced_count;
 	c->condense.facts.chunk_bytes = 0;
 	if (condense_prepare(&c->condense) != CONDENSE_OK ||
-		c->condense.layout.frozen_at != c->condense.layout.groups ||
+		(!e->waits && !is_worth_it(e, &c->condense.layout)) ||
 		condense_assemble(&c->condense, NULL, 0, &e->body) != CONDENSE_OK ||
 		chat_request_parse(c->base.dialect, buf_slice(&e->body), &view, &error))
 		return;
@@ -147,6 +152,16 @@ static int by_chain_insert(struct early *e, const uint64_t *all, size_t n)
 	return 0;
 }
 
+/* The state of this request has passed the place of the freeze: one of those before it. */
+static struct layout_state *state_before(struct chat *c)
+{
+	const struct condense *k = &c->condense;
+	size_t end = c->view.count;
+	while (end > 0 && k->groups[end - 1] == k->groups[c->view.count - 1])
+		end--;
+	return layout_cache_find(c->base.all->layouts, k->chains, k->groups, end);
+}
+
 static void freeze(struct chat *c)
 {
 	struct requests *s = c->base.all;
@@ -154,12 +169,17 @@ static void freeze(struct chat *c)
 	size_t n;
 	if (!e)
 		return;
-	*e = (struct early){
-		.chat = c, .device = c->device, .chain = c->condense.chains[c->view.count - 1]};
+	*e = (struct early){.chat = c,
+		.device = c->device,
+		.chain = c->condense.chains[c->view.count - 1],
+		.size = c->condense.layout.size,
+		.waits = layout_waits(c)};
 	request_hold(&c->base);
 	buf_init(&e->body, (size_t)job_body_bytes_max(s->config));
 	buf_add_slice(
 		&e->authorization, slice_str(exchange_header(c->base.exchange, "Authorization")));
+	layout_state_release(c->condense.from);
+	c->condense.from = state_before(c);
 	const uint64_t *all = keep_decisions(s->devices->keep, &n);
 	chat_notes_offer(c); /* there may be more of them by now */
 	e->work.data = e;
@@ -168,44 +188,23 @@ static void freeze(struct chat *c)
 		early_free(e);
 }
 
-/* --- what was made and not sent --- */
+/* --- the whole text of a cut prompt --- */
 
-static bool read_ahead(struct chat *c, const char *why, struct slice text, uint64_t tokens,
-	struct prefix_chain *chain)
+static void read_original(struct chat *c)
 {
 	struct buf body, authorization;
-	bool started = false;
-	if (c->class == CLASS_IDLE || chain->count == 0 || text.n > BODY_MAX)
-		return false;
+	if (c->class == CLASS_IDLE || c->chain.count == 0 || c->body.n > BODY_MAX)
+		return;
 	buf_init(&body, (size_t)job_body_bytes_max(c->base.all->config));
 	buf_init(&authorization, 0);
 	buf_add_slice(
 		&authorization, slice_str(exchange_header(c->base.exchange, "Authorization")));
-	struct warming_spec spec = spec_of(c, why, &authorization);
-	spec.tokens = tokens;
-	if (buf_add_slice(&body, text) == 0)
-		started = warming_start(c->device, &spec, &body, chain);
+	struct warming_spec spec = spec_of(c, "original of a cut prompt", &authorization);
+	spec.tokens = c->facts.tokens;
+	if (buf_add_slice(&body, buf_slice(&c->body)) == 0)
+		warming_start(c->device, &spec, &body, &c->chain);
 	buf_free(&body);
 	buf_free(&authorization);
-	return started;
-}
-
-/* From now on the conversation is on it: half of it read is sooner than the original, whose cache
- * it takes. */
-static void read_layout(struct chat *c)
-{
-	struct requests *s = c->base.all;
-	const struct layout *l = &c->condense.layout;
-	size_t end = l->count;
-	while (end > 0 && l->messages[end - 1].group + 1 > l->frozen_at)
-		end--;
-	uint64_t tokens = tokens_estimate(s->tokens, buf_slice(&c->model), &c->sent_census);
-	if (end == 0 || !read_ahead(c, "layout", buf_slice(&c->rewritten), tokens, &c->sent_chain))
-		return;
-	keep_decide(s->devices->keep, l->messages[end - 1].chain);
-	s->count.early_freezes++;
-	log_line(LOG_INFO, "early_freeze", LOG_STR("req", c->base.id),
-		LOG_INT("tokens_before", c->sent_tokens), LOG_INT("tokens_after", tokens), LOG_END);
 }
 
 void chat_early(struct chat *c)
@@ -216,10 +215,7 @@ void chat_early(struct chat *c)
 		!warming_possible(c->device))
 		return;
 	if (c->weighed.form == FORM_CUT && !c->plan.must_shrink)
-		read_ahead(c, "original of a cut prompt", buf_slice(&c->body), c->facts.tokens,
-			&c->chain);
-	else if (outgrows(c) && layout_waits(c))
-		read_layout(c);
-	else if (outgrows(c) && c->condense.layout.frozen_at != c->condense.layout.groups)
+		read_original(c);
+	else if (outgrows(c))
 		freeze(c);
 }

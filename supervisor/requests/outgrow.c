@@ -1,9 +1,11 @@
 #include "supervisor/requests/outgrow.h"
 
+#include <math.h>
 #include <stdlib.h>
 
-#define TURNS 10
-#define QUANTILE 0.7
+#define TURNS 20
+#define QUANTILE 0.8
+#define SPARE 0.15 /* of the room: so much of it is given up for a turn as large as any lately */
 
 static int by_size(const void *a, const void *b)
 {
@@ -11,18 +13,29 @@ static int by_size(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-double outgrow_growth(const struct layout *l)
+/* The sizes of the newest turns, the least first. Returns how many. */
+static size_t newest_turns(const struct layout *l, double turns[TURNS])
 {
-	double turns[TURNS] = {0};
 	size_t n = 0, i = l->count;
 	while (i > 0 && n < TURNS && l->messages[i - 1].group > 0) {
 		uint32_t group = l->messages[i - 1].group;
+		turns[n] = 0;
 		for (; i > 0 && l->messages[i - 1].group == group; i--)
 			turns[n] += l->messages[i - 1].tokens_in;
 		n++;
 	}
 	qsort(turns, n, sizeof(turns[0]), by_size);
-	return n ? turns[(size_t)((double)n * QUANTILE)] : 0;
+	return n;
+}
+
+double outgrow_growth(const struct layout *l, double spare)
+{
+	double turns[TURNS];
+	size_t n = newest_turns(l, turns);
+	if (n == 0)
+		return 0;
+	double most = turns[n - 1], likely = turns[(size_t)((double)n * QUANTILE)];
+	return fmin(most, fmax(likely, spare));
 }
 
 bool outgrow_is_near(const struct outgrow_facts *f)
@@ -31,7 +44,8 @@ bool outgrow_is_near(const struct outgrow_facts *f)
 	if (l->groups < 2 || l->soft <= 0 ||
 		(l->result != LAYOUT_AS_SENT && l->result != LAYOUT_RAISED))
 		return false;
+	double growth = outgrow_growth(l, SPARE * l->soft);
 	if (f->original && f->room > 0 && f->scale > 0)
-		return f->tokens + outgrow_growth(l) / f->scale > f->room;
-	return l->size + outgrow_growth(l) > l->options.high * l->soft;
+		return f->tokens + growth / f->scale > f->room;
+	return l->size + growth > l->options.high * l->soft;
 }

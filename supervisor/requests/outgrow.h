@@ -4,8 +4,9 @@
  * made for its last request.
  *
  * A turn is a group of the layout: an answer and what followed it. The next one is taken for as
- * large as seven of the last ten were at most: a freeze that comes too late costs a cold prompt,
- * one that comes early idle time and a little of the window.
+ * large as four of five of the last twenty were at most, and in a large window as the largest of
+ * them: a freeze that comes too late costs a cold prompt, one that comes early idle time and a
+ * little of the window.
  */
 #ifndef TANDEM_OUTGROW_H
 #define TANDEM_OUTGROW_H
@@ -19,8 +20,8 @@ struct outgrow_facts {
 	double scale;		     /* start tokens for one of the model's */
 };
 
-/* Tokens, by the start table, by which the next turn may grow. */
-double outgrow_growth(const struct layout *l);
+/* Tokens, by the start table, by which the next turn may grow; spare: so many do not matter. */
+double outgrow_growth(const struct layout *l, double spare);
 
 /* Where the original was sent it is measured against its own room: as long as it fits, nothing is
  * sooner. False where there is nothing that could be frozen. */

@@ -10,6 +10,7 @@ newest   The task and as many of the newest groups as fit, at every call.
 fresh    One selection of the history at every call (the server's text_select).
 layout   The server's frozen layout.
 noted    The same, whose digests take notes that a scripted writer extracts (scribe.h).
+early    The same with freezes that are made while nobody waits (routing.warm), all of them read in time.
 """
 
 import json
@@ -22,6 +23,7 @@ CLEARED = "[Old tool result content cleared]"
 
 class Arm:
     name, writes = "", False
+    ahead = None  # messages that were read after the last prompt, while nobody waited
 
     def begin(self, session, room):
         self.s, self.room = session, room
@@ -153,3 +155,13 @@ class Layout(Served):
 
 class Noted(Layout):
     name, operation = "the frozen layout with notes", "noted"
+
+
+class Early(Layout):
+    name = "the frozen layout, frozen early"
+
+    def prompt(self, k):
+        sent = super().prompt(k)
+        out, _ = self.driver.ask("early", int(self.room), body=self.body(k))
+        self.ahead = json.loads(out)["messages"] if out else None
+        return sent

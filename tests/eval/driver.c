@@ -7,6 +7,8 @@
  *
  *   conversation   begins one: what its characters are in tokens by the start table; cache emptied
  *   layout CHARS   the request laid out for that room, with what the cache knows: its body
+ *   early CHARS    after `layout` of the same: the layout that is read while nobody waits, where the
+ *                  server would freeze the conversation now (chat_early.c); it is frozen from then on
  *   plain CHARS    the same without a cache
  *   noted CHARS    as layout, and digests take notes of a scripted writer (scribe.h)
  *   replay CHARS   as plain, with what was decided about notes
@@ -17,6 +19,7 @@
 #include "common/layout/layout.h"
 #include "common/layout/parts.h"
 #include "common/layout/state.h"
+#include "supervisor/requests/outgrow.h"
 #include "tests/eval/scribe.h"
 
 #include <errno.h>
@@ -27,12 +30,16 @@
 #define BODY_MAX (64u << 20)
 #define ARGUMENTS 4
 #define KEEP_GROUPS 2
+#define DECISIONS 4096
+#define EARLY_GAIN .1 /* as chat_early.c */
 #define INTRO "[Earlier conversation, condensed]\n"
 
 static struct layout_options options;
 static struct layout_cache *cache;
 static struct scribe scribe;
 static double tokens_per_char = 1 / 3.6;
+static uint64_t decisions[DECISIONS + 1]; /* early freezes of this conversation, sorted */
+static size_t decision_count;
 
 static void answer(const char *status, const struct buf *text, const char *figures)
 {
@@ -76,6 +83,9 @@ static const struct {
 	OPTION(l1, NUMBER),
 	OPTION(reach, NUMBER),
 	OPTION(notes, NUMBER),
+	OPTION(early_low, NUMBER),
+	OPTION(early_digest, NUMBER),
+	OPTION(append, NUMBER),
 	SHARE(constraints),
 	SHARE(errors),
 	SHARE(one_shots),
@@ -232,6 +242,7 @@ static void do_conversation(const struct chat_request *r)
 	layout_cache_destroy(cache);
 	cache = layout_cache_create(LAYOUT_CACHE_BYTES);
 	scribe_forget(&scribe);
+	decision_count = 0;
 	char figures[48];
 	snprintf(figures, sizeof(figures), "tokens_per_char=%.5f", tokens_per_char);
 	if (cache && rc == 0)
@@ -264,6 +275,8 @@ static void make_layout(const struct chat_request *r, double chars, struct layou
 	if (head.count > 1)
 		head.count = 1;
 	o.window = chars * tokens_per_char + fixed_tokens(&head);
+	o.forced = decisions;
+	o.forced_count = decision_count;
 	layout_make(l, r, &o, from);
 }
 
@@ -315,6 +328,61 @@ out:
 	free(groups);
 }
 
+static int by_chain(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+	return (x > y) - (x < y);
+}
+
+static void decide(uint64_t chain)
+{
+	decisions[decision_count++] = chain;
+	qsort(decisions, decision_count, sizeof(*decisions), by_chain);
+}
+
+static void undo(uint64_t chain)
+{
+	size_t at = 0;
+	while (at < decision_count && decisions[at] != chain)
+		at++;
+	memmove(decisions + at, decisions + at + 1, (--decision_count - at) * sizeof(*decisions));
+}
+
+static bool is_near(const struct layout *l)
+{
+	const struct outgrow_facts f = {.layout = l,
+		.original = l->result == LAYOUT_AS_SENT,
+		.tokens = l->tokens_in,
+		.room = l->options.window,
+		.scale = 1};
+	return decision_count < DECISIONS && outgrow_is_near(&f);
+}
+
+static void do_early(const struct chat_request *r, double chars)
+{
+	struct layout now, l;
+	make_layout(r, chars, NULL, (struct slice){0}, &now);
+	bool near = now.result != LAYOUT_FAILED && is_near(&now);
+	uint64_t chain = near ? now.messages[now.count - 1].chain : 0;
+	double size = now.size;
+	layout_fini(&now);
+	if (!near) {
+		answer("none", NULL, "");
+		return;
+	}
+	decide(chain);
+	make_layout(r, chars, NULL, (struct slice){0}, &l);
+	if (l.result == LAYOUT_RAISED && l.frozen_at == l.groups &&
+		size - l.size >= EARLY_GAIN * l.soft) {
+		tell_layout(&l);
+		layout_cache_put(cache, layout_state_save(&l));
+	} else {
+		undo(chain);
+		answer("none", NULL, "");
+	}
+	layout_fini(&l);
+}
+
 /* --- the pipe --- */
 
 static void obey(char **arg, int n, struct slice body)
@@ -338,6 +406,8 @@ static void obey(char **arg, int n, struct slice body)
 		do_layout(&r, strtod(arg[1], NULL), true, false);
 	else if (strcmp(arg[0], "noted") == 0 && n == 2)
 		do_layout(&r, strtod(arg[1], NULL), true, true);
+	else if (strcmp(arg[0], "early") == 0 && n == 2)
+		do_early(&r, strtod(arg[1], NULL));
 	else if ((strcmp(arg[0], "plain") == 0 || strcmp(arg[0], "replay") == 0) && n == 2)
 		do_layout(&r, strtod(arg[1], NULL), false, false);
 	else if (strcmp(arg[0], "conversation") == 0 && n == 1)

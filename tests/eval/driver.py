@@ -4,7 +4,7 @@ import re
 import subprocess
 
 MARKS = re.compile(
-    r"\[\.\.\d+(?: bytes)?\]|\[Earlier part of this conversation, condensed\..*?tell who spoke\.\]|\[Earlier conversation, condensed\]|"
+    r"\[\.\.\d+(?: bytes)?\]|\[Earlier part of this conversation, condensed\..*?tell who spoke\.\]|\[Further on, condensed later; headers begin with [0-9a-f]{4}\.\]|\[Earlier conversation, condensed\]|"
     r"^\[[0-9a-f]{4} (?:notes of a small model .*|end of the notes)\]$|^\[seen:|^\[(?:[0-9a-f]{4} )?(?:tool|assistant|user|system)\]|\[\d+ pictures? left out, \d+ bytes\]|"
     r"\[omitted §[0-9a-f]{8} \d+ lines\]", re.M)
 

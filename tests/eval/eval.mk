@@ -4,7 +4,7 @@ EVAL_BIN := $(BUILD)/bin/eval-driver
 EVAL = $(PYTHON) tests/eval/eval.py --driver $(EVAL_BIN) --build $(BUILD)
 EVAL_OPTIONS ?=
 
-$(EVAL_BIN): $(BUILD)/obj/tests/eval/driver.o $(BUILD)/obj/tests/eval/scribe.o $(BUILD)/libcommon.a
+$(EVAL_BIN): $(BUILD)/obj/tests/eval/driver.o $(BUILD)/obj/tests/eval/scribe.o $(BUILD)/libsupervisor.a $(BUILD)/libcommon.a
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS_COMMON)

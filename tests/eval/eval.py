@@ -37,7 +37,7 @@ given = {}  # what the jobs share: set before the processes are forked
 
 def make_arm(name, driver):
     return {"drop": arms.Drop, "clear": arms.Clear, "newest": arms.Newest}[name]() if name in ("drop", "clear", "newest") else \
-        {"fresh": arms.Fresh, "layout": arms.Layout, "noted": arms.Noted}[name](driver)
+        {"fresh": arms.Fresh, "layout": arms.Layout, "noted": arms.Noted, "early": arms.Early}[name](driver)
 
 
 def walk_job(driver, name, window, fixed):
@@ -122,7 +122,7 @@ def jobs_of(options):
     jobs += [("single", tune, part, not options.smoke) for part in range(PARTS)]
     if not options.smoke:
         jobs += [("needles", tune, *w) for w in WINDOWS]
-    jobs += [("walk", tune, name, *w) for name in ("layout", "noted", "clear", "drop", "newest") for w in WINDOWS]
+    jobs += [("walk", tune, name, *w) for name in ("layout", "early", "noted", "clear", "drop", "newest") for w in WINDOWS]
     jobs += [("constraints", tune, *w) for w in WINDOWS]
     jobs += [("steady", tune, *w, noted) for w in WINDOWS[1:] for noted in (False, True)]
     return jobs

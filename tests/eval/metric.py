@@ -172,7 +172,7 @@ def walk(session, arm, window, fixed):
             f.reused += same
             if same < .9 * (sum(map(len, before)) + head):
                 f.cold += 1
-        before = now
+        before = now if arm.ahead is None else [serial(m) for m in arm.ahead if m["role"] not in ("system", "developer")]
         size = sum(map(len, texts))
         if session.chars(k) <= room:
             continue

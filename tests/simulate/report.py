@@ -3,6 +3,7 @@
 import json
 import os
 
+import cold
 import measure
 import verdict
 from corpus import ROOT
@@ -51,12 +52,27 @@ def sizes(results):
     return ["Seconds to the first word of single cold prompts:", ""] + markdown(["cold prompt", *arms], [[f"{s:,}", *(f"{by[s]:.1f}" if s in by else "-" for by in arms.values())] for s in all_sizes])
 
 
+def read_again(results):
+    """Sessions: what was new in the prompts after the first, and what was read again beyond it, by its reason."""
+    lines = []
+    for name, by_arm in results.items():
+        for arm, rounds in by_arm.items():
+            why, new = cold.sums(rounds)
+            if why and arm != "threshold":
+                cells = [f"{why[r][1]:,.0f} in {why[r][0]}" if r in why else "-" for r in cold.REASONS]
+                lines.append([name, arm, f"{new:,}", f"{sum(n for _, n in why.values()):,.0f}", *cells])
+    if not lines:
+        return []
+    return ["", "Tokens that the main card read in sessions, all rounds: what was new in the calls, and what was read again, by reason and number of "
+            "calls:", ""] + markdown(["scenario", "arm", "new", "again", *cold.REASONS], lines)
+
+
 def text(specs, results, checks, about):
     header = ["scenario", "arm", "sum of waits, s", "p95, s", "cached", "overflow errors", "calls answered", "routes", "own work p95, ms"]
     out = [f"{about['rounds']} round(s), times {about['speed']:g} times faster; {about['seconds']:.0f} s on {about['cpus']} CPUs; "
            f"median (least-most of the rounds). Arms that this tandemd knows: {', '.join(about['modes']) or 'threshold (no key for the mode)'}.", ""]
     out += markdown(["scenario", "what"], [[s.name, s.what] for s in specs]) + [""]
-    out += markdown(header, list(rows(specs, results))) + [""] + sizes(results)
+    out += markdown(header, list(rows(specs, results))) + [""] + sizes(results) + read_again(results)
     out += ["", "Thresholds:", ""] + markdown(["what", "seen", ""], [[n, w, mark(ok)] for n, w, ok in checks])
     return "\n".join(out)
 

@@ -7,6 +7,7 @@ import os
 import random
 import time
 
+import cold
 import corpus
 import measure
 import profiles
@@ -85,7 +86,7 @@ class Play:
     def __init__(self, spec, arm, world, speed):
         self.spec, self.arm, self.world, self.speed = spec, arm, world, speed
         self.talk = Talk(world.port, "main", world.pids())
-        self.waits = []  # [(answers whose waits add up: a summary and the call it was for, size)]
+        self.waits = []  # [(answers whose waits add up: a summary and the call it was for, size, tokens that are new in it)]
         self.problems = []
         self.overflows = self.unanswered = self.summaries = 0
         self.calls = min(spec.calls, THRESHOLD_CALLS) if arm == THRESHOLD else spec.calls
@@ -94,10 +95,10 @@ class Play:
         """A gap of the client; nothing that is measured."""
         time.sleep(seconds / self.speed)
 
-    def ask(self, messages, before=(), size=None, tools=None, **more):
+    def ask(self, messages, before=(), size=None, new=None, tools=None, **more):
         answer = self.talk.ask(messages, tools, **more)
         if answer.ok:
-            self.waits.append(([*before, (answer, False)], size))
+            self.waits.append(([*before, (answer, False)], size, new))
         elif answer.overflow:
             self.overflows += 1
         else:
@@ -109,7 +110,7 @@ class Play:
     def session(self, s, broken=False):
         """Generator: one call each time; ends early where an agent would have to give up."""
         messages = [{"role": "system", "content": s.system}, {"role": "user", "content": s.task}]
-        size = 0
+        size, new = 0, None
         for i, step in enumerate(s.steps):
             if broken:
                 messages[0] = {"role": "system", "content": f"Current time: {9 + i // BREAK_EVERY}:00\n" + s.system}
@@ -118,7 +119,7 @@ class Play:
                 messages, before, saved = self.compact(s, messages)
                 size -= saved
             self.world.main.say(s.marker, s.marker, step.text, step.tool, step.args)
-            answer = self.ask(messages, before, tools=s.tools, max_tokens=2048)
+            answer = self.ask(messages, before, new=new, tools=s.tools, max_tokens=2048)
             if not answer.ok:
                 self.unanswered += len(s.steps) - i
                 return
@@ -127,6 +128,7 @@ class Play:
                 self.unanswered += len(s.steps) - i
                 return
             messages += [answer.message(), {"role": "tool", "tool_call_id": answer.calls[0]["id"], "content": step.result}]
+            new = corpus.tokens(step.result)
             size = corpus.tokens(s.system + str(s.tools) + "".join(str(m) for m in messages[1:]))
             yield step.gap_s
 
@@ -201,13 +203,15 @@ class Play:
     def result(self):
         requests = self.world.requests()
         calls, own = [], []
-        for answers, size in self.waits:
+        for answers, size, new in self.waits:
             parts = [measure.wait_s(a, requests, self.speed, to_end) for a, to_end in answers]
             last = answers[-1][0]
             used = measure.answering(requests["main"], last) or {}
             calls.append({"wait_s": sum(p[0] for p in parts), "size": size, "summary": len(answers) > 1, "route": last.route, "reason": last.reason,
-                          "prompt": used.get("prompt_tokens"), "cached": used.get("cached_tokens")})
+                          "prompt": used.get("prompt_tokens"), "cached": used.get("cached_tokens"), "new": new})
             own += [p[1] for p in parts]
+        if self.spec.kind == "session" and not self.spec.sizes:
+            cold.explain(calls, self.world.tandem and self.world.tandem.log_path)
         judged = calls[LEARN_SHOTS:] if self.spec.kind == "learn" else calls
         prompt = sum(c["prompt"] or 0 for c in judged[1:])
         routes = {}

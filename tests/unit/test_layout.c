@@ -661,12 +661,18 @@ static void test_an_edit_moves_nothing_before_it(void **state)
 	}
 }
 
+static int by_chain(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+	return (x > y) - (x < y);
+}
+
 /* An early freeze is made at the group end that it names, and only there. */
 static void test_forced_freeze(void **state)
 {
 	struct conversation c;
 	struct layout_options o = layout_defaults();
-	struct made plain, forced, grown;
+	struct made plain, forced, all, grown;
 	(void)state;
 	conversation_begin(&c, 11);
 	c.style = STYLE_TOOLS;
@@ -683,6 +689,14 @@ static void test_forced_freeze(void **state)
 	make(&forced, &c, k, &o, NULL);
 	assert_int_equal(forced.l.freezes, 1);
 	assert_int_equal(forced.l.result, LAYOUT_RAISED);
+	/* Deep; and of the newest two groups of the next request one is here already. */
+	assert_true(forced.l.size <= o.early_low * forced.l.soft);
+	assert_int_equal(forced.l.messages[forced.l.count - 1].level, LAYOUT_L0);
+	o.early_low = .01;
+	make(&all, &c, k, &o, NULL);
+	assert_int_equal(all.l.raised_to, all.l.groups - 1);
+	unmake(&all);
+	o.early_low = layout_defaults().early_low;
 	/* The next request begins with those bytes. */
 	make(&grown, &c, k + 1, &o, NULL);
 	if (grown.l.freezes == 1)
@@ -691,6 +705,63 @@ static void test_forced_freeze(void **state)
 	unmake(&plain);
 	unmake(&forced);
 	unmake(&grown);
+	conversation_fini(&c);
+}
+
+static const struct buf *digest_of(const struct layout *l)
+{
+	for (size_t i = 0; i < l->count; i++)
+		if (l->messages[i].flags & PART_HOLDER)
+			return &l->out[i];
+	return NULL;
+}
+
+/* What goes to a digest later is added to it: what it said stays, so that it is not read again; as
+ * long as there is room. */
+static void test_digest_grows(void **state)
+{
+	struct conversation c;
+	struct layout_options o = layout_defaults();
+	struct buf before;
+	uint64_t chains[64], early[64];
+	size_t n = 0, grown = 0, anew = 0;
+	(void)state;
+	buf_init(&before, 0);
+	conversation_begin(&c, 5);
+	c.style = STYLE_TOOLS;
+	for (unsigned i = 0; i < 80; i++)
+		conversation_turn(&c);
+	o.forced = early;
+	o.window = 16000;
+	for (size_t k = 4; k < conversation_groups(&c); k++) {
+		struct made m;
+		make(&m, &c, k, &o, NULL);
+		double size = m.l.size;
+		bool near = size > .8 * m.l.soft;
+		chains[n] = m.l.messages[m.l.count - 1].chain;
+		unmake(&m);
+		if (!near)
+			continue;
+		n++;
+		memcpy(early, chains, sizeof(early));
+		qsort(early, n, sizeof(early[0]), by_chain);
+		o.forced_count = n;
+		make(&m, &c, k, &o, NULL);
+		const struct buf *digest = digest_of(&m.l);
+		if (digest && before.n && digest->n > before.n &&
+			memcmp(digest->p, before.p, before.n) == 0)
+			grown++;
+		else if (digest && before.n)
+			anew++;
+		assert_true(m.l.size < .9 * size); /* it was worth it */
+		buf_clear(&before);
+		if (digest)
+			buf_add_slice(&before, buf_slice(digest));
+		unmake(&m);
+	}
+	assert_true(grown >= 2);
+	assert_true(anew >= 1); /* it does not grow for ever */
+	buf_free(&before);
 	conversation_fini(&c);
 }
 
@@ -840,6 +911,7 @@ int main(void)
 		cmocka_unit_test(test_old_pictures_are_given_up),
 		cmocka_unit_test(test_an_edit_moves_nothing_before_it),
 		cmocka_unit_test(test_forced_freeze),
+		cmocka_unit_test(test_digest_grows),
 		cmocka_unit_test(test_cache),
 		cmocka_unit_test(test_properties),
 		cmocka_unit_test(test_speed),

@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#define TURNS 20
+#define TURNS 25
 
 /* A layout of the task and then turns of a call and a result; turn i has grown[i] tokens. */
 struct fixture {
@@ -36,15 +36,17 @@ static void test_growth(void **state)
 {
 	(void)state;
 	struct fixture x;
-	double turns[TURNS] = {9000, 9000, 9000};
-	for (size_t i = 3; i < TURNS; i++)
-		turns[i] = 100.0 * (double)(i % 10); /* of the last ten: 0 to 900 */
+	double turns[TURNS] = {9000, 9000, 9000, 9000, 9000}; /* before the last twenty */
+	for (size_t i = 5; i < TURNS; i++)
+		turns[i] = 100.0 * (double)(i % 20); /* of the last twenty: 0 to 1900 */
 	make(&x, turns, TURNS);
-	assert_true(outgrow_growth(&x.l) == 700);
+	assert_true(outgrow_growth(&x.l, 0) == 1600);
+	assert_true(outgrow_growth(&x.l, 1700) == 1700);
+	assert_true(outgrow_growth(&x.l, 9000) == 1900); /* no more than the largest */
 	make(&x, turns, 3);
-	assert_true(outgrow_growth(&x.l) == 9000);
+	assert_true(outgrow_growth(&x.l, 0) == 9000);
 	make(&x, turns, 0); /* the task alone */
-	assert_true(outgrow_growth(&x.l) == 0);
+	assert_true(outgrow_growth(&x.l, 100) == 0);
 }
 
 static void test_on_the_layout(void **state)
