@@ -32,7 +32,9 @@ enum backend_trait {
 	TRAIT_WARMS = 1u << 8,
 	/* Goes on with the beginning of an answer. */
 	TRAIT_CONTINUES = 1u << 9,
-	TRAITS_ALL = (1u << 10) - 1,
+	/* Counts the tokens of Anthropic's requests (/v1/messages/count_tokens), without a slot. */
+	TRAIT_COUNTS = 1u << 10,
+	TRAITS_ALL = (1u << 11) - 1,
 };
 
 /* Name of the type and of the kind, in the configuration, for people; its API; expected traits. */
@@ -42,7 +44,7 @@ enum backend_trait {
 			TRAIT_WARMS | TRAIT_CONTINUES)                                             \
 	ROW(LLAMA_SERVER, llama_server, "llama-server", "llama-server", BACKEND_LLAMA_SERVER,      \
 		TRAIT_WINDOW_IS_FACT | TRAIT_ANY_NAME | TRAIT_STRICT_JSON | TRAIT_SAVES_SLOTS |    \
-			TRAIT_WARMS | TRAIT_CONTINUES)                                             \
+			TRAIT_WARMS | TRAIT_CONTINUES | TRAIT_COUNTS)                              \
 	ROW(OPENAI, openai, "openai", "an OpenAI-compatible server", BACKEND_OPENAI,               \
 		TRAIT_WINDOW_IS_FACT | TRAIT_STRICT_JSON | TRAIT_V1_ONLY)
 

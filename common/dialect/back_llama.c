@@ -207,9 +207,11 @@ static void put_think(struct back_work *w)
 	} else if (o->thinking != SWITCH_UNSAID || begun) {
 		/* llama-server refuses to continue an answer while thinking is on. */
 		json_put_key(w->out, "chat_template_kwargs");
-		buf_add_str(w->out, o->thinking == SWITCH_ON ? "{\"enable_thinking\":true}"
-							     : "{\"enable_thinking\":false}");
+		bool on = o->thinking == SWITCH_ON || (o->thinking == SWITCH_WISHED && !begun);
+		buf_add_str(
+			w->out, on ? "{\"enable_thinking\":true}" : "{\"enable_thinking\":false}");
 	}
+	member_copy(w->out, "thinking_budget_tokens", o->thinking_budget);
 }
 
 static void put_choice(struct back_work *w)
@@ -218,6 +220,8 @@ static void put_choice(struct back_work *w)
 		[CHOICE_NONE] = "\"none\"",
 		[CHOICE_REQUIRED] = "\"required\""};
 	const struct chat_order *o = w->o;
+	if (o->parallel == SWITCH_OFF)
+		buf_add_str(w->out, ",\"parallel_tool_calls\":false");
 	if (o->choice == CHOICE_UNSAID)
 		return;
 	json_put_key(w->out, "tool_choice");

@@ -165,6 +165,8 @@ static void put_think(struct back_work *w)
 		member_copy(w->out, "think", o->think);
 		return;
 	}
+	if (o->thinking == SWITCH_WISHED)
+		return; /* what it does by itself; true, or a level, is refused by models that can't */
 	for (size_t i = 0; i < sizeof(levels) / sizeof(levels[0]); i++) {
 		if (!json_string_is(o->effort, levels[i].said))
 			continue;

@@ -14,10 +14,10 @@ static void put_think(struct back_work *w)
 	const struct chat_order *o = w->o;
 	if (value_filled(o->effort)) {
 		member_copy(w->out, "reasoning_effort", o->effort);
-	} else if (o->thinking != SWITCH_UNSAID) {
+	} else if (o->thinking != SWITCH_UNSAID && o->thinking != SWITCH_UNWISHED) {
 		json_put_key(w->out, "chat_template_kwargs");
-		buf_add_str(w->out, o->thinking == SWITCH_ON ? "{\"enable_thinking\":true}"
-							     : "{\"enable_thinking\":false}");
+		buf_add_str(w->out, o->thinking == SWITCH_OFF ? "{\"enable_thinking\":false}"
+							      : "{\"enable_thinking\":true}");
 	}
 }
 

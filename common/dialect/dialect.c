@@ -40,6 +40,8 @@ static const struct front_dialect *const fronts[DIALECTS] = {
 	[DIALECT_OPENAI_OTHER] = &front_openai_other,
 	[DIALECT_ANTHROPIC_OTHER] = &front_anthropic_other,
 	[DIALECT_OPENAI_TEXT] = &front_openai_text,
+	[DIALECT_ANTHROPIC] = &front_anthropic,
+	[DIALECT_ANTHROPIC_COUNT] = &front_anthropic_count,
 };
 
 const struct front_dialect *front_of(enum dialect d)
@@ -72,6 +74,16 @@ bool dialect_names_models(enum dialect d)
 	return front_of(d)->names_models;
 }
 
+bool dialect_counts(enum dialect d)
+{
+	return front_of(d)->counts;
+}
+
+bool dialect_mends(enum dialect d)
+{
+	return front_of(d)->mend != NULL;
+}
+
 bool dialect_any_case(enum dialect d)
 {
 	return front_of(d)->any_case;
@@ -102,7 +114,33 @@ struct slice dialect_heartbeat(enum dialect d, bool stream)
 	/* A line feed would be an empty line to ollama-python; a space would swallow the next SSE
 	 * event. The comment has a text: openai-go takes a bare ":" for an event without data, and
 	 * the stream ends with "unexpected end of JSON input". */
+	const char *own = front_of(d)->heartbeat;
+	if (stream && own)
+		return slice_str(own);
 	return stream && dialect_is_sse(d) ? SLICE(": keep-alive\n\n") : SLICE(" ");
+}
+
+int dialect_status(enum dialect d, int status)
+{
+	int own = front_of(d)->overloaded;
+	return status == 503 && own ? own : status;
+}
+
+const char *dialect_request_id(enum dialect d)
+{
+	return front_of(d)->request_id;
+}
+
+int dialect_error_name(enum dialect d, struct slice body, const char *id, struct buf *out)
+{
+	size_t brace = body.n;
+	while (brace > 0 && body.p[brace - 1] != '}')
+		brace--;
+	if (!front_of(d)->request_id || brace == 0)
+		return buf_add_slice(out, body);
+	buf_add(out, body.p, brace - 1);
+	buf_printf(out, ",\"request_id\":\"" DIALECT_ID_BEGIN "%s\"", id);
+	return buf_add(out, body.p + brace - 1, body.n - brace + 1);
 }
 
 int64_t dialect_patience_ms(enum dialect d)
@@ -120,6 +158,19 @@ int dialect_error_body(enum dialect d, int status, struct slice message, struct 
 int dialect_error_inband(enum dialect d, bool stream, int status, struct slice message,
 	bool partial, struct buf *out)
 {
+	struct buf body;
+	buf_init(&body, 0);
+	front_of(d)->error(status, message, &body);
+	int rc = buf_error(&body);
+	if (rc == 0)
+		rc = dialect_error_inband_body(d, stream, buf_slice(&body), partial, out);
+	buf_free(&body);
+	return rc;
+}
+
+int dialect_error_inband_body(
+	enum dialect d, bool stream, struct slice body, bool partial, struct buf *out)
+{
 	const struct front_dialect *front = front_of(d);
 	bool sse = stream && front->sse;
 	if (partial)
@@ -128,7 +179,7 @@ int dialect_error_inband(enum dialect d, bool stream, int status, struct slice m
 		buf_add_str(out, front->error_event);
 	if (sse)
 		buf_add_str(out, "data: ");
-	front->error(status, message, out);
+	buf_add_slice(out, body);
 	if (stream)
 		buf_add_str(out, sse ? "\n\n" : "\n");
 	return buf_error(out);

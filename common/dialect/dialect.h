@@ -17,8 +17,10 @@ enum dialect {
 	DIALECT_OPENAI_CHAT,	 /* POST /v1/chat/completions */
 	DIALECT_OLLAMA_OTHER, /* any other path of the Ollama API: only for the shape of errors */
 	DIALECT_OPENAI_OTHER, /* any other path under /v1, and llama-server's own */
-	DIALECT_ANTHROPIC_OTHER, /* /v1/messages and below: the shape of errors */
+	DIALECT_ANTHROPIC_OTHER, /* any other path below /v1/messages */
 	DIALECT_OPENAI_TEXT,	 /* POST /v1/completions */
+	DIALECT_ANTHROPIC,	 /* POST /v1/messages */
+	DIALECT_ANTHROPIC_COUNT, /* POST /v1/messages/count_tokens */
 	DIALECTS
 };
 
@@ -45,6 +47,12 @@ bool dialect_is_sse(enum dialect d);
 /* Its clients expect an error for a model that is not there, not another one's answer. */
 bool dialect_names_models(enum dialect d);
 
+/* A request asks for the number of its tokens, and no answer is written. */
+bool dialect_counts(enum dialect d);
+
+/* Bodies change when they are read (chat_request_take()), though nothing is wrong with them. */
+bool dialect_mends(enum dialect d);
+
 /* Its own server takes members whose names are in another case. */
 bool dialect_any_case(enum dialect d);
 
@@ -69,6 +77,18 @@ const char *dialect_content_type(enum dialect d, bool stream);
  * an SSE comment. */
 struct slice dialect_heartbeat(enum dialect d, bool stream);
 
+/* The status that its clients know for this one. */
+int dialect_status(enum dialect d, int status);
+
+/* The name of a header that tells a request's id; NULL: none of its own. */
+const char *dialect_request_id(enum dialect d);
+
+/* What stands before a request's id there. */
+#define DIALECT_ID_BEGIN "req_"
+
+/* Appends an error's body, complete; where errors name their request, with this id. */
+int dialect_error_name(enum dialect d, struct slice body, const char *id, struct buf *out);
+
 /* How long an answer without a stream may leave a client without a byte: as long as its headers are
  * not out, an error has a status of its own. Milliseconds. */
 int64_t dialect_patience_ms(enum dialect d);
@@ -83,6 +103,10 @@ int dialect_error_body(enum dialect d, int status, struct slice message, struct 
  */
 int dialect_error_inband(enum dialect d, bool stream, int status, struct slice message,
 	bool partial, struct buf *out);
+
+/* The same of an error whose body, one line of JSON, is there already. */
+int dialect_error_inband_body(
+	enum dialect d, bool stream, struct slice body, bool partial, struct buf *out);
 
 /* Appends the error body for a prompt that cannot fit (HTTP 400; wording that Cline, litellm and
  * LangChain recognise). A count that is 0 is not known, and not told. */

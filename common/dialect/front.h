@@ -39,12 +39,20 @@ struct front_dialect {
 	 * fetch (ollama, openai, ai) and Bun after 300 s, openai and litellm for Python 600 s, ollama
 	 * for Python and Go any time. */
 	int64_t patience_ms;
+	const char *heartbeat; /* of its streams; NULL: a comment */
+	int overloaded;	       /* its status for 503; 0: that one */
+	/* The header that names a request, whose errors then name it as well; NULL: none. */
+	const char *request_id;
 
 	/* --- requests; NULL: the row is there for the shape of errors alone --- */
 	const char *path;	   /* of a backend that speaks it */
 	enum answer_format answer; /* that comes from there */
 	bool streams;		   /* unless the request says otherwise */
 	bool names_models;	   /* its clients expect an error where the model is not there */
+	bool counts;		   /* what is asked for is the number of tokens, not an answer */
+	/* Takes out of the body, whose one value is root, what no model sees and clients change from
+	 * turn to turn. NULL: nothing. */
+	void (*mend)(struct buf *body, struct json_value root);
 	/* Fills in the view, whose body, root, model and stream are there. */
 	int (*read)(struct request_reader *in);
 	/* chat_request_rewrite_tools(): front_rewrite_messages() or front_rewrite_texts(). */
@@ -74,7 +82,7 @@ const struct front_dialect *front_of(enum dialect d);
 
 extern const struct front_dialect front_ollama_chat, front_ollama_generate, front_ollama_other;
 extern const struct front_dialect front_openai_chat, front_openai_text, front_openai_other;
-extern const struct front_dialect front_anthropic_other;
+extern const struct front_dialect front_anthropic, front_anthropic_count, front_anthropic_other;
 
 /* Bodies whose messages are the elements of an array, tools beside it; and bodies where they are
  * strings (rewrite.c). set_num_ctx: 0 where the API has no such member. */

@@ -79,7 +79,9 @@ enum order_form { ORDER_FREE, ORDER_JSON, ORDER_SCHEMA };
 
 enum order_choice { CHOICE_UNSAID, CHOICE_AUTO, CHOICE_NONE, CHOICE_REQUIRED, CHOICE_NAMED };
 
-enum order_switch { SWITCH_UNSAID, SWITCH_OFF, SWITCH_ON };
+/* WISHED: on where the model can, and no error where it cannot. UNWISHED: off where a backend is known
+ * to have a word for that; the client did not say so itself. */
+enum order_switch { SWITCH_UNSAID, SWITCH_OFF, SWITCH_ON, SWITCH_WISHED, SWITCH_UNWISHED };
 
 struct chat_order {
 	const struct chat_request *request; /* model, stream, max_output, num_ctx */
@@ -98,6 +100,7 @@ struct chat_order {
 	struct json_value functions; /* an older array: what stands in `function` of a tool */
 	enum order_choice choice;
 	struct json_value choice_name; /* CHOICE_NAMED */
+	enum order_switch parallel;    /* OFF: one call at a time */
 
 	enum order_form form;
 	struct json_value schema; /* ORDER_SCHEMA */
@@ -105,6 +108,7 @@ struct chat_order {
 	enum order_switch thinking;
 	struct json_value effort; /* a level: "low", "medium", ...; a client's own words for it */
 	struct json_value think;  /* as Ollama has it: it goes there unread */
+	struct json_value thinking_budget; /* tokens; NONE: no limit of its own */
 
 	struct json_value sampling[SAMPLERS]; /* numbers */
 	struct json_value stop;		      /* a string or an array of them */

@@ -69,9 +69,12 @@ bool value_filled(struct json_value v)
 
 enum part_kind part_classify(struct json_value part, struct json_value *value)
 {
-	struct json_value type, text, image;
-	FIELDS_GET(part, {"type", &type}, {"text", &text}, {"image_url", &image});
+	struct json_value type, text, image, source;
+	FIELDS_GET(
+		part, {"type", &type}, {"text", &text}, {"image_url", &image}, {"source", &source});
 	*value = (struct json_value){.type = JSON_NONE};
+	if (source.type == JSON_OBJECT && json_string_is(type, "image"))
+		return PART_IMAGE; /* Anthropic's */
 	if (json_string_is(type, "image_url") || json_string_is(type, "input_image")) {
 		struct json_value url = image.type == JSON_OBJECT ? json_get(image, "url") : image;
 		if (url.type == JSON_STRING)
@@ -88,12 +91,20 @@ enum part_kind part_classify(struct json_value part, struct json_value *value)
 struct tool_call tool_call_read(struct json_value call)
 {
 	struct tool_call out;
-	struct json_value function;
+	struct json_value function, input;
 	FIELDS_GET(call, {"id", &out.id}, {"function", &function}, {"name", &out.name},
-		{"arguments", &out.arguments});
+		{"arguments", &out.arguments}, {"input", &input});
 	if (function.type == JSON_OBJECT)
 		FIELDS_GET(function, {"name", &out.name}, {"arguments", &out.arguments});
+	else if (out.arguments.type == JSON_NONE)
+		out.arguments = input;
 	return out;
+}
+
+bool tool_call_is_none(const struct tool_call *call)
+{
+	return call->id.type == JSON_NONE && call->name.type == JSON_NONE &&
+	       call->arguments.type == JSON_NONE;
 }
 
 size_t array_count(struct json_value array)

@@ -55,11 +55,15 @@ enum part_kind part_classify(struct json_value part, struct json_value *value);
 struct tool_call {
 	struct json_value id;
 	struct json_value name;
-	struct json_value arguments; /* OpenAI: a string of JSON; Ollama: an object */
+	struct json_value arguments; /* OpenAI: a string of JSON; Ollama, Anthropic: an object */
 };
 
-/* Reads an element of tool_calls, or a bare function object (OpenAI's older function_call). */
+/* Reads an element of tool_calls, a bare function object (OpenAI's older function_call), or a block
+ * of Anthropic's. */
 struct tool_call tool_call_read(struct json_value call);
+
+/* Nothing was there: a block of another kind. */
+bool tool_call_is_none(const struct tool_call *call);
 
 /* Elements of an array; 0 for any other type. */
 size_t array_count(struct json_value array);

@@ -90,9 +90,15 @@ int chat_request_take(enum dialect dialect, struct buf *body, struct chat_reques
 		if (json_mend_tail(body) || mended)
 			rc = chat_request_parse(dialect, buf_slice(body), out, error);
 	}
-	if (!out->other_case || rc == -ENOMEM)
-		return rc;
-	chat_body_lower_keys(body, out->root);
+	const struct front_dialect *front = front_of(dialect);
+	size_t was = body->n;
+	if (front->mend && rc == 0)
+		front->mend(body, out->root);
+	if (body->n == was) {
+		if (!out->other_case || rc == -ENOMEM)
+			return rc;
+		chat_body_lower_keys(body, out->root);
+	}
 	chat_request_fini(out);
 	return chat_request_parse(dialect, buf_slice(body), out, error);
 }

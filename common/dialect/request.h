@@ -23,10 +23,10 @@ struct chat_message {
 	enum chat_role role; /* "developer" counts as system; unknown roles count as user */
 	struct json_value
 		raw; /* the whole message object; where there are none, the prompt string */
-	struct json_value content; /* string, array of parts, null or absent */
-	struct json_value tool_calls;
-	struct json_value call_id; /* of a tool's result: the call it answers */
-	unsigned images;	   /* images carried by this message */
+	struct json_value content;    /* string, array of parts, null or absent */
+	struct json_value tool_calls; /* an array with at least one call in it */
+	struct json_value call_id;    /* of a tool's result: the call it answers */
+	unsigned images;	      /* images carried by this message */
 	unsigned others; /* content parts that are neither text nor image: audio, files, ... */
 	size_t thinking; /* code points of its thinking, which its text does not have */
 	size_t chars;	 /* code points of text: content, thinking, tool-call names and arguments */
@@ -81,10 +81,10 @@ void chat_body_lower_keys(struct buf *body, struct json_value root);
 
 /* A call of an assistant message; each member may be absent. */
 struct chat_call {
-	struct json_value id, name, arguments; /* OpenAI: a string of JSON; Ollama: an object */
+	struct json_value id, name, arguments; /* OpenAI: a string of JSON; others: an object */
 };
 
-/* Over json_iter(message.tool_calls). False at the end. */
+/* Over json_iter(message.tool_calls), past elements that are no calls. False at the end. */
 bool chat_call_next(struct json_iter *it, struct chat_call *call);
 
 /*
@@ -94,6 +94,9 @@ bool chat_call_next(struct json_iter *it, struct chat_call *call);
  * lines). 0 or the buf's error.
  */
 int chat_message_text(const struct chat_request *r, size_t message, struct buf *out);
+
+/* The same of its content alone. */
+void chat_content_text(struct json_value content, struct buf *out);
 
 /* --- rewriting: everything not named stays the client's own bytes --- */
 

@@ -198,7 +198,11 @@ static void put_text(struct changes *c, const struct chat_request *r, struct sli
 		lengthen(c, last->content, text);
 		return;
 	}
-	change_begin(c, (struct slice){end_of(last->raw.raw), 0});
+	/* Behind the client's last one, of which the view's may be but a part. */
+	const char *place = end_of(r->messages_array.raw) - 1;
+	while (strchr(" \t\r\n", place[-1]))
+		place--;
+	change_begin(c, (struct slice){place, 0});
 	put_answer(&c->text, text);
 	change_end(c);
 }

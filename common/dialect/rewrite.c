@@ -2,6 +2,8 @@
  * Rewriting a request: the body is copied with a few cuts replaced, so whatever no edit names stays
  * the client's own bytes.
  */
+#include "common/dialect/rewrite.h"
+
 #include "common/dialect/front.h"
 #include "common/dialect/pieces.h"
 
@@ -100,8 +102,7 @@ static void put_without_pictures(const struct chat_message *m, const struct chat
 	put_span(out, from, to);
 }
 
-static void put_replaced(
-	const struct chat_message *m, const struct chat_edit *edit, struct buf *out)
+void rewrite_message(const struct chat_message *m, const struct chat_edit *edit, struct buf *out)
 {
 	struct slice raw = m->raw.raw, content = m->content.raw;
 	if (m->content.type == JSON_NONE) {
@@ -120,7 +121,7 @@ static void put_replaced(
 	put_without_pictures(m, edit, end_of(content), end_of(raw), out);
 }
 
-static void put_user(struct slice text, struct buf *out)
+void rewrite_user(struct slice text, struct buf *out)
 {
 	buf_add_str(out, "{\"role\":\"user\",\"content\":");
 	json_put_string(out, text);
@@ -148,15 +149,15 @@ static void put_messages(const struct rewrite *w, struct buf *out)
 		any = true;
 		switch (edit->kind) {
 		case CHAT_REPLACE_TEXT:
-			put_replaced(m, edit, out);
+			rewrite_message(m, edit, out);
 			break;
 		case CHAT_INSERT_BEFORE:
-			put_user(edit->text, out);
+			rewrite_user(edit->text, out);
 			buf_add_char(out, ',');
 			buf_add_slice(out, m->raw.raw);
 			break;
 		case CHAT_INSERT_BEFORE_DROP:
-			put_user(edit->text, out);
+			rewrite_user(edit->text, out);
 			break;
 		default:
 			buf_add_slice(out, m->raw.raw);

@@ -53,6 +53,8 @@ static void start_line(struct buf *out, size_t start)
 static int put_call(struct json_value value, size_t start, struct buf *out)
 {
 	struct tool_call call = tool_call_read(value);
+	if (tool_call_is_none(&call))
+		return 0;
 	start_line(out, start);
 	if (call.name.type == JSON_STRING)
 		json_string_decode(call.name, out);
@@ -62,7 +64,7 @@ static int put_call(struct json_value value, size_t start, struct buf *out)
 	return rc ? rc : buf_error(out);
 }
 
-static void put_content(struct json_value content, struct buf *out)
+void chat_content_text(struct json_value content, struct buf *out)
 {
 	if (content.type == JSON_STRING) {
 		json_string_decode(content, out);
@@ -84,18 +86,21 @@ static void put_content(struct json_value content, struct buf *out)
 bool chat_call_next(struct json_iter *it, struct chat_call *call)
 {
 	struct json_value value;
-	if (!json_array_next(it, &value))
-		return false;
-	struct tool_call read = tool_call_read(value);
-	*call = (struct chat_call){read.id, read.name, read.arguments};
-	return true;
+	while (json_array_next(it, &value)) {
+		struct tool_call read = tool_call_read(value);
+		if (tool_call_is_none(&read))
+			continue;
+		*call = (struct chat_call){read.id, read.name, read.arguments};
+		return true;
+	}
+	return false;
 }
 
 int chat_message_text(const struct chat_request *r, size_t message, struct buf *out)
 {
 	const struct chat_message *m = &r->messages[message];
 	size_t start = out->n;
-	put_content(m->content, out);
+	chat_content_text(m->content, out);
 	if (m->role != CHAT_ASSISTANT || m->raw.type != JSON_OBJECT)
 		return buf_error(out);
 	struct json_value call = json_get(m->raw, "function_call");

@@ -34,6 +34,11 @@ struct answer_writer {
 	size_t text_at;	 /* code points of text before what is collected */
 	bool role_sent;
 	bool had_calls;
+	/* Of answers that are rows of blocks: the one that is open (0: none), and its place. */
+	int open;
+	unsigned block;
+	bool one_call;	       /* calls after the first are left out */
+	int64_t prompt_tokens; /* of the request, estimated */
 };
 
 /* A dialect's shape of answers. */

@@ -181,7 +181,7 @@ static size_t content_bytes(const struct chat_message *m)
 {
 	struct buf b;
 	buf_init(&b, 0);
-	json_string_decode(m->content, &b);
+	chat_content_text(m->content, &b);
 	size_t n = b.n;
 	buf_free(&b);
 	return n;

@@ -34,7 +34,7 @@ _tandemctl() {
 		return
 		;;
 	--dialect)
-		mapfile -t COMPREPLY < <(compgen -W 'ollama openai' -- "$cur")
+		mapfile -t COMPREPLY < <(compgen -W 'ollama openai anthropic' -- "$cur")
 		return
 		;;
 	-c | --config)

@@ -57,8 +57,9 @@ static enum ctl_exit parse_options(struct explain_asked *a, struct ctl *ctl)
 		if (ctl->told)
 			return CTL_OK;
 	}
-	if (a->dialect && strcmp(a->dialect, "ollama") != 0 && strcmp(a->dialect, "openai") != 0)
-		return ctl_usage("--dialect is ollama or openai, not '%s'", a->dialect);
+	if (a->dialect && strcmp(a->dialect, "ollama") != 0 && strcmp(a->dialect, "openai") != 0 &&
+		strcmp(a->dialect, "anthropic") != 0)
+		return ctl_usage("--dialect is ollama, openai or anthropic, not '%s'", a->dialect);
 	if (a->json && a->sent)
 		return ctl_usage("--json and --sent exclude each other");
 	if (optind + 1 != argc)
@@ -87,16 +88,36 @@ static enum ctl_exit read_body(struct explaining *w)
 	return CTL_OK;
 }
 
-/* What only Ollama's requests have tells the dialect where nobody says it. */
+static bool has_any(struct json_value root, const char *const *names)
+{
+	for (size_t i = 0; names[i]; i++)
+		if (!json_is(json_get(root, names[i]), JSON_NONE))
+			return true;
+	return false;
+}
+
+static bool is_anthropic(struct json_value root)
+{
+	static const char *const members[] = {
+		"system", "stop_sequences", "thinking", "output_config", NULL};
+	struct json_value tool;
+	struct json_iter it = json_iter(json_get(root, "tools"));
+	return has_any(root, members) ||
+	       (json_array_next(&it, &tool) && !json_is(json_get(tool, "input_schema"), JSON_NONE));
+}
+
+/* What only one API's requests have tells the dialect where nobody says it. */
 static enum dialect dialect_of(const struct explaining *w)
 {
-	static const char *const ollamas[] = {"options", "keep_alive", "format", "think"};
+	static const char *const ollamas[] = {"options", "keep_alive", "format", "think", NULL};
 	struct json_value root = {0};
 	json_parse(buf_slice(&w->body), JSON_MAX_DEPTH, &root, NULL); /* an error comes later */
 	bool prompt = !json_is(json_get(root, "prompt"), JSON_NONE);
-	bool ollama = prompt;
-	for (size_t i = 0; i < sizeof(ollamas) / sizeof(*ollamas); i++)
-		ollama = ollama || !json_is(json_get(root, ollamas[i]), JSON_NONE);
+	bool ollama = prompt || has_any(root, ollamas);
+	bool anthropic = w->asked.dialect ? strcmp(w->asked.dialect, "anthropic") == 0
+					  : !ollama && is_anthropic(root);
+	if (anthropic)
+		return DIALECT_ANTHROPIC;
 	if (w->asked.dialect)
 		ollama = strcmp(w->asked.dialect, "ollama") == 0;
 	if (!ollama)

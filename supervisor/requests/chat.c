@@ -3,6 +3,7 @@
 #include "supervisor/requests/join.h"
 #include "supervisor/requests/packed.h"
 
+#include "common/base/hash.h"
 #include "common/base/log.h"
 
 #include <errno.h>
@@ -109,7 +110,10 @@ void chat_begin(struct requests *s, struct exchange *x, enum dialect d)
 		exchange_reply(x, 503, "application/json", SLICE("{\"error\":\"out of memory\"}"));
 		return;
 	}
-	s->count.requests++;
+	if (dialect_counts(d))
+		s->count.passed++;
+	else
+		s->count.requests++;
 	c->step = step;
 	audience_init(c);
 	buf_init(&c->body, (size_t)s->config->limits.body_bytes);
@@ -160,7 +164,11 @@ static void unpack_work(struct chat *c)
 
 static void parse(struct chat *c)
 {
-	if (c->explain || !join_try(c))
+	if (dialect_mends(c->base.dialect)) {
+		c->asked_bytes = c->body.n;
+		c->asked_hash = hash_bytes(c->body.p, c->body.n);
+	}
+	if (c->explain || dialect_counts(c->base.dialect) || !join_try(c))
 		chat_work(c, parse_work, CHAT_PARSED, c->body.n <= CHAT_INLINE_BYTES);
 }
 
@@ -230,6 +238,10 @@ static void act_plan(struct chat *c)
 		snprintf(text, sizeof(text), "model '%.*s' not found",
 			(int)(c->model.n < 400 ? c->model.n : 400), c->model.p ? c->model.p : "");
 		chat_answer_error(c, 404, slice_str(text), (struct slice){0}, (struct slice){0}, 0);
+		return;
+	}
+	if (dialect_counts(c->base.dialect)) {
+		chat_answer_count(c);
 		return;
 	}
 	chat_gather_facts(c);

@@ -117,6 +117,8 @@ struct chat {
 	unsigned joined_count;
 	struct chat *lead; /* of a JOINED one */
 	bool is_open;
+	size_t asked_bytes;  /* of the body as it came, where reading changes it (else 0), */
+	uint64_t asked_hash; /* ... and its hash */
 	char joined_to[REQUEST_ID_BYTES]; /* the id it joined; "" */
 	uint64_t taken;			  /* answer bytes its client's socket took */
 	uint64_t credited;		  /* of these given to the worker as credit */
@@ -155,11 +157,12 @@ struct chat {
 
 	struct job *answer;
 	struct chat_resume resume;
-	bool overflowed; /* the backend found the prompt too long, once */
-	bool asked;	 /* a device was given the request */
-	bool too_long;	 /* refused for it */
-	bool counted;	 /* in by_strategy */
-	bool explain;	 /* X-Tandem-Explain: what would be done is the answer */
+	bool overflowed;			  /* the backend found the prompt too long, once */
+	int64_t overflow_tokens, overflow_window; /* ... and what it counted; 0: it did not say */
+	bool asked;				  /* a device was given the request */
+	bool too_long;				  /* refused for it */
+	bool counted;				  /* in by_strategy */
+	bool explain; /* X-Tandem-Explain: what would be done is the answer */
 	struct job_failure *failure;
 
 	uv_work_t work;
@@ -285,6 +288,8 @@ void chat_answer_error(struct chat *c, int status, struct slice message, struct 
 	struct slice content_type, int retry_after_s);
 /* Answers with what would be done; the layout has been made if the plan wants one. */
 void chat_explain(struct chat *c);
+/* Answers with the number of its tokens, as learned. */
+void chat_answer_count(struct chat *c);
 /* The prompt cannot fit the window. */
 void chat_answer_overflow(struct chat *c);
 /* Stops timers and jobs; the state is OVER afterwards. */

@@ -233,6 +233,10 @@ static bool again(struct chat *c, struct chat_again how)
 void chat_answer_failed(struct chat *c)
 {
 	const struct job_failure *f = c->failure;
+	if (f->cause == FAIL_OVERFLOW && f->prompt_tokens > 0) {
+		c->overflow_tokens = f->prompt_tokens;
+		c->overflow_window = f->window_tokens;
+	}
 	if (again(c, chat_resume_failed(c, f)))
 		return;
 	if (c->resume.poison) {

@@ -29,6 +29,7 @@ static void add_headers(struct chat *c, bool failed)
 					  .tokens_in = c->facts.tokens,
 					  .tokens_sent = failed && !c->asked ? 0 : c->sent_tokens,
 					  .reason = reason});
+	request_name(&c->base);
 	if (c->device)
 		exchange_add_header(
 			c->base.exchange, "X-Tandem-Device", slice_str(c->device->conf->name));
@@ -81,6 +82,18 @@ bool chat_line_is_open(const struct chat *c)
 	return c->tail[1] != '\n';
 }
 
+/* An overflow has the words that agents know by then. */
+static void put_inband(
+	struct chat *c, int status, struct slice message, struct slice body, struct buf *out)
+{
+	enum dialect d = c->base.dialect;
+	bool open = chat_line_is_open(c);
+	if (c->too_long && body.n)
+		dialect_error_inband_body(d, c->view.stream, body, open, out);
+	else
+		dialect_error_inband(d, c->view.stream, status, message, open, out);
+}
+
 void chat_answer_error(struct chat *c, int status, struct slice message, struct slice body,
 	struct slice content_type, int retry_after_s)
 {
@@ -90,8 +103,10 @@ void chat_answer_error(struct chat *c, int status, struct slice message, struct 
 		chat_answer_error(m, status, message, body, content_type, retry_after_s);
 	}
 	struct exchange *x = c->base.exchange;
-	struct buf own;
+	struct buf own, named;
 	buf_init(&own, 0);
+	buf_init(&named, 0);
+	status = dialect_status(c->base.dialect, status);
 	const struct chat *by = c->lead ? c->lead : c;
 	int cause = by->failure ? by->failure->cause : FAIL_NONE;
 	request_count_error(c->base.all, status);
@@ -111,19 +126,21 @@ void chat_answer_error(struct chat *c, int status, struct slice message, struct 
 			dialect_error_body(c->base.dialect, status, message, &own);
 			body = buf_slice(&own);
 		}
-		exchange_reply(x, status, type ? type : "application/json", body);
+		dialect_error_name(c->base.dialect, body, c->base.id, &named);
+		exchange_reply(x, status, type ? type : "application/json", buf_slice(&named));
 		free(type);
 	} else if (c->bytes_out > 0 && !c->view.stream) {
 		exchange_abort(x); /* half a JSON object cannot be mended: a broken body says so */
 	} else {
-		dialect_error_inband(c->base.dialect, c->view.stream, status, message,
-			chat_line_is_open(c), &own);
-		if (exchange_write(x, own.p, own.n))
+		put_inband(c, status, message, body, &own);
+		dialect_error_name(c->base.dialect, buf_slice(&own), c->base.id, &named);
+		if (exchange_write(x, named.p, named.n))
 			exchange_abort(x);
 		else
 			exchange_end(x);
 	}
 	buf_free(&own);
+	buf_free(&named);
 	chat_finish(c);
 }
 
@@ -131,15 +148,17 @@ void chat_answer_overflow(struct chat *c)
 {
 	struct buf body;
 	char text[96];
+	bool told = c->overflow_tokens > 0 && c->overflow_window > 0;
+	uint64_t tokens = told ? (uint64_t)c->overflow_tokens : c->facts.tokens;
+	int64_t window = told ? c->overflow_window : c->facts.main.window;
 	buf_init(&body, 0);
 	c->too_long = true;
 	snprintf(c->note, sizeof(c->note), "refused: %llu tokens do not fit the window of %lld",
-		(unsigned long long)c->facts.tokens, (long long)c->facts.main.window);
-	dialect_overflow_body(
-		c->base.dialect, c->facts.tokens, (uint64_t)c->facts.main.window, &body);
+		(unsigned long long)tokens, (long long)window);
+	dialect_overflow_body(c->base.dialect, tokens, (uint64_t)window, &body);
 	snprintf(text, sizeof(text),
 		"prompt of about %llu tokens exceeds the context window of %lld",
-		(unsigned long long)c->facts.tokens, (long long)c->facts.main.window);
+		(unsigned long long)tokens, (long long)window);
 	chat_answer_error(c, 400, slice_str(text), buf_slice(&body), (struct slice){0}, 0);
 	buf_free(&body);
 }
@@ -179,6 +198,21 @@ void chat_explain(struct chat *c)
 		chat_finish(c);
 	}
 	buf_free(&body);
+}
+
+void chat_answer_count(struct chat *c)
+{
+	struct requests *s = c->base.all;
+	char body[48];
+	uint64_t tokens = tokens_estimate(s->tokens, buf_slice(&c->model), &c->view.census);
+	snprintf(body, sizeof(body), "{\"input_tokens\":%llu}", (unsigned long long)tokens);
+	request_tell(c->base.exchange, &(struct request_story){.id = c->base.id,
+					       .strategy = "pass",
+					       .tokens_in = tokens,
+					       .reason = "counted by the gateway"});
+	request_name(&c->base);
+	exchange_reply(c->base.exchange, 200, "application/json", slice_str(body));
+	chat_finish(c);
 }
 
 /* The head of an answer without a stream waits for the object: until it is whole another worker

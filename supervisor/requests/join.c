@@ -23,6 +23,14 @@ static bool same_headers(const struct exchange *a, const struct exchange *b)
 	return true;
 }
 
+/* Bytes that reading has changed by now are known by what they were. */
+static bool same_body(const struct chat *c, const struct chat *lead)
+{
+	if (c->asked_bytes)
+		return c->asked_bytes == lead->asked_bytes && c->asked_hash == lead->asked_hash;
+	return slice_eq(buf_slice(&c->body), buf_slice(&lead->body));
+}
+
 static bool may_join(const struct chat *c, const struct chat *lead)
 {
 	const struct exchange *a = c->base.exchange, *b = lead->base.exchange;
@@ -30,11 +38,11 @@ static bool may_join(const struct chat *c, const struct chat *lead)
 	bool early = lead->state == CHAT_PARSING || lead->state == CHAT_CONDENSING ||
 		     lead->state == CHAT_WAITING;
 	return early && lead->bytes_out == 0 && lead->joined_count < JOIN_MAX &&
-	       lead->base.client == c->base.client && lead->body.n == c->body.n &&
+	       lead->base.client == c->base.client &&
 	       age >= (uint64_t)c->base.all->config->limits.coalesce_after_ms &&
 	       strcmp(exchange_target(a), exchange_target(b)) == 0 &&
 	       slice_eq(client_host(exchange_peer(a)), client_host(exchange_peer(b))) &&
-	       same_headers(a, b) && slice_eq(buf_slice(&c->body), buf_slice(&lead->body));
+	       same_headers(a, b) && same_body(c, lead);
 }
 
 static void join(struct chat *c, struct chat *lead)

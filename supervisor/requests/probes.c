@@ -5,6 +5,10 @@
  */
 #include "supervisor/requests/request.h"
 
+#include <inttypes.h>
+#include <stdio.h>
+#include <time.h>
+
 /* A model that two devices serve is listed once, as its first device has it; the main devices come
  * first. */
 static bool listed_before(
@@ -23,8 +27,44 @@ static bool listed_before(
 	return false;
 }
 
+enum list_form { LIST_OLLAMA, LIST_OPENAI, LIST_ANTHROPIC };
+
+/* Both APIs have the path; only Anthropic's clients say a version of theirs. */
+static enum list_form list_form(const struct exchange *x)
+{
+	return exchange_header(x, "anthropic-version") ? LIST_ANTHROPIC : LIST_OPENAI;
+}
+
+static void add_anthropic(const struct device_model *m, struct buf *out)
+{
+	struct json_value created = json_get(json_object_in(slice_str(m->openai_json)), "created");
+	int64_t seconds = 0;
+	char text[40];
+	struct tm tm;
+	json_to_int(created, &seconds);
+	time_t at = (time_t)seconds;
+	if (!gmtime_r(&at, &tm) || strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &tm) == 0)
+		snprintf(text, sizeof(text), "1970-01-01T00:00:00Z");
+	buf_add_str(out, "{\"type\":\"model\",\"id\":");
+	json_put_string(out, slice_str(m->name));
+	buf_add_str(out, ",\"display_name\":");
+	json_put_string(out, slice_str(m->name));
+	buf_printf(out, ",\"created_at\":\"%s\"", text);
+	if (m->window > 0)
+		buf_printf(out, ",\"max_input_tokens\":%" PRId64, m->window);
+	buf_add_char(out, '}');
+}
+
+static void add_model(const struct device_model *m, enum list_form form, struct buf *out)
+{
+	if (form == LIST_ANTHROPIC)
+		add_anthropic(m, out);
+	else
+		buf_add_str(out, form == LIST_OPENAI ? m->openai_json : m->ollama_json);
+}
+
 static void add_models(
-	const struct requests *s, enum device_role pass, bool openai, struct buf *out)
+	const struct requests *s, enum device_role pass, enum list_form form, struct buf *out)
 {
 	for (size_t d = 0; d < s->devices->count; d++) {
 		const struct device *dev = s->devices->of[d];
@@ -35,8 +75,7 @@ static void add_models(
 				continue;
 			if (out->n && out->p[out->n - 1] != '[')
 				buf_add_char(out, ',');
-			buf_add_str(out,
-				openai ? dev->models[m].openai_json : dev->models[m].ollama_json);
+			add_model(&dev->models[m], form, out);
 		}
 	}
 }
@@ -57,14 +96,49 @@ static void reply(struct requests *s, struct exchange *x, const char *type, stru
 	reply_status(s, x, 200, type, body);
 }
 
-static void reply_models(struct requests *s, struct exchange *x, bool openai)
+static struct json_value id_of(struct json_value list, bool last)
 {
+	struct json_value model, id = {.type = JSON_NONE};
+	struct json_iter it = json_iter(list);
+	while (json_array_next(&it, &model)) {
+		id = json_get(model, "id");
+		if (!last)
+			break;
+	}
+	return json_is(id, JSON_STRING) ? id : (struct json_value){JSON_NULL, SLICE("null")};
+}
+
+/* The ids of the first and the last one, which clients ask for further pages by. */
+static void end_anthropic(struct buf *body)
+{
+	struct buf ends;
+	buf_init(&ends, 0);
+	buf_add_str(body, "]}");
+	struct json_value list = json_get(json_object_in(buf_slice(body)), "data");
+	buf_add_str(&ends, ",\"has_more\":false,\"first_id\":");
+	buf_add_slice(&ends, id_of(list, false).raw);
+	buf_add_str(&ends, ",\"last_id\":");
+	buf_add_slice(&ends, id_of(list, true).raw);
+	body->n -= buf_error(body) ? 0 : 1;
+	buf_add_slice(body, buf_slice(&ends));
+	buf_add_char(body, '}');
+	buf_free(&ends);
+}
+
+static void reply_models(struct requests *s, struct exchange *x, enum list_form form)
+{
+	static const char *const begins[] = {[LIST_OLLAMA] = "{\"models\":[",
+		[LIST_OPENAI] = "{\"object\":\"list\",\"data\":[",
+		[LIST_ANTHROPIC] = "{\"data\":["};
 	struct buf body;
 	buf_init(&body, 0);
-	buf_add_str(&body, openai ? "{\"object\":\"list\",\"data\":[" : "{\"models\":[");
-	add_models(s, ROLE_MAIN, openai, &body);
-	add_models(s, ROLE_CONDENSE, openai, &body);
-	buf_add_str(&body, "]}");
+	buf_add_str(&body, begins[form]);
+	add_models(s, ROLE_MAIN, form, &body);
+	add_models(s, ROLE_CONDENSE, form, &body);
+	if (form == LIST_ANTHROPIC)
+		end_anthropic(&body);
+	else
+		buf_add_str(&body, "]}");
 	if (buf_error(&body))
 		exchange_reply(x, 503, "application/json", SLICE("{\"error\":\"out of memory\"}"));
 	else
@@ -79,7 +153,11 @@ static bool reply_model(struct requests *s, struct exchange *x, struct slice nam
 	for (size_t i = 0; d && i < d->model_count; i++) {
 		if (!device_same_model(name, slice_str(d->models[i].name)))
 			continue;
-		reply(s, x, "application/json; charset=utf-8", slice_str(d->models[i].openai_json));
+		struct buf body;
+		buf_init(&body, 0);
+		add_model(&d->models[i], list_form(x), &body);
+		reply(s, x, "application/json; charset=utf-8", buf_slice(&body));
+		buf_free(&body);
 		return true;
 	}
 	return false;
@@ -88,6 +166,8 @@ static bool reply_model(struct requests *s, struct exchange *x, struct slice nam
 /* An Ollama may have a model that is newer than our list; others know no such path. */
 static bool answer_model(struct requests *s, struct exchange *x, enum dialect dialect)
 {
+	if (list_form(x) == LIST_ANTHROPIC)
+		dialect = DIALECT_ANTHROPIC_OTHER;
 	struct buf name, body;
 	buf_init(&name, 4096);
 	buf_init(&body, 0);
@@ -116,10 +196,10 @@ bool probe_answer(struct requests *s, struct exchange *x, const struct route *ro
 		reply(s, x, "text/plain; charset=utf-8", SLICE("Ollama is running"));
 		return true;
 	case ROUTE_TAGS:
-		reply_models(s, x, false);
+		reply_models(s, x, LIST_OLLAMA);
 		return true;
 	case ROUTE_MODELS:
-		reply_models(s, x, true);
+		reply_models(s, x, list_form(x));
 		return true;
 	case ROUTE_MODEL:
 		return answer_model(s, x, route->dialect);

@@ -76,11 +76,26 @@ void request_tell(struct exchange *x, const struct request_story *story)
 	exchange_add_header(x, "X-Tandem-Reason", slice_str(story->reason));
 }
 
+void request_name(struct request *r)
+{
+	const char *header = dialect_request_id(r->dialect);
+	char id[sizeof(DIALECT_ID_BEGIN) + REQUEST_ID_BYTES];
+	if (!header)
+		return;
+	snprintf(id, sizeof(id), DIALECT_ID_BEGIN "%s", r->id);
+	exchange_add_header(r->exchange, header, slice_str(id));
+}
+
 void request_refuse(struct request *r, int status, const char *message, int retry_after_s)
 {
-	struct buf body;
+	struct buf own, body;
+	buf_init(&own, 0);
 	buf_init(&body, 0);
-	dialect_error_body(r->dialect, status, slice_str(message), &body);
+	status = dialect_status(r->dialect, status);
+	dialect_error_body(r->dialect, status, slice_str(message), &own);
+	dialect_error_name(r->dialect, buf_slice(&own), r->id, &body);
+	buf_free(&own);
+	request_name(r);
 	request_tell(r->exchange, &(struct request_story){.id = r->id,
 					  .strategy = "pass",
 					  .tokens_in = r->tokens_in,

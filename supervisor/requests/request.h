@@ -73,6 +73,9 @@ void request_tell(struct exchange *x, const struct request_story *story);
 #define REQUEST_SMALL_BYTES 65536
 bool request_may_hold(const struct requests *s, size_t held, size_t n);
 
+/* Adds the header that clients of its dialect find a request's id in. */
+void request_name(struct request *r);
+
 /* Answers with the dialect's own error body. retry_after_s > 0 adds Retry-After. */
 void request_refuse(struct request *r, int status, const char *message, int retry_after_s);
 

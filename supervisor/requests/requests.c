@@ -8,6 +8,15 @@
 
 /* --- the front door's events --- */
 
+/* Exactly, and without a slot, where all devices can; else an estimate answers. */
+static bool counted_behind(const struct requests *s, enum dialect d)
+{
+	bool exact = dialect_counts(d) && s->devices->count > 0;
+	for (size_t i = 0; i < s->devices->count; i++)
+		exact = exact && device_has(s->devices->of[i], TRAIT_COUNTS);
+	return exact;
+}
+
 static void on_head(void *ctx, struct exchange *x)
 {
 	struct requests *s = ctx;
@@ -15,7 +24,7 @@ static void on_head(void *ctx, struct exchange *x)
 		return;
 	struct route route;
 	route_find(exchange_method(x), exchange_path(x), &route);
-	if (route.kind == ROUTE_CHAT)
+	if (route.kind == ROUTE_CHAT && !counted_behind(s, route.dialect))
 		chat_begin(s, x, route.dialect);
 	else if (route.kind == ROUTE_PS)
 		loaded_begin(s, x);

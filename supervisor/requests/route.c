@@ -25,6 +25,8 @@ static const struct known known[] = {
 	{POST, "/chat/completions", ROUTE_CHAT, DIALECT_OPENAI_CHAT, 0, NULL},
 	{POST, "/v1/completions", ROUTE_CHAT, DIALECT_OPENAI_TEXT, 0, NULL},
 	{POST, "/completions", ROUTE_CHAT, DIALECT_OPENAI_TEXT, 0, NULL},
+	{POST, "/v1/messages", ROUTE_CHAT, DIALECT_ANTHROPIC, 0, NULL},
+	{POST, "/v1/messages/count_tokens", ROUTE_CHAT, DIALECT_ANTHROPIC_COUNT, NAMED, NULL},
 
 	{GET, "/", ROUTE_ROOT, DIALECT_OLLAMA_OTHER, 0, NULL},
 	{GET, "/api/tags", ROUTE_TAGS, DIALECT_OLLAMA_OTHER, 0, NULL},
@@ -39,7 +41,6 @@ static const struct known known[] = {
 	{POST, "/v1/responses", ROUTE_PASS, DIALECT_OPENAI_OTHER, WORKS | NAMED | WRITES, NULL},
 	{POST, "/responses", ROUTE_PASS, DIALECT_OPENAI_OTHER, WORKS | NAMED | WRITES,
 		"/v1/responses"},
-	{POST, "/v1/messages", ROUTE_PASS, DIALECT_ANTHROPIC_OTHER, WORKS | NAMED | WRITES, NULL},
 	{POST, "/v1/embeddings", ROUTE_PASS, DIALECT_OPENAI_OTHER, WORKS | NAMED, NULL},
 	{POST, "/embeddings", ROUTE_PASS, DIALECT_OPENAI_OTHER, WORKS | NAMED, "/v1/embeddings"},
 	{POST, "/embedding", ROUTE_PASS, DIALECT_OPENAI_OTHER, WORKS | NAMED, NULL},
@@ -49,7 +50,6 @@ static const struct known known[] = {
 	{POST, "/reranking", ROUTE_PASS, DIALECT_OPENAI_OTHER, WORKS | NAMED, NULL},
 	{POST, "/v1/audio/transcriptions", ROUTE_PASS, DIALECT_OPENAI_OTHER, WORKS | WRITES, NULL},
 
-	{POST, "/v1/messages/count_tokens", ROUTE_PASS, DIALECT_ANTHROPIC_OTHER, NAMED, NULL},
 	{POST, "/v1/chat/completions/input_tokens", ROUTE_PASS, DIALECT_OPENAI_OTHER, NAMED, NULL},
 	{POST, "/v1/responses/input_tokens", ROUTE_PASS, DIALECT_OPENAI_OTHER, NAMED, NULL},
 	{POST, "/tokenize", ROUTE_PASS, DIALECT_OPENAI_OTHER, NAMED, NULL},

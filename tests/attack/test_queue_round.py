@@ -31,8 +31,8 @@ class Slots(Peer):
         return reply(b'{"choices":[]}')
 
 
-PATHS = [("llama-server", p) for p in ("/completion", "/%63ompletion", "/infill", "/v1/messages", "/v1%2Fresponses", "/v1/%u0072esponses", "/v1/responses", "/v1/embeddings", "/rerank")] + \
-        [("ollama", p) for p in ("/v1/messages", "/v1/responses")]
+PATHS = [("llama-server", p) for p in ("/completion", "/%63ompletion", "/infill", "/v1%2Fresponses", "/v1/%u0072esponses", "/v1/responses", "/v1/embeddings", "/rerank")] + \
+        [("ollama", p) for p in ("/v1/responses",)]
 
 
 @pytest.mark.parametrize("type,path", PATHS)

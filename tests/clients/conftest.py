@@ -9,6 +9,7 @@ import contextlib
 import os
 import sys
 
+import anthropic
 import httpx
 import ollama
 import openai
@@ -50,6 +51,9 @@ class Site:
 
     def openai_async(self):
         return openai.AsyncOpenAI(base_url=self.url + "/v1", api_key="unused", max_retries=0)
+
+    def anthropic(self, **options):
+        return anthropic.Anthropic(**{"base_url": self.url, "api_key": "unused", "max_retries": 0, **options})
 
     def reset(self):
         for backend in (self.main, self.small):

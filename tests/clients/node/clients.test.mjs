@@ -1,8 +1,9 @@
-// The `ollama` and `openai` packages, and the AI SDK with the two providers that Cline is built on, against the tandem at
+// The `ollama`, `openai` and `@anthropic-ai/sdk` packages, and the AI SDK with the two providers that Cline is built on, against the tandem at
 // $TANDEM_URL. Run by test_node.py; prompts of known size come from there in the JSON file $TANDEM_PROMPTS.
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
+import Anthropic from '@anthropic-ai/sdk'
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible'
 import { APICallError, generateText, streamText, tool } from 'ai'
 import { Ollama } from 'ollama'
@@ -18,6 +19,7 @@ const user = content => [{ role: 'user', content }]
 
 const ollama = new Ollama({ host: url })
 const openai = new OpenAI({ baseURL: url + '/v1', apiKey: 'unused', maxRetries: 0 })
+const anthropic = new Anthropic({ baseURL: url, apiKey: 'unused', maxRetries: 0 })
 const sdks = {
   'ollama-ai-provider': createOllama({ baseURL: url + '/api' })(model),
   'openai-compatible': createOpenAICompatible({ name: 'tandem', baseURL: url + '/v1', includeUsage: true })(model),
@@ -49,6 +51,13 @@ for (const [name, prompt] of [...Object.entries(prompts), ['slow', slow]]) {
     assert.equal(await openaiText(prompt), answer)
     const whole = await openai.chat.completions.create({ model, messages: user(prompt) })
     assert.equal(whole.choices[0].message.content, answer)
+  })
+  test(`anthropic ${name}`, async () => {
+    const asked = { model, max_tokens: 512, messages: user(prompt) }
+    const streamed = await anthropic.messages.stream(asked).finalMessage()
+    assert.deepEqual(streamed.content.map(b => [b.type, b.text]), [['text', answer]])
+    assert.equal(streamed.stop_reason, 'end_turn')
+    assert.deepEqual((await anthropic.messages.create(asked)).content.map(b => b.text), [answer])
   })
   for (const [sdk, languageModel] of Object.entries(sdks))
     test(`${sdk} ${name}`, async () => {
@@ -121,3 +130,16 @@ test('models', async () => {
 })
 
 test('no client warned of a line it did not understand', () => assert.deepEqual(warnings, []))
+
+test('anthropic tools, counts, models, errors', async () => {
+  const read = { name: 'read', description: 'Reads a file.', input_schema: { type: 'object', properties: { path: { type: 'string' } } } }
+  const message = await anthropic.messages.stream({ model, max_tokens: 512, messages: user(tools), tools: [read] }).finalMessage()
+  assert.deepEqual(message.content.filter(b => b.type === 'tool_use').map(b => b.input), [{ path: 'a.c' }])
+  assert.equal(message.stop_reason, 'tool_use')
+  assert.ok((await anthropic.messages.countTokens({ model, messages: user('word '.repeat(100)) })).input_tokens > 50)
+  for await (const listed of anthropic.models.list()) assert.equal(listed.type, 'model')
+  const tooLong = [...user(overflow), { role: 'assistant', content: 'So' }]
+  await assert.rejects(anthropic.messages.create({ model, max_tokens: 9, messages: tooLong }),
+    e => e instanceof Anthropic.BadRequestError && /prompt is too long: \d+ tokens > \d+ maximum/.test(e.message) && e.requestID.startsWith('req_'))
+  await assert.rejects(anthropic.messages.stream({ model, max_tokens: 9, messages: user(late) }).finalMessage(), /out of memory/)
+})
