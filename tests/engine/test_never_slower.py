@@ -17,8 +17,8 @@ from harness import Process, Tandem, free_port, wait_for
 from test_layout import NAMES, lines
 
 WINDOW = 4096
-FIRST = 26  # lines of the task: about 700 tokens
 FITS, BEYOND = 7, 18  # calls
+FITS_FIRST, BEYOND_FIRST = 26, 170  # lines of the task
 ANSWER = 8  # tokens
 NEAR = 1.03
 GAP_S = 1
@@ -56,11 +56,11 @@ def ask(port, messages):
     return r.status, answer
 
 
-def session(seed, calls):
+def session(seed, first, calls):
     """The task, then what each call's tool gave."""
     rng = random.Random(seed)
     task = [{"role": "system", "content": "You are an agent that reads files."},
-            {"role": "user", "content": f"Find out why {rng.choice(NAMES)} loses a frame. Never touch src/legacy.c.\n" + lines(rng, FIRST)}]
+            {"role": "user", "content": f"Find out why {rng.choice(NAMES)} loses a frame. Never touch src/legacy.c.\n" + lines(rng, first)}]
     return task, [f"[read_file for 'src/part_{i}.c'] Result:\n" + lines(rng, rng.choice((6, 8, 10, 12, 12, 20))) for i in range(calls)]
 
 
@@ -132,16 +132,16 @@ def table():
             f.write(f"{head}{BEGIN}\n{text}\n{END}{rest.split(END, 1)[1]}")
 
 
-def both(pair, seed, calls):
+def both(pair, seed, first, calls):
     port, t = pair
-    task, results = session(seed, calls)
+    task, results = session(seed, first, calls)
     arms = [Arm("direct", port, task), Arm("tandem, adaptive", t.port, task)]
     play(arms, results, lambda: wait_for(lambda: not t.device("cpu0")["warming"]["running"], "the end of a warming", 120))
     return arms
 
 
 def test_what_fits_costs_no_token_more(pair, table):
-    arms = both(pair, 1, FITS)
+    arms = both(pair, 1, FITS_FIRST, FITS)
     table += [("fits", FITS, a) for a in arms]
     direct, tandem = arms
     assert not direct.error and not tandem.error, (direct.error, tandem.error)
@@ -150,11 +150,11 @@ def test_what_fits_costs_no_token_more(pair, table):
 
 
 def test_beyond_the_window_it_goes_on(pair, table):
-    arms = both(pair, 2, BEYOND)
+    arms = both(pair, 2, BEYOND_FIRST, BEYOND)
     table += [("beyond the window", BEYOND, a) for a in arms]
     direct, tandem = arms
     assert re.search(r"exceed|context", direct.error), direct.error
     assert direct.answered < BEYOND * 2 / 3
     assert tandem.answered == BEYOND, tandem.error
-    assert tandem.read < tandem.prompt / 3, (tandem.read, tandem.prompt)  # and its cache is warm, too
+    assert tandem.read < tandem.prompt / 2, (tandem.read, tandem.prompt)  # and its cache is warm, too
     assert pair[1].command("counters")["early_freezes"] > 0
