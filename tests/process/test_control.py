@@ -165,7 +165,7 @@ def test_a_flush_waits_for_each_worker(one):
     pid = t.device("gpu0")["pid"]
     os.kill(pid, signal.SIGSTOP)
     begun = time.monotonic()
-    assert ask(t, "flush") == {"flushed": False} and time.monotonic() - begun >= 1
+    assert ask(t, "flush") == {"flushed": False} and time.monotonic() - begun >= 0.99  # its clock has whole milliseconds
     late = [in_thread(lambda: ask(t, "flush")) for _ in range(3)]
     os.kill(pid, signal.SIGCONT)
     assert [f.join() for f in late] == [{"flushed": True}] * 3

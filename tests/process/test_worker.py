@@ -1040,6 +1040,13 @@ def test_thousands_of_jobs_leave_memory_and_descriptors_where_they_were(link, fa
     w = link()
     w.ready(type="ollama", url=backend.url)
 
+    def settle(ids):
+        left = set(ids)
+        while left:
+            r = w.lines.get(timeout=DEADLINE)
+            if r["type"] in ("end", "fail"):
+                left.discard(r["job"])
+
     def rounds(n):
         ids = []
         for i in range(n):
@@ -1054,13 +1061,11 @@ def test_thousands_of_jobs_leave_memory_and_descriptors_where_they_were(link, fa
                 ids.append(w.job(dialect=0, body=json.dumps({"model": "m:1b", "messages": user("[[fake fault=hang]]")})))
                 w.do("cancel", id=ids[-1])
             if len(ids) == 32:
-                left = set(ids)
-                while left:
-                    r = w.lines.get(timeout=DEADLINE)
-                    if r["type"] in ("end", "fail"):
-                        left.discard(r["job"])
+                settle(ids)
                 ids = []
 
+    # as many connections at once as the rounds may have: idle ones are kept
+    settle([w.job(dialect=0, body=json.dumps({"model": "m:1b", "messages": user("[[fake delay_ms=300]]")})) for _ in range(32)])
     rounds(512)
     fds, rss = len(os.listdir(f"/proc/{w.worker.pid}/fd")), w.rss()
     rounds(512 if SANITIZED else 4096)
