@@ -39,6 +39,8 @@ int parser_openai_chat(struct answer_parser *p, struct json_value root);
 int parser_openai_text(struct answer_parser *p, struct json_value root);
 int parser_infill(struct answer_parser *p, struct json_value root);
 
+/* --- parser_events.c --- */
+
 /* Sets the words and returns -EPROTO. */
 int parser_fail(struct answer_parser *p, const char *problem);
 

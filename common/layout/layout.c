@@ -70,19 +70,6 @@ static void find_files(struct layout *l)
 	l->messages[found].reason = "files that the client needs back whole: never touched";
 }
 
-static bool takes_room(const struct layout_message *m)
-{
-	return m->level != LAYOUT_FIXED || (m->group > 0 && !(m->flags & PART_FILES));
-}
-
-void layout_resize(struct layout *l, size_t end)
-{
-	l->size = 0;
-	for (size_t i = 0; i < end; i++)
-		if (takes_room(&l->messages[i]))
-			l->size += l->messages[i].tokens_out;
-}
-
 /* A call waits for its result from when its message stands there. */
 static void count_calls(struct layout *l, size_t i)
 {
@@ -97,16 +84,6 @@ static void count_calls(struct layout *l, size_t i)
 	}
 }
 
-/* A result whose call went into the digest stands alone: as words of the user. */
-void layout_look_for_call(struct layout *l, size_t i)
-{
-	struct layout_message *m = &l->messages[i];
-	if (!(m->flags & PART_LATE) || !(l->messages[l->owner[i] - 1].flags & PART_DROPPED))
-		return;
-	m->flags |= PART_ORPHAN;
-	m->reason = "a late result of a call in the digest: as words of the user";
-}
-
 static void absorb(struct layout *l, uint32_t g)
 {
 	size_t end = layout_group_begin(l, g + 1);
@@ -114,7 +91,7 @@ static void absorb(struct layout *l, uint32_t g)
 		struct layout_message *m = &l->messages[i];
 		count_calls(l, i);
 		layout_look_for_call(l, i);
-		if (takes_room(m))
+		if (layout_takes_room(m))
 			l->size += m->tokens_out;
 		if (m->flags & PART_FILES)
 			l->newest_files = i;

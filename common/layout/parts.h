@@ -46,10 +46,23 @@ uint64_t layout_message_hash(const struct chat_message *m);
 /* The first message of group g (g == groups: count). */
 size_t layout_group_begin(const struct layout *l, uint32_t g);
 
-/* --- layout.c --- */
+/* --- set.c --- */
 
+/* May message i be shortened at group end g? */
+bool layout_may_cut(const struct layout *l, size_t i);
+void layout_set_level(struct layout *l, uint32_t from, uint32_t to, enum layout_level level);
+/* Puts text in the place of message i's; keeps the source where that is not longer. */
+void layout_set_out(struct layout *l, size_t i, struct buf *text, enum layout_level level);
+/* Forgets what was done to message i. */
+void layout_as_sent(struct layout *l, size_t i);
+/* Appends the marker of a whole text that is left out. */
+void layout_put_gap(struct slice text, struct buf *out);
 /* A late result whose call has gone becomes words of the user. */
 void layout_look_for_call(struct layout *l, size_t i);
+/* Does it take of the room, or of what is fixed? */
+bool layout_takes_room(const struct layout_message *m);
+/* Sums up what the messages before `end` take. */
+void layout_resize(struct layout *l, size_t end);
 
 /* --- freeze.c --- */
 
@@ -57,19 +70,8 @@ void layout_look_for_call(struct layout *l, size_t i);
 int layout_freeze(struct layout *l, uint32_t g);
 /* Raises groups [raised_to..to) to L1. */
 int layout_raise(struct layout *l, uint32_t to, uint32_t g);
-/* Puts text in the place of message i's; keeps the source where that is not longer. */
-void layout_set_out(struct layout *l, size_t i, struct buf *text, enum layout_level level);
-void layout_set_level(struct layout *l, uint32_t from, uint32_t to, enum layout_level level);
-/* Forgets what was done to message i. */
-void layout_as_sent(struct layout *l, size_t i);
-/* Appends the marker of a whole text that is left out. */
-void layout_put_gap(struct slice text, struct buf *out);
 /* Raises the oldest of L1 (or all of it) to L2 and makes the digest again. */
 int layout_merge(struct layout *l, uint32_t g, bool all, double share);
-/* Sums up what the messages before `end` take. */
-void layout_resize(struct layout *l, size_t end);
-/* May message i be shortened at group end g? */
-bool layout_may_cut(const struct layout *l, size_t i);
 /* Replaces the texts of the messages at[0..n) by selected lines, budget bytes in all. */
 int layout_cut(
 	struct layout *l, const uint32_t *at, size_t n, size_t budget, enum layout_level level);

@@ -10,7 +10,7 @@ Includes, of every .c and .h:
 
 Object files in BUILD (made by `make all`), by nm:
 - no wing calls a higher one, however it got the name;
-- no more than two files need each other in a circle, but for CIRCLES_LEFT.
+- no more than two files need each other in a circle.
 """
 import re
 import subprocess
@@ -27,8 +27,6 @@ MAY = {  # by top folder
     "supervisor": {"common", "proto", "supervisor"},
 }
 CIRCLE_MAX = 2
-# Larger ones that are not taken apart yet, and how many files each may have: numbers here only fall.
-CIRCLES_LEFT = {"common/dialect/": 3, "common/layout/": 4, "supervisor/ctl/": 5}
 INCLUDE = re.compile(r'^\s*#\s*include\s*(["<])([^">]+)[">]', re.M)
 
 
@@ -172,10 +170,6 @@ def circles(calls):
     return found
 
 
-def allowed(part):
-    return max([CIRCLE_MAX] + [n for folder, n in CIRCLES_LEFT.items() if all(f.startswith(folder) for f in part)])
-
-
 def check_objects(root, build):
     objects = read_objects(root, build)
     if not objects:
@@ -188,7 +182,7 @@ def check_objects(root, build):
             if a is not None and b is not None and b > a:
                 yield f"{path}.c: takes {symbol} from {home}.c: {name(b)} stands above {name(a)}"
     for part in circles(calls):
-        if len(part) > allowed(part):
+        if len(part) > CIRCLE_MAX:
             yield f"{len(part)} files need each other in a circle: {' '.join(part)}"
 
 

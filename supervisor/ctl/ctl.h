@@ -64,6 +64,8 @@ struct ctl {
 	long timeout_s, count; /* -1: not given */
 	int argc;	       /* CTL_OWN: argv[0] is the command's name */
 	char **argv;
+	/* Prints what is said of a command; NULL: of all. */
+	void (*help)(const struct ctl_command *c);
 };
 
 struct ctl_command {
@@ -95,11 +97,11 @@ enum ctl_exit ctl_init(struct ctl *ctl);
 enum ctl_exit ctl_parse(struct ctl *ctl, int argc, char **argv);
 /* One option of those that several commands take, as getopt_long() returned it. */
 enum ctl_exit ctl_take(struct ctl *ctl, int option, const char *value);
-/* Where the command stands behind its options; argc: nowhere. */
-int ctl_find_command(int argc, char **argv);
-/* The options of init, whose arguments must not be taken for a command; ends with a zero entry. */
+/* Where the command stands behind its options; argc: nowhere. `more`: options of single commands,
+ * whose arguments must not be taken for one; ends with a zero entry, CTL_INIT_OPTIONS_MAX at most. */
 #define CTL_INIT_OPTIONS_MAX 16
-
+int ctl_find_command(int argc, char **argv, const struct option *more);
+/* Those of init. */
 extern const struct option ctl_init_options[];
 /* The run folder when neither -R nor $TANDEM_RUN_DIR names one. Static storage. */
 const char *ctl_default_run_dir(void);
@@ -107,11 +109,6 @@ const char *ctl_default_run_dir(void);
 enum ctl_exit ctl_usage(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* A number of an option: true when text is a whole number in lo..hi. */
 bool ctl_number(const char *text, long lo, long hi, long *out);
-
-/* --- main.c --- */
-
-/* Prints what is said of a command; NULL: of all. */
-void ctl_help(const struct ctl_command *c);
 
 /* --- query.c --- */
 

@@ -125,7 +125,7 @@ static void help(void)
 		everywhere);
 }
 
-void ctl_help(const struct ctl_command *c)
+static void help_of(const struct ctl_command *c)
 {
 	struct buf line;
 	if (!c) {
@@ -181,12 +181,12 @@ static const struct ctl_command *find_command(const char *name)
 static enum ctl_exit run_help(int argc, char **argv)
 {
 	const struct ctl_command *c = NULL;
-	int at = ctl_find_command(argc, argv);
+	int at = ctl_find_command(argc, argv, ctl_init_options);
 	if (at + 1 < argc)
 		return ctl_usage("help takes one command");
 	if (at < argc && strcmp(argv[at], "help") != 0 && !(c = find_command(argv[at])))
 		return CTL_USAGE;
-	ctl_help(c);
+	help_of(c);
 	return CTL_OK;
 }
 
@@ -207,7 +207,7 @@ static enum ctl_exit run_command(struct ctl *ctl, int argc, char **argv)
  * and parses them all. Where there is none, it stays NULL. */
 static char *take_command(int argc, char **argv)
 {
-	int at = ctl_find_command(argc, argv);
+	int at = ctl_find_command(argc, argv, ctl_init_options);
 	if (at >= argc)
 		return NULL;
 	char *command = argv[at];
@@ -219,7 +219,8 @@ static char *take_command(int argc, char **argv)
 int main(int argc, char **argv)
 {
 	proc_keep_std();
-	struct ctl ctl = {.timeout_s = -1, .count = -1, .run_dir = ctl_default_run_dir()};
+	struct ctl ctl = {
+		.timeout_s = -1, .count = -1, .run_dir = ctl_default_run_dir(), .help = help_of};
 	enum ctl_exit rc = CTL_OK;
 
 	if (take_command(argc, argv)) {

@@ -64,7 +64,7 @@ enum ctl_exit ctl_take(struct ctl *ctl, int option, const char *value)
 		ctl->run_dir = value;
 		break;
 	case 'h':
-		ctl_help(ctl->command);
+		ctl->help(ctl->command);
 		ctl->told = true;
 		break;
 	case 'V':
@@ -95,14 +95,13 @@ enum ctl_exit ctl_take(struct ctl *ctl, int option, const char *value)
 }
 
 /* What may stand in front of any command; its own parser says what is wrong with them. */
-int ctl_find_command(int argc, char **argv)
+int ctl_find_command(int argc, char **argv, const struct option *more)
 {
 	struct option any[ALL + CTL_INIT_OPTIONS_MAX + 1];
 	size_t n = ALL;
 
 	memcpy(any, all, sizeof(all));
-	for (const struct option *o = ctl_init_options; o->name && n < ALL + CTL_INIT_OPTIONS_MAX;
-		o++)
+	for (const struct option *o = more; o->name && n < ALL + CTL_INIT_OPTIONS_MAX; o++)
 		any[n++] = *o;
 	any[n] = (struct option){0};
 	opterr = 0;
