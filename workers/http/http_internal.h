@@ -29,9 +29,11 @@ struct http_transfer {
 	void *ctx;
 
 	struct curl_slist *slist; /* request headers */
-	struct buf line;	  /* request target with the prefix */
-	struct buf head;	  /* answer headers: "name: value\n" each */
-	struct buf upload;	  /* queued by http_send(), taken from upload_at on */
+	struct curl_slist
+		*last;	   /* of them: curl_slist_append() would walk the whole list each time */
+	struct buf line;   /* request target with the prefix */
+	struct buf head;   /* answer headers: "name: value\n" each */
+	struct buf upload; /* queued by http_send(), taken from upload_at on */
 	size_t upload_at;
 	bool upload_end;
 	unsigned sends; /* how often curl has begun to send the request */

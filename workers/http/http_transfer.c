@@ -177,10 +177,14 @@ static bool name_is(struct slice name, const char *what)
 
 static int slist_add(struct http_transfer *t, const char *line)
 {
-	struct curl_slist *list = curl_slist_append(t->slist, line);
-	if (!list)
+	struct curl_slist *one = curl_slist_append(NULL, line);
+	if (!one)
 		return -ENOMEM;
-	t->slist = list;
+	if (t->slist)
+		t->last->next = one;
+	else
+		t->slist = one;
+	t->last = one;
 	return 0;
 }
 
