@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-static int write_all(int fd, struct slice text)
+int file_write_all(int fd, struct slice text)
 {
 	while (text.n) {
 		ssize_t n = write(fd, text.p, text.n);
@@ -30,7 +30,7 @@ int file_replace(const char *path, struct slice text)
 	int fd = open(fresh, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return -errno;
-	int rc = write_all(fd, text);
+	int rc = file_write_all(fd, text);
 	if (close(fd) && rc == 0)
 		rc = -errno;
 	if (rc == 0 && rename(fresh, path))

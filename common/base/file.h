@@ -12,5 +12,7 @@
  * the disk. 0, or -errno, and then PATH is as it was.
  */
 int file_replace(const char *path, struct slice text);
+/* All of the text, however the kernel takes it; blocks as fd does. 0 or -errno. */
+int file_write_all(int fd, struct slice text);
 
 #endif

@@ -1,5 +1,6 @@
 #include "supervisor/ctl/init.h"
 
+#include "common/base/file.h"
 #include "common/config/config.h"
 
 #include <errno.h>
@@ -161,20 +162,6 @@ int conf_text(const struct conf_plan *p, struct buf *out)
 
 /* --- the file --- */
 
-static int write_all(int fd, struct slice text)
-{
-	while (text.n) {
-		ssize_t n = write(fd, text.p, text.n);
-		if (n < 0 && errno != EINTR)
-			return -errno;
-		if (n > 0) {
-			text.p += n;
-			text.n -= (size_t)n;
-		}
-	}
-	return 0;
-}
-
 static int check(const char *path, struct buf *err)
 {
 	struct config config;
@@ -218,7 +205,7 @@ int conf_write(const char *path, struct slice text, bool force, struct buf *err)
 		rc = -errno;
 		goto out;
 	}
-	rc = write_all(fd, text);
+	rc = file_write_all(fd, text);
 	if (rc == 0 && (fchmod(fd, 0644) || fsync(fd)))
 		rc = -errno;
 	if (close(fd) && rc == 0)

@@ -32,6 +32,12 @@ extern const struct fields queue_members;      /* of a struct tell: what waits o
 extern const struct fields held_notes_members; /* of a struct tell: notes of idle time */
 extern const struct fields note_count_members; /* ... and what became of them */
 
+/* The requests of a struct tell: `inner` of what they have to tell. */
+static inline const void *requests_of_tell(const void *tell)
+{
+	return ((const struct tell *)tell)->requests;
+}
+
 /* Hands each device of the configuration to the list. */
 void each_device(const void *tell, struct field_list *list);
 

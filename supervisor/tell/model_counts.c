@@ -72,11 +72,6 @@ static void get_sum(const void *of, const struct field *f, struct field_value *o
 	}
 }
 
-static const void *requests_of(const void *of)
-{
-	return ((const struct tell *)of)->requests;
-}
-
 static const void *devices_of(const void *of)
 {
 	return ((const struct tell *)of)->devices;
@@ -103,7 +98,7 @@ static const struct fields request_members = FIELDS(requests);
 	}
 
 static const struct field counters[] = {
-	FIELD_OBJECT_OF(NULL, &request_members, requests_of),
+	FIELD_OBJECT_OF(NULL, &request_members, requests_of_tell),
 	FIELD_OBJECT_OF(NULL, &note_count_members, NULL),
 	SUM("jobs", JOBS),
 	SUM("operations", OPERATIONS),
@@ -153,11 +148,11 @@ static const struct fields first_byte_members = FIELDS(first_byte), total_member
 			   percent_members = FIELDS(percent);
 
 static const struct field histograms[] = {
-	FIELD_OBJECT_OF("first_byte", &first_byte_members, requests_of),
-	FIELD_OBJECT_OF("total", &total_members, requests_of),
+	FIELD_OBJECT_OF("first_byte", &first_byte_members, requests_of_tell),
+	FIELD_OBJECT_OF("total", &total_members, requests_of_tell),
 	FIELD_OBJECT_OF("queue_wait", &queue_wait_members, devices_of),
 	FIELD_OBJECT_OF("backend", &backend_time_members, devices_of),
-	FIELD_OBJECT_OF("prediction_error", &error_members, requests_of),
-	FIELD_OBJECT_OF("prediction_percent", &percent_members, requests_of),
+	FIELD_OBJECT_OF("prediction_error", &error_members, requests_of_tell),
+	FIELD_OBJECT_OF("prediction_percent", &percent_members, requests_of_tell),
 };
 const struct fields document_histograms = FIELDS(histograms);

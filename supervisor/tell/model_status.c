@@ -101,11 +101,6 @@ static const struct fields device_members = FIELDS(device_fields);
 
 /* --- requests --- */
 
-static const void *requests_of(const void *of)
-{
-	return ((const struct tell *)of)->requests;
-}
-
 static const struct field strategies[] = {
 	FIELD_COUNT_OF("A", struct requests, count.by_strategy[0]),
 	FIELD_COUNT_OF("B", struct requests, count.by_strategy[1]),
@@ -184,7 +179,7 @@ static const struct field status[] = {
 	{.name = "listen", .type = FIELD_TEXT, .get = get_tandemd, .which = LISTEN},
 	{.name = "old_pids", .type = FIELD_LIST, .items = FIELD_INT, .each = each_elder},
 	FIELD_LIST_OF("devices", &device_members, each_device),
-	FIELD_OBJECT_OF("requests", &request_members, requests_of),
+	FIELD_OBJECT_OF("requests", &request_members, requests_of_tell),
 	FIELD_OBJECT_OF("queue", &queue_members, NULL),
 	{.name = "connections", .type = FIELD_INT, .get = get_tandemd, .which = CONNECTIONS},
 	{.name = "held_bytes",
