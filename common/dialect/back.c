@@ -40,3 +40,17 @@ void back_put_others(struct buf *out, struct json_value object, const char *cons
 		buf_add_slice(out, value.raw);
 	}
 }
+
+int back_put_messages(struct back_work *w, int (*put)(struct back_work *w, size_t message))
+{
+	int rc = 0;
+	json_put_key(w->out, "messages");
+	buf_add_char(w->out, '[');
+	for (size_t i = 0; i < w->o->count && rc == 0; i++) {
+		if (i)
+			buf_add_char(w->out, ',');
+		rc = put(w, i);
+	}
+	buf_add_char(w->out, ']');
+	return rc;
+}

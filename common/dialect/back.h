@@ -76,4 +76,7 @@ void back_put_samplers(struct back_work *w, const struct back_sampler *names, si
  * open. */
 void back_put_others(struct buf *out, struct json_value object, const char *const *names);
 
+/* The member "messages": all of the order's, each as `put` writes it. 0, or what `put` returned. */
+int back_put_messages(struct back_work *w, int (*put)(struct back_work *w, size_t message));
+
 #endif

@@ -246,15 +246,7 @@ static void put_stream(struct back_work *w)
 
 static int build_chat(struct back_work *w)
 {
-	int rc = 0;
-	json_put_key(w->out, "messages");
-	buf_add_char(w->out, '[');
-	for (size_t i = 0; i < w->o->count && rc == 0; i++) {
-		if (i)
-			buf_add_char(w->out, ',');
-		rc = put_message(w, i);
-	}
-	buf_add_char(w->out, ']');
+	int rc = back_put_messages(w, put_message);
 	put_stream(w);
 	member_copy(w->out, "tools", w->o->tools);
 	put_choice(w);

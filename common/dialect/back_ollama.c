@@ -242,15 +242,7 @@ static void put_logprobs(struct back_work *w)
 
 static int build_chat(struct back_work *w)
 {
-	int rc = 0;
-	json_put_key(w->out, "messages");
-	buf_add_char(w->out, '[');
-	for (size_t i = 0; i < w->o->count && rc == 0; i++) {
-		if (i)
-			buf_add_char(w->out, ',');
-		rc = put_message(w, i);
-	}
-	buf_add_char(w->out, ']');
+	int rc = back_put_messages(w, put_message);
 	put_rest(w);
 	put_tools(w);
 	put_format(w);
