@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -13,6 +14,7 @@
  * fields, brackets. */
 #define LINE_TAIL_BYTES 96
 #define KEY_BYTES 48 /* of a key that is shown */
+#define LAST_STEP_MS 20
 
 static struct {
 	const char *proc;
@@ -280,6 +282,23 @@ bool log_flush(void)
 	}
 	errno = kept;
 	return empty;
+}
+
+static void at_exit(void)
+{
+	struct timespec step = {.tv_nsec = LAST_STEP_MS * 1000000L};
+	for (int ms = 0; !log_flush() && ms < LOG_LAST_MS; ms += LAST_STEP_MS)
+		nanosleep(&step, NULL);
+}
+
+void log_defer(bool on)
+{
+	static bool watched;
+	if (!watched) {
+		watched = true;
+		atexit(at_exit);
+	}
+	log_out_defer(on);
 }
 
 void log_to_sink(const char *event, const struct log_field *fields)

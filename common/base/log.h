@@ -72,6 +72,11 @@ void log_to_sink(const char *event, const struct log_field *fields);
 /* Writes what stderr takes now. False: some still waits. */
 bool log_flush(void);
 
+#define LOG_LAST_MS 200 /* that an exit waits for stderr */
+/* Lines wait for log_flush() from now on. The process's end is then looked after, too: what still
+ * waits is written, and what was lost is told of. */
+void log_defer(bool on);
+
 /* Prompt or answer text: written (escaped, cut to the line) only when log.content is on. */
 void log_content(const char *event, const char *request_id, struct slice text);
 

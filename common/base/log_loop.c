@@ -1,7 +1,6 @@
 #include "common/base/log_loop.h"
 
 #include "common/base/log.h"
-#include "common/base/log_out.h"
 
 #define AGAIN_MS 20
 
@@ -27,12 +26,12 @@ void log_loop_start(uv_loop_t *loop)
 	uv_prepare_start(&turn, on_turn);
 	uv_unref((uv_handle_t *)&turn);
 	uv_unref((uv_handle_t *)&again);
-	log_out_defer(true);
+	log_defer(true);
 }
 
 void log_loop_stop(void)
 {
-	log_out_defer(false);
+	log_defer(false);
 	uv_close((uv_handle_t *)&turn, NULL);
 	uv_close((uv_handle_t *)&again, NULL);
 }

@@ -9,11 +9,9 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #define ASKED_PIECE 256 /* bytes written to what may block after it was asked for room */
-#define LAST_STEP_MS 20
 #define SOCKET_PIECE_HEAD 64 /* of half a socket's buffer, kept by the kernel */
 
 enum kind {
@@ -207,13 +205,6 @@ struct log_lost log_out_lost_ever(void)
 
 /* --- ends --- */
 
-static void at_exit(void)
-{
-	struct timespec step = {.tv_nsec = LAST_STEP_MS * 1000000L};
-	for (int ms = 0; !log_out_flush() && ms < LOG_LAST_MS; ms += LAST_STEP_MS)
-		nanosleep(&step, NULL);
-}
-
 static void on_crash(int signum)
 {
 	while (out.from < out.to) {
@@ -243,7 +234,6 @@ void log_out_defer(bool on)
 	if (!out.watched) {
 		out.watched = true;
 		find_way();
-		atexit(at_exit);
 		watch_crashes();
 	}
 	if (!on)

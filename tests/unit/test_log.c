@@ -275,6 +275,42 @@ static void tears_no_line_in_a_socket(void **state)
 	assert_int_equal(n % LINE, 0);
 }
 
+/* A process whose reader comes at its end only has no turn left in which to tell of the loss. */
+static void an_exit_tells_what_was_lost(void **state)
+{
+	(void)state;
+	static char got[1 << 16];
+	int out[2], ready[2];
+	assert_int_equal(pipe2(out, O_CLOEXEC), 0);
+	assert_int_equal(pipe2(ready, O_CLOEXEC), 0);
+	assert_int_equal(fcntl(out[1], F_SETPIPE_SZ, 4096), 4096);
+	pid_t child = fork();
+	if (child == 0) {
+		dup2(out[1], STDERR_FILENO);
+		close(out[1]);
+		close(out[0]);
+		log_init("t", NULL, LOG_INFO, LOG_LOGFMT, false);
+		log_out_size(LOG_BUFFER_LEAST);
+		log_defer(true);
+		for (int i = 0; i < 400; i++)
+			log_line(LOG_INFO, "step", LOG_INT("n", i), LOG_END);
+		exit(write(ready[1], "x", 1) == 1 ? 0 : 1);
+	}
+	close(out[1]);
+	assert_int_equal(read(ready[0], got, 1), 1);
+	size_t n = 0;
+	for (ssize_t more; (more = read(out[0], got + n, sizeof(got) - 1 - n)) > 0;)
+		n += (size_t)more;
+	got[n] = '\0';
+	int status = -1;
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	assert_non_null(strstr(got, "ev=log_lost lines="));
+	close(out[0]);
+	close(ready[0]);
+	close(ready[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -285,6 +321,7 @@ int main(void)
 		cmocka_unit_test(many_fields_end_at_the_limit),
 		cmocka_unit_test(obeys_level_and_content),
 		cmocka_unit_test(tears_no_line_in_a_socket),
+		cmocka_unit_test(an_exit_tells_what_was_lost),
 		cmocka_unit_test(the_sink_hears_what_the_level_hides_and_no_content),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
