@@ -173,9 +173,9 @@ static long move_slot(struct request *r, struct slot *s, struct slice name, bool
 
 	if (!file)
 		return -1;
-	if (save) {
+	if (save && s->kv.n) {
 		fwrite(s->kv.p, 1, s->kv.n, file);
-	} else {
+	} else if (!save) {
 		buf_clear(&s->kv);
 		while ((n = fread(piece, 1, sizeof(piece), file)))
 			buf_add(&s->kv, piece, n);

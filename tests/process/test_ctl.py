@@ -13,8 +13,10 @@ import threading
 
 import pytest
 
+from harness import BIN
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-PROGRAM = ROOT / os.environ.get("BUILD", "build") / "bin" / "tandemctl"
+PROGRAM = pathlib.Path(BIN) / "tandemctl"
 
 OK, FAILED, USAGE, NO_ENGINE, NOT_RUNNING, TIMED_OUT = range(6)
 

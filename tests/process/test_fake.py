@@ -14,10 +14,9 @@ import zlib
 
 import pytest
 
-from harness import spent
+from harness import BIN, spent
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-PROGRAM = pathlib.Path(os.environ.get("BUILD", ROOT / "build")) / "bin" / "fake-backend"
+PROGRAM = pathlib.Path(BIN) / "fake-backend"
 
 
 class Fake:

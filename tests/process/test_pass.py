@@ -11,11 +11,10 @@ import zlib
 
 import pytest
 
-from conftest import attached
+from conftest import SANITIZED, attached
 from harness import ndjson, rss_bytes, wait_for
 from wire import CHAT, OPENAI, PATHS, STORY, Wire, question, tuned
 
-SANITIZED = "asan" in os.environ.get("TANDEM_BIN", "") or "ASAN_OPTIONS" in os.environ
 RSS_LIMIT = 64 << 20
 OURS = {"date", "connection", "keep-alive", "transfer-encoding", "content-length"} | {n.lower() for n in STORY}
 
