@@ -21,6 +21,8 @@ void config_free(struct config *c)
 {
 	for (size_t i = 0; i < c->device_count; i++)
 		config_schema_free(config_schema_device, &c->devices[i]);
+	for (size_t i = 0; i < c->alias_count; i++)
+		config_schema_free(config_schema_alias, &c->aliases[i]);
 	config_schema_free(config_schema_main, c);
 	*c = (struct config){0};
 }
@@ -164,6 +166,7 @@ static void read_settings(struct config_reader *r, const config_setting_t *root,
 {
 	config_schema_read(r, config_schema_main, root, out);
 	read_devices(r, root, out);
+	models_read(r, root, out);
 	check_order(r, root, "routing", "a_max_tokens", out->routing.a_max_tokens, "b_max_tokens",
 		out->routing.b_max_tokens);
 	check_order(r, root, "backoff", "first_ms", out->backoff.first_ms, "max_ms",

@@ -17,6 +17,8 @@
 #include <stdint.h>
 
 #define CONFIG_DEVICES_MAX 16
+#define CONFIG_ALIASES_MAX 64
+#define CONFIG_ALIAS_BYTES 256 /* of a name or pattern of `models` */
 #define CONFIG_COMMAND_ARGS_MAX 128
 #define CONFIG_RESTARTS_MAX 100 /* of backoff.max_restarts: a time is kept for each */
 #define CONFIG_NAME_BYTES 32	/* a device name: [a-z0-9_-]+, NUL included */
@@ -54,6 +56,12 @@ struct config_device {
 	struct config_backend backend;
 };
 
+/* What answers for names that no backend has (models.h). */
+struct config_alias {
+	char *match; /* names that clients ask for, "*" and "?" as wildcards */
+	char *use;   /* a device, which answers with its model; else the name of a model */
+};
+
 struct config {
 	struct {
 		char *address;
@@ -72,6 +80,9 @@ struct config {
 	} log;
 	struct config_device devices[CONFIG_DEVICES_MAX];
 	size_t device_count;
+	/* `models`: the first that matches counts */
+	struct config_alias aliases[CONFIG_ALIASES_MAX];
+	size_t alias_count;
 	struct {
 		enum routing_mode mode;
 		int64_t a_max_tokens, b_max_tokens;

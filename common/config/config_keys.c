@@ -63,6 +63,7 @@ static const struct config_key main_keys[] = {
 		.offset = offsetof(struct config, log.content)},
 	NUMBER(KEY_INT64, log, buffer_bytes, LOG_BUFFER_LEAST, GIB, 262144),
 	{.name = "devices", .type = KEY_OTHER},
+	{.name = "models", .type = KEY_OTHER},
 
 	{.group = "routing",
 		.name = "mode",

@@ -70,9 +70,13 @@ void config_schema_read(
 /* Frees what the table owns in *base. */
 void config_schema_free(struct config_schema s, void *base);
 
-/* The tables: of struct config, and of struct config_device with its backend. */
+/* The tables: of struct config, of struct config_device with its backend, of struct config_alias. */
 extern const struct config_schema config_schema_main;
 extern const struct config_schema config_schema_device;
+extern const struct config_schema config_schema_alias;
+
+/* `models` (models.c). */
+void models_read(struct config_reader *r, const config_setting_t *root, struct config *out);
 
 /* What is wrong with a text (a phrase that follows "must be" or stands alone), or NULL. */
 const char *config_check_address(const char *text);

@@ -75,17 +75,17 @@ def keys_of_the_source():
     main, device = source.split("device_keys[]")
     for group, name, default in re.findall(r"NUMBER\(KEY_\w+, (\w+), (\w+), [^,]+, [^,]+, ([\w.]+)\)", main):
         keys[f"{group}.{name}"] = default if default[0].isdigit() else None  # a named one
-    for text, prefix in ((main, ""), (device, "devices[].")):
+    for text, prefix in ((main, ""), (device, "devices[]."), (read("common/config/models.c"), "models[].")):
         for entry in re.findall(r'\{((?:\.group = "\w+",\s*)?\.name = "\w+",.*?)\}', text, re.S):
             group, name = re.search(r'\.group = "(\w+)"', entry), re.search(r'\.name = "(\w+)"', entry)
             default = re.search(r'\.text = "([^"]+)"', entry)
             keys[prefix + (group[1] + "." if group else "") + name[1]] = default[1] if default else None
-    keys.pop("devices")
+    del keys["devices"], keys["models"]
     return keys
 
 
 def test_every_key_stands_in_the_table():
-    rows = dict(re.findall(r"^\| `((?:\w+|devices\[\])[.\w]*)` \|([^|]*)\| [^|]+ \|$", read("docs/configuration.md"), re.M))
+    rows = dict(re.findall(r"^\| `((?:\w+|(?:devices|models)\[\])[.\w]*)` \|([^|]*)\| [^|]+ \|$", read("docs/configuration.md"), re.M))
     source = keys_of_the_source()
     assert len(source) > 40 and set(rows) == set(source)
     for key, default in source.items():

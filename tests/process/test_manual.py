@@ -31,13 +31,13 @@ def init_options():
 
 
 def config_keys():
-    """Every key of the configuration, from the table that the program reads it with."""
+    """Every key of the configuration, from the tables that the program reads it with."""
     main, device = text("common", "config", "config_keys.c").split("device_keys[] =")
     keys = {f"{g}.{n}" for g, n in re.findall(r"NUMBER\(KEY_\w+, (\w+), (\w+),", main)}
-    for part, prefix in ((main, ""), (device, "devices[].")):
+    for part, prefix in ((main, ""), (device, "devices[]."), (text("common", "config", "models.c"), "models[].")):
         entries = re.findall(r'(?:\.group = "(\w+)",\s*)?\.name = "(\w+)"', part)
         keys |= {prefix + (f"{g}." if g else "") + n for g, n in entries}
-    return keys - {"devices"}
+    return keys - {"devices", "models"}
 
 
 # --- manual pages ---
@@ -83,7 +83,7 @@ def test_every_command_and_option_is_described(pages):
 
 def test_every_key_is_described(pages):
     keys = config_keys()
-    assert len(keys) > 40 and {"listen.port", "run_dir", "limits.event_bytes", "devices[].backend.url", "devices[].slots"} <= keys
+    assert len(keys) > 40 and {"listen.port", "run_dir", "limits.event_bytes", "devices[].backend.url", "devices[].slots", "models[].use"} <= keys
     for key in keys:
         assert re.search(rf"^ +{re.escape(key)}(?: \(default .*\))?$", pages["tandem.conf.5"], re.M), key
 

@@ -140,6 +140,8 @@ static void reads_every_key(void **state)
 		"= 0;\n"
 		"  min_gain = 1; warm = false; };\n"
 		"condense = { keep_ratio_b = 1; keep_ratio_c = 0.5; };\n"
+		"models = ( { match = \"claude-*haiku*\"; use = \"gpu-1\"; },\n"
+		"  { match = \"claude-*\", use = \"org/m:1\" } );\n"
 		"limits = { body_bytes = 5000000000; body_total_bytes = 5000000000L; queue = 0x10; "
 		"};\n",
 		&c);
@@ -170,6 +172,10 @@ static void reads_every_key(void **state)
 	assert_int_equal(c.limits.body_bytes, 5000000000);
 	assert_int_equal(c.limits.queue, 16);
 	assert_null(config_device(&c, "gpu-2"));
+	assert_int_equal(c.alias_count, 2);
+	assert_string_equal(c.aliases[0].match, "claude-*haiku*");
+	assert_string_equal(c.aliases[0].use, "gpu-1");
+	assert_string_equal(c.aliases[1].use, "org/m:1");
 	config_free(&c);
 }
 
@@ -296,6 +302,33 @@ static void refuses_with_place_and_words(void **state)
 		{BACKEND("type = \"ollama\"; command = [\"x\", \"--port\", \"1\"];"),
 			":1: devices[0].backend.command: must not hold --port: "
 			"tandem picks the address and appends it"},
+		/* models */
+		{DEVICES "models = { };\n", ":2: models: must be a list of groups: models = ( { "
+					    "match = \"claude-*\"; use "
+					    "= \"gpu0\"; } );"},
+		{DEVICES "models = ( \"gpu0\" );\n", ":2: models[0]: must be a group: { match = "
+						     "\"claude-*\"; use = \"gpu0\"; }"},
+		{DEVICES "models = ( { match = \"a\"; } );\n",
+			":2: models[0].use: missing: { match = \"claude-*\"; use = \"gpu0\"; }"},
+		{DEVICES "models = ( { use = \"a\"; } );\n",
+			":2: models[0].match: missing: { match = \"claude-*\"; use = \"gpu0\"; }"},
+		{DEVICES "models = ( { match = \"a\"; use = \"b\"; mach = \"c\"; } );\n",
+			":2: models[0].mach: unknown key, did you mean 'match'?"},
+		{DEVICES "models = ( { match = 5; use = \"b\"; } );\n",
+			":2: models[0].match: must be a string, not a whole number"},
+		{DEVICES "models = ( { match = \"\"; use = \"b\"; } );\n",
+			":2: models[0].match: must be a name of 1 to 256 bytes, not \"\""},
+		{DEVICES "models = ( { match = \"a b\"; use = \"b\"; } );\n",
+			":2: models[0].match: must be a name without spaces or control characters, "
+			"not \"a b\""},
+		{DEVICES "models = ( { match = \"a\"; use = \"gpu*\"; } );\n",
+			":2: models[0].use: must be one device's or one model's name, without "
+			"wildcards, not \"gpu*\""},
+		{DEVICES "models = ( { match = \"claude-*\"; use = \"gpu0\"; },\n"
+			 "{ match = \"gpt\"; use = \"gpu0\"; },\n"
+			 "{ match = \"Claude-*haiku?\"; use = \"gpu0\"; } );\n",
+			":4: models[2].match: \"Claude-*haiku?\" is never reached: the earlier "
+			"\"claude-*\" matches all of it"},
 		/* between keys */
 		{DEVICES "routing = { a_max_tokens = 7000; };\n",
 			":2: routing.a_max_tokens: a_max_tokens (7000) must not be larger than "
@@ -359,6 +392,39 @@ static void checks_urls(void **state)
 		const char *got = config_check_url(cases[i].url);
 		if (!got != !cases[i].problem || (got && strcmp(got, cases[i].problem) != 0))
 			fail_msg("%s: %s", cases[i].url, got ? got : "(fine)");
+	}
+}
+
+static void bounds_its_aliases(void **state)
+{
+	struct folder *f = *state;
+	struct config c;
+	for (int n = CONFIG_ALIASES_MAX; n <= CONFIG_ALIASES_MAX + 1; n++) {
+		struct buf text;
+		buf_init(&text, 0);
+		buf_add_str(&text, DEVICES "models = (");
+		for (int i = 0; i < n; i++)
+			buf_printf(&text, "%s\n{ match = \"m%d-*\"; use = \"gpu0\"; }",
+				i ? "," : "", i);
+		buf_add_str(&text, ");\n");
+		if (n > CONFIG_ALIASES_MAX) {
+			refused(f, buf_cstr(&text), ":2: models: more than 64 entries");
+		} else {
+			assert_int_equal(load(f, buf_cstr(&text), &c), 0);
+			assert_int_equal(c.alias_count, CONFIG_ALIASES_MAX);
+			config_free(&c);
+		}
+		buf_free(&text);
+	}
+	for (int n = CONFIG_ALIAS_BYTES; n <= CONFIG_ALIAS_BYTES + 1; n++) {
+		struct buf text;
+		buf_init(&text, 0);
+		buf_printf(&text, DEVICES "models = ( { match = \"%0*d\"; use = \"gpu0\"; } );\n",
+			n, 7);
+		assert_int_equal(
+			load(f, buf_cstr(&text), &c), n > CONFIG_ALIAS_BYTES ? -EINVAL : 0);
+		config_free(&c);
+		buf_free(&text);
 	}
 }
 
@@ -561,8 +627,9 @@ static void the_example_holds_every_default(void **state)
 	struct config_text text;
 	assert_int_equal(config_text_init(&text, "etc/tandem.conf", &f->err), 0);
 	const char *all = buf_cstr(&text.text);
-	const struct config_schema schemas[] = {config_schema_main, config_schema_device};
-	for (size_t i = 0; i < 2; i++) {
+	const struct config_schema schemas[] = {
+		config_schema_main, config_schema_device, config_schema_alias};
+	for (size_t i = 0; i < 3; i++) {
 		for (size_t k = 0; k < schemas[i].count; k++) {
 			const char *name = schemas[i].keys[k].name;
 			const char *p = strstr(all, name);
@@ -617,6 +684,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(gives_defaults, setup, teardown),
 		cmocka_unit_test_setup_teardown(reads_every_key, setup, teardown),
 		cmocka_unit_test_setup_teardown(refuses_with_place_and_words, setup, teardown),
+		cmocka_unit_test_setup_teardown(bounds_its_aliases, setup, teardown),
 		cmocka_unit_test(checks_urls),
 		cmocka_unit_test_setup_teardown(reports_all_problems, setup, teardown),
 		cmocka_unit_test_setup_teardown(caps_the_device_list, setup, teardown),
