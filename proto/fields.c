@@ -221,6 +221,7 @@ static const struct wire_field job[] = {
 	RANGE(job.resume_tokens, 0, INT64_MAX),
 	TEXT(job.identity),
 	BOOL(job.strict),
+	TEXT(job.asked),
 };
 
 static const struct wire_field body[] = {

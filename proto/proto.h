@@ -165,6 +165,9 @@ struct proto_job {
 	int64_t resume_bytes;  /* the body's last bytes are that much of the answer's text */
 	int64_t resume_tokens; /* ... which were so many tokens */
 	struct slice identity; /* of its START */
+	/* JOB_CHAT, JOB_PASS: the name that the client asked for, for the answer in place of the
+	 * model's, which the body has; empty: the same */
+	struct slice asked;
 };
 
 struct proto_usage {

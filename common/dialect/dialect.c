@@ -6,12 +6,13 @@
 #include <inttypes.h>
 
 static const char *const writes_text[] = {"/api/chat", "/api/generate", "/v1/chat/completions",
-	"/v1/completions", "/v1/responses", "/v1/messages", "/completion", "/completions",
-	"/chat/completions", "/infill", NULL};
+	"/v1/completions", "/v1/responses", "/responses", "/v1/messages", "/completion",
+	"/completions", "/chat/completions", "/infill", NULL};
 static const char *const makes_vectors[] = {"/api/embed", "/api/embeddings", "/v1/embeddings",
 	"/embedding", "/embeddings", "/rerank", "/reranking", "/v1/rerank", "/v1/reranking", NULL};
 static const char *const tells[] = {"/api/show", "/v1/messages/count_tokens", "/tokenize",
-	"/detokenize", "/apply-template", NULL};
+	"/detokenize", "/apply-template", "/v1/chat/completions/input_tokens",
+	"/v1/responses/input_tokens", NULL};
 
 static bool is_one_of(const char *const *paths, struct slice path)
 {

@@ -214,6 +214,7 @@ static void sample(struct proto_record *r, enum proto_type type, enum fill fill)
 		r->u.job.resume_tokens = number(fill, 7);
 		r->u.job.identity = text(fill, NULL);
 		r->u.job.strict = on;
+		r->u.job.asked = text(fill, "claude-haiku-4-5");
 		return;
 	case PROTO_BODY:
 		r->job = 10;
@@ -390,6 +391,7 @@ static void same(const struct proto_record *a, const struct proto_record *b)
 		SAME(job.resume_tokens);
 		SAME_TEXT(job.identity);
 		SAME(job.strict);
+		SAME_TEXT(job.asked);
 		return;
 	case PROTO_BODY:
 		SAME_TEXT(body.bytes);

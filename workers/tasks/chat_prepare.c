@@ -16,7 +16,9 @@ static int make_writer(struct chat_task *c)
 		snprintf(id + 2 * i, 3, "%02x", random[i]);
 	struct buf model;
 	buf_init(&model, 0);
-	if (json_is(r->model, JSON_STRING))
+	if (c->ask.task.spec.asked.n)
+		buf_add_slice(&model, c->ask.task.spec.asked);
+	else if (json_is(r->model, JSON_STRING))
 		json_string_decode(r->model, &model);
 	c->writer = answer_writer_create(
 		r->dialect, r->stream, buf_slice(&model), id, false, c->line_bytes);
@@ -93,6 +95,8 @@ void chat_prepare(struct chat_task *c)
 					 &a->request, &c->error);
 	if (c->rc == 0 && !a->call.raw)
 		c->rc = make_writer(c);
+	else if (c->rc == 0 && t->spec.asked.n)
+		c->rc = naming_init(&c->naming, t->spec.asked, c->stream);
 	if (c->rc == 0 && a->call.path)
 		ask_prepare(a);
 	chat_request_fini(&c->request);

@@ -5,6 +5,7 @@
 #ifndef TANDEM_WORKERS_CHAT_TASK_H
 #define TANDEM_WORKERS_CHAT_TASK_H
 
+#include "common/dialect/naming.h"
 #include "common/dialect/resume.h"
 #include "workers/tasks/ask.h"
 
@@ -34,6 +35,7 @@ struct chat_task {
 	int render_status;
 	struct buf render, rendered;
 	struct answer_writer *writer; /* NULL: raw */
+	struct naming naming;	      /* ... where the client asked for another name */
 	struct buf out; /* translated bytes of one piece; a raw answer that is no stream, until it
 			   is whole */
 	int writer_rc;

@@ -199,17 +199,9 @@ static void emit_others(struct ask *a, struct slice bytes)
 		task_emit(&a->task, behind);
 }
 
-static void chat_bytes(struct ask *a, struct slice bytes)
+static void stream_raw(struct chat_task *c, struct slice bytes)
 {
-	struct chat_task *c = chat_of(a);
-	if (c->writer) {
-		send_out(c);
-		return;
-	}
-	if (!c->stream) { /* held until it is known to be an answer: the parser caps it */
-		c->writer_rc = buf_add_slice(&c->out, bytes);
-		return;
-	}
+	struct ask *a = &c->ask;
 	if (!a->task.started) {
 		if (dialect_has_identity(a->dialect) && bytes.n <= CHAT_SAID_BYTES)
 			resume_identity(bytes, &c->identity);
@@ -219,6 +211,36 @@ static void chat_bytes(struct ask *a, struct slice bytes)
 		emit_others(a, bytes);
 	else
 		emit_raw(a, bytes);
+}
+
+/* The same under the name that the client asked for. */
+static void stream_named(struct chat_task *c, struct slice bytes)
+{
+	c->writer_rc = naming_put(&c->naming, bytes, &c->out);
+	if (c->writer_rc) {
+		send_out(c);
+		return;
+	}
+	stream_raw(c, buf_slice(&c->out));
+	if (c->out.cap > CHAT_OUT_KEEP_BYTES)
+		buf_free(&c->out);
+	else
+		buf_clear(&c->out);
+}
+
+static void chat_bytes(struct ask *a, struct slice bytes)
+{
+	struct chat_task *c = chat_of(a);
+	bool named = c->naming.name.n > 0;
+	if (c->writer)
+		send_out(c);
+	else if (c->stream && named)
+		stream_named(c, bytes);
+	else if (c->stream)
+		stream_raw(c, bytes);
+	else /* held until it is known to be an answer: the parser caps it */
+		c->writer_rc = named ? naming_put(&c->naming, bytes, &c->out)
+				     : buf_add_slice(&c->out, bytes);
 }
 
 static void chat_complete(struct ask *a)
@@ -274,6 +296,7 @@ static void chat_fini(struct task *t)
 	struct chat_task *c = (struct chat_task *)t;
 	ask_fini(&c->ask);
 	answer_writer_destroy(c->writer);
+	naming_fini(&c->naming);
 	buf_free(&c->out);
 	buf_free(&c->identity);
 	buf_free(&c->render);

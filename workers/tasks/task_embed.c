@@ -5,6 +5,7 @@
  */
 #include "common/dialect/embed.h"
 
+#include "common/base/json.h"
 #include "workers/backend/backend.h"
 #include "workers/tasks/refusal.h"
 #include "workers/tasks/task.h"
@@ -18,6 +19,7 @@ struct embed_task {
 	struct task task;
 	struct embed_request read;
 	struct buf request, answer, out;
+	struct buf asked; /* the name for the answer, as JSON; empty: the request's */
 	struct dialect_error error;
 	int status, rc;
 	bool writing; /* what the thread does: the answer, not the request */
@@ -100,6 +102,8 @@ static void on_worked(uv_work_t *work, int status)
 
 static void start_work(struct embed_task *e, bool writing)
 {
+	if (writing && e->asked.n)
+		e->read.name = buf_slice(&e->asked);
 	size_t n = writing ? e->answer.n : e->task.body.n;
 	e->writing = writing;
 	e->work.data = e;
@@ -231,7 +235,10 @@ static void embed_begin(struct task *t)
 	buf_init(&e->request, t->worker->settings.body_bytes * 2);
 	buf_init(&e->answer, t->worker->settings.line_bytes);
 	buf_init(&e->out, 0); /* a copy of the answer's vectors */
-	if (!slice_eq(t->spec.method, SLICE("POST")))
+	buf_init(&e->asked, 0);
+	if (t->spec.asked.n && json_put_string(&e->asked, t->spec.asked))
+		task_fail_text(t, FAIL_INTERNAL, "out of memory");
+	else if (!slice_eq(t->spec.method, SLICE("POST")))
 		reply_error(t, 405, SLICE("method not allowed"));
 	else if (t->spec.body_bytes == 0)
 		reply_error(t, 400, SLICE("missing request body"));
@@ -244,6 +251,7 @@ static void embed_fini(struct task *t)
 	buf_free(&e->request);
 	buf_free(&e->answer);
 	buf_free(&e->out);
+	buf_free(&e->asked);
 }
 
 const struct task_ops task_embed_ops = {

@@ -5,6 +5,7 @@
  */
 #include "common/base/hop.h"
 #include "common/base/log.h"
+#include "common/dialect/naming.h"
 #include "workers/backend/backend.h"
 #include "workers/backend/slots.h"
 #include "workers/tasks/task.h"
@@ -22,6 +23,8 @@ struct pass_task {
 				is right */
 	int status;
 	struct backend_waiter waiter;
+	struct naming naming; /* of an answer that has the name the client asked for put in */
+	struct buf out;	      /* ... a piece of it */
 };
 
 static struct pass_task *pass_of(struct task *t)
@@ -40,6 +43,26 @@ static int64_t content_length(struct http_transfer *t)
 	return n;
 }
 
+static bool type_is(struct slice type, const char *name)
+{
+	size_t n = strlen(name);
+	return type.n >= n && slice_ieq((struct slice){type.p, n}, slice_str(name));
+}
+
+/* An answer in JSON names the model. False: out of memory, and the task has failed. */
+static bool watch_name(struct task *t)
+{
+	struct slice type = http_header(t->transfer, "content-type");
+	bool lines = type_is(type, "text/event-stream") || type_is(type, "application/x-ndjson");
+	if (t->spec.asked.n == 0 || http_header(t->transfer, "content-encoding").n ||
+		(!lines && !type_is(type, "application/json")))
+		return true;
+	if (naming_init(&pass_of(t)->naming, t->spec.asked, lines) == 0)
+		return true;
+	task_fail_text(t, FAIL_INTERNAL, "out of memory");
+	return false;
+}
+
 static void on_head(void *ctx, int status)
 {
 	struct task *t = ctx;
@@ -51,7 +74,7 @@ static void on_head(void *ctx, int status)
 	t->heard = true;
 	pass_of(t)->status = status;
 	task_first_byte(t);
-	if (task_key_refused(t, status))
+	if (task_key_refused(t, status) || !watch_name(t))
 		return;
 	for (size_t at = 0; http_header_next(t->transfer, &at, &name, &value);) {
 		if (hop_header(name) || slice_ieq(name, SLICE("date")) ||
@@ -67,12 +90,19 @@ static void on_head(void *ctx, int status)
 	if (left_out)
 		log_line(LOG_WARN, "headers_left_out", LOG_SLICE("req", t->spec.request_id),
 			LOG_INT("count", left_out), LOG_END);
-	task_start(t, status, headers, count, content_length(t->transfer));
+	task_start(t, status, headers, count,
+		pass_of(t)->naming.name.n ? -1 : content_length(t->transfer));
 }
 
 static void on_body(void *ctx, struct slice bytes)
 {
-	task_emit(ctx, bytes);
+	struct pass_task *p = ctx;
+	if (p->naming.name.n == 0)
+		task_emit(&p->task, bytes);
+	else if (naming_put(&p->naming, bytes, &p->out))
+		task_fail_text(&p->task, FAIL_INTERNAL, "out of memory");
+	else
+		task_emit_buf(&p->task, &p->out);
 }
 
 static void on_sent(void *ctx, size_t n)
@@ -234,6 +264,8 @@ static void pass_begin(struct task *t)
 static void pass_fini(struct task *t)
 {
 	struct pass_task *p = pass_of(t);
+	naming_fini(&p->naming);
+	buf_free(&p->out);
 	if (p->waiter.waiting)
 		backend_forget(t->worker->backend, &p->waiter);
 }

@@ -12,7 +12,7 @@ static int copy_spec(struct task *t, const struct proto_job *from)
 {
 	size_t list = from->header_count * sizeof(*from->headers);
 	size_t need = list + from->request_id.n + from->method.n + 1 + from->path.n +
-		      from->model.n + from->identity.n;
+		      from->model.n + from->identity.n + from->asked.n;
 	for (size_t i = 0; i < from->header_count; i++)
 		need += from->headers[i].name.n + from->headers[i].value.n;
 	t->strings = malloc(need + 1);
@@ -28,6 +28,7 @@ static int copy_spec(struct task *t, const struct proto_job *from)
 	KEEP(t->spec.path);
 	KEEP(t->spec.model);
 	KEEP(t->spec.identity);
+	KEEP(t->spec.asked);
 	for (size_t i = 0; i < t->spec.header_count; i++) {
 		/* NOLINTNEXTLINE(clang-analyzer-core.uninitialized.Branch): copied above, all of them */
 		KEEP(t->spec.headers[i].name);
