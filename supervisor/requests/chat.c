@@ -75,6 +75,7 @@ static void chat_destroy(struct request *r)
 	buf_free(&c->body);
 	buf_free(&c->unpacked);
 	buf_free(&c->model);
+	buf_free(&c->alias);
 	buf_free(&c->notes_model);
 	buf_free(&c->rewritten);
 	prefix_chain_fini(&c->chain);
@@ -162,9 +163,16 @@ static void unpack_work(struct chat *c)
 	c->unpack_result = unpack(c->coding, buf_slice(&c->body), &c->unpacked);
 }
 
+static void rename_work(struct chat *c)
+{
+	c->parse_result = chat_alias_put(c);
+	if (c->parse_result == 0)
+		parse_work(c);
+}
+
 static void parse(struct chat *c)
 {
-	if (dialect_mends(c->base.dialect)) {
+	if (dialect_mends(c->base.dialect) || c->base.all->config->alias_count) {
 		c->asked_bytes = c->body.n;
 		c->asked_hash = hash_bytes(c->body.p, c->body.n);
 	}
@@ -229,7 +237,7 @@ static void act_plan(struct chat *c)
 			(struct slice){0}, (struct slice){0}, 0);
 		return;
 	}
-	c->device = pick_model(s->devices, buf_slice(&c->model));
+	c->device = chat_alias_device(c);
 	/* A backend that answers for any name is not what an Ollama client expects. */
 	if (dialect_names_models(c->base.dialect) && c->device->model_count > 0 &&
 		device_has(c->device, TRAIT_ANY_NAME) &&
@@ -276,6 +284,20 @@ static void act_plan(struct chat *c)
 		chat_answer_overflow(c);
 	else
 		chat_answer_submit(c);
+}
+
+static void act_parsed(struct chat *c)
+{
+	switch (chat_alias_look(c)) {
+	case CHAT_ALIAS_NONE:
+		act_plan(c);
+		break;
+	case CHAT_ALIAS_FOUND:
+		chat_work(c, rename_work, CHAT_PARSED, c->body.n <= CHAT_INLINE_BYTES);
+		break;
+	case CHAT_ALIAS_REFUSED:
+		break;
+	}
 }
 
 /* --- endings that are short --- */
@@ -331,7 +353,7 @@ static action_fn *const actions[CHAT_STATES][CHAT_EVENTS] = {
 		[CHAT_GONE] = act_gone_early,
 		[CHAT_CANCELLED] = act_cancelled},
 	[CHAT_PARSING] = {[CHAT_UNPACKED] = act_unpacked,
-		[CHAT_PARSED] = act_plan,
+		[CHAT_PARSED] = act_parsed,
 		[CHAT_TICK] = chat_answer_tick,
 		[CHAT_GONE] = act_gone,
 		[CHAT_CANCELLED] = act_cancelled},

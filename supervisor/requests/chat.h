@@ -10,6 +10,7 @@
  *   audience.c      who gets this answer; join.c: who may
  *   chat_facts.c    what it is planned from
  *   chat_adaptive.c which form is sent, by predicted time; what an answer teaches
+ *   chat_alias.c    a model that is another one's name
  *   chat_shared.c   what all of them use
  * Each calls only those that stand below it; what comes from below goes to the table (chat_event()).
  *
@@ -109,6 +110,8 @@ struct chat {
 	struct dialect_error parse_error;
 	int parse_result;
 	struct buf model; /* decoded name */
+	struct buf alias; /* the client's own, where that is one (aliases.h); else empty */
+	char pinned[CONFIG_NAME_BYTES]; /* the device that the alias stands for; "": any */
 
 	/* Coalescing (join.h, audience.h). */
 	TAILQ_ENTRY(chat) open;	  /* in requests.chats */
@@ -215,6 +218,18 @@ void chat_answer_readdress(struct chat *c);
  * all, so that Ollama does not load the model anew, unless the device's settings pass the client's
  * on. */
 int64_t chat_num_ctx(const struct chat *c, const struct device *d);
+
+/* --- chat_alias.c --- */
+enum chat_alias {
+	CHAT_ALIAS_NONE,
+	CHAT_ALIAS_FOUND,   /* alias, model and pinned say so; the body does not yet */
+	CHAT_ALIAS_REFUSED, /* the request is over: nobody knows the model yet */
+};
+enum chat_alias chat_alias_look(struct chat *c);
+/* Makes the body name the model; what was read of it is gone. Any thread. 0 or -ENOMEM. */
+int chat_alias_put(struct chat *c);
+/* Who answers: the alias's device while it is in use, else one that serves the model. */
+struct device *chat_alias_device(const struct chat *c);
 
 /* --- chat_facts.c --- */
 /* Fills facts, small and class; the device is known, the body parsed. */

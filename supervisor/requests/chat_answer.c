@@ -127,6 +127,7 @@ void chat_answer_submit(struct chat *c)
 	int rc = chat_resume_spec(c, &spec);
 	spec.message.body_bytes = (int64_t)spec.body.n;
 	spec.message.model = buf_slice(&c->model);
+	spec.message.asked = buf_slice(&c->alias);
 	spec.message.num_ctx = chat_num_ctx(c, c->device);
 	if (rc == 0)
 		rc = chat_address(c, &spec.message);

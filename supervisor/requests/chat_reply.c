@@ -30,6 +30,9 @@ static void add_headers(struct chat *c, bool failed)
 					  .tokens_sent = failed && !c->asked ? 0 : c->sent_tokens,
 					  .reason = reason});
 	request_name(&c->base);
+	const struct chat *by = c->lead && c->lead->state != CHAT_PARSING ? c->lead : c;
+	if (by->alias.n)
+		exchange_add_header(c->base.exchange, "X-Tandem-Model", buf_slice(&by->model));
 	if (c->device)
 		exchange_add_header(
 			c->base.exchange, "X-Tandem-Device", slice_str(c->device->conf->name));

@@ -97,6 +97,7 @@ static void pass_submit(struct pass *p)
 	spec.message.kind = JOB_PASS;
 	spec.message.request_id = slice_str(p->base.id);
 	spec.message.dialect = p->base.dialect;
+	spec.message.asked = buf_slice(&p->asked);
 	spec.message.method = slice_str(exchange_method(p->base.exchange));
 	spec.message.path = target_of(p, target, sizeof(target));
 	if (spec.message.path.p == target) {
@@ -149,8 +150,15 @@ static void read_done(struct pass *p)
 		pass_error(p, status, text, status == 503 ? PASS_RETRY_AFTER_S : 0);
 		return;
 	}
-	if (p->peek.model.n)
-		p->device = pick_model(s->devices, buf_slice(&p->peek.model));
+	if (p->peek.model.n) {
+		char why[ALIAS_TEXT_BYTES];
+		struct device *d = pass_model(p, why);
+		if (!d) {
+			pass_error(p, 503, why, PASS_RETRY_AFTER_S);
+			return;
+		}
+		p->device = d;
+	}
 	if (p->route.works)
 		p->base.tokens_in =
 			tokens_estimate(s->tokens, buf_slice(&p->peek.model), &p->peek.census);
@@ -215,6 +223,7 @@ static void pass_destroy(struct request *r)
 	r->all->held_bytes -= p->held;
 	buf_free(&p->body);
 	buf_free(&p->target);
+	buf_free(&p->asked);
 	buf_free(&p->unpacked);
 	buf_free(&p->refusal);
 	pass_peek_fini(&p->peek);

@@ -8,6 +8,7 @@
 #define TANDEM_PASS_H
 
 #include "supervisor/devices/job.h"
+#include "supervisor/requests/aliases.h"
 #include "supervisor/requests/packed.h"
 #include "supervisor/requests/pass_peek.h"
 #include "supervisor/requests/request.h"
@@ -26,6 +27,8 @@ struct pass {
 	struct buf body, target;
 	size_t held;
 	struct pass_peek peek; /* what a held body says */
+	struct buf
+		asked; /* the model by the client's own name, where that is an alias; else empty */
 	enum unpack_coding coding;
 	struct buf unpacked; /* being made of body */
 	int unpack_result;
@@ -48,6 +51,10 @@ struct pass {
 /* Reads the held body, on the thread pool where that takes long, then calls done: it is read, or could not be
  * (unpack_result); the request may be over by then. */
 void pass_read(struct pass *p, void (*done)(struct pass *p));
+
+/* The device for the model that the body names. Where that is an alias, the body names the real one then,
+ * but in an order, which means what it says. NULL: not known yet, or memory is out; text says so. */
+struct device *pass_model(struct pass *p, char text[ALIAS_TEXT_BYTES]);
 
 /* --- pass_first.c --- */
 /* The headers that tell what became of the request. */

@@ -65,6 +65,7 @@ void pass_peek(struct pass_peek *p, struct slice body)
 	}
 	if (!json_is(model, JSON_STRING))
 		model = json_is(name, JSON_STRING) ? name : source;
+	p->named = model.raw;
 	if (json_is(model, JSON_STRING) && json_string_decode(model, &p->model))
 		buf_clear(&p->model);
 }

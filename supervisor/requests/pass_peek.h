@@ -12,6 +12,7 @@
 
 struct pass_peek {
 	struct buf model;	    /* decoded name; empty: none */
+	struct slice named;	    /* ... as it stands in the body, quotes included */
 	struct token_census census; /* of what a model reads; more, rather than less */
 	bool stream, tools;
 };

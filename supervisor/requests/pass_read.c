@@ -2,6 +2,8 @@
 
 #include "common/dialect/request.h"
 
+#include <stdio.h>
+
 #define PASS_INLINE_BYTES (96u << 10) /* a body up to this is looked at in the loop */
 
 /* The body is another one: it is what we hold now. */
@@ -80,4 +82,37 @@ void pass_read(struct pass *p, void (*done)(struct pass *p))
 	look_into(p);
 	recount(p);
 	done(p);
+}
+
+/* The real name stands in body and peek from now on. */
+static int put_name(struct pass *p, const struct alias *a)
+{
+	p->asked = p->peek.model;
+	buf_init(&p->peek.model, p->asked.max);
+	buf_add_str(&p->peek.model, a->model);
+	int rc = buf_error(&p->peek.model);
+	if (rc == 0)
+		rc = alias_put(&p->body, p->peek.named, buf_slice(&p->peek.model));
+	recount(p);
+	return rc;
+}
+
+struct device *pass_model(struct pass *p, char text[ALIAS_TEXT_BYTES])
+{
+	struct requests *s = p->base.all;
+	struct slice model = buf_slice(&p->peek.model);
+	struct alias a;
+	bool asks = dialect_only_asks(
+		slice_str(exchange_method(p->base.exchange)), slice_str(p->route.path));
+	if (!asks || !alias_find(s, model, &a))
+		return pick_model(s->devices, model);
+	if (!a.model[0]) {
+		alias_unknown(&a, text);
+		return NULL;
+	}
+	if (put_name(p, &a)) {
+		snprintf(text, ALIAS_TEXT_BYTES, "out of memory");
+		return NULL;
+	}
+	return a.device ? a.device : pick_model(s->devices, buf_slice(&p->peek.model));
 }

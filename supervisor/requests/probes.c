@@ -3,6 +3,7 @@
  * and the union of the model lists. The entries come from the workers, which made them valid JSON
  * in both dialects.
  */
+#include "supervisor/requests/aliases.h"
 #include "supervisor/requests/request.h"
 
 #include <inttypes.h>
@@ -35,7 +36,30 @@ static enum list_form list_form(const struct exchange *x)
 	return exchange_header(x, "anthropic-version") ? LIST_ANTHROPIC : LIST_OPENAI;
 }
 
-static void add_anthropic(const struct device_model *m, struct buf *out)
+/* A model's object with these members all saying the name, whatever they say. */
+static void add_named(
+	const char *object, const char *const *members, struct slice name, struct buf *out)
+{
+	struct json_value key, value;
+	struct json_iter it = json_iter(json_object_in(slice_str(object)));
+	buf_add_char(out, '{');
+	while (json_object_next(&it, &key, &value)) {
+		bool named = false;
+		for (const char *const *m = members; *m && !named; m++)
+			named = json_string_is(key, *m);
+		if (out->n && out->p[out->n - 1] != '{')
+			buf_add_char(out, ',');
+		buf_add_slice(out, key.raw);
+		buf_add_char(out, ':');
+		if (named)
+			json_put_string(out, name);
+		else
+			buf_add_slice(out, value.raw);
+	}
+	buf_add_char(out, '}');
+}
+
+static void add_anthropic(const struct device_model *m, struct slice name, struct buf *out)
 {
 	struct json_value created = json_get(json_object_in(slice_str(m->openai_json)), "created");
 	int64_t seconds = 0;
@@ -46,21 +70,33 @@ static void add_anthropic(const struct device_model *m, struct buf *out)
 	if (!gmtime_r(&at, &tm) || strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &tm) == 0)
 		snprintf(text, sizeof(text), "1970-01-01T00:00:00Z");
 	buf_add_str(out, "{\"type\":\"model\",\"id\":");
-	json_put_string(out, slice_str(m->name));
+	json_put_string(out, name);
 	buf_add_str(out, ",\"display_name\":");
-	json_put_string(out, slice_str(m->name));
+	json_put_string(out, name);
 	buf_printf(out, ",\"created_at\":\"%s\"", text);
 	if (m->window > 0)
 		buf_printf(out, ",\"max_input_tokens\":%" PRId64, m->window);
 	buf_add_char(out, '}');
 }
 
-static void add_model(const struct device_model *m, enum list_form form, struct buf *out)
+/* name: the model's own, or an alias. */
+static void add_model(
+	const struct device_model *m, struct slice name, enum list_form form, struct buf *out)
 {
+	static const char *const ollama[] = {"name", "model", NULL}, *const openai[] = {"id", NULL};
+	const char *object = form == LIST_OPENAI ? m->openai_json : m->ollama_json;
 	if (form == LIST_ANTHROPIC)
-		add_anthropic(m, out);
+		add_anthropic(m, name, out);
+	else if (slice_eq(name, slice_str(m->name)))
+		buf_add_str(out, object);
 	else
-		buf_add_str(out, form == LIST_OPENAI ? m->openai_json : m->ollama_json);
+		add_named(object, form == LIST_OPENAI ? openai : ollama, name, out);
+}
+
+static void add_comma(struct buf *out)
+{
+	if (out->n && out->p[out->n - 1] != '[')
+		buf_add_char(out, ',');
 }
 
 static void add_models(
@@ -73,10 +109,38 @@ static void add_models(
 		for (size_t m = 0; m < dev->model_count; m++) {
 			if (listed_before(s, d, m, pass))
 				continue;
-			if (out->n && out->p[out->n - 1] != '[')
-				buf_add_char(out, ',');
-			add_model(&dev->models[m], form, out);
+			add_comma(out);
+			add_model(&dev->models[m], slice_str(dev->models[m].name), form, out);
 		}
+	}
+}
+
+/* The entry of a device's list; NULL: none of that name. */
+static const struct device_model *entry_of(const struct device *d, struct slice name)
+{
+	for (size_t i = 0; d && i < d->model_count; i++)
+		if (device_same_model(name, slice_str(d->models[i].name)))
+			return &d->models[i];
+	return NULL;
+}
+
+static const struct device_model *entry_behind(const struct requests *s, const struct alias *a)
+{
+	struct slice model = slice_str(a->model);
+	return entry_of(a->device ? a->device : pick_model(s->devices, model), model);
+}
+
+/* Aliases that are one name stand behind the models, as what answers for them. */
+static void add_aliases(const struct requests *s, enum list_form form, struct buf *out)
+{
+	for (size_t i = 0; i < s->config->alias_count; i++) {
+		struct alias a;
+		alias_at(s, i, &a);
+		const struct device_model *m = alias_listed(s, i) ? entry_behind(s, &a) : NULL;
+		if (!m)
+			continue;
+		add_comma(out);
+		add_model(m, slice_str(a.entry->match), form, out);
 	}
 }
 
@@ -135,6 +199,7 @@ static void reply_models(struct requests *s, struct exchange *x, enum list_form 
 	buf_add_str(&body, begins[form]);
 	add_models(s, ROLE_MAIN, form, &body);
 	add_models(s, ROLE_CONDENSE, form, &body);
+	add_aliases(s, form, &body);
 	if (form == LIST_ANTHROPIC)
 		end_anthropic(&body);
 	else
@@ -149,18 +214,18 @@ static void reply_models(struct requests *s, struct exchange *x, enum list_form 
 /* The object of one model. False: none is listed under that name. */
 static bool reply_model(struct requests *s, struct exchange *x, struct slice name)
 {
-	const struct device *d = pick_model(s->devices, name);
-	for (size_t i = 0; d && i < d->model_count; i++) {
-		if (!device_same_model(name, slice_str(d->models[i].name)))
-			continue;
-		struct buf body;
-		buf_init(&body, 0);
-		add_model(&d->models[i], list_form(x), &body);
-		reply(s, x, "application/json; charset=utf-8", buf_slice(&body));
-		buf_free(&body);
-		return true;
-	}
-	return false;
+	struct alias a;
+	bool alias = alias_find(s, name, &a);
+	const struct device_model *m =
+		alias ? entry_behind(s, &a) : entry_of(pick_model(s->devices, name), name);
+	struct buf body;
+	if (!m)
+		return false;
+	buf_init(&body, 0);
+	add_model(m, alias ? name : slice_str(m->name), list_form(x), &body);
+	reply(s, x, "application/json; charset=utf-8", buf_slice(&body));
+	buf_free(&body);
+	return true;
 }
 
 /* An Ollama may have a model that is newer than our list; others know no such path. */

@@ -1,0 +1,52 @@
+/* A chat whose model is an alias: the body is made one that names the real model, and read again. */
+#include "supervisor/requests/aliases.h"
+#include "supervisor/requests/chat.h"
+
+#include "common/base/log.h"
+
+#include <stdio.h>
+
+enum chat_alias chat_alias_look(struct chat *c)
+{
+	struct alias a;
+	char text[ALIAS_TEXT_BYTES];
+	if (c->parse_result || c->alias.n || !alias_find(c->base.all, buf_slice(&c->model), &a))
+		return CHAT_ALIAS_NONE;
+	if (!a.model[0]) {
+		alias_unknown(&a, text);
+		chat_answer_error(c, 503, slice_str(text), (struct slice){0}, (struct slice){0},
+			CHAT_RETRY_AFTER_S);
+		return CHAT_ALIAS_REFUSED;
+	}
+	c->alias = c->model;
+	c->model = (struct buf){0};
+	buf_init(&c->model, c->alias.max);
+	buf_add_str(&c->model, a.model);
+	if (a.device)
+		snprintf(c->pinned, sizeof(c->pinned), "%s", a.device->conf->name);
+	log_line(LOG_INFO, "alias", LOG_STR("req", c->base.id),
+		LOG_SLICE("asked", buf_slice(&c->alias)), LOG_STR("model", a.model),
+		LOG_STR("device", c->pinned), LOG_END);
+	return CHAT_ALIAS_FOUND;
+}
+
+int chat_alias_put(struct chat *c)
+{
+	struct buf model = c->model; /* read anew, with all else */
+	c->model = (struct buf){.max = model.max};
+	int rc = buf_error(&model);
+	if (rc == 0)
+		rc = alias_put(&c->body, c->view.model.raw, buf_slice(&model));
+	buf_free(&model);
+	condense_fini(&c->condense);
+	chat_request_fini(&c->view);
+	c->parsed = false;
+	return rc;
+}
+
+struct device *chat_alias_device(const struct chat *c)
+{
+	struct devices *s = c->base.all->devices;
+	struct device *d = c->pinned[0] ? device_find(s, c->pinned) : NULL;
+	return d && !device_hopeless(d) ? d : pick_model(s, buf_slice(&c->model));
+}
