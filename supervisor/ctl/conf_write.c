@@ -145,6 +145,27 @@ static void put_embedded(struct buf *b, const struct conf_plan *p)
 			       "condense = { notes_max_tokens = 64; job_timeout_ms = 240000; };\n");
 }
 
+/* --- both --- */
+
+/* For agents that ask for their makers' models: haiku writes Claude Code's titles. */
+static void put_aliases(struct buf *b, const char *main, const char *small)
+{
+	buf_printf(b,
+		"\n# Agents that ask for other models than there are. Without the # these answer; "
+		"a "
+		"model of that very\n"
+		"# name comes first, then the first match. `tandemctl backends` shows them.\n"
+		"# models = (\n"
+		"#   { match = \"claude-*haiku*\"; use = \"%s\"; },  # Claude Code: titles and "
+		"other "
+		"small things\n"
+		"#   { match = \"claude-*\"; use = \"%s\"; },\n"
+		"#   { match = \"gpt-*\"; use = \"%s\"; },           # Codex\n"
+		"#   { match = \"codex-*\"; use = \"%s\"; }\n"
+		"# );\n",
+		small, main, main, main);
+}
+
 int conf_text(const struct conf_plan *p, struct buf *out)
 {
 	buf_add_str(out, "# Written by `tandemctl init`. Every other key and its default: "
@@ -153,10 +174,13 @@ int conf_text(const struct conf_plan *p, struct buf *out)
 	buf_printf(out, "listen = { address = \"127.0.0.1\"; port = %ld; };\n", p->port);
 	put_key(out, "", "run_dir", p->run_dir);
 	buf_add_char(out, '\n');
-	if (p->engine)
+	if (p->engine) {
 		put_embedded(out, p);
-	else
+		put_aliases(out, p->gpu_main ? "gpu0" : "cpu0", p->gpu_condense ? "gpu1" : "cpu1");
+	} else {
 		put_attached(out, p);
+		put_aliases(out, "gpu0", p->condense.server ? "gpu1" : "gpu0");
+	}
 	return buf_error(out);
 }
 

@@ -13,7 +13,9 @@ struct column {
 #define LIST_COLUMNS_MAX 10
 
 static const struct list {
-	const char *request, *member; /* what is asked; the array in the answer */
+	/* What is asked; the array in the answer. A second one of the same answer follows the first,
+	 * where it is not empty. */
+	const char *request, *member;
 	struct column columns[LIST_COLUMNS_MAX + 1];
 } lists[] = {
 	{"workers", "workers",
@@ -35,6 +37,9 @@ static const struct list {
 			{"PID", "pid", TEXT}, {"WINDOW", "window", NUMBER},
 			{"MODELS", "models", NUMBER}, {"MODEL", "model", TEXT},
 			{"URL", "url", TEXT}, {"DETAIL", "detail", TEXT}}},
+	{"backends", "aliases",
+		{{"ALIAS", "match", TEXT}, {"USES", "use", TEXT}, {"DEVICE", "device", TEXT},
+			{"MODEL", "model", TEXT}}},
 	{"devices", "gpus",
 		{{"GPU", "index", NUMBER}, {"LOAD", "load_percent", PERCENT},
 			{"MEMORY", "memory_used_bytes", BYTES}, {"OF", "memory_total_bytes", BYTES},
@@ -86,9 +91,8 @@ static const struct list *list_of(const char *name)
 	return &lists[0];
 }
 
-void ctl_print_list(const char *name, struct json_value root, size_t most, FILE *to)
+static void print_rows(const struct list *list, struct json_value root, size_t most, FILE *to)
 {
-	const struct list *list = list_of(name);
 	const char *titles[LIST_COLUMNS_MAX];
 	struct json_iter it = json_iter(json_get(root, list->member));
 	struct json_value row;
@@ -110,6 +114,11 @@ void ctl_print_list(const char *name, struct json_value root, size_t most, FILE 
 	ctl_table_print(&table, to);
 	if (left)
 		fprintf(to, "and %zu more\n", left);
+}
+
+void ctl_print_list(const char *name, struct json_value root, size_t most, FILE *to)
+{
+	print_rows(list_of(name), root, most, to);
 	if (json_is(json_get(root, "reason"), JSON_STRING)) {
 		char why[512];
 		ctl_text(root, "reason", why, sizeof(why));
@@ -119,7 +128,16 @@ void ctl_print_list(const char *name, struct json_value root, size_t most, FILE 
 
 static void print(struct json_value root, void *ctx)
 {
+	const struct list *first = list_of(ctx), *end = lists + sizeof(lists) / sizeof(*lists);
+	struct json_value row;
 	ctl_print_list(ctx, root, SIZE_MAX - 1, stdout);
+	for (const struct list *l = first + 1; l < end && strcmp(l->request, ctx) == 0; l++) {
+		struct json_iter it = json_iter(json_get(root, l->member));
+		if (!json_array_next(&it, &row))
+			continue;
+		putchar('\n');
+		print_rows(l, root, SIZE_MAX - 1, stdout);
+	}
 }
 
 enum ctl_exit ctl_list(struct ctl *ctl)

@@ -31,6 +31,7 @@ extern const struct fields class_members;      /* of a struct device: waiting jo
 extern const struct fields queue_members;      /* of a struct tell: what waits on all devices */
 extern const struct fields held_notes_members; /* of a struct tell: notes of idle time */
 extern const struct fields note_count_members; /* ... and what became of them */
+extern const struct fields alias_members;      /* of a struct alias */
 
 /* The requests of a struct tell: `inner` of what they have to tell. */
 static inline const void *requests_of_tell(const void *tell)
@@ -40,5 +41,8 @@ static inline const void *requests_of_tell(const void *tell)
 
 /* Hands each device of the configuration to the list. */
 void each_device(const void *tell, struct field_list *list);
+
+/* The same of each entry of `models`, as a struct alias. */
+void each_alias(const void *tell, struct field_list *list);
 
 #endif

@@ -100,5 +100,8 @@ void each_device(const void *tell, struct field_list *list)
 		field_item(list, s->of[i]);
 }
 
-static const struct field backends[] = {FIELD_LIST_OF("backends", &listed_backend, each_device)};
+static const struct field backends[] = {
+	FIELD_LIST_OF("backends", &listed_backend, each_device),
+	FIELD_LIST_OF("aliases", &alias_members, each_alias),
+};
 const struct fields document_backends = FIELDS(backends);

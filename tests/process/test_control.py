@@ -81,7 +81,7 @@ MEMBERS = {
     "workers": {"workers"},
     "jobs": {"jobs"},
     "queues": {"waiting", "limit", "queues"},
-    "backends": {"backends"},
+    "backends": {"backends", "aliases"},
     "counters": {"requests", "passed", "failed", "cancelled", "fallbacks", "strategy_a", "strategy_b", "strategy_c", "jobs",
                  "operations", "events", "events_lost", "devices"},
     "histograms": {"first_byte", "total", "queue_wait", "backend"},

@@ -487,6 +487,17 @@ def test_init_with_two_ollamas(folder, ollama):
     assert "loaded right now" in r.stdout and "chunk_tokens" not in text
 
 
+@pytest.mark.parametrize("servers, small", [(1, "gpu0"), (2, "gpu1")])
+def test_init_writes_aliases_to_be_uncommented(folder, ollama, servers, small):
+    _, text = init(folder, *[x for _ in range(servers) for x in ("--ollama", ollama(MODELS).url)])
+    commented = text[text.index("# models = ("):]
+    assert f'{{ match = "claude-*haiku*"; use = "{small}"; }},' in commented and '{ match = "gpt-*"; use = "gpu0"; }' in commented
+    used = text.replace(commented, "".join(line.removeprefix("# ") for line in commented.splitlines(keepends=True)))
+    for content, rc in ((used, OK), (used.replace('"claude-*haiku*"', '"*"'), FAILED)):
+        (folder / "used.conf").write_text(content)
+        assert run("check", folder / "used.conf").returncode == rc, content
+
+
 def test_init_fits_chunks_to_a_small_window(folder, ollama):
     first, second = ollama(MODELS), ollama([model("tiny", 5, context_length=2048)])
     _, text = init(folder, "--ollama", first.url, "--ollama", second.url)
