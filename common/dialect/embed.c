@@ -1,3 +1,4 @@
+/* Requests for embeddings (embed_answer.c: their answers). */
 #include "common/dialect/embed.h"
 
 #include "common/dialect/pieces.h"
@@ -5,12 +6,30 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 
-bool embed_path(struct slice path, bool *legacy)
+#define MAX_DIMENSIONS 1048576 /* more than any model has */
+
+bool embed_path(struct slice path, enum embed_form *form)
 {
-	*legacy = slice_eq(path, SLICE("/api/embeddings"));
-	return *legacy || slice_eq(path, SLICE("/api/embed"));
+	static const struct {
+		const char *path;
+		enum embed_form form;
+	} paths[] = {{"/api/embed", EMBED_OLLAMA}, {"/api/embeddings", EMBED_OLLAMA_OLDER},
+		{"/v1/embeddings", EMBED_OPENAI}};
+	const char *query = path.n ? memchr(path.p, '?', path.n) : NULL;
+	if (query)
+		path.n = (size_t)(query - path.p);
+	for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
+		*form = paths[i].form;
+		if (slice_eq(path, slice_str(paths[i].path)))
+			return true;
+	}
+	return false;
+}
+
+const char *embed_target(enum backend_api back)
+{
+	return back == BACKEND_OLLAMA ? "/api/embed" : "/v1/embeddings";
 }
 
 static int refuse(struct dialect_error *error, const char *text)
@@ -20,120 +39,160 @@ static int refuse(struct dialect_error *error, const char *text)
 	return -EINVAL;
 }
 
-/* A string or a list of strings; texts counts those that hold something. */
-static bool input_sound(struct json_value input, size_t *texts)
+/* --- what is asked for --- */
+
+struct input {
+	struct json_value value;
+	size_t filled; /* texts that hold something, lists of tokens */
+	bool tokens;   /* some of it is token ids */
+	bool unsound;  /* it is no input at all */
+};
+
+static bool all_numbers(struct json_value list)
 {
-	struct json_iter it = json_iter(input);
+	struct json_iter it = json_iter(list);
 	struct json_value one;
-	*texts = input.type == JSON_STRING && value_filled(input);
-	if (is_absent(input) || input.type == JSON_STRING)
-		return true;
-	if (input.type != JSON_ARRAY)
-		return false;
-	for (; json_array_next(&it, &one); ++*texts)
-		if (one.type != JSON_STRING)
+	bool any = false;
+	for (; json_array_next(&it, &one); any = true)
+		if (one.type != JSON_NUMBER)
 			return false;
-	return true;
+	return any;
+}
+
+/* A string, a list of strings, token ids, a list of lists of them. */
+static struct input input_of(struct json_value value)
+{
+	struct input in = {.value = value};
+	struct json_iter it = json_iter(value);
+	struct json_value one;
+	in.unsound = !is_absent(value) && value.type != JSON_STRING && value.type != JSON_ARRAY;
+	if (value.type == JSON_STRING)
+		in.filled = value_filled(value);
+	if (value.type != JSON_ARRAY)
+		return in;
+	if (all_numbers(value)) {
+		in.tokens = true;
+		in.filled = 1;
+		return in;
+	}
+	for (; json_array_next(&it, &one); in.filled++) {
+		bool list = one.type == JSON_ARRAY && all_numbers(one);
+		in.tokens = in.tokens || list;
+		in.unsound = in.unsound || (one.type != JSON_STRING && !list);
+	}
+	return in;
+}
+
+/* Ollama's own: an empty input is answered with nothing, and a dimension of none is none. */
+static int check_ollama(
+	struct embed_request *r, const struct input *in, struct dialect_error *error)
+{
+	if (r->model.n == 0)
+		return refuse(error, "model is required");
+	if (in->unsound || in->tokens ||
+		(r->form == EMBED_OLLAMA_OLDER && in->value.type == JSON_ARRAY))
+		return refuse(error, "invalid input type");
+	r->nothing = in->filled == 0;
+	return 0;
+}
+
+static int check_openai(
+	struct embed_request *r, const struct input *in, struct dialect_error *error)
+{
+	bool ollama = r->back == BACKEND_OLLAMA;
+	if (ollama && r->model.n == 0)
+		return refuse(error, "'model' is required");
+	if (in->unsound)
+		return refuse(error, "'input' must be a string, a list of strings, a list of token "
+				     "ids or a list of such lists");
+	if (in->filled == 0)
+		return refuse(error, "'input' must not be empty");
+	if (ollama && in->tokens)
+		return refuse(error, "this backend makes embeddings of text: 'input' must hold "
+				     "strings, not token ids");
+	return 0;
+}
+
+static int read_format(
+	struct embed_request *r, struct json_value format, struct dialect_error *error)
+{
+	r->base64 = json_string_is(format, "base64");
+	if (is_absent(format) || r->base64 || json_string_is(format, "float"))
+		return 0;
+	return refuse(error, "'encoding_format' must be 'float' or 'base64'");
+}
+
+static int read_dimensions(
+	struct embed_request *r, struct json_value dimensions, struct dialect_error *error)
+{
+	int64_t n = 0;
+	bool sound = json_to_int(dimensions, &n) && n > 0 && n <= MAX_DIMENSIONS;
+	if (!sound && !is_absent(dimensions) && r->form == EMBED_OPENAI)
+		return refuse(error, "'dimensions' must be a whole number above 0");
+	if (!sound && !is_absent(dimensions) && dimensions.type != JSON_NUMBER)
+		return refuse(error, "invalid dimensions");
+	r->dimensions = sound ? n : 0;
+	return 0;
+}
+
+/* --- the call --- */
+
+static void put_call(struct embed_request *r, struct json_value model, struct json_value input,
+	struct buf *out)
+{
+	bool ollama = r->back == BACKEND_OLLAMA;
+	buf_add_char(out, '{');
+	member_copy(out, "model", model);
+	if (!ollama) {
+		json_put_key(out, "encoding_format");
+		buf_add_str(out, "\"float\"");
+	}
+	json_put_key(out, "input");
+	buf_add_slice(out, input.raw);
+	/* OpenAI's API has an error for what is too long, where Ollama cuts. */
+	if (ollama)
+		buf_add_str(out, ",\"truncate\":false");
+	if (r->back == BACKEND_OPENAI && r->dimensions) {
+		buf_printf(out, ",\"dimensions\":%" PRId64, r->dimensions);
+		r->dimensions = 0; /* the model's to know */
+	}
+	buf_add_char(out, '}');
 }
 
 int embed_request_read(
 	struct embed_request *r, struct slice body, struct buf *out, struct dialect_error *error)
 {
-	struct json_value root, model, name, input, prompt, dimensions;
-	size_t texts;
+	struct json_value root, model, name, input, prompt, dimensions, format;
 	buf_init(&r->model, 4096);
 	if (body.n == 0)
 		return refuse(error, "missing request body");
 	if (json_parse(body, JSON_MAX_DEPTH, &root, NULL) || root.type != JSON_OBJECT)
 		return refuse(error, "invalid JSON in the request body");
 	FIELDS_GET(root, {"model", &model}, {"name", &name}, {"input", &input}, {"prompt", &prompt},
-		{"dimensions", &dimensions});
-	if (!value_filled(model))
+		{"dimensions", &dimensions}, {"encoding_format", &format});
+	if (!value_filled(model) && r->form != EMBED_OPENAI)
 		model = name;
-	if (json_string_decode(model, &r->model) || r->model.n == 0)
-		return refuse(error, "model is required");
-	r->name = model.raw;
-	if (r->legacy)
-		input = prompt;
-	if (!input_sound(input, &texts) || (r->legacy && input.type == JSON_ARRAY))
-		return refuse(error, "invalid input type");
-	r->nothing = texts == 0;
-	if (r->nothing)
-		return 0;
-	buf_add_str(out, "{\"model\":");
-	buf_add_slice(out, model.raw);
-	buf_add_str(out, ",\"encoding_format\":\"float\",\"input\":");
-	buf_add_slice(out, input.raw);
-	member_copy(out, "dimensions", dimensions);
-	return buf_add_char(out, '}');
+	if (model.type == JSON_STRING && json_string_decode(model, &r->model))
+		return refuse(error, "invalid model name");
+	r->name = model.type == JSON_STRING ? model.raw : SLICE("\"\"");
+	struct input in = input_of(r->form == EMBED_OLLAMA_OLDER ? prompt : input);
+	int rc = r->form == EMBED_OPENAI ? check_openai(r, &in, error)
+					 : check_ollama(r, &in, error);
+	if (rc == 0 && r->form == EMBED_OPENAI)
+		rc = read_format(r, format, error);
+	if (rc == 0 && r->form != EMBED_OLLAMA_OLDER)
+		rc = read_dimensions(r, dimensions, error);
+	if (rc)
+		return rc;
+	r->texts = in.filled;
+	r->raw = r->form == EMBED_OPENAI && r->back != BACKEND_OLLAMA &&
+		 (r->back == BACKEND_OPENAI || r->dimensions == 0);
+	if (!r->raw && !r->nothing)
+		put_call(r, model, in.value, out);
+	return buf_error(out);
 }
 
 void embed_request_fini(struct embed_request *r)
 {
 	buf_free(&r->model);
-}
-
-/* The vectors in the order of the texts, which the elements number. NULL: memory is out. */
-static struct slice *vectors_of(struct json_value data, size_t n)
-{
-	struct slice *vectors = calloc(n ? n : 1, sizeof(*vectors));
-	struct json_iter it = json_iter(data);
-	struct json_value one, index, vector;
-	for (size_t i = 0; vectors && json_array_next(&it, &one); i++) {
-		int64_t at;
-		FIELDS_GET(one, {"index", &index}, {"embedding", &vector});
-		if (!json_to_int(index, &at) || at < 0 || (size_t)at >= n)
-			at = (int64_t)i;
-		if (vector.type == JSON_ARRAY)
-			vectors[at] = vector.raw;
-	}
-	return vectors;
-}
-
-static int put_vectors(const struct embed_request *r, struct json_value data, struct buf *out)
-{
-	size_t n = array_count(data);
-	struct slice *vectors = vectors_of(data, n);
-	int rc = 0;
-	if (!vectors)
-		return -ENOMEM;
-	if (n == 0 || (r->legacy && n != 1))
-		rc = -EPROTO;
-	for (size_t i = 0; i < n && rc == 0; i++) {
-		if (i)
-			buf_add_char(out, ',');
-		rc = vectors[i].n ? buf_add_slice(out, vectors[i]) : -EPROTO;
-	}
-	free(vectors);
-	return rc;
-}
-
-int embed_answer_write(
-	const struct embed_request *r, struct slice answer, uint64_t total_ns, struct buf *out)
-{
-	struct json_value root = {0}, data, usage;
-	int64_t tokens = 0;
-	if (r->nothing && r->legacy)
-		return buf_add_str(out, "{\"embedding\":[]}");
-	if (!r->nothing && json_parse(answer, JSON_MAX_DEPTH, &root, NULL))
-		return -EPROTO;
-	FIELDS_GET(root, {"data", &data}, {"usage", &usage});
-	if (!json_to_int(json_get(usage, "prompt_tokens"), &tokens))
-		tokens = 0;
-	if (r->legacy) {
-		buf_add_str(out, "{\"embedding\":");
-	} else {
-		buf_add_str(out, "{\"model\":");
-		buf_add_slice(out, r->name);
-		buf_add_str(out, ",\"embeddings\":[");
-	}
-	int rc = r->nothing ? 0 : put_vectors(r, data, out);
-	if (rc)
-		return rc;
-	if (!r->legacy) {
-		buf_printf(out, "],\"total_duration\":%" PRIu64, total_ns);
-		if (tokens > 0)
-			buf_printf(out, ",\"prompt_eval_count\":%" PRId64, tokens);
-	}
-	return buf_add_char(out, '}');
 }

@@ -288,6 +288,12 @@ const struct front_dialect front_openai_chat = {
 	.overflow = chat_overflow,
 };
 
+/* Embeddings and their like. */
+static void other_overflow(struct slice message, uint64_t prompt, uint64_t window, struct buf *out)
+{
+	openai_overflow("input", message, prompt, window, out);
+}
+
 const struct front_dialect front_openai_other = {
 	.name = "openai",
 	.number = DIALECT_OPENAI_OTHER,
@@ -296,5 +302,5 @@ const struct front_dialect front_openai_other = {
 	.sse = true,
 	.patience_ms = 300000,
 	.error = openai_error,
-	.overflow = chat_overflow,
+	.overflow = other_overflow,
 };

@@ -1,6 +1,6 @@
 /*
  * libFuzzer target for what happens to a body before it is read as a request: unpacking, mending,
- * and Ollama's embeddings for a llama-server. The first byte chooses.
+ * and embeddings in each form for each backend. The first byte chooses.
  */
 #include "common/base/json.h"
 #include "common/base/unpack.h"
@@ -70,9 +70,11 @@ static void takes(enum dialect dialect, struct slice in)
 	buf_free(&before);
 }
 
-static void embeds(bool legacy, struct slice in)
+/* which: a form of requests before an API of backends. */
+static void embeds(unsigned which, struct slice in)
 {
-	struct embed_request r = {.legacy = legacy};
+	struct embed_request r = {.form = (enum embed_form)(which % 3),
+		.back = (enum backend_api)(which / 3 % BACKEND_APIS)};
 	struct dialect_error error = {0};
 	struct json_value root;
 	struct buf out, answer;
@@ -80,9 +82,10 @@ static void embeds(bool legacy, struct slice in)
 	buf_init(&answer, 0);
 	int rc = embed_request_read(&r, in, &out, &error);
 	REQUIRE(rc == 0 ? true : rc == -EINVAL && error.status == 400 && error.text[0]);
-	if (rc == 0 && !r.nothing)
+	if (rc == 0 && !r.nothing && !r.raw)
 		REQUIRE(json_parse(buf_slice(&out), JSON_MAX_DEPTH, &root, NULL) == 0);
 	r.name = SLICE("\"m\"");
+	r.texts = 1;
 	rc = embed_answer_write(&r, in, 1, &answer);
 	REQUIRE(rc == 0 || rc == -EPROTO);
 	if (rc == 0)
@@ -117,7 +120,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		takes(DIALECT_OPENAI_CHAT, in);
 		break;
 	default:
-		embeds(data[0] & 1, in);
+		embeds(data[0] / 8, in);
 	}
 	return 0;
 }

@@ -33,11 +33,11 @@ def test_a_packed_body(pair, folder, main, coding):
     log = os.path.join(folder, "requests.jsonl")
     t, a, b = pair(main, main_options=("--embeddings", "--log", log))
     for path, body in [(CHAT, question(CHAT, "caf\u00e9 " * 30, False)), (OPENAI, question(OPENAI, "hi", True)), (GENERATE, question(GENERATE, "hi", False)),
-                       ("/v1/embeddings", {"model": "m:1b", "input": "x" * 200_000}), ("/v1/completions", {"model": "m:1b", "prompt": "hi"})]:
+                       ("/v1/embeddings", {"model": "m:1b", "input": ["x" * 1000] * 200}), ("/v1/completions", {"model": "m:1b", "prompt": "hi"})]:
         plain = json.dumps(body).encode()
         status, headers, data = t.request("POST", path, PACKERS[coding](plain), {"Content-Encoding": coding})
         assert status == 200, (path, data[:300])
-        raw = path.startswith("/v1/") if main == "llama-server" else path not in (OPENAI, "/v1/completions")
+        raw = path.startswith("/v1/") == (main == "llama-server")
         if raw:
             assert any(plain[1:] in body for body in a.bodies()), "a chat's has the window before it"
     assert not any("content-encoding" in map(str.lower, line["headers"]) for line in log_lines(log, a))

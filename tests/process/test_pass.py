@@ -107,7 +107,7 @@ ASKS = [
     ("GET", "/api/version", None), ("HEAD", "/api/version", None), ("GET", "/api/status", None),
     ("POST", "/api/show", {"model": "m:1b"}), ("POST", "/api/show", {"name": "m:1b"}), ("POST", "/api/show", {"model": "none"}),
     ("POST", "/api/show", b"{"), ("POST", "/api/embed", {"model": "m:1b", "input": ["a", "b"]}), ("POST", "/api/embed", {"model": "none", "input": "a"}),
-    ("POST", "/api/embeddings", {"model": "m:1b", "prompt": "a"}), ("POST", "/v1/embeddings", {"model": "m:1b", "input": "a"}),
+    ("POST", "/api/embeddings", {"model": "m:1b", "prompt": "a"}),
     ("GET", "/v1/models/m:1b", None), ("GET", "/v1/models/none", None),
     ("HEAD", "/api/blobs/sha256:" + "1" * 64, None), ("POST", "/api/pull", {"model": "n:1b", "stream": False}), ("POST", "/api/pull", {"model": "n:1b"}),
     ("POST", "/api/copy", {"source": "none", "destination": "x"}), ("DELETE", "/api/delete", {"model": "none"}),
@@ -488,13 +488,14 @@ def test_a_model_of_the_other_device(pair, main, small):
     status, headers, data = t.request("POST", "/api/show", {"model": "s:0.5b"})
     assert status == 200 and "gpu1" in headers["X-Tandem-Reason"] and json.loads(data)["model_info"]
     asked = b.stats()["requests"]["by_path"]
-    for path, body in (("/api/embed", {"model": "s:0.5b", "input": "x"}), ("/v1/embeddings", {"model": "s:0.5b", "input": "x"})):
-        if path == "/api/embed" and small == "llama-server":
-            continue
+    for path in ("/api/embed", "/v1/embeddings"):
+        body = {"model": "s:0.5b", "input": "x"}
         status, headers, data = t.request("POST", path, body)
         assert "gpu1" in headers["X-Tandem-Reason"], headers
-        assert b.stats()["requests"]["by_path"].get(path, 0) == asked.get(path, 0) + 1
-        assert path not in a.stats()["requests"]["by_path"]
+        there = "/api/embed" if small == "ollama" else "/v1/embeddings"
+        assert b.stats()["requests"]["by_path"].get(there, 0) == asked.get(there, 0) + 1
+        assert not {"/api/embed", "/v1/embeddings"} & set(a.stats()["requests"]["by_path"])
+        asked = b.stats()["requests"]["by_path"]
     # the main device keeps what is its own
     status, headers, data = t.request("POST", CHAT, question(CHAT, "hi"))
     assert headers["X-Tandem-Device"] == "gpu0"

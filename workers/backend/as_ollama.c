@@ -213,16 +213,11 @@ static struct slice without_query(struct slice path)
 	return path;
 }
 
-bool as_ollama_embeds(struct slice path)
-{
-	bool legacy;
-	return embed_path(without_query(path), &legacy);
-}
-
 static enum owned owned_path(struct slice path)
 {
+	enum embed_form form;
 	path = without_query(path);
-	if (as_ollama_embeds(path))
+	if (embed_path(path, &form))
 		return OWNED_NONE;
 	static const struct {
 		const char *path;

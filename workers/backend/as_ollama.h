@@ -17,7 +17,6 @@ int as_ollama_model(const struct backend_view *v, struct json_value model, int64
 	struct backend_model *m);
 
 bool as_ollama_owns(struct slice path, bool *body);
-bool as_ollama_embeds(struct slice path);
 int as_ollama_answer(const struct settings *s, const struct backend_view *v, struct slice method,
 	struct slice path, struct slice body, struct backend_answer *out);
 

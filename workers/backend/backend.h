@@ -71,8 +71,9 @@ struct backend_kind {
 		int status, struct slice body);
 	/* Paths that it has no answer for but we do. *body: only with the request's body. */
 	bool (*owns)(struct slice path, bool *body);
-	/* Paths that ask for embeddings in a form that is not its own (task_embed.c). */
-	bool (*embeds)(struct slice path);
+	/* Forms of requests for embeddings (bits: enum embed_form) that are not its own, or are so in
+	 * part: those are read (task_embed.c). */
+	unsigned embeds;
 	/* Answers a path that is owned, from the view. 0 or -ENOMEM. */
 	int (*answer)(const struct settings *s, const struct backend_view *v, struct slice method,
 		struct slice path, struct slice body, struct backend_answer *out);

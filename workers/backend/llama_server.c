@@ -5,6 +5,7 @@
 #include "workers/backend/backend.h"
 
 #include "common/base/json.h"
+#include "common/dialect/embed.h"
 #include "workers/backend/as_ollama.h"
 #include "workers/backend/command.h"
 
@@ -89,7 +90,7 @@ const struct backend_kind llama_server_kind = {
 	.steps = steps,
 	.learn = llama_learn,
 	.owns = as_ollama_owns,
-	.embeds = as_ollama_embeds,
+	.embeds = 1u << EMBED_OLLAMA | 1u << EMBED_OLLAMA_OLDER | 1u << EMBED_OPENAI,
 	.answer = as_ollama_answer,
 	.listen = command_add_address,
 	/* llama.cpp counts the layers whenever it was built with a GPU's library. */

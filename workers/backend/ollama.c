@@ -5,6 +5,7 @@
 #include "workers/backend/backend.h"
 
 #include "common/base/json.h"
+#include "common/dialect/embed.h"
 #include "workers/backend/command.h"
 
 #include <stdio.h>
@@ -123,6 +124,7 @@ static int ollama_listen(struct command *c, int port)
 const struct backend_kind ollama_kind = {
 	.steps = steps,
 	.learn = ollama_learn,
+	.embeds = 1u << EMBED_OPENAI,
 	.listen = ollama_listen,
 	.gpu_share = -1,
 };

@@ -7,6 +7,7 @@
 #include "workers/backend/backend.h"
 
 #include "common/base/json.h"
+#include "common/dialect/embed.h"
 #include "workers/backend/as_ollama.h"
 #include "workers/backend/command.h"
 
@@ -82,7 +83,7 @@ const struct backend_kind openai_kind = {
 	.steps = steps,
 	.learn = openai_learn,
 	.owns = as_ollama_owns,
-	.embeds = as_ollama_embeds,
+	.embeds = 1u << EMBED_OLLAMA | 1u << EMBED_OLLAMA_OLDER,
 	.answer = as_ollama_answer,
 	.listen = command_add_address,
 	.gpu_share = -1,

@@ -1,14 +1,14 @@
 /*
- * JOB_PASS of /api/embed and /api/embeddings to a llama-server: the body is held, translated, and
- * the answer written in Ollama's form (common/dialect/embed.h). Large ones are read and written on
- * a thread.
+ * JOB_PASS of a request for embeddings that the backend may not understand as it is: the body is held
+ * and read, and sent as it is where it does, else translated, and the answer written in the client's
+ * form (common/dialect/embed.h). Large ones are read and written on a thread.
  */
 #include "common/dialect/embed.h"
 
 #include "common/base/json.h"
 #include "workers/backend/backend.h"
+#include "workers/tasks/pass_task.h"
 #include "workers/tasks/refusal.h"
-#include "workers/tasks/task.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -16,7 +16,7 @@
 #define EMBED_INLINE_BYTES 65536 /* more is worked on by a thread */
 
 struct embed_task {
-	struct task task;
+	struct pass_task pass;
 	struct embed_request read;
 	struct buf request, answer, out;
 	struct buf asked; /* the name for the answer, as JSON; empty: the request's */
@@ -43,16 +43,34 @@ static void reply_error(struct task *t, int status, struct slice message)
 {
 	struct buf body;
 	buf_init(&body, 0);
-	if (dialect_error_body(DIALECT_OLLAMA_OTHER, status, message, &body))
+	if (dialect_error_body((enum dialect)t->spec.dialect, status, message, &body))
 		task_fail_text(t, FAIL_INTERNAL, "out of memory");
 	else
 		reply(t, status, buf_slice(&body));
 	buf_free(&body);
 }
 
+/* In the words that the client's packages know. */
+static void reply_overflow(struct embed_task *e, const struct refusal *r)
+{
+	struct task *t = &e->pass.task;
+	struct buf body;
+	if (e->read.form != EMBED_OPENAI) {
+		reply_error(t, 400, SLICE("the input length exceeds the context length"));
+		return;
+	}
+	buf_init(&body, 0);
+	if (dialect_overflow_body((enum dialect)t->spec.dialect, (uint64_t)r->prompt_tokens,
+		    (uint64_t)r->window_tokens, &body))
+		task_fail_text(t, FAIL_INTERNAL, "out of memory");
+	else
+		reply(t, 400, buf_slice(&body));
+	buf_free(&body);
+}
+
 static void reply_written(struct embed_task *e)
 {
-	struct task *t = &e->task;
+	struct task *t = &e->pass.task;
 	if (e->rc == -EPROTO)
 		task_fail_text(t, FAIL_GARBAGE, "the backend's answer holds no embeddings");
 	else if (e->rc)
@@ -68,10 +86,10 @@ static void do_work(struct embed_task *e)
 {
 	if (e->writing)
 		e->rc = embed_answer_write(
-			&e->read, buf_slice(&e->answer), uv_hrtime() - e->task.opened_ns, &e->out);
+			&e->read, buf_slice(&e->answer), uv_hrtime() - e->pass.task.opened_ns, &e->out);
 	else
 		e->rc = embed_request_read(
-			&e->read, buf_slice(&e->task.body), &e->request, &e->error);
+			&e->read, buf_slice(&e->pass.task.body), &e->request, &e->error);
 }
 
 static void embed_asked(struct embed_task *e);
@@ -93,9 +111,9 @@ static void on_worked(uv_work_t *work, int status)
 {
 	struct embed_task *e = work->data;
 	(void)status;
-	e->task.busy = false;
-	if (task_is_detached(&e->task))
-		task_release(&e->task);
+	e->pass.task.busy = false;
+	if (task_is_detached(&e->pass.task))
+		task_release(&e->pass.task);
 	else
 		work_done(e);
 }
@@ -104,12 +122,12 @@ static void start_work(struct embed_task *e, bool writing)
 {
 	if (writing && e->asked.n)
 		e->read.name = buf_slice(&e->asked);
-	size_t n = writing ? e->answer.n : e->task.body.n;
+	size_t n = writing ? e->answer.n : e->pass.task.body.n;
 	e->writing = writing;
 	e->work.data = e;
 	if (n > EMBED_INLINE_BYTES &&
-		uv_queue_work(e->task.worker->loop, &e->work, on_work, on_worked) == 0) {
-		e->task.busy = true;
+		uv_queue_work(e->pass.task.worker->loop, &e->work, on_work, on_worked) == 0) {
+		e->pass.task.busy = true;
 		return;
 	}
 	do_work(e);
@@ -122,20 +140,20 @@ static void on_head(void *ctx, int status)
 {
 	struct embed_task *e = ctx;
 	e->status = status;
-	task_first_byte(&e->task);
+	task_first_byte(&e->pass.task);
 }
 
 static void on_body(void *ctx, struct slice bytes)
 {
 	struct embed_task *e = ctx;
-	e->task.worker->progress++;
+	e->pass.task.worker->progress++;
 	buf_add_slice(&e->answer, bytes); /* the error stays, and is told at the end */
 }
 
 static void on_done(void *ctx, enum http_result result)
 {
 	struct embed_task *e = ctx;
-	struct task *t = &e->task;
+	struct task *t = &e->pass.task;
 	t->transfer = NULL;
 	if (result != HTTP_OK) {
 		task_fail_http(t, result);
@@ -143,14 +161,14 @@ static void on_done(void *ctx, enum http_result result)
 		task_fail(
 			t, &(struct task_failure){.cause = FAIL_TOO_LARGE,
 				   .status = 502, /* not the client's fault */
-				   .message = SLICE("the embeddings are over limits.line_bytes")});
+				   .message = SLICE("the embeddings are over limits.body_bytes")});
 	} else if (task_key_refused(t, e->status)) {
 		return;
 	} else if (e->status != 200) {
 		struct refusal r;
 		refusal_read(e->status, buf_slice(&e->answer), &r);
 		if (r.overflow)
-			reply_error(t, 400, SLICE("the input length exceeds the context length"));
+			reply_overflow(e, &r);
 		else
 			reply_error(t, e->status >= 400 ? e->status : 502, slice_str(r.text));
 	} else {
@@ -162,10 +180,15 @@ static const struct http_events embed_events = {.head = on_head, .body = on_body
 
 /* --- the request --- */
 
-static bool is_served(const struct embed_task *e, const char *name)
+/* Ollama's clients expect an error for a model that is not there; Ollama says so itself, and others
+ * answer with what they have. */
+static bool is_served(struct embed_task *e)
 {
-	const struct worker_self *w = e->task.worker;
+	const char *name = buf_cstr(&e->read.model);
+	const struct worker_self *w = e->pass.task.worker;
 	const struct backend_view *v = backend_view(w->backend);
+	if (e->read.form == EMBED_OPENAI || e->read.back == BACKEND_OLLAMA)
+		return true;
 	if (w->settings.model && backend_same_model(w->settings.model, name))
 		return true;
 	for (size_t i = 0; i < v->count; i++)
@@ -176,7 +199,7 @@ static bool is_served(const struct embed_task *e, const char *name)
 
 static void send_request(struct embed_task *e)
 {
-	struct task *t = &e->task;
+	struct task *t = &e->pass.task;
 	struct proto_header headers[PROTO_HEADERS_MAX + 1];
 	size_t count = 1 + task_request_headers(t, headers + 1, PROTO_HEADERS_MAX), kept = 1;
 	headers[0] = (struct proto_header){SLICE("Content-Type"), SLICE("application/json")};
@@ -185,10 +208,12 @@ static void send_request(struct embed_task *e)
 			headers[kept++] = headers[i];
 	struct http_request r = {
 		.method = "POST",
-		.target = SLICE("/v1/embeddings"),
+		.target = slice_str(embed_target(e->read.back)),
 		.headers = headers,
 		.header_count = kept,
 		.body = buf_slice(&e->request),
+		.again = true,
+		.first_ms = t->worker->settings.first_ms,
 		.idle_ms = t->worker->settings.idle_ms,
 		.total_ms = task_time_left(t),
 	};
@@ -197,17 +222,18 @@ static void send_request(struct embed_task *e)
 
 static void embed_asked(struct embed_task *e)
 {
-	struct task *t = &e->task;
+	struct task *t = &e->pass.task;
 	char text[512];
-	const char *name = buf_cstr(&e->read.model);
 	if (e->rc == -EINVAL) {
 		reply_error(t, e->error.status, slice_str(e->error.text));
 	} else if (e->rc) {
 		task_fail_text(t, e->rc == -E2BIG ? FAIL_TOO_LARGE : FAIL_INTERNAL,
 			e->rc == -E2BIG ? "the translated request is too large" : "out of memory");
-	} else if (!is_served(e, name)) {
+	} else if (e->read.raw) {
+		pass_send(t, false);
+	} else if (!is_served(e)) {
 		snprintf(text, sizeof(text), "model \"%.400s\" not found, try pulling it first",
-			name);
+			buf_cstr(&e->read.model));
 		reply_error(t, 404, slice_str(text));
 	} else if (e->read.nothing) {
 		start_work(e, true);
@@ -227,13 +253,10 @@ static void embed_body(struct task *t, struct slice bytes, bool last)
 static void embed_begin(struct task *t)
 {
 	struct embed_task *e = (struct embed_task *)t;
-	struct slice path = t->spec.path;
-	const char *query = path.n ? memchr(path.p, '?', path.n) : NULL;
-	if (query)
-		path.n = (size_t)(query - path.p);
-	embed_path(path, &e->read.legacy);
+	embed_path(t->spec.path, &e->read.form);
+	e->read.back = backend_profile(t->worker->settings.type)->api;
 	buf_init(&e->request, t->worker->settings.body_bytes * 2);
-	buf_init(&e->answer, t->worker->settings.line_bytes);
+	buf_init(&e->answer, t->worker->settings.body_bytes);
 	buf_init(&e->out, 0); /* a copy of the answer's vectors */
 	buf_init(&e->asked, 0);
 	if (t->spec.asked.n && json_put_string(&e->asked, t->spec.asked))
@@ -247,6 +270,7 @@ static void embed_begin(struct task *t)
 static void embed_fini(struct task *t)
 {
 	struct embed_task *e = (struct embed_task *)t;
+	pass_fini(t);
 	embed_request_fini(&e->read);
 	buf_free(&e->request);
 	buf_free(&e->answer);

@@ -1,16 +1,20 @@
 /* The kinds of tasks, by the kinds of jobs. */
+#include "common/dialect/embed.h"
 #include "workers/tasks/task.h"
 
 const struct task_ops *task_kind_ops(const struct worker_self *w, const struct proto_job *job)
 {
-	const struct backend_kind *kind = backend_kind(w->settings.type);
+	enum embed_form form;
 	switch (job->kind) {
 	case JOB_CHAT:
 		return &task_chat_ops;
 	case JOB_NOTES:
 		return &task_notes_ops;
 	case JOB_PASS:
-		return kind->embeds && kind->embeds(job->path) ? &task_embed_ops : &task_pass_ops;
+		return embed_path(job->path, &form) &&
+				       backend_kind(w->settings.type)->embeds & 1u << form
+			       ? &task_embed_ops
+			       : &task_pass_ops;
 	case JOB_WARM:
 		return &task_warm_ops;
 	}

@@ -5,27 +5,15 @@
  */
 #include "common/base/hop.h"
 #include "common/base/log.h"
-#include "common/dialect/naming.h"
 #include "workers/backend/backend.h"
 #include "workers/backend/slots.h"
-#include "workers/tasks/task.h"
+#include "workers/tasks/pass_task.h"
 
 #include <errno.h>
 
 #define HEADERS_MAX (PROTO_HEADERS_MAX - 8) /* of an answer; the gateway adds some of its own */
 #define HEADERS_BYTES_MAX 32768		    /* together; what is over is left out, and logged */
 #define PASS_HELD_BYTES PROTO_PIECE_BYTES   /* bodies up to this are held */
-
-struct pass_task {
-	struct task task;
-	bool held;
-	bool changes_models; /* the list is fetched again before END, so that the client's next look
-				is right */
-	int status;
-	struct backend_waiter waiter;
-	struct naming naming; /* of an answer that has the name the client asked for put in */
-	struct buf out;	      /* ... a piece of it */
-};
 
 static struct pass_task *pass_of(struct task *t)
 {
@@ -146,7 +134,7 @@ static bool only_asks(const struct task *t)
 	return dialect_only_asks(t->spec.method.n ? t->spec.method : SLICE("GET"), path);
 }
 
-static void pass_send(struct task *t, bool upload)
+void pass_send(struct task *t, bool upload)
 {
 	struct proto_header headers[PROTO_JOB_HEADERS_MAX];
 	struct http_request r = {
@@ -261,7 +249,7 @@ static void pass_begin(struct task *t)
 	}
 }
 
-static void pass_fini(struct task *t)
+void pass_fini(struct task *t)
 {
 	struct pass_task *p = pass_of(t);
 	naming_fini(&p->naming);
