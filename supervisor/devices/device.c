@@ -54,6 +54,15 @@ const char *device_state_name(const struct device *d)
 							       : worker_state_name(d->state);
 }
 
+const char *device_absence(const struct device *d)
+{
+	const struct worker_backend *b = device_backend(d);
+	if (b->detail[0] == '\0')
+		return "its worker is restarting";
+	return b->state == STATE_LOADING ? "its backend is loading its model"
+					 : "its backend does not answer";
+}
+
 unsigned device_traits(const struct device *d)
 {
 	unsigned told = d->current->backend.traits;

@@ -96,6 +96,8 @@ struct device {
 
 /* The state of its current worker in a word; "drained" where an operator wants it out of use. */
 const char *device_state_name(const struct device *d);
+/* Why it takes no work while it is not ready, for clients. Static. */
+const char *device_absence(const struct device *d);
 /* Its counters since it was created. */
 struct device_totals device_totals(const struct device *d);
 /* The device of that name, or NULL. */

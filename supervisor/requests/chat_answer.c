@@ -269,8 +269,7 @@ void chat_answer_wait_over(struct chat *c)
 {
 	char text[128];
 	snprintf(text, sizeof(text), "device %s is not available (%s)", c->device->conf->name,
-		device_backend(c->device)->detail[0] ? "its backend does not answer"
-						     : "its worker is restarting");
+		device_absence(c->device));
 	chat_answer_error(
 		c, 503, slice_str(text), (struct slice){0}, (struct slice){0}, CHAT_RETRY_AFTER_S);
 }

@@ -57,7 +57,8 @@ static void on_wait(uv_timer_t *t)
 	if (now_ms() - since < (uint64_t)p->base.all->config->deadlines.main_wait_ms)
 		return;
 	char text[128];
-	snprintf(text, sizeof(text), "device %s is not available", d->conf->name);
+	snprintf(text, sizeof(text), "device %s is not available (%s)", d->conf->name,
+		device_absence(d));
 	pass_error(p, 503, text, PASS_RETRY_AFTER_S);
 }
 
