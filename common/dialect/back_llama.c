@@ -287,6 +287,17 @@ static void put_own(struct back_work *w)
 	}
 }
 
+/* A number of alternatives here, of which there is one at least. */
+static void put_prompt_logprobs(struct back_work *w)
+{
+	int64_t top = 0;
+	if (w->o->logprobs.type != JSON_TRUE)
+		return;
+	json_to_int(w->o->top_logprobs, &top);
+	json_put_key(w->out, "logprobs");
+	json_put_int(w->out, top > 0 ? top : 1);
+}
+
 static void build_prompt(struct back_work *w)
 {
 	w->call->path = "/v1/completions";
@@ -296,6 +307,7 @@ static void build_prompt(struct back_work *w)
 	put_stream(w);
 	put_options(w, "max_tokens");
 	w->manner->put_prompt_format(w);
+	put_prompt_logprobs(w);
 	put_own(w);
 }
 
@@ -324,10 +336,13 @@ static const char *impossible(const struct chat_order *o, const struct openai_ma
 		return "this backend does not support suffix";
 	if (is_absent(o->prompt))
 		return NULL;
-	if (o->choices > 1 || best_of > 1)
-		return "this backend gives one answer to a prompt with suffix or echo";
+	if (o->choices > 1 || best_of > 1 || o->prompt.type != JSON_STRING)
+		return "this backend gives one answer to one prompt with suffix, echo or "
+		       "response_format";
 	if (value_filled(o->suffix) && o->logprobs.type == JSON_TRUE)
 		return "this backend has no logprobs where a suffix is given";
+	if (o->logprobs.type == JSON_TRUE && !m->infills)
+		return "this backend has no logprobs of a prompt that can be translated";
 	return NULL;
 }
 
@@ -387,7 +402,7 @@ static void put_warm(struct json_value root, struct buf *out)
 const struct back_dialect back_llama = {
 	.name = "llama-server",
 	.api = API_OPENAI,
-	.lacks = NEED_SUFFIX | NEED_ECHO,
+	.lacks = NEED_SUFFIX | NEED_ECHO | NEED_FORM,
 	.build = build,
 	.notes = back_openai_put_notes,
 	.warm = put_warm,

@@ -112,29 +112,48 @@ static int put_message(struct back_work *w, size_t i)
 
 /* --- what stands beside the messages --- */
 
+/* Of those that a tool_choice names, or all. */
+static bool is_offered(const struct chat_order *o, struct json_value tool)
+{
+	return o->choice != CHOICE_NAMED ||
+	       slice_eq(string_inner(tool_call_read(tool).name), string_inner(o->choice_name));
+}
+
+/* `older` ones are what stands in `function` of the others. */
+static void put_offered(struct back_work *w, struct json_value tools, bool older)
+{
+	struct json_iter it = json_iter(tools);
+	struct json_value tool;
+	bool first = true;
+	json_put_key(w->out, "tools");
+	buf_add_char(w->out, '[');
+	while (json_array_next(&it, &tool)) {
+		if (!is_offered(w->o, tool))
+			continue;
+		if (!first)
+			buf_add_char(w->out, ',');
+		first = false;
+		buf_add_str(w->out, older ? "{\"type\":\"function\",\"function\":" : "");
+		buf_add_slice(w->out, tool.raw);
+		buf_add_str(w->out, older ? "}" : "");
+	}
+	buf_add_char(w->out, ']');
+}
+
+/* Ollama has no tool_choice. "none" and a function by its name are kept by what is offered; whether
+ * one is called at all shows in the answer. */
 static void put_tools(struct back_work *w)
 {
 	const struct chat_order *o = w->o;
-	struct json_value function;
-	/* Ollama has no tool_choice; "none" is the one value that can be kept all the same. */
+	w->call->must_call = o->choice == CHOICE_REQUIRED || o->choice == CHOICE_NAMED;
 	if (o->choice == CHOICE_NONE)
 		return;
-	if (!is_absent(o->tools)) {
+	if (!is_absent(o->tools) && o->choice != CHOICE_NAMED)
 		member_copy(w->out, "tools", o->tools);
-		return;
-	}
-	if (o->functions.type != JSON_ARRAY)
-		return;
-	json_put_key(w->out, "tools");
-	buf_add_char(w->out, '[');
-	struct json_iter it = json_iter(o->functions);
-	for (bool first = true; json_array_next(&it, &function); first = false) {
-		buf_add_str(w->out, first ? "{\"type\":\"function\",\"function\":"
-					  : ",{\"type\":\"function\",\"function\":");
-		buf_add_slice(w->out, function.raw);
-		buf_add_char(w->out, '}');
-	}
-	buf_add_char(w->out, ']');
+	else if (!is_absent(o->tools))
+		put_offered(w, o->tools, false);
+	else if (o->functions.type == JSON_ARRAY)
+		put_offered(w, o->functions, true);
 }
 
 static void put_format(struct back_work *w)
@@ -206,6 +225,7 @@ static void put_options(struct back_work *w)
 		{SAMPLE_FREQUENCY_PENALTY, "frequency_penalty"},
 		{SAMPLE_REPEAT_PENALTY, "repeat_penalty"},
 		{SAMPLE_REPEAT_LAST_N, "repeat_last_n"},
+		{SAMPLE_NUM_KEEP, "num_keep"},
 	};
 	struct buf *out = w->out;
 	size_t before = out->n;
@@ -238,22 +258,43 @@ static void put_logprobs(struct back_work *w)
 	member_copy(w->out, "top_logprobs", w->o->top_logprobs);
 }
 
-/* --- the two paths --- */
+/* --- what can't be done: said, since nobody would see that it is missing --- */
 
-static int build_chat(struct back_work *w)
+/* NULL: nothing. */
+static const char *impossible(const struct chat_order *o)
 {
-	int rc = back_put_messages(w, put_message);
-	put_rest(w);
-	put_tools(w);
-	put_format(w);
-	put_think(w);
-	put_logprobs(w);
-	put_options(w);
-	return rc;
+	double mirostat = 0;
+	if (o->choices > 1)
+		return "this backend gives one answer: n must be 1";
+	if (value_filled(o->logit_bias))
+		return "this backend does not support logit_bias";
+	if (value_filled(o->grammar))
+		return "this backend does not support grammar";
+	if (json_to_double(o->sampling[SAMPLE_MIROSTAT], &mirostat) && mirostat != 0)
+		return "this backend does not support mirostat";
+	if (o->request->max_output == 0)
+		return "this backend writes one token at least: max_tokens must be 1 or more";
+	return NULL;
 }
 
-/* What a prompt may ask for and Ollama has no way to do: said, since nobody would see that it is
- * missing. NULL: nothing. */
+static const char *impossible_tools(const struct chat_order *o)
+{
+	struct json_value tools = is_absent(o->tools) ? o->functions : o->tools, tool;
+	struct json_iter it = json_iter(tools);
+	size_t offered = 0;
+	if (o->choice == CHOICE_NONE)
+		return NULL;
+	for (; json_array_next(&it, &tool); offered += is_offered(o, tool))
+		if (tool_call_read(tool).name.type != JSON_STRING)
+			return "this backend knows tools of the type function alone";
+	if (offered)
+		return NULL;
+	return o->choice == CHOICE_REQUIRED ? "tool_choice needs tools"
+	       : o->choice == CHOICE_NAMED  ? "tool_choice names a function that is not among the "
+					     "tools"
+					   : NULL;
+}
+
 static const char *impossible_prompt(const struct chat_order *o)
 {
 	int64_t best_of = 1;
@@ -262,15 +303,24 @@ static const char *impossible_prompt(const struct chat_order *o)
 		return "this backend takes one prompt, as a string";
 	if (!value_filled(o->prompt))
 		return "this backend needs a prompt that is not empty";
-	if (o->choices > 1 || best_of > 1)
-		return "this backend gives one answer: n and best_of must be 1";
-	if (value_filled(o->logit_bias))
-		return "this backend does not support logit_bias";
-	if (value_filled(o->grammar))
-		return "this backend does not support grammar";
-	if (o->request->max_output == 0)
-		return "this backend writes one token at least: max_tokens must be 1 or more";
-	return NULL;
+	return best_of > 1 ? "this backend gives one answer: best_of must be 1" : NULL;
+}
+
+/* --- the two paths --- */
+
+static int build_chat(struct back_work *w)
+{
+	const char *why = impossible_tools(w->o);
+	if (why)
+		return back_refuse(w, why);
+	int rc = back_put_messages(w, put_message);
+	put_rest(w);
+	put_tools(w);
+	put_format(w);
+	put_think(w);
+	put_logprobs(w);
+	put_options(w);
+	return rc;
 }
 
 /* Raw: the prompt is for no template. Only with a suffix does Ollama need its template, which says
@@ -298,6 +348,9 @@ static int build_prompt(struct back_work *w)
 
 static int build(struct back_work *w)
 {
+	const char *why = impossible(w->o);
+	if (why)
+		return back_refuse(w, why);
 	w->call->path = back_ollama.chat.path;
 	w->call->format = back_ollama.chat.format;
 	buf_add_char(w->out, '{');

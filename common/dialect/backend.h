@@ -26,6 +26,8 @@ struct backend_call {
 	bool hides_usage; /* of a raw stream: the client has not asked for the chunk with the counts
 			     (usage.h) */
 	bool loads;	  /* the body's model and options decide what the backend loads */
+	bool must_call;	  /* an answer that calls no tool is not what was asked for: the backend has
+			     no word for it, so that it is for who reads the answer to say */
 };
 
 /*

@@ -329,14 +329,17 @@ static void order_thinking(
 		o->effort = effort;
 }
 
-static void order_format(struct chat_order *o, struct json_value format)
+static int order_format(struct chat_order *o, struct json_value format, struct dialect_error *e)
 {
 	struct json_value type, schema;
 	FIELDS_GET(format, {"type", &type}, {"schema", &schema});
+	if (is_absent(format))
+		return 0;
 	if (!json_string_is(type, "json_schema") || schema.type != JSON_OBJECT)
-		return;
+		return refuse(e, "output_config.format: must be of type json_schema, with a schema");
 	o->form = ORDER_SCHEMA;
 	o->schema = schema;
+	return 0;
 }
 
 int anthropic_order(const struct chat_request *r, struct chat_order *o, struct dialect_error *e)
@@ -348,8 +351,9 @@ int anthropic_order(const struct chat_request *r, struct chat_order *o, struct d
 		{"output_config", &config}, {"output_format", &older});
 	FIELDS_GET(config, {"format", &format}, {"effort", &effort});
 	order_thinking(o, thinking, effort);
-	order_format(o, is_absent(format) ? older : format);
-	int rc = order_choice(o, choice, e);
+	int rc = order_format(o, is_absent(format) ? older : format, e);
+	if (rc == 0)
+		rc = order_choice(o, choice, e);
 	if (rc == 0)
 		rc = order_tools(o);
 	if (rc == 0 && value_filled(system)) {

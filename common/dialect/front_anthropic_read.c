@@ -268,11 +268,15 @@ static int read_tools(struct request_reader *in, struct json_value tools)
 static int read_body(struct request_reader *in)
 {
 	struct chat_request *r = in->r;
-	struct json_value system, messages, tools, config, format, max_tokens;
+	struct json_value system, messages, tools, config, format, max_tokens, servers, container;
 	FIELDS_GET(r->root, {"system", &system}, {"messages", &messages}, {"tools", &tools},
-		{"output_config", &config}, {"max_tokens", &max_tokens});
+		{"output_config", &config}, {"max_tokens", &max_tokens}, {"mcp_servers", &servers},
+		{"container", &container});
 	FIELDS_GET(config, {"format", &format});
 	r->max_output = reader_limit(max_tokens);
+	if (value_filled(servers) || !is_absent(container))
+		return reader_refuse(in, 400,
+			"mcp_servers, container: this server runs no tools of its own");
 	int rc = read_system(in, system);
 	if (rc == 0)
 		rc = read_messages(in, messages);

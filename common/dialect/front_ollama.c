@@ -37,6 +37,8 @@ void ollama_read_rest(struct request_reader *in, const struct ollama_body *b, bo
 	r->tools_bytes = b->tools.raw.n + (formed ? b->format.raw.n : 0);
 	FIELDS_GET(b->options, {"num_ctx", &num_ctx}, {"num_predict", &num_predict});
 	r->max_output = reader_limit(num_predict);
+	if (r->max_output == 0)
+		r->max_output = -1; /* no limit: Ollama loses the zero */
 	int64_t n = reader_limit(num_ctx);
 	r->num_ctx = n > 0 ? n : 0;
 	r->is_load = is_load;

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 
 /* --- the view --- */
 
@@ -46,22 +47,38 @@ static int read_chat(struct request_reader *in)
 
 /* --- the order: what stands beside the messages --- */
 
-static void order_format(struct chat_order *o, struct json_value response_format)
+int openai_order_refuse(struct dialect_error *e, const char *text)
+{
+	e->status = 400;
+	snprintf(e->text, sizeof(e->text), "%s", text);
+	return -EINVAL;
+}
+
+/* own: a schema as llama-server takes it, beside the messages. */
+static const char *order_format(
+	struct chat_order *o, struct json_value response_format, struct json_value own)
 {
 	struct json_value type, schema, json_schema;
 	FIELDS_GET(response_format, {"type", &type}, {"schema", &schema},
 		{"json_schema", &json_schema});
+	if (own.type == JSON_OBJECT) {
+		o->form = ORDER_SCHEMA;
+		o->schema = own;
+	}
+	if (is_absent(response_format) || json_string_is(type, "text"))
+		return NULL;
 	if (json_schema.type == JSON_OBJECT)
 		schema = json_get(json_schema, "schema");
 	if (!json_string_is(type, "json_object") && !json_string_is(type, "json_schema"))
-		return;
+		return "'response_format' must be of the type text, json_object or json_schema";
 	o->form = schema.type == JSON_OBJECT ? ORDER_SCHEMA : ORDER_JSON;
 	o->schema = schema;
+	return NULL;
 }
 
-void openai_order_common(struct chat_order *o)
+const char *openai_order_common(struct chat_order *o)
 {
-	struct json_value *s = o->sampling, n, response_format, root = o->request->root;
+	struct json_value *s = o->sampling, n, response_format, schema, root = o->request->root;
 	FIELDS_GET(root, {"temperature", &s[SAMPLE_TEMPERATURE]}, {"top_k", &s[SAMPLE_TOP_K]},
 		{"top_p", &s[SAMPLE_TOP_P]}, {"min_p", &s[SAMPLE_MIN_P]},
 		{"typical_p", &s[SAMPLE_TYPICAL_P]}, {"repeat_last_n", &s[SAMPLE_REPEAT_LAST_N]},
@@ -72,9 +89,9 @@ void openai_order_common(struct chat_order *o)
 		{"mirostat_eta", &s[SAMPLE_MIROSTAT_ETA]}, {"seed", &s[SAMPLE_SEED]},
 		{"n_keep", &s[SAMPLE_NUM_KEEP]}, {"stop", &o->stop}, {"n", &n},
 		{"best_of", &o->best_of}, {"logit_bias", &o->logit_bias}, {"grammar", &o->grammar},
-		{"response_format", &response_format});
+		{"response_format", &response_format}, {"json_schema", &schema});
 	json_to_int(n, &o->choices);
-	order_format(o, response_format);
+	return order_format(o, response_format, schema);
 }
 
 static void order_thinking(struct chat_order *o)
@@ -91,21 +108,39 @@ static void order_thinking(struct chat_order *o)
 		o->thinking = on ? SWITCH_ON : SWITCH_OFF;
 }
 
-static void order_tools(struct chat_order *o)
+static const char *order_tools(struct chat_order *o)
 {
-	struct json_value choice, function_call, said;
+	struct json_value choice, function_call, said, parallel;
 	FIELDS_GET(o->request->root, {"tool_choice", &choice}, {"function_call", &function_call},
-		{"functions", &o->functions});
+		{"functions", &o->functions}, {"parallel_tool_calls", &parallel});
 	o->tools = o->request->tools;
+	if (parallel.type == JSON_FALSE)
+		o->parallel = SWITCH_OFF;
 	said = is_absent(choice) ? function_call : choice;
 	if (said.type == JSON_OBJECT) {
 		o->choice = CHOICE_NAMED;
 		o->choice_name = tool_call_read(said).name;
+		if (o->choice_name.type != JSON_STRING)
+			return "'tool_choice' can name one function, and nothing else";
 	} else if (said.type == JSON_STRING) {
 		o->choice = json_string_is(said, "none")       ? CHOICE_NONE
 			    : json_string_is(said, "required") ? CHOICE_REQUIRED
 							       : CHOICE_AUTO;
 	}
+	return NULL;
+}
+
+/* What only a server of OpenAI's own can do; NULL: nothing of it. */
+static const char *beyond(struct json_value root)
+{
+	struct json_value search, modalities, one;
+	FIELDS_GET(root, {"web_search_options", &search}, {"modalities", &modalities});
+	if (!is_absent(search))
+		return "'web_search_options': this server searches nothing by itself";
+	for (struct json_iter it = json_iter(modalities); json_array_next(&it, &one);)
+		if (!json_string_is(one, "text"))
+			return "'modalities': this backend answers in text alone";
+	return NULL;
 }
 
 /* --- the order: messages --- */
@@ -190,10 +225,12 @@ static int order_message(struct chat_order *o, const struct chat_message *view)
 static int order_chat(const struct chat_request *r, struct chat_order *o, struct dialect_error *e)
 {
 	int rc = 0;
-	(void)e;
-	openai_order_common(o);
+	const char *why = openai_order_common(o);
 	order_thinking(o);
-	order_tools(o);
+	why = why ? why : order_tools(o);
+	why = why ? why : beyond(r->root);
+	if (why)
+		return openai_order_refuse(e, why);
 	FIELDS_GET(r->root, {"logprobs", &o->logprobs}, {"top_logprobs", &o->top_logprobs});
 	for (size_t i = 0; i < r->count && rc == 0; i++)
 		rc = order_message(o, &r->messages[i]);

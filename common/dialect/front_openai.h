@@ -11,8 +11,12 @@
 /* max_completion_tokens, else the older max_tokens; -1: none. */
 int64_t openai_max_output(struct json_value root);
 
-/* Sampling, stop, response_format, n: all that chats and bare prompts have alike. */
-void openai_order_common(struct chat_order *o);
+/* Sampling, stop, response_format, n: all that chats and bare prompts have alike. NULL, or static
+ * words for what is none of it. */
+const char *openai_order_common(struct chat_order *o);
+
+/* front_dialect.order with these words: fills the error (HTTP 400) and returns -EINVAL. */
+int openai_order_refuse(struct dialect_error *e, const char *text);
 
 /* front_resume.refused of both. */
 const char *openai_resume_refused(const struct chat_request *r);

@@ -4,8 +4,6 @@
 #include "common/dialect/reader.h"
 #include "common/dialect/writer.h"
 
-#include <errno.h>
-#include <stdio.h>
 
 /* --- the view --- */
 
@@ -95,32 +93,30 @@ static int read_text(struct request_reader *in)
 static unsigned needs_of(const struct chat_request *r)
 {
 	struct wishes w = wishes_of(r->root);
+	struct json_value type = json_get(json_get(r->root, "response_format"), "type");
+	bool formed = type.type == JSON_STRING && !json_string_is(type, "text");
 	if (w.prompt.type != JSON_STRING)
-		return 0; /* the backend's own words for it */
+		return formed ? NEED_FORM : 0; /* else the backend's own words for it */
 	return (w.suffix.type != JSON_NONE ? NEED_SUFFIX : 0) |
-	       (w.echo.type == JSON_TRUE ? NEED_ECHO : 0);
+	       (w.echo.type == JSON_TRUE ? NEED_ECHO : 0) | (formed ? NEED_FORM : 0);
 }
 
 static int order_text(const struct chat_request *r, struct chat_order *o, struct dialect_error *e)
 {
 	struct wishes w = wishes_of(r->root);
-	struct json_value schema;
-	const char *why = NULL;
-	openai_order_common(o);
-	FIELDS_GET(r->root, {"prompt", &o->prompt}, {"json_schema", &schema});
+	const char *why = openai_order_common(o);
+	FIELDS_GET(r->root, {"prompt", &o->prompt});
 	if (w.prompt.type == JSON_STRING)
 		o->prompt = w.prompt;
 	o->suffix = w.suffix;
-	if (schema.type == JSON_OBJECT) {
-		o->form = ORDER_SCHEMA;
-		o->schema = schema;
-	}
 	if (wants_logprobs(w.logprobs)) {
 		o->logprobs = (struct json_value){JSON_TRUE, SLICE("true")};
 		if (w.logprobs.type == JSON_NUMBER)
 			o->top_logprobs = w.logprobs;
 	}
 	o->own = r->root;
+	if (why)
+		return openai_order_refuse(e, why);
 	if (!is_absent(w.suffix) && w.suffix.type != JSON_STRING)
 		why = "'suffix' must be a string";
 	else if (w.echo.type == JSON_TRUE && w.prompt.type != JSON_STRING)
@@ -128,11 +124,7 @@ static int order_text(const struct chat_request *r, struct chat_order *o, struct
 	else if (w.echo.type == JSON_TRUE && wants_logprobs(w.logprobs))
 		why = "echo together with logprobs is not supported: the backend does not tell "
 		      "those of the prompt";
-	if (!why)
-		return 0;
-	e->status = 400;
-	snprintf(e->text, sizeof(e->text), "%s", why);
-	return -EINVAL;
+	return why ? openai_order_refuse(e, why) : 0;
 }
 
 /* --- going on with an answer --- */

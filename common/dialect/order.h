@@ -25,6 +25,7 @@ enum dialect_api {
 enum order_need {
 	NEED_SUFFIX = 1, /* a prompt that is filled in */
 	NEED_ECHO = 2,	 /* the prompt in front of the answer */
+	NEED_FORM = 4,	 /* response_format of an answer to a bare prompt */
 };
 
 enum order_part_kind {

@@ -164,8 +164,6 @@ static void collect_whole(struct answer_writer *w, const struct answer_event *e)
 
 static bool collect_tool(struct answer_writer *w, const struct answer_event *e)
 {
-	if (w->one_call && e->index > 0)
-		return false; /* the model will ask again when it has the first one's result */
 	if (w->stream)
 		stream_tool(w, e);
 	else

@@ -26,8 +26,10 @@ static int begin(struct answer_writer *w, struct slice model)
 
 int writer_openai_read(struct answer_writer *w, const struct chat_request *r)
 {
-	json_to_bool(
-		json_get(json_get(r->root, "stream_options"), "include_usage"), &w->include_usage);
+	struct json_value options, parallel;
+	FIELDS_GET(r->root, {"stream_options", &options}, {"parallel_tool_calls", &parallel});
+	json_to_bool(json_get(options, "include_usage"), &w->include_usage);
+	w->one_call = parallel.type == JSON_FALSE;
 	return 0;
 }
 

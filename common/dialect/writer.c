@@ -112,6 +112,8 @@ int answer_writer_put(struct answer_writer *w, const struct answer_event *event,
 	case ANSWER_TOOL_BEGIN:
 	case ANSWER_TOOL_ARGS:
 	case ANSWER_TOOL_END:
+		if (w->one_call && event->index > 0)
+			return 0; /* the model will ask again when it has the first one's result */
 		w->had_calls = true;
 		ready = w->front->writer->tool(w, event);
 		break;

@@ -94,13 +94,14 @@ static const struct vector {
 		"'tool_choice':{'type':'function','function':{'name':'f'}}" NO_THINKING
 		",'max_tokens':9}",
 		"{'model':'m'," U ",'stream':false,'truncate':false,'tools':[{'type':'function',"
-		"'function':{'name':'f','description':'d','parameters':{'type': 'object'}}},{"
-		"'type':'function','function':{'name':'g','parameters':{}}}],'think':false,"
-		"'options':{'num_predict':9}}"},
-	{HEAD U ",'tool_choice':{'type':'any'}}",
-		"{'model':'m'," U ",'stream':false,'tool_choice':'required'" NO_THINKING
-		",'max_tokens':9}",
-		"{'model':'m'," U END_OLLAMA},
+		"'function':{'name':'f','description':'d','parameters':{'type': 'object'}}}],"
+		"'think':false,'options':{'num_predict':9}}"},
+	{HEAD U ",'tools':[{'name':'f','input_schema':{}}],'tool_choice':{'type':'any'}}",
+		"{'model':'m'," U ",'stream':false,'tools':[{'type':'function','function':{'name':"
+		"'f','parameters':{}}}],'tool_choice':'required'" NO_THINKING ",'max_tokens':9}",
+		"{'model':'m'," U ",'stream':false,'truncate':false,'tools':[{'type':'function',"
+		"'function':{'name':'f','parameters':{}}}],'think':false,'options':{'num_predict':"
+		"9}}"},
 	{HEAD U ",'tools':[{'name':'f','input_schema':{}}],'tool_choice':{'type':'none'}}",
 		"{'model':'m'," U ",'stream':false,'tools':[{'type':'function','function':{'name':"
 		"'f','parameters':{}}}],'tool_choice':'none'" NO_THINKING ",'max_tokens':9}",

@@ -58,7 +58,8 @@ struct ask {
 	struct buf refusal;
 	struct answer_usage usage;
 	enum answer_finish finish;
-	int error_status;    /* the backend's error in band; 0: none */
+	bool called;	     /* a tool */
+	int error_status;    /* the error in band; 0: none */
 	struct refusal told; /* ... and its words */
 
 	struct json_value model, options,
