@@ -27,6 +27,8 @@ int chat_order_make(
 {
 	*out = (struct chat_order){.request = r, .choices = 1};
 	int rc = front_of(r->dialect)->order(r, out, error);
+	if (rc == 0)
+		rc = order_check(out, error);
 	if (rc)
 		chat_order_fini(out);
 	return rc;

@@ -127,11 +127,14 @@ static void order_choice(struct chat_order *o, struct json_value choice)
 
 int ollama_order_rest(struct chat_order *o, struct dialect_error *e)
 {
-	struct json_value options, format, think, choice;
+	struct json_value options, format, think, choice, limit;
 	FIELDS_GET(o->request->root, {"options", &options}, {"format", &format}, {"think", &think},
 		{"tool_choice", &choice}, {"logprobs", &o->logprobs},
 		{"top_logprobs", &o->top_logprobs});
 	o->tools = o->request->tools;
+	limit = json_get(options, "num_predict");
+	if (!is_absent(limit) && limit.type != JSON_NUMBER)
+		return ollama_refuse(e, "option \"num_predict\" must be of type integer");
 	order_options(o, options);
 	order_think(o, think);
 	order_choice(o, choice);

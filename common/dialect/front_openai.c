@@ -78,7 +78,8 @@ static const char *order_format(
 
 const char *openai_order_common(struct chat_order *o)
 {
-	struct json_value *s = o->sampling, n, response_format, schema, root = o->request->root;
+	struct json_value *s = o->sampling, n, response_format, schema, limit, older;
+	struct json_value root = o->request->root;
 	FIELDS_GET(root, {"temperature", &s[SAMPLE_TEMPERATURE]}, {"top_k", &s[SAMPLE_TOP_K]},
 		{"top_p", &s[SAMPLE_TOP_P]}, {"min_p", &s[SAMPLE_MIN_P]},
 		{"typical_p", &s[SAMPLE_TYPICAL_P]}, {"repeat_last_n", &s[SAMPLE_REPEAT_LAST_N]},
@@ -89,8 +90,13 @@ const char *openai_order_common(struct chat_order *o)
 		{"mirostat_eta", &s[SAMPLE_MIROSTAT_ETA]}, {"seed", &s[SAMPLE_SEED]},
 		{"n_keep", &s[SAMPLE_NUM_KEEP]}, {"stop", &o->stop}, {"n", &n},
 		{"best_of", &o->best_of}, {"logit_bias", &o->logit_bias}, {"grammar", &o->grammar},
-		{"response_format", &response_format}, {"json_schema", &schema});
-	json_to_int(n, &o->choices);
+		{"response_format", &response_format}, {"json_schema", &schema},
+		{"max_completion_tokens", &limit}, {"max_tokens", &older});
+	if ((!is_absent(limit) && limit.type != JSON_NUMBER) ||
+		(!is_absent(older) && older.type != JSON_NUMBER))
+		return "'max_tokens' must be a number";
+	if (!is_absent(n) && !json_to_int(n, &o->choices))
+		return "'n' must be a whole number";
 	return order_format(o, response_format, schema);
 }
 

@@ -3,6 +3,7 @@
 #include "common/dialect/pieces.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #define CALL_LOOKBACK 256 /* messages searched backwards for the call that a result answers */
@@ -17,6 +18,56 @@ void chat_order_fini(struct chat_order *o)
 	free(o->kept);
 	*o = (struct chat_order){0};
 }
+
+/* --- what was said in a way that no backend takes --- */
+
+static const char *const sampler_names[SAMPLERS] = {
+	[SAMPLE_TEMPERATURE] = "temperature",
+	[SAMPLE_TOP_K] = "top_k",
+	[SAMPLE_TOP_P] = "top_p",
+	[SAMPLE_MIN_P] = "min_p",
+	[SAMPLE_TYPICAL_P] = "typical_p",
+	[SAMPLE_REPEAT_LAST_N] = "repeat_last_n",
+	[SAMPLE_REPEAT_PENALTY] = "repeat_penalty",
+	[SAMPLE_PRESENCE_PENALTY] = "presence_penalty",
+	[SAMPLE_FREQUENCY_PENALTY] = "frequency_penalty",
+	[SAMPLE_MIROSTAT] = "mirostat",
+	[SAMPLE_MIROSTAT_TAU] = "mirostat_tau",
+	[SAMPLE_MIROSTAT_ETA] = "mirostat_eta",
+	[SAMPLE_SEED] = "seed",
+	[SAMPLE_NUM_KEEP] = "num_keep",
+};
+
+static bool is_list_of_strings(struct json_value v)
+{
+	struct json_iter it = json_iter(v);
+	struct json_value one;
+	if (v.type != JSON_ARRAY)
+		return false;
+	while (json_array_next(&it, &one))
+		if (one.type != JSON_STRING)
+			return false;
+	return true;
+}
+
+static int refuse(struct dialect_error *error, const char *name, const char *what)
+{
+	error->status = 400;
+	snprintf(error->text, sizeof(error->text), "'%s' must be %s", name, what);
+	return -EINVAL;
+}
+
+int order_check(const struct chat_order *o, struct dialect_error *error)
+{
+	for (size_t i = 0; i < SAMPLERS; i++)
+		if (!is_absent(o->sampling[i]) && o->sampling[i].type != JSON_NUMBER)
+			return refuse(error, sampler_names[i], "a number");
+	if (!is_absent(o->stop) && o->stop.type != JSON_STRING && !is_list_of_strings(o->stop))
+		return refuse(error, "stop", "a string or a list of strings");
+	return 0;
+}
+
+/* --- lists --- */
 
 /* A list whose room is the next power of two. */
 static void *grown(void *list, size_t count, size_t size)

@@ -130,6 +130,10 @@ int chat_order_make(
 	const struct chat_request *r, struct chat_order *out, struct dialect_error *error);
 void chat_order_fini(struct chat_order *o);
 
+/* Samplers that are no numbers, stops that are no strings: what would be left out in silence. 0, or
+ * -EINVAL with *error filled (HTTP 400). chat_order_make() has done so. */
+int order_check(const struct chat_order *o, struct dialect_error *error);
+
 /* --- for the fronts: both return NULL when memory is out; what they return lives until the next
  * call --- */
 struct order_message *order_add_message(struct chat_order *o, enum chat_role role);
