@@ -24,9 +24,14 @@ void back_put_samplers(struct back_work *w, const struct back_sampler *names, si
 
 void back_put_others(struct buf *out, struct json_value object, const char *const *names)
 {
+	buf_add_char(out, '{');
+	back_put_members(out, object, names);
+}
+
+void back_put_members(struct buf *out, struct json_value object, const char *const *names)
+{
 	struct json_iter it = json_iter(object);
 	struct json_value key, value;
-	buf_add_char(out, '{');
 	while (json_object_next(&it, &key, &value)) {
 		bool named = false;
 		for (const char *const *n = names; *n && !named; n++)

@@ -75,6 +75,8 @@ void back_put_samplers(struct back_work *w, const struct back_sampler *names, si
 /* Appends the members of an object but those of these names (NULL at the end). The object stays
  * open. */
 void back_put_others(struct buf *out, struct json_value object, const char *const *names);
+/* The same into an object that is open. */
+void back_put_members(struct buf *out, struct json_value object, const char *const *names);
 
 /* The member "messages": all of the order's, each as `put` writes it. 0, or what `put` returned. */
 int back_put_messages(struct back_work *w, int (*put)(struct back_work *w, size_t message));

@@ -270,21 +270,8 @@ static void put_own(struct back_work *w)
 		"top_p", "min_p", "typical_p", "repeat_last_n", "repeat_penalty",
 		"presence_penalty", "frequency_penalty", "mirostat", "mirostat_tau", "mirostat_eta",
 		"seed", "n_keep", "input_prefix", "input_suffix", NULL};
-	struct json_iter it = json_iter(w->o->own);
-	struct json_value key, value;
-	if (w->o->own.type != JSON_OBJECT)
-		return;
-	while (json_object_next(&it, &key, &value)) {
-		bool is_had = false;
-		for (const char *const *n = had; *n && !is_had; n++)
-			is_had = json_string_is(key, *n);
-		if (is_had)
-			continue;
-		buf_add_char(w->out, ',');
-		buf_add_slice(w->out, key.raw);
-		buf_add_char(w->out, ':');
-		buf_add_slice(w->out, value.raw);
-	}
+	if (w->o->own.type == JSON_OBJECT)
+		back_put_members(w->out, w->o->own, had);
 }
 
 /* A number of alternatives here, of which there is one at least. */

@@ -124,15 +124,13 @@ static void put_offered(struct back_work *w, struct json_value tools, bool older
 {
 	struct json_iter it = json_iter(tools);
 	struct json_value tool;
-	bool first = true;
 	json_put_key(w->out, "tools");
 	buf_add_char(w->out, '[');
 	while (json_array_next(&it, &tool)) {
 		if (!is_offered(w->o, tool))
 			continue;
-		if (!first)
+		if (w->out->n && w->out->p[w->out->n - 1] != '[')
 			buf_add_char(w->out, ',');
-		first = false;
 		buf_add_str(w->out, older ? "{\"type\":\"function\",\"function\":" : "");
 		buf_add_slice(w->out, tool.raw);
 		buf_add_str(w->out, older ? "}" : "");
@@ -258,9 +256,8 @@ static void put_logprobs(struct back_work *w)
 	member_copy(w->out, "top_logprobs", w->o->top_logprobs);
 }
 
-/* --- what can't be done: said, since nobody would see that it is missing --- */
+/* --- what can't be done (NULL: nothing): said, since nobody would see that it is missing --- */
 
-/* NULL: nothing. */
 static const char *impossible(const struct chat_order *o)
 {
 	double mirostat = 0;
@@ -291,8 +288,8 @@ static const char *impossible_tools(const struct chat_order *o)
 		return NULL;
 	return o->choice == CHOICE_REQUIRED ? "tool_choice needs tools"
 	       : o->choice == CHOICE_NAMED  ? "tool_choice names a function that is not among the "
-					     "tools"
-					   : NULL;
+					      "tools"
+					    : NULL;
 }
 
 static const char *impossible_prompt(const struct chat_order *o)

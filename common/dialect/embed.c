@@ -137,8 +137,8 @@ static int read_dimensions(
 
 /* --- the call --- */
 
-static void put_call(struct embed_request *r, struct json_value model, struct json_value input,
-	struct buf *out)
+static void put_call(
+	struct embed_request *r, struct json_value model, struct json_value input, struct buf *out)
 {
 	bool ollama = r->back == BACKEND_OLLAMA;
 	buf_add_char(out, '{');
@@ -176,8 +176,8 @@ int embed_request_read(
 		return refuse(error, "invalid model name");
 	r->name = model.type == JSON_STRING ? model.raw : SLICE("\"\"");
 	struct input in = input_of(r->form == EMBED_OLLAMA_OLDER ? prompt : input);
-	int rc = r->form == EMBED_OPENAI ? check_openai(r, &in, error)
-					 : check_ollama(r, &in, error);
+	int rc =
+		r->form == EMBED_OPENAI ? check_openai(r, &in, error) : check_ollama(r, &in, error);
 	if (rc == 0 && r->form == EMBED_OPENAI)
 		rc = read_format(r, format, error);
 	if (rc == 0 && r->form != EMBED_OLLAMA_OLDER)

@@ -22,11 +22,11 @@ struct embed_request {
 	enum backend_api back; /* who is asked; both are the caller's to set */
 	bool raw;	       /* it speaks the client's form: the bytes themselves, both ways */
 	bool nothing;	       /* there is no text: answered without the backend */
-	bool base64;	       /* how the client wants a vector: floats of 32 bits, little end first */
-	int64_t dimensions;    /* vectors are cut to it here; 0: they stay as they are */
-	size_t texts;	       /* vectors that must come */
-	struct buf model;      /* decoded name; empty: the client said none */
-	struct slice name;     /* the same as raw JSON, of the body */
+	bool base64;	    /* how the client wants a vector: floats of 32 bits, little end first */
+	int64_t dimensions; /* vectors are cut to it here; 0: they stay as they are */
+	size_t texts;	    /* vectors that must come */
+	struct buf model;   /* decoded name; empty: the client said none */
+	struct slice name;  /* the same as raw JSON, of the body */
 };
 
 /* Only these paths; a query behind one is no matter. */

@@ -157,8 +157,8 @@ static int put_vectors(const struct embed_request *r, const struct answered *a, 
 	return rc;
 }
 
-static int put_ollama(const struct embed_request *r, const struct answered *a, uint64_t total_ns,
-	struct buf *out)
+static int put_ollama(
+	const struct embed_request *r, const struct answered *a, uint64_t total_ns, struct buf *out)
 {
 	buf_add_str(out, "{\"model\":");
 	buf_add_slice(out, r->name);
@@ -182,12 +182,10 @@ static int put_older(const struct embed_request *r, const struct answered *a, st
 static int put_openai(const struct embed_request *r, const struct answered *a, struct buf *out)
 {
 	buf_add_str(out, "{\"object\":\"list\",\"data\":[");
-	int rc = put_vectors(
-		r, a, "{\"object\":\"embedding\",\"embedding\":", ",\"index\":", out);
+	int rc = put_vectors(r, a, "{\"object\":\"embedding\",\"embedding\":", ",\"index\":", out);
 	buf_add_str(out, "],\"model\":");
 	buf_add_slice(out, r->name);
-	buf_printf(out,
-		",\"usage\":{\"prompt_tokens\":%" PRId64 ",\"total_tokens\":%" PRId64 "}}",
+	buf_printf(out, ",\"usage\":{\"prompt_tokens\":%" PRId64 ",\"total_tokens\":%" PRId64 "}}",
 		a->tokens, a->tokens);
 	return rc;
 }

@@ -336,7 +336,8 @@ static int order_format(struct chat_order *o, struct json_value format, struct d
 	if (is_absent(format))
 		return 0;
 	if (!json_string_is(type, "json_schema") || schema.type != JSON_OBJECT)
-		return refuse(e, "output_config.format: must be of type json_schema, with a schema");
+		return refuse(
+			e, "output_config.format: must be of type json_schema, with a schema");
 	o->form = ORDER_SCHEMA;
 	o->schema = schema;
 	return 0;

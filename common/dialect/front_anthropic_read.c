@@ -275,8 +275,8 @@ static int read_body(struct request_reader *in)
 	FIELDS_GET(config, {"format", &format});
 	r->max_output = reader_limit(max_tokens);
 	if (value_filled(servers) || !is_absent(container))
-		return reader_refuse(in, 400,
-			"mcp_servers, container: this server runs no tools of its own");
+		return reader_refuse(
+			in, 400, "mcp_servers, container: this server runs no tools of its own");
 	int rc = read_system(in, system);
 	if (rc == 0)
 		rc = read_messages(in, messages);

@@ -4,7 +4,6 @@
 #include "common/dialect/reader.h"
 #include "common/dialect/writer.h"
 
-
 /* --- the view --- */
 
 /* The prompt where it is one string, alone or in a list; else NONE. */

@@ -97,7 +97,7 @@ static const char *wrong(struct request *r, struct json_value input)
 void openai_embeddings(struct request *r)
 {
 	const char *why;
-	struct json_value input = json_get(r->json, "input"), text;
+	struct json_value input = json_get(r->json, "input"), text = {0};
 	struct json_iter it = json_iter(input);
 	bool base64 = json_string_is(json_get(r->json, "encoding_format"), "base64");
 	size_t n = 0, chars = 0;
@@ -166,7 +166,7 @@ static const char *refusal(struct request *r, struct json_value text)
 
 void ollama_embed(struct request *r)
 {
-	struct json_value input, text;
+	struct json_value input, text = {0};
 	struct json_iter it;
 	struct buf out;
 	size_t chars = 0, n = 0;

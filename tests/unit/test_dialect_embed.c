@@ -116,7 +116,9 @@ static void each_request(void **state)
 	"{'object':'list','data':[{'index':1,'embedding':[3,4]},{'index':0,'embedding':[1,-2.5e-"  \
 	"1]}],'usage':{'prompt_tokens':7}}"
 #define OLLAMAS "{'model':'x','embeddings':[[3,4,12],[0,0,5]],'prompt_eval_count':7}"
-#define OF(vectors, n) "{'object':'list','data':[" vectors "],'model':'m','usage':{'prompt_tokens':" n ",'total_tokens':" n "}}"
+#define OF(vectors, n)                                                                             \
+	"{'object':'list','data':[" vectors "],'model':'m','usage':{'prompt_tokens':" n            \
+	",'total_tokens':" n "}}"
 
 static const struct {
 	struct embed_request r;
@@ -129,8 +131,7 @@ static const struct {
 		"{'model':'m','embeddings':[[1],[1]],'total_duration':5,'prompt_eval_count':7}"},
 	{{.form = OLDER, .back = BACKEND_OPENAI, .texts = 1},
 		"{'data':[{'index':0,'embedding':[1]}]}", "{'embedding':[1]}"},
-	{{.form = NAMED, .nothing = true}, "",
-		"{'model':'m','embeddings':[],'total_duration':5}"},
+	{{.form = NAMED, .nothing = true}, "", "{'model':'m','embeddings':[],'total_duration':5}"},
 	{{.form = OLDER, .nothing = true}, "", "{'embedding':[]}"},
 	{{.form = OPENAI, .back = BACKEND_OLLAMA, .texts = 2}, OLLAMAS,
 		OF("{'object':'embedding','embedding':[3,4,12],'index':0},{'object':'embedding','"

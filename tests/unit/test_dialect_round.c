@@ -85,7 +85,8 @@ static void put_call(struct maker *m, unsigned round, unsigned call)
 			"{\"type\":\"tool_use\",\"id\":\"id%u_%u\",\"name\":\"f%u_%u\",\"input\":",
 			round, call, round, call);
 	else
-		buf_printf(m->out, "{\"function\":{\"name\":\"f%u_%u\",\"arguments\":", round, call);
+		buf_printf(
+			m->out, "{\"function\":{\"name\":\"f%u_%u\",\"arguments\":", round, call);
 	put_arguments(m, "\"");
 	put(m, claude ? "}" : "}}");
 }
@@ -159,15 +160,17 @@ static void put_results(struct maker *m, unsigned round, unsigned calls)
 	for (unsigned i = 0; i < calls; i++) {
 		if (m->dialect == CLAUDE)
 			buf_printf(m->out,
-				"%s{\"type\":\"tool_result\",\"tool_use_id\":\"id%u_%u\",\"content\":",
+				"%s{\"type\":\"tool_result\",\"tool_use_id\":\"id%u_%u\","
+				"\"content\":",
 				i ? "," : "", round, i);
 		else if (m->dialect == OPENAI)
 			buf_printf(m->out,
-				",{\"role\":\"tool\",\"tool_call_id\":\"id%u_%u\",\"content\":", round,
-				i);
-		else
-			buf_printf(m->out, ",{\"role\":\"tool\",\"tool_name\":\"f%u_%u\",\"content\":",
+				",{\"role\":\"tool\",\"tool_call_id\":\"id%u_%u\",\"content\":",
 				round, i);
+		else
+			buf_printf(m->out,
+				",{\"role\":\"tool\",\"tool_name\":\"f%u_%u\",\"content\":", round,
+				i);
 		put_string(m);
 		put(m, "}");
 	}
@@ -226,7 +229,8 @@ static void put_samplers(struct maker *m)
 	for (size_t i = 0; i < known; i++) {
 		if (pick(m, 2))
 			continue;
-		buf_printf(m->out, "%s\"%s\":9%05u", first ? "" : ",", names[i], 10000 + m->atoms++);
+		buf_printf(
+			m->out, "%s\"%s\":9%05u", first ? "" : ",", names[i], 10000 + m->atoms++);
 		first = false;
 	}
 	if (pick(m, 2)) {
@@ -247,11 +251,11 @@ static void put_form(struct maker *m)
 	if (pick(m, 3))
 		return;
 	put(m, m->dialect == CHAT ? ",\"format\":{\"type\":"
-	       : m->dialect == OPENAI
-		       ? ",\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{"
-			 "\"name\":\"n\",\"schema\":{\"type\":"
-		       : ",\"output_config\":{\"format\":{\"type\":\"json_schema\",\"schema\":{"
-			 "\"type\":");
+		: m->dialect == OPENAI
+			? ",\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{"
+			  "\"name\":\"n\",\"schema\":{\"type\":"
+			: ",\"output_config\":{\"format\":{\"type\":\"json_schema\",\"schema\":{"
+			  "\"type\":");
 	put_string(m);
 	put(m, m->dialect == CHAT ? "}" : "}}}");
 }
@@ -347,7 +351,8 @@ static void requests_lose_nothing(void **state)
 			make_request(&m);
 			vectors_parse(buf_slice(&text));
 			for (enum backend_type b = 0; b < BACKEND_TYPES; b++) {
-				translate(m.dialect, backend_profile(b)->api, buf_slice(&text), &out);
+				translate(
+					m.dialect, backend_profile(b)->api, buf_slice(&text), &out);
 				check_atoms(buf_slice(&out), m.atoms, backend_type_name(b));
 			}
 			check_way(&m);
@@ -486,8 +491,8 @@ static void tell_all(struct telling *t, bool bare)
 	while (texts-- > 0) {
 		e = (struct answer_event){.kind = ANSWER_TEXT, .text = some_text(t)};
 		if (known && !bare && t->m.dialect != CLAUDE) {
-			snprintf(logprobs, sizeof(logprobs), "{\"token\":\"a%ux\",\"logprob\":-1.50}",
-				t->m.atoms++);
+			snprintf(logprobs, sizeof(logprobs),
+				"{\"token\":\"a%ux\",\"logprob\":-1.50}", t->m.atoms++);
 			e.logprobs = slice_str(logprobs);
 		}
 		tell(t, &e);

@@ -62,7 +62,8 @@ static const struct {
 };
 
 /* What the backend's side says, as its bytes. */
-static void put_bytes(struct json_value said, enum answer_format format, bool stream, struct buf *out)
+static void put_bytes(
+	struct json_value said, enum answer_format format, bool stream, struct buf *out)
 {
 	struct json_iter it = json_iter(said);
 	struct json_value one;
@@ -103,11 +104,11 @@ static void put_event(struct slice event, struct buf *out)
 /* A stream as the array of its objects. */
 static void put_units(struct slice stream, bool sse, struct buf *out)
 {
-	const char *end = sse ? "\n\n" : "\n", *at = stream.p;
+	const char *end = sse ? "\n\n" : "\n";
 	char *text = strndup(stream.p, stream.n);
 	assert_non_null(text);
 	buf_add_char(out, '[');
-	for (at = text; *at;) {
+	for (const char *at = text; *at;) {
 		const char *next = strstr(at, end);
 		assert_non_null(next);
 		struct slice unit = {at, (size_t)(next - at)};

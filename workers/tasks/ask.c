@@ -6,39 +6,13 @@
 
 #define ASK_INLINE_BYTES 524288 /* a larger answer, or event of a stream, is read on a thread */
 
-/* Nothing that a client's library would ask for again by itself. */
-#define NO_CALL_STATUS 422
-#define NO_CALL                                                                                    \
-	"the model called no tool although tool_choice wants it to; this backend has no way to "   \
-	"make it"
-
 /* --- the answer --- */
-
-/* An error in band: what becomes of it is decided when these bytes are parsed. */
-static void tell(struct ask *a, struct slice text, int status)
-{
-	refusal_read_text(text, &a->told);
-	a->error_status = status;
-}
-
-/* The client has said that a tool must be called, and there is room for a call. */
-static bool is_without_call(const struct ask *a, const struct answer_event *end)
-{
-	return a->call.must_call && !a->called && end->finish != FINISH_LENGTH;
-}
 
 static void on_event(void *ctx, const struct answer_event *e)
 {
 	struct ask *a = ctx;
-	a->called = a->called || e->kind == ANSWER_TOOL_BEGIN;
-	if (e->kind == ANSWER_ERROR) {
-		tell(a, e->text, e->status ? e->status : 500);
+	if (ask_is_error(a, e))
 		return;
-	}
-	if (e->kind == ANSWER_END && is_without_call(a, e)) {
-		tell(a, SLICE(NO_CALL), NO_CALL_STATUS);
-		return;
-	}
 	if (e->kind == ANSWER_END) {
 		a->usage = e->usage;
 		a->finish = e->finish;

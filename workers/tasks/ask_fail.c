@@ -3,6 +3,25 @@
 
 #include <errno.h>
 
+/* Nothing that a client's library would ask for again by itself. */
+#define NO_CALL_STATUS 422
+#define NO_CALL                                                                                    \
+	"the model called no tool although tool_choice wants it to; this backend has no way to "   \
+	"make it"
+
+bool ask_is_error(struct ask *a, const struct answer_event *e)
+{
+	a->called = a->called || e->kind == ANSWER_TOOL_BEGIN;
+	/* An answer that the limit has cut off may have become a call. */
+	bool lacks = a->call.must_call && !a->called && e->kind == ANSWER_END &&
+		     e->finish != FINISH_LENGTH;
+	if (e->kind != ANSWER_ERROR && !lacks)
+		return false;
+	refusal_read_text(lacks ? SLICE(NO_CALL) : e->text, &a->told);
+	a->error_status = lacks ? NO_CALL_STATUS : e->status ? e->status : 500;
+	return true;
+}
+
 /* In the words that agents know. Where the backend gave no counts, the supervisor has estimates. */
 static void name_overflow(
 	struct ask *a, const struct refusal *r, struct task_failure *f, struct buf *body)

@@ -13,7 +13,12 @@ static inline struct slice ask_body(const struct ask *a)
 	return a->request.n ? buf_slice(&a->request) : buf_slice(&a->task.body);
 }
 
-/* ask_fail.c: all end the task. */
+/* ask_fail.c */
+
+/* Sees each event of the answer. True: it is an error in band, or an end without the call that must be
+ * there. It is kept, and what becomes of it is decided when these bytes are parsed. */
+bool ask_is_error(struct ask *a, const struct answer_event *e);
+/* All end the task. */
 void ask_fail_refused(struct ask *a);
 void ask_fail_in_band(struct ask *a);
 void ask_fail_parse(struct ask *a, int rc);

@@ -85,8 +85,8 @@ static void reply_written(struct embed_task *e)
 static void do_work(struct embed_task *e)
 {
 	if (e->writing)
-		e->rc = embed_answer_write(
-			&e->read, buf_slice(&e->answer), uv_hrtime() - e->pass.task.opened_ns, &e->out);
+		e->rc = embed_answer_write(&e->read, buf_slice(&e->answer),
+			uv_hrtime() - e->pass.task.opened_ns, &e->out);
 	else
 		e->rc = embed_request_read(
 			&e->read, buf_slice(&e->pass.task.body), &e->request, &e->error);
