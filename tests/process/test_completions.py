@@ -122,7 +122,7 @@ def test_logprobs_of_ollama_become_lists(pair, stream):
 
 
 @pytest.mark.parametrize("kind,more,words_said", [
-    ("ollama", {"n": 2}, "one answer"), ("ollama", {"best_of": 3}, "n and best_of"),
+    ("ollama", {"n": 2}, "one answer"), ("ollama", {"best_of": 3}, "one answer"),
     ("ollama", {"prompt": ["a", "b"]}, "one prompt"), ("ollama", {"prompt": [1, 2, 3]}, "one prompt"),
     ("ollama", {"prompt": ""}, "not empty"), ("ollama", {"logit_bias": {"50256": -100}}, "logit_bias"),
     ("ollama", {"echo": True, "logprobs": 1}, "echo together with logprobs"),
