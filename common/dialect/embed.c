@@ -175,6 +175,10 @@ int embed_request_read(
 	if (model.type == JSON_STRING && json_string_decode(model, &r->model))
 		return refuse(error, "invalid model name");
 	r->name = model.type == JSON_STRING ? model.raw : SLICE("\"\"");
+	r->raw = r->form == EMBED_OPENAI && r->back != BACKEND_OLLAMA &&
+		 (r->back == BACKEND_OPENAI || is_absent(dimensions));
+	if (r->raw)
+		return 0; /* with its own words for what it does not take */
 	struct input in = input_of(r->form == EMBED_OLLAMA_OLDER ? prompt : input);
 	int rc =
 		r->form == EMBED_OPENAI ? check_openai(r, &in, error) : check_ollama(r, &in, error);
@@ -185,9 +189,7 @@ int embed_request_read(
 	if (rc)
 		return rc;
 	r->texts = in.filled;
-	r->raw = r->form == EMBED_OPENAI && r->back != BACKEND_OLLAMA &&
-		 (r->back == BACKEND_OPENAI || r->dimensions == 0);
-	if (!r->raw && !r->nothing)
+	if (!r->nothing)
 		put_call(r, model, in.value, out);
 	return buf_error(out);
 }

@@ -116,6 +116,21 @@ def test_wrong_requests(embedder, kind):
     assert t.wait_idle() is None and t.status()["requests"]["failed"] == 0
 
 
+@pytest.mark.parametrize("kind", BACKS)
+def test_bodies_as_ollama_takes_them(embedder, kind):
+    """Broken UTF-8 counts as U+FFFD, and what stands behind the object as nothing."""
+    t, f = embedder(kind)
+    for path in (V1, EMBED):
+        wanted = vectors_of(t, path, {"model": "m:1b", "input": "caf\ufffd"})
+        assert vectors_of(t, path, b'{"model":"m:1b","input":"caf\xe9"} x') == wanted
+
+
+def test_what_only_a_llama_server_takes(embedder):
+    """Its own shapes reach it as they are."""
+    t, f = embedder("llama-server")
+    assert len(ask(t, V1, {"input": [[12, 34], "text"]})["data"]) == 2
+
+
 @pytest.mark.parametrize("path", [EMBED, OLDER, V1])
 def test_a_model_that_is_not_there(embedder, path):
     t, f = embedder("ollama")

@@ -81,6 +81,15 @@ static void reply_written(struct embed_task *e)
 
 /* --- work --- */
 
+/* As Ollama takes a body: broken UTF-8, and bytes behind the object. */
+static int read_request(struct embed_task *e)
+{
+	struct buf *body = &e->pass.task.body;
+	json_mend_body(body);
+	json_mend_tail(body);
+	return embed_request_read(&e->read, buf_slice(body), &e->request, &e->error);
+}
+
 /* Only touches the task's own memory: any thread. */
 static void do_work(struct embed_task *e)
 {
@@ -88,8 +97,7 @@ static void do_work(struct embed_task *e)
 		e->rc = embed_answer_write(&e->read, buf_slice(&e->answer),
 			uv_hrtime() - e->pass.task.opened_ns, &e->out);
 	else
-		e->rc = embed_request_read(
-			&e->read, buf_slice(&e->pass.task.body), &e->request, &e->error);
+		e->rc = read_request(e);
 }
 
 static void embed_asked(struct embed_task *e);
