@@ -277,12 +277,11 @@ def test_a_body_of_100_mb(alone, kind):
     t.wait_idle()
 
 
-def test_a_message_of_20_mb(alone):
+@pytest.mark.parametrize("d", DIALECTS, ids=repr)
+def test_a_message_of_20_mb(alone, d):
     """Within the limits of a body, far over any window: read once, refused in the dialect's own words."""
     t, a = alone("ollama")
-    text = prose(20_000) * 1000
-    for d in DIALECTS:
-        o, _ = refused(t, d, d.overflow(text), 400, timeout=90)
-        d.too_long(o)
+    o, _ = refused(t, d, d.overflow(prose(20_000) * 1000), 400, timeout=90)
+    d.too_long(o)
     assert not any(len(body) > 1 << 20 for body in a.bodies())
     t.wait_idle()

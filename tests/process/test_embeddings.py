@@ -109,6 +109,8 @@ def test_wrong_requests(embedder, kind):
         e = json.loads(data)["error"]
         assert status == 400 and e["code"] == 400 and e["message"], (body, data)
         assert e["type"] in ("invalid_request_error", "BadRequestError"), "llama-server's words, and vLLM's"
+    if kind != "openai":
+        assert t.request("GET", V1)[0] == 405
     if kind != "openai":  # others have words of their own for it
         for dimensions in (0, -1, 1.5, "x"):
             e = ask(t, V1, {"model": "m:1b", "input": "a", "dimensions": dimensions}, 400)["error"]

@@ -54,14 +54,15 @@ static void reply_error(struct task *t, int status, struct slice message)
 static void reply_overflow(struct embed_task *e, const struct refusal *r)
 {
 	struct task *t = &e->pass.task;
+	uint64_t prompt = r->prompt_tokens > 0 ? (uint64_t)r->prompt_tokens : 0;
+	uint64_t window = r->window_tokens > 0 ? (uint64_t)r->window_tokens : 0;
 	struct buf body;
 	if (e->read.form != EMBED_OPENAI) {
 		reply_error(t, 400, SLICE("the input length exceeds the context length"));
 		return;
 	}
 	buf_init(&body, 0);
-	if (dialect_overflow_body((enum dialect)t->spec.dialect, (uint64_t)r->prompt_tokens,
-		    (uint64_t)r->window_tokens, &body))
+	if (dialect_overflow_body((enum dialect)t->spec.dialect, prompt, window, &body))
 		task_fail_text(t, FAIL_INTERNAL, "out of memory");
 	else
 		reply(t, 400, buf_slice(&body));
