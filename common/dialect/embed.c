@@ -177,7 +177,9 @@ int embed_request_read(
 	r->name = model.type == JSON_STRING ? model.raw : SLICE("\"\"");
 	r->raw = r->form == EMBED_OPENAI && r->back != BACKEND_OLLAMA &&
 		 (r->back == BACKEND_OPENAI || is_absent(dimensions));
-	if (r->raw)
+	bool empty =
+		(input.type == JSON_STRING || input.type == JSON_ARRAY) && !value_filled(input);
+	if (r->raw && !empty)
 		return 0; /* with its own words for what it does not take */
 	struct input in = input_of(r->form == EMBED_OLLAMA_OLDER ? prompt : input);
 	int rc =

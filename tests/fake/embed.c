@@ -5,6 +5,7 @@
 #include "tests/fake/dialect.h"
 
 #include <math.h>
+#include <stdio.h>
 
 static void put_base64(struct buf *out, const unsigned char *p, size_t n)
 {
@@ -91,7 +92,25 @@ static const char *wrong(struct request *r, struct json_value input)
 	if (json_is(format, JSON_STRING) && !json_string_is(format, "float") &&
 		!json_string_is(format, "base64"))
 		return "The format to return the embeddings in. Can be either float or base64";
-	return input.raw.n == 2 ? "Input content cannot be empty" : NULL;
+	if (json_is(input, JSON_STRING) && json_string_chars(input) == 0)
+		return "Input content cannot be empty";
+	return NULL;
+}
+
+/* llama-server reads such a text in one batch, here as large as the window. */
+static bool too_large(struct request *r, struct json_value text)
+{
+	double tokens = (double)json_string_chars(text) / r->fake->options.chars_per_token;
+	char words[160];
+
+	if (r->fake->options.type != TYPE_LLAMA || tokens <= (double)r->fake->options.num_ctx)
+		return false;
+	snprintf(words, sizeof(words),
+		"input (%.0f tokens) is too large to process. increase the physical batch size "
+		"(current batch size: %u)",
+		tokens, r->fake->options.num_ctx);
+	llama_error(r, 500, slice_str(words));
+	return true;
 }
 
 void openai_embeddings(struct request *r)
@@ -116,11 +135,20 @@ void openai_embeddings(struct request *r)
 		llama_error(r, 400, slice_str(why));
 		return;
 	}
+	if (json_is(input, JSON_ARRAY) && input.raw.n == 2) {
+		llama_error(r, r->fake->options.type == TYPE_LLAMA ? 500 : 400,
+			SLICE("\"prompt\" must not be empty"));
+		return;
+	}
 	buf_init(&out, SCRIPT_TEXT_MAX);
 	buf_add_str(&out, "{\"object\":\"list\",\"data\":[");
 	while (is_one(input) ? n == 0 : json_array_next(&it, &text)) {
 		if (is_one(input))
 			text = input;
+		if (too_large(r, text)) {
+			buf_free(&out);
+			return;
+		}
 		buf_printf(&out,
 			"%s{\"object\":\"embedding\",\"index\":%zu,\"embedding\":", n ? "," : "",
 			n);

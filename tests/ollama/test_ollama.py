@@ -91,6 +91,21 @@ def test_embeddings_pass_through(tandem, backends):
     assert same[0] == same[1]
 
 
+def test_embeddings_in_openais_form(tandem):
+    """What /api/embed says, whatever that is: the vectors, or that this model makes none."""
+    client = openai.OpenAI(base_url=f"{tandem.url}/v1", api_key="none", max_retries=0)
+    texts = ["a lock", "a key"]
+    try:
+        wanted = ollama.Client(tandem.url).embed(MAIN, texts).embeddings
+    except ollama.ResponseError as e:
+        with pytest.raises(openai.APIStatusError) as same:
+            client.embeddings.create(model=MAIN, input=texts)
+        assert same.value.status_code == e.status_code
+    else:
+        got = client.embeddings.create(model=MAIN, input=texts).data
+        assert all(abs(x - y) < 1e-5 for d, v in zip(got, wanted) for x, y in zip(d.embedding, v))
+
+
 def test_unknown_model_is_ollamas_own_error(tandem, backends):
     errors = []
     for url in (tandem.url, backends[0].url):

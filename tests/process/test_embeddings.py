@@ -140,6 +140,15 @@ def test_a_model_that_is_not_there(embedder, path):
     assert "none:7b" in (o["error"]["message"] if path == V1 else o["error"]), o
 
 
+def test_what_is_too_long_for_a_llama_server(embedder):
+    """It says so in words of its own, with a 500 that libraries would try again: those of Ollama's API get a 400."""
+    t, f = embedder("llama-server", options=("--num-ctx", "256"))
+    assert "context length" in ask(t, EMBED, {"model": "m:1b", "input": prose(4000)}, 400)["error"]
+    e = ask(t, V1, {"model": "m:1b", "input": prose(4000), "dimensions": 2}, 400)["error"]
+    assert "context_length_exceeded" in e["message"] and (e["param"], e["code"]) == ("input", 400)
+    assert "too large" in ask(t, V1, {"model": "m:1b", "input": prose(4000)}, 500)["error"]["message"], "its own answer to its own form"
+
+
 def test_what_is_too_long_is_said_and_not_cut(embedder):
     """Ollama would cut it in silence, which OpenAI's API never does."""
     t, f = embedder("ollama", options=("--num-ctx", "256"))

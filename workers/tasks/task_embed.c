@@ -14,6 +14,9 @@
 #include <stdio.h>
 
 #define EMBED_INLINE_BYTES 65536 /* more is worked on by a thread */
+/* llama-server's words for a text that is longer than the one batch that it is read in, of which it
+ * makes a 500. Of no chat: those are read in several. */
+#define TOO_LARGE "is too large to process"
 
 struct embed_task {
 	struct pass_task pass;
@@ -176,7 +179,7 @@ static void on_done(void *ctx, enum http_result result)
 	} else if (e->status != 200) {
 		struct refusal r;
 		refusal_read(e->status, buf_slice(&e->answer), &r);
-		if (r.overflow)
+		if (r.overflow || strstr(r.text, TOO_LARGE))
 			reply_overflow(e, &r);
 		else
 			reply_error(t, e->status >= 400 ? e->status : 502, slice_str(r.text));
