@@ -13,7 +13,7 @@ WARN := -Wall -Wextra -Werror -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmis
 CPPFLAGS += -I. -D_GNU_SOURCE -DTANDEM_VERSION='"$(VERSION)"'
 CFLAGS ?= -O2 -g
 override CFLAGS += -std=c17 $(WARN) -fno-strict-aliasing -fstack-protector-strong -MMD -MP
-LDLIBS_COMMON := -lconfig -lz -lzstd -llmdb -lm
+LDLIBS_COMMON := -lconfig -lz -lzstd -llmdb -lm -Wl,--push-state,--as-needed,-lgnutls,--pop-state
 LDLIBS_PROTO := -lnng -lmsgpackc -luv
 LDLIBS_SUPERVISOR := -lmicrohttpd -luv -ldl -lpthread
 LDLIBS_WORKER := -lcurl -luv -lpthread

@@ -24,6 +24,7 @@ void config_free(struct config *c)
 	for (size_t i = 0; i < c->alias_count; i++)
 		config_schema_free(config_schema_alias, &c->aliases[i]);
 	config_schema_free(config_schema_main, c);
+	keys_free(&c->access.keys);
 	*c = (struct config){0};
 }
 
@@ -162,11 +163,28 @@ static void check_order(struct config_reader *r, const config_setting_t *root, c
 		(long long)a, name_b, (long long)b);
 }
 
+/* Who may ask: clients with a key, or those of this machine, unless the file says that anybody may. */
+static void read_access(struct config_reader *r, const config_setting_t *root, struct config *out)
+{
+	const config_setting_t *listen = config_setting_get_member(root, "listen");
+	if (config_has_keys(out)) {
+		int rc = keys_load(out->access.key_file, &out->access.keys, r->err);
+		r->no_memory |= rc == -ENOMEM;
+		r->problems += rc != 0;
+	} else if (!out->access.open && !config_address_is_local(out->listen.address)) {
+		config_problem(r, listen, "address",
+			"anybody on the network could use the models: make keys for those who may "
+			"(`tandemctl key add NAME`, then access = { key_file = \"FILE\"; };), or "
+			"say that all may (access = { open = true; };)");
+	}
+}
+
 static void read_settings(struct config_reader *r, const config_setting_t *root, struct config *out)
 {
 	config_schema_read(r, config_schema_main, root, out);
 	read_devices(r, root, out);
 	models_read(r, root, out);
+	read_access(r, root, out);
 	check_order(r, root, "routing", "a_max_tokens", out->routing.a_max_tokens, "b_max_tokens",
 		out->routing.b_max_tokens);
 	check_order(r, root, "backoff", "first_ms", out->backoff.first_ms, "max_ms",

@@ -13,6 +13,7 @@
 #include "common/backends.h"
 #include "common/base/buf.h"
 #include "common/base/log.h"
+#include "common/config/keys.h"
 
 #include <stdint.h>
 
@@ -29,6 +30,13 @@ enum device_role { ROLE_MAIN = 1, ROLE_CONDENSE = 2 }; /* a bit set */
 enum routing_mode {
 	ROUTING_ADAPTIVE,  /* by predicted time; nothing waits for the small device */
 	ROUTING_THRESHOLD, /* by size; B and C ask the small device for notes first */
+};
+
+/* Requests that change a backend's server: models fetched, made, copied, removed, loaded, saved. */
+enum access_changes {
+	CHANGES_LOCAL, /* allowed where this machine alone can connect */
+	CHANGES_ON,
+	CHANGES_OFF,
 };
 
 struct config_backend {
@@ -67,6 +75,12 @@ struct config {
 		char *address;
 		int port; /* 0: the system picks one (tests) */
 	} listen;
+	struct {
+		char *key_file; /* hashes of the keys that clients must have (keys.h); NULL: none */
+		struct keys keys;	     /* what it held */
+		bool open;		     /* listens beyond this machine without keys */
+		enum access_changes changes; /* default CHANGES_LOCAL */
+	} access;
 	char *run_dir;
 	char **origins;	 /* web pages that may use the gateway beside those that always may, with a
 			    "*" in each at most; NULL-terminated; NULL: none (origin.h) */
@@ -202,6 +216,14 @@ void config_differences(
 	const struct config *a, const struct config *b, config_difference_fn *fn, void *ctx);
 void config_device_differences(const struct config_device *a, const struct config_device *b,
 	config_difference_fn *fn, void *ctx);
+
+/* Only this machine reaches that address of listen.address. */
+bool config_address_is_local(const char *address);
+/* Clients need a key. */
+static inline bool config_has_keys(const struct config *c)
+{
+	return c->access.key_file != NULL;
+}
 
 /* The device of that name, or NULL. */
 const struct config_device *config_device(const struct config *c, const char *name);

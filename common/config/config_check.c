@@ -32,6 +32,17 @@ const char *config_check_address(const char *text)
 	return "must be an IPv4 or IPv6 address or \"localhost\"";
 }
 
+bool config_address_is_local(const char *address)
+{
+	struct in_addr v4;
+	struct in6_addr v6;
+	if (inet_pton(AF_INET, address, &v4) == 1)
+		return ntohl(v4.s_addr) >> 24 == IN_LOOPBACKNET;
+	if (inet_pton(AF_INET6, address, &v6) == 1)
+		return IN6_IS_ADDR_LOOPBACK(&v6);
+	return strcmp(address, "localhost") == 0;
+}
+
 const char *config_check_run_dir(const char *text)
 {
 	if (*text != '/' || !printable(text))

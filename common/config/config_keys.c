@@ -19,10 +19,12 @@ static const char *const level_names[] = {"debug", "info", "warn", "error", NULL
 static const char *const format_names[] = {"logfmt", "json", NULL};
 static const char *const role_names[] = {"main", "condense", NULL};
 static const char *const mode_names[] = {"adaptive", "threshold", NULL};
+static const char *const changes_names[] = {"local", "on", "off", NULL};
 
 _Static_assert(LOG_DEBUG == 0 && LOG_ERROR == 3 && LOG_LOGFMT == 0 && LOG_JSON == 1, "log names");
 _Static_assert(ROLE_MAIN == 1 << 0 && ROLE_CONDENSE == 1 << 1, "role names");
 _Static_assert(ROUTING_ADAPTIVE == 0 && ROUTING_THRESHOLD == 1, "mode names");
+_Static_assert(CHANGES_LOCAL == 0 && CHANGES_ON == 1 && CHANGES_OFF == 2, "changes names");
 
 static const struct config_key main_keys[] = {
 	{.group = "listen",
@@ -32,6 +34,21 @@ static const struct config_key main_keys[] = {
 		.offset = offsetof(struct config, listen.address),
 		.check = config_check_address},
 	NUMBER(KEY_INT, listen, port, 0, 65535, 8512),
+	{.group = "access",
+		.name = "key_file",
+		.type = KEY_TEXT,
+		.offset = offsetof(struct config, access.key_file),
+		.check = config_check_file},
+	{.group = "access",
+		.name = "open",
+		.type = KEY_BOOL,
+		.offset = offsetof(struct config, access.open)},
+	{.group = "access",
+		.name = "changes",
+		.type = KEY_ENUM,
+		.names = changes_names,
+		.offset = offsetof(struct config, access.changes),
+		.fallback = CHANGES_LOCAL},
 	{.name = "run_dir",
 		.type = KEY_TEXT,
 		.text = "/run/tandem",

@@ -11,8 +11,8 @@ _tandemctl_requests() {
 
 _tandemctl() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} command='' i
-	local commands='status top events workers jobs queues backends devices stats restart drain reset
-		reload upgrade cancel wait-ready check explain init help'
+	local commands='status top events workers jobs queues backends devices keys stats restart drain reset
+		reload upgrade cancel wait-ready check explain key init help'
 	local options=''
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		case ${COMP_WORDS[i]} in
@@ -37,16 +37,20 @@ _tandemctl() {
 		mapfile -t COMPREPLY < <(compgen -W 'ollama openai anthropic' -- "$cur")
 		return
 		;;
-	-c | --config)
+	--class)
+		mapfile -t COMPREPLY < <(compgen -W 'interactive agent idle' -- "$cur")
+		return
+		;;
+	-c | --config | -f | --file)
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		return
 		;;
-	--window | --timeout | --count | --port | --ollama | --engine-devices | --model-name) return ;;
+	--window | --timeout | --count | --port | --requests | --ollama | --engine-devices | --model-name) return ;;
 	esac
 	case $command in
 	'') options="$commands --rundir --json --help --version" ;;
 	help) options=$commands ;;
-	status | workers | jobs | queues | backends | devices | stats) options='--json --rundir' ;;
+	status | workers | jobs | queues | backends | devices | keys | stats) options='--json --rundir' ;;
 	top) options='--once --rundir' ;;
 	events) options='--json --count --rundir' ;;
 	restart) options="all $(_tandemctl_devices) --backend --timeout --json --rundir" ;;
@@ -62,6 +66,7 @@ _tandemctl() {
 		mapfile -t COMPREPLY < <(compgen -f -W '--config --window --dialect --json --sent' -- "$cur")
 		return
 		;;
+	key) options='add --file --requests --class' ;;
 	init)
 		options='--output --force --port --run-dir --ollama --no-ollama --engine --engine-lib
 			--engine-devices --model-file --model-name'

@@ -8,8 +8,8 @@ function __tandemctl_requests
 	tandemctl jobs --json 2>/dev/null | string match -ar '"request":"([^"]+)"' --groups-only | sort -u
 end
 
-set -l commands status top events workers jobs queues backends devices stats restart drain reset \
-	reload upgrade cancel wait-ready check explain init help
+set -l commands status top events workers jobs queues backends devices keys stats restart drain reset \
+	reload upgrade cancel wait-ready check explain key init help
 set -l none "not __fish_seen_subcommand_from $commands"
 
 complete -c tandemctl -f
@@ -24,6 +24,7 @@ complete -c tandemctl -n $none -a jobs -d 'work that runs or waits'
 complete -c tandemctl -n $none -a queues -d 'what waits for each device'
 complete -c tandemctl -n $none -a backends -d 'backends and what they serve'
 complete -c tandemctl -n $none -a devices -d 'GPUs: memory, load, temperature'
+complete -c tandemctl -n $none -a keys -d "clients' keys by name, what they have under way"
 complete -c tandemctl -n $none -a stats -d 'counters, and how long things took'
 complete -c tandemctl -n $none -a restart -d 'new workers without a pause'
 complete -c tandemctl -n $none -a drain -d 'give a device no new work, wait for its last job'
@@ -34,10 +35,11 @@ complete -c tandemctl -n $none -a cancel -d "end a client's request"
 complete -c tandemctl -n $none -a wait-ready -d 'wait until the devices are ready'
 complete -c tandemctl -n $none -a check -d 'check a configuration'
 complete -c tandemctl -n $none -a explain -d 'what would be done with a request, and why'
+complete -c tandemctl -n $none -a key -d 'make a key for a client'
 complete -c tandemctl -n $none -a init -d 'write a configuration that fits this machine'
 complete -c tandemctl -n $none -a help -d 'what is said of a command'
 
-complete -c tandemctl -n '__fish_seen_subcommand_from status events workers jobs queues backends devices stats restart drain reset reload upgrade cancel wait-ready' -l json -d 'the answer as JSON'
+complete -c tandemctl -n '__fish_seen_subcommand_from status events workers jobs queues backends devices keys stats restart drain reset reload upgrade cancel wait-ready' -l json -d 'the answer as JSON'
 complete -c tandemctl -n '__fish_seen_subcommand_from restart drain reset reload upgrade wait-ready' -l timeout -x -d 'wait no longer'
 complete -c tandemctl -n '__fish_seen_subcommand_from restart' -l backend -d 'the backends that tandem started as well'
 complete -c tandemctl -n '__fish_seen_subcommand_from events' -l count -x -d 'end after N of them'
@@ -52,6 +54,10 @@ complete -c tandemctl -n '__fish_seen_subcommand_from explain' -l window -x -d "
 complete -c tandemctl -n '__fish_seen_subcommand_from explain' -l dialect -x -a 'ollama openai anthropic' -d 'of the request'
 complete -c tandemctl -n '__fish_seen_subcommand_from explain' -l json -d 'the answer as JSON'
 complete -c tandemctl -n '__fish_seen_subcommand_from explain' -l sent -d 'the body that the main device would get'
+complete -c tandemctl -n '__fish_seen_subcommand_from key' -a add
+complete -c tandemctl -n '__fish_seen_subcommand_from key' -s f -l file -rF -d 'where its hash goes'
+complete -c tandemctl -n '__fish_seen_subcommand_from key' -l requests -x -d 'so many requests at once'
+complete -c tandemctl -n '__fish_seen_subcommand_from key' -l class -x -a 'interactive agent idle' -d 'whatever the client says'
 complete -c tandemctl -n '__fish_seen_subcommand_from init' -s o -l output -rF -d 'where to write'
 complete -c tandemctl -n '__fish_seen_subcommand_from init' -l force -d 'overwrite the file'
 complete -c tandemctl -n '__fish_seen_subcommand_from init' -l port -x -d 'where clients connect'

@@ -8,7 +8,7 @@
  *   query.c      one question to the stats socket
  *   table.c      columns for people, and how numbers look in them
  *   status.c     status
- *   lists.c      workers, jobs, queues, backends, devices: a table of columns each
+ *   lists.c      workers, jobs, queues, backends, devices, keys: a table of columns each
  *   stats.c      stats: counters and histograms
  *   top.c        top; screen.c the terminal it draws on
  *   events.c     events
@@ -16,6 +16,7 @@
  *   wait.c       wait-ready
  *   explain.c    explain: what would be done with a request, without a tandemd
  *   explain_decide.c  its decision, by the functions of the server
+ *   key.c        key: a new one for a client
  *   init.c       init: its options, what it chooses, what it says
  *   ollama.c     which Ollama servers answer, and their models (libcurl)
  *   engine.c     what llama-server --list-devices and the CPU offer
@@ -51,8 +52,9 @@ enum ctl_option {
 	CTL_COUNT = 8,
 	CTL_ONCE = 16,
 	CTL_OWN = 32,  /* parses argv itself */
-	CTL_INIT = 64, /* the options of init, of explain: for the help */
+	CTL_INIT = 64, /* the options of init, explain, key: for the help */
 	CTL_EXPLAIN = 128,
+	CTL_KEY = 256,
 };
 
 struct ctl {
@@ -89,6 +91,7 @@ enum ctl_exit ctl_wait_ready(struct ctl *ctl);
 enum ctl_exit ctl_check(struct ctl *ctl);
 enum ctl_exit ctl_explain(struct ctl *ctl);
 enum ctl_exit ctl_init(struct ctl *ctl);
+enum ctl_exit ctl_key(struct ctl *ctl);
 
 /* --- options.c --- */
 

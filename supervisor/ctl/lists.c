@@ -45,6 +45,10 @@ static const struct list {
 			{"MEMORY", "memory_used_bytes", BYTES}, {"OF", "memory_total_bytes", BYTES},
 			{"TEMPERATURE", "temperature_c", CELSIUS}, {"POWER", "power_w", WATTS},
 			{"PINNED", "pinned", TEXT}, {"NAME", "name", TEXT}}},
+	{"keys", "keys",
+		{{"KEY", "name", TEXT}, {"CLASS", "class", TEXT}, {"ACTIVE", "active", NUMBER},
+			{"LIMIT", "limit", NUMBER}, {"REQUESTS", "requests", NUMBER},
+			{"REFUSED", "refused", NUMBER}}},
 };
 
 static void cell(struct json_value row, const struct column *c, char out[CTL_CELL_BYTES])

@@ -14,6 +14,8 @@ static const struct ctl_command commands[] = {
 	{"queues", "", CTL_JSON, .help = "what waits for each device", .run = ctl_list},
 	{"backends", "", CTL_JSON, .help = "backends and what they serve", .run = ctl_list},
 	{"devices", "", CTL_JSON, .help = "GPUs: memory, load, temperature", .run = ctl_list},
+	{"keys", "", CTL_JSON, .help = "clients' keys by name, what they have under way",
+		.run = ctl_list},
 	{"stats", "", CTL_JSON, .help = "counters, and how long things took", .run = ctl_stats},
 	{"restart", "[DEVICE|all]", CTL_JSON | CTL_TIMEOUT | CTL_BACKEND, .takes_argument = true,
 		.help = "new workers without a pause; --backend: backends too", .run = ctl_operate},
@@ -34,6 +36,8 @@ static const struct ctl_command commands[] = {
 		.help = "check a configuration, like `tandemd -t -c FILE`", .run = ctl_check},
 	{"explain", "[options] FILE|-", CTL_OWN | CTL_EXPLAIN,
 		.help = "what would be done with a request, and why", .run = ctl_explain},
+	{"key", "add [options] NAME", CTL_OWN | CTL_KEY,
+		.help = "make a key for a client; it is shown once", .run = ctl_key},
 	{"init", "[options]", CTL_OWN | CTL_INIT,
 		.help = "write a configuration that fits this machine", .run = ctl_init},
 };
@@ -47,6 +51,11 @@ static const struct ctl_command commands[] = {
 	"                               its members)\n"                                            \
 	"  --json                       the answer as JSON\n"                                      \
 	"  --sent                       the body that the main device would get, nothing else\n"
+
+#define KEY_OPTIONS                                                                                \
+	"  -f, --file FILE              where its hash goes (default /etc/tandem/keys)\n"          \
+	"  --requests N                 so many requests at once (default: no limit of its own)\n" \
+	"  --class NAME                 interactive, agent or idle, whatever the client says\n"
 
 #define INIT_OPTIONS                                                                               \
 	"  -o, --output FILE            where to write (default tandem.conf; - is stdout)\n"       \
@@ -77,6 +86,7 @@ static const struct {
 	{CTL_ONCE, " [--once]", "  --once                       top: once, also on a terminal\n"},
 	{CTL_JSON, " [--json]", "  --json                       the answer as JSON\n"},
 	{CTL_EXPLAIN, "", EXPLAIN_OPTIONS},
+	{CTL_KEY, "", KEY_OPTIONS},
 	{CTL_INIT, "", INIT_OPTIONS},
 };
 
@@ -116,6 +126,7 @@ static void help(void)
 		printf("%s%s",
 			option_help[o].option == CTL_INIT      ? "\nOptions of init\n"
 			: option_help[o].option == CTL_EXPLAIN ? "\nOptions of explain\n"
+			: option_help[o].option == CTL_KEY     ? "\nOptions of key\n"
 							       : "",
 			option_help[o].text);
 	printf("\nEverywhere\n%s\n"

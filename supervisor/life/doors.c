@@ -28,9 +28,26 @@ int doors_open(struct life *l, int listen_fd, struct buf *err)
 		.listen_fd = listen_fd,
 	};
 	int rc = front_start(l->loop, &o, &requests_front_events, l->requests, &l->front, err);
-	if (rc == 0)
-		l->requests->loopback = front_is_loopback(l->front);
-	return rc;
+	if (rc)
+		return rc;
+	if (!doors_may_stay(l, c, err)) {
+		front_stop(l->front);
+		l->front = NULL;
+		return -EACCES;
+	}
+	l->requests->loopback = front_is_loopback(l->front);
+	return 0;
+}
+
+bool doors_may_stay(const struct life *l, const struct config *c, struct buf *err)
+{
+	if (!l->front || front_is_loopback(l->front) || config_has_keys(c) || c->access.open)
+		return true;
+	buf_printf(err,
+		"%s is open to the network: access.key_file must name the keys of those who may use "
+		"it, or access.open = true say that all may",
+		front_address(l->front));
+	return false;
 }
 
 int doors_again(struct life *l, int listen_fd, struct buf *err)

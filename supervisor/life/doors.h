@@ -6,6 +6,7 @@
 #define TANDEM_DOORS_H
 
 #include "common/base/buf.h"
+#include "common/config/config.h"
 
 struct life;
 
@@ -18,6 +19,9 @@ int doors_open(struct life *l, int listen_fd, struct buf *err);
 /* Shuts the one that accepted, for good, and opens another one on the socket, which is the front's
  * from then on, also on failure. 0, -EMFILE, or another -errno with words in err. */
 int doors_again(struct life *l, int listen_fd, struct buf *err);
+/* May the door that is open be, under this configuration? A socket that was given may listen elsewhere
+ * than listen.address says. False: words in err. */
+bool doors_may_stay(const struct life *l, const struct config *c, struct buf *err);
 /* Of all doors. */
 void doors_counts(const struct life *l, unsigned *connections, unsigned *exchanges);
 /* As front_quiesce() and front_close_idle(). */

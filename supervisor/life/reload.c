@@ -4,7 +4,6 @@
 #include "common/base/log_out.h"
 #include "supervisor/devices/succession.h"
 #include "supervisor/life/life.h"
-#include "supervisor/requests/idle_notes.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -135,6 +134,8 @@ static bool possible(struct reload *r)
 			": cannot change while tandemd runs; `tandemctl upgrade` takes it over");
 		return false;
 	}
+	if (!doors_may_stay(l, &r->config, err))
+		return false;
 	for (size_t i = 0; i < l->devices->count; i++)
 		if (device_busy(l->devices->of[i])) {
 			buf_printf(err, "an operation on %s is under way",
@@ -254,8 +255,7 @@ static void apply(struct reload *r)
 		l->config->log.content);
 	log_out_size((size_t)l->config->log.buffer_bytes);
 	l->events->reloaded(l->ctx);
-	layout_cache_limit(l->requests->layouts, (size_t)l->config->limits.layout_bytes);
-	idle_notes_reloaded(l->requests->notes);
+	requests_reloaded(l->requests);
 	apply_devices(r, l->config, all);
 	config_free(&before);
 }

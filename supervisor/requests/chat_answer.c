@@ -32,7 +32,8 @@ void chat_answer_ended(struct chat *c)
 		LOG_STR("device", c->device->conf->name), LOG_INT("tokens_in", c->facts.tokens),
 		LOG_INT("tokens_sent", c->sent_tokens), LOG_INT("bytes_out", c->bytes_out),
 		LOG_INT("first_byte_ms", c->first_byte_ms),
-		LOG_INT("ms", now_ms() - c->base.begun_ms), LOG_STR("note", c->note), LOG_END);
+		LOG_INT("ms", now_ms() - c->base.begun_ms), LOG_STR("note", c->note),
+		LOG_STR("key", request_key(&c->base)), LOG_END);
 	c->answer = NULL;
 	chat_end_joined(c);
 	chat_notes_write(c);

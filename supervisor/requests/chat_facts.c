@@ -39,7 +39,7 @@ static struct slice last_text(const struct chat_request *view)
 static enum job_class class_of(const struct chat *c)
 {
 	return client_class(
-		&(struct client_facts){.wish = exchange_header(c->base.exchange, "X-Tandem-Class"),
+		&(struct client_facts){.wish = request_wish(&c->base),
 			.user_agent = exchange_header(c->base.exchange, "User-Agent"),
 			.tools = json_is(c->view.tools, JSON_ARRAY),
 			.tokens = c->facts.tokens,

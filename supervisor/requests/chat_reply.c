@@ -279,7 +279,8 @@ void chat_end_joined(struct chat *c)
 		exchange_end(m->base.exchange);
 		log_line(LOG_INFO, "request_done", LOG_STR("req", m->base.id),
 			LOG_STR("joined", m->joined_to), LOG_INT("bytes_out", c->bytes_out),
-			LOG_INT("ms", now_ms() - m->base.begun_ms), LOG_END);
+			LOG_INT("ms", now_ms() - m->base.begun_ms),
+			LOG_STR("key", request_key(&m->base)), LOG_END);
 		chat_finish(m);
 	}
 }

@@ -79,7 +79,7 @@ static struct slice target_of(struct pass *p, char *room, size_t size)
 static enum job_class class_of(const struct pass *p)
 {
 	const struct exchange *x = p->base.exchange;
-	return client_class(&(struct client_facts){.wish = exchange_header(x, "X-Tandem-Class"),
+	return client_class(&(struct client_facts){.wish = request_wish(&p->base),
 		.user_agent = exchange_header(x, "User-Agent"),
 		.tools = p->peek.tools,
 		.tokens = p->base.tokens_in});
@@ -306,7 +306,7 @@ static void pass_end(void *ctx, struct job *j, const struct proto_record *r)
 		LOG_STR("method", exchange_method(p->base.exchange)),
 		LOG_SLICE("path", exchange_path(p->base.exchange)),
 		LOG_INT("tokens_in", p->base.tokens_in), LOG_INT("ms", now_ms() - p->base.begun_ms),
-		LOG_END);
+		LOG_STR("key", request_key(&p->base)), LOG_END);
 	pass_finish(p);
 }
 

@@ -2,6 +2,7 @@
 
 #include "common/base/hop.h"
 #include "common/base/log.h"
+#include "supervisor/requests/access.h"
 #include "supervisor/requests/client.h"
 
 #include <errno.h>
@@ -18,9 +19,37 @@ void request_new_id(struct requests *s, char id[REQUEST_ID_BYTES])
 		(unsigned long long)++s->next_request);
 }
 
-static const char *client_header(const void *x, const char *name)
+struct asking {
+	const struct exchange *x;
+	const struct key *key;
+};
+
+/* Who has a key of ours is known by its name, whichever header it stands in. */
+static const char *client_header(const void *ctx, const char *name)
 {
-	return exchange_header(x, name);
+	const struct asking *a = ctx;
+	if (a->key && strcasecmp(name, "Authorization") == 0)
+		return a->key->name;
+	if (a->key && strcasecmp(name, "X-Api-Key") == 0)
+		return NULL;
+	return exchange_header(a->x, name);
+}
+
+/* False: memory is out. */
+static bool know_client(struct request *r)
+{
+	struct requests *s = r->all;
+	struct access a = access_of(r->exchange, &s->config->access.keys);
+	struct asking asking = {.x = r->exchange, .key = a.key};
+	r->own_headers = a.own;
+	r->client =
+		client_key(s->client_secret, exchange_peer(r->exchange), client_header, &asking);
+	if (!a.key)
+		return true;
+	r->caller = callers_get(&s->callers, a.key);
+	if (r->caller)
+		callers_begin(r->caller, a.key);
+	return r->caller != NULL;
 }
 
 struct request *request_create(struct requests *s, struct exchange *x, enum dialect d,
@@ -34,14 +63,17 @@ struct request *request_create(struct requests *s, struct exchange *x, enum dial
 	r->ops = ops;
 	r->dialect = d;
 	r->begun_ms = now_ms();
-	r->client = client_key(s->client_secret, exchange_peer(x), client_header, x);
 	r->holds = 1;
+	if (!know_client(r)) {
+		free(r);
+		return NULL;
+	}
 	request_new_id(s, r->id);
 	exchange_set_context(x, r);
 	TAILQ_INSERT_TAIL(&s->list, r, link);
 	s->active++;
 	log_step("request_begin", LOG_STR("req", r->id), LOG_STR("method", exchange_method(x)),
-		LOG_SLICE("path", exchange_path(x)), LOG_END);
+		LOG_SLICE("path", exchange_path(x)), LOG_STR("key", request_key(r)), LOG_END);
 	return r;
 }
 
@@ -58,6 +90,8 @@ void request_release(struct request *r)
 	TAILQ_REMOVE(&s->list, r, link);
 	s->active--;
 	free(r->forwarded);
+	if (r->caller)
+		callers_release(r->caller, &s->config->access.keys);
 	r->ops->destroy(r);
 	devices_sweep(s->devices);
 	s->events->over(s->ctx);
@@ -76,37 +110,60 @@ void request_tell(struct exchange *x, const struct request_story *story)
 	exchange_add_header(x, "X-Tandem-Reason", slice_str(story->reason));
 }
 
-void request_name(struct request *r)
+static void name_request(struct exchange *x, enum dialect d, const char *request_id)
 {
-	const char *header = dialect_request_id(r->dialect);
+	const char *header = dialect_request_id(d);
 	char id[sizeof(DIALECT_ID_BEGIN) + REQUEST_ID_BYTES];
 	if (!header)
 		return;
-	snprintf(id, sizeof(id), DIALECT_ID_BEGIN "%s", r->id);
-	exchange_add_header(r->exchange, header, slice_str(id));
+	snprintf(id, sizeof(id), DIALECT_ID_BEGIN "%s", request_id);
+	exchange_add_header(x, header, slice_str(id));
 }
 
-void request_refuse(struct request *r, int status, const char *message, int retry_after_s)
+void request_name(struct request *r)
+{
+	name_request(r->exchange, r->dialect, r->id);
+}
+
+static void answer_error(struct exchange *x, enum dialect d, const struct request_story *story,
+	int status, const char *message, int retry_after_s)
 {
 	struct buf own, body;
 	buf_init(&own, 0);
 	buf_init(&body, 0);
-	status = dialect_status(r->dialect, status);
-	dialect_error_body(r->dialect, status, slice_str(message), &own);
-	dialect_error_name(r->dialect, buf_slice(&own), r->id, &body);
+	status = dialect_status(d, status);
+	dialect_error_body(d, status, slice_str(message), &own);
+	dialect_error_name(d, buf_slice(&own), story->id, &body);
 	buf_free(&own);
-	request_name(r);
-	request_tell(r->exchange, &(struct request_story){.id = r->id,
-					  .strategy = "pass",
-					  .tokens_in = r->tokens_in,
-					  .reason = "refused by the gateway"});
+	name_request(x, d, story->id);
+	request_tell(x, story);
 	if (retry_after_s > 0) {
 		char seconds[16];
 		snprintf(seconds, sizeof(seconds), "%d", retry_after_s);
-		exchange_add_header(r->exchange, "Retry-After", slice_str(seconds));
+		exchange_add_header(x, "Retry-After", slice_str(seconds));
 	}
-	exchange_reply(r->exchange, status, "application/json", buf_slice(&body));
+	exchange_reply(x, status, "application/json", buf_slice(&body));
 	buf_free(&body);
+}
+
+#define REFUSED_STORY "refused by the gateway"
+
+void request_refuse(struct request *r, int status, const char *message, int retry_after_s)
+{
+	struct request_story story = {.id = r->id,
+		.strategy = "pass",
+		.tokens_in = r->tokens_in,
+		.reason = REFUSED_STORY};
+	answer_error(r->exchange, r->dialect, &story, status, message, retry_after_s);
+}
+
+void request_turn_away(struct requests *s, struct exchange *x, enum dialect d, int status,
+	const char *message, int retry_after_s)
+{
+	char id[REQUEST_ID_BYTES];
+	request_new_id(s, id);
+	struct request_story story = {.id = id, .strategy = "pass", .reason = REFUSED_STORY};
+	answer_error(x, d, &story, status, message, retry_after_s);
 }
 
 /* 422: workers died of it. */
@@ -137,6 +194,7 @@ static bool forwarded(struct slice name)
 struct forwarding {
 	struct proto_job *job;
 	bool unpacked;
+	unsigned own; /* headers for us alone: access.h */
 	struct slice connection; /* names further headers of this hop alone (RFC 9110 7.6.1) */
 };
 
@@ -146,10 +204,23 @@ static bool forward_header(void *ctx, const char *name, const char *value)
 	struct proto_job *job = f->job;
 	if (f->unpacked && strcasecmp(name, "content-encoding") == 0)
 		return true;
-	if (forwarded(slice_str(name)) && !slice_lists(f->connection, slice_str(name)))
+	if (forwarded(slice_str(name)) && !access_hides(f->own, slice_str(name)) &&
+		!slice_lists(f->connection, slice_str(name)))
 		job->headers[job->header_count++] =
 			(struct proto_header){slice_str(name), slice_str(value)};
 	return true;
+}
+
+const char *request_wish(const struct request *r)
+{
+	bool own = r->caller && r->caller->class[0];
+	return own ? r->caller->class : exchange_header(r->exchange, "X-Tandem-Class");
+}
+
+const char *request_authorization(const struct request *r)
+{
+	bool own = r->own_headers & ACCESS_AUTHORIZATION;
+	return own ? NULL : exchange_header(r->exchange, "Authorization");
 }
 
 static bool count_header(void *ctx, const char *name, const char *value)
@@ -171,6 +242,7 @@ int request_forward_headers(struct request *r, struct proto_job *job)
 	const char *connection = exchange_header(r->exchange, "Connection");
 	struct forwarding f = {.job = job,
 		.unpacked = r->unpacked,
+		.own = r->own_headers,
 		.connection = slice_str(connection ? connection : "")};
 	exchange_each_header(r->exchange, forward_header, &f);
 	return 0;

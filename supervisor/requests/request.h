@@ -41,6 +41,8 @@ struct request {
 	char id[REQUEST_ID_BYTES];
 	uint64_t begun_ms;
 	uint64_t client;		/* who asks (client.h) */
+	struct caller *caller;		/* ... by the name of its key; NULL: it has none */
+	unsigned own_headers;		/* those that its key stands in (access.h) */
 	struct proto_header *forwarded; /* for jobs: request_forward_headers() */
 	uint64_t tokens_in;		/* of what passes through, an estimate; 0: none, unknown */
 	bool unpacked;			/* its body was packed on the way to us, and is not now */
@@ -78,6 +80,21 @@ void request_name(struct request *r);
 
 /* Answers with the dialect's own error body. retry_after_s > 0 adds Retry-After. */
 void request_refuse(struct request *r, int status, const char *message, int retry_after_s);
+
+/* The same of an exchange that is no request, with an id of its own. */
+void request_turn_away(struct requests *s, struct exchange *x, enum dialect d, int status,
+	const char *message, int retry_after_s);
+
+/* The key's name for logs; "" without one. */
+static inline const char *request_key(const struct request *r)
+{
+	return r->caller ? r->caller->name : "";
+}
+
+/* The class that is asked for: the key's, else what the client says; NULL: none. */
+const char *request_wish(const struct request *r);
+/* The client's Authorization where it is for the backend, or NULL. */
+const char *request_authorization(const struct request *r);
 
 /* Gives the job the client's headers that may go to a backend: not those of one hop, nor what names
  * the client's side of the connection. The list is the request's, until it is asked for again; the

@@ -1,6 +1,7 @@
 #include "supervisor/requests/requests.h"
 
 #include "supervisor/front/origin.h"
+#include "supervisor/requests/access.h"
 #include "supervisor/requests/idle_notes.h"
 #include "supervisor/requests/request.h"
 
@@ -24,6 +25,8 @@ static void on_head(void *ctx, struct exchange *x)
 		return;
 	struct route route;
 	route_find(exchange_method(x), exchange_path(x), &route);
+	if (access_gate(s, x, &route))
+		return;
 	if (route.kind == ROUTE_CHAT && !counted_behind(s, route.dialect))
 		chat_begin(s, x, route.dialect);
 	else if (route.kind == ROUTE_PS)
@@ -74,6 +77,8 @@ static void on_done(void *ctx, struct exchange *x)
 	r = exchange_context(x); /* another one where that handed its exchange over (audience.h) */
 	exchange_set_context(x, NULL);
 	r->exchange = NULL;
+	if (r->caller)
+		callers_answered(r->caller);
 	request_release(r);
 }
 
@@ -94,6 +99,7 @@ void requests_init(
 	s->ctx = ctx;
 	TAILQ_INIT(&s->list);
 	TAILQ_INIT(&s->chats);
+	callers_init(&s->callers);
 	uv_random(NULL, NULL, s->client_secret, sizeof(s->client_secret), 0, NULL);
 	s->started_ms = now_ms();
 }
@@ -118,6 +124,14 @@ void requests_free(struct requests *s)
 {
 	idle_notes_destroy(s->notes);
 	layout_cache_destroy(s->layouts);
+	callers_fini(&s->callers);
+}
+
+void requests_reloaded(struct requests *s)
+{
+	layout_cache_limit(s->layouts, (size_t)s->config->limits.layout_bytes);
+	idle_notes_reloaded(s->notes);
+	callers_reloaded(&s->callers, &s->config->access.keys);
 }
 
 uint64_t requests_oldest_ms(const struct requests *s)

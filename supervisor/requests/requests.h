@@ -15,6 +15,7 @@
 #include "common/tokens.h"
 #include "supervisor/devices/devices.h"
 #include "supervisor/front/front.h"
+#include "supervisor/requests/callers.h"
 #include "supervisor/requests/poison.h"
 
 #include <sys/queue.h>
@@ -73,6 +74,7 @@ struct requests {
 	struct times times;
 	struct predictions predictions;
 	struct poison poison;
+	struct callers callers; /* who has a key */
 	bool loopback; /* we listen on loopback only: Host headers are looked at */
 	bool ending;   /* no worker will come any more */
 };
@@ -83,6 +85,8 @@ void requests_init(
 /* The cache of layouts, at most layout_bytes; the devices' store tells it of windows. 0 or -ENOMEM. */
 int requests_open(struct requests *s, size_t layout_bytes);
 void requests_free(struct requests *s);
+/* The configuration is another one. */
+void requests_reloaded(struct requests *s);
 
 /* For front_start(); ctx is a struct requests. */
 extern const struct front_events requests_front_events;

@@ -7,7 +7,7 @@
 #define PATH_MAX_BYTES 256 /* longer than any known one */
 
 enum { GET = 1, POST = 2, ANY = 4 };
-enum { WORKS = 1, NAMED = 2, WRITES = 4 };
+enum { WORKS = 1, NAMED = 2, WRITES = 4, ASKS = 8 };
 
 struct known {
 	unsigned methods;
@@ -55,7 +55,7 @@ static const struct known known[] = {
 	{POST, "/tokenize", ROUTE_PASS, DIALECT_OPENAI_OTHER, NAMED, NULL},
 	{POST, "/detokenize", ROUTE_PASS, DIALECT_OPENAI_OTHER, NAMED, NULL},
 	{POST, "/apply-template", ROUTE_PASS, DIALECT_OPENAI_OTHER, NAMED, NULL},
-	{ANY, "/api/show", ROUTE_PASS, DIALECT_OLLAMA_OTHER, NAMED, NULL},
+	{ANY, "/api/show", ROUTE_PASS, DIALECT_OLLAMA_OTHER, NAMED | ASKS, NULL},
 	{ANY, "/api/copy", ROUTE_PASS, DIALECT_OLLAMA_OTHER, NAMED, NULL},
 	{ANY, "/api/delete", ROUTE_PASS, DIALECT_OLLAMA_OTHER, NAMED, NULL},
 	{ANY, "/api/push", ROUTE_PASS, DIALECT_OLLAMA_OTHER, NAMED, NULL},
@@ -66,6 +66,7 @@ static const struct known known[] = {
 	{ANY, "/slots", ROUTE_PASS, DIALECT_OPENAI_OTHER, 0, NULL},
 	{ANY, "/health", ROUTE_PASS, DIALECT_OPENAI_OTHER, 0, NULL},
 	{ANY, "/metrics", ROUTE_PASS, DIALECT_OPENAI_OTHER, 0, NULL},
+	{ANY, "/lora-adapters", ROUTE_PASS, DIALECT_OPENAI_OTHER, 0, NULL},
 };
 
 static const char models_prefix[] = "/v1/models/";
@@ -110,6 +111,22 @@ static enum dialect errors_of(const char *path)
 	return strncmp(path, "/v1", 3) == 0 ? DIALECT_OPENAI_OTHER : DIALECT_OLLAMA_OTHER;
 }
 
+/*
+ * May a request change the server that it goes to? What is known to ask does not, nor does a GET of a
+ * path that is known, or below /api or /v1: other GETs may (SGLang's /flush_cache). A path with dots
+ * may be another one to whoever stands before the backend. k: its row whose methods do not count, or NULL.
+ */
+static bool may_change(const char *method, const char *path, const struct known *k)
+{
+	bool reads = method_bit(method) & GET;
+	if (strcmp(method, "OPTIONS") == 0)
+		return false;
+	if (k && (k->methods == POST || k->flags & ASKS))
+		return !reads && strcmp(method, "POST") != 0;
+	bool ours = k || strncmp(path, "/api/", 5) == 0 || strncmp(path, "/v1/", 4) == 0;
+	return !reads || !ours || strstr(path, "/.");
+}
+
 void route_find(const char *method, struct slice path, struct route *out)
 {
 	char text[PATH_MAX_BYTES];
@@ -120,10 +137,12 @@ void route_find(const char *method, struct slice path, struct route *out)
 		snprintf(text, sizeof(text), "%.*s", (int)(path.n < 32 ? path.n : 32), path.p);
 		out->dialect = errors_of(text);
 	}
+	out->changes = may_change(method, n ? text : "", NULL);
 	for (size_t i = 0; n && i < sizeof(known) / sizeof(*known); i++) {
 		const struct known *k = &known[i];
 		if (strcmp(text, k->path) != 0)
 			continue;
+		out->changes = may_change(method, text, k);
 		out->dialect = dialect_errors(k->dialect);
 		out->path = k->path;
 		if (!(k->methods & bit))
@@ -133,6 +152,7 @@ void route_find(const char *method, struct slice path, struct route *out)
 			.works = k->flags & WORKS,
 			.writes = k->flags & WRITES,
 			.named = k->flags & NAMED,
+			.changes = out->changes,
 			.path = k->path,
 			.v1 = k->v1};
 		return;

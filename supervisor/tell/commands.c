@@ -186,6 +186,8 @@ static const struct command commands[] = {
 	{"histograms", "", "how long things took", .document = &document_histograms},
 	{"backends", "", "each backend and its models", .document = &document_backends},
 	{"devices", "", "GPUs: memory, load, temperature", .run = do_devices},
+	{"keys", "", "clients' keys by name, and what they have under way",
+		.document = &document_keys},
 	{"nng", "", "nng's own statistics", .document = &document_nng},
 	{"fields", "", "what these documents can tell: names, types, units", .run = do_fields},
 	{"flush", "", "answered once all that was logged so far is written", .run = do_flush},

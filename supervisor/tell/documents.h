@@ -14,7 +14,7 @@
 
 /* Of a struct tell. */
 extern const struct fields document_status, document_workers, document_jobs, document_queues,
-	document_backends, document_counters, document_histograms, document_nng;
+	document_backends, document_counters, document_histograms, document_nng, document_keys;
 /* Of a struct operation. */
 extern const struct fields document_operation;
 /* Of the GPUs; see documents_gpus(). */

@@ -71,6 +71,65 @@ static void kinds(void **state)
 	}
 }
 
+static void what_may_change_a_server(void **state)
+{
+	static const struct {
+		const char *method, *path;
+		bool changes;
+	} rows[] = {
+		{"POST", "/api/chat", false},
+		{"GET", "/api/chat", false},
+		{"DELETE", "/api/chat", true},
+		{"POST", "/v1/chat/completions", false},
+		{"POST", "/v1/embeddings", false},
+		{"POST", "/api/show", false},
+		{"PUT", "/api/show", true},
+		{"POST", "/tokenize", false},
+		{"GET", "/", false},
+		{"HEAD", "/", false},
+		{"POST", "/", true},
+		{"GET", "/api/tags", false},
+		{"GET", "/v1/models/a", false},
+		{"DELETE", "/v1/models/a", true},
+		{"POST", "/api/pull", true},
+		{"GET", "/api/pull", false},
+		{"DELETE", "/api/delete", true},
+		{"DELETE", "//api/%64elete/", true},
+		{"POST", "/api/blobs/sha256:0", true},
+		{"HEAD", "/api/blobs/sha256:0", false},
+		{"GET", "/slots", false},
+		{"POST", "/slots/0", true},
+		{"POST", "/props", true},
+		{"GET", "/props", false},
+		{"GET", "/lora-adapters", false},
+		{"POST", "/lora-adapters", true},
+		{"POST", "/models/load", true},
+		{"POST", "/v1/none", true},
+		{"GET", "/v1/none", false},
+		{"GET", "/api/none", false},
+		{"GET", "/none", true},
+		{"GET", "/flush_cache", true},
+		{"GET", "/v1/../flush_cache", true},
+		{"GET", "/v1/%2e%2e/flush_cache", true},
+		{"GET", "/v1%2f..%2fflush_cache", true},
+		{"GET", "/v1/a.b", false},
+		{"BREW", "/api/tags", true},
+		{"OPTIONS", "/api/delete", false},
+		{"OPTIONS", "*", false},
+	};
+	struct route r;
+	char longest[5000] = "/v1/";
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+		route_find(rows[i].method, slice_str(rows[i].path), &r);
+		if (r.changes != rows[i].changes)
+			fail_msg("%s %s: %d", rows[i].method, rows[i].path, r.changes);
+	}
+	memset(longest + 4, 'x', sizeof(longest) - 5);
+	route_find("GET", slice_str(longest), &r);
+	assert_true(r.changes); /* nobody has looked at the end of it */
+}
+
 static void what_is_passed_on(void **state)
 {
 	struct route r;
@@ -110,6 +169,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(kinds),
+		cmocka_unit_test(what_may_change_a_server),
 		cmocka_unit_test(what_is_passed_on),
 		cmocka_unit_test(names_of_models),
 	};
