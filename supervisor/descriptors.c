@@ -10,6 +10,7 @@
 
 #define FDS_OF_START 24
 #define FDS_OF_DEVICE 8
+#define FDS_OF_TLS 3 /* the client's socket and a pair */
 
 /* Descriptors of our own: to start at all, for comfort, and those of a worker's links. */
 #define FDS_LEAST 64
@@ -17,7 +18,7 @@
 #define FDS_A_DEVICE 24
 
 /*
- * A connection costs one descriptor; the shell's soft limit of 1024 is less than limits.connections
+ * A connection costs one descriptor, one with TLS three (front/tls.h); the shell's soft limit of 1024 is less than limits.connections
  * allows. Where the hard limit is lower, fewer connections are taken, and what we need ourselves is
  * kept; where even that is not there, we do not start. 0 or -EMFILE.
  */
@@ -26,7 +27,8 @@ int descriptors_raise(const struct config *c, unsigned *connections, struct buf 
 	struct rlimit l;
 	rlim_t least = FDS_LEAST + FDS_A_DEVICE * (rlim_t)c->device_count;
 	rlim_t own = FDS_OWN + FDS_A_DEVICE * (rlim_t)c->device_count;
-	rlim_t want = (rlim_t)c->limits.connections + own;
+	rlim_t each = c->listen.certificate ? FDS_OF_TLS : 1;
+	rlim_t want = (rlim_t)c->limits.connections * each + own;
 	*connections = (unsigned)c->limits.connections;
 	if (getrlimit(RLIMIT_NOFILE, &l) || l.rlim_cur >= want)
 		return 0;
@@ -45,8 +47,8 @@ int descriptors_raise(const struct config *c, unsigned *connections, struct buf 
 		return -EMFILE;
 	}
 	rlim_t room = l.rlim_cur >= 2 * own ? l.rlim_cur - own : (l.rlim_cur - least) / 2 + 1;
-	if ((rlim_t)c->limits.connections > room)
-		*connections = (unsigned)room;
+	if ((rlim_t)c->limits.connections * each > room)
+		*connections = room > each ? (unsigned)(room / each) : 1;
 	log_line(LOG_WARN, "fd_limit", LOG_INT("limit", l.rlim_cur), LOG_INT("needed", want),
 		LOG_INT("connections", *connections),
 		LOG_STR("hint", "raise ulimit -n (LimitNOFILE) or lower limits.connections"),

@@ -167,6 +167,8 @@ static void check_order(struct config_reader *r, const config_setting_t *root, c
 static void read_access(struct config_reader *r, const config_setting_t *root, struct config *out)
 {
 	const config_setting_t *listen = config_setting_get_member(root, "listen");
+	if (!out->listen.certificate != !out->listen.key)
+		config_problem(r, listen, NULL, "certificate and key go together");
 	if (config_has_keys(out)) {
 		int rc = keys_load(out->access.key_file, &out->access.keys, r->err);
 		r->no_memory |= rc == -ENOMEM;

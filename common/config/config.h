@@ -73,7 +73,8 @@ struct config_alias {
 struct config {
 	struct {
 		char *address;
-		int port; /* 0: the system picks one (tests) */
+		int port;		 /* 0: the system picks one (tests) */
+		char *certificate, *key; /* PEM files: TLS; NULL: without */
 	} listen;
 	struct {
 		char *key_file; /* hashes of the keys that clients must have (keys.h); NULL: none */

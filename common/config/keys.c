@@ -40,7 +40,8 @@ static bool read_hash(const char *word, unsigned char hash[KEY_HASH_BYTES])
 	if (strncmp(word, HASH_WORD, before) != 0 || strlen(word) != before + 2 * KEY_HASH_BYTES)
 		return false;
 	for (size_t i = 0; i < KEY_HASH_BYTES; i++) {
-		int high = hex_digit(word[before + 2 * i]), low = hex_digit(word[before + 2 * i + 1]);
+		int high = hex_digit(word[before + 2 * i]),
+		    low = hex_digit(word[before + 2 * i + 1]);
 		if (high < 0 || low < 0)
 			return false;
 		hash[i] = (unsigned char)(high << 4 | low);
@@ -156,7 +157,8 @@ static int read_text(const char *path, struct buf *text, struct buf *err)
 	if (fd >= 0)
 		close(fd);
 	if (rc && !err->n)
-		buf_printf(err, "%s: %s\n", path, rc == -E2BIG ? "larger than 1 MiB" : strerror(-rc));
+		buf_printf(
+			err, "%s: %s\n", path, rc == -E2BIG ? "larger than 1 MiB" : strerror(-rc));
 	return rc;
 }
 
@@ -223,6 +225,7 @@ int key_make(const char *name, char text[KEY_TEXT_BYTES], char line[KEY_LINE_BYT
 	explicit_bzero(random, sizeof(random));
 	if (!hash_of(slice_str(text), hash))
 		return -EIO;
-	put_hex(line + snprintf(line, KEY_LINE_BYTES, "%.31s " HASH_WORD, name), hash, sizeof(hash));
+	put_hex(line + snprintf(line, KEY_LINE_BYTES, "%.31s " HASH_WORD, name), hash,
+		sizeof(hash));
 	return 0;
 }

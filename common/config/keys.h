@@ -20,9 +20,9 @@
 #define KEY_NAME_BYTES 32 /* as of a device: [a-z0-9_-]+, NUL included */
 #define KEY_CLASS_BYTES 16
 #define KEY_HASH_BYTES 32
-#define KEY_BYTES_MAX 512    /* of a key; longer ones are no key */
+#define KEY_BYTES_MAX 512 /* of a key; longer ones are no key */
 #define KEY_REQUESTS_MAX 100000
-#define KEYS_MAX 1024	     /* of one file */
+#define KEYS_MAX 1024 /* of one file */
 #define KEYS_FILE_BYTES (1 << 20)
 
 struct key {

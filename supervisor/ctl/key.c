@@ -12,8 +12,9 @@
 
 #define DEFAULT_FILE "/etc/tandem/keys"
 #define FIRST_LINES                                                                                \
-	"# Keys of tandem's clients: NAME sha256:HEX [requests=N] [class=interactive|agent|idle]\n" \
-	"# `tandemctl key add NAME` adds one; remove a line, then `tandemctl reload`, to lock "     \
+	"# Keys of tandem's clients: NAME sha256:HEX [requests=N] "                                \
+	"[class=interactive|agent|idle]\n"                                                         \
+	"# `tandemctl key add NAME` adds one; remove a line, then `tandemctl reload`, to lock "    \
 	"somebody out.\n"
 
 struct asked {
@@ -142,7 +143,8 @@ static enum ctl_exit add(const struct asked *a)
 	}
 	puts(text);
 	fprintf(stderr,
-		"This is the key of %s, and it is shown only now; %s holds its hash. With access = { "
+		"This is the key of %s, and it is shown only now; %s holds its hash. With access = "
+		"{ "
 		"key_file = \"%s\"; }; in the configuration, `tandemctl reload` makes it count.\n",
 		a->name, a->file, a->file);
 	explicit_bzero(text, sizeof(text));

@@ -110,6 +110,8 @@ void exchange_lost(struct exchange *x)
 	if (!x->begun || x->ended)
 		return;
 	lose(x);
+	if (x->connection->stream)
+		tls_break(x->connection->stream);
 	if (x->suspended)
 		exchange_resume(x);
 	else
@@ -155,6 +157,8 @@ static void take(struct exchange *x, char *to, size_t n)
 static void reset(struct exchange *x)
 {
 	struct sockaddr nowhere = {.sa_family = AF_UNSPEC};
+	if (x->connection->stream)
+		tls_break(x->connection->stream);
 	if (connect(x->connection->fd, &nowhere, sizeof(nowhere)))
 		shutdown(x->connection->fd, SHUT_RDWR);
 }

@@ -13,107 +13,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define BACKLOG 1024
 /* A connection's memory in MHD: what it reads of a body at once, chunks of an answer, an answer's
  * head. Heads of requests are kept elsewhere (inlet.h). */
 #define MHD_MEMORY_BYTES 40960
 /* a run may make work for the next one; the rest waits for the next turn */
 #define RUNS_PER_TURN 4
-
-/* --- the listening socket --- */
-
-static int resolve(const char *address, int port, struct addrinfo **list)
-{
-	struct addrinfo hints = {.ai_family = AF_UNSPEC,
-		.ai_socktype = SOCK_STREAM,
-		.ai_flags = AI_PASSIVE | AI_NUMERICSERV | AI_NUMERICHOST};
-	const char *host = strcmp(address, "localhost") == 0 ? "127.0.0.1" : address;
-	char service[16];
-	snprintf(service, sizeof(service), "%d", port);
-	return getaddrinfo(host, service, &hints, list) ? -EINVAL : 0;
-}
-
-static int open_listener(const struct front_options *o, struct buf *err)
-{
-	struct addrinfo *list;
-	int one = 1, rc = 0;
-	if (resolve(o->address, o->port, &list)) {
-		buf_printf(err, "listen.address \"%s\": not an IPv4 or IPv6 address", o->address);
-		return -EINVAL;
-	}
-	int fd = socket(list->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		rc = -errno;
-	if (fd >= 0) {
-		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-		if (bind(fd, list->ai_addr, list->ai_addrlen) || listen(fd, BACKLOG))
-			rc = -errno;
-	}
-	freeaddrinfo(list);
-	if (rc == 0)
-		return fd;
-	buf_printf(err, "cannot listen on %s port %d: %s%s", o->address, o->port, strerror(-rc),
-		rc == -EADDRINUSE ? " (another program has it, perhaps another tandemd)" : "");
-	if (fd >= 0)
-		close(fd);
-	return rc;
-}
-
-static bool same_address(const struct sockaddr *a, const struct sockaddr *b, bool any_port)
-{
-	const struct sockaddr_in *a4 = (const void *)a, *b4 = (const void *)b;
-	const struct sockaddr_in6 *a6 = (const void *)a, *b6 = (const void *)b;
-	if (a->sa_family != b->sa_family)
-		return false;
-	if (a->sa_family == AF_INET)
-		return a4->sin_addr.s_addr == b4->sin_addr.s_addr &&
-		       (any_port || a4->sin_port == b4->sin_port);
-	return memcmp(&a6->sin6_addr, &b6->sin6_addr, sizeof(a6->sin6_addr)) == 0 &&
-	       (any_port || a6->sin6_port == b6->sin6_port);
-}
-
-int front_check_listener(int fd, const char *address, int port, bool *same, struct buf *err)
-{
-	struct sockaddr_storage a = {0};
-	socklen_t n = sizeof(a), n_int = sizeof(int);
-	int type = 0, accepts = 0, flags = fcntl(fd, F_GETFL);
-	if (flags < 0 || getsockname(fd, (struct sockaddr *)&a, &n) ||
-		getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &n_int) ||
-		getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &accepts, &n_int) ||
-		type != SOCK_STREAM || !accepts ||
-		(a.ss_family != AF_INET && a.ss_family != AF_INET6)) {
-		buf_printf(err, "descriptor %d is not a listening TCP socket", fd);
-		return -EINVAL;
-	}
-	fcntl(fd, F_SETFL, flags | O_NONBLOCK); /* two processes may be woken for one client */
-	struct addrinfo *list;
-	*same = false;
-	if (resolve(address, port, &list) == 0) {
-		*same = same_address((struct sockaddr *)&a, list->ai_addr, port == 0);
-		freeaddrinfo(list);
-	}
-	return 0;
-}
-
-static void name_address(struct front *f)
-{
-	union {
-		struct sockaddr any;
-		struct sockaddr_in v4;
-		struct sockaddr_in6 v6;
-	} a = {0};
-	socklen_t n = sizeof(a);
-	char host[INET6_ADDRSTRLEN] = "?", port[8] = "?";
-	if (getsockname(f->listen_fd, &a.any, &n) == 0)
-		getnameinfo(&a.any, n, host, sizeof(host), port, sizeof(port),
-			NI_NUMERICHOST | NI_NUMERICSERV);
-	snprintf(f->address, sizeof(f->address), a.any.sa_family == AF_INET6 ? "[%s]:%s" : "%s:%s",
-		host, port);
-	if (a.any.sa_family == AF_INET6)
-		f->loopback = IN6_IS_ADDR_LOOPBACK(&a.v6.sin6_addr);
-	else
-		f->loopback = ntohl(a.v4.sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
-}
 
 /* --- connections --- */
 
@@ -146,11 +50,7 @@ static void name_peer(struct connection *c, struct MHD_Connection *mhd)
 {
 	const struct sockaddr *a =
 		MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS)->client_addr;
-	char host[INET6_ADDRSTRLEN] = "?", port[8] = "?";
-	bool v6 = a->sa_family == AF_INET6;
-	getnameinfo(a, v6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in), host,
-		sizeof(host), port, sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV);
-	snprintf(c->peer, sizeof(c->peer), v6 ? "[%s]:%s" : "%s:%s", host, port);
+	address_peer(a, c->peer);
 }
 
 static struct connection *connection_create(struct front *f, struct MHD_Connection *mhd)
@@ -174,6 +74,7 @@ static struct connection *connection_create(struct front *f, struct MHD_Connecti
 	c->poll.data = c;
 	name_peer(c, mhd);
 	uv_poll_start(&c->poll, UV_DISCONNECT, on_disconnect);
+	c->stream = tls_adopt(f, c);
 	patience_start(f);
 	return c;
 }
@@ -193,8 +94,11 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
 	 * would bring. */
 	if (f->connections-- >= f->connections_max)
 		front_wake(f);
+	tls_look(f);
 	if (!c)
 		return;
+	if (c->stream)
+		tls_forget(c->stream);
 	if (c->current)
 		exchange_drop(c->current);
 	TAILQ_REMOVE(&f->open, c, link);
@@ -253,18 +157,8 @@ static void on_mhd_log(void *cls, const char *format, va_list ap)
 
 /* --- life --- */
 
-int front_start(uv_loop_t *loop, const struct front_options *o, const struct front_events *e,
-	void *ctx, struct front **out, struct buf *err)
+static void take_options(struct front *f, const struct front_options *o)
 {
-	struct front *f = calloc(1, sizeof(*f));
-	if (!f) {
-		if (o->listen_fd >= 0)
-			close(o->listen_fd);
-		return -ENOMEM;
-	}
-	f->loop = loop;
-	f->events = e;
-	f->ctx = ctx;
 	f->stream_bytes = o->stream_bytes;
 	f->header_bytes = o->header_bytes;
 	f->heads.max = o->header_total_bytes;
@@ -277,47 +171,92 @@ int front_start(uv_loop_t *loop, const struct front_options *o, const struct fro
 	TAILQ_INIT(&f->open);
 	TAILQ_INIT(&f->exchanges);
 	TAILQ_INIT(&f->lingers);
-	int rc = intake_open();
-	if (rc) {
-		if (o->listen_fd >= 0)
-			close(o->listen_fd);
-		goto error_free;
-	}
-	f->listen_fd = o->listen_fd >= 0 ? o->listen_fd : open_listener(o, err);
-	rc = f->listen_fd < 0 ? f->listen_fd : 0;
-	if (rc)
-		goto error_free;
-	name_address(f);
-	f->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG,
-		0, NULL, NULL, exchange_handle, f, MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, f,
-		MHD_OPTION_LISTEN_SOCKET, f->listen_fd, MHD_OPTION_CONNECTION_LIMIT, o->connections,
+}
+
+/* Clients with TLS are not accepted by libmicrohttpd (tls.h). */
+static int start_daemon(struct front *f, bool tls, struct buf *err)
+{
+	const struct MHD_OptionItem none = {MHD_OPTION_END, 0, NULL};
+	const struct MHD_OptionItem listener = {MHD_OPTION_LISTEN_SOCKET, f->listen_fd, NULL};
+	struct MHD_OptionItem where[] = {tls ? none : listener, none};
+	unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
+	f->daemon = MHD_start_daemon(tls ? flags | MHD_USE_NO_LISTEN_SOCKET : flags, 0, NULL, NULL,
+		exchange_handle, f, MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, f, MHD_OPTION_ARRAY,
+		where, MHD_OPTION_CONNECTION_LIMIT, f->connections_max,
 		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)MHD_MEMORY_BYTES,
-		MHD_OPTION_CONNECTION_TIMEOUT, front_idle_seconds(o->idle_ms),
+		MHD_OPTION_CONNECTION_TIMEOUT, front_idle_seconds(f->idle_ms),
 		MHD_OPTION_URI_LOG_CALLBACK, exchange_begin, f, MHD_OPTION_NOTIFY_COMPLETED,
 		exchange_completed, f, MHD_OPTION_NOTIFY_CONNECTION, on_connection, f,
 		MHD_OPTION_END);
-	if (!f->daemon) {
-		rc = -EIO;
-		buf_printf(err, "libmicrohttpd does not start: %s", strerror(errno));
-		goto error_close;
-	}
-	uv_poll_init(loop, &f->epoll,
+	if (f->daemon)
+		return 0;
+	buf_printf(err, "libmicrohttpd does not start: %s", strerror(errno));
+	return -EIO;
+}
+
+static void watch_daemon(struct front *f)
+{
+	uv_poll_init(f->loop, &f->epoll,
 		MHD_get_daemon_info(f->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd);
-	uv_timer_init(loop, &f->timer);
-	uv_check_init(loop, &f->check);
-	uv_idle_init(loop, &f->idle);
-	uv_timer_init(loop, &f->patience);
+	uv_timer_init(f->loop, &f->timer);
+	uv_check_init(f->loop, &f->check);
+	uv_idle_init(f->loop, &f->idle);
+	uv_timer_init(f->loop, &f->patience);
 	f->open_handles = 5;
 	f->epoll.data = f->timer.data = f->check.data = f->idle.data = f->patience.data = f;
 	uv_poll_start(&f->epoll, UV_READABLE, on_epoll);
 	uv_check_start(&f->check, on_check);
-	*out = f;
-	return 0;
+}
 
-error_close:
-	close(f->listen_fd);
-error_free:
-	free(f);
+/* The socket, and all that hangs on it. 0 or -errno; the socket is closed then. */
+static int open_all(struct front *f, const struct front_options *o, struct buf *err)
+{
+	struct tls_identity *identity = NULL;
+	int rc = 0;
+	f->listen_fd = o->listen_fd;
+	if (o->certificate)
+		rc = tls_identity_load(o->certificate, o->key, &identity, err);
+	if (rc == 0)
+		rc = intake_open();
+	if (rc == 0 && f->listen_fd < 0)
+		f->listen_fd = address_listen(o, err);
+	if (rc == 0 && f->listen_fd < 0)
+		rc = f->listen_fd;
+	if (rc == 0) {
+		address_name(f);
+		rc = start_daemon(f, identity != NULL, err);
+	}
+	if (rc == 0) {
+		watch_daemon(f);
+		return identity ? tls_open(f, identity) : 0;
+	}
+	if (identity)
+		tls_identity_release(identity);
+	if (f->listen_fd >= 0)
+		close(f->listen_fd);
+	return rc;
+}
+
+int front_start(uv_loop_t *loop, const struct front_options *o, const struct front_events *e,
+	void *ctx, struct front **out, struct buf *err)
+{
+	struct front *f = calloc(1, sizeof(*f));
+	if (!f) {
+		if (o->listen_fd >= 0)
+			close(o->listen_fd);
+		return -ENOMEM;
+	}
+	f->loop = loop;
+	f->events = e;
+	f->ctx = ctx;
+	take_options(f, o);
+	int rc = open_all(f, o, err);
+	if (rc == 0)
+		*out = f;
+	else if (f->open_handles > 0) /* only the last step has failed */
+		front_stop(f);
+	else
+		free(f);
 	return rc;
 }
 
@@ -329,6 +268,20 @@ const char *front_address(const struct front *f)
 bool front_is_loopback(const struct front *f)
 {
 	return f->loopback;
+}
+
+bool front_has_tls(const struct front *f)
+{
+	return f->tls != NULL;
+}
+
+int front_renew(struct front *f, const char *certificate, const char *key, struct buf *err)
+{
+	struct tls_identity *identity;
+	int rc = f->tls ? tls_identity_load(certificate, key, &identity, err) : 0;
+	if (rc == 0 && f->tls)
+		tls_renew(f, identity);
+	return rc;
 }
 
 int front_listen_fd(const struct front *f)
@@ -352,6 +305,7 @@ void front_quiesce(struct front *f)
 	if (f->quiesced)
 		return;
 	f->quiesced = true;
+	tls_quiesce(f);
 	MHD_quiesce_daemon(f->daemon);
 	close(f->listen_fd);
 	f->listen_fd = -1;
@@ -359,15 +313,13 @@ void front_quiesce(struct front *f)
 
 void front_counts(const struct front *f, unsigned *connections, unsigned *exchanges)
 {
-	*connections = f->connections;
+	*connections = f->tls ? f->stream_count : f->connections;
 	*exchanges = f->exchange_count;
 }
 
 static void on_handle_closed(uv_handle_t *h)
 {
-	struct front *f = h->data;
-	if (--f->open_handles == 0)
-		free(f);
+	front_handle_closed(h->data);
 }
 
 void front_stop(struct front *f)
@@ -382,6 +334,7 @@ void front_stop(struct front *f)
 	uv_poll_stop(&f->epoll);
 	MHD_run(f->daemon);
 	MHD_stop_daemon(f->daemon); /* ends the exchanges that are left */
+	tls_stop(f);
 	uv_close((uv_handle_t *)&f->epoll, on_handle_closed);
 	uv_close((uv_handle_t *)&f->timer, on_handle_closed);
 	uv_close((uv_handle_t *)&f->check, on_handle_closed);

@@ -63,7 +63,8 @@ struct front_options {
 	size_t stream_bytes; /* unsent answer bytes of one exchange: exchange_write() past it gives
 				-ENOBUFS */
 	unsigned idle_ms; /* without a byte either way while we wait for the client; full seconds */
-	int listen_fd;	  /* an already listening socket (the front's from now on, also when it
+	const char *certificate, *key; /* PEM files of TLS; NULL: without */
+	int listen_fd; /* an already listening socket (the front's from now on, also when it
 			     does not start), or -1 */
 };
 
@@ -74,6 +75,10 @@ int front_start(uv_loop_t *loop, const struct front_options *o, const struct fro
 const char *front_address(const struct front *f);
 /* True when only this machine can connect. */
 bool front_is_loopback(const struct front *f);
+bool front_has_tls(const struct front *f);
+/* Reads certificate and key again, for connections from now on; blocks for the disk. 0 (without TLS, too), or
+ * -errno with words in err: then nothing has changed. */
+int front_renew(struct front *f, const char *certificate, const char *key, struct buf *err);
 /* The listening socket; -1 once quiesced. Borrowed. */
 int front_listen_fd(const struct front *f);
 /* Stops accepting new connections; exchanges go on; answers get Connection: close. The listening

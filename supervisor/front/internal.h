@@ -1,14 +1,15 @@
 /*
  * Shared by the files of this folder, and nobody else. From the lowest to the highest:
- * pulse.c (when libmicrohttpd runs), linger.c, exchange_api.c (what the supervisor asks of an exchange), by_hand.c
+ * address.c (the listening socket), pulse.c (when libmicrohttpd runs), linger.c, exchange_api.c (what the supervisor asks of an exchange), by_hand.c
  * (answers past libmicrohttpd), intake.c (what it reads), exchange.c (one request and its answer), patience.c
- * (clients that are slow), front.c (daemon, loop, connections).
+ * (clients that are slow), front.c (daemon, loop, connections). TLS stands before it: tls.h.
  */
 #ifndef TANDEM_HTTP_INTERNAL_H
 #define TANDEM_HTTP_INTERNAL_H
 
 #include "supervisor/front/front.h"
 #include "supervisor/front/inlet.h"
+#include "supervisor/front/tls.h"
 
 #include <microhttpd.h>
 #include <sys/queue.h>
@@ -45,7 +46,11 @@ struct front {
 	unsigned exchange_count;
 	struct linger_list lingers;
 	unsigned linger_count;
+	struct tls *tls;       /* NULL: without */
+	unsigned stream_count; /* of TLS, those in their handshake too */
 };
+
+#define ADDRESS_PEER_BYTES 64
 
 /* A TCP connection: watches for clients that leave, which MHD does not while it has the connection
  * suspended or a write blocked. */
@@ -55,7 +60,8 @@ struct connection {
 	struct MHD_Connection *mhd;
 	uv_poll_t poll;
 	int fd;
-	char peer[64];
+	char peer[ADDRESS_PEER_BYTES];
+	struct tls_stream *stream; /* that this is an end of; NULL: without TLS, or it is over */
 	struct exchange *current;
 	struct inlet inlet;
 	uint64_t idle_since_ms;		 /* its first moment, or the end of its last request */
@@ -100,7 +106,19 @@ struct exchange {
 	bool aborted, gone, suspended;
 };
 
+/* --- address.c --- */
+
+/* A socket that listens where the options say, or -errno with words in err. */
+int address_listen(const struct front_options *o, struct buf *err);
+/* Sets what the front says of its listening socket. */
+void address_name(struct front *f);
+/* "127.0.0.1:40000", "[::1]:40000" */
+void address_peer(const struct sockaddr *a, char out[ADDRESS_PEER_BYTES]);
+
 /* --- pulse.c --- */
+
+/* One of the handles that the front lives for is closed: it is freed with the last one. */
+void front_handle_closed(struct front *f);
 
 /* Something was given to MHD: it must run before the loop sleeps. */
 void front_wake(struct front *f);
@@ -111,6 +129,8 @@ void front_unhurry(struct connection *c);
 void front_hurry(struct connection *c, unsigned idle_ms);
 /* No request has begun that is not over. */
 bool front_is_idle(const struct connection *c);
+/* All of limits.connections are taken. */
+bool front_is_full(const struct front *f);
 /* MHD counts in whole seconds. */
 unsigned front_idle_seconds(unsigned idle_ms);
 

@@ -5,6 +5,7 @@
  *   body   in each window of body_ms in which it is the client that is waited for, at least
  *          body_rate bytes a second; 0: any rate
  *   rest   an answer that came before its request's end waits EARLY_MS for a rest that may be small
+ *   TLS    a handshake has head_ms, as a head (tls.c)
  *   place  when all are taken, those that have been idle longest, for PLACE_MS at least, end
  */
 #include "supervisor/front/internal.h"
@@ -66,7 +67,7 @@ static void make_places(struct front *f, uint64_t now)
 {
 	struct connection *c;
 	unsigned n = f->connections_max / PLACES_PART + 1;
-	if (f->connections < f->connections_max)
+	if (!front_is_full(f))
 		return;
 	TAILQ_FOREACH(c, &f->open, link) {
 		if (n == 0)
@@ -84,7 +85,8 @@ static void on_patience(uv_timer_t *t)
 	struct front *f = t->data;
 	struct connection *c;
 	uint64_t now = uv_now(f->loop);
-	if (TAILQ_EMPTY(&f->open))
+	bool more = tls_patience(f, now);
+	if (TAILQ_EMPTY(&f->open) && !more)
 		uv_timer_stop(t);
 	TAILQ_FOREACH(c, &f->open, link) {
 		look_at_head(c, now);

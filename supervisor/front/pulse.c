@@ -1,5 +1,7 @@
-/* When libmicrohttpd runs next, and how long an idle connection may stay. */
+/* When libmicrohttpd runs next, how long an idle connection may stay, and when the front itself is no more. */
 #include "supervisor/front/internal.h"
+
+#include <stdlib.h>
 
 static void on_idle(uv_idle_t *h)
 {
@@ -37,4 +39,15 @@ void front_hurry(struct connection *c, unsigned idle_ms)
 bool front_is_idle(const struct connection *c)
 {
 	return !c->current && !inlet_in_head(&c->inlet) && STAILQ_EMPTY(&c->inlet.heads);
+}
+
+bool front_is_full(const struct front *f)
+{
+	return f->connections >= f->connections_max || f->stream_count >= f->connections_max;
+}
+
+void front_handle_closed(struct front *f)
+{
+	if (--f->open_handles == 0)
+		free(f);
 }

@@ -25,6 +25,8 @@ int doors_open(struct life *l, int listen_fd, struct buf *err)
 						 : PROTO_WINDOW_BYTES) +
 				65536,
 		.idle_ms = (unsigned)c->limits.idle_ms,
+		.certificate = c->listen.certificate,
+		.key = c->listen.key,
 		.listen_fd = listen_fd,
 	};
 	int rc = front_start(l->loop, &o, &requests_front_events, l->requests, &l->front, err);
@@ -44,7 +46,8 @@ bool doors_may_stay(const struct life *l, const struct config *c, struct buf *er
 	if (!l->front || front_is_loopback(l->front) || config_has_keys(c) || c->access.open)
 		return true;
 	buf_printf(err,
-		"%s is open to the network: access.key_file must name the keys of those who may use "
+		"%s is open to the network: access.key_file must name the keys of those who may "
+		"use "
 		"it, or access.open = true say that all may",
 		front_address(l->front));
 	return false;

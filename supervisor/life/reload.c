@@ -149,6 +149,14 @@ static bool possible(struct reload *r)
 	return true;
 }
 
+/* A certificate is renewed under the same name. */
+static bool renewed(struct reload *r)
+{
+	struct front *f = r->life->front;
+	const struct config *c = &r->config;
+	return !f || front_renew(f, c->listen.certificate, c->listen.key, &r->err) == 0;
+}
+
 static struct config_device *copy_of(const struct config_device *from)
 {
 	struct config_device *copy = calloc(1, sizeof(*copy));
@@ -268,7 +276,7 @@ static void on_read(uv_work_t *w, int status)
 		while (r->err.n && r->err.p[r->err.n - 1] == '\n')
 			r->err.n--;
 		end(r, false, r->err.n ? buf_cstr(&r->err) : "out of memory");
-	} else if (life_stopping(r->life) || !possible(r)) {
+	} else if (life_stopping(r->life) || !possible(r) || !renewed(r)) {
 		config_free(&r->config);
 		end(r, false, life_stopping(r->life) ? "tandemd is stopping" : buf_cstr(&r->err));
 	} else {

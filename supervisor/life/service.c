@@ -75,7 +75,10 @@ void service_in_charge(struct life *l)
 	l->notify.quiet = false;
 	bool near = front_is_loopback(l->front);
 	log_line(LOG_INFO, "listening", LOG_STR("address", front_address(l->front)),
-		LOG_STR("access", config_has_keys(l->config) ? "keys" : near ? "local" : "open"),
+		LOG_STR("tls", front_has_tls(l->front) ? "yes" : "no"),
+		LOG_STR("access", config_has_keys(l->config) ? "keys"
+				  : near		     ? "local"
+							     : "open"),
 		LOG_STR("run_dir", l->run_dir), LOG_INT("devices", l->devices->count), LOG_END);
 	if (!v->stored)
 		notify_store(&l->notify, front_listen_fd(l->front), LISTENER_STORED_NAME);

@@ -176,8 +176,7 @@ static void freeze(struct chat *c)
 		.waits = layout_waits(c)};
 	request_hold(&c->base);
 	buf_init(&e->body, (size_t)job_body_bytes_max(s->config));
-	buf_add_slice(
-		&e->authorization, slice_str(request_authorization(&c->base)));
+	buf_add_slice(&e->authorization, slice_str(request_authorization(&c->base)));
 	layout_state_release(c->condense.from);
 	c->condense.from = state_before(c);
 	const uint64_t *all = keep_decisions(s->devices->keep, &n);
@@ -197,8 +196,7 @@ static void read_original(struct chat *c)
 		return;
 	buf_init(&body, (size_t)job_body_bytes_max(c->base.all->config));
 	buf_init(&authorization, 0);
-	buf_add_slice(
-		&authorization, slice_str(request_authorization(&c->base)));
+	buf_add_slice(&authorization, slice_str(request_authorization(&c->base)));
 	struct warming_spec spec = spec_of(c, "original of a cut prompt", &authorization);
 	spec.tokens = c->facts.tokens;
 	if (buf_add_slice(&body, buf_slice(&c->body)) == 0)

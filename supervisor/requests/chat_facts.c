@@ -38,12 +38,11 @@ static struct slice last_text(const struct chat_request *view)
 
 static enum job_class class_of(const struct chat *c)
 {
-	return client_class(
-		&(struct client_facts){.wish = request_wish(&c->base),
-			.user_agent = exchange_header(c->base.exchange, "User-Agent"),
-			.tools = json_is(c->view.tools, JSON_ARRAY),
-			.tokens = c->facts.tokens,
-			.last = last_text(&c->view)});
+	return client_class(&(struct client_facts){.wish = request_wish(&c->base),
+		.user_agent = exchange_header(c->base.exchange, "User-Agent"),
+		.tools = json_is(c->view.tools, JSON_ARRAY),
+		.tokens = c->facts.tokens,
+		.last = last_text(&c->view)});
 }
 
 void chat_gather_facts(struct chat *c)

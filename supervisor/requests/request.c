@@ -194,7 +194,7 @@ static bool forwarded(struct slice name)
 struct forwarding {
 	struct proto_job *job;
 	bool unpacked;
-	unsigned own; /* headers for us alone: access.h */
+	unsigned own;		 /* headers for us alone: access.h */
 	struct slice connection; /* names further headers of this hop alone (RFC 9110 7.6.1) */
 };
 

@@ -75,8 +75,8 @@ struct requests {
 	struct predictions predictions;
 	struct poison poison;
 	struct callers callers; /* who has a key */
-	bool loopback; /* we listen on loopback only: Host headers are looked at */
-	bool ending;   /* no worker will come any more */
+	bool loopback;		/* we listen on loopback only: Host headers are looked at */
+	bool ending;		/* no worker will come any more */
 };
 
 /* s is all zero but for what its caller has to lend: config, devices, tokens. */

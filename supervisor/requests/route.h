@@ -26,9 +26,9 @@ struct route {
 	bool works;	      /* the model works for it: it takes a slot */
 	bool writes;	      /* ... and answers with text, not with vectors */
 	bool named;	      /* a JSON body names the model */
-	bool changes;	      /* it may change the backend's server: nothing says that it only asks */
-	const char *path;     /* the known path; NULL: the client's is to be passed on as it is */
-	const char *v1;	      /* the same path below /v1, where this one is llama-server's alone */
+	bool changes;	  /* it may change the backend's server: nothing says that it only asks */
+	const char *path; /* the known path; NULL: the client's is to be passed on as it is */
+	const char *v1;	  /* the same path below /v1, where this one is llama-server's alone */
 };
 
 /* path: without the query. */

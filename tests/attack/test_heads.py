@@ -8,8 +8,9 @@ import subprocess
 import pytest
 
 from conftest import attached
-from harness import Fake, Tandem, free_port, wait_for
+from harness import Client, Fake, Tandem, free_port, wait_for
 from heads import HEADS
+from tls import certificate
 
 NGINX = shutil.which("nginx") or "/usr/sbin/nginx"
 LAST = b"GET /last HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -45,11 +46,19 @@ def at_end(sock):
         return True
 
 
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory):
+def connect(t):
+    s = Client(t, timeout=10).sock
+    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return s
+
+
+@pytest.fixture(scope="module", params=["plain", "tls"])
+def gateway(request, tmp_path_factory):
+    """The same reader stands behind TLS."""
     folder = str(tmp_path_factory.mktemp("heads"))
     backend = Fake(folder, "main")
-    t = Tandem(folder, [attached(backend)])
+    listen = dict(zip(("certificate", "key"), certificate(folder))) if request.param == "tls" else {}
+    t = Tandem(folder, [attached(backend)], listen=listen)
     yield t, backend
     assert t.stop() == 0
     assert "runtime error" not in t.log() and "Sanitizer" not in t.log()
@@ -64,7 +73,7 @@ def seen(backend, path):
 def test_head(gateway, name, data, status, _nginx):
     t, backend = gateway
     firsts = seen(backend, "/first")
-    with socket.create_connection(("127.0.0.1", t.port), timeout=10) as s:
+    with connect(t) as s:
         s.sendall(data)
         got, rest, closed = answer(s)
         if status == 200:  # the backend knows no /first: its 404, as the one answer there is
@@ -89,8 +98,7 @@ def test_byte_by_byte(gateway):
     for name, data, status, _ in HEADS:
         if len(data) > 300:
             continue
-        with socket.create_connection(("127.0.0.1", t.port), timeout=10) as s:
-            s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with connect(t) as s:
             try:
                 for i in range(len(data)):
                     s.sendall(data[i : i + 1])
@@ -107,7 +115,7 @@ def test_byte_by_byte(gateway):
 def test_fault_right_behind_data(gateway):
     """The broken end of a chunk comes together with its data, on a request that is already being read."""
     t, backend = gateway
-    with socket.create_connection(("127.0.0.1", t.port), timeout=10) as s:
+    with connect(t) as s:
         s.sendall(b"POST /first HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
         wait_for(lambda: t.status()["requests"]["active"] == 1, "the request")
         s.sendall(b"5\r\n12345XY")
@@ -118,7 +126,7 @@ def test_behind_another_request(gateway):
     """A bad head behind a good request in one packet: the good one is answered first, then the bad one."""
     t, backend = gateway
     for name, data, status, _ in HEADS:
-        with socket.create_connection(("127.0.0.1", t.port), timeout=10) as s:
+        with connect(t) as s:
             s.sendall(LAST + data)
             got, rest, closed = answer(s)
             assert (got, closed) == (404, False), name

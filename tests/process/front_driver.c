@@ -3,7 +3,7 @@
  * stdin.
  *
  *   front_driver [connections [header_bytes [stream_bytes [idle_ms [headers [head_ms [body_ms
- *   [body_rate]]]]]]]]     first line: "listen 127.0.0.1:PORT"
+ *   [body_rate [certificate key]]]]]]]]]     first line: "listen 127.0.0.1:PORT"
  *
  * Events:   head ID METHOD TARGET BODY_BYTES PEER | body_end ID BYTES SUM | gone ID | done ID SENT
  * Commands: reply ID STATUS N | head ID STATUS BODY_BYTES | write ID N | end ID | abort ID | take
@@ -250,6 +250,8 @@ int main(int argc, char **argv)
 		.head_ms = argc > 6 ? (unsigned)atoi(argv[6]) : 30000,
 		.body_ms = argc > 7 ? (unsigned)atoi(argv[7]) : 30000,
 		.body_rate = argc > 8 ? (unsigned)atoi(argv[8]) : 0,
+		.certificate = argc > 10 ? argv[9] : NULL,
+		.key = argc > 10 ? argv[10] : NULL,
 		.listen_fd = -1};
 	struct buf err;
 	log_init("front", NULL, getenv("FRONT_LOG") ? LOG_DEBUG : LOG_INFO, LOG_LOGFMT, false);

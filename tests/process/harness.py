@@ -13,6 +13,7 @@ import random
 import re
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -20,6 +21,8 @@ import tempfile
 import threading
 import time
 import urllib.request
+
+from tls import TlsSocket
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BIN = os.environ.get("TANDEM_BIN", os.path.join(ROOT, "build", "bin"))
@@ -254,6 +257,8 @@ class Tandem(Process):
         for name, group in groups.items():
             config[name] = {**config.get(name, {}), **group} if isinstance(group, dict) else group
         self.run_dir = config["run_dir"]
+        certificate = config["listen"].get("certificate")
+        self.tls = ssl.create_default_context(cafile=certificate) if certificate else None
         self.conf = os.path.join(folder, "tandem.conf")
         with open(self.conf, "w") as f:
             for key, value in config.items():
@@ -263,7 +268,7 @@ class Tandem(Process):
             status = wait_for(self.alive_status, "stats socket of tandemd")
             self.address = status["listen"]
             self.port = int(self.address.rsplit(":", 1)[1])
-            self.url = f"http://127.0.0.1:{self.port}"
+            self.url = f"http{'s' if self.tls else ''}://127.0.0.1:{self.port}"
             if wait:
                 self.wait_ready()
         except AssertionError as e:
@@ -347,6 +352,8 @@ class Tandem(Process):
         wait_for(ready, f"readiness of {names or 'all devices'}", deadline)
 
     def connect(self, timeout=30):
+        if self.tls:
+            return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=timeout, context=self.tls)
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
 
     def request(self, method, path, body=None, headers=None, timeout=30):
@@ -379,6 +386,8 @@ class Client:
             self.sock.setsockopt(socket.SOL_SOCKET, getattr(socket, name), value)
         self.sock.settimeout(timeout)
         self.sock.connect(("127.0.0.1", t.port))
+        if getattr(t, "tls", None):
+            self.sock = TlsSocket(self.sock, t.tls)
         self.data = b""
 
     def send(self, method, path, body=None, headers=(), length=None):

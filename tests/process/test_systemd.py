@@ -155,7 +155,7 @@ for word in %(given)r:
     else:
         s = socket.socket()
         s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        s.bind(("127.0.0.1", int(kind)))
+        s.bind(("0.0.0.0" if kind.startswith("*") else "127.0.0.1", int(kind.lstrip("*"))))
         if not kind.startswith("-"):
             s.listen(64)
         fd = s.detach()
@@ -198,6 +198,21 @@ def test_a_given_socket_elsewhere_is_taken_with_a_warning(given):
     port, other = free_port(), free_port()
     t = given([f"tandem-socket={port}"], listen={"port": other})
     assert t.port == port and log_of(t, "listener_mismatch") and t.chat("hi")[0] == 200
+
+
+def test_a_given_socket_that_others_reach_needs_keys_or_a_word(given, folder, fake):
+    """Whatever listen.address says: neither at the start nor by a reload does it become open to all unasked."""
+    port = free_port()
+    with pytest.raises(AssertionError, match="is open to the network: access.key_file must name"):
+        given([f"tandem-socket=*{port}"], listen={"port": port})
+    t = given([f"tandem-socket=*{port}"], listen={"port": port}, access={"open": True})
+    assert t.chat("hi")[0] == 200 and log_of(t, "listening")[-1]["access"] == "open"
+    with open(t.conf) as f:
+        text = f.read()
+    with open(t.conf, "w") as f:
+        f.write(text.replace("open = true;", ""))
+    o = t.operate("reload")
+    assert o["state"] == "failed" and "is open to the network" in o["why"]
 
 
 def test_a_stored_socket_elsewhere_is_given_up(given, manager):

@@ -57,3 +57,63 @@ class TlsProxy:
 
     def close(self):
         self.listener.close()
+
+
+class TlsSocket:
+    """A client's socket with TLS that can do what a plain one can: close one side, too, which ssl's own cannot."""
+
+    def __init__(self, plain, context, name="127.0.0.1"):
+        self.plain, self.incoming, self.outgoing = plain, ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname=name)
+        self.step(self.tls.do_handshake)
+
+    def step(self, do):
+        """do(), with what has to be sent and read for it."""
+        while True:
+            try:
+                return do()
+            except ssl.SSLWantReadError:
+                self.flush()
+                data = self.plain.recv(65536)
+                if data:
+                    self.incoming.write(data)
+                else:
+                    self.incoming.write_eof()
+            finally:
+                self.flush()
+
+    def flush(self):
+        if self.outgoing.pending:
+            self.plain.sendall(self.outgoing.read())
+
+    def send(self, data):
+        return self.step(lambda: self.tls.write(data))
+
+    def sendall(self, data):
+        at = memoryview(data)
+        while at:
+            at = at[self.send(at):]
+
+    def recv(self, n):
+        """b"" at an end that was told; one that was not is a reset, as HTTP without a length needs it."""
+        try:
+            return self.step(lambda: self.tls.read(n))
+        except ssl.SSLZeroReturnError:
+            return b""
+        except ssl.SSLEOFError:
+            raise ConnectionResetError("an end without close_notify") from None
+
+    def shutdown(self, how):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self.tls.unwrap()
+        self.flush()
+        self.plain.shutdown(how)
+
+    def __getattr__(self, name):
+        return getattr(self.plain, name)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()

@@ -160,8 +160,8 @@ static void a_new_key(void **state)
 	assert_string_not_equal(text[0], text[1]);
 	put(slice_str(line));
 	assert_int_equal(load(&k, &err), 0);
-	assert_string_equal(keys_find(&k, slice_str(text[1]))->name,
-		"an-uncommonly-long-name-of-keys");
+	assert_string_equal(
+		keys_find(&k, slice_str(text[1]))->name, "an-uncommonly-long-name-of-keys");
 	assert_null(keys_find(&k, slice_str(text[0])));
 	keys_free(&k);
 	buf_free(&err);
