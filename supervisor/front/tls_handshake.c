@@ -125,6 +125,7 @@ int tls_stream_create(struct front *f, int fd, const struct sockaddr *from, sock
 		.since_ms = uv_now(f->loop)};
 	memcpy(&s->from, from, n);
 	buf_init(&s->in, TLS_RECORD_BYTES);
+	buf_init(&s->out, TLS_RECORD_BYTES);
 	address_peer(from, s->peer);
 	if (open_session(s)) {
 		free(s);

@@ -45,6 +45,7 @@ struct tls_stream {
 	int watched, pair_watched; /* what the polls look for */
 	unsigned handles;	   /* not closed yet */
 	struct buf in;		   /* of the client, for which the pair had no room */
+	struct buf out; /* for the client: of the record on its way, and what is behind it */
 	size_t in_at;
 	uint64_t since_ms; /* its beginning; once open, that of a record which cannot be sent */
 	bool looked;	   /* at the first byte: it is TLS */

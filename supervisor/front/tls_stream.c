@@ -39,6 +39,7 @@ void tls_stream_end(struct tls_stream *s)
 	gnutls_deinit(s->session);
 	tls_identity_release(s->identity);
 	buf_free(&s->in);
+	buf_free(&s->out);
 	uv_poll_stop(&s->poll);
 	close(s->fd);
 	uv_close((uv_handle_t *)&s->poll, on_closed);
@@ -122,7 +123,7 @@ static void read_client(struct tls_stream *s)
 
 /* --- to the client --- */
 
-/* A record is on its way, or must be given to GnuTLS again. False: the stream is over. */
+/* A record is on its way, or GnuTLS has to be asked for it again. False: the stream is over. */
 static bool sent(struct tls_stream *s, ssize_t rc)
 {
 	bool blocked = rc == GNUTLS_E_AGAIN || rc == GNUTLS_E_INTERRUPTED;
@@ -151,6 +152,35 @@ static void say_bye(struct tls_stream *s)
 		shutdown(s->fd, SHUT_WR);
 }
 
+/* Records may be smaller than what we have: a client may ask for that (RFC 6066, 4; RFC 8449). What
+ * cannot go out waits, that of the record on its way first. */
+static void send_bytes(struct tls_stream *s, const char *p, size_t n)
+{
+	for (size_t at = 0; at < n;) {
+		ssize_t k = gnutls_record_send(s->session, p + at, n - at);
+		if (!sent(s, k))
+			return;
+		if (!s->sending) {
+			at += (size_t)k;
+			continue;
+		}
+		if (buf_add(&s->out, p + at, n - at))
+			tls_stream_end(s);
+		return;
+	}
+}
+
+static void send_on(struct tls_stream *s)
+{
+	ssize_t k = gnutls_record_send(s->session, NULL, 0);
+	if (!sent(s, k) || s->sending)
+		return;
+	struct buf rest = s->out;
+	buf_init(&s->out, TLS_RECORD_BYTES);
+	send_bytes(s, rest.p + k, rest.n - (size_t)k);
+	buf_free(&rest);
+}
+
 static void write_client(struct tls_stream *s)
 {
 	for (int i = 0; i < RECORDS_PER_TURN && !s->ending && !s->sending && !s->server_over; i++) {
@@ -158,7 +188,7 @@ static void write_client(struct tls_stream *s)
 		if (n < 0 && (errno == EAGAIN || errno == EINTR))
 			return;
 		if (n > 0) {
-			sent(s, gnutls_record_send(s->session, block, (size_t)n));
+			send_bytes(s, block, (size_t)n);
 			continue;
 		}
 		s->server_over = true; /* also by a reset: it has closed with bytes unread */
@@ -171,7 +201,7 @@ static void go_on_sending(struct tls_stream *s)
 	if (s->server_over)
 		say_bye(s);
 	else
-		sent(s, gnutls_record_send(s->session, NULL, 0));
+		send_on(s);
 }
 
 /* --- both ways --- */
@@ -204,6 +234,8 @@ static void on_pair(uv_poll_t *h, int status, int events)
 		/* Closed with bytes unread: what was answered before may still be there. */
 		s->pair_watched = 0;
 		s->deaf = true;
+		buf_free(&s->in);
+		s->in_at = 0;
 	}
 	if (events & UV_WRITABLE && s->in.n > 0)
 		drain_in(s);

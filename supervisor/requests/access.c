@@ -8,6 +8,7 @@
 
 #define ACCESS_RETRY_AFTER_S 2
 #define REFUSAL_BYTES 512
+#define CREDENTIALS_MAX 8 /* headers that may hold a key; who sends more has none */
 
 /* --- keys --- */
 
@@ -22,6 +23,7 @@ static struct slice bearer(const char *value)
 
 struct look {
 	const struct keys *keys;
+	unsigned seen;
 	struct access found;
 };
 
@@ -35,6 +37,10 @@ static bool look_at(void *ctx, const char *name, const char *value)
 		text = bearer(value);
 	} else if (strcasecmp(name, "X-Api-Key") == 0) {
 		header = ACCESS_API_KEY;
+	}
+	if (header && ++look->seen > CREDENTIALS_MAX) {
+		look->found = (struct access){0};
+		return false;
 	}
 	const struct key *key = header ? keys_find(look->keys, text) : NULL;
 	if (key) {

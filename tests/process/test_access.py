@@ -109,6 +109,14 @@ def test_nothing_without_a_key(guarded, method, path, shape):
     assert t.command("keys")["unauthorized"] == 11 and t.requests()["total"] == 0
 
 
+@pytest.mark.parametrize("count, status", [(8, 200), (9, 401)])
+def test_a_handful_of_keys_is_looked_at(guarded, count, status):
+    """Who sends a thousand costs no more than who sends none."""
+    t, _ = guarded()
+    c = Client(t).send("GET", "/api/tags", headers=[f"X-Api-Key: {OTHER}"] * (count - 1) + [f"Authorization: Bearer {KEY}"])
+    assert c.head() == status
+
+
 def test_models_are_refused_in_the_form_of_who_asks(guarded):
     t, _ = guarded()
     status, headers, data = t.request("GET", "/v1/models", None, {"anthropic-version": "2023-06-01"})
@@ -302,9 +310,12 @@ def test_no_change_from_beyond_this_machine(plain):
         status, headers, data = t.request(method, path, {"model": "m:1b"} if method != "GET" else None)
         assert status == 403 and 'changes = "on"' in words(shape, status, data, headers), (method, path, status, data)
     assert asked_of(a) == before
+    c = Client(t)
+    c.sock.sendall(b"DELETE /v1/\xff\"\\ HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert c.head() == 403 and json.loads(c.rest())["error"]["code"] == 403
     for method, path, body in QUESTIONS:
         assert t.request(method, path, body)[0] != 403, path
-    assert len(t.events(ev="access_refused")) == len(CHANGES)
+    assert len(t.events(ev="access_refused")) == len(CHANGES) + 1
 
 
 @pytest.mark.parametrize("groups, status", [({}, 200), ({"access": {"changes": "off"}}, 403), ({"listen": BEYOND, "access": {"open": True, "changes": "on"}}, 200)])
