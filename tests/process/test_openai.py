@@ -223,6 +223,7 @@ def test_the_key_goes_with_every_request_and_nowhere_else(vllm, tandem, folder):
     assert t.request("POST", "/v1/chat/completions", {"model": "m:1b", "messages": [{"role": "user", "content": "hello"}]}, hidden)[0] == 200
     assert t.chat("hello")[0] == 200
     t.request("GET", "/v1/none", headers=hidden)
+    b.stats()  # what was answered before is in its log then
     with open(os.path.join(folder, "requests.log")) as f:
         seen = [json.loads(line) for line in f]
     assert {r["headers"].get("Authorization") for r in seen} == {"Bearer " + KEY}
