@@ -18,9 +18,9 @@
 #define FDS_A_DEVICE 24
 
 /*
- * A connection costs one descriptor, one with TLS three (front/tls.h); the shell's soft limit of 1024 is less than limits.connections
- * allows. Where the hard limit is lower, fewer connections are taken, and what we need ourselves is
- * kept; where even that is not there, we do not start. 0 or -EMFILE.
+ * A connection costs one descriptor, one with TLS three (front/tls.h); the shell's soft limit of 1024
+ * is less than limits.connections allows. Where the hard limit is lower, fewer connections are taken,
+ * and what we need ourselves is kept; where even that is not there, we do not start. 0 or -EMFILE.
  */
 int descriptors_raise(const struct config *c, unsigned *connections, struct buf *err)
 {

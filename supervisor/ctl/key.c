@@ -72,26 +72,31 @@ static enum ctl_exit parse(struct ctl *ctl, struct asked *a)
 	return take_words(a, ctl->argc - optind, ctl->argv + optind);
 }
 
-/* Says why the file cannot take this name. */
-static bool is_free(const struct asked *a)
+/* Why the file cannot take this name, or NULL. */
+static const char *why_not(const struct keys *known, const char *name)
+{
+	for (size_t i = 0; i < known->count; i++)
+		if (strcmp(known->of[i].name, name) == 0)
+			return "has a key of that name already";
+	return known->count == KEYS_MAX ? "is full" : NULL;
+}
+
+/* Says why it cannot. */
+static bool has_room(const struct asked *a)
 {
 	struct keys known;
 	struct buf err;
-	struct key wanted = {.requests = 0};
-	bool free_name = true;
 	buf_init(&err, 0);
-	if (keys_load(a->file, &known, &err)) {
+	int rc = keys_load(a->file, &known, &err);
+	const char *why = rc ? NULL : why_not(&known, a->name);
+	if (rc)
 		fprintf(stderr, "tandemctl: %s", err.n ? buf_cstr(&err) : "out of memory\n");
-		buf_free(&err);
-		return false;
-	}
-	snprintf(wanted.name, sizeof(wanted.name), "%s", a->name);
-	for (size_t i = 0; i < known.count && free_name; i++)
-		free_name = strcmp(known.of[i].name, wanted.name) != 0;
-	if (!free_name)
-		fprintf(stderr, "tandemctl: %s has a key named %s already\n", a->file, a->name);
-	keys_free(&known);
-	return free_name;
+	else if (why)
+		fprintf(stderr, "tandemctl: %s %s\n", a->file, why);
+	buf_free(&err);
+	if (rc == 0)
+		keys_free(&known);
+	return rc == 0 && !why;
 }
 
 /* Appends, so that owner and mode of the file stay as they are. */
@@ -127,7 +132,7 @@ static enum ctl_exit add(const struct asked *a)
 	int rc = 0, fd = open(a->file, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
 	if (fd < 0 || flock(fd, LOCK_EX))
 		rc = -errno;
-	if (rc == 0 && !is_free(a)) {
+	if (rc == 0 && !has_room(a)) {
 		close(fd);
 		return CTL_FAILED;
 	}
@@ -143,10 +148,9 @@ static enum ctl_exit add(const struct asked *a)
 	}
 	puts(text);
 	fprintf(stderr,
-		"This is the key of %s, and it is shown only now; %s holds its hash. With access = "
-		"{ "
-		"key_file = \"%s\"; }; in the configuration, `tandemctl reload` makes it count.\n",
-		a->name, a->file, a->file);
+		"This is the key of %s, shown only now; %s holds its hash. Once access.key_file "
+		"names that file `tandemctl reload` makes it count.\n",
+		a->name, a->file);
 	explicit_bzero(text, sizeof(text));
 	return CTL_OK;
 }

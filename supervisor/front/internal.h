@@ -1,8 +1,9 @@
 /*
- * Shared by the files of this folder, and nobody else. From the lowest to the highest:
- * address.c (the listening socket), pulse.c (when libmicrohttpd runs), linger.c, exchange_api.c (what the supervisor asks of an exchange), by_hand.c
- * (answers past libmicrohttpd), intake.c (what it reads), exchange.c (one request and its answer), patience.c
- * (clients that are slow), front.c (daemon, loop, connections). TLS stands before it: tls.h.
+ * Shared by the files of this folder, and nobody else. From the lowest to the highest: address.c
+ * (the listening socket), pulse.c (when libmicrohttpd runs), linger.c, exchange_api.c (what the
+ * supervisor asks of an exchange), by_hand.c (answers past libmicrohttpd), intake.c (what it
+ * reads), exchange.c (one request and its answer), patience.c (clients that are slow), front.c
+ * (daemon, loop, connections). TLS stands before it all: tls.h.
  */
 #ifndef TANDEM_HTTP_INTERNAL_H
 #define TANDEM_HTTP_INTERNAL_H

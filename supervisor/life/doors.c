@@ -46,9 +46,8 @@ bool doors_may_stay(const struct life *l, const struct config *c, struct buf *er
 	if (!l->front || front_is_loopback(l->front) || config_has_keys(c) || c->access.open)
 		return true;
 	buf_printf(err,
-		"%s is open to the network: access.key_file must name the keys of those who may "
-		"use "
-		"it, or access.open = true say that all may",
+		"%s is open to the network: access.key_file must name the keys of those who may, "
+		"or access.open = true say that all may",
 		front_address(l->front));
 	return false;
 }

@@ -397,7 +397,7 @@ def test_a_key_in_a_file_of_its_own(folder):
     first, second = ctl("key", "add", "a", "-f", path), ctl("key", "add", "b", "-f", path)
     assert first.returncode == second.returncode == 0 and first.stdout != second.stdout
     again = ctl("key", "add", "a", "-f", path)
-    assert again.returncode == 1 and "has a key named a already" in again.stderr and again.stdout == ""
+    assert again.returncode == 1 and "has a key of that name already" in again.stderr and again.stdout == ""
     with open(path) as f:
         assert [text.split()[0] for text in f if text[0] != "#"] == ["a", "b"]
     assert os.stat(path).st_mode & 0o022 == 0
