@@ -12,7 +12,7 @@
 
 #define ACCEPTS_PER_TURN 32
 #define LAST_MS 500   /* at the end of all, for answers that are on their way */
-#define PLACE_MS 1000 /* when all places are taken, a handshake that lasts so long makes one */
+#define PLACE_MS 1000 /* when all places are taken, who has not said a word for so long makes one */
 
 /* --- accepting --- */
 
@@ -149,11 +149,19 @@ void tls_stop(struct front *f)
 
 /* --- deadlines --- */
 
+/* Not a byte has come. */
+static bool is_silent(const struct tls_stream *s)
+{
+	char c;
+	return !s->looked && recvfrom(s->fd, &c, 1, MSG_PEEK | MSG_DONTWAIT, NULL, NULL) < 0;
+}
+
 static bool is_late(const struct front *f, const struct tls_stream *s, uint64_t now)
 {
 	uint64_t since = now - s->since_ms;
 	if (!s->open)
-		return since >= f->head_ms || (front_is_full(f) && since >= PLACE_MS);
+		return since >= f->head_ms ||
+		       (front_is_full(f) && since >= PLACE_MS && is_silent(s));
 	if (s->sending)
 		return since >= f->idle_ms;
 	return s->server_over && tls_stream_hung_up(s);

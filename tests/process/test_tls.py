@@ -102,7 +102,7 @@ def test_http_is_told_to_speak_https(secure, said):
 
 @pytest.mark.parametrize("said", [b"\x16", b"\x16\x03\x01\x00\x05hello", b"\x16" * 100000, b"\x16\x03\x01\xff\xff" + b"x" * 70000])
 def test_what_is_no_hello(secure, said):
-    t, _ = secure(deadlines={"head_ms": 300})
+    t, _ = secure(deadlines={"head_ms": 1500})
     with plain(t) as s:
         with contextlib.suppress(OSError):
             s.sendall(said)
