@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define ASKED_PIECE 256 /* bytes written to what may block after it was asked for room */
+#define ASKED_PIECE 256	     /* bytes written to what may block after it was asked for room */
 #define SOCKET_PIECE_HEAD 64 /* of half a socket's buffer, kept by the kernel */
 
 enum kind {
