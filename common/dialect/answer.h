@@ -100,6 +100,13 @@ const char *answer_parser_problem(const struct answer_parser *p);
 
 struct answer_writer;
 
+/* What a client has of a stream that another writer began. */
+struct answer_begun {
+	struct slice identity; /* answer_writer_identity(); empty: no event has come */
+	struct slice text;     /* all of the answer's */
+	int64_t tokens;	       /* ... which came in so many events */
+};
+
 /*
  * Writes the client's dialect (one with requests: dialect_is_chat()). model is the name the client asked for; id a random part for OpenAI
  * ids ("chatcmpl-<id>"); include_usage as in stream_options. The writer copies what it needs. NULL
@@ -119,7 +126,7 @@ int answer_writer_read(struct answer_writer *w, const struct chat_request *r);
  * in common. 0 or -ENOMEM.
  */
 struct slice answer_writer_identity(const struct answer_writer *w);
-int answer_writer_resume(struct answer_writer *w, struct slice identity);
+int answer_writer_resume(struct answer_writer *w, const struct answer_begun *from);
 
 /* Appends what the client gets for this event (possibly nothing). 0, -ENOMEM, -E2BIG. */
 int answer_writer_put(struct answer_writer *w, const struct answer_event *event, struct buf *out);

@@ -43,6 +43,8 @@ static const struct front_dialect *const fronts[DIALECTS] = {
 	[DIALECT_OPENAI_TEXT] = &front_openai_text,
 	[DIALECT_ANTHROPIC] = &front_anthropic,
 	[DIALECT_ANTHROPIC_COUNT] = &front_anthropic_count,
+	[DIALECT_RESPONSES] = &front_responses,
+	[DIALECT_RESPONSES_COUNT] = &front_responses_count,
 };
 
 const struct front_dialect *front_of(enum dialect d)
@@ -78,6 +80,17 @@ bool dialect_names_models(enum dialect d)
 bool dialect_counts(enum dialect d)
 {
 	return front_of(d)->counts;
+}
+
+bool dialect_counts_behind(enum dialect d)
+{
+	return front_of(d)->counts && !front_of(d)->counts_itself;
+}
+
+int dialect_count_body(enum dialect d, uint64_t tokens, struct buf *out)
+{
+	const char *before = front_of(d)->counted;
+	return buf_printf(out, "{%s\"input_tokens\":%" PRIu64 "}", before ? before : "", tokens);
 }
 
 bool dialect_mends(enum dialect d)
@@ -157,25 +170,29 @@ int dialect_error_body(enum dialect d, int status, struct slice message, struct 
 }
 
 int dialect_error_inband(enum dialect d, bool stream, int status, struct slice message,
-	bool partial, struct buf *out)
+	const struct dialect_stream *at, struct buf *out)
 {
 	struct buf body;
 	buf_init(&body, 0);
 	front_of(d)->error(status, message, &body);
 	int rc = buf_error(&body);
 	if (rc == 0)
-		rc = dialect_error_inband_body(d, stream, buf_slice(&body), partial, out);
+		rc = dialect_error_inband_body(d, stream, buf_slice(&body), at, out);
 	buf_free(&body);
 	return rc;
 }
 
-int dialect_error_inband_body(
-	enum dialect d, bool stream, struct slice body, bool partial, struct buf *out)
+int dialect_error_inband_body(enum dialect d, bool stream, struct slice body,
+	const struct dialect_stream *at, struct buf *out)
 {
 	const struct front_dialect *front = front_of(d);
 	bool sse = stream && front->sse;
-	if (partial)
+	if (at->partial)
 		buf_add_str(out, sse ? "\n\n" : "\n");
+	if (sse && front->fail) {
+		front->fail(at, body, out);
+		return buf_error(out);
+	}
 	if (sse && front->error_event)
 		buf_add_str(out, front->error_event);
 	if (sse)
@@ -184,6 +201,11 @@ int dialect_error_inband_body(
 	if (stream)
 		buf_add_str(out, sse ? "\n\n" : "\n");
 	return buf_error(out);
+}
+
+bool dialect_streams_overflow(enum dialect d)
+{
+	return front_of(d)->streams_overflow;
 }
 
 /* Agents look for the sentence and its numbers, LangChain and others for the name of OpenAI's code:

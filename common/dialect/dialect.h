@@ -21,6 +21,8 @@ enum dialect {
 	DIALECT_OPENAI_TEXT,	 /* POST /v1/completions */
 	DIALECT_ANTHROPIC,	 /* POST /v1/messages */
 	DIALECT_ANTHROPIC_COUNT, /* POST /v1/messages/count_tokens */
+	DIALECT_RESPONSES,	 /* POST /v1/responses */
+	DIALECT_RESPONSES_COUNT, /* POST /v1/responses/input_tokens */
 	DIALECTS
 };
 
@@ -49,6 +51,10 @@ bool dialect_names_models(enum dialect d);
 
 /* A request asks for the number of its tokens, and no answer is written. */
 bool dialect_counts(enum dialect d);
+/* ... which a backend may be asked for in the client's words. */
+bool dialect_counts_behind(enum dialect d);
+/* Appends that answer. */
+int dialect_count_body(enum dialect d, uint64_t tokens, struct buf *out);
 
 /* Bodies change when they are read (chat_request_take()), though nothing is wrong with them. */
 bool dialect_mends(enum dialect d);
@@ -96,17 +102,29 @@ int64_t dialect_patience_ms(enum dialect d);
 /* Appends the JSON body of an error answered before the first byte (docs/protocols.md). */
 int dialect_error_body(enum dialect d, int status, struct slice message, struct buf *out);
 
+/* Where an answer stands that ends with an error. All zero: nothing is known of it. */
+struct dialect_stream {
+	bool partial;	/* bytes of a cut line or event may stand before it: a newline (or two) ends
+			 them first */
+	const char *id; /* the request's; NULL: none */
+	struct slice
+		identity; /* answer_writer_identity() of its writer; empty: none has begun it */
+	int64_t bytes;	  /* sent so far */
+};
+
 /*
- * Appends an error for an answer whose 200 and headers are already out: a line, an SSE event, or
- * for stream:false the JSON body. partial: bytes of a cut line or event may stand before it; a
- * newline (or two) then ends them first.
+ * Appends an error for an answer whose 200 and headers are already out: a line, an SSE event (or
+ * more), or for stream:false the JSON body.
  */
 int dialect_error_inband(enum dialect d, bool stream, int status, struct slice message,
-	bool partial, struct buf *out);
+	const struct dialect_stream *at, struct buf *out);
 
 /* The same of an error whose body, one line of JSON, is there already. */
-int dialect_error_inband_body(
-	enum dialect d, bool stream, struct slice body, bool partial, struct buf *out);
+int dialect_error_inband_body(enum dialect d, bool stream, struct slice body,
+	const struct dialect_stream *at, struct buf *out);
+
+/* A prompt that cannot fit is told in the stream that was asked for, with status 200. */
+bool dialect_streams_overflow(enum dialect d);
 
 /* Appends the error body for a prompt that cannot fit (HTTP 400; wording that Cline, litellm and
  * LangChain recognise). A count that is 0 is not known, and not told. */

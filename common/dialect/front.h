@@ -50,9 +50,12 @@ struct front_dialect {
 	bool streams;		   /* unless the request says otherwise */
 	bool names_models;	   /* its clients expect an error where the model is not there */
 	bool counts;		   /* what is asked for is the number of tokens, not an answer */
-	/* Takes out of the body, whose one value is root, what no model sees and clients change from
-	 * turn to turn. NULL: nothing. */
-	void (*mend)(struct buf *body, struct json_value root);
+	const char *counted;	   /* members of such an answer before the number; NULL: none */
+	bool counts_itself;	   /* no backend is asked for the number */
+	/* Changes the body, an object whose value is root, before it is read: takes out what no model
+	 * sees and clients change from turn to turn, makes messages of what has another form. NULL:
+	 * nothing. 0, -EINVAL with *e filled, -ENOMEM. */
+	int (*mend)(struct buf *body, struct json_value root, struct dialect_error *e);
 	/* Fills in the view, whose body, root, model and stream are there. */
 	int (*read)(struct request_reader *in);
 	/* chat_request_rewrite_tools(): front_rewrite_messages() or front_rewrite_texts(). */
@@ -75,6 +78,11 @@ struct front_dialect {
 	void (*overflow)(struct slice message, uint64_t prompt, uint64_t window, struct buf *out);
 	const char *
 		error_event; /* what stands before "data:" of an error in a stream; NULL: nothing */
+	/* Appends the events that end a stream with an error, whose body is there. NULL: the error as
+	 * one event. */
+	void (*fail)(const struct dialect_stream *at, struct slice error, struct buf *out);
+	/* Its clients look for an overflow in the stream that they asked for, not in a status. */
+	bool streams_overflow;
 };
 
 /* The row; for a number of no dialect one that shapes errors. Never NULL. */
@@ -83,6 +91,7 @@ const struct front_dialect *front_of(enum dialect d);
 extern const struct front_dialect front_ollama_chat, front_ollama_generate, front_ollama_other;
 extern const struct front_dialect front_openai_chat, front_openai_text, front_openai_other;
 extern const struct front_dialect front_anthropic, front_anthropic_count, front_anthropic_other;
+extern const struct front_dialect front_responses, front_responses_count;
 
 /* Bodies whose messages are the elements of an array, tools beside it; and bodies where they are
  * strings (rewrite.c). set_num_ctx: 0 where the API has no such member. */

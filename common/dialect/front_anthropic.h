@@ -46,7 +46,7 @@ int anthropic_read_count(struct request_reader *in); /* without max_tokens */
 int anthropic_order(const struct chat_request *r, struct chat_order *o, struct dialect_error *e);
 int anthropic_rewrite(const struct chat_request *r, const struct chat_edit *edits,
 	struct slice tools, int64_t set_num_ctx, struct buf *out);
-void anthropic_mend(struct buf *body, struct json_value root);
+int anthropic_mend(struct buf *body, struct json_value root, struct dialect_error *e);
 extern const struct writer_ops writer_anthropic;
 
 #endif

@@ -119,11 +119,12 @@ static bool holds(const struct buf *body, const char *words)
 	return body->n && memmem(body->p, body->n, words, strlen(words));
 }
 
-void anthropic_mend(struct buf *body, struct json_value root)
+int anthropic_mend(struct buf *body, struct json_value root, struct dialect_error *e)
 {
 	struct cuts c;
+	(void)e;
 	if (!holds(body, MARK) && !holds(body, BUILD_LINE))
-		return;
+		return 0;
 	buf_init(&c.spans, 0);
 	walk_object(&c, root);
 	const struct slice *s = (const struct slice *)(const void *)c.spans.p;
@@ -138,4 +139,5 @@ void anthropic_mend(struct buf *body, struct json_value root)
 	if (n)
 		body->n = (size_t)(to - body->p);
 	buf_free(&c.spans);
+	return 0;
 }

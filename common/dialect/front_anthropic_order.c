@@ -3,7 +3,6 @@
 #include "common/dialect/pieces.h"
 
 #include <errno.h>
-#include <stdio.h>
 
 /* Words of our own between the client's. */
 #define OWN(text)                                                                                  \
@@ -11,13 +10,6 @@
 	{                                                                                          \
 		JSON_STRING, SLICE("\"" text "\"")                                                 \
 	}
-
-static int refuse(struct dialect_error *e, const char *text)
-{
-	e->status = 400;
-	snprintf(e->text, sizeof(e->text), "%s", text);
-	return -EINVAL;
-}
 
 /* --- parts --- */
 
@@ -300,7 +292,7 @@ static int order_choice(struct chat_order *o, struct json_value choice, struct d
 	else if (json_string_is(type, "tool") && name.type == JSON_STRING)
 		o->choice = CHOICE_NAMED;
 	else
-		return refuse(e, "tool_choice: must be auto, any, none, or tool with a name");
+		return order_refuse(e, "tool_choice: must be auto, any, none, or tool with a name");
 	o->choice_name = name;
 	if (alone.type == JSON_TRUE)
 		o->parallel = SWITCH_OFF;
@@ -336,7 +328,7 @@ static int order_format(struct chat_order *o, struct json_value format, struct d
 	if (is_absent(format))
 		return 0;
 	if (!json_string_is(type, "json_schema") || schema.type != JSON_OBJECT)
-		return refuse(
+		return order_refuse(
 			e, "output_config.format: must be of type json_schema, with a schema");
 	o->form = ORDER_SCHEMA;
 	o->schema = schema;

@@ -6,8 +6,6 @@
 #include <errno.h>
 #include <stdio.h>
 
-#define NAME_BYTES 100 /* of a tool, as far as an error repeats it */
-
 /* --- blocks --- */
 
 static enum anthropic_block image_of(struct json_value block, struct json_value *value)
@@ -222,19 +220,10 @@ static int read_system(struct request_reader *in, struct json_value system)
 
 /* --- tools --- */
 
-/* Of a name, for words about it. */
-static struct slice beginning(struct json_value string)
-{
-	struct slice s = string_inner(string);
-	s.n = s.n < NAME_BYTES ? s.n : NAME_BYTES;
-	s.n = utf8_valid_prefix(s);
-	return s;
-}
-
 /* Tools that Anthropic's own servers run, or whose description only its models know. */
 static int refuse_tool(struct request_reader *in, struct json_value name, struct json_value type)
 {
-	struct slice n = beginning(name), t = beginning(type);
+	struct slice n = string_beginning(name), t = string_beginning(type);
 	char text[DIALECT_ERROR_TEXT_BYTES];
 	snprintf(text, sizeof(text),
 		"tools: \"%.*s\" of type \"%.*s\" is not available here: this server runs no tools "

@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <stdio.h>
 
 /* --- the view --- */
 
@@ -46,13 +45,6 @@ static int read_chat(struct request_reader *in)
 }
 
 /* --- the order: what stands beside the messages --- */
-
-int openai_order_refuse(struct dialect_error *e, const char *text)
-{
-	e->status = 400;
-	snprintf(e->text, sizeof(e->text), "%s", text);
-	return -EINVAL;
-}
 
 /* own: a schema as llama-server takes it, beside the messages. */
 static const char *order_format(
@@ -200,7 +192,7 @@ static int order_calls(struct chat_order *o, struct json_value calls, struct jso
 	return rc;
 }
 
-static int order_message(struct chat_order *o, const struct chat_message *view)
+int openai_order_message(struct chat_order *o, const struct chat_message *view)
 {
 	struct json_value older, thinking, reasoning_content, reasoning, tool_name, name;
 	struct order_message *m = order_add_message(o, view->role);
@@ -236,10 +228,10 @@ static int order_chat(const struct chat_request *r, struct chat_order *o, struct
 	why = why ? why : order_tools(o);
 	why = why ? why : beyond(r->root);
 	if (why)
-		return openai_order_refuse(e, why);
+		return order_refuse(e, why);
 	FIELDS_GET(r->root, {"logprobs", &o->logprobs}, {"top_logprobs", &o->top_logprobs});
 	for (size_t i = 0; i < r->count && rc == 0; i++)
-		rc = order_message(o, &r->messages[i]);
+		rc = openai_order_message(o, &r->messages[i]);
 	return rc;
 }
 

@@ -15,8 +15,8 @@ int64_t openai_max_output(struct json_value root);
  * words for what is none of it. */
 const char *openai_order_common(struct chat_order *o);
 
-/* front_dialect.order with these words: fills the error (HTTP 400) and returns -EINVAL. */
-int openai_order_refuse(struct dialect_error *e, const char *text);
+/* A message of a chat. 0 or -ENOMEM. */
+int openai_order_message(struct chat_order *o, const struct chat_message *view);
 
 /* front_resume.refused of both. */
 const char *openai_resume_refused(const struct chat_request *r);

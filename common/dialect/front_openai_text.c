@@ -115,7 +115,7 @@ static int order_text(const struct chat_request *r, struct chat_order *o, struct
 	}
 	o->own = r->root;
 	if (why)
-		return openai_order_refuse(e, why);
+		return order_refuse(e, why);
 	if (!is_absent(w.suffix) && w.suffix.type != JSON_STRING)
 		why = "'suffix' must be a string";
 	else if (w.echo.type == JSON_TRUE && w.prompt.type != JSON_STRING)
@@ -123,7 +123,7 @@ static int order_text(const struct chat_request *r, struct chat_order *o, struct
 	else if (w.echo.type == JSON_TRUE && wants_logprobs(w.logprobs))
 		why = "echo together with logprobs is not supported: the backend does not tell "
 		      "those of the prompt";
-	return why ? openai_order_refuse(e, why) : 0;
+	return why ? order_refuse(e, why) : 0;
 }
 
 /* --- going on with an answer --- */
@@ -162,10 +162,10 @@ static int read_echo(struct answer_writer *w, const struct chat_request *r)
 	return rc;
 }
 
-static int resume(struct answer_writer *w, struct slice identity)
+static int resume(struct answer_writer *w, const struct answer_begun *from)
 {
 	buf_clear(&w->echo); /* the client has it */
-	return writer_openai_resume(w, identity);
+	return writer_openai_resume(w, from);
 }
 
 /* A prompt without a template is told of no tools. */

@@ -19,6 +19,13 @@ void chat_order_fini(struct chat_order *o)
 	*o = (struct chat_order){0};
 }
 
+int order_refuse(struct dialect_error *e, const char *text)
+{
+	e->status = 400;
+	snprintf(e->text, sizeof(e->text), "%s", text);
+	return -EINVAL;
+}
+
 /* --- what was said in a way that no backend takes --- */
 
 static const char *const sampler_names[SAMPLERS] = {

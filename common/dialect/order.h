@@ -19,6 +19,7 @@ enum dialect_api {
 	API_OLLAMA = 1,	   /* /api/... */
 	API_OPENAI = 2,	   /* /v1/chat/completions and its kin, llama-server's own included */
 	API_ANTHROPIC = 4, /* /v1/messages */
+	API_RESPONSES = 8, /* /v1/responses */
 };
 
 /* Bits: what is the backend's to do in some servers of an API, and ours in others. */
@@ -133,6 +134,9 @@ void chat_order_fini(struct chat_order *o);
 /* Samplers that are no numbers, stops that are no strings: what would be left out in silence. 0, or
  * -EINVAL with *error filled (HTTP 400). chat_order_make() has done so. */
 int order_check(const struct chat_order *o, struct dialect_error *error);
+
+/* Fills the error with these words (HTTP 400), and returns -EINVAL. */
+int order_refuse(struct dialect_error *e, const char *text);
 
 /* --- for the fronts: both return NULL when memory is out; what they return lives until the next
  * call --- */

@@ -1,5 +1,7 @@
 #include "common/dialect/pieces.h"
 
+#define NAME_BYTES 100 /* as far as an error repeats it */
+
 /* Whether name is the key with these bytes between its quotes. The first byte tells most apart. */
 static bool plain_key_is(struct slice inner, const char *name)
 {
@@ -49,6 +51,14 @@ struct slice string_inner(struct json_value v)
 	if (v.type != JSON_STRING)
 		return (struct slice){"", 0};
 	return (struct slice){v.raw.p + 1, v.raw.n - 2};
+}
+
+struct slice string_beginning(struct json_value v)
+{
+	struct slice s = string_inner(v);
+	s.n = s.n < NAME_BYTES ? s.n : NAME_BYTES;
+	s.n = utf8_valid_prefix(s);
+	return s;
 }
 
 bool value_filled(struct json_value v)
@@ -119,7 +129,7 @@ size_t array_count(struct json_value array)
 
 /* Strings are written anew, because a raw U+2028 in one would end an NDJSON line for
  * some clients. */
-static int put_compact(struct buf *out, struct slice text, struct buf *scratch)
+int compact_put(struct buf *out, struct slice text, struct buf *scratch)
 {
 	const char *p = text.p, *end = text.p + text.n;
 	while (p < end) {
@@ -153,7 +163,7 @@ int arguments_put_object(struct buf *out, struct slice text, struct buf *scratch
 	if (text.n == 0)
 		return buf_add_str(out, "{}");
 	if (json_parse(text, JSON_MAX_DEPTH, &root, NULL) == 0 && root.type == JSON_OBJECT)
-		return put_compact(out, root.raw, scratch);
+		return compact_put(out, root.raw, scratch);
 	buf_add_str(out, "{\"raw_arguments\":");
 	json_put_string(out, text);
 	return buf_add_char(out, '}');

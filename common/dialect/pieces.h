@@ -29,6 +29,9 @@ bool fields_get(struct json_value object, const struct field *fields, size_t n);
 /* The bytes between a string's quotes, escapes as sent; empty when v is no string. */
 struct slice string_inner(struct json_value v);
 
+/* The first of them, for words about a name. */
+struct slice string_beginning(struct json_value v);
+
 /* True for a string with at least one character, an array or object with at least one element. */
 bool value_filled(struct json_value v);
 
@@ -67,6 +70,9 @@ bool tool_call_is_none(const struct tool_call *call);
 
 /* Elements of an array; 0 for any other type. */
 size_t array_count(struct json_value array);
+
+/* Appends valid JSON on one line: white space between tokens goes. */
+int compact_put(struct buf *out, struct slice text, struct buf *scratch);
 
 /*
  * Appends a call's arguments as one JSON object on one line, from JSON text that a model wrote:

@@ -28,7 +28,7 @@ static int read_root(struct chat_request *r, struct dialect_error *error)
 	return 0;
 }
 
-int chat_request_parse(enum dialect dialect, struct slice body, struct chat_request *out,
+static int parse_root(enum dialect dialect, struct slice body, struct chat_request *out,
 	struct dialect_error *error)
 {
 	struct request_reader in = {.r = out, .error = error};
@@ -47,8 +47,14 @@ int chat_request_parse(enum dialect dialect, struct slice body, struct chat_requ
 	}
 	if (out->root.type != JSON_OBJECT)
 		return reader_refuse(&in, 400, "the request body is no JSON object");
-	int rc = read_root(out, error);
-	if (rc)
+	return 0;
+}
+
+int chat_request_parse(enum dialect dialect, struct slice body, struct chat_request *out,
+	struct dialect_error *error)
+{
+	int rc = parse_root(dialect, body, out, error);
+	if (rc == 0 && (rc = read_root(out, error)))
 		chat_request_fini(out);
 	return rc;
 }
@@ -81,24 +87,33 @@ void chat_body_lower_keys(struct buf *body, struct json_value root)
 	lower_keys(body->p, body->p, root);
 }
 
+/* What is not JSON as it stands, and what its front changes before it is read. */
+static int mend(enum dialect dialect, struct buf *body, struct dialect_error *error)
+{
+	const struct front_dialect *front = front_of(dialect);
+	struct chat_request r;
+	int rc = parse_root(dialect, buf_slice(body), &r, error);
+	if (rc && r.root.type == JSON_NONE) {
+		bool mended = json_mend_body(body);
+		if (json_mend_tail(body) || mended)
+			rc = parse_root(dialect, buf_slice(body), &r, error);
+	}
+	return rc || !front->mend ? rc : front->mend(body, r.root, error);
+}
+
 int chat_request_take(enum dialect dialect, struct buf *body, struct chat_request *out,
 	struct dialect_error *error)
 {
-	int rc = chat_request_parse(dialect, buf_slice(body), out, error);
-	if (rc == -EINVAL && out->root.type == JSON_NONE) {
-		bool mended = json_mend_body(body);
-		if (json_mend_tail(body) || mended)
-			rc = chat_request_parse(dialect, buf_slice(body), out, error);
-	}
-	const struct front_dialect *front = front_of(dialect);
-	size_t was = body->n;
-	if (front->mend && rc == 0)
-		front->mend(body, out->root);
-	if (body->n == was) {
-		if (!out->other_case || rc == -ENOMEM)
-			return rc;
-		chat_body_lower_keys(body, out->root);
-	}
+	int rc;
+	*out = (struct chat_request){.dialect = dialect};
+	if (front_of(dialect)->mend && (rc = mend(dialect, body, error)))
+		return rc;
+	rc = chat_request_parse(dialect, buf_slice(body), out, error);
+	if (rc == -EINVAL && out->root.type == JSON_NONE && mend(dialect, body, error) == 0)
+		rc = chat_request_parse(dialect, buf_slice(body), out, error);
+	if (!out->other_case || rc == -ENOMEM)
+		return rc;
+	chat_body_lower_keys(body, out->root);
 	chat_request_fini(out);
 	return chat_request_parse(dialect, buf_slice(body), out, error);
 }

@@ -268,9 +268,9 @@ static struct slice identity(const struct answer_writer *w)
 }
 
 /* Only text is gone on with: its block is open. */
-static int resume(struct answer_writer *w, struct slice identity)
+static int resume(struct answer_writer *w, const struct answer_begun *from)
 {
-	(void)identity;
+	(void)from;
 	w->open = BLOCK_OF_TEXT;
 	return 0;
 }

@@ -40,11 +40,11 @@ struct slice writer_openai_identity(const struct answer_writer *w)
 		head.p + strlen(HEAD_BEGIN), head.n - strlen(HEAD_BEGIN) - strlen(HEAD_END)};
 }
 
-int writer_openai_resume(struct answer_writer *w, struct slice identity)
+int writer_openai_resume(struct answer_writer *w, const struct answer_begun *from)
 {
 	buf_clear(&w->head);
 	buf_add_str(&w->head, HEAD_BEGIN);
-	buf_add_slice(&w->head, identity);
+	buf_add_slice(&w->head, from->identity);
 	return buf_add_str(&w->head, HEAD_END);
 }
 
@@ -87,14 +87,6 @@ static bool collect_tool(struct answer_writer *w, const struct answer_event *eve
 	}
 }
 
-static void put_quoted(struct buf *out, const char *name, const struct buf *escaped)
-{
-	json_put_key(out, name);
-	buf_add_char(out, '"');
-	buf_add_slice(out, buf_slice(escaped));
-	buf_add_char(out, '"');
-}
-
 /* A delta of a stream, or the whole message. */
 static void put_message(struct answer_writer *w, const struct answer_event *end, struct buf *out)
 {
@@ -104,11 +96,11 @@ static void put_message(struct answer_writer *w, const struct answer_event *end,
 	if (first)
 		buf_add_str(out, "\"role\":\"assistant\"");
 	if (w->content.n || (first && end && !w->had_calls))
-		put_quoted(out, "content", &w->content);
+		writer_put_quoted(out, "content", &w->content);
 	else if (!w->stream)
 		buf_add_str(out, ",\"content\":null");
 	if (w->thinking.n)
-		put_quoted(out, "reasoning_content", &w->thinking);
+		writer_put_quoted(out, "reasoning_content", &w->thinking);
 	if (w->calls.n) {
 		json_put_key(out, "tool_calls");
 		buf_add_char(out, '[');

@@ -6,7 +6,8 @@
 #define WRITER_BUFS(w)                                                                             \
 	{                                                                                          \
 		&(w)->content, &(w)->thinking, &(w)->calls, &(w)->logprobs, &(w)->call_id,         \
-			&(w)->call_name, &(w)->arguments, &(w)->scratch, &(w)->echo                \
+			&(w)->call_name, &(w)->arguments, &(w)->scratch, &(w)->echo, &(w)->item,   \
+			&(w)->item_logprobs, &(w)->output, &(w)->tools                             \
 	}
 
 struct answer_writer *answer_writer_create(enum dialect d, bool stream, struct slice model,
@@ -45,6 +46,14 @@ void answer_writer_destroy(struct answer_writer *w)
 	free(w);
 }
 
+void writer_put_quoted(struct buf *out, const char *name, const struct buf *escaped)
+{
+	json_put_key(out, name);
+	buf_add_char(out, '"');
+	buf_add_slice(out, buf_slice(escaped));
+	buf_add_char(out, '"');
+}
+
 int answer_writer_read(struct answer_writer *w, const struct chat_request *r)
 {
 	const struct writer_ops *ops = w->front->writer;
@@ -57,13 +66,13 @@ struct slice answer_writer_identity(const struct answer_writer *w)
 	return ops->identity && w->stream ? ops->identity(w) : (struct slice){0};
 }
 
-int answer_writer_resume(struct answer_writer *w, struct slice identity)
+int answer_writer_resume(struct answer_writer *w, const struct answer_begun *from)
 {
 	const struct writer_ops *ops = w->front->writer;
-	if (!ops->resume || identity.n == 0)
+	if (!ops->resume || from->identity.n == 0)
 		return 0;
 	w->role_sent = true;
-	return ops->resume(w, identity);
+	return ops->resume(w, from);
 }
 
 /* The first error of the collecting buffers, which together hold at most max_bytes. */
@@ -99,6 +108,17 @@ static void collect_text(struct answer_writer *w, const struct answer_event *eve
 	buf_add_slice(&w->logprobs, event->logprobs);
 }
 
+static void put_error(struct answer_writer *w, const struct answer_event *event, struct buf *out)
+{
+	const struct writer_ops *ops = w->front->writer;
+	const struct dialect_stream at = {0};
+	if (ops->fail && w->stream)
+		ops->fail(w, event, out);
+	else
+		dialect_error_inband(
+			w->front->number, w->stream, event->status, event->text, &at, out);
+}
+
 int answer_writer_put(struct answer_writer *w, const struct answer_event *event, struct buf *out)
 {
 	bool ready = true;
@@ -125,9 +145,8 @@ int answer_writer_put(struct answer_writer *w, const struct answer_event *event,
 	if (rc)
 		return rc;
 	if (event->kind == ANSWER_ERROR)
-		return dialect_error_inband(
-			w->front->number, w->stream, event->status, event->text, false, out);
-	if (event->kind == ANSWER_END)
+		put_error(w, event, out);
+	else if (event->kind == ANSWER_END)
 		flush(w, event, out);
 	else if (w->stream && ready)
 		flush(w, NULL, out);

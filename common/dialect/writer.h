@@ -30,8 +30,13 @@ struct answer_writer {
 	struct buf content, thinking, calls, logprobs;
 	struct buf call_id, call_name, arguments; /* the tool call that is open; plain text */
 	struct buf scratch;
-	struct buf echo; /* escaped: stands before the first text */
-	size_t text_at;	 /* code points of text before what is collected */
+	struct buf echo; /* of the request: escaped text before the first one; or members */
+	/* The tool of the open call as its client has it; NONE: a function of that name. */
+	struct json_value tool, tool_space;
+	/* Of answers that repeat themselves at their end: the open block's text and logprobs,
+	 * escaped; the blocks before it, as elements of a JSON array; the request's tools. */
+	struct buf item, item_logprobs, output, tools;
+	size_t text_at; /* code points of text before what is collected */
 	bool role_sent;
 	bool had_calls;
 	/* Of answers that are rows of blocks: the one that is open (0: none), and its place. */
@@ -39,6 +44,8 @@ struct answer_writer {
 	unsigned block;
 	bool one_call;	       /* calls after the first are left out */
 	int64_t prompt_tokens; /* of the request, estimated */
+	uint64_t sequence;     /* events so far */
+	size_t thought, said;  /* bytes of thinking, and of all else */
 };
 
 /* A dialect's shape of answers. */
@@ -53,11 +60,16 @@ struct writer_ops {
 	/* The members that head opens every event with, and a head made of another stream's. NULL:
 	 * objects have nothing in common. */
 	struct slice (*identity)(const struct answer_writer *w);
-	int (*resume)(struct answer_writer *w, struct slice identity);
+	int (*resume)(struct answer_writer *w, const struct answer_begun *from);
+	/* Ends a stream with ANSWER_ERROR. NULL: dialect_error_inband(). */
+	void (*fail)(struct answer_writer *w, const struct answer_event *event, struct buf *out);
 };
 
 extern const struct writer_ops writer_ollama_chat, writer_ollama_generate;
 extern const struct writer_ops writer_openai_chat;
+
+/* Appends "name":"..." of what is escaped already. */
+void writer_put_quoted(struct buf *out, const char *name, const struct buf *escaped);
 
 /* What OpenAI's writers share: a head with this beginning of the id and name of the object, its
  * members, the counts. */
@@ -66,7 +78,7 @@ int writer_openai_head(
 /* stream_options. */
 int writer_openai_read(struct answer_writer *w, const struct chat_request *r);
 struct slice writer_openai_identity(const struct answer_writer *w);
-int writer_openai_resume(struct answer_writer *w, struct slice identity);
+int writer_openai_resume(struct answer_writer *w, const struct answer_begun *from);
 void writer_openai_usage(const struct answer_usage *usage, struct buf *out);
 /* Writes a choice as an event of a stream, the counts where they are wanted and the end mark, or the
  * whole object. */

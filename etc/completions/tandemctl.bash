@@ -34,7 +34,7 @@ _tandemctl() {
 		return
 		;;
 	--dialect)
-		mapfile -t COMPREPLY < <(compgen -W 'ollama openai anthropic' -- "$cur")
+		mapfile -t COMPREPLY < <(compgen -W 'ollama openai anthropic responses' -- "$cur")
 		return
 		;;
 	--class)

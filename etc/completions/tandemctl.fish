@@ -51,7 +51,7 @@ complete -c tandemctl -n '__fish_seen_subcommand_from check' -F
 complete -c tandemctl -n '__fish_seen_subcommand_from explain' -F
 complete -c tandemctl -n '__fish_seen_subcommand_from explain' -s c -l config -rF -d 'the configuration'
 complete -c tandemctl -n '__fish_seen_subcommand_from explain' -l window -x -d "the main device's window"
-complete -c tandemctl -n '__fish_seen_subcommand_from explain' -l dialect -x -a 'ollama openai anthropic' -d 'of the request'
+complete -c tandemctl -n '__fish_seen_subcommand_from explain' -l dialect -x -a 'ollama openai anthropic responses' -d 'of the request'
 complete -c tandemctl -n '__fish_seen_subcommand_from explain' -l json -d 'the answer as JSON'
 complete -c tandemctl -n '__fish_seen_subcommand_from explain' -l sent -d 'the body that the main device would get'
 complete -c tandemctl -n '__fish_seen_subcommand_from key' -a add

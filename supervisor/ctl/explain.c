@@ -58,8 +58,9 @@ static enum ctl_exit parse_options(struct explain_asked *a, struct ctl *ctl)
 			return CTL_OK;
 	}
 	if (a->dialect && strcmp(a->dialect, "ollama") != 0 && strcmp(a->dialect, "openai") != 0 &&
-		strcmp(a->dialect, "anthropic") != 0)
-		return ctl_usage("--dialect is ollama, openai or anthropic, not '%s'", a->dialect);
+		strcmp(a->dialect, "anthropic") != 0 && strcmp(a->dialect, "responses") != 0)
+		return ctl_usage("--dialect is ollama, openai, anthropic or responses, not '%s'",
+			a->dialect);
 	if (a->json && a->sent)
 		return ctl_usage("--json and --sent exclude each other");
 	if (optind + 1 != argc)
@@ -114,8 +115,12 @@ static enum dialect dialect_of(const struct explaining *w)
 	json_parse(buf_slice(&w->body), JSON_MAX_DEPTH, &root, NULL); /* an error comes later */
 	bool prompt = !json_is(json_get(root, "prompt"), JSON_NONE);
 	bool ollama = prompt || has_any(root, ollamas);
+	bool responses = w->asked.dialect ? strcmp(w->asked.dialect, "responses") == 0
+					  : !json_is(json_get(root, "input"), JSON_NONE);
 	bool anthropic = w->asked.dialect ? strcmp(w->asked.dialect, "anthropic") == 0
 					  : !ollama && is_anthropic(root);
+	if (responses)
+		return DIALECT_RESPONSES;
 	if (anthropic)
 		return DIALECT_ANTHROPIC;
 	if (w->asked.dialect)

@@ -47,8 +47,8 @@ static const struct ctl_command commands[] = {
 #define EXPLAIN_OPTIONS                                                                            \
 	"  -c, --config CONF            the configuration (default: the default values)\n"         \
 	"  --window TOKENS              the main device's window\n"                                \
-	"  --dialect NAME               of the request: ollama, openai, anthropic (default: by\n"  \
-	"                               its members)\n"                                            \
+	"  --dialect NAME               of the request: ollama, openai, anthropic, responses\n"    \
+	"                               (default: by its members)\n"                               \
 	"  --json                       the answer as JSON\n"                                      \
 	"  --sent                       the body that the main device would get, nothing else\n"
 

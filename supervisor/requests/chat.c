@@ -140,11 +140,11 @@ void chat_begin(struct requests *s, struct exchange *x, enum dialect d)
 
 static void parse_work(struct chat *c)
 {
-	if (c->hash_wanted)
-		c->hash = poison_hash(&c->base.all->poison, c->base.client, buf_slice(&c->body));
 	c->parse_result = chat_request_take(c->base.dialect, &c->body, &c->view, &c->parse_error);
 	if (c->parse_result)
 		return;
+	if (c->hash_wanted) /* of what is remembered: the body as it was mended */
+		c->hash = poison_hash(&c->base.all->poison, c->base.client, buf_slice(&c->body));
 	c->parsed = true;
 	if (json_is(c->view.model, JSON_STRING))
 		json_string_decode(c->view.model, &c->model);

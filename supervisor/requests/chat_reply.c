@@ -90,11 +90,28 @@ static void put_inband(
 	struct chat *c, int status, struct slice message, struct slice body, struct buf *out)
 {
 	enum dialect d = c->base.dialect;
-	bool open = chat_line_is_open(c);
+	const struct chat *by = c->lead ? c->lead : c;
+	const struct dialect_stream at = {.partial = chat_line_is_open(c),
+		.id = c->base.id,
+		.identity = buf_slice(&by->resume.identity),
+		.bytes = c->bytes_out};
 	if (c->too_long && body.n)
-		dialect_error_inband_body(d, c->view.stream, body, open, out);
+		dialect_error_inband_body(d, c->view.stream, body, &at, out);
 	else
-		dialect_error_inband(d, c->view.stream, status, message, open, out);
+		dialect_error_inband(d, c->view.stream, status, message, &at, out);
+}
+
+/* The status of a stream whose clients look for such an error in it. */
+static void begin_overflow(struct chat *c)
+{
+	enum dialect d = c->base.dialect;
+	if (c->head_sent || !c->too_long || !c->view.stream || !dialect_streams_overflow(d))
+		return;
+	add_headers(c, true);
+	exchange_add_header(
+		c->base.exchange, "Content-Type", slice_str(dialect_content_type(d, true)));
+	exchange_head(c->base.exchange, 200, -1);
+	c->head_sent = true;
 }
 
 void chat_answer_error(struct chat *c, int status, struct slice message, struct slice body,
@@ -117,6 +134,7 @@ void chat_answer_error(struct chat *c, int status, struct slice message, struct 
 		LOG_SLICE("message", job_logged_message(cause, message)),
 		LOG_INT("bytes_out", c->bytes_out), LOG_INT("ms", now_ms() - c->base.begun_ms),
 		LOG_END);
+	begin_overflow(c);
 	if (!c->head_sent) {
 		char seconds[16];
 		add_headers(c, true);
@@ -206,15 +224,17 @@ void chat_explain(struct chat *c)
 void chat_answer_count(struct chat *c)
 {
 	struct requests *s = c->base.all;
-	char body[48];
+	struct buf body;
 	uint64_t tokens = tokens_estimate(s->tokens, buf_slice(&c->model), &c->view.census);
-	snprintf(body, sizeof(body), "{\"input_tokens\":%llu}", (unsigned long long)tokens);
+	buf_init(&body, 0);
+	dialect_count_body(c->base.dialect, tokens, &body);
 	request_tell(c->base.exchange, &(struct request_story){.id = c->base.id,
 					       .strategy = "pass",
 					       .tokens_in = tokens,
 					       .reason = "counted by the gateway"});
 	request_name(&c->base);
-	exchange_reply(c->base.exchange, 200, "application/json", slice_str(body));
+	exchange_reply(c->base.exchange, 200, "application/json", buf_slice(&body));
+	buf_free(&body);
 	chat_finish(c);
 }
 

@@ -43,9 +43,10 @@ void pass_watch_first_byte(struct pass *p)
 
 void pass_end_in_band(struct pass *p, int status, struct slice message)
 {
+	const struct dialect_stream at = {0};
 	struct buf event;
 	buf_init(&event, 0);
-	dialect_error_inband(p->base.dialect, true, status, message, false, &event);
+	dialect_error_inband(p->base.dialect, true, status, message, &at, &event);
 	if (buf_error(&event) || exchange_write(p->base.exchange, event.p, event.n))
 		exchange_abort(p->base.exchange);
 	else

@@ -254,6 +254,18 @@ static bool answer_model(struct requests *s, struct exchange *x, enum dialect di
 	return answered;
 }
 
+static void refuse_stored(struct requests *s, struct exchange *x)
+{
+	struct buf body;
+	buf_init(&body, 0);
+	dialect_error_body(DIALECT_RESPONSES, 404,
+		SLICE("not found: no response is stored here; what is asked for goes whole to POST "
+		      "/v1/responses"),
+		&body);
+	reply_status(s, x, 404, "application/json; charset=utf-8", buf_slice(&body));
+	buf_free(&body);
+}
+
 bool probe_answer(struct requests *s, struct exchange *x, const struct route *route)
 {
 	switch (route->kind) {
@@ -268,6 +280,9 @@ bool probe_answer(struct requests *s, struct exchange *x, const struct route *ro
 		return true;
 	case ROUTE_MODEL:
 		return answer_model(s, x, route->dialect);
+	case ROUTE_STORED:
+		refuse_stored(s, x);
+		return true;
 	default:
 		return false;
 	}

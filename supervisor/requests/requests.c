@@ -12,7 +12,7 @@
 /* Exactly, and without a slot, where all devices can; else an estimate answers. */
 static bool counted_behind(const struct requests *s, enum dialect d)
 {
-	bool exact = dialect_counts(d) && s->devices->count > 0;
+	bool exact = dialect_counts_behind(d) && s->devices->count > 0;
 	for (size_t i = 0; i < s->devices->count; i++)
 		exact = exact && device_has(s->devices->of[i], TRAIT_COUNTS);
 	return exact;

@@ -27,6 +27,9 @@ static const struct known known[] = {
 	{POST, "/completions", ROUTE_CHAT, DIALECT_OPENAI_TEXT, 0, NULL},
 	{POST, "/v1/messages", ROUTE_CHAT, DIALECT_ANTHROPIC, 0, NULL},
 	{POST, "/v1/messages/count_tokens", ROUTE_CHAT, DIALECT_ANTHROPIC_COUNT, NAMED, NULL},
+	{POST, "/v1/responses", ROUTE_CHAT, DIALECT_RESPONSES, 0, NULL},
+	{POST, "/responses", ROUTE_CHAT, DIALECT_RESPONSES, 0, NULL},
+	{POST, "/v1/responses/input_tokens", ROUTE_CHAT, DIALECT_RESPONSES_COUNT, 0, NULL},
 
 	{GET, "/", ROUTE_ROOT, DIALECT_OLLAMA_OTHER, 0, NULL},
 	{GET, "/api/tags", ROUTE_TAGS, DIALECT_OLLAMA_OTHER, 0, NULL},
@@ -38,9 +41,6 @@ static const struct known known[] = {
 	{POST, "/api/embeddings", ROUTE_PASS, DIALECT_OLLAMA_OTHER, WORKS | NAMED, NULL},
 	{POST, "/completion", ROUTE_PASS, DIALECT_OPENAI_OTHER, WORKS | NAMED | WRITES, NULL},
 	{POST, "/infill", ROUTE_PASS, DIALECT_OPENAI_OTHER, WORKS | NAMED | WRITES, NULL},
-	{POST, "/v1/responses", ROUTE_PASS, DIALECT_OPENAI_OTHER, WORKS | NAMED | WRITES, NULL},
-	{POST, "/responses", ROUTE_PASS, DIALECT_OPENAI_OTHER, WORKS | NAMED | WRITES,
-		"/v1/responses"},
 	{POST, "/v1/embeddings", ROUTE_PASS, DIALECT_OPENAI_OTHER, WORKS | NAMED, NULL},
 	{POST, "/embeddings", ROUTE_PASS, DIALECT_OPENAI_OTHER, WORKS | NAMED, "/v1/embeddings"},
 	{POST, "/embedding", ROUTE_PASS, DIALECT_OPENAI_OTHER, WORKS | NAMED, NULL},
@@ -51,7 +51,6 @@ static const struct known known[] = {
 	{POST, "/v1/audio/transcriptions", ROUTE_PASS, DIALECT_OPENAI_OTHER, WORKS | WRITES, NULL},
 
 	{POST, "/v1/chat/completions/input_tokens", ROUTE_PASS, DIALECT_OPENAI_OTHER, NAMED, NULL},
-	{POST, "/v1/responses/input_tokens", ROUTE_PASS, DIALECT_OPENAI_OTHER, NAMED, NULL},
 	{POST, "/tokenize", ROUTE_PASS, DIALECT_OPENAI_OTHER, NAMED, NULL},
 	{POST, "/detokenize", ROUTE_PASS, DIALECT_OPENAI_OTHER, NAMED, NULL},
 	{POST, "/apply-template", ROUTE_PASS, DIALECT_OPENAI_OTHER, NAMED, NULL},
@@ -71,6 +70,7 @@ static const struct known known[] = {
 
 static const char models_prefix[] = "/v1/models/";
 #define MODELS_PREFIX_BYTES (sizeof(models_prefix) - 1)
+static const char responses_prefix[] = "/v1/responses/";
 
 static unsigned method_bit(const char *method)
 {
@@ -157,6 +157,8 @@ void route_find(const char *method, struct slice path, struct route *out)
 			.v1 = k->v1};
 		return;
 	}
+	if (strncmp(text, responses_prefix, strlen(responses_prefix)) == 0)
+		out->kind = ROUTE_STORED;
 	if ((bit & GET) && path.n > MODELS_PREFIX_BYTES &&
 		memcmp(path.p, models_prefix, MODELS_PREFIX_BYTES) == 0)
 		out->kind = ROUTE_MODEL;

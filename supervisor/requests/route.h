@@ -17,6 +17,7 @@ enum route_kind {
 	ROUTE_PS,     /* GET /api/ps */
 	ROUTE_MODELS, /* GET /v1/models */
 	ROUTE_MODEL,  /* GET /v1/models/NAME */
+	ROUTE_STORED, /* /v1/responses/...: none is kept */
 	ROUTE_PASS,
 };
 

@@ -11,7 +11,7 @@ ORDERS = [
     ("DELETE", "/api/delete", {"model": "m:1b"}), ("POST", "/api/copy", {"source": "m:1b", "destination": "n"}),
     ("POST", "/api/create", {"model": "n", "from": "m:1b"}), ("POST", "/api/push", {"model": "m:1b"}), ("POST", "/api/pull", {"model": "n"}),
     ("POST", "/api/anything", {"a": 1}), ("POST", "/api/blobs/sha256:" + "1" * 64, b"x" * 100), ("PUT", "/x", {"a": 1}), ("PATCH", "/x", {"a": 1}),
-    ("POST", "/slots/0?action=erase", {}), ("POST", "/v1/files", {"a": 1}), ("DELETE", "/v1/responses/1", None), ("POST", "/api/empty", b""),
+    ("POST", "/slots/0?action=erase", {}), ("POST", "/v1/files", {"a": 1}), ("DELETE", "/v1/files/1", None), ("POST", "/api/empty", b""),
 ]
 
 
@@ -64,9 +64,9 @@ def test_a_generation_that_is_closed_without_a_word_is_bounded(tandem):
     peer = Peer(lambda r: (together.wait(10), reply(b"{}"))[1] if r[1] == "/warm" else None)
     t = tandem([device(peer)], limits={"request_deaths": 2})
     warm(t)
-    before = peer.count("/v1/responses")
-    status, _, _ = t.request("POST", "/v1/responses", {"model": "m:1b", "prompt": "x"})
+    before = peer.count("/completion")
+    status, _, _ = t.request("POST", "/completion", {"model": "m:1b", "prompt": "x"})
     assert status in (502, 422)
     wait_for(lambda: t.requests()["active"] == 0, "end")
-    assert 1 <= peer.count("/v1/responses") - before <= 4
+    assert 1 <= peer.count("/completion") - before <= 4
     peer.close()

@@ -31,8 +31,8 @@ class Slots(Peer):
         return reply(b'{"choices":[]}')
 
 
-PATHS = [("llama-server", p) for p in ("/completion", "/%63ompletion", "/infill", "/v1%2Fresponses", "/v1/%u0072esponses", "/v1/responses", "/v1/embeddings", "/rerank")] + \
-        [("ollama", p) for p in ("/v1/responses",)]
+PATHS = [("llama-server", p) for p in ("/completion", "/%63ompletion", "/infill", "/%u0069nfill", "/v1%2Fembeddings", "/v1/embeddings", "/rerank")] + \
+        [("ollama", p) for p in ("/completion",)]
 
 
 @pytest.mark.parametrize("type,path", PATHS)
@@ -66,7 +66,7 @@ def test_what_writes_nothing_waits_for_nobody(tandem):
     peer.close()
 
 
-@pytest.mark.parametrize("path", ["/api/chat", "/v1/responses"])
+@pytest.mark.parametrize("path", ["/api/chat", "/completion"])
 def test_many_names_are_one_client(tandem, path):
     """limits.queue_per_client holds although each request has a User-Agent of its own."""
     peer = Slots("ollama")

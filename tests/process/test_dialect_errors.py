@@ -105,7 +105,29 @@ class Anthropic(Dialect):
         assert words[:4] == ["prompt", "is", "too", "long:"] and words[5:] == ["tokens", ">", "4096", "maximum"] and int(words[4]) > 4096, o
 
 
-DIALECTS = [Ollama("/api/chat"), Generate("/api/generate"), OpenAI("/v1/chat/completions"), Text("/v1/completions"), Anthropic("/v1/messages")]
+class Responses(Dialect):
+    def ask(self, text, stream=False, model=MODEL, system=None):
+        return {"model": model, "stream": stream, "input": text, **({"instructions": system} if system else {})}
+
+    def error(self, status, o):
+        if o.get("type") == "response.failed":
+            assert o["response"]["status"] == "failed" and o["response"]["error"]["code"] in ("server_error", "invalid_prompt"), o
+            return o["response"]["error"]["message"]
+        e = o["error"]
+        assert list(o) == ["error"] and isinstance(e["type"], str) and e["code"] in (None, "context_length_exceeded"), o
+        return e["message"]
+
+    parts = Anthropic.parts
+
+    def too_long(self, o):
+        super().too_long(o)
+        e = o["error"]
+        assert (e["type"], e["param"], e["n_ctx"]) == ("invalid_request_error", "input", 4096) and e["n_prompt_tokens"] > 4096, o
+        assert e["code"] == "context_length_exceeded"
+
+
+DIALECTS = [Ollama("/api/chat"), Generate("/api/generate"), OpenAI("/v1/chat/completions"), Text("/v1/completions"), Anthropic("/v1/messages"),
+            Responses("/v1/responses")]
 
 
 @pytest.fixture

@@ -89,7 +89,7 @@ def test_a_window_and_a_dialect(explain):
 
 
 @pytest.mark.parametrize("options,body,code,words", [
-    (("--dialect", "latin"), b"{}", 2, "openai or anthropic"),
+    (("--dialect", "latin"), b"{}", 2, "anthropic or responses"),
     (("--window", "0"), b"{}", 2, "number of tokens"),
     (("--json", "--sent"), b"{}", 2, "exclude"),
     (("--what",), b"{}", 2, ""),

@@ -59,11 +59,12 @@ static void errors_in_band_end_what_stands_before_them(void **state)
 		{OPENAI, false, false, OPENAI_ERROR},
 	};
 	for (size_t i = 0; i < COUNT(vectors); i++) {
+		const struct dialect_stream at = {.partial = vectors[i].partial};
 		char *expected = json_of(vectors[i].expected);
 		struct buf out;
 		buf_init(&out, 0);
 		assert_int_equal(dialect_error_inband(vectors[i].dialect, vectors[i].stream, 500,
-					 SLICE("x"), vectors[i].partial, &out),
+					 SLICE("x"), &at, &out),
 			0);
 		assert_string_equal(buf_cstr(&out), expected);
 		buf_free(&out);

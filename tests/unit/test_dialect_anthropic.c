@@ -654,7 +654,8 @@ static void an_answer_is_gone_on_with(void **state)
 	assert_string_equal(buf_cstr(&out), expected);
 	assert_int_equal(becomes, A);
 	buf_clear(&out);
-	assert_int_equal(answer_writer_resume(w, SLICE("x")), 0);
+	assert_int_equal(
+		answer_writer_resume(w, &(struct answer_begun){.identity = SLICE("x")}), 0);
 	assert_int_equal(answer_writer_put(w, &e, &out), 0);
 	e = (struct answer_event){
 		.kind = ANSWER_END, .finish = FINISH_STOP, .usage = {5, -1, 4, -1, -1, -1}};

@@ -271,7 +271,8 @@ static void test_writer_goes_on(void **state)
 		answer_writer_create(OPENAI, true, SLICE("m"), "one", false, 1000);
 	struct answer_writer *b =
 		answer_writer_create(OPENAI, true, SLICE("other"), "two", false, 1000);
-	assert_int_equal(answer_writer_resume(b, answer_writer_identity(a)), 0);
+	struct answer_begun begun = {.identity = answer_writer_identity(a)};
+	assert_int_equal(answer_writer_resume(b, &begun), 0);
 	assert_int_equal(answer_writer_put(a, &text, &first), 0); /* with the role */
 	buf_clear(&first);
 	assert_int_equal(answer_writer_put(a, &text, &first), 0);
@@ -287,7 +288,8 @@ static void test_writer_goes_on(void **state)
 
 	a = answer_writer_create(CHAT, true, SLICE("m"), "one", false, 1000);
 	assert_int_equal(answer_writer_identity(a).n, 0);
-	assert_int_equal(answer_writer_resume(a, SLICE("\"id\":\"x\"")), 0);
+	begun.identity = SLICE("\"id\":\"x\"");
+	assert_int_equal(answer_writer_resume(a, &begun), 0);
 	answer_writer_destroy(a);
 	buf_free(&first);
 	buf_free(&second);

@@ -294,6 +294,7 @@ static void check_echo(bool stream, bool resumed, const char *expected)
 	struct answer_event text = {.kind = ANSWER_TEXT, .text = SLICE("t")};
 	struct answer_event end = {
 		.kind = ANSWER_END, .finish = FINISH_STOP, .usage = {-1, -1, -1, -1, -1, -1}};
+	const struct answer_begun begun = {.identity = SLICE("\"id\":\"x\"")};
 	struct answer_writer *w =
 		answer_writer_create(PROMPT, stream, SLICE("m"), "i", false, 1 << 20);
 	buf_init(&out, 0);
@@ -301,7 +302,7 @@ static void check_echo(bool stream, bool resumed, const char *expected)
 	assert_int_equal(chat_request_parse(PROMPT, slice_str(body), &r, &error), 0);
 	assert_int_equal(answer_writer_read(w, &r), 0);
 	if (resumed)
-		assert_int_equal(answer_writer_resume(w, SLICE("\"id\":\"x\"")), 0);
+		assert_int_equal(answer_writer_resume(w, &begun), 0);
 	assert_int_equal(answer_writer_put(w, &text, &out), 0);
 	assert_int_equal(answer_writer_put(w, &text, &out), 0);
 	assert_int_equal(answer_writer_put(w, &end, &out), 0);

@@ -8,6 +8,7 @@
 static int make_writer(struct chat_task *c)
 {
 	const struct chat_request *r = &c->request;
+	const struct proto_job *spec = &c->ask.task.spec;
 	unsigned char random[12];
 	char id[2 * sizeof(random) + 1];
 	if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
@@ -27,7 +28,10 @@ static int make_writer(struct chat_task *c)
 		return -ENOMEM;
 	int rc = answer_writer_read(c->writer, r);
 	if (rc == 0)
-		rc = answer_writer_resume(c->writer, c->ask.task.spec.identity);
+		rc = answer_writer_resume(
+			c->writer, &(struct answer_begun){.identity = spec->identity,
+					   .text = c->said,
+					   .tokens = spec->resume_tokens});
 	return rc ? rc : buf_add_slice(&c->identity, answer_writer_identity(c->writer));
 }
 

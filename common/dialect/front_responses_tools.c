@@ -1,0 +1,271 @@
+/*
+ * OpenAI's /v1/responses: tools. A custom tool is a function with one string for the model, and the
+ * tools of a namespace are functions with a longer name; the writer says it the other way round.
+ */
+#include "common/dialect/front_responses.h"
+#include "common/dialect/pieces.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* --- the walk --- */
+
+enum responses_tool responses_tool_of(struct json_value tool)
+{
+	/* Codex and others offer these whatever the model is. */
+	static const char *const spare[] = {"web_search", "web_search_preview",
+		"web_search_2025_08_26", "web_search_preview_2025_03_11", "image_generation",
+		"tool_search"};
+	struct json_value type = json_get(tool, "type");
+	if (json_string_is(type, "function"))
+		return TOOL_FUNCTION;
+	if (json_string_is(type, "custom"))
+		return TOOL_CUSTOM;
+	if (json_string_is(type, "namespace"))
+		return TOOL_NAMESPACE;
+	for (size_t i = 0; i < sizeof(spare) / sizeof(spare[0]); i++)
+		if (json_string_is(type, spare[i]))
+			return TOOL_SPARE;
+	return TOOL_OTHER;
+}
+
+void responses_tools_begin(struct responses_tools *t, struct json_value tools)
+{
+	*t = (struct responses_tools){.tools = json_iter(tools)};
+}
+
+bool responses_tools_next(struct responses_tools *t, struct json_value *tool)
+{
+	struct json_value inner;
+	for (;;) {
+		if (t->space.type != JSON_NONE && json_array_next(&t->inner, tool))
+			return true;
+		t->space = (struct json_value){.type = JSON_NONE};
+		if (!json_array_next(&t->tools, tool))
+			return false;
+		switch (responses_tool_of(*tool)) {
+		case TOOL_FUNCTION:
+		case TOOL_CUSTOM:
+			return true;
+		case TOOL_NAMESPACE:
+			FIELDS_GET(*tool, {"name", &t->space}, {"tools", &inner});
+			t->inner = json_iter(inner);
+			break;
+		default:
+			break;
+		}
+	}
+}
+
+void responses_put_name(struct buf *out, struct json_value space, struct json_value name)
+{
+	struct slice before = string_inner(space);
+	bool joined = before.n >= 2 && memcmp(before.p + before.n - 2, "__", 2) == 0;
+	buf_add_char(out, '"');
+	buf_add_slice(out, before);
+	if (before.n && !joined)
+		buf_add_str(out, "__");
+	buf_add_slice(out, string_inner(name));
+	buf_add_char(out, '"');
+}
+
+/* --- what is possible --- */
+
+static int refuse_tool(struct dialect_error *e, struct json_value tool)
+{
+	struct slice type = string_beginning(json_get(tool, "type"));
+	char text[DIALECT_ERROR_TEXT_BYTES];
+	snprintf(text, sizeof(text),
+		"tools: one of type \"%.*s\" is not available here: this server runs no tools of "
+		"its own, and a local model knows only those of type function or custom",
+		(int)type.n, type.p);
+	return order_refuse(e, text);
+}
+
+static int check_tool(struct json_value tool, bool inner, struct dialect_error *e)
+{
+	enum responses_tool kind = responses_tool_of(tool);
+	struct json_value name, tools, element;
+	FIELDS_GET(tool, {"name", &name}, {"tools", &tools});
+	if (kind == TOOL_SPARE && !inner)
+		return 0;
+	if (kind == TOOL_OTHER || kind == TOOL_SPARE || (kind == TOOL_NAMESPACE && inner))
+		return refuse_tool(e, tool);
+	if (name.type != JSON_STRING || !value_filled(name))
+		return order_refuse(e, "tools: each needs a name");
+	int rc = 0;
+	for (struct json_iter it = json_iter(tools);
+		kind == TOOL_NAMESPACE && rc == 0 && json_array_next(&it, &element);)
+		rc = check_tool(element, true, e);
+	return rc;
+}
+
+int responses_tools_check(struct json_value tools, struct dialect_error *e)
+{
+	struct json_iter it = json_iter(tools);
+	struct json_value tool;
+	int rc = 0;
+	if (is_absent(tools))
+		return 0;
+	if (tools.type != JSON_ARRAY)
+		return order_refuse(e, "tools: must be a list");
+	while (rc == 0 && json_array_next(&it, &tool))
+		rc = check_tool(tool, false, e);
+	return rc;
+}
+
+/* --- the order --- */
+
+/* The names that a choice is among, sorted; NULL: all are allowed. */
+struct allowed {
+	struct slice *names; /* owned */
+	size_t count;
+};
+
+static int by_name(const void *a, const void *b)
+{
+	const struct slice *x = a, *y = b;
+	int rc = memcmp(x->p, y->p, x->n < y->n ? x->n : y->n);
+	return rc ? rc : (x->n > y->n) - (x->n < y->n);
+}
+
+static int allowed_init(struct allowed *a, struct json_value tools)
+{
+	struct json_iter it = json_iter(tools);
+	struct json_value one;
+	a->names = calloc(array_count(tools) + 1, sizeof(*a->names));
+	if (!a->names)
+		return -ENOMEM;
+	while (json_array_next(&it, &one))
+		a->names[a->count++] = string_inner(json_get(one, "name"));
+	qsort(a->names, a->count, sizeof(*a->names), by_name);
+	return 0;
+}
+
+static bool is_allowed(const struct allowed *a, struct json_value tool)
+{
+	struct slice name = string_inner(json_get(tool, "name"));
+	return !a->names || bsearch(&name, a->names, a->count, sizeof(name), by_name);
+}
+
+static void put_function(struct json_value tool, struct buf *out)
+{
+	struct json_value description, parameters, strict;
+	FIELDS_GET(tool, {"description", &description}, {"parameters", &parameters},
+		{"strict", &strict});
+	member_copy(out, "description", description);
+	json_put_key(out, "parameters");
+	buf_add_slice(out, parameters.type == JSON_OBJECT
+				   ? parameters.raw
+				   : SLICE("{\"type\":\"object\",\"properties\":{}}"));
+	member_copy(out, "strict", strict);
+}
+
+/* A grammar, which nobody holds the model to, stands in the description. */
+static void put_custom(struct json_value tool, struct buf *out)
+{
+	struct json_value description, format, syntax, definition;
+	FIELDS_GET(tool, {"description", &description}, {"format", &format});
+	FIELDS_GET(format, {"syntax", &syntax}, {"definition", &definition});
+	json_put_key(out, "description");
+	buf_add_char(out, '"');
+	buf_add_slice(out, string_inner(description));
+	if (value_filled(description))
+		buf_add_str(out, "\\n\\n");
+	buf_add_str(
+		out, "The argument " RESPONSES_INPUT " is the whole input of the tool, as text.");
+	if (definition.type == JSON_STRING) {
+		buf_add_str(out, " It follows this grammar (");
+		buf_add_slice(out, string_inner(syntax));
+		buf_add_str(out, "):\\n");
+		buf_add_slice(out, string_inner(definition));
+	}
+	buf_add_str(out, "\",\"parameters\":{\"type\":\"object\",\"properties\":{\"" RESPONSES_INPUT
+			 "\":{\"type\":\"string\"}},\"required\":[\"" RESPONSES_INPUT "\"]}");
+}
+
+static void put_tool(struct json_value space, struct json_value tool, struct buf *out)
+{
+	buf_add_str(out, out->n > 1 ? ",{\"type\":\"function\",\"function\":{\"name\":"
+				    : "{\"type\":\"function\",\"function\":{\"name\":");
+	responses_put_name(out, space, json_get(tool, "name"));
+	if (responses_tool_of(tool) == TOOL_CUSTOM)
+		put_custom(tool, out);
+	else
+		put_function(tool, out);
+	buf_add_str(out, "}}");
+}
+
+static int order_tools(struct chat_order *o, const struct allowed *allowed)
+{
+	struct responses_tools all;
+	struct json_value tool;
+	struct buf out;
+	buf_init(&out, 0);
+	buf_add_char(&out, '[');
+	for (responses_tools_begin(&all, o->request->tools); responses_tools_next(&all, &tool);)
+		if (is_allowed(allowed, tool))
+			put_tool(all.space, tool, &out);
+	if (out.n == 1 && !buf_error(&out)) {
+		buf_free(&out);
+		return 0;
+	}
+	buf_add_char(&out, ']');
+	o->tools = order_keep(o, &out);
+	return o->tools.type == JSON_ARRAY ? 0 : -ENOMEM;
+}
+
+static enum order_choice choice_of(struct json_value word)
+{
+	return json_string_is(word, "auto")	  ? CHOICE_AUTO
+	       : json_string_is(word, "none")	  ? CHOICE_NONE
+	       : json_string_is(word, "required") ? CHOICE_REQUIRED
+						  : CHOICE_UNSAID;
+}
+
+/* A choice of one tool, by the name that the model knows. */
+static int order_named(struct chat_order *o, struct json_value choice, struct dialect_error *e)
+{
+	struct responses_tools all;
+	struct json_value tool, name = json_get(choice, "name");
+	struct buf out;
+	buf_init(&out, 0);
+	for (responses_tools_begin(&all, o->request->tools);
+		out.n == 0 && responses_tools_next(&all, &tool);)
+		if (slice_eq(string_inner(json_get(tool, "name")), string_inner(name)))
+			responses_put_name(&out, all.space, name);
+	if (out.n == 0 || name.type != JSON_STRING) {
+		buf_free(&out);
+		return order_refuse(
+			e, "tool_choice: no function or custom tool of this name is offered");
+	}
+	o->choice = CHOICE_NAMED;
+	o->choice_name = order_keep(o, &out);
+	return o->choice_name.type == JSON_STRING ? 0 : -ENOMEM;
+}
+
+int responses_order_tools(struct chat_order *o, struct dialect_error *e)
+{
+	struct json_value choice, parallel, type, mode, tools;
+	struct allowed allowed = {0};
+	FIELDS_GET(o->request->root, {"tool_choice", &choice}, {"parallel_tool_calls", &parallel});
+	FIELDS_GET(choice, {"type", &type}, {"mode", &mode}, {"tools", &tools});
+	int rc = 0;
+	if (parallel.type == JSON_FALSE)
+		o->parallel = SWITCH_OFF;
+	if (json_string_is(type, "allowed_tools")) {
+		o->choice = choice_of(mode);
+		rc = tools.type == JSON_ARRAY ? allowed_init(&allowed, tools) : 0;
+	} else if (json_string_is(type, "function") || json_string_is(type, "custom")) {
+		rc = order_named(o, choice, e);
+	} else if (!is_absent(choice)) {
+		o->choice = choice_of(choice);
+		if (o->choice == CHOICE_UNSAID)
+			rc = order_refuse(e, "tool_choice: must be auto, none, required, or one "
+					     "that is offered");
+	}
+	rc = rc ? rc : order_tools(o, &allowed);
+	free(allowed.names);
+	return rc;
+}
