@@ -52,6 +52,16 @@ for (const [name, prompt] of [...Object.entries(prompts), ['slow', slow]]) {
     const whole = await openai.chat.completions.create({ model, messages: user(prompt) })
     assert.equal(whole.choices[0].message.content, answer)
   })
+  test(`responses ${name}`, async () => {
+    const stream = openai.responses.stream({ model, input: prompt })
+    const events = []
+    for await (const event of stream) events.push(event)
+    assert.equal(events.filter(e => e.type === 'response.output_text.delta').map(e => e.delta).join(''), answer)
+    assert.deepEqual(events.map(e => e.sequence_number), [...events.keys()])
+    const final = await stream.finalResponse()
+    assert.deepEqual([final.status, final.output_text, final.usage.output_tokens], ['completed', answer, 16])
+    assert.equal((await openai.responses.create({ model, input: user(prompt) })).output_text, answer)
+  })
   test(`anthropic ${name}`, async () => {
     const asked = { model, max_tokens: 512, messages: user(prompt) }
     const streamed = await anthropic.messages.stream(asked).finalMessage()
@@ -142,4 +152,22 @@ test('anthropic tools, counts, models, errors', async () => {
   await assert.rejects(anthropic.messages.create({ model, max_tokens: 9, messages: tooLong }),
     e => e instanceof Anthropic.BadRequestError && /prompt is too long: \d+ tokens > \d+ maximum/.test(e.message) && e.requestID.startsWith('req_'))
   await assert.rejects(anthropic.messages.stream({ model, max_tokens: 9, messages: user(late) }).finalMessage(), /out of memory/)
+})
+
+test('responses tools, forms, counts, errors', async () => {
+  const read = { type: 'function', name: 'read', strict: false, parameters: { type: 'object', properties: { path: { type: 'string' } } } }
+  const response = await openai.responses.stream({ model, input: tools, tools: [read] }).finalResponse()
+  const call = response.output.find(i => i.type === 'function_call')
+  assert.deepEqual([call.name, JSON.parse(call.arguments)], ['read', { path: 'a.c' }])
+  const output = { type: 'function_call_output', call_id: call.call_id, output: 'int main;' }
+  assert.equal((await openai.responses.create({ model, input: [...user('read'), ...response.output, output], tools: [read] })).output_text, answer)
+  const format = { type: 'json_schema', name: 'n', strict: true, schema: { type: 'object', properties: { a: { type: 'string' } } } }
+  const json = `hi [[fake text=${encodeURIComponent('{"a":"b"}')}]]`
+  assert.deepEqual((await openai.responses.parse({ model, input: json, text: { format } })).output_parsed, { a: 'b' })
+  assert.ok((await openai.responses.inputTokens.count({ model, input: 'word '.repeat(100) })).input_tokens > 50)
+  const tooLong = [...user(overflow), { role: 'assistant', content: 'So' }]
+  await assert.rejects(openai.responses.create({ model, input: tooLong }), e => e.status === 400 && e.code === 'context_length_exceeded')
+  assert.equal((await openai.responses.stream({ model, input: tooLong }).finalResponse()).error.code, 'context_length_exceeded')
+  assert.equal((await openai.responses.stream({ model, input: late }).finalResponse()).error.message, 'out of memory')
+  await assert.rejects(openai.responses.retrieve('resp_1'), /stored/)
 })
