@@ -138,11 +138,9 @@ void chat_begin(struct requests *s, struct exchange *x, enum dialect d)
 
 /* --- parsing and planning --- */
 
-static void parse_work(struct chat *c)
+/* What is known of the body once it is read. */
+static void know_body(struct chat *c)
 {
-	c->parse_result = chat_request_take(c->base.dialect, &c->body, &c->view, &c->parse_error);
-	if (c->parse_result)
-		return;
 	if (c->hash_wanted) /* of what is remembered: the body as it was mended */
 		c->hash = poison_hash(&c->base.all->poison, c->base.client, buf_slice(&c->body));
 	c->parsed = true;
@@ -151,6 +149,13 @@ static void parse_work(struct chat *c)
 	weigh_chain(&c->view, buf_slice(&c->model), &c->chain);
 	if (c->view.condensable && condense_init(&c->condense, &c->view))
 		c->parse_result = -ENOMEM;
+}
+
+static void parse_work(struct chat *c)
+{
+	c->parse_result = chat_request_take(c->base.dialect, &c->body, &c->view, &c->parse_error);
+	if (c->parse_result == 0)
+		know_body(c);
 }
 
 static void on_tick(uv_timer_t *t)
@@ -166,8 +171,11 @@ static void unpack_work(struct chat *c)
 static void rename_work(struct chat *c)
 {
 	c->parse_result = chat_alias_put(c);
+	if (c->parse_result == 0) /* it was mended when it was read first */
+		c->parse_result = chat_request_parse(
+			c->base.dialect, buf_slice(&c->body), &c->view, &c->parse_error);
 	if (c->parse_result == 0)
-		parse_work(c);
+		know_body(c);
 }
 
 static void parse(struct chat *c)

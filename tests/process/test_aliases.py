@@ -10,6 +10,7 @@ import pytest
 
 from harness import BIN, free_port, in_thread, wait_for
 from test_messages import VERSION, blocks
+from test_responses import whole
 from test_reload import write
 from wire import Wire
 
@@ -38,6 +39,7 @@ DIALECTS = {
     "/v1/chat/completions": {"messages": MESSAGES},
     "/v1/completions": {"prompt": "hi [[fake tokens=5]]"},
     "/v1/messages": {"messages": MESSAGES, "max_tokens": 64},
+    "/v1/responses": {"input": MESSAGES},
 }
 
 
@@ -82,6 +84,8 @@ def test_answers_have_the_name_that_was_asked_for(tandem, fake, kind, stream, pa
         assert mine and real.encode() not in data
         if path == "/v1/messages" and stream:
             assert blocks(data)["model"] == asked
+        elif path == "/v1/responses" and stream:
+            assert whole(data)["model"] == asked
         else:
             assert all(names(o) == [asked] for o in mine), data
         status, head, data = t.request("POST", path, {"model": real, **body})
