@@ -183,11 +183,11 @@ static int take_lifeline(struct supervisor *s, struct buf *err)
 static int open_wings(struct supervisor *s)
 {
 	const struct config *c = &s->config;
+	const char *state_dir = c->state_dir ? c->state_dir : s->life.run_dir;
 	int rc = s->tokens ? 0 : -ENOMEM;
 	if (rc == 0)
-		rc = devices_open(&s->devices, c->state_dir ? c->state_dir : s->life.run_dir,
-			(size_t)c->limits.state_bytes);
-	return rc ? rc : requests_open(&s->requests, (size_t)c->limits.layout_bytes);
+		rc = devices_open(&s->devices, state_dir, (size_t)c->limits.state_bytes);
+	return rc ? rc : requests_open(&s->requests, state_dir, (size_t)c->limits.layout_bytes);
 }
 
 static int serve(struct supervisor *s, struct buf *err)

@@ -31,7 +31,8 @@ enum answer_finish {
 	FINISH_LENGTH,
 	FINISH_TOOL_CALLS,
 	FINISH_LOAD,
-	FINISH_UNLOAD
+	FINISH_UNLOAD,
+	FINISH_COMPACTION /* of no backend: the block that the request asked for is all of it */
 };
 
 struct answer_usage {

@@ -52,6 +52,7 @@ struct front_dialect {
 	bool counts;		   /* what is asked for is the number of tokens, not an answer */
 	const char *counted;	   /* members of such an answer before the number; NULL: none */
 	bool counts_itself;	   /* no backend is asked for the number */
+	bool compacts;		   /* it has blocks that stand for a conversation (compaction.h) */
 	/* Changes the body, an object whose value is root, before it is read: takes out what no model
 	 * sees and clients change from turn to turn, makes messages of what has another form. NULL:
 	 * nothing. 0, -EINVAL with *e filled, -ENOMEM. */

@@ -14,7 +14,8 @@ enum anthropic_block {
 	BLOCK_TEXT,	/* value: a string; a document that is plain text is one, too */
 	BLOCK_IMAGE,	/* value: base64 data or an address; NONE: neither */
 	BLOCK_THINKING, /* value: a string */
-	BLOCK_NOTHING,	/* what only the server that wrote it can read: redacted thinking */
+	BLOCK_NOTHING,	/* what only the server that wrote it can read, as redacted thinking; a
+			   compaction that failed */
 	BLOCK_CALL,
 	BLOCK_RESULT,
 	BLOCK_OTHER,

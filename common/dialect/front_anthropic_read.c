@@ -39,7 +39,7 @@ enum anthropic_block anthropic_block_of(struct json_value block, struct json_val
 		*value = thinking;
 		return BLOCK_THINKING;
 	}
-	if (json_string_is(type, "redacted_thinking"))
+	if (json_string_is(type, "redacted_thinking") || json_string_is(type, "compaction"))
 		return BLOCK_NOTHING;
 	if (json_string_is(type, "tool_use"))
 		return BLOCK_CALL;

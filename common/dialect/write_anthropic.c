@@ -2,6 +2,7 @@
  * The server-sent events, or the one object, of /v1/messages. A stream is a row of blocks, one open
  * at a time: each kind of what the model writes closes the block before it and opens its own.
  */
+#include "common/dialect/compaction.h"
 #include "common/dialect/front_anthropic.h"
 #include "common/dialect/writer.h"
 
@@ -24,7 +25,13 @@ static int read_request(struct answer_writer *w, const struct chat_request *r)
 	struct json_value choice = json_get(r->root, "tool_choice");
 	w->one_call = json_get(choice, "disable_parallel_tool_use").type == JSON_TRUE;
 	w->prompt_tokens = (int64_t)token_census_start(&r->census);
-	return 0;
+	struct json_value block = json_get(r->root, COMPACTION_MEMBER), content, signature;
+	FIELDS_GET(block, {"content", &content}, {"signature", &signature});
+	if (content.type != JSON_STRING || signature.type != JSON_STRING)
+		return 0;
+	buf_add_slice(&w->compaction, content.raw);
+	w->signature_at = w->compaction.n;
+	return buf_add_slice(&w->compaction, signature.raw);
 }
 
 /* --- events --- */
@@ -171,6 +178,49 @@ static bool collect_tool(struct answer_writer *w, const struct answer_event *e)
 	return true;
 }
 
+/* --- compaction --- */
+
+static struct slice compaction_content(const struct answer_writer *w)
+{
+	return (struct slice){w->compaction.p, w->signature_at};
+}
+
+static struct slice compaction_signature(const struct answer_writer *w)
+{
+	return (struct slice){w->compaction.p + w->signature_at, w->compaction.n - w->signature_at};
+}
+
+/* The packages take the signature from the beginning and the content from its one delta. */
+static void stream_compaction(struct answer_writer *w, struct buf *out)
+{
+	event(out, "content_block_start");
+	buf_printf(out,
+		",\"index\":%u,\"content_block\":{\"type\":\"compaction\",\"content\":null,"
+		"\"signature\":",
+		w->block);
+	buf_add_slice(out, compaction_signature(w));
+	buf_add_char(out, '}');
+	event_end(out);
+	event(out, "content_block_delta");
+	buf_printf(out,
+		",\"index\":%u,\"delta\":{\"type\":\"compaction_delta\",\"content\":", w->block);
+	buf_add_slice(out, compaction_content(w));
+	buf_add_char(out, '}');
+	event_end(out);
+	event(out, "content_block_stop");
+	buf_printf(out, ",\"index\":%u", w->block++);
+	event_end(out);
+}
+
+static void put_compaction(struct answer_writer *w, struct buf *out)
+{
+	buf_add_str(out, "{\"type\":\"compaction\",\"content\":");
+	buf_add_slice(out, compaction_content(w));
+	buf_add_str(out, ",\"signature\":");
+	buf_add_slice(out, compaction_signature(w));
+	buf_add_char(out, '}');
+}
+
 /* --- beginning and end --- */
 
 static void put_usage(
@@ -181,13 +231,34 @@ static void put_usage(
 		usage && usage->prompt_tokens >= 0 ? usage->prompt_tokens : w->prompt_tokens;
 	int64_t output = usage && usage->output_tokens > 0 ? usage->output_tokens : 0;
 	buf_printf(out,
-		"\"usage\":{\"input_tokens\":%" PRId64 ",\"cache_creation_input_tokens\":0,"
-		"\"cache_read_input_tokens\":%" PRId64 ",\"output_tokens\":%" PRId64 "}",
+		"\"input_tokens\":%" PRId64 ",\"cache_creation_input_tokens\":0,"
+		"\"cache_read_input_tokens\":%" PRId64 ",\"output_tokens\":%" PRId64,
 		prompt > cached ? prompt - cached : 0, cached, output);
+}
+
+/* Of a whole answer. No model made the block: its iteration took no tokens. */
+static void put_usage_whole(
+	const struct answer_writer *w, const struct answer_event *end, struct buf *out)
+{
+	static const struct answer_usage nothing = {0};
+	buf_add_str(out, "\"usage\":{");
+	put_usage(w, &end->usage, out);
+	if (w->compaction.n) {
+		buf_add_str(out, ",\"iterations\":[{\"type\":\"compaction\",");
+		put_usage(w, &nothing, out);
+		if (end->finish != FINISH_COMPACTION) {
+			buf_add_str(out, "},{\"type\":\"message\",");
+			put_usage(w, &end->usage, out);
+		}
+		buf_add_str(out, "}]");
+	}
+	buf_add_char(out, '}');
 }
 
 static const char *stop_reason(const struct answer_writer *w, const struct answer_event *end)
 {
+	if (end->finish == FINISH_COMPACTION)
+		return "compaction";
 	if (end->finish == FINISH_LENGTH)
 		return "max_tokens";
 	return end->finish == FINISH_TOOL_CALLS || w->had_calls ? "tool_use" : "end_turn";
@@ -201,10 +272,13 @@ static void put_start(struct answer_writer *w, struct buf *out)
 	event(out, "message_start");
 	buf_add_str(out, ",\"message\":");
 	buf_add_slice(out, buf_slice(&w->head));
-	buf_add_str(out, ",\"content\":[],\"stop_reason\":null,\"stop_sequence\":null,");
+	buf_add_str(out, ",\"content\":[],\"stop_reason\":null,\"stop_sequence\":null,"
+			 "\"usage\":{");
 	put_usage(w, NULL, out);
-	buf_add_char(out, '}');
+	buf_add_str(out, "}}");
 	event_end(out);
+	if (w->compaction.n)
+		stream_compaction(w, out);
 }
 
 static void put_end(struct answer_writer *w, const struct answer_event *end, struct buf *out)
@@ -213,10 +287,16 @@ static void put_end(struct answer_writer *w, const struct answer_event *end, str
 	event(out, "message_delta");
 	buf_printf(out, ",\"delta\":{\"stop_reason\":\"%s\",\"stop_sequence\":null},",
 		stop_reason(w, end));
-	put_usage(w, &end->usage, out);
+	put_usage_whole(w, end, out);
 	event_end(out);
 	event(out, "message_stop");
 	event_end(out);
+}
+
+static void next_block(struct buf *out)
+{
+	if (out->n && out->p[out->n - 1] != '[')
+		buf_add_char(out, ',');
 }
 
 static void put_whole(struct answer_writer *w, const struct answer_event *end, struct buf *out)
@@ -224,7 +304,10 @@ static void put_whole(struct answer_writer *w, const struct answer_event *end, s
 	struct slice calls = buf_slice(&w->calls);
 	buf_add_slice(out, buf_slice(&w->head));
 	buf_add_str(out, ",\"content\":[");
+	if (w->compaction.n)
+		put_compaction(w, out);
 	if (w->thinking.n) {
+		next_block(out);
 		buf_add_str(out, "{\"type\":\"thinking\",\"thinking\":\"");
 		buf_add_slice(out, buf_slice(&w->thinking));
 		buf_add_str(out, "\",\"signature\":\"");
@@ -232,16 +315,17 @@ static void put_whole(struct answer_writer *w, const struct answer_event *end, s
 		buf_add_str(out, "\"}");
 	}
 	if (w->content.n) {
-		buf_add_str(out, w->thinking.n ? ",{\"type\":\"text\",\"text\":\""
-					       : "{\"type\":\"text\",\"text\":\"");
+		next_block(out);
+		buf_add_str(out, "{\"type\":\"text\",\"text\":\"");
 		buf_add_slice(out, buf_slice(&w->content));
 		buf_add_str(out, "\"}");
 	}
-	if (calls.n && !w->thinking.n && !w->content.n)
-		calls = (struct slice){calls.p + 1, calls.n - 1};
-	buf_add_slice(out, calls);
+	if (calls.n) { /* each has a comma in front */
+		next_block(out);
+		buf_add(out, calls.p + 1, calls.n - 1);
+	}
 	buf_printf(out, "],\"stop_reason\":\"%s\",\"stop_sequence\":null,", stop_reason(w, end));
-	put_usage(w, &end->usage, out);
+	put_usage_whole(w, end, out);
 	buf_add_char(out, '}');
 }
 
@@ -272,6 +356,7 @@ static int resume(struct answer_writer *w, const struct answer_begun *from)
 {
 	(void)from;
 	w->open = BLOCK_OF_TEXT;
+	w->block = w->compaction.n > 0; /* which the client has */
 	return 0;
 }
 

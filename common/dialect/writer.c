@@ -24,6 +24,7 @@ struct answer_writer *answer_writer_create(enum dialect d, bool stream, struct s
 	for (size_t i = 0; i < sizeof(bufs) / sizeof(bufs[0]); i++)
 		buf_init(bufs[i], max_bytes);
 	buf_init(&w->head, 0);
+	buf_init(&w->compaction, 0); /* what its reader takes of a request */
 	clock_gettime(CLOCK_MONOTONIC, &w->started);
 	w->id = strdup(id);
 	if (!w->id || w->front->writer->begin(w, model))
@@ -42,6 +43,7 @@ void answer_writer_destroy(struct answer_writer *w)
 	for (size_t i = 0; i < sizeof(bufs) / sizeof(bufs[0]); i++)
 		buf_free(bufs[i]);
 	buf_free(&w->head);
+	buf_free(&w->compaction);
 	free(w->id);
 	free(w);
 }

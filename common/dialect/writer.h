@@ -42,6 +42,9 @@ struct answer_writer {
 	/* Of answers that are rows of blocks: the one that is open (0: none), and its place. */
 	int open;
 	unsigned block;
+	struct buf compaction; /* the block that the answer begins with (compaction.h): its members
+				  content and signature, as JSON; empty: none */
+	size_t signature_at;   /* in it */
 	bool one_call;	       /* calls after the first are left out */
 	int64_t prompt_tokens; /* of the request, estimated */
 	uint64_t sequence;     /* events so far */

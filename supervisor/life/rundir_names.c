@@ -1,6 +1,8 @@
 /* Which names in a run folder are ours: pure. */
 #include "supervisor/life/rundir.h"
 
+#include "supervisor/requests/compact_key.h"
+
 #include <string.h>
 
 #define HEX "0123456789abcdef"
@@ -60,10 +62,12 @@ static bool is_backends(const char *at)
 	       ends(at, endings, sizeof(endings) / sizeof(endings[0]));
 }
 
-/* What lasts over restarts (keep.c, common/base/store.c). */
+/* What lasts over restarts (keep.c, common/base/store.c, compact_key.c). */
 static bool is_kept(const char *at)
 {
 	static const char *const endings[] = {"", "-lock", ".bad"};
+	if (strcmp(at, COMPACT_KEY_FILE) == 0 || strcmp(at, COMPACT_KEY_FILE ".new") == 0)
+		return true;
 	return literal(&at, "tandem.mdb") &&
 	       ends(at, endings, sizeof(endings) / sizeof(endings[0]));
 }

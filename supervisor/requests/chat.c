@@ -10,9 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define CHAT_INLINE_BYTES                                                                          \
-	(96u << 10) /* a body up to this is parsed in the loop: well under a millisecond */
-
 /* --- reading --- */
 
 static size_t chat_body(struct request *r, const char *p, size_t n)
@@ -138,26 +135,6 @@ void chat_begin(struct requests *s, struct exchange *x, enum dialect d)
 
 /* --- parsing and planning --- */
 
-/* What is known of the body once it is read. */
-static void know_body(struct chat *c)
-{
-	if (c->hash_wanted) /* of what is remembered: the body as it was mended */
-		c->hash = poison_hash(&c->base.all->poison, c->base.client, buf_slice(&c->body));
-	c->parsed = true;
-	if (json_is(c->view.model, JSON_STRING))
-		json_string_decode(c->view.model, &c->model);
-	weigh_chain(&c->view, buf_slice(&c->model), &c->chain);
-	if (c->view.condensable && condense_init(&c->condense, &c->view))
-		c->parse_result = -ENOMEM;
-}
-
-static void parse_work(struct chat *c)
-{
-	c->parse_result = chat_request_take(c->base.dialect, &c->body, &c->view, &c->parse_error);
-	if (c->parse_result == 0)
-		know_body(c);
-}
-
 static void on_tick(uv_timer_t *t)
 {
 	chat_event(t->data, CHAT_TICK);
@@ -168,16 +145,6 @@ static void unpack_work(struct chat *c)
 	c->unpack_result = unpack(c->coding, buf_slice(&c->body), &c->unpacked);
 }
 
-static void rename_work(struct chat *c)
-{
-	c->parse_result = chat_alias_put(c);
-	if (c->parse_result == 0) /* it was mended when it was read first */
-		c->parse_result = chat_request_parse(
-			c->base.dialect, buf_slice(&c->body), &c->view, &c->parse_error);
-	if (c->parse_result == 0)
-		know_body(c);
-}
-
 static void parse(struct chat *c)
 {
 	if (dialect_mends(c->base.dialect) || c->base.all->config->alias_count) {
@@ -185,7 +152,7 @@ static void parse(struct chat *c)
 		c->asked_hash = hash_bytes(c->body.p, c->body.n);
 	}
 	if (c->explain || dialect_counts(c->base.dialect) || !join_try(c))
-		chat_work(c, parse_work, CHAT_PARSED, c->body.n <= CHAT_INLINE_BYTES);
+		chat_work(c, chat_parse, CHAT_PARSED, c->body.n <= CHAT_INLINE_BYTES);
 }
 
 static void act_body_end(struct chat *c)
@@ -296,16 +263,8 @@ static void act_plan(struct chat *c)
 
 static void act_parsed(struct chat *c)
 {
-	switch (chat_alias_look(c)) {
-	case CHAT_ALIAS_NONE:
+	if (!chat_alias(c) && !chat_compact(c))
 		act_plan(c);
-		break;
-	case CHAT_ALIAS_FOUND:
-		chat_work(c, rename_work, CHAT_PARSED, c->body.n <= CHAT_INLINE_BYTES);
-		break;
-	case CHAT_ALIAS_REFUSED:
-		break;
-	}
 }
 
 /* --- endings that are short --- */

@@ -11,6 +11,8 @@
  *   chat_facts.c    what it is planned from
  *   chat_adaptive.c which form is sent, by predicted time; what an answer teaches
  *   chat_alias.c    a model that is another one's name
+ *   chat_compact.c  making a block that stands for the conversation
+ *   chat_read.c     the body as a view
  *   chat_shared.c   what all of them use
  * Each calls only those that stand below it; what comes from below goes to the table (chat_event()).
  *
@@ -26,6 +28,7 @@
 
 #include "common/base/unpack.h"
 #include "common/condense.h"
+#include "common/dialect/compaction.h"
 #include "supervisor/devices/job.h"
 #include "supervisor/requests/client.h"
 #include "supervisor/requests/decide.h"
@@ -95,6 +98,19 @@ struct chat_resume {
 	uint64_t lost_ms;
 };
 
+/* A body up to this is read in the loop: well under a millisecond. */
+#define CHAT_INLINE_BYTES (96u << 10)
+
+struct chat_compact {
+	struct compaction_wish wish;
+	const char *code; /* of an error, static; NULL: it has none */
+	uint64_t tokens;  /* of the prompt before */
+	int64_t window;	  /* of its device */
+	bool keep_key;	  /* the first block of all: its key is written with it */
+	bool begun;	  /* it is being made, or has been */
+	int result;	  /* ... 0: the body is the short conversation with the block */
+};
+
 struct chat {
 	struct request base;
 	void (*step)(struct chat *c, enum chat_event e);
@@ -126,6 +142,7 @@ struct chat {
 	uint64_t taken;			  /* answer bytes its client's socket took */
 	uint64_t credited;		  /* of these given to the worker as credit */
 
+	struct chat_compact compact;
 	enum job_class class;
 	struct device *device; /* answers */
 	struct device *small;  /* condenses; NULL: none */
@@ -219,17 +236,23 @@ void chat_answer_readdress(struct chat *c);
  * on. */
 int64_t chat_num_ctx(const struct chat *c, const struct device *d);
 
+/* --- chat_read.c --- */
+/* Reads the body: the view, its model, and what is made of them. Any thread. */
+void chat_parse(struct chat *c);
+/* The same of a body that was mended when it was read first. */
+void chat_parse_again(struct chat *c);
+/* What was read of the body is gone. */
+void chat_reread(struct chat *c);
+
 /* --- chat_alias.c --- */
-enum chat_alias {
-	CHAT_ALIAS_NONE,
-	CHAT_ALIAS_FOUND,   /* alias, model and pinned say so; the body does not yet */
-	CHAT_ALIAS_REFUSED, /* the request is over: nobody knows the model yet */
-};
-enum chat_alias chat_alias_look(struct chat *c);
-/* Makes the body name the model; what was read of it is gone. Any thread. 0 or -ENOMEM. */
-int chat_alias_put(struct chat *c);
+/* The model is an alias: the body is made to name the real one, or the request is over. False: it is none, or was. */
+bool chat_alias(struct chat *c);
 /* Who answers: the alias's device while it is in use, else one that serves the model. */
 struct device *chat_alias_device(const struct chat *c);
+
+/* --- chat_compact.c --- */
+/* A block is wanted: it is made, or the request is over. False: it goes on. */
+bool chat_compact(struct chat *c);
 
 /* --- chat_facts.c --- */
 /* Fills facts, small and class; the device is known, the body parsed. */
@@ -305,6 +328,8 @@ void chat_answer_error(struct chat *c, int status, struct slice message, struct 
 void chat_explain(struct chat *c);
 /* Answers with the number of its tokens, as learned. */
 void chat_answer_count(struct chat *c);
+/* Answers with the compaction block alone. */
+void chat_answer_compaction(struct chat *c);
 /* The prompt cannot fit the window. */
 void chat_answer_overflow(struct chat *c);
 /* Stops timers and jobs; the state is OVER afterwards. */

@@ -6,42 +6,42 @@
 
 #include <stdio.h>
 
-enum chat_alias chat_alias_look(struct chat *c)
+/* The body names the model, which c->model says, and is read anew. */
+static void rename_work(struct chat *c)
+{
+	struct buf model = c->model;
+	c->model = (struct buf){.max = model.max};
+	c->parse_result = buf_error(&model);
+	if (c->parse_result == 0)
+		c->parse_result = alias_put(&c->body, c->view.model.raw, buf_slice(&model));
+	buf_free(&model);
+	chat_reread(c);
+	if (c->parse_result == 0)
+		chat_parse_again(c);
+}
+
+bool chat_alias(struct chat *c)
 {
 	struct alias a;
 	char text[ALIAS_TEXT_BYTES];
 	if (c->parse_result || c->alias.n || !alias_find(c->base.all, buf_slice(&c->model), &a))
-		return CHAT_ALIAS_NONE;
+		return false;
 	if (!a.model[0]) {
 		alias_unknown(&a, text);
 		chat_answer_error(c, 503, slice_str(text), (struct slice){0}, (struct slice){0},
 			CHAT_RETRY_AFTER_S);
-		return CHAT_ALIAS_REFUSED;
+		return true;
 	}
 	c->alias = c->model;
-	c->model = (struct buf){0};
-	buf_init(&c->model, c->alias.max);
+	c->model = (struct buf){.max = c->alias.max};
 	buf_add_str(&c->model, a.model);
 	if (a.device)
 		snprintf(c->pinned, sizeof(c->pinned), "%s", a.device->conf->name);
 	log_line(LOG_INFO, "alias", LOG_STR("req", c->base.id),
 		LOG_SLICE("asked", buf_slice(&c->alias)), LOG_STR("model", a.model),
 		LOG_STR("device", c->pinned), LOG_END);
-	return CHAT_ALIAS_FOUND;
-}
-
-int chat_alias_put(struct chat *c)
-{
-	struct buf model = c->model; /* read anew, with all else */
-	c->model = (struct buf){.max = model.max};
-	int rc = buf_error(&model);
-	if (rc == 0)
-		rc = alias_put(&c->body, c->view.model.raw, buf_slice(&model));
-	buf_free(&model);
-	condense_fini(&c->condense);
-	chat_request_fini(&c->view);
-	c->parsed = false;
-	return rc;
+	chat_work(c, rename_work, CHAT_PARSED, c->body.n <= CHAT_INLINE_BYTES);
+	return true;
 }
 
 struct device *chat_alias_device(const struct chat *c)

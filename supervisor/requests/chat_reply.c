@@ -2,6 +2,7 @@
 #include "supervisor/requests/chat.h"
 
 #include "common/base/log.h"
+#include "common/dialect/answer.h"
 #include "supervisor/requests/audience.h"
 #include "supervisor/requests/explain.h"
 
@@ -236,6 +237,42 @@ void chat_answer_count(struct chat *c)
 	exchange_reply(c->base.exchange, 200, "application/json", buf_slice(&body));
 	buf_free(&body);
 	chat_finish(c);
+}
+
+static void reply_compaction(struct chat *c, uint64_t tokens_in, const struct buf *body)
+{
+	request_tell(c->base.exchange, &(struct request_story){.id = c->base.id,
+					       .strategy = "pass",
+					       .tokens_in = tokens_in,
+					       .reason = "compacted by the gateway"});
+	request_name(&c->base);
+	exchange_reply(c->base.exchange, 200, dialect_content_type(c->base.dialect, c->view.stream),
+		buf_slice(body));
+}
+
+void chat_answer_compaction(struct chat *c)
+{
+	struct answer_event end = {.kind = ANSWER_END, .finish = FINISH_COMPACTION};
+	struct slice model = buf_slice(c->alias.n ? &c->alias : &c->model);
+	struct answer_writer *w =
+		answer_writer_create(c->base.dialect, c->view.stream, model, c->base.id, false, 0);
+	struct buf body;
+	struct chat *m;
+	buf_init(&body, 0);
+	if (!w || answer_writer_read(w, &c->view) || answer_writer_put(w, &end, &body)) {
+		chat_answer_error(c, 503, SLICE("out of memory"), (struct slice){0},
+			(struct slice){0}, CHAT_RETRY_AFTER_S);
+	} else {
+		while ((m = TAILQ_FIRST(&c->joined))) {
+			m->view.stream = c->view.stream;
+			reply_compaction(m, c->compact.tokens, &body);
+			chat_finish(m);
+		}
+		reply_compaction(c, c->compact.tokens, &body);
+		chat_finish(c);
+	}
+	answer_writer_destroy(w);
+	buf_free(&body);
 }
 
 /* The head of an answer without a stream waits for the object: until it is whole another worker

@@ -109,8 +109,9 @@ static void remember_window(void *ctx, uint64_t beginning, double window)
 	layout_cache_set_window(ctx, beginning, window);
 }
 
-int requests_open(struct requests *s, size_t layout_bytes)
+int requests_open(struct requests *s, const char *state_dir, size_t layout_bytes)
 {
+	compact_key_open(&s->compact_key, state_dir);
 	s->layouts = layout_cache_create(layout_bytes);
 	if (!s->layouts)
 		return -ENOMEM;

@@ -16,6 +16,7 @@
 #include "supervisor/devices/devices.h"
 #include "supervisor/front/front.h"
 #include "supervisor/requests/callers.h"
+#include "supervisor/requests/compact_key.h"
 #include "supervisor/requests/poison.h"
 
 #include <sys/queue.h>
@@ -74,6 +75,7 @@ struct requests {
 	struct times times;
 	struct predictions predictions;
 	struct poison poison;
+	struct compact_key compact_key;
 	struct callers callers; /* who has a key */
 	bool loopback;		/* we listen on loopback only: Host headers are looked at */
 	bool ending;		/* no worker will come any more */
@@ -82,8 +84,9 @@ struct requests {
 /* s is all zero but for what its caller has to lend: config, devices, tokens. */
 void requests_init(
 	struct requests *s, uv_loop_t *loop, const struct requests_events *events, void *ctx);
-/* The cache of layouts, at most layout_bytes; the devices' store tells it of windows. 0 or -ENOMEM. */
-int requests_open(struct requests *s, size_t layout_bytes);
+/* The cache of layouts, at most layout_bytes; the devices' store tells it of windows. The key of compaction
+ * blocks, in state_dir. 0 or -ENOMEM. */
+int requests_open(struct requests *s, const char *state_dir, size_t layout_bytes);
 void requests_free(struct requests *s);
 /* The configuration is another one. */
 void requests_reloaded(struct requests *s);

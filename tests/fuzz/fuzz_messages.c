@@ -1,9 +1,11 @@
 /*
  * libFuzzer target for Anthropic's requests: any body. What is accepted has no marks for a cache where
  * they were found, makes a call for each backend that is JSON or a refusal with words, and can be
- * edited in any way that the body's own bytes ask for and still be read.
+ * edited in any way that the body's own bytes ask for and still be read. Its messages, and its bytes,
+ * make the content of a compaction block, which stands for messages again.
  */
 #include "common/dialect/backend.h"
+#include "common/dialect/compaction.h"
 
 #include <stdint.h>
 #include <stdlib.h>
@@ -69,6 +71,46 @@ static void check_edits(const struct chat_request *r)
 	free(edits);
 }
 
+/* A text stands for messages that are a body's; those of a conversation have its text again. */
+static void check_compaction(const struct chat_request *r, struct slice text, bool same)
+{
+	struct chat_request now;
+	struct dialect_error error = {0};
+	struct buf out, again;
+	buf_init(&out, 0);
+	buf_init(&again, 0);
+	REQUIRE(compaction_put(r, text, SLICE("s"), &out) == 0);
+	if (chat_request_parse(r->dialect, buf_slice(&out), &now, &error) == 0) {
+		REQUIRE(compaction_text(&now, &again) == 0);
+		REQUIRE(!same || slice_eq(buf_slice(&again), text));
+		chat_request_fini(&now);
+	} else { /* it stands for none */
+		REQUIRE(strcmp(error.text, "messages: at least one message is required") == 0);
+	}
+	buf_free(&out);
+	buf_free(&again);
+}
+
+static void check_block(const struct chat_request *r)
+{
+	struct compaction_found found;
+	struct dialect_error error = {0};
+	struct json_value root;
+	struct buf text;
+	const char *code;
+	int rc;
+	buf_init(&text, 0);
+	REQUIRE(compaction_text(r, &text) == 0);
+	check_compaction(r, buf_slice(&text), true);
+	check_compaction(r, r->body, false);
+	if (compaction_find(r, &found, &rc, &error, &code) && rc == 0) {
+		buf_clear(&text);
+		REQUIRE(compaction_apply(r, &found, r->body, &text) == 0);
+		REQUIRE(json_parse(buf_slice(&text), JSON_MAX_DEPTH + 4, &root, NULL) == 0);
+	}
+	buf_free(&text);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct chat_request r;
@@ -88,6 +130,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (int api = 0; api < BACKEND_APIS; api++)
 		check_call((enum backend_api)api, &r);
 	check_edits(&r);
+	check_block(&r);
 	chat_request_fini(&r);
 	buf_free(&text);
 	buf_free(&body);

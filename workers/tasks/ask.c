@@ -377,6 +377,7 @@ const char *ask_finish_name(enum answer_finish f)
 	case FINISH_UNLOAD:
 		return "unload";
 	case FINISH_NONE:
+	case FINISH_COMPACTION:
 		break;
 	}
 	return "";
