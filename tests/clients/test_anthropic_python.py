@@ -96,6 +96,35 @@ def test_tokens_and_models(site):
     assert site.anthropic().models.retrieve(MODEL).display_name == MODEL
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_runner_compacts_before_its_next_turn(site, stream):
+    client, read = site.anthropic(), []
+
+    @anthropic.beta_tool
+    def read_file(path: str) -> str:
+        """Reads a file.
+
+        Args:
+            path: Where it is.
+        """
+        read.append(path)
+        return prose(9000)
+
+    runner = client.beta.messages.tool_runner(model=MODEL, max_tokens=512, tools=[read_file], betas=["compact-2026-09-04"], stream=stream,
+                                              messages=user(fake("Read it.", tokens=2, tool="read_file", args={"path": "a.c"})))
+    reasons = []
+    for item in runner:
+        message = item.get_final_message() if stream else item
+        reasons.append(message.stop_reason)
+        if reasons == ["tool_use"]:
+            runner.compact_before_next_turn()
+        elif len(reasons) == 3:  # the scripted model calls again, and again
+            break
+    assert reasons == ["tool_use", "compaction", "tool_use"] and read == ["a.c"]
+    sent = json.loads(site.sent())["messages"]
+    assert [m["role"] for m in sent] == ["user", "assistant", "tool"] and "Read it." in json.dumps(sent[0])
+
+
 def test_errors(site):
     with pytest.raises(anthropic.BadRequestError, match=r"prompt is too long: \d+ tokens > \d+ maximum") as e:
         create(site, [*user(prose(200000)), {"role": "assistant", "content": "So"}])

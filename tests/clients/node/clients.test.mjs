@@ -171,3 +171,17 @@ test('responses tools, forms, counts, errors', async () => {
   assert.equal((await openai.responses.stream({ model, input: late }).finalResponse()).error.message, 'out of memory')
   await assert.rejects(openai.responses.retrieve('resp_1'), /stored/)
 })
+
+test('anthropic compaction', async () => {
+  const betas = ['compact-2026-09-04'], asked = { model, max_tokens: 512, messages: user('word '.repeat(2000)), betas }
+  for (const wanted of [{ compaction: { type: 'summarize' } }, { context_management: { edits: [{ type: 'compact_20260112', pause_after_compaction: true,
+    trigger: { type: 'input_tokens', value: 1000 } }] } }]) {
+    const message = await anthropic.beta.messages.stream({ ...asked, ...wanted }).finalMessage()
+    const [block] = message.content
+    assert.equal(message.stop_reason, 'compaction')
+    assert.deepEqual([message.content.length, block.type, block.signature.length], [1, 'compaction', 32])
+    assert.match(block.content, /word word/)
+    const next = await anthropic.beta.messages.create({ ...asked, messages: [{ role: 'assistant', content: [block] }, ...user('Go on.')] })
+    assert.equal(next.content[0].text, answer)
+  }
+})
