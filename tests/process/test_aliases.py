@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from harness import BIN, free_port, in_thread, wait_for
+from harness import BIN, free_port, wait_for
 from test_messages import VERSION, blocks
 from test_responses import whole
 from test_reload import write
@@ -211,7 +211,8 @@ def test_a_device_that_has_told_no_model_yet(tandem, fake):
 @pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions", "/v1/messages"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_stream_goes_on_under_its_name(tandem, fake, kind, path):
-    t, a, b = two(tandem, fake, kind, options=["--decode", "300"])
+    t, a, b = two(tandem, fake, kind)
+    a.fault(times=1, hang_after=20)  # no answer ends before its worker does
     body = {**DIALECTS[path], "model": OPUS, "stream": True, "max_tokens": 200,
             "messages": [{"role": "user", "content": "hi [[fake tokens=150]]"}]}
     with Wire(t) as w:
@@ -229,16 +230,22 @@ def test_a_stream_goes_on_under_its_name(tandem, fake, kind, path):
 
 
 def test_a_retry_joins(tandem, fake):
-    t, a, b = two(tandem, fake, options=["--decode", "100"], limits={"coalesce_after_ms": 0})
-    for path in ("/api/chat", "/v1/messages"):
-        before = t.requests()["coalesced"]
-        body = {**DIALECTS[path], "model": HAIKU, "messages": [{"role": "user", "content": "hi [[fake tokens=20 delay_ms=700]]"}]}
-        first = in_thread(lambda body=body, path=path: t.request("POST", path, body))
-        wait_for(lambda: b.stats()["slots"]["active"] > 0, "the first one at its backend")
-        second = t.request("POST", path, body)
-        one = first.join()
-        assert t.requests()["coalesced"] == before + 1 and one[2] == second[2], (one, second)
-        assert one[1]["X-Tandem-Model"] == second[1]["X-Tandem-Model"] == SMALL and HAIKU.encode() in one[2]
+    t, a, b = two(tandem, fake, limits={"coalesce_after_ms": 0})
+    b.fault(times=4, fault="hang", match="block")
+    for n, path in enumerate(("/api/chat", "/v1/messages")):
+        with Wire(t) as x, Wire(t) as y, Wire(t) as one, Wire(t) as again:
+            for w, text in ((x, f"block {n}"), (y, f"block it {n}")):
+                w.send("POST", "/api/chat", {"model": SMALL, "messages": [{"role": "user", "content": text}]})
+            wait_for(lambda: t.device("gpu1")["inflight"] == 2, "both slots to be taken")
+            body = {**DIALECTS[path], "model": HAIKU}
+            one.send("POST", path, body)
+            wait_for(lambda: t.device("gpu1")["waiting"] == 1, "one that waits")
+            again.send("POST", path, body)
+            wait_for(lambda n=n: t.requests()["coalesced"] == n + 1, "the second one to join")
+            x.close()
+            y.close()
+            answers = [(w.head().status, w.headers["x-tandem-model"], w.rest()) for w in (one, again)]
+            assert answers[0] == answers[1] and answers[0][:2] == (200, SMALL) and HAIKU.encode() in answers[0][2], answers
 
 
 def test_large_bodies(tandem, fake):
@@ -255,7 +262,7 @@ def test_large_bodies(tandem, fake):
 
 def test_all_goes_by_the_real_name(tandem, fake):
     """What is known of a conversation is the same by either name: the cache's prefix, learned estimates."""
-    t, a, b = two(tandem, fake, "llama-server", routing={"mode": "adaptive"})
+    t, a, b = two(tandem, fake, "llama-server", routing={"mode": "adaptive", "warm": False}, condense={"idle_notes": False})
     talk = [{"role": "user", "content": " ".join(f"line{i}" for i in range(3000))}]
     body = {"messages": talk, "max_tokens": 4}
     assert t.request("POST", "/v1/chat/completions", {**body, "model": BIG})[0] == 200
