@@ -108,6 +108,9 @@ int json_put_escaped(struct buf *out, struct slice text);
 /* Appends "name": (with a comma before it unless the last byte is '{'). name is plain ASCII. */
 int json_put_key(struct buf *out, const char *name);
 
+/* Appends "name":"..." of what is escaped already. */
+int json_put_quoted(struct buf *out, const char *name, const struct buf *escaped);
+
 int json_put_int(struct buf *out, int64_t v);
 
 /* --- UTF-8 --- */

@@ -83,6 +83,14 @@ int json_put_key(struct buf *out, const char *name)
 	return buf_add_str(out, "\":");
 }
 
+int json_put_quoted(struct buf *out, const char *name, const struct buf *escaped)
+{
+	json_put_key(out, name);
+	buf_add_char(out, '"');
+	buf_add_slice(out, buf_slice(escaped));
+	return buf_add_char(out, '"');
+}
+
 int json_put_int(struct buf *out, int64_t v)
 {
 	return buf_printf(out, "%" PRId64, v);

@@ -96,11 +96,11 @@ static void put_message(struct answer_writer *w, const struct answer_event *end,
 	if (first)
 		buf_add_str(out, "\"role\":\"assistant\"");
 	if (w->content.n || (first && end && !w->had_calls))
-		writer_put_quoted(out, "content", &w->content);
+		json_put_quoted(out, "content", &w->content);
 	else if (!w->stream)
 		buf_add_str(out, ",\"content\":null");
 	if (w->thinking.n)
-		writer_put_quoted(out, "reasoning_content", &w->thinking);
+		json_put_quoted(out, "reasoning_content", &w->thinking);
 	if (w->calls.n) {
 		json_put_key(out, "tool_calls");
 		buf_add_char(out, '[');

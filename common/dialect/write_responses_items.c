@@ -49,12 +49,12 @@ static void put_part(const struct answer_writer *w, struct buf *out)
 {
 	if (w->open == ITEM_THINKING) {
 		buf_add_str(out, "{\"type\":\"summary_text\"");
-		writer_put_quoted(out, "text", &w->item);
+		json_put_quoted(out, "text", &w->item);
 		buf_add_char(out, '}');
 		return;
 	}
 	buf_add_str(out, "{\"type\":\"output_text\"");
-	writer_put_quoted(out, "text", &w->item);
+	json_put_quoted(out, "text", &w->item);
 	buf_add_str(out, ",\"annotations\":[],\"logprobs\":[");
 	buf_add_slice(out, buf_slice(&w->item_logprobs));
 	buf_add_str(out, "]}");
@@ -115,7 +115,7 @@ static void put_item(struct answer_writer *w, const char *status, bool empty, st
 		buf_add_char(out, ']');
 	} else {
 		put_call(w, out);
-		writer_put_quoted(
+		json_put_quoted(
 			out, w->open == ITEM_CALL ? "arguments" : RESPONSES_INPUT, &w->item);
 	}
 	buf_printf(out, ",\"status\":\"%s\"}", status);
@@ -159,7 +159,7 @@ static void tell_whole(struct answer_writer *w, struct buf *out)
 	};
 	item_event(w, kinds[w->open].whole, out);
 	buf_add_str(out, kinds[w->open].index);
-	writer_put_quoted(out, kinds[w->open].member, &w->item);
+	json_put_quoted(out, kinds[w->open].member, &w->item);
 	if (w->open == ITEM_TEXT) {
 		buf_add_str(out, ",\"logprobs\":[");
 		buf_add_slice(out, buf_slice(&w->item_logprobs));

@@ -48,14 +48,6 @@ void answer_writer_destroy(struct answer_writer *w)
 	free(w);
 }
 
-void writer_put_quoted(struct buf *out, const char *name, const struct buf *escaped)
-{
-	json_put_key(out, name);
-	buf_add_char(out, '"');
-	buf_add_slice(out, buf_slice(escaped));
-	buf_add_char(out, '"');
-}
-
 int answer_writer_read(struct answer_writer *w, const struct chat_request *r)
 {
 	const struct writer_ops *ops = w->front->writer;

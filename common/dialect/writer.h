@@ -71,9 +71,6 @@ struct writer_ops {
 extern const struct writer_ops writer_ollama_chat, writer_ollama_generate;
 extern const struct writer_ops writer_openai_chat;
 
-/* Appends "name":"..." of what is escaped already. */
-void writer_put_quoted(struct buf *out, const char *name, const struct buf *escaped);
-
 /* What OpenAI's writers share: a head with this beginning of the id and name of the object, its
  * members, the counts. */
 int writer_openai_head(

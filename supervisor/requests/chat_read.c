@@ -97,8 +97,8 @@ void chat_parse(struct chat *c)
 
 void chat_parse_again(struct chat *c)
 {
-	c->parse_result = chat_request_parse(
-		c->base.dialect, buf_slice(&c->body), &c->view, &c->parse_error);
+	c->parse_result =
+		chat_request_parse(c->base.dialect, buf_slice(&c->body), &c->view, &c->parse_error);
 	if (c->parse_result == 0)
 		know_body(c);
 }
