@@ -143,6 +143,7 @@ static const struct wire_field end[] = {
 	F64(end.backend_ms),
 	RANGE(end.notes_kept, 0, INT64_MAX),
 	RANGE(end.notes_refused, 0, INT64_MAX),
+	FIELD("end.reply", WIRE_TEXT, REC, u.end.reply, struct slice, .max = PROTO_REPLY_BYTES),
 };
 
 static const struct wire_field fail[] = {
@@ -222,6 +223,8 @@ static const struct wire_field job[] = {
 	TEXT(job.identity),
 	BOOL(job.strict),
 	TEXT(job.asked),
+	RANGE(job.reply_bytes, 0, PROTO_REPLY_BYTES),
+	BOOL(job.reply_thinking),
 };
 
 static const struct wire_field body[] = {

@@ -14,12 +14,13 @@
 
 #include <stdint.h>
 
-#define PROTO_VERSION 1
+#define PROTO_VERSION 2
 #define PROTO_FRAME_MAX (2u << 20) /* bytes of one frame; both ends refuse more */
 #define PROTO_PIECE_BYTES 65536u   /* body and answer bytes cross in pieces of at most this */
 #define PROTO_FLUSH_BYTES 32768u   /* a frame that long is sent before the turn ends */
 #define PROTO_WINDOW_BYTES                                                                         \
 	262144u /* credit each way at the start of a job: bytes that may be on their way */
+#define PROTO_REPLY_BYTES PROTO_PIECE_BYTES /* of an answer's message that END can bring */
 #define PROTO_HEADERS_MAX 64
 #define PROTO_JOB_HEADERS_MAX 1024	 /* of a client's request ... */
 #define PROTO_JOB_HEADER_BYTES (1 << 20) /* ... of which each may be that long */
@@ -168,6 +169,9 @@ struct proto_job {
 	/* JOB_CHAT, JOB_PASS: the name that the client asked for, for the answer in place of the
 	 * model's, which the body has; empty: the same */
 	struct slice asked;
+	/* JOB_CHAT: END is to bring the answer's message where it has no more bytes; 0: not. */
+	int64_t reply_bytes;
+	bool reply_thinking; /* with its thinking */
 };
 
 struct proto_usage {
@@ -207,6 +211,9 @@ struct proto_record {
 			/* JOB_NOTES: lines that it kept, and that it refused */
 			int64_t notes_kept, notes_refused;
 			double backend_ms; /* from the first byte sent to the backend to its last */
+			/* The answer as its client will send it back, a message of its dialect
+			 * (common/dialect/follow.h); empty: not asked for, too long, or none. */
+			struct slice reply;
 		} end;
 		struct {
 			enum proto_cause cause;

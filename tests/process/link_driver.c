@@ -242,6 +242,7 @@ static void on_record(void *ctx, const struct proto_record *r)
 		put_text(&b, "verdict", r->u.end.verdict);
 		put_int(&b, "notes_kept", r->u.end.notes_kept);
 		put_int(&b, "notes_refused", r->u.end.notes_refused);
+		put_text(&b, "reply", r->u.end.reply);
 		put_int(&b, "prompt_tokens", r->u.end.usage.prompt_tokens);
 		put_int(&b, "cached_tokens", r->u.end.usage.cached_tokens);
 		put_int(&b, "output_tokens", r->u.end.usage.output_tokens);
@@ -413,6 +414,8 @@ static void do_job(struct json_value o)
 	m->max_tokens = int_of(o, "max_tokens", 160);
 	m->timeout_ms = int_of(o, "timeout_ms", 0);
 	m->strict = bool_of(o, "strict", false);
+	m->reply_bytes = int_of(o, "reply_bytes", 0);
+	m->reply_thinking = bool_of(o, "reply_thinking", false);
 	channel_put(channel, &r);
 	if (j->total || m->kind != JOB_PASS)
 		pump(j);

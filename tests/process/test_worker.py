@@ -17,7 +17,7 @@ import pytest
 from harness import BIN, DEADLINE, alive, free_port, spent, wait_for
 from wire import tuned
 
-OLLAMA_CHAT, OLLAMA_GENERATE, OPENAI_CHAT = 0, 1, 2
+OLLAMA_CHAT, OLLAMA_GENERATE, OPENAI_CHAT, ANTHROPIC = 0, 1, 2, 7
 SANITIZED = bool(os.environ.get("TANDEM_SANITIZED"))
 
 
@@ -571,6 +571,71 @@ def test_strict_notes_need_a_name_or_a_whole_quotation(link, fake):
     _, strict, end = w.result(w.job("notes", body=CHUNK, model="m:1b", strict=True))
     assert b"happy" not in strict and strict.count(b"\n") == 2
     assert (end["notes_kept"], end["notes_refused"]) == (2, 1)
+
+
+# --- the answer as its client will send it back ---
+
+CALL = {"tool": "grep", "args": '{"pattern":"x y"}'}
+
+
+def reply_request(dialect, think=True):
+    tools = [{"type": "function", "function": {"name": "grep", "parameters": {"type": "object"}}}]
+    body = {"model": "m:1b", "messages": [{"role": "user", "content": "hello"}], "stream": True, "max_tokens": 64}
+    if dialect == ANTHROPIC:
+        return {**body, "tools": [{"name": "grep", "input_schema": {"type": "object"}}], **({"thinking": {"type": "enabled", "budget_tokens": 32}} if think else {})}
+    return {**body, "tools": tools, **({"think": True} if dialect == OLLAMA_CHAT and think else {})}
+
+
+def reply_parts(message):
+    """(thinking, text, calls) of a message in any of the dialects."""
+    if isinstance(message["content"], list):
+        by = {}
+        for block in message["content"]:
+            by.setdefault(block["type"], []).append(block)
+        return ("".join(b["thinking"] for b in by.get("thinking", ())), "".join(b["text"] for b in by.get("text", ())),
+                [(b["name"], b["input"]) for b in by.get("tool_use", ())])
+    calls = [c["function"] for c in message.get("tool_calls", ())]
+    return (message.get("thinking") or message.get("reasoning_content") or "", message["content"] or "",
+            [(c["name"], json.loads(c["arguments"]) if isinstance(c["arguments"], str) else c["arguments"]) for c in calls])
+
+
+@pytest.mark.parametrize("dialect", [OLLAMA_CHAT, OPENAI_CHAT, ANTHROPIC])
+@pytest.mark.parametrize("backend_type", ["ollama", "llama-server"])
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_answers_message_comes_back_with_its_end(link, fake, backend_type, dialect, stream):
+    backend = fake("b", type=backend_type)
+    w = link()
+    w.ready(type=backend_type, url=backend.url)
+    body = json.dumps({**reply_request(dialect), "stream": stream})
+    assert backend.fault(text='I "look".', thinking=3, times=-1, **CALL)
+    for thinking in (False, True):
+        _, _, end = w.result(w.job(dialect=dialect, stream=stream, body=body, reply_bytes=4096, reply_thinking=thinking))
+        message = json.loads(end["reply"])
+        assert message["role"] == "assistant"
+        thought, text, calls = reply_parts(message)
+        assert (text, calls) == ('I "look".', [("grep", {"pattern": "x y"})]), message
+        assert bool(thought) == thinking, message
+    _, _, end = w.result(w.job(dialect=dialect, stream=stream, body=body))
+    assert end["reply"] == ""
+
+
+@pytest.mark.parametrize("backend_type", ["ollama", "llama-server"])
+def test_no_message_comes_back_that_is_too_long_or_broken(link, fake, backend_type):
+    backend = fake("b", type=backend_type)
+    w = link()
+    w.ready(type=backend_type, url=backend.url)
+    body = json.dumps(reply_request(OPENAI_CHAT))
+    assert backend.fault(text="a" * 100, times=-1, name="long")
+    _, _, end = w.result(w.job(dialect=OPENAI_CHAT, body=body, reply_bytes=4096))
+    least = len(end["reply"])
+    assert least > 100
+    _, data, end = w.result(w.job(dialect=OPENAI_CHAT, body=body, reply_bytes=least))
+    assert len(end["reply"]) == least
+    _, data, end = w.result(w.job(dialect=OPENAI_CHAT, body=body, reply_bytes=least - 1))
+    assert end["type"] == "end" and end["reply"] == "" and b"aaaa" in data
+    assert backend.fault(text="b" * 100, error_after=2, times=-1, name="long")
+    _, _, last = w.result(w.job(dialect=OPENAI_CHAT, body=body, reply_bytes=4096))
+    assert not last.get("reply")
 
 
 @pytest.mark.parametrize("rule,type,member,value", [

@@ -5,12 +5,32 @@
 #include <stdio.h>
 #include <sys/random.h>
 
-static int make_writer(struct chat_task *c)
+/* The client's own bytes need no writer. */
+static int make_writer(struct chat_task *c, struct slice model, const char *id)
 {
 	const struct chat_request *r = &c->request;
+	if (c->ask.call.raw)
+		return 0;
+	c->writer = answer_writer_create(r->dialect, r->stream, model, id, false, c->line_bytes);
+	if (!c->writer)
+		return -ENOMEM;
 	const struct proto_job *spec = &c->ask.task.spec;
+	int rc = answer_writer_read(c->writer, r);
+	if (rc == 0)
+		rc = answer_writer_resume(
+			c->writer, &(struct answer_begun){.identity = spec->identity,
+					   .text = c->said,
+					   .tokens = spec->resume_tokens});
+	return rc ? rc : buf_add_slice(&c->identity, answer_writer_identity(c->writer));
+}
+
+static int make_writers(struct chat_task *c)
+{
+	const struct chat_request *r = &c->request;
 	unsigned char random[12];
 	char id[2 * sizeof(random) + 1];
+	if (c->ask.call.raw && c->ask.task.spec.reply_bytes == 0)
+		return 0;
 	if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
 		return -EIO;
 	for (size_t i = 0; i < sizeof(random); i++)
@@ -21,18 +41,10 @@ static int make_writer(struct chat_task *c)
 		buf_add_slice(&model, c->ask.task.spec.asked);
 	else if (json_is(r->model, JSON_STRING))
 		json_string_decode(r->model, &model);
-	c->writer = answer_writer_create(
-		r->dialect, r->stream, buf_slice(&model), id, false, c->line_bytes);
+	int rc = make_writer(c, buf_slice(&model), id);
+	chat_reply_begin(c, r, buf_slice(&model), id);
 	buf_free(&model);
-	if (!c->writer)
-		return -ENOMEM;
-	int rc = answer_writer_read(c->writer, r);
-	if (rc == 0)
-		rc = answer_writer_resume(
-			c->writer, &(struct answer_begun){.identity = spec->identity,
-					   .text = c->said,
-					   .tokens = spec->resume_tokens});
-	return rc ? rc : buf_add_slice(&c->identity, answer_writer_identity(c->writer));
+	return rc;
 }
 
 /* The call that goes on where `said` ends; its answer comes through a writer whatever
@@ -97,9 +109,9 @@ void chat_prepare(struct chat_task *c)
 	c->rc = t->spec.resume ? build_resumed(c, said)
 			       : backend_call_build(c->api, &c->request, t->spec.num_ctx, &a->call,
 					 &a->request, &c->error);
-	if (c->rc == 0 && !a->call.raw)
-		c->rc = make_writer(c);
-	else if (c->rc == 0 && t->spec.asked.n)
+	if (c->rc == 0)
+		c->rc = make_writers(c);
+	if (c->rc == 0 && a->call.raw && t->spec.asked.n)
 		c->rc = naming_init(&c->naming, t->spec.asked, c->stream);
 	if (c->rc == 0 && a->call.path)
 		ask_prepare(a);

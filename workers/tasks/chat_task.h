@@ -1,6 +1,7 @@
 /*
- * Between task_chat.c (the answer), chat_prepare.c (what is asked) and chat_render.c (how an answer
- * is gone on with). Nobody else includes this.
+ * Between task_chat.c (the answer), chat_prepare.c (what is asked), chat_render.c (how an answer is
+ * gone on with) and chat_reply.c (the answer as its client will send it back). Nobody else includes
+ * this.
  */
 #ifndef TANDEM_WORKERS_CHAT_TASK_H
 #define TANDEM_WORKERS_CHAT_TASK_H
@@ -39,6 +40,9 @@ struct chat_task {
 	struct buf out; /* translated bytes of one piece; a raw answer that is no stream, until it
 			   is whole */
 	int writer_rc;
+	/* Of spec.reply_bytes: writes the answer as one object. NULL: not wanted, or it is too long. */
+	struct answer_writer *reply_writer;
+	struct buf reply_object, reply;
 	uv_work_t work;
 };
 
@@ -47,5 +51,14 @@ struct chat_task {
 void chat_prepare(struct chat_task *c);
 /* Asks the backend what its template makes of the chat, then goes on with it. May end the task. */
 void chat_render(struct chat_task *c);
+
+/* A message that cannot be made (it is too long, the answer breaks off, memory is out) is none, and
+ * that is no failure. begin: model and id as the client's own writer has them. */
+void chat_reply_begin(
+	struct chat_task *c, const struct chat_request *r, struct slice model, const char *id);
+void chat_reply_event(struct chat_task *c, const struct answer_event *e);
+/* The answer is whole: its message, or nothing. The task's own. */
+struct slice chat_reply_end(struct chat_task *c);
+void chat_reply_fini(struct chat_task *c);
 
 #endif

@@ -44,6 +44,7 @@ struct task_end {
 	struct proto_usage usage;
 	const char *finish, *verdict; /* static words; NULL: none */
 	unsigned notes_kept, notes_refused;
+	struct slice reply; /* the task's own, until its end */
 };
 
 struct task_failure {

@@ -109,6 +109,7 @@ static void chat_answer_event(struct ask *a, const struct answer_event *e)
 			whole.finish = a->finish = FINISH_LENGTH;
 	}
 	note_meaning(c, &whole);
+	chat_reply_event(c, &whole);
 	if (c->writer && c->writer_rc == 0)
 		c->writer_rc = answer_writer_put(c->writer, &whole, &c->out);
 }
@@ -249,7 +250,8 @@ static void chat_complete(struct ask *a)
 	if (!send_out(c))
 		return;
 	struct task_end end = {.usage = ask_usage(a),
-		.finish = a->error_status ? "error" : ask_finish_name(a->finish)};
+		.finish = a->error_status ? "error" : ask_finish_name(a->finish),
+		.reply = chat_reply_end(c)};
 	task_end(&a->task, &end);
 }
 
@@ -297,6 +299,7 @@ static void chat_fini(struct task *t)
 	ask_fini(&c->ask);
 	answer_writer_destroy(c->writer);
 	naming_fini(&c->naming);
+	chat_reply_fini(c);
 	buf_free(&c->out);
 	buf_free(&c->identity);
 	buf_free(&c->render);

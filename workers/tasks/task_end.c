@@ -91,6 +91,7 @@ void task_send_end(struct task *t)
 	r.u.end.backend_ms = task_ms_since(t->asked_ns);
 	r.u.end.notes_kept = t->end.notes_kept;
 	r.u.end.notes_refused = t->end.notes_refused;
+	r.u.end.reply = t->end.reply;
 	t->worker->done++;
 	worker_put(t->worker, &r);
 	log_line(LOG_INFO, "job_end", LOG_SLICE("req", t->spec.request_id), LOG_INT("job", t->id),
