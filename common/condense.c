@@ -10,6 +10,7 @@
 
 #define GAIN_LEAST .1	/* a prompt that fits is rewritten only if that share of it goes */
 #define SCALE_STEPS 8	/* to a doubling: learning moves a window only in such steps */
+#define WIDER 1.03	/* what a window must grow by, to move all that stands in it */
 #define TARGET_STEP 1.5 /* the targets of prompts that fit: they move only in such steps */
 
 /* --- sizes --- */
@@ -93,9 +94,9 @@ void condense_options(
 	o.tools = c->tools_start;
 	o.window = (double)f->room_tokens * c->scale;
 	if (cache && f->overflowed) {
-		layout_cache_set_window(cache, condense_beginning(c), o.window);
+		layout_cache_refused(cache, condense_beginning(c), o.window);
 	} else if (cache && o.window > 0) {
-		o.window = layout_cache_window(cache, condense_beginning(c), o.window);
+		o.window = layout_cache_window(cache, condense_beginning(c), o.window, f->waits);
 		c->scale = o.window / (double)f->room_tokens;
 	}
 	if (f->keep_ratio > 0) {
@@ -114,6 +115,15 @@ void condense_options(
 	c->options = o;
 	layout_state_release(c->from);
 	c->from = cache ? layout_cache_find(cache, c->chains, c->groups, c->request->count) : NULL;
+}
+
+double condense_wider(
+	const struct condense *c, const struct layout_cache *cache, const struct condense_facts *f)
+{
+	if (!layout_cache_may_grow(cache, condense_beginning(c)))
+		return 0;
+	double offered = f->tokens < 1 ? 0 : (double)f->room_tokens * f->tokens_start / f->tokens;
+	return offered > c->options.window * WIDER ? offered : 0;
 }
 
 /* --- the layout --- */

@@ -27,6 +27,7 @@ struct condense_facts {
 	bool sizes_decide;	     /* also a text that is asked about as a whole is cut */
 	bool overflowed; /* the backend refused the window that was tried: take this one from now on
 			  */
+	bool waits;	 /* a larger window is left for an early freeze (state.h) */
 	double keep_ratio;    /* of a prompt that would fit, kept; 0: what fits stays as it is */
 	int64_t least_tokens; /* what a prompt that fits is not shrunk below */
 	size_t chunk_bytes;   /* of source text for one notes job; 0: no notes are wanted */
@@ -63,6 +64,11 @@ void condense_fini(struct condense *c);
  */
 void condense_options(
 	struct condense *c, const struct condense_facts *f, struct layout_cache *cache);
+
+/* The window, in start tokens, that f offers (its tokens and room alone count), where that is larger
+ * than the one that options have and the conversation's may grow; else 0. */
+double condense_wider(
+	const struct condense *c, const struct layout_cache *cache, const struct condense_facts *f);
 
 /* Lays out and cuts the chunks for notes. */
 enum condense_result condense_prepare(struct condense *c);

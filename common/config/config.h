@@ -177,6 +177,8 @@ struct config {
 					  its new  part; default 67108864 */
 		int64_t notes_bytes;   /* notes kept in memory for digests to come, and as much for
 					those that were made; 0: none; default 4194304 */
+		int64_t reply_bytes;   /* of an answer, kept until its conversation's next prompt
+					  is read early; 0: none; default 32768 */
 		int64_t models;	       /* of one device's list; default 4096 */
 		int64_t event_bytes;   /* events queued for one listener of events.ipc; default
 					  1048576 */

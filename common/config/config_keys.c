@@ -165,6 +165,8 @@ static const struct config_key main_keys[] = {
 	NUMBER(KEY_INT64, limits, old_processes, 1, 64, 4),
 	NUMBER(KEY_INT64, limits, layout_bytes, 0, 16 * GIB, 67108864),
 	NUMBER(KEY_INT64, limits, notes_bytes, 0, GIB, 4194304),
+	/* An answer's message crosses from the worker in one text: PROTO_REPLY_BYTES. */
+	NUMBER(KEY_INT64, limits, reply_bytes, 0, 64 * KIB, 32768),
 	NUMBER(KEY_INT64, limits, models, 1, 4096, 4096),
 	NUMBER(KEY_INT64, limits, event_bytes, 16 * KIB, GIB, 1048576),
 	NUMBER(KEY_INT64, limits, state_bytes, MIB, GIB, 67108864),

@@ -11,6 +11,7 @@
 #define BUCKETS (1u << 16)
 #define CONVERSATIONS 1024
 #define WINDOW_DRIFT .15
+#define WINDOW_WAIT .5 /* a larger one can wait, and one that was settled on stays, up to that */
 
 struct layout_state {
 	atomic_uint refs;
@@ -160,6 +161,8 @@ struct layout_cache {
 	struct {
 		uint64_t beginning;
 		double window;
+		bool settled; /* not merely offered */
+		bool refused; /* a larger one was */
 	} windows[CONVERSATIONS];
 };
 
@@ -245,22 +248,38 @@ void layout_cache_put(struct layout_cache *c, struct layout_state *s)
 	shrink(c);
 }
 
-double layout_cache_window(struct layout_cache *c, uint64_t beginning, double window)
+double layout_cache_window(struct layout_cache *c, uint64_t beginning, double window, bool waits)
 {
 	size_t i = beginning % CONVERSATIONS;
 	double before = c->windows[i].window;
-	if (c->windows[i].beginning == beginning && before >= window * (1 - WINDOW_DRIFT) &&
-		before <= window * (1 + WINDOW_DRIFT))
+	double least = waits ? window / (1 + WINDOW_WAIT) : window * (1 - WINDOW_DRIFT);
+	double most = window * (1 + (c->windows[i].settled ? WINDOW_WAIT : WINDOW_DRIFT));
+	if (c->windows[i].beginning == beginning && before >= least && before <= most)
 		return before;
 	layout_cache_set_window(c, beginning, window);
+	c->windows[i].settled = false;
 	return window;
 }
 
 void layout_cache_set_window(struct layout_cache *c, uint64_t beginning, double window)
 {
 	size_t i = beginning % CONVERSATIONS;
+	c->windows[i].refused &= c->windows[i].beginning == beginning;
 	c->windows[i].beginning = beginning;
 	c->windows[i].window = window;
+	c->windows[i].settled = true;
+}
+
+void layout_cache_refused(struct layout_cache *c, uint64_t beginning, double window)
+{
+	layout_cache_set_window(c, beginning, window);
+	c->windows[beginning % CONVERSATIONS].refused = true;
+}
+
+bool layout_cache_may_grow(const struct layout_cache *c, uint64_t beginning)
+{
+	size_t i = beginning % CONVERSATIONS;
+	return !(c->windows[i].beginning == beginning && c->windows[i].refused);
 }
 
 size_t layout_cache_bytes(const struct layout_cache *c)

@@ -44,12 +44,17 @@ void layout_cache_put(struct layout_cache *c, struct layout_state *s);
 /*
  * The window that this conversation (the chain of its beginning) was laid out for before, where
  * that is within 15 % of the window offered now: learning what a token is must not move its
- * bytes. Else the offered one, which is remembered.
+ * bytes. Else the offered one, which is remembered. waits: one that is larger, by half at most, is
+ * left for an early freeze, which takes it while nobody waits for the prompt. One that was set
+ * stays where it is larger than the offered one by half at most: it was counted.
  */
-double layout_cache_window(struct layout_cache *c, uint64_t beginning, double window);
+double layout_cache_window(struct layout_cache *c, uint64_t beginning, double window, bool waits);
 
-/* The window for it from now on: the one before was too large. */
+/* The window for it from now on: as an early freeze or an earlier life of ours settled it. */
 void layout_cache_set_window(struct layout_cache *c, uint64_t beginning, double window);
+/* The same, because the backend refused the one before: it is not made larger again. */
+void layout_cache_refused(struct layout_cache *c, uint64_t beginning, double window);
+bool layout_cache_may_grow(const struct layout_cache *c, uint64_t beginning);
 
 size_t layout_cache_bytes(const struct layout_cache *c); /* NULL: 0 */
 size_t layout_cache_count(const struct layout_cache *c);

@@ -64,14 +64,15 @@ double foresight_ended(struct foresight *f, const struct forecast *fc, const str
 	else if (ms < 0 && o->first_ms >= 0)
 		ms = fmax(o->first_ms - f->rates.overhead_ms, 0);
 	if (total > 0 && cached < 0 && ms > 0) {
-		double estimate = fc->match.cached + fc->match.fresh;
+		double estimate = fc->match.cached + fc->match.fresh + o->behind;
 		double expected = fc->match.cached * total / fmax(estimate, 1);
 		cached = infer(f, fmin(expected, total - 1), total, ms, &sure);
 	}
 	if (total > 0 && cached >= 0 && ms > 0 && sure)
 		predict_learn(&f->rates, cached, total - cached, ms);
 	if (f->map)
-		prefix_counted(f->map, fc->id, &fc->match, total, cached, o->output);
+		prefix_counted(f->map, fc->id, &fc->match, total > 0 ? total - o->behind : total,
+			cached, fmax(o->output, 0) + o->behind);
 	return cached;
 }
 

@@ -30,6 +30,7 @@ struct outcome {
 	double prompt, cached, output; /* tokens */
 	double prompt_ms;	       /* prefill of what was not cached */
 	double first_ms; /* from the job's start to its first token, loading of a model excluded */
+	double behind;	 /* tokens of the prompt that stand behind its chain's; never unknown */
 };
 
 void foresight_init(struct foresight *f, unsigned slots);

@@ -75,6 +75,7 @@ static void chat_destroy(struct request *r)
 	buf_free(&c->alias);
 	buf_free(&c->notes_model);
 	buf_free(&c->rewritten);
+	buf_free(&c->reply);
 	prefix_chain_fini(&c->chain);
 	prefix_chain_fini(&c->sent_chain);
 	free(c->forced);
@@ -118,6 +119,7 @@ void chat_begin(struct requests *s, struct exchange *x, enum dialect d)
 	buf_init(&c->model, 4096);
 	buf_init(&c->notes_model, 0);
 	buf_init(&c->rewritten, (size_t)job_body_bytes_max(s->config));
+	buf_init(&c->reply, PROTO_REPLY_BYTES);
 	chat_resume_init(c);
 	c->first_ms = -1;
 	uv_timer_init(s->loop, &c->tick);

@@ -176,6 +176,9 @@ struct chat {
 	double first_ms;	    /* from the job's start to the first byte; < 0: not yet */
 
 	struct job *answer;
+	uint64_t
+		prompt_counted; /* tokens of the prompt that was sent, by the backend; 0: unknown */
+	struct buf reply; /* the answer as its client will send it back, for what is read early */
 	struct chat_resume resume;
 	bool overflowed;			  /* the backend found the prompt too long, once */
 	int64_t overflow_tokens, overflow_window; /* ... and what it counted; 0: it did not say */
@@ -236,6 +239,9 @@ void chat_answer_readdress(struct chat *c);
  * on. */
 int64_t chat_num_ctx(const struct chat *c, const struct device *d);
 
+/* Is anything read for the next request of its conversation while nobody waits? */
+bool chat_reads_early(const struct chat *c);
+
 /* --- chat_read.c --- */
 /* Reads the body: the view, its model, and what is made of them. Any thread. */
 void chat_parse(struct chat *c);
@@ -282,6 +288,8 @@ void chat_forecast_ended(struct chat *c, const struct proto_usage *u);
 void chat_forecast_cut(struct chat *c);
 
 /* --- chat_early.c --- */
+/* Says in an answer's job what of the answer will be wanted. */
+void chat_early_ask(const struct chat *c, struct proto_job *message);
 /* The answer has ended well: what can be done for the next request? */
 void chat_early(struct chat *c);
 

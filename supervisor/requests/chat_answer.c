@@ -130,6 +130,7 @@ void chat_answer_submit(struct chat *c)
 	spec.message.model = buf_slice(&c->model);
 	spec.message.asked = buf_slice(&c->alias);
 	spec.message.num_ctx = chat_num_ctx(c, c->device);
+	chat_early_ask(c, &spec.message);
 	if (rc == 0)
 		rc = chat_address(c, &spec.message);
 	if (rc == 0)
@@ -186,7 +187,7 @@ static void answer_end(void *ctx, struct job *j, const struct proto_record *r)
 		c->base.all->count.failed++; /* told to the client by the backend's own bytes */
 	if (u->prompt_tokens > 0 && c->sent_census.images == 0 &&
 		j->spec.message.resume_bytes == 0) {
-		uint64_t counted = (uint64_t)u->prompt_tokens;
+		uint64_t counted = c->prompt_counted = (uint64_t)u->prompt_tokens;
 		chat_count_told(c, u->prompt_tokens);
 		if (c->sent_tokens >= TOKENS_LEARN_MIN &&
 			(double)counted < LOW_COUNT * (double)c->sent_tokens)
@@ -195,6 +196,8 @@ static void answer_end(void *ctx, struct job *j, const struct proto_record *r)
 				LOG_STR("hint", "the backend may have cut the prompt: set num_ctx"),
 				LOG_END);
 	}
+	if (buf_add_slice(&c->reply, r->u.end.reply) == 0)
+		chat_hold(c, c->reply.n);
 	chat_event(c, CHAT_ENDED);
 }
 

@@ -36,6 +36,7 @@ void chat_condense_prepare(struct chat *c)
 	struct condense_facts f = decide_condense(conf, &c->facts, &c->plan, &c->view,
 		tokens_of(c->base.all->tokens, buf_slice(&c->model), &c->view.census),
 		c->overflowed, c->adaptive);
+	f.waits = chat_reads_early(c);
 	condense_options(&c->condense, &f, c->base.all->layouts);
 	c->condense.options.forced = c->forced;
 	c->condense.options.forced_count = c->forced_count;

@@ -5,7 +5,8 @@
  * is frozen now: the decision is kept, so that every later layout makes it as well, and the main
  * device reads the new prompt. The next request then costs its own tokens only. A decision that is
  * lost costs one cold prompt. It goes deep (freeze.c), so that it need not come often; one that
- * would free little is not made.
+ * would free little is not made. What is read ends with the answer, in the form in which its client
+ * will send it back (follow.h); where it does otherwise, that tail was read in vain.
  *
  * After a one-shot prompt that was cut, its original is read: if a conversation follows, it needs
  * all of the text, and finds it there.
@@ -13,6 +14,7 @@
 #include "supervisor/requests/chat.h"
 
 #include "common/base/log.h"
+#include "common/dialect/follow.h"
 #include "supervisor/requests/outgrow.h"
 #include "supervisor/requests/warming.h"
 
@@ -29,8 +31,10 @@ struct early {
 	uint64_t *forced; /* decisions with the new one; owned */
 	size_t forced_count;
 	uint64_t chain;
-	double size; /* of the layout as it is without it */
-	bool waits, made;
+	double size;   /* of the layout as it is without it */
+	double growth; /* by the next turn */
+	double window; /* another one from now on; 0: the same */
+	bool waits, made, followed;
 	struct buf body, authorization;
 	struct prefix_chain prefix;
 	struct token_census census;
@@ -51,13 +55,28 @@ static void early_free(struct early *e)
 
 /* --- is it due? --- */
 
+static struct token_census reply_census(const struct chat *c)
+{
+	struct token_census census = {0};
+	token_census_add(&census, buf_slice(&c->reply));
+	return census;
+}
+
+/* Of the answer, by the start table; 0: it is not there. */
+static double answer_tokens(const struct chat *c)
+{
+	struct token_census census = reply_census(c);
+	return token_census_start(&census);
+}
+
 static bool outgrows(const struct chat *c)
 {
 	const struct outgrow_facts f = {.layout = &c->condense.layout,
 		.original = c->weighed.form == FORM_ORIGINAL,
 		.tokens = (double)c->facts.tokens,
 		.room = (double)plan_room(&c->facts),
-		.scale = c->condense.scale};
+		.scale = c->condense.scale,
+		.answer = answer_tokens(c)};
 	return c->has_condense && !c->weighed.one_shot && outgrow_is_near(&f);
 }
 
@@ -72,9 +91,35 @@ static bool layout_waits(const struct chat *c)
 
 /* --- what is made of it --- */
 
+/* Puts the answer behind the body of r: what is read early then ends where the next request has
+ * something new. False: the body is as it was. */
+static bool follow(const struct chat *c, const struct chat_request *r, struct buf *body)
+{
+	struct buf whole;
+	buf_init(&whole, body->max);
+	bool done = c->reply.n && follow_request(r, buf_slice(&c->reply), &whole) == 0;
+	if (done) {
+		buf_free(body);
+		*body = whole;
+	} else {
+		buf_free(&whole);
+	}
+	return done;
+}
+
+static uint64_t reply_tokens(const struct chat *c)
+{
+	struct token_census census = reply_census(c);
+	return tokens_estimate(c->base.all->tokens, buf_slice(&c->model), &census);
+}
+
+/* It frees much, or at least enough for the next turn. */
 static bool is_worth_it(const struct early *e, const struct layout *l)
 {
-	return l->frozen_at == l->groups && e->size - l->size >= GAIN * l->soft;
+	if (l->frozen_at != l->groups)
+		return false;
+	return e->size - l->size >= GAIN * l->soft ||
+	       l->size + e->growth <= l->options.high * l->soft;
 }
 
 static void freeze_work(uv_work_t *work)
@@ -93,6 +138,7 @@ static void freeze_work(uv_work_t *work)
 		return;
 	e->census = view.census;
 	e->made = weigh_chain(&view, buf_slice(&c->model), &e->prefix) == 0;
+	e->followed = follow(c, &view, &e->body);
 	chat_request_fini(&view);
 }
 
@@ -119,6 +165,9 @@ static void freeze_done(uv_work_t *work, int status)
 		struct warming_spec spec = spec_of(c, "early freeze", &e->authorization);
 		spec.tokens = tokens_estimate(s->tokens, buf_slice(&c->model), &e->census);
 		keep_decide(s->devices->keep, e->chain);
+		if (e->window > 0)
+			layout_cache_set_window(
+				s->layouts, condense_beginning(&c->condense), e->window);
 		chat_condense_keep(c);
 		if (chat_notes_decide(c)) {
 			layout_cache_put(s->layouts, c->condense.made);
@@ -127,7 +176,10 @@ static void freeze_done(uv_work_t *work, int status)
 		s->count.early_freezes++;
 		log_line(LOG_INFO, "early_freeze", LOG_STR("req", c->base.id),
 			LOG_INT("tokens_before", c->sent_tokens),
-			LOG_INT("tokens_after", spec.tokens), LOG_END);
+			LOG_INT("tokens_after", spec.tokens),
+			LOG_INT("answer_tokens", e->followed ? reply_tokens(c) : 0), LOG_END);
+		spec.behind = e->followed ? reply_tokens(c) : 0;
+		spec.tokens += spec.behind;
 		warming_start(e->device, &spec, &e->body, &e->prefix);
 	}
 	early_free(e);
@@ -162,6 +214,16 @@ static struct layout_state *state_before(struct chat *c)
 	return layout_cache_find(c->base.all->layouts, k->chains, k->groups, end);
 }
 
+/* The backend has counted the prompt, of which the next one will be the most. A window that grows by
+ * what that says moves the bytes of all that is frozen: now nobody waits for them. */
+static double wider(const struct chat *c)
+{
+	struct condense_facts f = {.room_tokens = plan_counted_room(&c->facts),
+		.tokens = (double)c->prompt_counted,
+		.tokens_start = token_census_start(&c->sent_census)};
+	return condense_wider(&c->condense, c->base.all->layouts, &f);
+}
+
 static void freeze(struct chat *c)
 {
 	struct requests *s = c->base.all;
@@ -173,7 +235,11 @@ static void freeze(struct chat *c)
 		.device = c->device,
 		.chain = c->condense.chains[c->view.count - 1],
 		.size = c->condense.layout.size,
-		.waits = layout_waits(c)};
+		.growth = outgrow_growth(&c->condense.layout, 0, answer_tokens(c)),
+		.waits = layout_waits(c),
+		.window = wider(c)};
+	if (e->window > 0)
+		c->condense.options.window = e->window;
 	request_hold(&c->base);
 	buf_init(&e->body, (size_t)job_body_bytes_max(s->config));
 	buf_add_slice(&e->authorization, slice_str(request_authorization(&c->base)));
@@ -198,21 +264,44 @@ static void read_original(struct chat *c)
 	buf_init(&authorization, 0);
 	buf_add_slice(&authorization, slice_str(request_authorization(&c->base)));
 	struct warming_spec spec = spec_of(c, "original of a cut prompt", &authorization);
-	spec.tokens = c->facts.tokens;
-	if (buf_add_slice(&body, buf_slice(&c->body)) == 0)
+	if (buf_add_slice(&body, buf_slice(&c->body)) == 0 && follow(c, &c->view, &body))
+		spec.behind = reply_tokens(c);
+	spec.tokens = c->facts.tokens + spec.behind;
+	if (!buf_error(&body))
 		warming_start(c->device, &spec, &body, &c->chain);
 	buf_free(&body);
 	buf_free(&authorization);
 }
 
+/* --- when --- */
+
+static bool is_cut(const struct chat *c)
+{
+	return c->weighed.form == FORM_CUT && !c->plan.must_shrink;
+}
+
+static bool may_be_early(const struct chat *c)
+{
+	return chat_reads_early(c) && !c->overflowed && c->resume.counts.deaths == 0 &&
+	       c->base.exchange && !c->base.all->ending;
+}
+
+void chat_early_ask(const struct chat *c, struct proto_job *message)
+{
+	bool wanted = is_cut(c) || (c->has_condense && !c->weighed.one_shot);
+	if (!may_be_early(c) || !wanted)
+		return;
+	message->reply_bytes = c->base.all->config->limits.reply_bytes;
+	for (size_t i = 0; i < c->view.count; i++) /* does its client send it back? */
+		if (c->view.messages[i].role == CHAT_ASSISTANT && c->view.messages[i].thinking)
+			message->reply_thinking = true;
+}
+
 void chat_early(struct chat *c)
 {
-	struct requests *s = c->base.all;
-	if (!c->adaptive || !s->config->routing.warm || !s->devices->keep || c->overflowed ||
-		c->resume.counts.deaths > 0 || !c->base.exchange || s->ending ||
-		!warming_possible(c->device))
+	if (!may_be_early(c) || !warming_possible(c->device))
 		return;
-	if (c->weighed.form == FORM_CUT && !c->plan.must_shrink)
+	if (is_cut(c))
 		read_original(c);
 	else if (outgrows(c))
 		freeze(c);

@@ -66,6 +66,13 @@ int64_t chat_num_ctx(const struct chat *c, const struct device *d)
 	return governor_num_ctx(d, buf_slice(&c->model));
 }
 
+bool chat_reads_early(const struct chat *c)
+{
+	const struct requests *s = c->base.all;
+	return c->adaptive && s->config->routing.warm && s->devices->keep &&
+	       device_has(c->device, TRAIT_WARMS) && foresight_reuses(&c->device->foresight);
+}
+
 void chat_fallback(struct chat *c, const char *cause, const char *to)
 {
 	c->base.all->count.fallbacks++;

@@ -6,7 +6,8 @@
  * A turn is a group of the layout: an answer and what followed it. The next one is taken for as
  * large as four of five of the last twenty were at most, and in a large window as the largest of
  * them: a freeze that comes too late costs a cold prompt, one that comes early idle time and a
- * little of the window.
+ * little of the window. Where its answer is known, that is taken as it is, and what follows it for
+ * as large as what followed the others.
  */
 #ifndef TANDEM_OUTGROW_H
 #define TANDEM_OUTGROW_H
@@ -18,10 +19,11 @@ struct outgrow_facts {
 	bool original;		     /* the original was sent */
 	double tokens, room;	     /* of the original, the model's; room 0: unknown */
 	double scale;		     /* start tokens for one of the model's */
+	double answer;		     /* to the request, by the start table; 0: unknown */
 };
 
 /* Tokens, by the start table, by which the next turn may grow; spare: so many do not matter. */
-double outgrow_growth(const struct layout *l, double spare);
+double outgrow_growth(const struct layout *l, double spare, double answer);
 
 /* Where the original was sent it is measured against its own room: as long as it fits, nothing is
  * sooner. False where there is nothing that could be frozen. */

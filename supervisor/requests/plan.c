@@ -49,10 +49,20 @@ int64_t plan_room(const struct plan_facts *f)
 	return at_least_one(room);
 }
 
-int64_t plan_layout_room(const struct plan_facts *f)
+static int64_t room_with(const struct plan_facts *f, double slack)
 {
 	double all = usable(f);
-	return all <= 0 ? 0 : at_least_one(all / PLAN_SLACK);
+	return all <= 0 ? 0 : at_least_one(all / slack);
+}
+
+int64_t plan_layout_room(const struct plan_facts *f)
+{
+	return room_with(f, PLAN_SLACK);
+}
+
+int64_t plan_counted_room(const struct plan_facts *f)
+{
+	return room_with(f, PLAN_COUNTED_SLACK);
 }
 
 bool plan_fits(const struct plan_facts *f)

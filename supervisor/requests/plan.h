@@ -22,6 +22,7 @@
 #define PLAN_OUTPUT_RESERVE_TOKENS                                                                 \
 	512 /* kept free in the main window for the answer when the client names no limit */
 #define PLAN_SLACK 1.1 /* estimates are that far off: what fits must fit with this factor */
+#define PLAN_COUNTED_SLACK 1.04 /* the same of a prompt most of which the backend has counted */
 #define PLAN_REASON_BYTES 192
 
 enum strategy { STRATEGY_A, STRATEGY_B, STRATEGY_C };
@@ -70,6 +71,8 @@ void plan_decide(const struct plan_facts *f, struct plan *out);
 int64_t plan_room(const struct plan_facts *f);
 /* The same for another text of the same conversation, its layout: that was not counted. */
 int64_t plan_layout_room(const struct plan_facts *f);
+/* The same once its layout was counted: by that count, and of what was as little new as in a turn. */
+int64_t plan_counted_room(const struct plan_facts *f);
 /* Does the original fit the main device's window? Unknown windows fit. */
 bool plan_fits(const struct plan_facts *f);
 

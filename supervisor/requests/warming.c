@@ -13,6 +13,7 @@ struct warming {
 	struct proto_header authorization;
 	struct prefix_chain chain;
 	struct forecast forecast;
+	double behind; /* tokens */
 	const char *why;
 };
 
@@ -54,7 +55,8 @@ static void on_end(void *ctx, struct job *j, const struct proto_record *r)
 		.cached = (double)u->cached_tokens,
 		.output = 0,
 		.prompt_ms = u->prompt_ms,
-		.first_ms = -1};
+		.first_ms = -1,
+		.behind = w->behind};
 	double cached = foresight_ended(&w->device->foresight, &w->forecast, &o);
 	w->device->warmed++;
 	tell(w, j, "done", cached);
@@ -113,13 +115,17 @@ bool warming_start(struct device *d, const struct warming_spec *spec, struct buf
 	struct warming *w = warming_possible(d) ? calloc(1, sizeof(*w)) : NULL;
 	if (!w)
 		return false;
-	*w = (struct warming){.device = d, .body = *body, .chain = *chain, .why = spec->why};
+	*w = (struct warming){.device = d,
+		.body = *body,
+		.chain = *chain,
+		.behind = (double)spec->behind,
+		.why = spec->why};
 	*body = (struct buf){0};
 	*chain = (struct prefix_chain){0};
 	buf_add_slice(&w->strings, spec->model);
 	buf_add_slice(&w->strings, spec->authorization);
 	d->warming = w;
-	prefix_scale(&w->chain, (double)spec->tokens);
+	prefix_scale(&w->chain, (double)(spec->tokens - spec->behind));
 	w->forecast = foresee(&d->foresight, &w->chain);
 	if (buf_error(&w->strings) || submit(w, spec)) {
 		warming_free(w);

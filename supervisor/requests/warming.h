@@ -22,6 +22,7 @@ struct warming_spec {
 	uint64_t client;
 	int64_t num_ctx; /* as the conversation's requests have it */
 	uint64_t tokens; /* of the prompt, about */
+	uint64_t behind; /* of these, behind what its chain has: of the next message */
 };
 
 /* Does it make sense: a device that is ready and idle, and uses a prefix again? */

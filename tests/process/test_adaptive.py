@@ -21,18 +21,22 @@ def lines(seed, n):
 class Session:
     """An agent's conversation in the OpenAI form: each step is a tool call and its result."""
 
-    def __init__(self, t, system_lines=60, name="s", model="m:1b"):
+    def __init__(self, t, system_lines=60, name="s", model="m:1b", backend=None):
         self.t, self.name, self.model = t, name, model
+        self.backend = backend  # which says what the next step sends back; without one it says other words
         self.messages = [{"role": "system", "content": "You are an agent.\n" + lines("rules" + name, system_lines)},
                          {"role": "user", "content": f"Find out why function_{name}_7 fails, and mend it."}]
         self.steps = 0
 
+    def said(self, step):
+        return f"I look at part {step}.", json.dumps({"pattern": f"part_{step}"}, separators=(",", ":"))
+
     def step(self, result_lines=40):
         self.steps += 1
         id = f"call_{self.name}_{self.steps}"
+        text, args = self.said(self.steps)
         self.messages += [
-            {"role": "assistant", "content": f"I look at part {self.steps}.", "tool_calls": [
-                {"id": id, "type": "function", "function": {"name": "grep", "arguments": json.dumps({"pattern": f"part_{self.steps}"})}}]},
+            {"role": "assistant", "content": text, "tool_calls": [{"id": id, "type": "function", "function": {"name": "grep", "arguments": args}}]},
             {"role": "tool", "tool_call_id": id, "content": lines(f"{self.name}{self.steps}", result_lines)}]
 
     def body(self, **more):
@@ -40,6 +44,9 @@ class Session:
                 "tools": [{"type": "function", "function": {"name": "grep", "parameters": {"type": "object"}}}], **more}
 
     def ask(self, **more):
+        if self.backend:
+            text, args = self.said(self.steps + 1)
+            self.backend.fault(name="answer", match=f"function_{self.name}_7 fails", text=text, tool="grep", args=args, times=-1)
         status, headers, data = self.t.request("POST", OPENAI, self.body(**more))
         assert status == 200, data
         assert sse(data)[-1] == "[DONE]", data
@@ -222,10 +229,9 @@ def until_frozen(t, s, most=40):
 
 @pytest.mark.parametrize("type,slots", [("llama-server", 1), ("llama-server", 2), ("ollama", 1)])
 def test_a_conversation_is_frozen_before_it_outgrows_its_window(adaptive, type, slots):
-    """The turn after finds the new prompt in the cache; no turn starts cold."""
-    t, a, b = adaptive(type, window=6000 * (slots if type == "llama-server" else 1), prefill=20000, slots=slots, warm=True,
-                       options=["--answer-tokens", "4"])
-    s = Session(t)
+    """The turn after finds the new prompt in the cache, and the answer behind it; no turn starts cold."""
+    t, a, b = adaptive(type, window=6000 * (slots if type == "llama-server" else 1), prefill=20000, slots=slots, warm=True)
+    s = Session(t, backend=a)
     until_frozen(t, s)
     wait_for(lambda: warmings(t), "the warming")
     assert warmings(t)[-1]["end"] == "done"
@@ -236,14 +242,55 @@ def test_a_conversation_is_frozen_before_it_outgrows_its_window(adaptive, type, 
     told = chats(a)[-1]
     assert headers["X-Tandem-Strategy"] in "BC" and "layout" in headers["X-Tandem-Reason"], headers["X-Tandem-Reason"]
     assert told["cached_tokens"] >= warmed["prompt_tokens"] - 2, (told, warmed)
-    assert told["prompt_tokens"] - told["cached_tokens"] < 800
+    new = len(s.messages[-1]["content"]) // 4
+    assert told["prompt_tokens"] - told["cached_tokens"] <= new + 8, (told, new)
+
+
+def test_a_room_that_counts_make_larger_is_taken_by_an_early_freeze(adaptive):
+    """A token of this model holds more than was thought: no turn reads again what stands before its news, and later ones have more room."""
+    t, a, b = adaptive(window=6000, prefill=20000, warm=True, options=["--chars-per-token", "5"])
+    s = Session(t, system_lines=150, backend=a)  # half of the room: it is laid out before anything was counted
+    sent, frozen = [], 0
+    while frozen < 3:
+        s.ask()
+        wait_for(lambda: t.requests()["active"] == 0 and not t.device("gpu0")["warming"]["running"], "the end of what follows an answer")
+        asked = [r for r in chats(a) if r["generated_tokens"] > 1][-1]
+        if s.steps:
+            assert asked["prompt_tokens"] - asked["cached_tokens"] <= len(s.messages[-1]["content"]) // 5 + 10, (s.steps, asked)
+        if frozen:
+            sent.append(asked["prompt_tokens"])
+        frozen = t.command("counters")["early_freezes"]
+        assert s.steps < 60, sent
+        s.step()
+    assert all(e["end"] == "done" for e in warmings(t))
+    assert max(sent) > 5000, sent  # by the estimate alone it ended below
+
+
+def answer_of(t):
+    return int(next(e for e in reversed(t.events()) if e["ev"] == "early_freeze")["answer_tokens"])
+
+
+@pytest.mark.parametrize("client", ["other words", "no room"])
+def test_an_answer_that_is_not_sent_back_as_it_was(adaptive, client):
+    """... or is too long to be kept: the layout is read all the same."""
+    limits = {"limits": {"reply_bytes": 32}} if client == "no room" else {}
+    t, a, b = adaptive(window=6000, prefill=20000, warm=True, **limits)
+    s = Session(t)
+    until_frozen(t, s)
+    wait_for(lambda: warmings(t), "the warming")
+    warmed, answer = chats(a)[-1], answer_of(t)
+    assert (answer > 0) == (client == "other words")
+    s.step()
+    s.ask()
+    told = chats(a)[-1]
+    assert warmed["prompt_tokens"] - 3 * answer - 2 <= told["cached_tokens"] <= warmed["prompt_tokens"], (told, warmed, answer)
 
 
 def test_a_decision_outlives_a_restart(adaptive, tandem, folder):
     """The same bytes as before it: what the backend has cached is still good."""
     state = os.path.join(folder, "state")
     t, a, b = adaptive(window=6000, prefill=20000, warm=True, state_dir=state)
-    s = Session(t)
+    s = Session(t, backend=a)
     until_frozen(t, s)
     wait_for(lambda: warmings(t), "the warming")
     warmed = chats(a)[-1]

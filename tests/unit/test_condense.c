@@ -288,6 +288,32 @@ static void test_first_message_stays(void **state)
 	}
 }
 
+/* A window that the backend's count makes larger is offered, unless it is next to nothing or was refused. */
+static void test_a_wider_window(void **state)
+{
+	(void)state;
+	struct fixture f = {0};
+	struct layout_cache *cache = layout_cache_create(1000);
+	struct condense_facts facts = condensed;
+	facts.room_tokens = 1000;
+	session(&f.body, 3);
+	prepare(&f, DIALECT_OLLAMA_CHAT, &facts);
+	assert_true(f.c.options.window == 1000);
+	facts.tokens = facts.tokens_start = 5000;
+	assert_true(condense_wider(&f.c, cache, &facts) == 0);
+	facts.tokens = 4900; /* 1020 */
+	assert_true(condense_wider(&f.c, cache, &facts) == 0);
+	facts.tokens = 4000;
+	assert_true(condense_wider(&f.c, cache, &facts) == 1250);
+	facts.tokens = 0; /* not counted */
+	assert_true(condense_wider(&f.c, cache, &facts) == 0);
+	facts.tokens = 4000;
+	layout_cache_refused(cache, condense_beginning(&f.c), 1000);
+	assert_true(condense_wider(&f.c, cache, &facts) == 0);
+	layout_cache_destroy(cache);
+	done(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -298,6 +324,7 @@ int main(void)
 		cmocka_unit_test(test_room),
 		cmocka_unit_test(test_the_newest_result_is_cut_last),
 		cmocka_unit_test(test_first_message_stays),
+		cmocka_unit_test(test_a_wider_window),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

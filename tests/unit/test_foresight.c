@@ -210,9 +210,29 @@ static void test_cancelled_twice(void **state)
 	struct prefix_chain c = prompt("new", 22);
 	struct forecast fc = foresee(&d.f, &c);
 	foresight_sent(&d.f, &fc, &c);
-	foresight_ended(&d.f, &fc, &(struct outcome){10600, 9000, 0, 1600, -1});
+	foresight_ended(&d.f, &fc, &(struct outcome){10600, 9000, 0, 1600, -1, 0});
 	c = prompt("new", 23);
 	assert_true(foresee(&d.f, &c).match.fresh < 301);
+	prefix_chain_fini(&c);
+	fini(&d);
+}
+
+/* A prompt that was read early ends with the answer, which stands in no link of its chain: the next one
+ * has both in the cache, and costs its own new text. */
+static void test_read_early(void **state)
+{
+	(void)state;
+	struct device d;
+	init(&d, true);
+	session(&d, "a", 1, 20, 10);
+	struct prefix_chain c = prompt("a", 20);
+	struct forecast fc = foresee(&d.f, &c);
+	foresight_sent(&d.f, &fc, &c);
+	foresight_ended(&d.f, &fc, &(struct outcome){10250, 10000, 0, 250, -1, 250});
+	c = prompt("a", 22);
+	struct prefix_match next = foresee(&d.f, &c).match;
+	assert_true(next.counted == 10250);
+	assert_true(next.cached == 10250 && next.fresh > 349 && next.fresh < 351);
 	prefix_chain_fini(&c);
 	fini(&d);
 }
@@ -228,7 +248,7 @@ static void test_no_timings(void **state)
 		struct forecast fc = foresee(&f, &c);
 		double total = prefix_tokens(&c), fresh = i == 1 ? total : 300;
 		foresight_sent(&f, &fc, &c);
-		struct outcome o = {total, total - fresh, 10, -1, fresh / RATE * 1000};
+		struct outcome o = {total, total - fresh, 10, -1, fresh / RATE * 1000, 0};
 		if (i > 10)
 			assert_true(fabs(fc.ms / o.first_ms - 1) < 0.1);
 		foresight_ended(&f, &fc, &o);
@@ -238,7 +258,7 @@ static void test_no_timings(void **state)
 	struct prefix_chain c = prompt("a", 20);
 	struct forecast fc = foresee(&f, &c);
 	foresight_sent(&f, &fc, &c);
-	assert_true(foresight_ended(&f, &fc, &(struct outcome){-1, -1, -1, -1, -1}) < 0);
+	assert_true(foresight_ended(&f, &fc, &(struct outcome){-1, -1, -1, -1, -1, 0}) < 0);
 	assert_memory_equal(&f.rates, &before, sizeof(before));
 	foresight_fini(&f);
 }
@@ -254,7 +274,7 @@ static void test_without_memory(void **state)
 	struct forecast fc = foresee(&f, &c);
 	assert_true(fc.match.cached == 0 && fc.match.fresh == 4900);
 	foresight_sent(&f, &fc, &c);
-	foresight_ended(&f, &fc, &(struct outcome){4900, 0, 5, 4900, 5000});
+	foresight_ended(&f, &fc, &(struct outcome){4900, 0, 5, 4900, 5000, 0});
 	foresight_cancelled(&f, &fc, false);
 	foresight_forget(&f);
 	assert_false(foresight_reuses(&f));
@@ -273,6 +293,7 @@ int main(void)
 		cmocka_unit_test(test_no_reuse),
 		cmocka_unit_test(test_cancelled),
 		cmocka_unit_test(test_cancelled_twice),
+		cmocka_unit_test(test_read_early),
 		cmocka_unit_test(test_no_timings),
 		cmocka_unit_test(test_without_memory),
 	};

@@ -806,11 +806,30 @@ static void test_cache(void **state)
 	}
 	assert_true(layout_cache_count(cache) > 0);
 	/* A conversation keeps the window that it began with, unless that is far off by now. */
-	assert_true(layout_cache_window(cache, 42, 1000) == 1000);
-	assert_true(layout_cache_window(cache, 42, 1100) == 1000);
-	assert_true(layout_cache_window(cache, 42, 2000) == 2000);
+	assert_true(layout_cache_window(cache, 42, 1000, false) == 1000);
+	assert_true(layout_cache_window(cache, 42, 1100, false) == 1000);
+	assert_true(layout_cache_window(cache, 42, 2000, false) == 2000);
 	layout_cache_set_window(cache, 42, 1700);
-	assert_true(layout_cache_window(cache, 42, 1900) == 1700);
+	assert_true(layout_cache_window(cache, 42, 1900, false) == 1700);
+	/* A larger one can wait, a smaller or much larger one cannot. */
+	assert_true(layout_cache_window(cache, 42, 2500, true) == 1700);
+	assert_true(layout_cache_window(cache, 42, 2600, true) == 2600);
+	assert_true(layout_cache_window(cache, 42, 2000, true) == 2000);
+	assert_true(layout_cache_window(cache, 42, 2500, false) == 2500);
+	/* One that was settled by a count is not moved by an estimate. */
+	layout_cache_set_window(cache, 42, 2900);
+	assert_true(layout_cache_window(cache, 42, 2000, true) == 2900);
+	assert_true(layout_cache_window(cache, 42, 2000, false) == 2900);
+	assert_true(layout_cache_window(cache, 42, 1900, true) == 1900);
+	/* What was refused stays so for that conversation, whatever window it has later. */
+	assert_true(layout_cache_may_grow(cache, 42));
+	layout_cache_refused(cache, 42, 1500);
+	assert_true(layout_cache_window(cache, 42, 1600, true) == 1500);
+	layout_cache_set_window(cache, 42, 1400);
+	assert_false(layout_cache_may_grow(cache, 42));
+	assert_true(layout_cache_may_grow(cache, 43));
+	layout_cache_set_window(cache, 42 + 1024, 1000); /* in its place */
+	assert_true(layout_cache_may_grow(cache, 42 + 1024));
 	layout_cache_limit(cache, 0);
 	assert_int_equal(layout_cache_count(cache), 0);
 	layout_cache_destroy(cache);

@@ -40,13 +40,34 @@ static void test_growth(void **state)
 	for (size_t i = 5; i < TURNS; i++)
 		turns[i] = 100.0 * (double)(i % 20); /* of the last twenty: 0 to 1900 */
 	make(&x, turns, TURNS);
-	assert_true(outgrow_growth(&x.l, 0) == 1600);
-	assert_true(outgrow_growth(&x.l, 1700) == 1700);
-	assert_true(outgrow_growth(&x.l, 9000) == 1900); /* no more than the largest */
+	assert_true(outgrow_growth(&x.l, 0, 0) == 1600);
+	assert_true(outgrow_growth(&x.l, 1700, 0) == 1700);
+	assert_true(outgrow_growth(&x.l, 9000, 0) == 1900); /* no more than the largest */
 	make(&x, turns, 3);
-	assert_true(outgrow_growth(&x.l, 0) == 9000);
+	assert_true(outgrow_growth(&x.l, 0, 0) == 9000);
 	make(&x, turns, 0); /* the task alone */
-	assert_true(outgrow_growth(&x.l, 100) == 0);
+	assert_true(outgrow_growth(&x.l, 100, 0) == 0);
+}
+
+/* What is known of the next turn is taken as it is; what follows is three quarters of a turn here. */
+static void test_a_known_answer(void **state)
+{
+	(void)state;
+	struct fixture x;
+	double turns[5] = {400, 400, 400, 400, 2000};
+	make(&x, turns, 5);
+	assert_true(outgrow_growth(&x.l, 0, 70) == 70 + 1500);
+	make(&x, turns, 4);
+	assert_true(outgrow_growth(&x.l, 0, 70) == 70 + 300);
+	assert_true(outgrow_growth(&x.l, 9000, 70) == 70 + 300);
+	make(&x, turns, 0);
+	assert_true(outgrow_growth(&x.l, 100, 70) == 70);
+	make(&x, turns, 4);
+	x.l.size = 9500;
+	x.f.answer = 200;
+	assert_false(outgrow_is_near(&x.f)); /* 10000 still fits */
+	x.f.answer = 201;
+	assert_true(outgrow_is_near(&x.f));
 }
 
 static void test_on_the_layout(void **state)
@@ -95,6 +116,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_growth),
+		cmocka_unit_test(test_a_known_answer),
 		cmocka_unit_test(test_on_the_layout),
 		cmocka_unit_test(test_original),
 	};

@@ -204,8 +204,11 @@ static void test_room_of_a_counted_prompt(void **state)
 	assert_int_equal(plan_layout_room(&f), (int64_t)((65536 - 2048) / PLAN_SLACK));
 	f.counted = 0;
 	assert_int_equal(plan_layout_room(&f), plan_room(&f));
+	/* ... until it was counted itself */
+	assert_int_equal(plan_counted_room(&f), (int64_t)((65536 - 2048) / PLAN_COUNTED_SLACK));
 	f.main.window = 0;
 	assert_int_equal(plan_layout_room(&f), 0);
+	assert_int_equal(plan_counted_room(&f), 0);
 }
 
 static void test_original_or_chunk(void **state)
