@@ -20,6 +20,8 @@ WINDOW = 4096
 FITS, BEYOND = 7, 18  # calls
 FITS_FIRST, BEYOND_FIRST = 26, 170  # lines of the task
 ANSWER = 8  # tokens
+LONG_ANSWER = 60
+TEMPLATE_TOKENS = 16  # around a message, and to begin the answer
 NEAR = 1.03
 GAP_S = 1
 BEGIN, END = "<!-- engine: begin -->", "<!-- engine: end -->"
@@ -46,9 +48,9 @@ class Server(Process):
             return False
 
 
-def ask(port, messages):
+def ask(port, messages, tokens=ANSWER):
     c = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
-    body = {"model": "m", "messages": messages, "max_tokens": ANSWER, "stream": False, "temperature": 0, "cache_prompt": True}
+    body = {"model": "m", "messages": messages, "max_tokens": tokens, "stream": False, "temperature": 0, "cache_prompt": True}
     c.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
     r = c.getresponse()
     answer = json.loads(r.read())
@@ -102,7 +104,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pair(engine, folder):
-    """(the port of a server, the tandem before another one)"""
+    """(the port of a server, the tandem before another one, that one)"""
     running = []
     try:
         running += [Server(engine, folder, "direct"), Server(engine, folder, "behind")]
@@ -110,7 +112,7 @@ def pair(engine, folder):
         t = Tandem(folder, [device], routing={"mode": "adaptive"}, state_dir=os.path.join(folder, "state"),
                    deadlines={"first_byte_ms": 2000, "first_byte_nonstream_ms": 280000})
         running.append(t)
-        yield running[0].port, t
+        yield running[0].port, t, running[1]
     finally:
         for process in reversed(running):
             process.stop()
@@ -133,7 +135,7 @@ def table():
 
 
 def both(pair, seed, first, calls):
-    port, t = pair
+    port, t, _ = pair
     task, results = session(seed, first, calls)
     arms = [Arm("direct", port, task), Arm("tandem, adaptive", t.port, task)]
     play(arms, results, lambda: wait_for(lambda: not t.device("cpu0")["warming"]["running"], "the end of a warming", 120))
@@ -158,3 +160,33 @@ def test_beyond_the_window_it_goes_on(pair, table):
     assert tandem.answered == BEYOND, tandem.error
     assert tandem.read < tandem.prompt / 2, (tandem.read, tandem.prompt)  # and its cache is warm, too
     assert pair[1].command("counters")["early_freezes"] > 0
+
+
+def count(server, text):
+    c = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    c.request("POST", "/tokenize", json.dumps({"content": text}), {"Content-Type": "application/json"})
+    n = len(json.loads(c.getresponse().read())["tokens"])
+    c.close()
+    return n
+
+
+def test_what_is_read_early_ends_with_the_answer(pair):
+    """The request behind an early freeze reads what is new in it, the answer that it sends back no more: that was read before."""
+    _, t, behind = pair
+    messages, _ = session(3, FITS_FIRST, 0)
+    rng, early = random.Random(3), t.command("counters")["early_freezes"]
+    while t.command("counters")["early_freezes"] == early:
+        status, answer = ask(t.port, messages, LONG_ANSWER)
+        assert status == 200, answer
+        said = answer["choices"][0]["message"]
+        result = "[read_file for 'src/part.c'] Result:\n" + lines(rng, 34)
+        messages += [said, {"role": "user", "content": result}]
+        wait_for(lambda: t.requests()["active"] == 0, "the end of what follows an answer")
+        assert len(messages) < 2 * BEYOND, "no early freeze"
+    wait_for(lambda: not t.device("cpu0")["warming"]["running"], "the end of a warming", 300)
+    assert [e["end"] for e in t.events() if e["ev"] == "warmed"][-1] == "done"
+    status, answer = ask(t.port, messages)
+    assert status == 200, answer
+    new = count(behind, result) + TEMPLATE_TOKENS
+    assert count(behind, said["content"]) > 2 * TEMPLATE_TOKENS, said
+    assert answer["timings"]["prompt_n"] <= new, (answer["timings"], new)
