@@ -157,8 +157,10 @@ void route_find(const char *method, struct slice path, struct route *out)
 			.v1 = k->v1};
 		return;
 	}
-	if (strncmp(text, responses_prefix, strlen(responses_prefix)) == 0)
+	if (strncmp(text, responses_prefix, strlen(responses_prefix)) == 0) {
 		out->kind = ROUTE_STORED;
+		out->changes = false; /* it goes to no server */
+	}
 	if ((bit & GET) && path.n > MODELS_PREFIX_BYTES &&
 		memcmp(path.p, models_prefix, MODELS_PREFIX_BYTES) == 0)
 		out->kind = ROUTE_MODEL;

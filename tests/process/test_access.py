@@ -20,6 +20,7 @@ ASKED = [("POST", "/api/chat", OLLAMA), ("POST", "/api/generate", OLLAMA), ("GET
          ("GET", "/api/ps", OLLAMA), ("POST", "/api/embed", OLLAMA), ("DELETE", "/api/delete", OLLAMA), ("GET", "/nowhere", OLLAMA),
          ("POST", "/v1/chat/completions", OPENAI), ("POST", "/v1/completions", OPENAI), ("GET", "/v1/models", OPENAI),
          ("GET", "/v1/models/m:1b", OPENAI), ("POST", "/v1/embeddings", OPENAI), ("GET", "/health", OPENAI), ("GET", "/slots", OPENAI),
+         ("POST", "/v1/responses", OPENAI), ("POST", "/v1/responses/input_tokens", OPENAI), ("GET", "/v1/responses/resp_1", OPENAI),
          ("POST", "/v1/messages", ANTHROPIC), ("POST", "/v1/messages/count_tokens", ANTHROPIC)]
 
 
@@ -58,7 +59,7 @@ def guarded(fake, tandem, folder, keys):
 
 def chat(path, text="hello", stream=False, **more):
     messages = [{"role": "user", "content": text}]
-    ask = {"prompt": text} if path == "/v1/completions" or path == "/api/generate" else {"messages": messages}
+    ask = {"prompt": text} if path in ("/v1/completions", "/api/generate") else {"input": text} if path == "/v1/responses" else {"messages": messages}
     return {"model": "m:1b", "stream": stream, **ask, **({"max_tokens": 8} if path == "/v1/messages" else {}), **more}
 
 
@@ -73,7 +74,7 @@ def words(shape, status, data, headers):
     if shape == ANTHROPIC:
         assert body["type"] == "error" and body["request_id"] == headers["request-id"], body
     else:
-        assert body["error"]["code"] == status and body["error"]["param"] is None, body
+        assert body["error"]["code"] in (status, None) and body["error"]["param"] is None, body
     return body["error"]["message"]
 
 
@@ -126,7 +127,7 @@ def test_models_are_refused_in_the_form_of_who_asks(guarded):
 
 @pytest.mark.parametrize("headers", [bearer(), {"X-Api-Key": KEY}, {"authorization": "bearer   " + KEY}, {"x-API-key": KEY},
                                      {"Authorization": "Bearer of-somebody-else", "X-Api-Key": KEY}, {**bearer(), "X-Api-Key": OTHER}])
-@pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions", "/v1/messages"])
+@pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions", "/v1/responses", "/v1/messages"])
 def test_either_header_lets_in(guarded, path, headers):
     t, _ = guarded()
     assert t.request("POST", path, chat(path), headers)[0] == 200
@@ -202,7 +203,7 @@ def test_a_small_body_leaves_the_connection_open(guarded):
 # --- limits and classes ---
 
 
-@pytest.mark.parametrize("path, shape", [("/api/chat", OLLAMA), ("/v1/chat/completions", OPENAI), ("/v1/messages", ANTHROPIC)])
+@pytest.mark.parametrize("path, shape", [("/api/chat", OLLAMA), ("/v1/chat/completions", OPENAI), ("/v1/responses", OPENAI), ("/v1/messages", ANTHROPIC)])
 def test_as_many_requests_as_the_key_may(guarded, path, shape):
     t, a = guarded(line("one", KEY, "requests=1"), line("many", OTHER))
     a.fault(times=1, fault="hang", match="wait here")

@@ -55,7 +55,7 @@ def serial(t):
 # --- what is spoken ---
 
 
-@pytest.mark.parametrize("path, read", [("/api/chat", ollama_text), ("/v1/chat/completions", sse), ("/v1/messages", sse)])
+@pytest.mark.parametrize("path, read", [("/api/chat", ollama_text), ("/v1/chat/completions", sse), ("/v1/responses", sse), ("/v1/messages", sse)])
 @pytest.mark.parametrize("stream", [False, True])
 def test_every_dialect(secure, path, read, stream):
     t, _ = secure()

@@ -90,6 +90,8 @@ static void what_may_change_a_server(void **state)
 		{"POST", "/v1/embeddings", false},
 		{"POST", "/api/show", false},
 		{"PUT", "/api/show", true},
+		{"POST", "/v1/responses", false},
+		{"DELETE", "/v1/responses/resp_1", false},
 		{"POST", "/tokenize", false},
 		{"GET", "/", false},
 		{"HEAD", "/", false},
