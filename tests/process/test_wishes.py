@@ -7,7 +7,7 @@ import pytest
 from conftest import attached
 from harness import ndjson, sse
 
-OPENAI, ANTHROPIC, TEXT = "/v1/chat/completions", "/v1/messages", "/v1/completions"
+OPENAI, ANTHROPIC, RESPONSES, TEXT = "/v1/chat/completions", "/v1/messages", "/v1/responses", "/v1/completions"
 CALL = "[[fake tool=read&args=%7B%22path%22%3A%22a.c%22%7D]]"
 TWO = "[[fake tool=read&args=%7B%7D&tool=list&args=%7B%7D]]"
 NAMES = ["read", "list"]
@@ -27,7 +27,12 @@ def alone(fake, tandem):
 def ask(path, text, stream=False, choice=None, **more):
     """A question with two tools, of which `choice` says what must be called: "required", or a name."""
     body = {"model": "m:1b", "stream": stream, "messages": [{"role": "user", "content": text}], **more}
-    if path == ANTHROPIC:
+    if path == RESPONSES:
+        body["input"] = body.pop("messages")
+        body["tools"] = [{"type": "function", "name": n, "parameters": {"type": "object"}} for n in NAMES]
+        if choice:
+            body["tool_choice"] = choice if choice == "required" else {"type": "function", "name": choice}
+    elif path == ANTHROPIC:
         body["max_tokens"] = 64
         body["tools"] = [{"name": n, "input_schema": {"type": "object"}} for n in NAMES]
         if choice:
@@ -41,6 +46,9 @@ def ask(path, text, stream=False, choice=None, **more):
 
 def called(path, stream, data):
     """The names of the tools that an answer calls."""
+    if path == RESPONSES:
+        items = [e["item"] for e in map(json.loads, sse(data)) if e["type"] == "response.output_item.added"] if stream else json.loads(data)["output"]
+        return [i["name"] for i in items if i["type"] == "function_call"]
     if path == ANTHROPIC:
         blocks = [json.loads(e).get("content_block") or {} for e in sse(data)] if stream else json.loads(data)["content"]
         return [b["name"] for b in blocks if b.get("type") == "tool_use"]
@@ -58,7 +66,7 @@ def offered(a):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("path", [OPENAI, ANTHROPIC])
+@pytest.mark.parametrize("path", [OPENAI, ANTHROPIC, RESPONSES])
 def test_a_tool_that_must_be_called_before_ollama(alone, path, stream):
     """It has no tool_choice: the named one is the only one offered, and an answer that calls none is no answer."""
     t, a = alone("ollama")
@@ -66,31 +74,34 @@ def test_a_tool_that_must_be_called_before_ollama(alone, path, stream):
         status, _, data = t.request("POST", path, ask(path, CALL, stream, choice))
         assert status == 200 and called(path, stream, data) == ["read"] and offered(a) == tools, data
     status, _, data = t.request("POST", path, ask(path, "no call", stream))
-    assert status == 200 and b"error" not in data, "nobody asked for one"
+    assert status == 200 and b"called no tool" not in data, "nobody asked for one"
     for choice in ("required", "read"):
         status, _, data = t.request("POST", path, ask(path, "no call", stream, choice))
         if stream:
             assert status == 200 and b"w15" in data
             last = json.loads(sse(data)[-1])
+            last = last.get("response", last)
         else:
             assert status == 422
             last = json.loads(data)
         assert "called no tool" in last["error"]["message"], last
     # what the limit cut off may have become one
-    status, _, data = t.request("POST", path, {**ask(path, "no call", stream, "required"), "max_tokens": 3})
-    assert status == 200 and b"error" not in data, data
+    limit = "max_output_tokens" if path == RESPONSES else "max_tokens"
+    status, _, data = t.request("POST", path, {**ask(path, "no call", stream, "required"), limit: 3})
+    assert status == 200 and b"called no tool" not in data and b"w2" in data, data
     t.wait_idle()
 
 
-@pytest.mark.parametrize("path", [OPENAI, ANTHROPIC])
+@pytest.mark.parametrize("path", [OPENAI, ANTHROPIC, RESPONSES])
 def test_a_tool_that_cannot_be_called(alone, path):
     t, a = alone("ollama")
     status, _, data = t.request("POST", path, ask(path, "hi", choice="delete"))
-    assert status == 400 and "not among the tools" in json.loads(data)["error"]["message"]
+    text = json.loads(data)["error"]["message"]
+    assert status == 400 and ("not among the tools" in text or "no function or custom tool of this name" in text), text
 
 
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("path,more", [(OPENAI, {"parallel_tool_calls": False}),
+@pytest.mark.parametrize("path,more", [(OPENAI, {"parallel_tool_calls": False}), (RESPONSES, {"parallel_tool_calls": False}),
                                        (ANTHROPIC, {"tool_choice": {"type": "auto", "disable_parallel_tool_use": True}})])
 def test_one_call_at_a_time_before_ollama(alone, path, more, stream):
     t, a = alone("ollama")

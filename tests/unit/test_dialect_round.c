@@ -565,7 +565,7 @@ static void answers_lose_nothing(void **state)
 		int format;
 	} ways[] = {{CHAT, ANSWER_OLLAMA_CHAT}, {DIALECT_OLLAMA_GENERATE, ANSWER_OLLAMA_GENERATE},
 		{OPENAI, ANSWER_OPENAI_CHAT}, {DIALECT_OPENAI_TEXT, ANSWER_OPENAI_TEXT},
-		{CLAUDE, -1}};
+		{CLAUDE, -1}, {DIALECT_RESPONSES, -1}};
 	(void)state;
 	for (size_t i = 0; i < COUNT(ways); i++)
 		for (unsigned round = 0; round < ROUNDS; round++)

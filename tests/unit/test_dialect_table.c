@@ -17,9 +17,11 @@ static void put_side(struct slice text, enum dialect d, enum backend_api api, st
 	struct chat_request r;
 	struct dialect_error error = {0};
 	struct backend_call call;
-	struct buf body;
+	struct buf body, taken;
 	buf_init(&body, 0);
-	int rc = chat_request_parse(d, text, &r, &error);
+	buf_init(&taken, 0);
+	buf_add_slice(&taken, text);
+	int rc = chat_request_take(d, &taken, &r, &error);
 	bool read = rc == 0;
 	if (read)
 		rc = backend_call_build(api, &r, 0, &call, &body, &error);
@@ -45,6 +47,7 @@ static void put_side(struct slice text, enum dialect d, enum backend_api api, st
 	if (read)
 		chat_request_fini(&r);
 	buf_free(&body);
+	buf_free(&taken);
 }
 
 /* --- answers --- */
