@@ -221,9 +221,9 @@ void responses_fail(const struct dialect_stream *at, struct slice body, struct b
 	if (at->identity.n)
 		buf_add_slice(&head, at->identity);
 	else
-		buf_printf(&head, ID_BEGIN "%s\",\"object\":\"response\",\"created_at\":%lld",
+		buf_printf(&head,
+			ID_BEGIN "%s\",\"object\":\"response\",\"created_at\":%lld,\"model\":\"\"",
 			at->id ? at->id : "0", (long long)time(NULL));
-	buf_add_str(&head, ",\"model\":\"\"");
 	w.head = head;
 	if (at->identity.n == 0)
 		put_start(&w, out);
@@ -235,37 +235,23 @@ void responses_fail(const struct dialect_stream *at, struct slice body, struct b
 
 /* --- going on --- */
 
-static const char model_member[] = ",\"model\":";
-
-static size_t identity_bytes(const struct answer_writer *w)
-{
-	struct slice head = buf_slice(&w->head);
-	const char *end = memmem(head.p, head.n, model_member, strlen(model_member));
-	return end ? (size_t)(end - head.p) : 0;
-}
-
 static struct slice identity(const struct answer_writer *w)
 {
-	return (struct slice){w->head.p, identity_bytes(w)};
+	return buf_slice(&w->head);
 }
 
 /* Only text is gone on with: its item is open. */
 static int resume(struct answer_writer *w, const struct answer_begun *from)
 {
-	struct buf head;
 	struct slice id = from->identity;
 	const char *quote;
 	size_t begin = strlen(ID_BEGIN);
-	buf_init(&head, 0);
-	buf_add_slice(&head, id);
-	buf_add(&head, w->head.p + identity_bytes(w), w->head.n - identity_bytes(w));
+	buf_clear(&w->head);
+	buf_add_slice(&w->head, id);
 	if (id.n > begin && (quote = memchr(id.p + begin, '"', id.n - begin))) {
-		char *own = slice_dup((struct slice){id.p + begin, (size_t)(quote - id.p) - begin});
 		free(w->id);
-		w->id = own;
+		w->id = slice_dup((struct slice){id.p + begin, (size_t)(quote - id.p) - begin});
 	}
-	buf_free(&w->head);
-	w->head = head;
 	w->role_sent = from->text.n > 0; /* else its writer died before its first event was out */
 	if (w->role_sent) {
 		w->sequence = EVENTS_OF_BEGINNING + (uint64_t)from->tokens;
