@@ -1,0 +1,159 @@
+"""The agents: where each one's program is, its settings for a tandem, and what its tools are called.
+
+Settings are those of docs/clients.md. No agent reaches anything but the tandem: other addresses are behind a proxy that nobody listens
+at, and what reports, updates or signs in is turned off where there is a switch for it.
+"""
+
+import json
+import os
+import platform
+
+from prompts import MODEL, SMALL_MODEL
+
+MACHINE = {"x86_64": "x64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+
+
+class Agent:
+    """One agent, installed in `folder` by etc/setup/clients.sh, with a home of its own."""
+
+    dialect = "/v1/chat/completions"  # where its conversation goes
+    mark = '"tools":[{'  # what only the requests of its conversation have in them
+    window = 16384  # its first request fits, and some long files
+
+    def __init__(self, folder, home):
+        self.folder, self.home = folder, home
+
+    def settings(self, url):
+        """Writes what the agent reads at its start; what its environment has besides."""
+        return {}
+
+    def program(self, *path):
+        return os.path.join(self.folder, "node_modules", *path)
+
+    def environment(self):
+        return {"PATH": os.environ["PATH"], "HOME": self.home, "TERM": "dumb", "LANG": "C.UTF-8", "NO_COLOR": "1", "CI": "1",
+                "HTTP_PROXY": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1,localhost"}
+
+    def write(self, path, content):
+        path = os.path.join(self.home, path)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w") as f:
+            f.write(content if isinstance(content, str) else json.dumps(content))
+        return path
+
+
+class ClaudeCode(Agent):
+    dialect = "/v1/messages"
+    mark = '"name":"Read"'
+    window = 32768
+
+    def command(self, url, prompt):
+        return [self.program("@anthropic-ai", f"claude-code-linux-{MACHINE}", "claude"), "-p", prompt, "--dangerously-skip-permissions"]
+
+    def settings(self, url):
+        return {"ANTHROPIC_BASE_URL": url, "ANTHROPIC_AUTH_TOKEN": "unused", "ANTHROPIC_MODEL": MODEL,
+                "ANTHROPIC_DEFAULT_HAIKU_MODEL": SMALL_MODEL, "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "IS_SANDBOX": "1"}
+
+    def read(self, path):
+        return "Read", {"file_path": path}
+
+    def edit(self, path, old, new):
+        return "Edit", {"file_path": path, "old_string": old, "new_string": new}
+
+    def run(self, command):
+        return "Bash", {"command": command, "description": "Runs the check"}
+
+
+class OpenCode(Agent):
+    def command(self, url, prompt):
+        return [self.program(f"opencode-linux-{MACHINE}", "bin", "opencode"), "run", "--print-logs", prompt]
+
+    def settings(self, url):
+        models = {MODEL: {"name": MODEL, "limit": {"context": 200000, "output": 4096}},
+                  SMALL_MODEL: {"name": SMALL_MODEL, "limit": {"context": 8192, "output": 1024}}}
+        self.write(".config/opencode/opencode.json", {
+            "provider": {"tandem": {"npm": "@ai-sdk/openai-compatible", "name": "tandem", "models": models,
+                                    "options": {"baseURL": url + "/v1", "apiKey": "unused"}}},
+            "model": f"tandem/{MODEL}", "small_model": f"tandem/{SMALL_MODEL}", "autoupdate": False, "share": "disabled"})
+        return {"OPENCODE_DISABLE_MODELS_FETCH": "1", "OPENCODE_DISABLE_AUTOUPDATE": "1"}
+
+    def read(self, path):
+        return "read", {"filePath": path}
+
+    def edit(self, path, old, new):
+        return "edit", {"filePath": path, "oldString": old, "newString": new}
+
+    def run(self, command):
+        return "bash", {"command": command, "description": "Runs the check"}
+
+
+class Cline(Agent):
+    dialect = "/api/chat"
+
+    def command(self, url, prompt):
+        return [self.program("@cline", f"cli-linux-{MACHINE}", "bin", "cline"), "--json", "-P", "ollama", "-m", MODEL, prompt]
+
+    def settings(self, url):
+        self.write(".cline/data/settings/providers.json", {"version": 1, "lastUsedProvider": "ollama", "providers": {"ollama": {
+            "settings": {"provider": "ollama", "model": MODEL, "baseUrl": url, "contextWindow": 200000},
+            "updatedAt": "2026-11-29T00:00:00.000Z", "tokenSource": "manual"}}})
+        return {}
+
+    def read(self, path):
+        return "read_files", {"files": [{"path": path}]}
+
+    def edit(self, path, old, new):
+        return "editor", {"path": path, "old_text": old, "new_text": new}
+
+    def run(self, command):
+        return "run_commands", {"commands": [command]}
+
+
+class QwenCode(Agent):
+    window = 32768
+
+    def command(self, url, prompt):
+        return ["node", self.program(".bin", "qwen"), "--yolo", "--auth-type", "openai", prompt]
+
+    def settings(self, url):
+        return {"OPENAI_BASE_URL": url + "/v1", "OPENAI_API_KEY": "unused", "OPENAI_MODEL": MODEL}
+
+    def read(self, path):
+        return "read_file", {"file_path": path}
+
+    def edit(self, path, old, new):
+        return "edit", {"file_path": path, "old_string": old, "new_string": new}
+
+    def run(self, command):
+        return "run_shell_command", {"command": command, "is_background": False}
+
+
+class Continue(Agent):
+    def command(self, url, prompt):
+        return ["node", self.program(".bin", "cn"), "-p", "--auto", "--config", os.path.join(self.home, "config.yaml"), prompt]
+
+    def settings(self, url):
+        self.write("config.yaml", f"""name: tandem
+version: 1.0.0
+schema: v1
+models:
+  - name: tandem
+    provider: ollama
+    model: {MODEL}
+    apiBase: {url}
+    roles: [chat]
+    capabilities: [tool_use]
+""")
+        return {"CONTINUE_TELEMETRY_ENABLED": "0"}
+
+    def read(self, path):
+        return "Read", {"filepath": path}
+
+    def edit(self, path, old, new):
+        return "Edit", {"file_path": path, "old_string": old, "new_string": new}
+
+    def run(self, command):
+        return "Bash", {"command": command}
+
+
+AGENTS = {"claude-code": ClaudeCode, "opencode": OpenCode, "cline": Cline, "qwen-code": QwenCode, "continue": Continue}

@@ -1,0 +1,66 @@
+"""Each agent does a whole task: it reads a file, changes it, runs a command and ends. Before both kinds of backends, once with everything
+in the window and once with files that do not fit it.
+"""
+
+import subprocess
+
+import pytest
+
+from agents import AGENTS
+from conftest import KINDS, install
+from scripted import LAST, PROMPT, WELL, Project, play
+
+
+@pytest.fixture(params=AGENTS)
+def agent(request, home):
+    return AGENTS[request.param](install(request.param), home)
+
+
+def calls(agent, project):
+    """Read the long files, read calc.py, mend it, run the check."""
+    edit = agent.edit(project.path("calc.py"), "a - b", "a + b")
+    return [agent.read(project.path(name)) for name in [*project.parts, "calc.py"]] + [edit, agent.run("python3 check.py")]
+
+
+def work(agent, site, project):
+    """The agent at its task; what it printed."""
+    play(site.main, agent.mark, calls(agent, project))
+    done = subprocess.run(agent.command(site.url, PROMPT), cwd=project.folder, env={**agent.environment(), **agent.settings(site.url)},
+                          stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, (done.stdout[-3000:], done.stderr[-3000:])
+    return done.stdout
+
+
+def assert_done(agent, site, project, printed):
+    """The task is done, the agent has seen it, and nobody has refused anything."""
+    project.assert_mended()
+    assert LAST in printed
+    talks = site.talks()
+    assert all(t.status == 200 and t.end == "done" for t in talks)
+    assert WELL in talks[-1].body
+    counts = site.tandem.requests()
+    assert [counts[k] for k in ("failed", "refused", "cancelled", "fallbacks")] == [0, 0, 0, 0]
+    assert agent.dialect in {e["path"] for e in site.tandem.events(ev="job_start") if e.get("path")}
+    assert site.complaints() == []
+    return talks
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_task(agent, site_with, tmp_path, kind):
+    """Nothing is shortened, and each request begins with all of the one before it: the backend reads only what is new."""
+    site, project = site_with(kind, 65536), Project(str(tmp_path / "project"))
+    talks = assert_done(agent, site, project, work(agent, site, project))
+    assert len(talks) == 4 and site.tandem.requests()["by_strategy"]["C"] == 0
+    for before, now in zip(talks, talks[1:]):
+        assert now.cached >= 0.99 * before.prompt
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_task_past_the_window(agent, site_with, tmp_path, kind):
+    """Eight long files do not fit the window together. The conversation is shortened, nothing is refused, and what an agent begins with
+    stays in the backend's cache."""
+    site, project = site_with(kind, agent.window), Project(str(tmp_path / "project"), parts=8)
+    talks = assert_done(agent, site, project, work(agent, site, project))
+    assert site.tandem.requests()["by_strategy"]["C"] > 0
+    assert all(t.prompt < agent.window for t in talks)
+    assert all(t.cached >= 0.9 * talks[0].prompt for t in talks[1:])
