@@ -1,8 +1,9 @@
 #!/bin/bash
-# check.sh check|ollama|engine|chaos|attack|attack-asan|asan|asan-slice|tsan|fuzz: runs the tests of that name, every stage even after one has failed. Ends with a line
+# check.sh check|clients|ollama|engine|chaos|attack|attack-asan|asan|asan-slice|tsan|fuzz: runs the tests of that name, every stage even after one has failed. Ends with a line
 # "N passed, N failed" that counts single tests, and 1 when anything failed.
 #
 # check   formatting, layers, the build with gcc and with clang, unit tests, tests of whole processes and of client packages
+# clients whole agents and other clients, as they are published, before scripted backends (CLIENTS: only these)
 # chaos   streaming clients through 1,000 kills and stops, restarts, reloads and upgrades (CHAOS_OPTIONS: other numbers)
 # ollama  a real Ollama behind tandem and in front of it its own clients
 # engine  a real llama-server with a small model behind tandem: what it caches, what its templates insist on
@@ -91,7 +92,8 @@ pytest_part() {
 # The Node packages of the client tests, where there is an npm; without one those tests are skipped.
 node_packages() {
 	command -v npm >/dev/null || return 0
-	[ -d tests/clients/node/node_modules ] || (cd tests/clients/node && npm install --no-audit --no-fund --no-package-lock)
+	[ tests/clients/node/node_modules -nt tests/clients/node/package.json ] ||
+		(cd tests/clients/node && npm install --no-audit --no-fund --no-package-lock && touch node_modules)
 }
 
 # A model on a processor takes as long as the other work there lets it: what is waited for is an event, not a time.
@@ -131,9 +133,16 @@ check)
 		stage "unit tests" units build
 		stage "process tests" python_tests build tests/process
 		stage "Node packages" node_packages
-		stage "client tests" python_tests build tests/clients
+		stage "client tests" python_tests build tests/clients --ignore tests/clients/agents
 	}
 	stage "build with clang" build_all BUILD=build-clang CC=clang
+	;;
+clients)
+	"$SETUP/deps.sh" run check || exit 1
+	export TANDEM_TEST_DEADLINE_S=${TANDEM_TEST_DEADLINE_S:-60}
+	only=()
+	[ -z "${CLIENTS:-}" ] || only=(-k "${CLIENTS// / or }")
+	stage "build" build_all && stage "clients" python_tests build tests/clients/agents "${only[@]}"
 	;;
 ollama)
 	"$SETUP/deps.sh" run check || exit 1
@@ -184,7 +193,7 @@ tsan)
 	sanitized tsan thread
 	;;
 *)
-	die "usage: check.sh check|ollama|engine|chaos|attack|attack-asan|asan|asan-slice|tsan|fuzz"
+	die "usage: check.sh check|clients|ollama|engine|chaos|attack|attack-asan|asan|asan-slice|tsan|fuzz"
 	;;
 esac
 

@@ -5,7 +5,7 @@ SETUP := etc/setup
 SYSCONFDIR ?= /etc
 C_FILES = $(sort $(shell find common proto supervisor workers tests -name '*.[ch]'))
 
-.PHONY: deps run demo check chaos check-ollama check-engine asan asan-slice fuzz-check tsan format format-check layers lint install uninstall
+.PHONY: deps run demo check check-clients chaos check-ollama check-engine asan asan-slice fuzz-check tsan format format-check layers lint install uninstall
 
 # What check.sh builds beside the programs.
 .PHONY: test-programs
@@ -28,6 +28,9 @@ demo: ## send the three example prompts through real models and check their rout
 
 check: ## install what the tests need and run them all
 	@$(SETUP)/check.sh check
+
+check-clients: ## whole agents, unmodified, before scripted backends (kept in the cache; CLIENTS="claude-code llm": only these)
+	@$(SETUP)/check.sh clients
 
 check-ollama: ## test against a real Ollama (built once, kept in the cache)
 	@$(SETUP)/check.sh ollama

@@ -9,8 +9,12 @@ import os
 import platform
 
 from prompts import MODEL, SMALL_MODEL
+from scripted import LAST, RUN, WELL, calls, step
 
 MACHINE = {"x86_64": "x64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+
+
+HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 class Agent:
@@ -19,9 +23,17 @@ class Agent:
     dialect = "/v1/chat/completions"  # where its conversation goes
     mark = '"tools":[{'  # what only the requests of its conversation have in them
     window = 16384  # its first request fits, and some long files
+    keeps = 0.99  # of a request, at the beginning of the next one
+    keeps_shortened = 0.9  # of the first request, at the beginning of each later one, when there is more than fits the window
+    result = WELL  # what the last request must tell the model
 
     def __init__(self, folder, home):
         self.folder, self.home = folder, home
+
+    def answers(self, project):
+        """What the model says: it reads the long files and calc.py, mends that, runs the check, and is done."""
+        edit = self.edit(project.path("calc.py"), "a - b", "a + b")
+        return calls([*(self.read(project.path(name)) for name in [*project.parts, "calc.py"]), edit, self.run(RUN)])
 
     def settings(self, url):
         """Writes what the agent reads at its start; what its environment has besides."""
@@ -156,4 +168,83 @@ models:
         return "Bash", {"command": command}
 
 
-AGENTS = {"claude-code": ClaudeCode, "opencode": OpenCode, "cline": Cline, "qwen-code": QwenCode, "continue": Continue}
+class Aider(Agent):
+    """It has no tools: its answers hold the change, and it runs the check itself. The first change is wrong, so that its model hears of
+    the result. The files stand behind the history, which therefore is all that a request and the next one share."""
+
+    mark = "SEARCH/REPLACE"
+    keeps, keeps_shortened = 0.5, 0.1
+    result = "still wrong"
+
+    def command(self, url, prompt):
+        return [os.path.join(self.folder, "bin", "python"), "-m", "aider", "--model", f"openai/{MODEL}", "--edit-format", "diff", "--yes-always",
+                "--no-git", "--no-pretty", "--no-check-update", "--no-show-model-warnings", "--no-show-release-notes", "--analytics-disable",
+                "--restore-chat-history", "--max-chat-history-tokens", "200000",
+                "--auto-test", "--test-cmd", RUN, "--message", prompt, "calc.py", "check.py"]
+
+    def settings(self, url):
+        return {"OPENAI_API_BASE": url + "/v1", "OPENAI_API_KEY": "unused"}
+
+    def answers(self, project):
+        def change(old, new):
+            return f"calc.py\n```python\n<<<<<<< SEARCH\n    return {old}\n=======\n    return {new}\n>>>>>>> REPLACE\n```\n"
+
+        with open(project.path(".aider.chat.history.md"), "w") as f:  # it has no other way to long conversations
+            f.writelines(f"\n#### What does {name} say?\n\n{project.read(name)}\n" for name in project.parts)
+        return [{"text": f"{step(1)}\n\n{change('a - b', 'a * b')}"}, {"text": f"{LAST}\n\n{change('a * b', 'a + b')}"}]
+
+
+class Functions(Agent):
+    """With the functions of tools.py."""
+
+    def python(self, *arguments):
+        return [os.path.join(self.folder, "bin", "python"), *arguments]
+
+    def read(self, path):
+        return "read_file", {"path": path}
+
+    def edit(self, path, old, new):
+        return "edit_file", {"path": path, "old": old, "new": new}
+
+    def run(self, command):
+        return "run_command", {"command": command}
+
+
+class Llm(Functions):
+    dialect = "/api/chat"
+
+    def command(self, url, prompt):
+        return self.python("-m", "llm", "-m", f"ollama/{MODEL}", "--functions", os.path.join(HERE, "tools.py"), "--chain-limit", "0", prompt)
+
+    def settings(self, url):
+        return {"OLLAMA_HOST": url, "LLM_USER_PATH": self.home}
+
+
+class LangChain(Functions):
+    provider = "openai"
+
+    def command(self, url, prompt):
+        return self.python(os.path.join(HERE, "langchain_agent.py"), self.provider, url, MODEL, prompt)
+
+
+class LangChainOllama(LangChain):
+    provider, dialect = "ollama", "/api/chat"
+
+
+class LangChainAnthropic(LangChain):
+    provider, dialect = "anthropic", "/v1/messages"
+
+
+# Name in the tests: what etc/setup/clients.sh calls its packages, and the class.
+AGENTS = {
+    "claude-code": ("claude-code", ClaudeCode),
+    "opencode": ("opencode", OpenCode),
+    "cline": ("cline", Cline),
+    "qwen-code": ("qwen-code", QwenCode),
+    "continue": ("continue", Continue),
+    "aider": ("aider", Aider),
+    "llm": ("packages", Llm),
+    "langchain-openai": ("packages", LangChain),
+    "langchain-ollama": ("packages", LangChainOllama),
+    "langchain-anthropic": ("packages", LangChainAnthropic),
+}

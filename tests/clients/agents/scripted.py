@@ -8,6 +8,8 @@ that reads a prompt ahead (a warming) takes no answer from anybody.
 import json
 import os
 
+from prompts import prose
+
 CALC = "def add(a, b):\n    return a - b\n"
 CHECK = """from calc import add
 
@@ -18,12 +20,9 @@ print("all is " + "well")
 """
 WELL = "all is well"  # what check.py prints; it stands in no file
 PROMPT = "Read calc.py, mend it so that check.py passes, and run check.py."
+RUN = "python3 -B check.py"  # -B: a file changed twice in a second is read twice
 LAST = "The sum is right now."
-
-
-def part(number, lines=330):
-    """A long file: some 20 KB, no line twice."""
-    return "".join(f"Part {number}, line {i}: value_{number}_{i} is set to {i * 37} by module_{i * 7 % 91}.\n" for i in range(lines))
+PART = 20000  # characters of a long file
 
 
 class Project:
@@ -35,8 +34,9 @@ class Project:
         os.makedirs(folder)
         self.write("calc.py", CALC)
         self.write("check.py", CHECK)
+        text = prose(PART * parts)  # no line of it twice
         for i, name in enumerate(self.parts):
-            self.write(name, part(i))
+            self.write(name, text[i * PART:(i + 1) * PART])
 
     def path(self, name):
         return os.path.join(self.folder, name)
@@ -58,9 +58,12 @@ def step(number):
     return f"Step {number} of the work."
 
 
-def play(backend, mark, calls, last=LAST):
-    """The backend answers a conversation that has `mark` in it with these tool calls, (name, arguments), one after the other, then `last`."""
-    answers = [{"text": step(i), "tool": name, "args": json.dumps(args)} for i, (name, args) in enumerate(calls, 1)]
-    answers.append({"text": last})
+def calls(steps):
+    """Answers: tool calls, (name, arguments), one after the other, and the last word."""
+    return [*({"text": step(i), "tool": name, "args": json.dumps(args)} for i, (name, args) in enumerate(steps, 1)), {"text": LAST}]
+
+
+def play(backend, mark, answers):
+    """The backend gives a conversation that has `mark` in it these answers; each but the last has its step(number) in its text."""
     for i in reversed(range(len(answers))):  # the first rule that matches counts: the newest number is looked for first
         backend.fault(match=step(i) if i else mark, times=-1, **answers[i])

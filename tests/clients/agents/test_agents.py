@@ -8,23 +8,18 @@ import pytest
 
 from agents import AGENTS
 from conftest import KINDS, install
-from scripted import LAST, PROMPT, WELL, Project, play
+from scripted import LAST, PROMPT, Project, play
 
 
 @pytest.fixture(params=AGENTS)
 def agent(request, home):
-    return AGENTS[request.param](install(request.param), home)
-
-
-def calls(agent, project):
-    """Read the long files, read calc.py, mend it, run the check."""
-    edit = agent.edit(project.path("calc.py"), "a - b", "a + b")
-    return [agent.read(project.path(name)) for name in [*project.parts, "calc.py"]] + [edit, agent.run("python3 check.py")]
+    packages, agent = AGENTS[request.param]
+    return agent(install(packages), home)
 
 
 def work(agent, site, project):
     """The agent at its task; what it printed."""
-    play(site.main, agent.mark, calls(agent, project))
+    play(site.main, agent.mark, agent.answers(project))
     done = subprocess.run(agent.command(site.url, PROMPT), cwd=project.folder, env={**agent.environment(), **agent.settings(site.url)},
                           stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, (done.stdout[-3000:], done.stderr[-3000:])
@@ -37,7 +32,7 @@ def assert_done(agent, site, project, printed):
     assert LAST in printed
     talks = site.talks()
     assert all(t.status == 200 and t.end == "done" for t in talks)
-    assert WELL in talks[-1].body
+    assert agent.result in talks[-1].body
     counts = site.tandem.requests()
     assert [counts[k] for k in ("failed", "refused", "cancelled", "fallbacks")] == [0, 0, 0, 0]
     assert agent.dialect in {e["path"] for e in site.tandem.events(ev="job_start") if e.get("path")}
@@ -50,9 +45,9 @@ def test_task(agent, site_with, tmp_path, kind):
     """Nothing is shortened, and each request begins with all of the one before it: the backend reads only what is new."""
     site, project = site_with(kind, 65536), Project(str(tmp_path / "project"))
     talks = assert_done(agent, site, project, work(agent, site, project))
-    assert len(talks) == 4 and site.tandem.requests()["by_strategy"]["C"] == 0
+    assert len(talks) == len(agent.answers(project)) and site.tandem.requests()["by_strategy"]["C"] == 0
     for before, now in zip(talks, talks[1:]):
-        assert now.cached >= 0.99 * before.prompt
+        assert now.cached >= agent.keeps * before.prompt
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -63,4 +58,4 @@ def test_task_past_the_window(agent, site_with, tmp_path, kind):
     talks = assert_done(agent, site, project, work(agent, site, project))
     assert site.tandem.requests()["by_strategy"]["C"] > 0
     assert all(t.prompt < agent.window for t in talks)
-    assert all(t.cached >= 0.9 * talks[0].prompt for t in talks[1:])
+    assert all(t.cached >= agent.keeps_shortened * talks[0].prompt for t in talks[1:])

@@ -1,9 +1,10 @@
-// The `ollama`, `openai` and `@anthropic-ai/sdk` packages, and the AI SDK with the two providers that Cline is built on, against the tandem at
+// The `ollama`, `openai` and `@anthropic-ai/sdk` packages, and the AI SDK with the three providers that Cline is built on, against the tandem at
 // $TANDEM_URL. Run by test_node.py; prompts of known size come from there in the JSON file $TANDEM_PROMPTS.
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import Anthropic from '@anthropic-ai/sdk'
+import { createAnthropic } from '@ai-sdk/anthropic'
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible'
 import { APICallError, generateText, streamText, tool } from 'ai'
 import { Ollama } from 'ollama'
@@ -22,8 +23,10 @@ const openai = new OpenAI({ baseURL: url + '/v1', apiKey: 'unused', maxRetries: 
 const anthropic = new Anthropic({ baseURL: url, apiKey: 'unused', maxRetries: 0 })
 const sdks = {
   'ollama-ai-provider': createOllama({ baseURL: url + '/api' })(model),
+  'anthropic-provider': createAnthropic({ baseURL: url + '/v1', apiKey: 'unused' })(model),
   'openai-compatible': createOpenAICompatible({ name: 'tandem', baseURL: url + '/v1', includeUsage: true })(model),
 }
+const once = { maxRetries: 0, maxOutputTokens: 512 }
 const warnings = []
 console.warn = (...words) => warnings.push(words.join(' '))
 
@@ -71,14 +74,14 @@ for (const [name, prompt] of [...Object.entries(prompts), ['slow', slow]]) {
   })
   for (const [sdk, languageModel] of Object.entries(sdks))
     test(`${sdk} ${name}`, async () => {
-      const result = streamText({ model: languageModel, prompt, maxRetries: 0 })
+      const result = streamText({ model: languageModel, prompt, ...once })
       const parts = []
       for await (const part of result.fullStream) parts.push(part)
       assert.deepEqual(parts.filter(p => p.type === 'error'), [])
       assert.equal(parts.filter(p => p.type === 'text-delta').map(p => p.text).join(''), answer)
       assert.equal(await result.finishReason, 'stop')
       assert.ok((await result.usage).inputTokens > 0)
-      assert.equal((await generateText({ model: languageModel, prompt, maxRetries: 0 })).text, answer)
+      assert.equal((await generateText({ model: languageModel, prompt, ...once })).text, answer)
     })
 }
 
@@ -99,16 +102,16 @@ test('openai tools', async () => {
 for (const [sdk, languageModel] of Object.entries(sdks)) {
   test(`${sdk} tools`, async () => {
     const read = tool({ inputSchema: z.object({ path: z.string() }), execute: async ({ path }) => `contents of ${path}` })
-    const result = streamText({ model: languageModel, prompt: tools, tools: { read }, maxRetries: 0 })
+    const result = streamText({ model: languageModel, prompt: tools, tools: { read }, ...once })
     assert.deepEqual((await result.toolCalls).map(c => c.input), [{ path: 'a.c' }])
     assert.deepEqual((await result.toolResults).map(r => r.output), ['contents of a.c'])
   })
 
   test(`${sdk} overflow`, async () => {
-    await assert.rejects(generateText({ model: languageModel, system: overflow, prompt: 'hi', maxRetries: 0 }), e => {
+    await assert.rejects(generateText({ model: languageModel, system: overflow, prompt: 'hi', ...once }), e => {
       assert.ok(APICallError.isInstance(e), e)
       assert.equal(e.statusCode, 400)
-      assert.match(e.message + e.responseBody, /maximum context length is \d+ tokens/)
+      assert.match(e.message + e.responseBody, /maximum context length is \d+ tokens|prompt is too long: \d+ tokens/)
       return true
     })
   })
