@@ -40,7 +40,7 @@ class Talk:
 class Site:
     """A tandem in its default mode: a main device of one slot and window `window`, and a small one of the other kind that condenses."""
 
-    def __init__(self, folder, kind, window):
+    def __init__(self, folder, kind, window, **groups):
         other = next(k for k in KINDS if k != kind)
         self.log = os.path.join(folder, "main.jsonl")
         self.main = Fake(folder, "main", type=kind, model=(MODEL,), options=["--num-ctx", str(window), "--log", self.log])
@@ -48,7 +48,7 @@ class Site:
         self.tandem = Tandem(folder, [
             {"name": "gpu0", "roles": ["main"], "model": MODEL, "num_ctx": window, "backend": {"type": kind, "url": self.main.url}},
             {"name": "gpu1", "roles": ["condense"], "slots": 2, "model": SMALL_MODEL, "num_ctx": 8192,
-             "backend": {"type": other, "url": self.small.url}}], routing={"mode": "adaptive"})
+             "backend": {"type": other, "url": self.small.url}}], routing={"mode": "adaptive"}, **groups)
         self.small.fault(excerpt=60, times=-1)  # its notes are lines of what they are about
         self.url = self.tandem.url
 
@@ -79,11 +79,11 @@ class Site:
 
 @pytest.fixture
 def site_with(tmp_path):
-    """site_with(kind, window) starts a site."""
+    """site_with(kind, window, deadlines={...}, ...) starts a site."""
     started = []
 
-    def start(kind, window):
-        started.append(Site(str(tmp_path), kind, window))
+    def start(kind, window, **groups):
+        started.append(Site(str(tmp_path), kind, window, **groups))
         return started[-1]
 
     yield start

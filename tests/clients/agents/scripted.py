@@ -63,7 +63,8 @@ def calls(steps):
     return [*({"text": step(i), "tool": name, "args": json.dumps(args)} for i, (name, args) in enumerate(steps, 1)), {"text": LAST}]
 
 
-def play(backend, mark, answers):
-    """The backend gives a conversation that has `mark` in it these answers; each but the last has its step(number) in its text."""
+def play(backend, mark, answers, **more):
+    """The backend gives a conversation that has `mark` in it these answers; each but the last has its step(number) in its text. `more` is
+    added to each of them."""
     for i in reversed(range(len(answers))):  # the first rule that matches counts: the newest number is looked for first
-        backend.fault(match=step(i) if i else mark, times=-1, **answers[i])
+        backend.fault(match=step(i) if i else mark, times=-1, **answers[i], **more)

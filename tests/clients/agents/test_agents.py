@@ -1,5 +1,5 @@
 """Each agent does a whole task: it reads a file, changes it, runs a command and ends. Before both kinds of backends, once with everything
-in the window and once with files that do not fit it.
+in the window and once with files that do not fit it; and with answers that take their time.
 """
 
 import subprocess
@@ -17,9 +17,9 @@ def agent(request, home):
     return agent(install(packages), home)
 
 
-def work(agent, site, project):
-    """The agent at its task; what it printed."""
-    play(site.main, agent.mark, agent.answers(project))
+def work(agent, site, project, **more):
+    """The agent at its task; what it printed. `more` is added to each answer of the model."""
+    play(site.main, agent.mark, agent.answers(project), **more)
     done = subprocess.run(agent.command(site.url, PROMPT), cwd=project.folder, env={**agent.environment(), **agent.settings(site.url)},
                           stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, (done.stdout[-3000:], done.stderr[-3000:])
@@ -59,3 +59,12 @@ def test_task_past_the_window(agent, site_with, tmp_path, kind):
     assert site.tandem.requests()["by_strategy"]["C"] > 0
     assert all(t.prompt < agent.window for t in talks)
     assert all(t.cached >= agent.keeps_shortened * talks[0].prompt for t in talks[1:])
+
+
+HASTY = {"first_byte_ms": 100, "first_byte_nonstream_ms": 5000, "heartbeat_ms": 100}
+
+
+def test_task_with_slow_answers(agent, site_with, tmp_path):
+    """Before the first byte of each answer come heartbeats, about ten. Nobody takes them for an answer or for an error."""
+    site, project = site_with("llama-server", 65536, deadlines=HASTY), Project(str(tmp_path / "project"))
+    assert_done(agent, site, project, work(agent, site, project, delay_ms=1000))
