@@ -44,6 +44,12 @@ static bool is_read(struct json_value key)
 	return false;
 }
 
+/* Go's clients write both members, and leave the one that they do not mean empty. */
+static bool names(struct json_value v)
+{
+	return json_is(v, JSON_STRING) && v.raw.n > 2;
+}
+
 void pass_peek(struct pass_peek *p, struct slice body)
 {
 	struct json_value root, key, value, model = {0}, name = {0}, source = {0};
@@ -63,8 +69,8 @@ void pass_peek(struct pass_peek *p, struct slice body)
 		token_census_add(&p->census, value.raw);
 		p->tools = p->tools || (key_is(key, "tools") && value.raw.n > 2);
 	}
-	if (!json_is(model, JSON_STRING))
-		model = json_is(name, JSON_STRING) ? name : source;
+	if (!names(model))
+		model = names(name) ? name : source;
 	p->named = model.raw;
 	if (json_is(model, JSON_STRING) && json_string_decode(model, &p->model))
 		buf_clear(&p->model);

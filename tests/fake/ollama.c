@@ -145,7 +145,7 @@ bool ollama_body_model(struct request *r, struct buf *name)
 	buf_init(name, 4096);
 	if (!api_object(r))
 		return false;
-	if (json_string_decode(json_get(r->json, "model"), name) < 0)
+	if (json_string_decode(json_get(r->json, "model"), name) < 0 || !name->n)
 		json_string_decode(json_get(r->json, "name"), name);
 	if (name->n)
 		return true;
@@ -240,8 +240,7 @@ static void show(struct request *r)
 		"embedding_length\":%d,\"fake.block_count\":28,\"fake.attention.head_count\":28,"
 		"\"fake.attention.head_count_kv\":4,\"fake.attention.key_length\":128,"
 		"\"fake.attention.value_length\":128},"
-		"\"capabilities\":[\"completion\",\"tools\",\"insert\",\"thinking\",\"vision\","
-		"\"embedding\"],"
+		"\"capabilities\":[\"completion\",\"tools\",\"insert\",\"thinking\",\"vision\"],"
 		"\"modified_at\":\"2026-08-21T10:00:00.000000001Z\"}",
 		m->name, r->fake->options.num_ctx, details, TRAIN_CTX, EMBED_DIMS);
 	api_reply(r, 200, &out);

@@ -134,7 +134,7 @@ def test_ollama_catalogue(start):
     assert fake.get("/api/version")["version"].startswith("0.")
     assert [m["name"] for m in fake.get("/api/tags")["models"]] == ["a:7b", "b:latest"]
     assert fake.get("/api/ps") == {"models": []}
-    show = fake.post("/api/show", {"name": "B"})
+    show = fake.post("/api/show", {"name": "B", "model": ""})
     assert show["model_info"]["fake.context_length"] == 131072 and "num_ctx" in show["parameters"]
     assert fake.post("/api/show", {"model": "c"}, 404) == {"error": "model 'c' not found"}
     assert fake.call("GET", "/nothing")[0] == 404

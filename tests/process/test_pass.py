@@ -485,8 +485,9 @@ def test_a_model_of_the_other_device(pair, main, small):
             status, headers, data = t.request("POST", path, question(path, "hi", stream, model="s:0.5b"))
             assert status == 200, data
             assert headers["X-Tandem-Device"] == "gpu1" and b"s:0.5b" in data
-    status, headers, data = t.request("POST", "/api/show", {"model": "s:0.5b"})
-    assert status == 200 and "gpu1" in headers["X-Tandem-Reason"] and json.loads(data)["model_info"]
+    for body in ({"model": "s:0.5b"}, {"name": "s:0.5b"}, {"model": "", "name": "s:0.5b"}):  # the last one is the `ollama` command's
+        status, headers, data = t.request("POST", "/api/show", body)
+        assert status == 200 and "gpu1" in headers["X-Tandem-Reason"] and json.loads(data)["model_info"]
     asked = b.stats()["requests"]["by_path"]
     for path in ("/api/embed", "/v1/embeddings"):
         body = {"model": "s:0.5b", "input": "x"}

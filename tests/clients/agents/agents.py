@@ -17,6 +17,12 @@ MACHINE = {"x86_64": "x64", "aarch64": "arm64"}.get(platform.machine(), platform
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
+def outside():
+    """What keeps a program from reaching anybody but this machine."""
+    proxies = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9", "no_proxy": "127.0.0.1,localhost"}
+    return {**proxies, **{name.upper(): value for name, value in proxies.items()}}
+
+
 class Agent:
     """One agent, installed in `folder` by etc/setup/clients.sh, with a home of its own."""
 
@@ -43,8 +49,7 @@ class Agent:
         return os.path.join(self.folder, "node_modules", *path)
 
     def environment(self):
-        return {"PATH": os.environ["PATH"], "HOME": self.home, "TERM": "dumb", "LANG": "C.UTF-8", "NO_COLOR": "1", "CI": "1",
-                "HTTP_PROXY": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1,localhost"}
+        return {"PATH": os.environ["PATH"], "HOME": self.home, "TERM": "dumb", "LANG": "C.UTF-8", "NO_COLOR": "1", "CI": "1", **outside()}
 
     def write(self, path, content):
         path = os.path.join(self.home, path)

@@ -20,13 +20,18 @@ from prompts import MODEL, SMALL_MODEL  # noqa: E402
 KINDS = ["ollama", "llama-server"]
 
 
-def install(name):
-    """The folder that etc/setup/clients.sh prints. 77: not to be had here."""
-    done = subprocess.run([os.path.join(ROOT, "etc", "setup", "clients.sh"), name], stdout=subprocess.PIPE, text=True)
+def script(what, *command):
+    """The last line that a setup script prints. 77: not to be had here."""
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode == 77:
-        pytest.skip(f"this machine cannot have {name}")
-    assert done.returncode == 0, f"{name} could not be installed"
+        pytest.skip(f"this machine cannot have {what}")
+    assert done.returncode == 0, f"{what} could not be installed"
     return done.stdout.splitlines()[-1]
+
+
+def install(name):
+    """The folder of a client's packages."""
+    return script(name, os.path.join(ROOT, "etc", "setup", "clients.sh"), name)
 
 
 class Talk:
@@ -43,7 +48,7 @@ class Site:
     def __init__(self, folder, kind, window, **groups):
         other = next(k for k in KINDS if k != kind)
         self.log = os.path.join(folder, "main.jsonl")
-        self.main = Fake(folder, "main", type=kind, model=(MODEL,), options=["--num-ctx", str(window), "--log", self.log])
+        self.main = Fake(folder, "main", type=kind, model=(MODEL,), options=["--num-ctx", str(window), "--embeddings", "--log", self.log])
         self.small = Fake(folder, "small", type=other, model=(SMALL_MODEL,), options=["--num-ctx", "8192", "--slots", "2"])
         self.tandem = Tandem(folder, [
             {"name": "gpu0", "roles": ["main"], "model": MODEL, "num_ctx": window, "backend": {"type": kind, "url": self.main.url}},
