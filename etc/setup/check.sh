@@ -1,9 +1,10 @@
 #!/bin/bash
-# check.sh check|clients|ollama|engine|chaos|attack|attack-asan|asan|asan-slice|tsan|fuzz: runs the tests of that name, every stage even after one has failed. Ends with a line
+# check.sh check|clients|open-webui|ollama|engine|chaos|attack|attack-asan|asan|asan-slice|tsan|fuzz: runs the tests of that name, every stage even after one has failed. Ends with a line
 # "N passed, N failed" that counts single tests, and 1 when anything failed.
 #
 # check   formatting, layers, the build with gcc and with clang, unit tests, tests of whole processes and of client packages
 # clients whole agents and other clients, as they are published, before scripted backends (CLIENTS: only these)
+# open-webui  Open WebUI before scripted backends
 # chaos   streaming clients through 1,000 kills and stops, restarts, reloads and upgrades (CHAOS_OPTIONS: other numbers)
 # ollama  a real Ollama behind tandem and in front of it its own clients
 # engine  a real llama-server with a small model behind tandem: what it caches, what its templates insist on
@@ -140,9 +141,14 @@ check)
 clients)
 	"$SETUP/deps.sh" run check || exit 1
 	export TANDEM_TEST_DEADLINE_S=${TANDEM_TEST_DEADLINE_S:-60}
-	only=()
-	[ -z "${CLIENTS:-}" ] || only=(-k "${CLIENTS// / or }")
+	only=(--ignore tests/clients/agents/test_open_webui.py)
+	[ -z "${CLIENTS:-}" ] || only+=(-k "${CLIENTS// / or }")
 	stage "build" build_all && stage "clients" python_tests build tests/clients/agents "${only[@]}"
+	;;
+open-webui)
+	"$SETUP/deps.sh" run check || exit 1
+	export TANDEM_TEST_DEADLINE_S=${TANDEM_TEST_DEADLINE_S:-60}
+	stage "build" build_all && stage "Open WebUI" python_tests build tests/clients/agents/test_open_webui.py
 	;;
 ollama)
 	"$SETUP/deps.sh" run check || exit 1
@@ -193,7 +199,7 @@ tsan)
 	sanitized tsan thread
 	;;
 *)
-	die "usage: check.sh check|clients|ollama|engine|chaos|attack|attack-asan|asan|asan-slice|tsan|fuzz"
+	die "usage: check.sh check|clients|open-webui|ollama|engine|chaos|attack|attack-asan|asan|asan-slice|tsan|fuzz"
 	;;
 esac
 

@@ -1,6 +1,6 @@
 #!/bin/bash
 # clients.sh NAME: puts a client that tests/clients/agents runs into the cache, once, and prints its folder. npm/NAME there holds a package
-# file and its lock, pip/NAME.txt a list with hashes. Of what npm installs nothing runs before the tests do.
+# file and its lock, pip/NAME.txt a complete list with hashes. Of what npm installs nothing runs before the tests do.
 #
 # Exit 77: cannot be had on this machine (said why); the tests are skipped then.
 set -euo pipefail
@@ -22,7 +22,7 @@ from_npm() {
 
 from_pip() {
 	"$PYTHON" -m venv "$SCRATCH/made" >&2 || die "cannot make a virtual environment (python3-venv is needed)"
-	"$SCRATCH/made/bin/python" -m pip install --disable-pip-version-check --no-cache-dir --quiet --require-hashes \
+	"$SCRATCH/made/bin/python" -m pip install --disable-pip-version-check --no-cache-dir --quiet --require-hashes --no-deps \
 		--requirement "$pins/pip/$name.txt" >&2 || die "$name could not be installed from the Python package index (see above)"
 }
 

@@ -5,7 +5,7 @@ SETUP := etc/setup
 SYSCONFDIR ?= /etc
 C_FILES = $(sort $(shell find common proto supervisor workers tests -name '*.[ch]'))
 
-.PHONY: deps run demo check check-clients chaos check-ollama check-engine asan asan-slice fuzz-check tsan format format-check layers lint install uninstall
+.PHONY: deps run demo check check-clients check-open-webui chaos check-ollama check-engine asan asan-slice fuzz-check tsan format format-check layers lint install uninstall
 
 # What check.sh builds beside the programs.
 .PHONY: test-programs
@@ -31,6 +31,9 @@ check: ## install what the tests need and run them all
 
 check-clients: ## whole agents, unmodified, before scripted backends (kept in the cache; CLIENTS="claude-code llm": only these)
 	@$(SETUP)/check.sh clients
+
+check-open-webui: ## Open WebUI before scripted backends (over a gigabyte in the cache)
+	@$(SETUP)/check.sh open-webui
 
 check-ollama: ## test against a real Ollama (built once, kept in the cache)
 	@$(SETUP)/check.sh ollama
