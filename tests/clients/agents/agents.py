@@ -81,6 +81,14 @@ class ClaudeCode(Agent):
         return "Bash", {"command": command, "description": "Runs the check"}
 
 
+class ClaudeCodeByAlias(ClaudeCode):
+    """It asks for the models that it knows."""
+
+    def settings(self, url):
+        named = super().settings(url)
+        return {name: value for name, value in named.items() if not name.endswith("_MODEL")}
+
+
 class OpenCode(Agent):
     def command(self, url, prompt):
         return [self.program(f"opencode-linux-{MACHINE}", "bin", "opencode"), "run", "--print-logs", prompt]
@@ -243,6 +251,7 @@ class LangChainAnthropic(LangChain):
 # Name in the tests: what etc/setup/clients.sh calls its packages, and the class.
 AGENTS = {
     "claude-code": ("claude-code", ClaudeCode),
+    "claude-code-by-alias": ("claude-code", ClaudeCodeByAlias),
     "opencode": ("opencode", OpenCode),
     "cline": ("cline", Cline),
     "qwen-code": ("qwen-code", QwenCode),

@@ -17,6 +17,7 @@ sys.path += [os.path.dirname(HERE), os.path.join(os.path.dirname(os.path.dirname
 from harness import ROOT, Fake, Tandem  # noqa: E402
 from prompts import MODEL, SMALL_MODEL  # noqa: E402
 
+ALIASES = [{"match": "claude-*haiku*", "use": "gpu1"}, {"match": "claude-*", "use": "gpu0"}]
 KINDS = ["ollama", "llama-server"]
 
 
@@ -53,7 +54,7 @@ class Site:
         self.tandem = Tandem(folder, [
             {"name": "gpu0", "roles": ["main"], "model": MODEL, "num_ctx": window, "backend": {"type": kind, "url": self.main.url}},
             {"name": "gpu1", "roles": ["condense"], "slots": 2, "model": SMALL_MODEL, "num_ctx": 8192,
-             "backend": {"type": other, "url": self.small.url}}], routing={"mode": "adaptive"}, **groups)
+             "backend": {"type": other, "url": self.small.url}}], routing={"mode": "adaptive"}, models=ALIASES, **groups)
         self.small.fault(excerpt=60, times=-1)  # its notes are lines of what they are about
         self.url = self.tandem.url
 
