@@ -19,7 +19,7 @@ class OpenWebUI(Process):
         self.url = f"http://127.0.0.1:{port}"
         python, program = (os.path.join(packages, "bin", name) for name in ("python", "open-webui"))
         super().__init__([python, program, "serve", "--host", "127.0.0.1", "--port", str(port)], os.path.join(folder, "open-webui.log"), {
-            **outside(), "HOME": data, "DATA_DIR": data, "WEBUI_SECRET_KEY": "unused", "WEBUI_AUTH": "False", "OFFLINE_MODE": "True",
+            **outside(), "HOME": data, "DATA_DIR": data, "WEBUI_SECRET_KEY": "u" * 32, "WEBUI_AUTH": "False", "OFFLINE_MODE": "True",
             "HF_HUB_OFFLINE": "1", "ANONYMIZED_TELEMETRY": "False", "DO_NOT_TRACK": "true", "ENABLE_OPENAI_API": "False",
             "OLLAMA_BASE_URL": url, "RAG_EMBEDDING_ENGINE": "ollama", "RAG_EMBEDDING_MODEL": MODEL, "RAG_OLLAMA_BASE_URL": url})
         self.token = None
@@ -45,6 +45,6 @@ class OpenWebUI(Process):
         """A document that is cut up and embedded; its id."""
         head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\nContent-Type: text/plain\r\n\r\n'
         id = self.call("/api/v1/files/", f"{head}{text}\r\n--{BOUNDARY}--\r\n".encode(), f"multipart/form-data; boundary={BOUNDARY}")["id"]
-        state = wait_for(lambda: (s := self.call(f"/api/v1/files/{id}")["data"]["status"]) != "pending" and s, f"{name} embedded", 120)
+        state = wait_for(lambda: (s := self.call(f"/api/v1/files/{id}")["data"].get("status")) in ("completed", "failed") and s, "its embedding", 120)
         assert state == "completed", self.log()[-4000:]
         return id
