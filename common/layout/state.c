@@ -11,7 +11,8 @@
 #define BUCKETS (1u << 16)
 #define CONVERSATIONS 1024
 #define WINDOW_DRIFT .15
-#define WINDOW_WAIT .5 /* a larger one can wait, and one that was settled on stays, up to that */
+#define WINDOW_WAIT .5	  /* a larger one can wait, and one that was settled on stays, up to that */
+#define WINDOW_RAISED 2.0 /* how a larger one comes about that a backend did not refuse */
 
 struct layout_state {
 	atomic_uint refs;
@@ -252,9 +253,11 @@ double layout_cache_window(struct layout_cache *c, uint64_t beginning, double wi
 {
 	size_t i = beginning % CONVERSATIONS;
 	double before = c->windows[i].window;
-	double least = waits ? window / (1 + WINDOW_WAIT) : window * (1 - WINDOW_DRIFT);
+	double least = c->windows[i].refused ? window / WINDOW_RAISED
+		       : waits		     ? window / (1 + WINDOW_WAIT)
+					     : window * (1 - WINDOW_DRIFT);
 	double most = window * (1 + (c->windows[i].settled ? WINDOW_WAIT : WINDOW_DRIFT));
-	if (c->windows[i].beginning == beginning && before >= least && before <= most)
+	if (c->windows[i].beginning == beginning && before > least && before <= most)
 		return before;
 	layout_cache_set_window(c, beginning, window);
 	c->windows[i].settled = false;

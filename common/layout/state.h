@@ -52,7 +52,9 @@ double layout_cache_window(struct layout_cache *c, uint64_t beginning, double wi
 
 /* The window for it from now on: as an early freeze or an earlier life of ours settled it. */
 void layout_cache_set_window(struct layout_cache *c, uint64_t beginning, double window);
-/* The same, because the backend refused the one before: it is not made larger again. */
+/* The same, because the backend refused the one before: what a token is was learned from other text
+ * than what is left. It is not made larger again until twice as much is offered (windows are raised
+ * by doubling). */
 void layout_cache_refused(struct layout_cache *c, uint64_t beginning, double window);
 bool layout_cache_may_grow(const struct layout_cache *c, uint64_t beginning);
 

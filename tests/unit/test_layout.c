@@ -830,6 +830,13 @@ static void test_cache(void **state)
 	assert_true(layout_cache_may_grow(cache, 43));
 	layout_cache_set_window(cache, 42 + 1024, 1000); /* in its place */
 	assert_true(layout_cache_may_grow(cache, 42 + 1024));
+	layout_cache_refused(cache, 43, 1000);
+	assert_true(layout_cache_window(cache, 43, 1500, false) == 1000);
+	assert_true(layout_cache_window(cache, 43, 1500, true) == 1000);
+	assert_true(layout_cache_window(cache, 43, 600, false) == 600);
+	assert_true(layout_cache_window(cache, 43, 1500, false) == 1500);
+	layout_cache_refused(cache, 43, 1000);
+	assert_true(layout_cache_window(cache, 43, 2000, false) == 2000);
 	layout_cache_limit(cache, 0);
 	assert_int_equal(layout_cache_count(cache), 0);
 	layout_cache_destroy(cache);
