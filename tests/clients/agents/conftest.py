@@ -72,8 +72,8 @@ class Site:
         return found
 
     def complaints(self):
-        """What the log of tandem and its workers says at the level of warnings and errors."""
-        return [e for e in self.tandem.events() if e["level"] in ("warn", "error")]
+        """What the log of tandem and its workers says of requests at the level of warnings and errors."""
+        return [e for e in self.tandem.events() if e["level"] in ("warn", "error") and "req" in e]
 
     def stop(self):
         try:
