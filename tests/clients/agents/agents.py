@@ -6,13 +6,9 @@ at, and what reports, updates or signs in is turned off where there is a switch 
 
 import json
 import os
-import platform
 
 from prompts import MODEL, SMALL_MODEL
 from scripted import LAST, RUN, WELL, calls, step
-
-MACHINE = {"x86_64": "x64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
-
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -65,7 +61,7 @@ class ClaudeCode(Agent):
     window = 32768
 
     def command(self, url, prompt):
-        return [self.program("@anthropic-ai", f"claude-code-linux-{MACHINE}", "claude"), "-p", prompt, "--dangerously-skip-permissions"]
+        return [self.program("@anthropic-ai", "claude-code-linux-x64", "claude"), "-p", prompt, "--dangerously-skip-permissions"]
 
     def settings(self, url):
         return {"ANTHROPIC_BASE_URL": url, "ANTHROPIC_AUTH_TOKEN": "unused", "ANTHROPIC_MODEL": MODEL,
@@ -91,7 +87,7 @@ class ClaudeCodeByAlias(ClaudeCode):
 
 class OpenCode(Agent):
     def command(self, url, prompt):
-        return [self.program(f"opencode-linux-{MACHINE}", "bin", "opencode"), "run", "--print-logs", prompt]
+        return [self.program("opencode-linux-x64", "bin", "opencode"), "run", "--print-logs", prompt]
 
     def settings(self, url):
         models = {MODEL: {"name": MODEL, "limit": {"context": 200000, "output": 4096}},
@@ -116,7 +112,7 @@ class Cline(Agent):
     dialect = "/api/chat"
 
     def command(self, url, prompt):
-        return [self.program("@cline", f"cli-linux-{MACHINE}", "bin", "cline"), "--json", "-P", "ollama", "-m", MODEL, prompt]
+        return [self.program("@cline", "cli-linux-x64", "bin", "cline"), "--json", "-P", "ollama", "-m", MODEL, prompt]
 
     def settings(self, url):
         self.write(".cline/data/settings/providers.json", {"version": 1, "lastUsedProvider": "ollama", "providers": {"ollama": {

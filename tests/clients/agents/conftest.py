@@ -19,6 +19,7 @@ from prompts import MODEL, SMALL_MODEL  # noqa: E402
 
 ALIASES = [{"match": "claude-*haiku*", "use": "gpu1"}, {"match": "claude-*", "use": "gpu0"}]
 KINDS = ["ollama", "llama-server"]
+HASTY = {"first_byte_ms": 100, "first_byte_nonstream_ms": 5000, "heartbeat_ms": 100}  # deadlines with which heartbeats come at once
 
 
 def script(what, *command):

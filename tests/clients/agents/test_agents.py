@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from agents import AGENTS
-from conftest import KINDS, install
+from conftest import HASTY, KINDS, install
 from scripted import LAST, PROMPT, Project, play
 
 
@@ -59,9 +59,6 @@ def test_task_past_the_window(agent, site_with, tmp_path, kind):
     assert site.tandem.requests()["by_strategy"]["C"] > 0
     assert all(t.prompt < agent.window for t in talks)
     assert all(t.cached >= agent.keeps_shortened * talks[0].prompt for t in talks[1:])
-
-
-HASTY = {"first_byte_ms": 100, "first_byte_nonstream_ms": 5000, "heartbeat_ms": 100}
 
 
 def test_task_with_slow_answers(agent, site_with, tmp_path):

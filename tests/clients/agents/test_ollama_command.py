@@ -6,11 +6,9 @@ import subprocess
 import pytest
 
 from agents import outside
-from conftest import KINDS, script
+from conftest import HASTY, KINDS, script
 from harness import ROOT
 from prompts import ANSWER, MODEL, SMALL_MODEL, fake, prose
-
-HASTY = {"first_byte_ms": 100, "first_byte_nonstream_ms": 5000, "heartbeat_ms": 100}
 
 
 @pytest.fixture(params=KINDS)
