@@ -28,7 +28,7 @@ from_pip() {
 
 [ "$(uname -m)" = x86_64 ] || cannot "its packages are pinned for x86_64 alone"
 if [ -d "$pins/npm/$name" ]; then
-	command -v npm >/dev/null && node -e 'process.exit(parseInt(process.versions.node) < 20)' 2>/dev/null || cannot "npm and Node 20 or newer are needed"
+	command -v npm >/dev/null && node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null || cannot "npm and Node 20 or newer are needed"
 	from=from_npm
 	key=$( (cat "$pins/npm/$name"/package*.json; node --version) | sha256sum | cut -c1-12)
 elif [ -f "$pins/pip/$name.txt" ]; then

@@ -177,6 +177,42 @@ models:
         return "Bash", {"command": command}
 
 
+class Codex(Agent):
+    """It has one tool, a shell, in which it understands patches."""
+
+    dialect = "/v1/responses"
+
+    def command(self, url, prompt):
+        return [self.vendored("codex"), "exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", prompt]
+
+    def vendored(self, name):
+        (triple,) = os.listdir(self.program("@openai", "codex-linux-x64", "vendor"))
+        return self.program("@openai", "codex-linux-x64", "vendor", triple, "bin", name)
+
+    def settings(self, url):
+        self.write(".codex/config.toml", f"""model = "{MODEL}"
+model_provider = "tandem"
+check_for_update_on_startup = false
+analytics.enabled = false
+
+[model_providers.tandem]
+name = "tandem"
+base_url = "{url}/v1"
+wire_api = "responses"
+""")
+        return {}
+
+    def read(self, path):
+        return self.run(f"cat {path}")
+
+    def edit(self, path, old, new):
+        return self.run(f"apply_patch <<'EOF'\n*** Begin Patch\n*** Update File: {path}\n@@\n-    return {old}\n+    return {new}\n"
+                        "*** End Patch\nEOF\n")
+
+    def run(self, command):
+        return "exec_command", {"cmd": command}
+
+
 class Aider(Agent):
     """It has no tools: its answers hold the change, and it runs the check itself. The first change is wrong, so that its model hears of
     the result. The files stand behind the history, which therefore is all that a request and the next one share."""
@@ -252,6 +288,7 @@ AGENTS = {
     "cline": ("cline", Cline),
     "qwen-code": ("qwen-code", QwenCode),
     "continue": ("continue", Continue),
+    "codex": ("codex", Codex),
     "aider": ("aider", Aider),
     "llm": ("packages", Llm),
     "langchain-openai": ("packages", LangChain),
