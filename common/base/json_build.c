@@ -2,6 +2,7 @@
 #include "common/base/json_scan.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 
 static bool is_line_end(const char *p, int len)
 {
@@ -93,7 +94,8 @@ int json_put_quoted(struct buf *out, const char *name, const struct buf *escaped
 
 int json_put_int(struct buf *out, int64_t v)
 {
-	return buf_printf(out, "%" PRId64, v);
+	char text[24];
+	return buf_add(out, text, (size_t)snprintf(text, sizeof(text), "%" PRId64, v));
 }
 
 size_t utf8_valid_prefix(struct slice text)

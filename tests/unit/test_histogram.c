@@ -12,14 +12,15 @@
 static void test_bounds_grow_by_halves_of_an_octave(void **state)
 {
 	static const uint64_t first[] = {1, 2, 3, 4, 6, 8, 12, 16, 24, 32};
+	static const struct histogram h;
 	(void)state;
 	for (unsigned i = 0; i < sizeof(first) / sizeof(*first); i++)
-		assert_int_equal(histogram_bound(i), first[i]);
+		assert_int_equal(histogram_bound(&h, i), first[i]);
 	for (unsigned i = 1; i < HISTOGRAM_BUCKETS - 1; i++) {
-		assert_true(histogram_bound(i) > histogram_bound(i - 1));
-		assert_true(histogram_bound(i) <= 2 * histogram_bound(i - 1));
+		assert_true(histogram_bound(&h, i) > histogram_bound(&h, i - 1));
+		assert_true(histogram_bound(&h, i) <= 2 * histogram_bound(&h, i - 1));
 	}
-	assert_int_equal(histogram_bound(HISTOGRAM_BUCKETS - 2), 1 << HISTOGRAM_OCTAVES);
+	assert_int_equal(histogram_bound(&h, HISTOGRAM_BUCKETS - 2), 1 << HISTOGRAM_OCTAVES);
 }
 
 static void test_every_value_is_counted_in_its_bucket(void **state)
@@ -37,8 +38,8 @@ static void test_every_value_is_counted_in_its_bucket(void **state)
 		histogram_add(&h, cases[i].ms);
 		assert_int_equal(h.count[cases[i].bucket], 1);
 		assert_int_equal(h.total, 1);
-		assert_int_equal(h.sum_ms, cases[i].ms);
-		assert_int_equal(h.max_ms, cases[i].ms);
+		assert_int_equal(h.sum, cases[i].ms);
+		assert_int_equal(h.max, cases[i].ms);
 	}
 }
 
@@ -108,6 +109,28 @@ static void test_other_units(void **state)
 	buf_free(&out);
 }
 
+static void test_bounds_of_a_scale(void **state)
+{
+	static const uint64_t bounds[] = {10, 500, 20000};
+	static const struct histogram_scale scale = {bounds, 3};
+	struct histogram h = {.scale = &scale};
+	struct buf out;
+	(void)state;
+	buf_init(&out, 0);
+	histogram_add(&h, 10);
+	histogram_add(&h, 11);
+	histogram_add(&h, 90000);
+	assert_int_equal(h.count[0], 1);
+	assert_int_equal(h.count[1], 1);
+	assert_int_equal(h.count[3], 1);
+	assert_true(histogram_quantile(&h, 1) == 90000);
+	histogram_json_of(&h, "us", &out);
+	assert_non_null(strstr(buf_cstr(&out),
+		"\"buckets\":[{\"le_us\":10,\"count\":1},{\"le_us\":500,\"count\":2},"
+		"{\"le_us\":20000,\"count\":2},{\"le_us\":null,\"count\":3}]"));
+	buf_free(&out);
+}
+
 static void test_sums_outlive_an_incarnation(void **state)
 {
 	(void)state;
@@ -141,6 +164,7 @@ int main(void)
 		cmocka_unit_test(test_quantiles_lie_in_the_bucket_of_the_true_value),
 		cmocka_unit_test(test_json_is_cumulative),
 		cmocka_unit_test(test_other_units),
+		cmocka_unit_test(test_bounds_of_a_scale),
 		cmocka_unit_test(test_sums_outlive_an_incarnation),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
