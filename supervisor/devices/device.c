@@ -39,9 +39,14 @@ struct device_totals device_totals(const struct device *d)
 {
 	struct device_totals t = {.jobs_done = d->jobs_done,
 		.jobs_failed = d->jobs_failed,
+		.jobs_preempted = d->jobs_preempted,
 		.starts = d->generation,
 		.restarts = d->restarts,
 		.heartbeats = d->sums.heartbeats,
+		.warmed = d->warmed,
+		.warmings_cancelled = d->warmings_cancelled,
+		.noted = d->noted,
+		.notings_cancelled = d->notings_cancelled,
 		.bytes_in = d->sums.bytes_in,
 		.bytes_out = d->sums.bytes_out};
 	snprintf(t.device, sizeof(t.device), "%s", d->conf->name);

@@ -158,6 +158,23 @@ void devices_sweep(struct devices *s)
 	}
 }
 
+static void add_totals(struct totals *to, struct device *const *devices, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		struct device_totals d = device_totals(devices[i]);
+		totals_add(to, &d);
+	}
+}
+
+void devices_totals(const struct devices *s, struct totals *out)
+{
+	*out = (struct totals){.count = 0};
+	add_totals(out, s->of, s->count);
+	add_totals(out, s->removed, s->removed_count);
+	for (size_t i = 0; i < s->past.count; i++)
+		totals_add(out, &s->past.of[i]);
+}
+
 /* --- all of them --- */
 
 void devices_init(

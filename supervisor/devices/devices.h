@@ -101,6 +101,9 @@ void device_destroy(struct device *d);
 /* Destroys removed devices to which no worker, job or request refers any more. */
 void devices_sweep(struct devices *s);
 
+/* The counters of all devices by name, of those that are gone as well: they only grow. */
+void devices_totals(const struct devices *s, struct totals *out);
+
 static inline void devices_changed(struct devices *s)
 {
 	s->events->changed(s->ctx);

@@ -23,9 +23,14 @@ void totals_add(struct totals *t, const struct device_totals *d)
 	struct device_totals *to = place(t, d->device);
 	to->jobs_done += d->jobs_done;
 	to->jobs_failed += d->jobs_failed;
+	to->jobs_preempted += d->jobs_preempted;
 	to->starts += d->starts;
 	to->restarts += d->restarts;
 	to->heartbeats += d->heartbeats;
+	to->warmed += d->warmed;
+	to->warmings_cancelled += d->warmings_cancelled;
+	to->noted += d->noted;
+	to->notings_cancelled += d->notings_cancelled;
 	to->bytes_in += d->bytes_in;
 	to->bytes_out += d->bytes_out;
 }

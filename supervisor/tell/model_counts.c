@@ -20,22 +20,10 @@ static const struct field device_counts[] = {
 };
 static const struct fields device_count_members = FIELDS(device_counts);
 
-static void add_devices(struct totals *t, struct device *const *devices, size_t n)
-{
-	for (size_t i = 0; i < n; i++) {
-		struct device_totals d = device_totals(devices[i]);
-		totals_add(t, &d);
-	}
-}
-
 static void each_device_counts(const void *of, struct field_list *list)
 {
-	const struct devices *s = ((const struct tell *)of)->devices;
-	struct totals sums = {.count = 0};
-	add_devices(&sums, s->of, s->count);
-	add_devices(&sums, s->removed, s->removed_count);
-	for (size_t i = 0; i < s->past.count; i++)
-		totals_add(&sums, &s->past.of[i]);
+	struct totals sums;
+	devices_totals(((const struct tell *)of)->devices, &sums);
 	for (size_t i = 0; i < sums.count; i++)
 		field_item(list, &sums.of[i]);
 }

@@ -11,7 +11,14 @@
 
 static void add(struct totals *t, const char *name, uint64_t n)
 {
-	struct device_totals d = {.jobs_done = n, .jobs_failed = 2 * n, .starts = 1};
+	struct device_totals d = {.jobs_done = n,
+		.jobs_failed = 2 * n,
+		.jobs_preempted = n,
+		.warmed = n,
+		.warmings_cancelled = n,
+		.noted = n,
+		.notings_cancelled = n,
+		.starts = 1};
 	snprintf(d.device, sizeof(d.device), "%s", name);
 	totals_add(t, &d);
 }
@@ -28,6 +35,11 @@ static void test_one_name_one_sum(void **state)
 	assert_int_equal(t.of[0].jobs_done, 7);
 	assert_int_equal(t.of[0].jobs_failed, 14);
 	assert_int_equal(t.of[0].starts, 2);
+	assert_int_equal(t.of[0].jobs_preempted, 7);
+	assert_int_equal(t.of[0].warmed, 7);
+	assert_int_equal(t.of[0].warmings_cancelled, 7);
+	assert_int_equal(t.of[0].noted, 7);
+	assert_int_equal(t.of[0].notings_cancelled, 7);
 	assert_int_equal(t.of[1].jobs_done, 5);
 }
 
