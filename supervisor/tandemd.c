@@ -4,6 +4,7 @@
 #include "common/base/log_loop.h"
 #include "supervisor/life/listener.h"
 #include "supervisor/tell/flush.h"
+#include "supervisor/tell/metrics.h"
 
 #include <errno.h>
 #include <libgen.h>
@@ -54,6 +55,12 @@ static uint64_t oldest_request_ms(void *ctx)
 	return requests_oldest_ms(&s->requests);
 }
 
+static void on_scrape(void *ctx, struct request *r)
+{
+	struct supervisor *s = ctx;
+	scrape_ask(&s->tell, r);
+}
+
 static int on_reopen(void *ctx)
 {
 	struct supervisor *s = ctx;
@@ -74,7 +81,7 @@ static void wire(struct supervisor *s)
 		.flushed = on_flushed,
 		.run_dir_used = on_run_dir_used,
 		.oldest_request_ms = oldest_request_ms};
-	static const struct requests_events requests = {.over = on_idle};
+	static const struct requests_events requests = {.over = on_idle, .scrape = on_scrape};
 	static const struct life_events life = {.reopen = on_reopen, .reloaded = on_reloaded};
 	s->devices.config = s->requests.config = s->life.config = &s->config;
 	s->devices.tokens = s->requests.tokens = s->tokens;
@@ -148,6 +155,7 @@ static int prepare(struct supervisor *s, struct buf *err)
 static int open_doors(struct supervisor *s, struct buf *err)
 {
 	struct life *l = &s->life;
+	doors_take_metrics(l, handover_take_extra(&l->successor.handover, "metrics"));
 	int rc = tell_start(&s->tell);
 	if (rc) {
 		buf_printf(err, "stats socket in %s: %s", l->run_dir, strerror(-rc));

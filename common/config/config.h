@@ -82,6 +82,12 @@ struct config {
 		bool open;		     /* listens beyond this machine without keys */
 		enum access_changes changes; /* default CHANGES_LOCAL */
 	} access;
+	struct {
+		char *address;	 /* NULL: /metrics stands beside everything else */
+		int port;	 /* default 9512 */
+		int64_t series;	 /* label sets of requests; default 256 */
+		int64_t readers; /* answers that are not read yet, at once; default 16 */
+	} metrics;
 	char *run_dir;
 	char **origins;	 /* web pages that may use the gateway beside those that always may, with a
 			    "*" in each at most; NULL-terminated; NULL: none (origin.h) */

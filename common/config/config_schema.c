@@ -74,7 +74,7 @@ static void unknown_key(struct config_reader *r, struct config_schema s, const c
 			suggest_offer(&near, k->name);
 		else if (!group)
 			suggest_offer(&near, k->group);
-		if (strcmp(k->name, name) == 0)
+		if (!elsewhere && strcmp(k->name, name) == 0)
 			elsewhere = k;
 	}
 	if (near.best)

@@ -208,6 +208,7 @@ void life_init(struct life *l, uv_loop_t *loop, const struct life_events *events
 	l->step = step;
 	TAILQ_INIT(&l->elders.list);
 	l->rundir.lock_fd = -1;
+	l->metrics_fd = -1;
 	l->notify.quiet = l->successor.waiting;
 	notify_init(&l->notify, loop);
 	uv_timer_init(l->loop, &l->timer);

@@ -73,8 +73,10 @@ struct life {
 	void (*step)(struct life *l,
 		enum life_event e); /* the table of life.c, for the files below it */
 	uv_signal_t signals[LIFE_SIGNALS];
-	uv_timer_t timer;    /* drain deadline; while retiring, a look at idle connections */
-	struct front *front; /* NULL in a successor that has not taken over */
+	uv_timer_t timer;      /* drain deadline; while retiring, a look at idle connections */
+	struct front *front;   /* NULL in a successor that has not taken over */
+	struct front *metrics; /* the door at metrics.address; NULL: none, or not yet */
+	int metrics_fd;	       /* its socket, for a successor and for taking it back; -1: none */
 	struct front *shut[DOORS_SHUT_MAX];
 	size_t shut_count;
 	unsigned connections_max; /* limits.connections, or fewer for want of descriptors */

@@ -31,8 +31,8 @@ static bool listed(const struct key_effect *keys, size_t n, const char *group, c
 
 static void fixed_key(void *ctx, const char *group, const char *name)
 {
-	static const struct key_effect fixed[] = {{"listen", NULL}, {NULL, "run_dir"},
-		{"limits", "connections"}, {"limits", "header_bytes"},
+	static const struct key_effect fixed[] = {{"listen", NULL}, {"metrics", NULL},
+		{NULL, "run_dir"}, {"limits", "connections"}, {"limits", "header_bytes"},
 		{"limits", "header_total_bytes"}, {"limits", "stream_bytes"}, {"limits", "idle_ms"},
 		{"limits", "headers"}, {"limits", "body_rate"}, {"deadlines", "head_ms"},
 		{"deadlines", "body_ms"}, {"limits", "state_bytes"}};
@@ -152,9 +152,13 @@ static bool possible(struct reload *r)
 /* A certificate is renewed under the same name. */
 static bool renewed(struct reload *r)
 {
-	struct front *f = r->life->front;
+	struct front *const doors[] = {r->life->front, r->life->metrics};
 	const struct config *c = &r->config;
-	return !f || front_renew(f, c->listen.certificate, c->listen.key, &r->err) == 0;
+	for (size_t i = 0; i < COUNT(doors); i++)
+		if (doors[i] &&
+			front_renew(doors[i], c->listen.certificate, c->listen.key, &r->err))
+			return false;
+	return true;
 }
 
 static struct config_device *copy_of(const struct config_device *from)

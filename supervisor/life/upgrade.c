@@ -185,6 +185,7 @@ static enum upgrade_state act_settled(struct life *l)
 	if (u->kept_fd >= 0)
 		close(u->kept_fd);
 	u->kept_fd = -1;
+	doors_let_go(l);
 	rundir_unlock(&l->rundir);
 	elders_fini(l); /* the successor has them */
 	return UPGRADE_SETTLED;

@@ -183,6 +183,9 @@ static void fill_handover(struct life *l, struct handover *h)
 		}
 	memcpy(h->extra, u->extra, sizeof(u->extra));
 	h->extra_count = u->extra_count;
+	if (l->metrics_fd >= 0 && h->extra_count < HANDOVER_EXTRA_MAX)
+		h->extra[h->extra_count++] =
+			(struct handover_extra){.name = "metrics", .fd = l->metrics_fd};
 	for (size_t i = 0; i < l->devices->count; i++)
 		if ((l->devices->of[i]->conf->roles & ROLE_MAIN) &&
 			l->devices->of[i]->state == WORKER_READY)

@@ -90,6 +90,7 @@ void audience_give_place(struct chat *c, struct chat *heir)
 	/* begun_ms stays: it says since when c refers to its devices (devices_sweep()). */
 	SWAP(uint64_t, c->taken, heir->taken);
 	SWAP(bool, c->head_sent, heir->head_sent);
+	SWAP(enum measure_outcome, c->base.outcome, heir->base.outcome);
 	uv_timer_start(&c->tick, c->tick.timer_cb, uv_timer_get_due_in(&heir->tick),
 		(uint64_t)c->base.all->config->deadlines.heartbeat_ms);
 }

@@ -18,13 +18,13 @@ static size_t chat_body(struct request *r, const char *p, size_t n)
 	if (c->state != CHAT_READING)
 		return n; /* refused already: what still comes is thrown away */
 	if (!request_may_hold(r->all, c->held, n)) {
-		r->all->count.failed++;
+		request_count(r, MEASURE_FAILED);
 		request_refuse(r, 503,
 			"too many large requests at once; limits.body_total_bytes is reached", 2);
 		chat_finish(c);
 	} else if (buf_add(&c->body, p, n)) {
 		bool too_large = buf_error(&c->body) == -E2BIG;
-		request_count_error(r->all, too_large ? 413 : 503);
+		request_count_error(r, too_large ? 413 : 503);
 		request_refuse(r, too_large ? 413 : 503,
 			too_large ? "request body larger than limits.body_bytes" : "out of memory",
 			too_large ? 0 : 2);
@@ -121,13 +121,14 @@ void chat_begin(struct requests *s, struct exchange *x, enum dialect d)
 	buf_init(&c->rewritten, (size_t)job_body_bytes_max(s->config));
 	buf_init(&c->reply, PROTO_REPLY_BYTES);
 	chat_resume_init(c);
-	c->first_ms = -1;
+	c->first_ms = c->queued_ms = -1;
+	c->used = (struct proto_usage){-1, -1, -1, -1, -1, -1};
 	uv_timer_init(s->loop, &c->tick);
 	uv_timer_init(s->loop, &c->wait);
 	c->tick.data = c->wait.data = c;
 	int64_t declared = exchange_body_bytes(x);
 	if (declared > s->config->limits.body_bytes) {
-		request_count_error(s, 413);
+		request_count_error(&c->base, 413);
 		request_refuse(&c->base, 413, "request body larger than limits.body_bytes", 0);
 		chat_finish(c);
 	} else if (declared > 0) {
@@ -273,7 +274,7 @@ static void act_parsed(struct chat *c)
 
 static void act_gone(struct chat *c)
 {
-	c->base.all->count.cancelled++;
+	request_count(&c->base, MEASURE_CANCELLED);
 	log_line(LOG_INFO, "client_gone", LOG_STR("req", c->base.id),
 		LOG_INT("ms", now_ms() - c->base.begun_ms), LOG_END);
 	if (!chat_hand_over(c))
@@ -282,7 +283,7 @@ static void act_gone(struct chat *c)
 
 static void act_gone_early(struct chat *c)
 {
-	c->base.all->count.cancelled++;
+	request_count(&c->base, MEASURE_CANCELLED);
 	chat_finish(c);
 }
 

@@ -13,6 +13,7 @@
  *   chat_alias.c    a model that is another one's name
  *   chat_compact.c  making a block that stands for the conversation
  *   chat_read.c     the body as a view
+ *   chat_measure.c  what is measured at its end
  *   chat_shared.c   what all of them use
  * Each calls only those that stand below it; what comes from below goes to the table (chat_event()).
  *
@@ -204,6 +205,8 @@ struct chat {
 	uint64_t bytes_at_tick;
 	char tail[2]; /* last two bytes of the answer */
 	uint64_t first_byte_ms;
+	double queued_ms;	 /* for a slot; < 0: not yet */
+	struct proto_usage used; /* what the backend has counted of the whole answer */
 };
 
 /* To the table of chat.c. */
@@ -292,6 +295,12 @@ void chat_forecast_cut(struct chat *c);
 void chat_early_ask(const struct chat *c, struct proto_job *message);
 /* The answer has ended well: what can be done for the next request? */
 void chat_early(struct chat *c);
+
+/* --- chat_measure.c --- */
+/* The answer has ended; resumed: the counts are of its last part alone. */
+void chat_measure_usage(struct chat *c, const struct proto_usage *u, bool resumed);
+/* It is over: what is measured of it. */
+void chat_measured(struct chat *c);
 
 /* --- chat_notes.c --- */
 /* What there is of notes, for a layout that is about to be made. */

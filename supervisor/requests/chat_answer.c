@@ -153,8 +153,9 @@ void chat_answer_submit(struct chat *c)
 
 static void answer_start(void *ctx, struct job *j, const struct proto_record *r)
 {
-	(void)j;
 	struct chat *c = ctx;
+	if (c->queued_ms < 0)
+		c->queued_ms = (double)(j->started_ms - j->submitted_ms);
 	free(c->head.type);
 	c->head.type = NULL;
 	for (size_t i = 0; i < r->u.start.header_count && !c->head.type; i++)
@@ -179,12 +180,14 @@ static void answer_end(void *ctx, struct job *j, const struct proto_record *r)
 {
 	struct chat *c = ctx;
 	const struct proto_usage *u = &r->u.end.usage;
+	chat_measure_usage(c, u, j->spec.message.resume);
 	if (j->spec.message.resume)
 		chat_forecast_cut(c); /* its counts are about another prompt */
 	else
 		chat_forecast_ended(c, u);
 	if (slice_eq(r->u.end.finish, SLICE("error")))
-		c->base.all->count.failed++; /* told to the client by the backend's own bytes */
+		request_count(&c->base,
+			MEASURE_FAILED); /* told to the client by the backend's own bytes */
 	if (u->prompt_tokens > 0 && c->sent_census.images == 0 &&
 		j->spec.message.resume_bytes == 0) {
 		uint64_t counted = c->prompt_counted = (uint64_t)u->prompt_tokens;

@@ -53,7 +53,7 @@ void chat_answer_head(struct chat *c, int status, const char *content_type, int6
 
 static void break_off(struct chat *m)
 {
-	m->base.all->count.failed++;
+	request_count(&m->base, MEASURE_FAILED);
 	log_line(LOG_ERROR, "answer_overrun", LOG_STR("req", m->base.id), LOG_END);
 	exchange_abort(m->base.exchange);
 	chat_finish(m);
@@ -62,6 +62,7 @@ static void break_off(struct chat *m)
 void chat_finish(struct chat *c)
 {
 	struct chat *m;
+	chat_measured(c);
 	c->state = CHAT_OVER;
 	while ((m = TAILQ_FIRST(&c->joined)))
 		break_off(m);
@@ -130,7 +131,7 @@ void chat_answer_error(struct chat *c, int status, struct slice message, struct 
 	status = dialect_status(c->base.dialect, status);
 	const struct chat *by = c->lead ? c->lead : c;
 	int cause = by->failure ? by->failure->cause : FAIL_NONE;
-	request_count_error(c->base.all, status);
+	request_count_error(&c->base, status);
 	log_line(LOG_WARN, "request_failed", LOG_STR("req", c->base.id), LOG_INT("status", status),
 		LOG_SLICE("message", job_logged_message(cause, message)),
 		LOG_INT("bytes_out", c->bytes_out), LOG_INT("ms", now_ms() - c->base.begun_ms),
@@ -309,7 +310,7 @@ bool chat_answer_write(struct chat *c, struct slice bytes)
 	if (chat_answer_pieces(c, bytes)) {
 		/* Credit keeps us far from the cap: a worker that ignores it, or memory is out. The
 		 * client must see a broken stream. */
-		c->base.all->count.failed++;
+		request_count(&c->base, MEASURE_FAILED);
 		log_line(LOG_ERROR, "answer_overrun", LOG_STR("req", c->base.id), LOG_END);
 		exchange_abort(c->base.exchange);
 		chat_finish(c);

@@ -73,7 +73,7 @@ static void answer_when_all_are_in(struct loaded *l)
 	}
 	buf_add_str(&body, "]}");
 	if (!any || buf_error(&body)) {
-		request_count_error(l->base.all, 503);
+		request_count_error(&l->base, 503);
 		request_refuse(&l->base, 503, any ? "out of memory" : "no device is available",
 			LOADED_RETRY_AFTER_S);
 	} else {
@@ -173,7 +173,7 @@ static void loaded_gone(struct request *r)
 	struct loaded *l = (struct loaded *)r;
 	if (l->over)
 		return;
-	r->all->count.cancelled++;
+	request_count(r, MEASURE_CANCELLED);
 	loaded_finish(l);
 }
 
@@ -182,7 +182,7 @@ static void loaded_cancel(struct request *r)
 	struct loaded *l = (struct loaded *)r;
 	if (l->over)
 		return;
-	request_count_error(r->all, REQUEST_CANCELLED_STATUS);
+	request_count_error(r, REQUEST_CANCELLED_STATUS);
 	request_refuse(r, REQUEST_CANCELLED_STATUS, REQUEST_CANCELLED_TEXT, 0);
 	loaded_finish(l);
 }

@@ -22,8 +22,34 @@
 
 static const struct job_events pass_events;
 
+/* A backend's own error passes through, too. */
+static enum measure_outcome outcome_of(const struct pass *p)
+{
+	if (p->base.outcome != MEASURE_DONE || p->status < 400)
+		return p->base.outcome;
+	return p->status < 500 ? MEASURE_REFUSED : MEASURE_FAILED;
+}
+
+static void measured(const struct pass *p)
+{
+	bool writes = p->route.writes && p->peek.stream && p->first_byte_ms;
+	struct measure m = {.way = MEASURE_PASS,
+		.dialect = p->base.dialect,
+		.device = p->device->conf->name,
+		.outcome = outcome_of(p),
+		.tokens = {[MEASURE_IN] = p->base.tokens_in,
+			[MEASURE_SENT] = p->first_byte_ms ? p->base.tokens_in : 0},
+		.counted = -1,
+		.total_ms = (double)(now_ms() - p->base.begun_ms),
+		.first_ms = writes ? (double)p->first_byte_ms : -1,
+		.token_ms = -1,
+		.queued_ms = p->queued_ms};
+	measures_add(&p->base.all->measures, &m);
+}
+
 static void pass_finish(struct pass *p)
 {
+	measured(p);
 	p->over = true;
 	uv_timer_stop(&p->wait);
 	uv_timer_stop(&p->tick);
@@ -34,7 +60,7 @@ static void pass_finish(struct pass *p)
 
 static void pass_error(struct pass *p, int status, const char *message, int retry_after_s)
 {
-	request_count_error(p->base.all, status);
+	request_count_error(&p->base, status);
 	log_line(LOG_WARN, "request_failed", LOG_STR("req", p->base.id), LOG_INT("status", status),
 		LOG_STR("message", message), LOG_END);
 	if (p->early && !p->answering)
@@ -205,7 +231,7 @@ static void pass_gone(struct request *r)
 	struct pass *p = (struct pass *)r;
 	if (p->over)
 		return;
-	r->all->count.cancelled++;
+	request_count(r, MEASURE_CANCELLED);
 	log_line(LOG_INFO, "client_gone", LOG_STR("req", r->id),
 		LOG_INT("ms", now_ms() - r->begun_ms), LOG_END);
 	pass_finish(p);
@@ -260,8 +286,10 @@ static void send_head(struct pass *p, const struct proto_record *rec)
 
 static void pass_start(void *ctx, struct job *j, const struct proto_record *rec)
 {
-	(void)j;
 	struct pass *p = ctx;
+	p->status = (int)rec->u.start.status;
+	if (p->route.works)
+		p->queued_ms = (double)(j->started_ms - j->submitted_ms);
 	if (!p->head_sent)
 		send_head(p, rec);
 	else if (rec->u.start.status >= 300)
@@ -371,6 +399,7 @@ void pass_begin(struct requests *s, struct exchange *x, const struct route *rout
 	}
 	s->count.passed++;
 	p->route = *route;
+	p->queued_ms = -1;
 	buf_init(&p->body, (size_t)s->config->limits.body_bytes);
 	buf_init(&p->target, 0);
 	buf_init(&p->refusal, PASS_REFUSAL_BYTES);

@@ -43,6 +43,8 @@ struct pass {
 	struct buf refusal;
 	unsigned deaths;
 	uint64_t first_byte_ms;
+	int status;	  /* the backend's; 0: none yet */
+	double queued_ms; /* for a slot; < 0: it takes none, or not yet */
 	uv_timer_t wait, tick;
 	unsigned timers_open;
 };

@@ -59,7 +59,7 @@ void pass_refused_late(struct pass *p)
 	struct buf text;
 	buf_init(&text, DIALECT_ERROR_TEXT_BYTES);
 	pass_peek_error(p->refused, buf_slice(&p->refusal), &text);
-	request_count_error(p->base.all, p->refused);
+	request_count_error(&p->base, p->refused);
 	log_line(LOG_WARN, "request_failed", LOG_STR("req", p->base.id),
 		LOG_INT("status", p->refused), LOG_SLICE("message", buf_slice(&text)), LOG_END);
 	pass_end_in_band(p, p->refused, buf_slice(&text));

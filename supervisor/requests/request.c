@@ -166,15 +166,24 @@ void request_turn_away(struct requests *s, struct exchange *x, enum dialect d, i
 	answer_error(x, d, &story, status, message, retry_after_s);
 }
 
+void request_count(struct request *r, enum measure_outcome o)
+{
+	struct counters *count = &r->all->count;
+	r->outcome = o;
+	count->refused += o == MEASURE_REFUSED;
+	count->cancelled += o == MEASURE_CANCELLED;
+	count->failed += o == MEASURE_FAILED;
+}
+
 /* 422: workers died of it. */
-void request_count_error(struct requests *s, int status)
+void request_count_error(struct request *r, int status)
 {
 	if (status == REQUEST_CANCELLED_STATUS)
-		s->count.cancelled++;
+		request_count(r, MEASURE_CANCELLED);
 	else if (status >= 400 && status < 500 && status != 422)
-		s->count.refused++;
+		request_count(r, MEASURE_REFUSED);
 	else
-		s->count.failed++;
+		request_count(r, MEASURE_FAILED);
 }
 
 bool request_may_hold(const struct requests *s, size_t held, size_t n)

@@ -40,6 +40,7 @@ struct request {
 	enum dialect dialect;
 	char id[REQUEST_ID_BYTES];
 	uint64_t begun_ms;
+	enum measure_outcome outcome;	/* done, unless something else was counted */
 	uint64_t client;		/* who asks (client.h) */
 	struct caller *caller;		/* ... by the name of its key; NULL: it has none */
 	unsigned own_headers;		/* those that its key stands in (access.h) */
@@ -101,9 +102,11 @@ const char *request_authorization(const struct request *r);
  * texts are the exchange's. 0, or -ENOMEM (then the job has none). */
 int request_forward_headers(struct request *r, struct proto_job *job);
 
+/* Counts how it ends, unless it is done. */
+void request_count(struct request *r, enum measure_outcome o);
 /* Counts an answer with that status as failed or, where it is the client's fault, as refused, or as
  * cancelled by an operator. */
-void request_count_error(struct requests *s, int status);
+void request_count_error(struct request *r, int status);
 
 /* Kinds. */
 void chat_begin(struct requests *s, struct exchange *x, enum dialect d);

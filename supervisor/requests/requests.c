@@ -4,6 +4,7 @@
 #include "supervisor/requests/access.h"
 #include "supervisor/requests/idle_notes.h"
 #include "supervisor/requests/request.h"
+#include "supervisor/requests/scrape.h"
 
 #include <errno.h>
 
@@ -29,10 +30,28 @@ static void on_head(void *ctx, struct exchange *x)
 		return;
 	if (route.kind == ROUTE_CHAT && !counted_behind(s, route.dialect))
 		chat_begin(s, x, route.dialect);
+	else if (route.kind == ROUTE_METRICS && !s->config->metrics.address)
+		scrape_begin(s, x);
 	else if (route.kind == ROUTE_PS)
 		loaded_begin(s, x);
 	else if (!probe_answer(s, x, &route))
 		pass_begin(s, x, &route);
+}
+
+static void on_metrics_head(void *ctx, struct exchange *x)
+{
+	struct requests *s = ctx;
+	if (origin_gate(x, s->metrics_loopback, s->config->origins))
+		return;
+	struct route route;
+	route_find(exchange_method(x), exchange_path(x), &route);
+	if (access_gate(s, x, &route))
+		return;
+	if (route.kind == ROUTE_METRICS)
+		scrape_begin(s, x);
+	else
+		exchange_reply(x, 404, "text/plain; charset=utf-8",
+			SLICE("/metrics is all there is here\n"));
 }
 
 static size_t on_body(void *ctx, struct exchange *x, const char *p, size_t n)
@@ -89,6 +108,13 @@ const struct front_events requests_front_events = {.head = on_head,
 	.gone = on_gone,
 	.done = on_done};
 
+const struct front_events requests_metrics_events = {.head = on_metrics_head,
+	.body = on_body,
+	.body_end = on_body_end,
+	.sent = on_sent,
+	.gone = on_gone,
+	.done = on_done};
+
 /* --- all of them --- */
 
 void requests_init(
@@ -113,7 +139,7 @@ int requests_open(struct requests *s, const char *state_dir, size_t layout_bytes
 {
 	compact_key_open(&s->compact_key, state_dir);
 	s->layouts = layout_cache_create(layout_bytes);
-	if (!s->layouts)
+	if (!s->layouts || measures_init(&s->measures, (size_t)s->config->metrics.series))
 		return -ENOMEM;
 	if (s->devices->keep)
 		keep_windows(s->devices->keep, remember_window, s->layouts);
@@ -126,6 +152,7 @@ void requests_free(struct requests *s)
 	idle_notes_destroy(s->notes);
 	layout_cache_destroy(s->layouts);
 	callers_fini(&s->callers);
+	measures_fini(&s->measures);
 }
 
 void requests_reloaded(struct requests *s)

@@ -17,6 +17,7 @@
 #include "supervisor/front/front.h"
 #include "supervisor/requests/callers.h"
 #include "supervisor/requests/compact_key.h"
+#include "supervisor/requests/measures.h"
 #include "supervisor/requests/poison.h"
 
 #include <sys/queue.h>
@@ -43,13 +44,16 @@ struct predictions {
 	struct histogram percent[STRATEGIES]; /* measured of predicted; percent */
 };
 
+struct request;
+
 struct requests_events {
 	/* One has ended, and nothing refers to it: the shutdown looks whether it can go on. */
 	void (*over)(void *ctx);
+	/* Somebody asks for what is measured: scrape_answer(), at once or later. */
+	void (*scrape)(void *ctx, struct request *r);
 };
 
 struct idle_notes;
-struct request;
 TAILQ_HEAD(request_list, request);
 struct chat;
 TAILQ_HEAD(chat_list, chat);
@@ -67,6 +71,7 @@ struct requests {
 	struct request_list list;
 	struct chat_list chats;	   /* those that a retry may join (join.h) */
 	unsigned active;	   /* requests in the list */
+	unsigned scrapes;	   /* of these: for /metrics */
 	size_t held_bytes;	   /* request bodies held in memory */
 	uint64_t client_secret[2]; /* keys the hashes of clients (client.h) */
 	uint64_t next_request;
@@ -74,10 +79,12 @@ struct requests {
 	struct counters count;
 	struct times times;
 	struct predictions predictions;
+	struct measures measures;
 	struct poison poison;
 	struct compact_key compact_key;
 	struct callers callers; /* who has a key */
 	bool loopback;		/* we listen on loopback only: Host headers are looked at */
+	bool metrics_loopback;	/* ... and where metrics.address has a door of its own, there */
 	bool ending;		/* no worker will come any more */
 };
 
@@ -85,7 +92,7 @@ struct requests {
 void requests_init(
 	struct requests *s, uv_loop_t *loop, const struct requests_events *events, void *ctx);
 /* The cache of layouts, at most layout_bytes; the devices' store tells it of windows. The key of compaction
- * blocks, in state_dir. 0 or -ENOMEM. */
+ * blocks, in state_dir. What is measured. 0 or -ENOMEM. */
 int requests_open(struct requests *s, const char *state_dir, size_t layout_bytes);
 void requests_free(struct requests *s);
 /* The configuration is another one. */
@@ -93,6 +100,9 @@ void requests_reloaded(struct requests *s);
 
 /* For front_start(); ctx is a struct requests. */
 extern const struct front_events requests_front_events;
+
+/* The same for a door that has nothing but /metrics. */
+extern const struct front_events requests_metrics_events;
 
 /* When the oldest one began; UINT64_MAX: there is none. */
 uint64_t requests_oldest_ms(const struct requests *s);

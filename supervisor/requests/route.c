@@ -34,6 +34,7 @@ static const struct known known[] = {
 	{GET, "/", ROUTE_ROOT, DIALECT_OLLAMA_OTHER, 0, NULL},
 	{GET, "/api/tags", ROUTE_TAGS, DIALECT_OLLAMA_OTHER, 0, NULL},
 	{GET, "/api/ps", ROUTE_PS, DIALECT_OLLAMA_OTHER, 0, NULL},
+	{GET, "/metrics", ROUTE_METRICS, DIALECT_OPENAI_OTHER, 0, NULL},
 	{GET, "/v1/models", ROUTE_MODELS, DIALECT_OPENAI_OTHER, 0, NULL},
 	{GET, "/models", ROUTE_MODELS, DIALECT_OPENAI_OTHER, 0, NULL},
 
@@ -64,7 +65,6 @@ static const struct known known[] = {
 	{ANY, "/props", ROUTE_PASS, DIALECT_OPENAI_OTHER, 0, NULL},
 	{ANY, "/slots", ROUTE_PASS, DIALECT_OPENAI_OTHER, 0, NULL},
 	{ANY, "/health", ROUTE_PASS, DIALECT_OPENAI_OTHER, 0, NULL},
-	{ANY, "/metrics", ROUTE_PASS, DIALECT_OPENAI_OTHER, 0, NULL},
 	{ANY, "/lora-adapters", ROUTE_PASS, DIALECT_OPENAI_OTHER, 0, NULL},
 };
 

@@ -13,11 +13,12 @@
 enum route_kind {
 	ROUTE_CHAT, /* dialect says which */
 	ROUTE_ROOT,
-	ROUTE_TAGS,   /* GET /api/tags */
-	ROUTE_PS,     /* GET /api/ps */
-	ROUTE_MODELS, /* GET /v1/models */
-	ROUTE_MODEL,  /* GET /v1/models/NAME */
-	ROUTE_STORED, /* /v1/responses/...: none is kept */
+	ROUTE_TAGS,    /* GET /api/tags */
+	ROUTE_PS,      /* GET /api/ps */
+	ROUTE_METRICS, /* GET /metrics */
+	ROUTE_MODELS,  /* GET /v1/models */
+	ROUTE_MODEL,   /* GET /v1/models/NAME */
+	ROUTE_STORED,  /* /v1/responses/...: none is kept */
 	ROUTE_PASS,
 };
 

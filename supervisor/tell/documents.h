@@ -17,6 +17,10 @@ extern const struct fields document_status, document_workers, document_jobs, doc
 	document_backends, document_counters, document_histograms, document_nng, document_keys;
 /* Of a struct operation. */
 extern const struct fields document_operation;
+/* Of a struct metrics_view (metrics.h). */
+extern const struct fields document_metrics;
+/* ... its parts: requests by their labels; devices and GPUs. */
+extern const struct fields request_metric_families, device_metric_families;
 /* Of the GPUs; see documents_gpus(). */
 extern const struct fields document_gpus;
 

@@ -3,8 +3,8 @@
  *
  * A field has a name, a type, a kind and a unit, and knows how its value is got from the thing that
  * it belongs to. A writer renders a document without knowing what it is about: json_doc.h as JSON,
- * describe.h as the list of what there is. Tables are constants; getters read and change nothing;
- * nothing here allocates or blocks.
+ * prometheus.h as what a Prometheus collects, describe.h as the list of what there is. Tables are
+ * constants; getters read and change nothing; nothing here allocates or blocks.
  */
 #ifndef TANDEM_FIELD_H
 #define TANDEM_FIELD_H
@@ -57,6 +57,7 @@ struct field {
 	enum field_type type;
 	enum field_kind kind;
 	const char *unit; /* "ms", "bytes", "tokens", ...; NULL: none, or in the name */
+	const char *help; /* one line for people; NULL: the name says it */
 	/* A plain value. `of` is the thing, f the row: one getter may serve several (`which`). */
 	void (*get)(const void *of, const struct field *f, struct field_value *out);
 	size_t which; /* the getter's own: an offset, an index */

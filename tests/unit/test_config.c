@@ -612,6 +612,7 @@ static void the_example_holds_every_default(void **state)
 	assert_int_equal(config_defaults(&defaults), 0);
 	assert_string_equal(c.listen.address, defaults.listen.address);
 	assert_int_equal(c.listen.port, defaults.listen.port);
+	assert_memory_equal(&c.metrics, &defaults.metrics, sizeof(c.metrics));
 	assert_string_equal(c.run_dir, defaults.run_dir);
 	assert_int_equal(c.log.level, defaults.log.level);
 	assert_memory_equal(&c.routing, &defaults.routing, sizeof(c.routing));

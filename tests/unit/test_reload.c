@@ -87,11 +87,13 @@ static void test_the_rest(void **state)
 	b.deadlines.backend_idle_ms = 77;
 	assert_true(reload_concerns_workers(&a, &b));
 	b.listen.port = 1;
+	b.metrics.series = 7;
 	free(b.run_dir);
 	b.run_dir = strdup("/elsewhere");
 	b.limits.connections = 3;
 	reload_fixed_keys(&a, &b, &fixed);
-	assert_string_equal(buf_cstr(&fixed), "listen.port, run_dir, limits.connections");
+	assert_string_equal(
+		buf_cstr(&fixed), "listen.port, metrics.series, run_dir, limits.connections");
 	buf_free(&fixed);
 	config_free(&a);
 	config_free(&b);

@@ -126,6 +126,7 @@ static int setup(void **state)
 	log_init("test", NULL, LOG_ERROR + 1, LOG_LOGFMT, false);
 	uv_loop_init(&loop);
 	memset(&life, 0, sizeof(life));
+	life.metrics_fd = -1;
 	memset(&devices, 0, sizeof(devices));
 	assert_int_equal(config_defaults(&config), 0);
 	devices.config = life.config = &config;

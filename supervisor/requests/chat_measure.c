@@ -1,0 +1,72 @@
+/* What is measured of a chat at its end (measures.h). */
+#include "supervisor/requests/chat.h"
+
+void chat_measure_usage(struct chat *c, const struct proto_usage *u, bool resumed)
+{
+	if (!resumed) {
+		c->used = *u;
+		return;
+	}
+	if (u->output_tokens >= 0)
+		c->used.output_tokens = c->resume.tokens;
+}
+
+/* The backend's own word, where it has one; else what passed here. */
+static double token_ms(const struct chat *c, double total_ms)
+{
+	const struct proto_usage *u = &c->used;
+	if (u->output_tokens < 2)
+		return -1;
+	if (u->output_ms >= 0)
+		return u->output_ms / (double)u->output_tokens;
+	return c->view.stream
+		       ? (total_ms - (double)c->first_byte_ms) / (double)(u->output_tokens - 1)
+		       : -1;
+}
+
+/* An answer that ended well: only then no thread works on the view. */
+static void measure_answer(const struct chat *c, struct measure *m)
+{
+	m->counted = c->used.prompt_tokens;
+	m->tokens[MEASURE_CACHED] = c->used.cached_tokens > 0 ? (uint64_t)c->used.cached_tokens : 0;
+	m->tokens[MEASURE_OUT] = c->used.output_tokens > 0 ? (uint64_t)c->used.output_tokens : 0;
+	m->first_ms = c->view.stream ? (double)c->first_byte_ms : -1;
+	m->token_ms = token_ms(c, m->total_ms);
+	m->queued_ms = c->queued_ms;
+}
+
+static enum measure_way way_of(const struct chat *c)
+{
+	if (dialect_counts(c->base.dialect))
+		return MEASURE_PASS;
+	return c->plan.reason[0] ? (enum measure_way)c->plan.strategy : MEASURE_NO_WAY;
+}
+
+void chat_measured(struct chat *c)
+{
+	struct measure m = {.way = way_of(c),
+		.dialect = c->base.dialect,
+		.device = c->device ? c->device->conf->name : NULL,
+		.outcome = c->base.outcome,
+		.counted = -1,
+		.total_ms = (double)(now_ms() - c->base.begun_ms),
+		.first_ms = -1,
+		.token_ms = -1,
+		.queued_ms = -1};
+	_Static_assert((int)MEASURE_A == (int)STRATEGY_A && (int)MEASURE_C == (int)STRATEGY_C,
+		"ways are strategies");
+	if (c->explain)
+		return; /* nobody was asked */
+	m.tokens[MEASURE_IN] = c->facts.tokens;
+	if (c->lead && m.outcome == MEASURE_DONE)
+		m.outcome = MEASURE_JOINED;
+	if (!c->lead) {
+		m.tokens[MEASURE_SENT] = c->asked ? c->sent_tokens : 0;
+		m.layout = c->asked && c->use_condensed;
+		m.overflow_condensed = c->overflowed && !c->too_long;
+		m.overflow_refused = c->too_long;
+	}
+	if (m.outcome == MEASURE_DONE)
+		measure_answer(c, &m);
+	measures_add(&c->base.all->measures, &m);
+}
