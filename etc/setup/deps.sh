@@ -7,7 +7,7 @@ set -euo pipefail
 
 run=(gcc libc6-dev make pkg-config libnng-dev libmsgpack-dev libcurl4-openssl-dev libconfig-dev libmicrohttpd-dev libgnutls28-dev
 	libuv1-dev zlib1g-dev libzstd-dev liblmdb-dev python3 python3-pip ca-certificates curl libgomp1 libstdc++6)
-check=("${run[@]}" g++ clang clang-format libclang-rt-14-dev libcmocka-dev nng-utils python3-venv openssl procps scdoc man-db zsh fish systemd)
+check=("${run[@]}" g++ clang clang-format libclang-rt-14-dev libcmocka-dev nng-utils python3-venv openssl procps scdoc man-db zsh fish systemd prometheus)
 bench=("${run[@]}" nginx-light python3-venv)
 lint=("${run[@]}" libcmocka-dev clang-format clang-tidy shellcheck)
 engine=(g++ cmake ninja-build python3 python3-pip ca-certificates curl)

@@ -86,6 +86,7 @@ install: all ## into $(PREFIX) (/usr/local); DESTDIR, SYSCONFDIR (/etc) and UNIT
 	install -d $(DESTDIR)$(SHAREDIR)/doc/tandem/docs
 	install -m 644 docs/*.md $(DESTDIR)$(SHAREDIR)/doc/tandem/docs
 	install -m 644 etc/tandem.conf $(DESTDIR)$(SHAREDIR)/doc/tandem/tandem.conf
+	install -m 644 etc/grafana/tandem.json etc/prometheus/*.yml $(DESTDIR)$(SHAREDIR)/doc/tandem
 	for u in $(UNITS); do $(fill) etc/systemd/$$u.in >$(DESTDIR)$(UNITDIR)/$$u && \
 		chmod 644 $(DESTDIR)$(UNITDIR)/$$u || exit 1; done
 	install -m 644 etc/systemd/tandem.sysusers $(DESTDIR)$(LIBDIR)/sysusers.d/tandem.conf
