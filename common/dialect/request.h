@@ -98,6 +98,15 @@ int chat_message_text(const struct chat_request *r, size_t message, struct buf *
 /* The same of its content alone. */
 void chat_content_text(struct json_value content, struct buf *out);
 
+/* The strings that a content's text stands in: itself, or those of its text parts. */
+struct chat_texts {
+	struct json_value whole;
+	struct json_iter parts;
+};
+struct chat_texts chat_texts(struct json_value content);
+/* part: the element of a list that has the string; NONE: it is the content. False at the end. */
+bool chat_texts_next(struct chat_texts *t, struct json_value *string, struct json_value *part);
+
 /* --- rewriting: everything not named stays the client's own bytes --- */
 
 enum chat_edit_kind {

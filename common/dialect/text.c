@@ -64,22 +64,33 @@ static int put_call(struct json_value value, size_t start, struct buf *out)
 	return rc ? rc : buf_error(out);
 }
 
+struct chat_texts chat_texts(struct json_value content)
+{
+	return (struct chat_texts){.whole = content, .parts = json_iter(content)};
+}
+
+bool chat_texts_next(struct chat_texts *t, struct json_value *string, struct json_value *part)
+{
+	*part = (struct json_value){.type = JSON_NONE};
+	*string = t->whole;
+	if (t->whole.type == JSON_STRING) {
+		t->whole.type = JSON_NONE;
+		return true;
+	}
+	while (t->whole.type == JSON_ARRAY && json_array_next(&t->parts, part))
+		if (part_classify(*part, string) == PART_TEXT)
+			return true;
+	return false;
+}
+
 void chat_content_text(struct json_value content, struct buf *out)
 {
-	if (content.type == JSON_STRING) {
-		json_string_decode(content, out);
-		return;
-	}
-	struct json_iter it = json_iter(content);
-	struct json_value part, text;
-	bool first = true;
-	while (json_array_next(&it, &part)) {
-		if (part_classify(part, &text) != PART_TEXT)
-			continue;
+	struct chat_texts t = chat_texts(content);
+	struct json_value string, part;
+	for (bool first = true; chat_texts_next(&t, &string, &part); first = false) {
 		if (!first)
 			buf_add_char(out, '\n');
-		first = false;
-		json_string_decode(text, out);
+		json_string_decode(string, out);
 	}
 }
 
