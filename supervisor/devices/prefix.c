@@ -275,6 +275,18 @@ void prefix_cut(struct prefix_map *m, uint64_t id, double tokens)
 		drop(m, at);
 }
 
+double prefix_held(const struct prefix_map *m, uint64_t id, enum prefix_age *age)
+{
+	for (size_t i = 0; i < m->count; i++) {
+		const struct entry *e = &m->entries[i];
+		if (e->id != id)
+			continue;
+		*age = age_of(m, i);
+		return (prefix_tokens(&e->chain) * e->scale + e->output) * trust(m, *age);
+	}
+	return 0;
+}
+
 double prefix_trust(const struct prefix_map *m, enum prefix_age age, unsigned *lessons)
 {
 	*lessons = m->lessons[age];

@@ -81,6 +81,10 @@ void prefix_cut(struct prefix_map *m, uint64_t id, double tokens);
 /* The backend's caches are gone (it was restarted, another model was loaded). */
 void prefix_forget(struct prefix_map *m);
 
+/* What is probably left of the chain that prefix_sent() gave this id, its answer included: tokens, and
+ * its age. 0: nothing is known of it any more. */
+double prefix_held(const struct prefix_map *m, uint64_t id, enum prefix_age *age);
+
 /* How much of what should be cached is, 0 to 1, and how often that was seen. */
 double prefix_trust(const struct prefix_map *m, enum prefix_age age, unsigned *lessons);
 

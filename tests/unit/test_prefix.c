@@ -57,6 +57,26 @@ static void test_chains(void **state)
 	assert_true(prefix_tokens(&empty) == 0);
 }
 
+static void test_what_is_left_of_one(void **state)
+{
+	(void)state;
+	struct prefix_map *m = prefix_map_create(2);
+	struct prefix_chain c = chain("sys one two");
+	struct prefix_match match = prefix_find(m, &c);
+	enum prefix_age age = PREFIX_AGES;
+	uint64_t id = prefix_sent(m, &c);
+	assert_true(prefix_held(m, id, &age) == 300 && age == PREFIX_LAST);
+	prefix_counted(m, id, &match, 330, 0, 20);
+	assert_true(fabs(prefix_held(m, id, &age) - 350) < .001);
+	ask(m, "other a b", 0, 0);
+	assert_true(fabs(prefix_held(m, id, &age) - 350) < .001 && age == PREFIX_SLOTS);
+	ask(m, "more a b", 0, 0);
+	assert_true(prefix_held(m, id, &age) == 0 && age == PREFIX_EVICTED); /* not trusted yet */
+	ask(m, "sys one two three", 0, 0); /* goes on in that one */
+	assert_true(prefix_held(m, id, &age) == 0 && prefix_held(m, 99, &age) == 0);
+	prefix_map_destroy(m);
+}
+
 static void test_scaled_to_tokens(void **state)
 {
 	(void)state;
@@ -293,6 +313,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_chains),
+		cmocka_unit_test(test_what_is_left_of_one),
 		cmocka_unit_test(test_scaled_to_tokens),
 		cmocka_unit_test(test_a_session),
 		cmocka_unit_test(test_the_answer_is_cached_too),
