@@ -39,6 +39,13 @@ enum access_changes {
 	CHANGES_OFF,
 };
 
+/* What is mended of prompts whose beginning their client changes (common/guard/). */
+enum prefix_repair {
+	PREFIX_NONE,
+	PREFIX_SAFE,	 /* what means the same either way */
+	PREFIX_VOLATILE, /* clock and counter lines as well */
+};
+
 struct config_backend {
 	enum backend_type type;
 	char *url; /* attached: http(s)://host:port[/prefix] without a slash at its end; NULL when
@@ -116,6 +123,9 @@ struct config {
 			    */
 	} routing;
 	struct {
+		enum prefix_repair repair; /* default PREFIX_SAFE */
+	} prefix;
+	struct {
 		double keep_ratio_b,
 			keep_ratio_c; /* share of the condensable bytes kept verbatim, 0.02..1 */
 		int64_t chunk_tokens;
@@ -185,10 +195,13 @@ struct config {
 					those that were made; 0: none; default 4194304 */
 		int64_t reply_bytes;   /* of an answer, kept until its conversation's next prompt
 					  is read early; 0: none; default 32768 */
-		int64_t models;	       /* of one device's list; default 4096 */
-		int64_t event_bytes;   /* events queued for one listener of events.ipc; default
+		int64_t conversations; /* that the guardian of the prefix remembers; 0: it is off;
+					  default 256 */
+		int64_t conversation_bytes; /* hashes and tools of one of them; default 1048576 */
+		int64_t models;		    /* of one device's list; default 4096 */
+		int64_t event_bytes;	    /* events queued for one listener of events.ipc; default
 					  1048576 */
-		int64_t state_bytes;   /* of state_dir/tandem.mdb: decisions, notes, rates; default
+		int64_t state_bytes; /* of state_dir/tandem.mdb: decisions, notes, rates; default
 					  67108864 */
 		int64_t backend_log_bytes; /* output kept of a started backend; default 4194304 */
 		int64_t idle_ms; /* an idle keep-alive or slow-header connection is closed; default

@@ -18,6 +18,7 @@
 static const char *const level_names[] = {"debug", "info", "warn", "error", NULL};
 static const char *const format_names[] = {"logfmt", "json", NULL};
 static const char *const role_names[] = {"main", "condense", NULL};
+static const char *const repair_names[] = {"none", "safe", "volatile", NULL};
 static const char *const mode_names[] = {"adaptive", "threshold", NULL};
 static const char *const changes_names[] = {"local", "on", "off", NULL};
 
@@ -25,6 +26,7 @@ _Static_assert(LOG_DEBUG == 0 && LOG_ERROR == 3 && LOG_LOGFMT == 0 && LOG_JSON =
 _Static_assert(ROLE_MAIN == 1 << 0 && ROLE_CONDENSE == 1 << 1, "role names");
 _Static_assert(ROUTING_ADAPTIVE == 0 && ROUTING_THRESHOLD == 1, "mode names");
 _Static_assert(CHANGES_LOCAL == 0 && CHANGES_ON == 1 && CHANGES_OFF == 2, "changes names");
+_Static_assert(PREFIX_NONE == 0 && PREFIX_SAFE == 1 && PREFIX_VOLATILE == 2, "repair names");
 
 static const struct config_key main_keys[] = {
 	{.group = "listen",
@@ -116,6 +118,13 @@ static const struct config_key main_keys[] = {
 		.offset = offsetof(struct config, routing.warm),
 		.fallback = 1},
 
+	{.group = "prefix",
+		.name = "repair",
+		.type = KEY_ENUM,
+		.names = repair_names,
+		.offset = offsetof(struct config, prefix.repair),
+		.fallback = PREFIX_SAFE},
+
 	NUMBER(KEY_REAL, condense, keep_ratio_b, 0.02, 1, 0.35),
 	NUMBER(KEY_REAL, condense, keep_ratio_c, 0.02, 1, 0.25),
 	NUMBER(KEY_INT64, condense, chunk_tokens, 64, 100000, 1500),
@@ -175,6 +184,8 @@ static const struct config_key main_keys[] = {
 	NUMBER(KEY_INT64, limits, notes_bytes, 0, GIB, 4194304),
 	/* An answer's message crosses from the worker in one text: PROTO_REPLY_BYTES. */
 	NUMBER(KEY_INT64, limits, reply_bytes, 0, 64 * KIB, 32768),
+	NUMBER(KEY_INT64, limits, conversations, 0, 4096, 256),
+	NUMBER(KEY_INT64, limits, conversation_bytes, 0, GIB, 1048576),
 	NUMBER(KEY_INT64, limits, models, 1, 4096, 4096),
 	NUMBER(KEY_INT64, limits, event_bytes, 16 * KIB, GIB, 1048576),
 	NUMBER(KEY_INT64, limits, state_bytes, MIB, GIB, 67108864),

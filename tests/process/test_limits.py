@@ -369,6 +369,8 @@ RANGES = {
     ("limits", "body_total_bytes"): (0, 10**18),
     ("limits", "state_bytes"): (1000, 10**12),
     ("limits", "event_bytes"): (10, 10**12),
+    ("limits", "conversations"): (-1, 4097),
+    ("limits", "conversation_bytes"): (-1, 10**12),
     ("limits", "idle_ms"): (0, 10**12),
     ("backoff", "first_ms"): (0, 10**12),
     ("backoff", "max_ms"): (0, 10**12),

@@ -105,6 +105,7 @@ static void gives_defaults(void **state)
 	assert_int_equal(c.routing.a_max_tokens, 2000);
 	assert_int_equal(c.routing.min_gain_ms, 2000);
 	assert_true(c.routing.min_gain == 0.3 && c.routing.warm);
+	assert_int_equal(c.prefix.repair, PREFIX_SAFE);
 	assert_true(c.condense.keep_ratio_b == 0.35);
 	assert_int_equal(c.limits.body_total_bytes, 1073741824);
 	assert_memory_equal(&c.routing, &defaults.routing, sizeof(c.routing));
@@ -139,6 +140,7 @@ static void reads_every_key(void **state)
 		"min_gain_ms "
 		"= 0;\n"
 		"  min_gain = 1; warm = false; };\n"
+		"prefix = { repair = \"volatile\"; };\n"
 		"condense = { keep_ratio_b = 1; keep_ratio_c = 0.5; };\n"
 		"models = ( { match = \"claude-*haiku*\"; use = \"gpu-1\"; },\n"
 		"  { match = \"claude-*\", use = \"org/m:1\" } );\n"
@@ -168,6 +170,7 @@ static void reads_every_key(void **state)
 	assert_null(d->backend.command[3]);
 	assert_int_equal(c.routing.mode, ROUTING_THRESHOLD);
 	assert_true(c.routing.min_gain == 1 && c.routing.min_gain_ms == 0 && !c.routing.warm);
+	assert_int_equal(c.prefix.repair, PREFIX_VOLATILE);
 	assert_true(c.condense.keep_ratio_b == 1.0);
 	assert_int_equal(c.limits.body_bytes, 5000000000);
 	assert_int_equal(c.limits.queue, 16);
