@@ -69,6 +69,7 @@ static void chat_destroy(struct request *r)
 	condense_fini(&c->condense);
 	if (c->parsed)
 		chat_request_fini(&c->view);
+	chat_guard_fini(c);
 	buf_free(&c->body);
 	buf_free(&c->unpacked);
 	buf_free(&c->model);
@@ -138,6 +139,13 @@ void chat_begin(struct requests *s, struct exchange *x, enum dialect d)
 
 /* --- parsing and planning --- */
 
+/* The body is mended. */
+static void parse_mended(struct chat *c)
+{
+	chat_reread(c);
+	chat_parse_again(c);
+}
+
 static void on_tick(uv_timer_t *t)
 {
 	chat_event(t->data, CHAT_TICK);
@@ -154,6 +162,7 @@ static void parse(struct chat *c)
 		c->asked_bytes = c->body.n;
 		c->asked_hash = hash_bytes(c->body.p, c->body.n);
 	}
+	chat_guard_begin(c);
 	if (c->explain || dialect_counts(c->base.dialect) || !join_try(c))
 		chat_work(c, chat_parse, CHAT_PARSED, c->body.n <= CHAT_INLINE_BYTES);
 }
@@ -215,6 +224,10 @@ static void act_plan(struct chat *c)
 			(struct slice){0}, (struct slice){0}, 0);
 		return;
 	}
+	if (chat_guard_mend(c)) {
+		chat_work(c, parse_mended, CHAT_PARSED, c->body.n <= CHAT_INLINE_BYTES);
+		return;
+	}
 	c->device = chat_alias_device(c);
 	/* A backend that answers for any name is not what an Ollama client expects. */
 	if (dialect_names_models(c->base.dialect) && c->device->model_count > 0 &&
@@ -231,6 +244,7 @@ static void act_plan(struct chat *c)
 		return;
 	}
 	chat_gather_facts(c);
+	chat_guard_name(c);
 	if (s->config->routing.mode == ROUTING_ADAPTIVE && c->facts.to_main &&
 		c->facts.condensable && !c->facts.bare)
 		chat_adaptive_plan(c);
@@ -266,7 +280,7 @@ static void act_plan(struct chat *c)
 
 static void act_parsed(struct chat *c)
 {
-	if (!chat_alias(c) && !chat_compact(c))
+	if (c->guard.mended || (!chat_alias(c) && !chat_compact(c)))
 		act_plan(c);
 }
 

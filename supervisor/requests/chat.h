@@ -9,6 +9,7 @@
  *   chat_reply.c    what the client is told, and those that joined it
  *   audience.c      who gets this answer; join.c: who may
  *   chat_facts.c    what it is planned from
+ *   chat_guard.c    of which conversation it is, and what of its beginning is another now
  *   chat_adaptive.c which form is sent, by predicted time; what an answer teaches
  *   chat_alias.c    a model that is another one's name
  *   chat_compact.c  making a block that stands for the conversation
@@ -30,6 +31,7 @@
 #include "common/base/unpack.h"
 #include "common/condense.h"
 #include "common/dialect/compaction.h"
+#include "common/guard/guard.h"
 #include "supervisor/devices/job.h"
 #include "supervisor/requests/client.h"
 #include "supervisor/requests/decide.h"
@@ -38,6 +40,8 @@
 #include "supervisor/requests/request.h"
 #include "supervisor/requests/retry.h"
 #include "supervisor/requests/weigh.h"
+
+#define CHAT_GUARD_TEXT_BYTES 512
 
 enum chat_state {
 	CHAT_READING,
@@ -112,6 +116,18 @@ struct chat_compact {
 	int result;	  /* ... 0: the body is the short conversation with the block */
 };
 
+/* What the guardian of the prefix is at with this request. */
+struct chat_guard {
+	enum prefix_repair repair;	  /* as it was set when the request was read */
+	bool watched;			  /* prompt is there */
+	bool mended;			  /* the body is another one than came */
+	struct guard_prompt prompt;	  /* of the body, until the conversation takes it over */
+	uint64_t attribution;		  /* of the body that came */
+	uint64_t conversation;		  /* 0: none */
+	struct guard_verdict found, left; /* in the body that came, in what is sent */
+	char text[CHAT_GUARD_TEXT_BYTES]; /* X-Tandem-Prefix */
+};
+
 struct chat {
 	struct request base;
 	void (*step)(struct chat *c, enum chat_event e);
@@ -144,6 +160,7 @@ struct chat {
 	uint64_t credited;		  /* of these given to the worker as credit */
 
 	struct chat_compact compact;
+	struct chat_guard guard;
 	enum job_class class;
 	struct device *device; /* answers */
 	struct device *small;  /* condenses; NULL: none */
@@ -266,6 +283,19 @@ bool chat_compact(struct chat *c);
 /* --- chat_facts.c --- */
 /* Fills facts, small and class; the device is known, the body parsed. */
 void chat_gather_facts(struct chat *c);
+
+/* --- chat_guard.c --- */
+/* The body is all there, and will be read; it is being read (on the pool), the view being there. */
+void chat_guard_begin(struct chat *c);
+void chat_guard_read(struct chat *c);
+/* It is read. True: the body is mended, and must be read again. */
+bool chat_guard_mend(struct chat *c);
+/* Names what has changed, once the request's facts are there, and remembers what is sent. */
+void chat_guard_name(struct chat *c);
+/* The answer has ended: what was sent is in this device's cache. cached: < 0: unknown. */
+void chat_guard_ended(
+	struct chat *c, const struct device *d, const struct proto_usage *u, double cached);
+void chat_guard_fini(struct chat *c);
 
 /* --- chat_condense.c --- */
 void chat_condense_prepare(struct chat *c);

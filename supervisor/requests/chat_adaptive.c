@@ -116,6 +116,7 @@ void chat_forecast_ended(struct chat *c, const struct proto_usage *u)
 	count_prediction(c);
 	if (device_keep_rates(d, false))
 		keep_tokens(c->base.all->devices->keep, c->base.all->tokens, buf_slice(&c->model));
+	chat_guard_ended(c, d, u, cached);
 	log_line(LOG_INFO, "forecast", LOG_STR("req", c->base.id), LOG_STR("device", d->conf->name),
 		LOG_MS("predicted_ms", c->predicted_ms), LOG_INT("first_byte_ms", c->first_byte_ms),
 		LOG_INT("cached_expected", c->forecast.match.cached), LOG_INT("cached", cached),

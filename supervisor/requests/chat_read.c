@@ -84,6 +84,7 @@ static void know_body(struct chat *c)
 	weigh_chain(&c->view, buf_slice(&c->model), &c->chain);
 	if (c->view.condensable && condense_init(&c->condense, &c->view))
 		c->parse_result = -ENOMEM;
+	chat_guard_read(c);
 }
 
 void chat_parse(struct chat *c)

@@ -34,6 +34,8 @@ static void add_headers(struct chat *c, bool failed)
 	const struct chat *by = c->lead && c->lead->state != CHAT_PARSING ? c->lead : c;
 	if (by->alias.n)
 		exchange_add_header(c->base.exchange, "X-Tandem-Model", buf_slice(&by->model));
+	if (c->guard.text[0])
+		exchange_add_header(c->base.exchange, "X-Tandem-Prefix", slice_str(c->guard.text));
 	if (c->device)
 		exchange_add_header(
 			c->base.exchange, "X-Tandem-Device", slice_str(c->device->conf->name));

@@ -1,5 +1,6 @@
 #include "supervisor/requests/join.h"
 
+#include "common/base/hash.h"
 #include "common/base/log.h"
 
 bool join_same_value(const char *a, const char *b)
@@ -23,11 +24,13 @@ static bool same_headers(const struct exchange *a, const struct exchange *b)
 	return true;
 }
 
-/* Bytes that reading has changed by now are known by what they were. */
+/* Bytes that reading (or a repair) has changed by now are known by what they were. */
 static bool same_body(const struct chat *c, const struct chat *lead)
 {
-	if (c->asked_bytes)
-		return c->asked_bytes == lead->asked_bytes && c->asked_hash == lead->asked_hash;
+	if (lead->asked_bytes)
+		return lead->asked_bytes == c->body.n &&
+		       lead->asked_hash ==
+			       (c->asked_bytes ? c->asked_hash : hash_bytes(c->body.p, c->body.n));
 	return slice_eq(buf_slice(&c->body), buf_slice(&lead->body));
 }
 

@@ -2,6 +2,7 @@
 
 #include "supervisor/front/origin.h"
 #include "supervisor/requests/access.h"
+#include "supervisor/requests/guardian.h"
 #include "supervisor/requests/idle_notes.h"
 #include "supervisor/requests/request.h"
 #include "supervisor/requests/scrape.h"
@@ -143,13 +144,16 @@ int requests_open(struct requests *s, const char *state_dir, size_t layout_bytes
 		return -ENOMEM;
 	if (s->devices->keep)
 		keep_windows(s->devices->keep, remember_window, s->layouts);
+	s->guardian = guardian_create((size_t)s->config->limits.conversations,
+		(size_t)s->config->limits.conversation_bytes);
 	s->notes = idle_notes_create(s);
-	return s->notes ? 0 : -ENOMEM;
+	return s->guardian && s->notes ? 0 : -ENOMEM;
 }
 
 void requests_free(struct requests *s)
 {
 	idle_notes_destroy(s->notes);
+	guardian_destroy(s->guardian);
 	layout_cache_destroy(s->layouts);
 	callers_fini(&s->callers);
 	measures_fini(&s->measures);
@@ -158,6 +162,8 @@ void requests_free(struct requests *s)
 void requests_reloaded(struct requests *s)
 {
 	layout_cache_limit(s->layouts, (size_t)s->config->limits.layout_bytes);
+	guardian_limit(s->guardian, (size_t)s->config->limits.conversations,
+		(size_t)s->config->limits.conversation_bytes);
 	idle_notes_reloaded(s->notes);
 	callers_reloaded(&s->callers, &s->config->access.keys);
 }

@@ -53,6 +53,7 @@ struct requests_events {
 	void (*scrape)(void *ctx, struct request *r);
 };
 
+struct guardian;
 struct idle_notes;
 TAILQ_HEAD(request_list, request);
 struct chat;
@@ -64,6 +65,7 @@ struct requests {
 	struct devices *devices;
 	struct tokens *tokens;	      /* borrowed */
 	struct layout_cache *layouts; /* what was decided for earlier requests */
+	struct guardian *guardian;    /* what is known of conversations; NULL: nothing */
 	struct idle_notes *notes;     /* what the small devices write while nobody waits */
 	const struct requests_events *events;
 	void *ctx;
@@ -73,7 +75,7 @@ struct requests {
 	unsigned active;	   /* requests in the list */
 	unsigned scrapes;	   /* of these: for /metrics */
 	size_t held_bytes;	   /* request bodies held in memory */
-	uint64_t client_secret[2]; /* keys the hashes of clients (client.h) */
+	uint64_t client_secret[2]; /* keys the hashes of clients (client.h), and of their tools */
 	uint64_t next_request;
 	uint64_t started_ms; /* of this tandemd */
 	struct counters count;
@@ -92,7 +94,7 @@ struct requests {
 void requests_init(
 	struct requests *s, uv_loop_t *loop, const struct requests_events *events, void *ctx);
 /* The cache of layouts, at most layout_bytes; the devices' store tells it of windows. The key of compaction
- * blocks, in state_dir. What is measured. 0 or -ENOMEM. */
+ * blocks, in state_dir. What is measured, and what else is remembered of conversations. 0 or -ENOMEM. */
 int requests_open(struct requests *s, const char *state_dir, size_t layout_bytes);
 void requests_free(struct requests *s);
 /* The configuration is another one. */
