@@ -11,7 +11,7 @@ _tandemctl_requests() {
 
 _tandemctl() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} command='' i
-	local commands='status top events workers jobs queues backends devices keys stats restart drain reset
+	local commands='status top events workers jobs queues sessions backends devices keys stats restart drain reset
 		reload upgrade cancel wait-ready check explain key init help'
 	local options=''
 	for ((i = 1; i < COMP_CWORD; i++)); do
@@ -50,7 +50,7 @@ _tandemctl() {
 	case $command in
 	'') options="$commands --rundir --json --help --version" ;;
 	help) options=$commands ;;
-	status | workers | jobs | queues | backends | devices | keys | stats) options='--json --rundir' ;;
+	status | workers | jobs | queues | sessions | backends | devices | keys | stats) options='--json --rundir' ;;
 	top) options='--once --rundir' ;;
 	events) options='--json --count --rundir' ;;
 	restart) options="all $(_tandemctl_devices) --backend --timeout --json --rundir" ;;

@@ -8,7 +8,7 @@ function __tandemctl_requests
 	tandemctl jobs --json 2>/dev/null | string match -ar '"request":"([^"]+)"' --groups-only | sort -u
 end
 
-set -l commands status top events workers jobs queues backends devices keys stats restart drain reset \
+set -l commands status top events workers jobs queues sessions backends devices keys stats restart drain reset \
 	reload upgrade cancel wait-ready check explain key init help
 set -l none "not __fish_seen_subcommand_from $commands"
 
@@ -22,6 +22,7 @@ complete -c tandemctl -n $none -a events -d 'each step of workers and requests a
 complete -c tandemctl -n $none -a workers -d 'processes, heartbeats, restarts'
 complete -c tandemctl -n $none -a jobs -d 'work that runs or waits'
 complete -c tandemctl -n $none -a queues -d 'what waits for each device'
+complete -c tandemctl -n $none -a sessions -d 'conversations: tokens, what is warm, broken prefixes'
 complete -c tandemctl -n $none -a backends -d 'backends and what they serve'
 complete -c tandemctl -n $none -a devices -d 'GPUs: memory, load, temperature'
 complete -c tandemctl -n $none -a keys -d "clients' keys by name, what they have under way"
@@ -39,7 +40,7 @@ complete -c tandemctl -n $none -a key -d 'make a key for a client'
 complete -c tandemctl -n $none -a init -d 'write a configuration that fits this machine'
 complete -c tandemctl -n $none -a help -d 'what is said of a command'
 
-complete -c tandemctl -n '__fish_seen_subcommand_from status events workers jobs queues backends devices keys stats restart drain reset reload upgrade cancel wait-ready' -l json -d 'the answer as JSON'
+complete -c tandemctl -n '__fish_seen_subcommand_from status events workers jobs queues sessions backends devices keys stats restart drain reset reload upgrade cancel wait-ready' -l json -d 'the answer as JSON'
 complete -c tandemctl -n '__fish_seen_subcommand_from restart drain reset reload upgrade wait-ready' -l timeout -x -d 'wait no longer'
 complete -c tandemctl -n '__fish_seen_subcommand_from restart' -l backend -d 'the backends that tandem started as well'
 complete -c tandemctl -n '__fish_seen_subcommand_from events' -l count -x -d 'end after N of them'

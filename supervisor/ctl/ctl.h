@@ -8,7 +8,7 @@
  *   query.c      one question to the stats socket
  *   table.c      columns for people, and how numbers look in them
  *   status.c     status
- *   lists.c      workers, jobs, queues, backends, devices, keys: a table of columns each
+ *   lists.c      workers, jobs, queues, sessions, backends, devices, keys: a table of columns each
  *   stats.c      stats: counters and histograms
  *   top.c        top; screen.c the terminal it draws on
  *   events.c     events

@@ -10,7 +10,7 @@ struct column {
 	enum form form;
 };
 
-#define LIST_COLUMNS_MAX 10
+#define LIST_COLUMNS_MAX 13
 
 static const struct list {
 	/* What is asked; the array in the answer. A second one of the same answer follows the first,
@@ -32,6 +32,14 @@ static const struct list {
 		{{"DEVICE", "device", TEXT}, {"WAITING", "waiting", NUMBER},
 			{"OLDEST", "oldest_ms", MS}, {"INFLIGHT", "inflight", NUMBER},
 			{"SLOTS", "slots", NUMBER}}},
+	{"sessions", "sessions",
+		{{"SESSION", "session", NUMBER}, {"MODEL", "model", TEXT},
+			{"TURNS", "turns", NUMBER}, {"IDLE", "idle_ms", MS},
+			{"TOKENS", "tokens", NUMBER}, {"L0", "l0_tokens", NUMBER},
+			{"L1", "l1_tokens", NUMBER}, {"DIGEST", "digest_tokens", NUMBER},
+			{"WARM", "warm_tokens", NUMBER}, {"ON", "device", TEXT},
+			{"BREAKS", "breaks", NUMBER}, {"REPAIRS", "repairs", NUMBER},
+			{"CLIENT", "client", TEXT}}},
 	{"backends", "backends",
 		{{"DEVICE", "device", TEXT}, {"TYPE", "type", TEXT}, {"STATE", "state", TEXT},
 			{"PID", "pid", TEXT}, {"WINDOW", "window", NUMBER},

@@ -12,6 +12,8 @@ static const struct ctl_command commands[] = {
 	{"workers", "", CTL_JSON, .help = "processes, heartbeats, restarts", .run = ctl_list},
 	{"jobs", "", CTL_JSON, .help = "work that runs or waits", .run = ctl_list},
 	{"queues", "", CTL_JSON, .help = "what waits for each device", .run = ctl_list},
+	{"sessions", "", CTL_JSON, .help = "conversations: tokens, what is warm, broken prefixes",
+		.run = ctl_list},
 	{"backends", "", CTL_JSON, .help = "backends and what they serve", .run = ctl_list},
 	{"devices", "", CTL_JSON, .help = "GPUs: memory, load, temperature", .run = ctl_list},
 	{"keys", "", CTL_JSON, .help = "clients' keys by name, what they have under way",

@@ -15,7 +15,7 @@ static void print_counters(struct json_value root)
 
 	while (json_object_next(&it, &key, &value))
 		if (json_is(value, JSON_NUMBER))
-			printf("%-16.*s %.*s\n", (int)key.raw.n - 2, key.raw.p + 1,
+			printf("%-20.*s %.*s\n", (int)key.raw.n - 2, key.raw.p + 1,
 				(int)value.raw.n, value.raw.p);
 	putchar('\n');
 	ctl_table_init(&table, columns, titles);

@@ -182,6 +182,8 @@ static const struct command commands[] = {
 	{"workers", "", "each worker: process, heartbeat, restarts", .document = &document_workers},
 	{"jobs", "", "running and waiting work", .document = &document_jobs},
 	{"queues", "", "what waits, for each device", .document = &document_queues},
+	{"sessions", "", "conversations: turns, tokens, what is warm, breaks",
+		.document = &document_sessions},
 	{"counters", "", "sums since the start", .document = &document_counters},
 	{"histograms", "", "how long things took", .document = &document_histograms},
 	{"backends", "", "each backend and its models", .document = &document_backends},

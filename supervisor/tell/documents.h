@@ -14,7 +14,8 @@
 
 /* Of a struct tell. */
 extern const struct fields document_status, document_workers, document_jobs, document_queues,
-	document_backends, document_counters, document_histograms, document_nng, document_keys;
+	document_backends, document_counters, document_histograms, document_nng, document_keys,
+	document_sessions;
 /* Of a struct operation. */
 extern const struct fields document_operation;
 /* Of a struct metrics_view (metrics.h). */
@@ -35,6 +36,7 @@ extern const struct fields class_members;      /* of a struct device: waiting jo
 extern const struct fields queue_members;      /* of a struct tell: what waits on all devices */
 extern const struct fields held_notes_members; /* of a struct tell: notes of idle time */
 extern const struct fields note_count_members; /* ... and what became of them */
+extern const struct fields prefix_sum_members; /* ... and prefixes that broke */
 extern const struct fields alias_members;      /* of a struct alias */
 
 /* The requests of a struct tell: `inner` of what they have to tell. */

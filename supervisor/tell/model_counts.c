@@ -88,6 +88,7 @@ static const struct fields request_members = FIELDS(requests);
 static const struct field counters[] = {
 	FIELD_OBJECT_OF(NULL, &request_members, requests_of_tell),
 	FIELD_OBJECT_OF(NULL, &note_count_members, NULL),
+	FIELD_OBJECT_OF(NULL, &prefix_sum_members, NULL),
 	SUM("jobs", JOBS),
 	SUM("operations", OPERATIONS),
 	SUM("events", EVENTS),
