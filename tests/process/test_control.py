@@ -181,7 +181,7 @@ def test_a_flush_waits_for_each_worker(one):
 
 def test_flushes_are_no_heartbeats(one):
     """However often it is asked, a worker that lives is not given up, and one that is stopped is."""
-    t, _ = one()
+    t, _ = one(deadlines={"ping_ms": 500})  # on a busy machine a worker that lives is late
     first = ask(t, "counters")["devices"][0]["heartbeats"]
     wait_for(lambda: ask(t, "flush")["flushed"] and ask(t, "counters")["devices"][0]["heartbeats"] >= first + 200, "many answers")
     assert t.device("gpu0")["generation"] == 1
