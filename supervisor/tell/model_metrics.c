@@ -1,5 +1,6 @@
 /* What is measured, as families of samples (prometheus.h): the whole document, condensing, predictions, tandemd itself. */
 #include "common/base/log_out.h"
+#include "supervisor/requests/guardian.h"
 #include "supervisor/requests/idle_notes.h"
 #include "supervisor/requests/plan.h"
 #include "supervisor/tell/documents.h"
@@ -108,6 +109,28 @@ static void each_note_line(const void *of, struct field_list *list)
 	field_item(list, &(struct named){"dropped", c->dropped, NULL});
 }
 
+static const struct guardian_counts *prefixes_of(const struct requests *s)
+{
+	static const struct guardian_counts none;
+	return s->guardian ? &s->guardian->counts : &none;
+}
+
+static void each_of_break(const uint64_t of[GUARD_KINDS], struct field_list *list)
+{
+	for (int k = GUARD_FIRST_BREAK; k < GUARD_KINDS; k++)
+		field_item(list, &(struct named){guard_kind_name((enum guard_kind)k), of[k], NULL});
+}
+
+static void each_break(const void *of, struct field_list *list)
+{
+	each_of_break(prefixes_of(requests_of(of))->broken, list);
+}
+
+static void each_repair(const void *of, struct field_list *list)
+{
+	each_of_break(prefixes_of(requests_of(of))->repaired, list);
+}
+
 /* --- tandemd --- */
 
 static void get_version(const void *of, const struct field *f, struct field_value *out)
@@ -167,6 +190,8 @@ enum {
 	EARLY_FREEZES,
 	NOTES,
 	DIGESTS,
+	PREFIX_LOST,
+	PREFIX_SAVED,
 	LOST,
 	EVENTS,
 	EVENTS_LOST,
@@ -185,6 +210,8 @@ static uint64_t count_of(const struct tell *t, size_t which)
 		[EARLY_FREEZES] = c->early_freezes,
 		[NOTES] = notes_of(t->requests)->written,
 		[DIGESTS] = notes_of(t->requests)->used,
+		[PREFIX_LOST] = prefixes_of(t->requests)->lost_tokens,
+		[PREFIX_SAVED] = prefixes_of(t->requests)->saved_tokens,
 		[LOST] = t->requests->measures.lost,
 		[EVENTS] = e.events,
 		[EVENTS_LOST] = e.lost,
@@ -242,6 +269,15 @@ static const struct field families[] = {
 	FAMILY("tandem_note_lines_total", "Lines of these that held, and that did not.",
 		&by_kind_members, each_note_line),
 	SUM("tandem_noted_digests_total", "Digests that were made with some of them.", DIGESTS),
+	FAMILY("tandem_prefix_breaks_total",
+		"Changes of a prompt's beginning that were left as they were.", &by_kind_members,
+		each_break),
+	FAMILY("tandem_prefix_repairs_total", "Changes of a prompt's beginning that were mended.",
+		&by_kind_members, each_repair),
+	SUM("tandem_prefix_lost_tokens_total", "Tokens read again because of a break, estimated.",
+		PREFIX_LOST),
+	SUM("tandem_prefix_saved_tokens_total", "Tokens that repairs saved, estimated.",
+		PREFIX_SAVED),
 	FAMILY("tandem_prediction_error_seconds",
 		"Measured less predicted time to the first byte, without sign.",
 		&ms_by_route_members, each_error),

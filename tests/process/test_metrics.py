@@ -17,6 +17,7 @@ from harness import ROOT, Client, alive, fd_count, free_port, in_thread, rss_byt
 from prometheus import Scrape, promtool, scrape
 from test_access import KEY, OTHER, bearer, guarded, keys  # noqa: F401 - two fixtures
 from test_control import nvml  # noqa: F401 - a fixture
+from test_guardian import Session, clock
 from test_reload import backends, main_device, small_device, write
 from test_routes import prompt
 from test_tls import put
@@ -132,6 +133,23 @@ def test_overflows(pair):
     status, _, body = t.request("POST", "/v1/completions", {"model": "m:1b", "prompt": ["x " * 9000, "y " * 9000]})
     assert status == 400 and b"context_length_exceeded" in body
     assert counted(t, 1, "refused").sum("tandem_overflows_total", kind="refused") == 1
+
+
+def test_breaks_of_the_prefix(fake, tandem):
+    """The same sums as the guardian's own document has (test_guardian.py), by kind."""
+    a = fake("main", type="llama-server", options=("-c", "32768", "-np", "1"))
+    t = tandem([attached(a)], routing={"mode": "adaptive"})
+    s = Session(t, breaker=clock)
+    for _ in range(3):
+        s.step().ask()
+    counted(t, 3)
+    c, m = t.command("counters"), scrape(t)
+    assert sum(k["broken"] + k["repaired"] for k in c["prefix_kinds"]) > 0
+    for k in c["prefix_kinds"]:
+        assert m.sum("tandem_prefix_breaks_total", kind=k["kind"]) == k["broken"]
+        assert m.sum("tandem_prefix_repairs_total", kind=k["kind"]) == k["repaired"]
+    assert m.sum("tandem_prefix_lost_tokens_total") == c["prefix_lost_tokens"]
+    assert m.sum("tandem_prefix_saved_tokens_total") == c["prefix_saved_tokens"]
 
 
 def test_devices_and_their_workers(fake, tandem):
