@@ -4,6 +4,7 @@ import datetime
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -16,7 +17,8 @@ import time
 import pytest
 
 from conftest import attached
-from harness import BIN, LATENESS, Client, Process, alive, children, family, free_port, libconfig, ndjson, nng_req, run_files, unreapable, wait_for
+from harness import (BIN, LATENESS, ROOT, Client, Process, alive, children, family, free_port, libconfig, ndjson, nng_req, run_files, unreapable,
+                     wait_for)
 from test_fallback import in_thread
 
 FAKE = os.path.join(BIN, "fake-backend")
@@ -93,7 +95,7 @@ def hello_record(pid=None, device=None, version="%(version)s"):
     pid = struct.pack(">I", os.getpid() if pid is None else pid)
     return b"\\x95\\x01\\x00\\xce" + pid + text(device or args["--device"]) + text(version)
 
-def frame(*records, version=1, later=0):
+def frame(*records, version=%(proto)s, later=0):
     return bytes([0x90 + 2 + len(records), version, int(args["--generation"]) + later]) + b"".join(records)
 
 if mode == "bytes":
@@ -152,7 +154,9 @@ def impostor(folder, monkeypatch):
     os.makedirs(where)
     shutil.copy2(os.path.join(BIN, "tandemd"), where)
     version = subprocess.run([os.path.join(BIN, "tandemd"), "-V"], capture_output=True, text=True, check=True).stdout.split()[1]
-    script(where, "tandem-worker", IMPOSTOR % {"python": sys.executable, "bin": BIN, "version": version})
+    with open(os.path.join(ROOT, "proto", "proto.h")) as f:
+        proto = re.search(r"#define PROTO_VERSION (\d+)", f.read())[1]
+    script(where, "tandem-worker", IMPOSTOR % {"python": sys.executable, "bin": BIN, "version": version, "proto": proto})
     shutil.copy2(FAKE, where)  # the harness looks for all programs in one folder
     monkeypatch.setattr("harness.BIN", where)
 
