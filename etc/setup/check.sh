@@ -17,6 +17,7 @@ set -uo pipefail
 cd "$ROOT" || exit 1
 
 jobs=-j$(nproc)
+at_once=$((($(nproc) * 3 + 1) / 2))
 make=("${MAKE:-make}" --no-print-directory)
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
@@ -72,13 +73,14 @@ units() {
 }
 
 # python_tests BUILD FOLDER|FILES: each folder in a pytest of its own (their conftest.py and helpers share names). Tests share
-# neither ports nor folders, so as many run at once as there are cores; what holds memory or time to a figure runs after them, alone.
+# neither ports nor folders, and mostly wait: half as many again run at once as there are cores; what holds memory or time to a
+# figure runs after them, alone.
 python_tests() {
 	local build=$1 python rc=0
 	shift
 	local tests=("$@")
 	python=$("$SETUP/venv.sh") || return 1
-	pytest_part -n "$(nproc)" --dist worksteal -m "not measured" || rc=1
+	pytest_part -n "$at_once" --dist worksteal -m "not measured" || rc=1
 	pytest_part -m measured || rc=1
 	return $rc
 }
@@ -98,7 +100,10 @@ node_packages() {
 }
 
 # A model on a processor takes as long as the other work there lets it: what is waited for is an event, not a time.
-real_models() { export TANDEM_TEST_DEADLINE_S=${TANDEM_TEST_DEADLINE_S:-180}; }
+real_models() {
+	export TANDEM_TEST_DEADLINE_S=${TANDEM_TEST_DEADLINE_S:-180}
+	at_once=$(nproc)
+}
 
 build_all() { "${make[@]}" "$jobs" "$@" all test-programs; }
 
