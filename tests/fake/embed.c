@@ -119,6 +119,8 @@ void openai_embeddings(struct request *r)
 	struct json_value input = json_get(r->json, "input"), text = {0};
 	struct json_iter it = json_iter(input);
 	bool base64 = json_string_is(json_get(r->json, "encoding_format"), "base64");
+	/* llama-server does not know the member. */
+	int64_t dims = r->fake->options.type == TYPE_LLAMA ? 0 : dimensions(r);
 	size_t n = 0, chars = 0;
 	struct buf out;
 
@@ -153,9 +155,7 @@ void openai_embeddings(struct request *r)
 			"%s{\"object\":\"embedding\",\"index\":%zu,\"embedding\":", n ? "," : "",
 			n);
 		n++;
-		/* llama-server does not know the member. */
-		put_embedding(&out, text, base64,
-			r->fake->options.type == TYPE_LLAMA ? 0 : dimensions(r));
+		put_embedding(&out, text, base64, dims);
 		buf_add_char(&out, '}');
 		chars += json_string_chars(text);
 	}
@@ -179,15 +179,14 @@ static bool has_model(struct request *r)
 	return has;
 }
 
-/* What Ollama says of one text; NULL: nothing. */
-static const char *refusal(struct request *r, struct json_value text)
+/* What Ollama says of one text, which it may cut or not; NULL: nothing. */
+static const char *refusal(struct request *r, struct json_value text, bool cut)
 {
 	double tokens = (double)json_string_chars(text) / r->fake->options.chars_per_token;
 
 	if (!json_is(text, JSON_STRING))
 		return "invalid input type";
-	return json_is(json_get(r->json, "truncate"), JSON_FALSE) &&
-			       tokens > (double)r->fake->options.num_ctx
+	return !cut && tokens > (double)r->fake->options.num_ctx
 		       ? "the input length exceeds the context length"
 		       : NULL;
 }
@@ -199,10 +198,14 @@ void ollama_embed(struct request *r)
 	struct buf out;
 	size_t chars = 0, n = 0;
 	double f = r->fake->options.chars_per_token;
+	int64_t dims;
 	const char *why;
+	bool cut;
 
 	if (!has_model(r))
 		return;
+	cut = !json_is(json_get(r->json, "truncate"), JSON_FALSE);
+	dims = dimensions(r);
 	buf_init(&out, SCRIPT_TEXT_MAX);
 	buf_printf(&out, "{\"model\":%.*s,\"embeddings\":[", (int)json_get(r->json, "model").raw.n,
 		json_get(r->json, "model").raw.p);
@@ -213,13 +216,13 @@ void ollama_embed(struct request *r)
 			text = input;
 		if (n++)
 			buf_add_char(&out, ',');
-		why = refusal(r, text);
+		why = refusal(r, text, cut);
 		if (why) {
 			buf_free(&out);
 			api_error(r, 400, slice_str(why));
 			return;
 		}
-		put_embedding(&out, text, false, dimensions(r));
+		put_embedding(&out, text, false, dims);
 		chars += json_string_chars(text);
 	}
 	buf_add_char(&out, ']');
