@@ -16,8 +16,6 @@ struct repair {
 	const struct guard_prompt *p, *before;
 	struct buf splices; /* struct splice */
 	size_t count;
-	struct slice now[GUARD_CHANGES]; /* lines of the system prompt that are held back */
-	size_t now_count;
 };
 
 static void splice(
@@ -97,8 +95,9 @@ static void cut_line(struct repair *w, struct slice line, bool first, bool last,
 	*end = to;
 }
 
+/* tell: where the lines that are held back go, one behind the other; NULL: nowhere. */
 static void hold_lines(
-	struct repair *w, size_t i, const struct slice *line, const char *first, struct slice *now)
+	struct repair *w, size_t i, const struct slice *line, const char *first, const char *tell)
 {
 	struct guard_diff d =
 		guard_diff(w->before, &w->before->messages[i], w->p, &w->p->messages[i]);
@@ -107,7 +106,8 @@ static void hold_lines(
 	while ((step = guard_diff_next(&d)) != GUARD_END) {
 		struct slice here = line[d.j ? d.j - 1 : 0];
 		bool last = d.j == d.bn || first[d.j];
-		*now = step == GUARD_OTHER || step == GUARD_PUT_IN ? here : *now;
+		if (tell && (step == GUARD_OTHER || step == GUARD_PUT_IN))
+			splice(w, tell, tell, LINE_END, here);
 		if (step == GUARD_OTHER) {
 			splice(w, here.p, here.p + here.n, kept(w, &d.a[d.i - 1]),
 				(struct slice){0});
@@ -123,17 +123,14 @@ static void hold_lines(
 	}
 }
 
-static bool hold(struct repair *w, size_t i)
+static bool hold(struct repair *w, size_t i, const char *end)
 {
 	const struct chat_message *m = &w->r->messages[i];
 	size_t count = w->p->messages[i].lines;
-	struct slice now = {0};
 	char *first = calloc(count + 1, 1);
 	struct slice *line = first ? lines_of(m, count, first) : NULL;
 	if (line)
-		hold_lines(w, i, line, first, &now);
-	if (m->role == CHAT_SYSTEM && now.n && w->now_count < GUARD_CHANGES)
-		w->now[w->now_count++] = now;
+		hold_lines(w, i, line, first, m->role == CHAT_SYSTEM ? end : NULL);
 	free(first);
 	free(line);
 	return line;
@@ -152,10 +149,11 @@ static const char *newest_end(const struct chat_request *r)
 	return end;
 }
 
-/* From the front, as long as all is as it was: what stands behind a change is read again anyway. */
+/* From the front, as long as all is as it was: what stands behind a change is read again anyway. The
+ * newest message is what is said now, and stays. */
 static void hold_all(struct repair *w)
 {
-	size_t n = w->before->count < w->p->count ? w->before->count : w->p->count;
+	size_t n = w->before->count < w->p->count ? w->before->count : w->p->count - 1;
 	const char *end = newest_end(w->r);
 	bool changes;
 	for (size_t i = 0; i < n; i++) {
@@ -163,11 +161,9 @@ static void hold_all(struct repair *w)
 			continue;
 		if (w->before->messages[i].role != w->p->messages[i].role ||
 			!can_hold(w, i, &changes) || !changes ||
-			(w->p->messages[i].role == CHAT_SYSTEM && !end) || !hold(w, i))
+			(w->p->messages[i].role == CHAT_SYSTEM && !end) || !hold(w, i, end))
 			break;
 	}
-	for (size_t i = 0; i < w->now_count; i++)
-		splice(w, end, end, LINE_END, w->now[i]);
 }
 
 /* --- the whole --- */

@@ -165,7 +165,10 @@ int layout_merge(struct layout *l, uint32_t g, bool all, double share)
 
 static bool is_forced(const struct layout *l, uint32_t g)
 {
-	uint64_t chain = l->messages[layout_group_begin(l, g + 1) - 1].chain;
+	size_t end = layout_group_begin(l, g + 1);
+	if (end == 0) /* a conversation that begins with an answer: its first group is empty */
+		return false;
+	uint64_t chain = l->messages[end - 1].chain;
 	size_t low = 0, high = l->options.forced_count;
 	while (low < high) {
 		size_t mid = low + (high - low) / 2;

@@ -108,6 +108,7 @@ struct chat_resume {
 
 struct chat_compact {
 	struct compaction_wish wish;
+	uint64_t block;	  /* a hash of the block that the body came with or got; 0: none */
 	const char *code; /* of an error, static; NULL: it has none */
 	uint64_t tokens;  /* of the prompt before */
 	int64_t window;	  /* of its device */

@@ -46,10 +46,11 @@ static uint64_t model_of(const struct chat *c)
 	return hash_bytes(c->model.p, c->model.n);
 }
 
-/* What a compaction of our own has made of the conversation breaks nothing. */
+/* What a compaction of our own has made of the conversation breaks nothing, in the request that
+ * brings its block first. */
 static int compare(struct chat *c, const struct conversation *before, struct guard_verdict *v)
 {
-	bool ours = c->compact.begun && c->compact.result == 0;
+	bool ours = c->compact.block && c->compact.block != before->block;
 	int rc = guard_compare(&before->prompt, &c->guard.prompt, v);
 	if (rc == 0 && ours && v->kind != GUARD_KEPT)
 		*v = (struct guard_verdict){.kind = GUARD_COMPACTED};
@@ -71,7 +72,9 @@ static struct guard_wish wish_of(const struct chat *c, const struct conversation
 {
 	const struct chat_guard *g = &c->guard;
 	struct guard_wish w = {.attribution = g->prompt.attribution != 0};
-	bool same = has(&g->found, GUARD_TOOLS_ORDER) || has(&g->found, GUARD_TOOLS_SPELLING);
+	/* Also where messages are others: a compaction leaves tools and system prompt warm. */
+	bool same =
+		before && g->prompt.tools_set && before->prompt.tools_set == g->prompt.tools_set;
 	if (same)
 		w.tools = buf_slice(&before->tools);
 	else if (!before || g->found.kind == GUARD_BRANCHED)
@@ -258,6 +261,8 @@ static void remember(struct chat *c, struct conversation *before)
 	if (!it)
 		return;
 	describe(c, it);
+	if (!g->left.back)
+		it->block = c->compact.block;
 	guardian_went_on(all, it, g->left.back ? NULL : &g->prompt, c->view.tools.raw, now_ms());
 }
 

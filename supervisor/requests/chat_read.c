@@ -2,6 +2,8 @@
 #include "supervisor/requests/chat.h"
 #include "supervisor/requests/compact_key.h"
 
+#include "common/base/hash.h"
+
 #include <errno.h>
 #include <stdio.h>
 
@@ -27,6 +29,8 @@ static int verify(struct chat *c, const struct compaction_found *f, struct buf *
 	enum compact_verdict verdict =
 		compact_verify(&c->base.all->compact_key, buf_slice(text), buf_slice(&signature));
 	int rc = buf_error(text) ? buf_error(text) : buf_error(&signature);
+	if (rc == 0 && verdict == COMPACT_OURS)
+		c->compact.block = hash_bytes(signature.p, signature.n) | 1;
 	buf_free(&signature);
 	if (rc || verdict == COMPACT_OURS)
 		return rc;

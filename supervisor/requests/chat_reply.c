@@ -12,6 +12,13 @@
 /* --- head --- */
 
 /* failed: what no device was given was not sent. */
+/* What answers in the place of an alias, unless a thread is about to write the name. */
+static void add_model(const struct chat *c, const struct chat *by)
+{
+	if (by->alias.n && !(by->state == CHAT_PARSING && by->working))
+		exchange_add_header(c->base.exchange, "X-Tandem-Model", buf_slice(&by->model));
+}
+
 static void add_headers(struct chat *c, bool failed)
 {
 	char reason[2 * PLAN_REASON_BYTES + REQUEST_ID_BYTES + 16];
@@ -32,10 +39,9 @@ static void add_headers(struct chat *c, bool failed)
 					  .reason = reason});
 	request_name(&c->base);
 	const struct chat *by = c->lead && c->lead->state != CHAT_PARSING ? c->lead : c;
-	if (by->alias.n)
-		exchange_add_header(c->base.exchange, "X-Tandem-Model", buf_slice(&by->model));
-	if (c->guard.text[0])
-		exchange_add_header(c->base.exchange, "X-Tandem-Prefix", slice_str(c->guard.text));
+	add_model(c, by);
+	if (by->guard.text[0])
+		exchange_add_header(c->base.exchange, "X-Tandem-Prefix", slice_str(by->guard.text));
 	if (c->device)
 		exchange_add_header(
 			c->base.exchange, "X-Tandem-Device", slice_str(c->device->conf->name));
@@ -237,6 +243,7 @@ void chat_answer_count(struct chat *c)
 					       .tokens_in = tokens,
 					       .reason = "counted by the gateway"});
 	request_name(&c->base);
+	add_model(c, c);
 	exchange_reply(c->base.exchange, 200, "application/json", buf_slice(&body));
 	buf_free(&body);
 	chat_finish(c);
@@ -249,6 +256,7 @@ static void reply_compaction(struct chat *c, uint64_t tokens_in, const struct bu
 					       .tokens_in = tokens_in,
 					       .reason = "compacted by the gateway"});
 	request_name(&c->base);
+	add_model(c, c->lead ? c->lead : c);
 	exchange_reply(c->base.exchange, 200, dialect_content_type(c->base.dialect, c->view.stream),
 		buf_slice(body));
 }

@@ -30,6 +30,7 @@ struct conversation {
 	uint64_t last_ms;
 	uint64_t turns;
 	struct guard_prompt prompt; /* as it was sent last */
+	uint64_t block;		    /* of a compaction, that it begins with (chat.h); 0: none */
 	struct buf tools;	    /* the array that was sent with it */
 
 	/* Of breaks. */

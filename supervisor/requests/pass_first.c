@@ -13,6 +13,8 @@ void pass_tell(struct pass *p)
 					       .tokens_in = p->base.tokens_in,
 					       .tokens_sent = p->base.tokens_in,
 					       .reason = reason});
+	if (p->asked.n)
+		exchange_add_header(p->base.exchange, "X-Tandem-Model", buf_slice(&p->peek.model));
 }
 
 static void on_tick(uv_timer_t *t)

@@ -251,3 +251,19 @@ def test_large_ones_and_other_names(pair):
     status, _, whole = post(t, in_place(whole["content"][0], *talk(100, begin=150)), model="claude-opus", context_management=edit(20000))
     assert status == 200 and whole["model"] == "claude-opus" and [b["type"] for b in whole["content"]] == ["compaction", "text"], whole
     t.wait_idle()
+
+
+def test_a_block_of_ours_is_no_break(pair):
+    """On demand: the next request brings it in place of the conversation that the guardian remembers."""
+    t, _ = pair("llama-server", window=32768)
+    messages = talk(8)
+    _, head, _ = post(t, messages)
+    assert head["X-Tandem-Prefix"].startswith("new")
+    status, _, whole = post(t, messages, compaction=ASK)
+    assert status == 200
+    block = whole["content"][0]
+    status, head, _ = post(t, in_place(block, NEXT))
+    assert status == 200 and head["X-Tandem-Prefix"].startswith("compacted"), head["X-Tandem-Prefix"]
+    status, head, _ = post(t, in_place(block, NEXT, {"role": "assistant", "content": "So."}, NEXT))
+    assert status == 200 and head["X-Tandem-Prefix"].startswith("kept"), head["X-Tandem-Prefix"]
+    assert t.command("counters")["prefix_compacted"] == 1

@@ -436,6 +436,19 @@ static void test_held(void **state)
 	assert_mended(S "," U("q") "," A("a") "," U("r\\n1 turn left"),
 		S "," U("p") "," A("a") "," U("r\\n2 turns left") "," A("b") "," U("s"), wish,
 		NULL);
+	/* Each line of a system prompt is told. */
+	assert_mended(SYS("It is 10:00\\n9000 tokens left") "," U("q"),
+		SYS("It is 10:07\\n8500 tokens left") "," U("q") "," A("a") "," U("r"), wish,
+		SYS("It is 10:00\\n9000 tokens left") "," U("q") "," A("a") "," U(
+			"r\\nIt is 10:07\\n8500 tokens left"));
+	/* The newest message is what is said now: edited, or sent again. */
+	assert_mended(
+		SYS("It is 10:00") "," U("q") "," A("a") "," U("Wake me at 07:30\\nIt is 10:07"),
+		SYS("It is 10:09") "," U("q") "," A("a") "," U("Wake me at 06:45"), wish,
+		SYS("It is 10:00") "," U("q") "," A("a") "," U("Wake me at 06:45\\nIt is 10:09"));
+	assert_mended(SYS("It is 10:00") "," U("q") "," A("a") "," U("r\\nIt is 10:07"),
+		SYS("It is 10:07") "," U("q") "," A("a") "," U("r"), wish,
+		SYS("It is 10:00") "," U("q") "," A("a") "," U("r\\nIt is 10:07"));
 	/* There is no place for what it is now. */
 	assert_mended(SYS("It is 10:00") "," U("q"), SYS("It is 10:07") "," U("q") "," A("a"), wish,
 		NULL);
