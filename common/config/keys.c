@@ -14,6 +14,7 @@
 
 #define RANDOM_BYTES 32
 #define HASH_WORD "sha256:"
+#define PROBLEMS_TOLD 8 /* the first ones say what is wrong */
 
 /* --- words of a line --- */
 
@@ -111,7 +112,7 @@ static const char *fits(const struct keys *all, const struct key *k)
 
 static int read_keys(const char *path, char *text, struct keys *out, struct buf *err)
 {
-	unsigned number = 0;
+	unsigned number = 0, problems = 0;
 	for (char *line = text, *next; line; line = next) {
 		struct key k;
 		next = strchr(line, '\n');
@@ -124,14 +125,14 @@ static int read_keys(const char *path, char *text, struct keys *out, struct buf 
 			continue;
 		if (!problem)
 			problem = fits(out, &k);
-		if (problem)
+		if (problem && ++problems <= PROBLEMS_TOLD)
 			buf_printf(err, "%s:%u: %s\n", path, number, problem);
-		else
+		else if (!problem)
 			out->of[out->count++] = k;
 		if (out->count == KEYS_MAX && problem)
 			break;
 	}
-	return err->n ? -EINVAL : 0;
+	return problems ? -EINVAL : 0;
 }
 
 /* All of a file that nobody but its owner and group may write. */
@@ -166,12 +167,14 @@ int keys_load(const char *path, struct keys *out, struct buf *err)
 {
 	struct buf text, problems;
 	*out = (struct keys){0};
-	buf_init(&text, KEYS_FILE_BYTES);
+	buf_init(&text, KEYS_FILE_BYTES + 1); /* and a NUL */
 	buf_init(&problems, 0);
 	int rc = read_text(path, &text, &problems);
 	buf_add_char(&text, '\0');
 	if (rc == 0)
 		rc = buf_error(&text);
+	if (rc == -E2BIG && !problems.n)
+		buf_printf(&problems, "%s: larger than 1 MiB\n", path);
 	if (rc == 0 && !(out->of = calloc(KEYS_MAX, sizeof(*out->of))))
 		rc = -ENOMEM;
 	if (rc == 0)

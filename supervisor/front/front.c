@@ -142,6 +142,7 @@ static void run_pending(struct front *f)
 static void on_check(uv_check_t *h)
 {
 	struct front *f = h->data;
+	tls_turn(f);
 	if (f->pending)
 		run_pending(f);
 }

@@ -64,6 +64,12 @@ void tls_look(struct front *f)
 	uv_poll_start(&t->listener, UV_READABLE, on_listener);
 }
 
+void tls_turn(struct front *f)
+{
+	if (f->tls)
+		f->tls->steps = 0;
+}
+
 /* --- life --- */
 
 static void on_handle_closed(uv_handle_t *h)

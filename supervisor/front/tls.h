@@ -46,6 +46,8 @@ void tls_quiesce(struct front *f);
 void tls_stop(struct front *f);
 /* A connection may have become free. */
 void tls_look(struct front *f);
+/* A turn of the loop is over: the next one has time for as many handshakes again. */
+void tls_turn(struct front *f);
 /* Ends those that are too slow. True: look again. */
 bool tls_patience(struct front *f, uint64_t now);
 

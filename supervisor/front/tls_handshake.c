@@ -10,7 +10,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define HELLO_BYTE 0x16 /* RFC 8446, 5.1: the content type of a handshake */
+#define HELLO_BYTE 0x16	 /* RFC 8446, 5.1: the content type of a handshake */
+#define STEPS_PER_TURN 8 /* of handshakes: a signature takes a millisecond or more */
 
 /* libmicrohttpd gets its end of the pair. False: it does not take it. */
 static bool join(struct tls_stream *s, int theirs)
@@ -44,9 +45,10 @@ static void open_pair(struct tls_stream *s)
 	/* A client that does without TCP_NODELAY waits with its request until its last word is
 	 * acknowledged. */
 	setsockopt(s->fd, IPPROTO_TCP, TCP_QUICKACK, &one, sizeof(one));
-	if (!join(s, fds[0]))
+	if (join(s, fds[0]))
+		tls_stream_begin(s);
+	else
 		tls_stream_end(s);
-	tls_stream_begin(s);
 }
 
 /* A client that speaks HTTP to us should learn why it is not understood. True: it does. */
@@ -76,6 +78,8 @@ static void on_handshake(uv_poll_t *h, int status, int events)
 {
 	struct tls_stream *s = h->data;
 	(void)events;
+	if (status == 0 && s->tls->steps++ >= STEPS_PER_TURN)
+		return; /* what is ready is told of again */
 	if (status == 0 && !s->looked && refuse_plain(s)) {
 		fail_handshake(s, "no TLS");
 		return;

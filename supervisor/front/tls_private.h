@@ -20,6 +20,7 @@ struct tls {
 	uv_poll_t listener;
 	uv_timer_t last; /* once stopping: until what is answered must be out */
 	unsigned handles;
+	unsigned steps;		     /* of handshakes, in this turn of the loop */
 	struct tls_list streams;     /* the oldest first */
 	struct tls_stream *arriving; /* being handed to libmicrohttpd */
 	bool paused;		     /* all places are taken, or descriptors are */

@@ -101,14 +101,28 @@ static void drain_in(struct tls_stream *s)
 	}
 }
 
+/* Not while a record waits: what is read may have GnuTLS send new keys, and then that is not gone on
+ * with. */
 static bool may_read(const struct tls_stream *s)
 {
-	return !s->ending && !s->client_over && !s->deaf && s->in.n == 0;
+	return !s->ending && !s->client_over && !s->deaf && s->in.n == 0 && !s->sending;
+}
+
+/* An end without close_notify: to GnuTLS it would end both directions, to HTTP it does not. */
+static bool is_at_end(const struct tls_stream *s)
+{
+	char c;
+	return gnutls_record_check_pending(s->session) == 0 &&
+	       recvfrom(s->fd, &c, 1, MSG_PEEK | MSG_DONTWAIT, NULL, NULL) == 0;
 }
 
 static void read_client(struct tls_stream *s)
 {
 	for (int i = 0; i < RECORDS_PER_TURN && may_read(s); i++) {
+		if (is_at_end(s)) {
+			end_client(s);
+			return;
+		}
 		ssize_t n = gnutls_record_recv(s->session, block, sizeof(block));
 		if (n > 0)
 			hand_on(s, block, (size_t)n);
@@ -221,7 +235,7 @@ static void on_client(uv_poll_t *h, int status, int events)
 		read_client(s);
 	if (!s->ending && events & UV_DISCONNECT) {
 		s->client_left = true;
-		if (s->in.n > 0)
+		if (!s->client_over && (s->in.n > 0 || s->sending))
 			end_client(s);
 	}
 	watch(s);

@@ -55,6 +55,7 @@ static void take_over(struct life *l)
 	if (rc)
 		return;
 	n->waiting = false;
+	compact_key_look(&l->requests->compact_key);
 	rundir_take(&l->rundir);
 	warm_take_over(l->devices);
 	for (size_t i = 0; i < n->handover.old_count; i++)

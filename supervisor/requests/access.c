@@ -119,7 +119,8 @@ static bool changes_allowed(const struct requests *s)
 /* What is answered at once from what is known is under way for no time. */
 static bool takes_room(const struct route *route)
 {
-	return route->kind == ROUTE_CHAT || route->kind == ROUTE_PASS || route->kind == ROUTE_PS;
+	return route->kind == ROUTE_CHAT || route->kind == ROUTE_PASS || route->kind == ROUTE_PS ||
+	       route->kind == ROUTE_MODEL;
 }
 
 static bool is_full(struct requests *s, const struct key *key)

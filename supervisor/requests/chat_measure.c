@@ -30,7 +30,7 @@ static void measure_answer(const struct chat *c, struct measure *m)
 	m->counted = c->used.prompt_tokens;
 	m->tokens[MEASURE_CACHED] = c->used.cached_tokens > 0 ? (uint64_t)c->used.cached_tokens : 0;
 	m->tokens[MEASURE_OUT] = c->used.output_tokens > 0 ? (uint64_t)c->used.output_tokens : 0;
-	m->first_ms = c->view.stream ? (double)c->first_byte_ms : -1;
+	m->first_ms = c->view.stream && c->asked ? (double)c->first_byte_ms : -1;
 	m->token_ms = token_ms(c, m->total_ms);
 	m->queued_ms = c->queued_ms;
 }

@@ -11,7 +11,6 @@
 
 /* --- head --- */
 
-/* failed: what no device was given was not sent. */
 /* What answers in the place of an alias, unless a thread is about to write the name. */
 static void add_model(const struct chat *c, const struct chat *by)
 {
@@ -19,6 +18,7 @@ static void add_model(const struct chat *c, const struct chat *by)
 		exchange_add_header(c->base.exchange, "X-Tandem-Model", buf_slice(&by->model));
 }
 
+/* failed: what no device was given was not sent. */
 static void add_headers(struct chat *c, bool failed)
 {
 	char reason[2 * PLAN_REASON_BYTES + REQUEST_ID_BYTES + 16];

@@ -13,7 +13,7 @@
 
 /* --- the key --- */
 
-/* The whole of it or nothing, of a file of ours that is no link. */
+/* The whole of it or nothing, of a file that is no link. */
 static bool read_key(const char *path, struct compact_secret *secret)
 {
 	int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
@@ -31,6 +31,15 @@ void compact_key_open(struct compact_key *k, const char *state_dir)
 	k->kept = read_key(k->path, &k->secret);
 	if (!k->kept && uv_random(NULL, NULL, &k->secret, sizeof(k->secret), 0, NULL))
 		log_line(LOG_ERROR, "compaction_key", LOG_STR("why", "no random numbers"), LOG_END);
+}
+
+void compact_key_look(struct compact_key *k)
+{
+	struct compact_secret secret;
+	if (k->kept || !read_key(k->path, &secret))
+		return;
+	k->secret = secret;
+	k->kept = true;
 }
 
 bool compact_key_claim(struct compact_key *k)

@@ -31,6 +31,9 @@ struct compact_key {
 /* Reads the key, or makes one, which is not written before it has signed something. Blocks on the disk. */
 void compact_key_open(struct compact_key *k, const char *state_dir);
 
+/* Takes the key that an older tandemd has made since. Before the first request; blocks on the disk. */
+void compact_key_look(struct compact_key *k);
+
 /* True once, where the key is to be written: by compact_key_write(), on any thread, which blocks on the disk. Where
  * that fails the key is this process's alone, and the log says so. */
 bool compact_key_claim(struct compact_key *k);

@@ -27,11 +27,13 @@ static void on_head(void *ctx, struct exchange *x)
 		return;
 	struct route route;
 	route_find(exchange_method(x), exchange_path(x), &route);
+	if (route.kind == ROUTE_METRICS && s->config->metrics.address)
+		route.kind = ROUTE_PASS; /* the backend's own */
 	if (access_gate(s, x, &route))
 		return;
 	if (route.kind == ROUTE_CHAT && !counted_behind(s, route.dialect))
 		chat_begin(s, x, route.dialect);
-	else if (route.kind == ROUTE_METRICS && !s->config->metrics.address)
+	else if (route.kind == ROUTE_METRICS)
 		scrape_begin(s, x);
 	else if (route.kind == ROUTE_PS)
 		loaded_begin(s, x);

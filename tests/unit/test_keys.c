@@ -141,6 +141,29 @@ static void files(void **state)
 	assert_int_equal(load(&k, &err), 0);
 	keys_free(&k);
 	buf_free(&err);
+	/* Many problems: the first ones are told, in a text that has room for them. */
+	struct buf many;
+	buf_init(&many, 0);
+	for (int i = 0; i < 100; i++)
+		buf_add_str(&many, "Nobody\n");
+	put(buf_slice(&many));
+	buf_init(&err, 2048);
+	assert_int_equal(load(&k, &err), -EINVAL);
+	assert_non_null(strstr(buf_cstr(&err), ":8: "));
+	assert_null(strstr(buf_cstr(&err), ":9: "));
+	/* 1 MiB is read, a byte more is told. */
+	for (size_t more = 0; more < 2; more++) {
+		buf_clear(&many);
+		while (many.n < KEYS_FILE_BYTES + more)
+			buf_add_char(&many, '#');
+		put(buf_slice(&many));
+		assert_int_equal(load(&k, &err), more ? -E2BIG : 0);
+		assert_true(!strstr(buf_cstr(&err), "larger than 1 MiB") == !more);
+		keys_free(&k);
+	}
+	buf_free(&many);
+	buf_free(&err);
+	buf_init(&err, 0);
 	assert_int_equal(keys_load("/dev/null", &k, &err), -EINVAL);
 	buf_free(&err);
 	assert_int_equal(keys_load("/nowhere/at/all", &k, &err), -ENOENT);
