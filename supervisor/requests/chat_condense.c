@@ -55,12 +55,9 @@ void chat_condense_overflowed(struct chat *c)
 	c->facts.counted = 0;
 	c->facts.tokens = tokens_estimate(
 		c->base.all->tokens, buf_slice(&c->model), &c->view.census); /* may know more now */
-	/* What was sent did not fit, whatever we take the window for. */
 	double sent = tokens_of(c->base.all->tokens, buf_slice(&c->model), &c->sent_census);
-	double room = (double)plan_room(&c->facts);
-	if (room <= 0 || room > sent)
-		room = sent;
-	c->plan.room_tokens = (int64_t)(room * PLAN_OVERFLOW_SHARE);
+	double counted = c->use_condensed ? (double)c->overflow_tokens : 0;
+	c->plan.room_tokens = plan_room_after(&c->facts, sent, counted);
 	c->use_rewritten = c->use_condensed = false;
 	chat_fallback(
 		c, "the backend counted more tokens than its window holds", "the layout alone");

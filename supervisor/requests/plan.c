@@ -60,6 +60,16 @@ int64_t plan_layout_room(const struct plan_facts *f)
 	return room_with(f, PLAN_SLACK);
 }
 
+int64_t plan_room_after(const struct plan_facts *f, double sent, double counted)
+{
+	double room = (double)plan_room(f);
+	if (room <= 0 || room > sent)
+		room = sent; /* whatever we take the window for */
+	if (counted > 0 && f->main.window > 0)
+		return at_least_one(fmin(room, usable(f) * sent / counted * PLAN_COUNTED_SHARE));
+	return at_least_one(room * PLAN_OVERFLOW_SHARE);
+}
+
 int64_t plan_counted_room(const struct plan_facts *f)
 {
 	return room_with(f, PLAN_COUNTED_SLACK);

@@ -17,6 +17,8 @@
 
 #define PLAN_NOTES_PROMPT_TOKENS 260 /* instruction and template around a chunk */
 #define PLAN_CHUNK_SLACK 1.35	     /* code has 3 characters a token where prose has 4 */
+#define PLAN_COUNTED_SHARE                                                                         \
+	.94 /* of the room by the count of a layout that did not fit, for the next one */
 #define PLAN_OVERFLOW_SHARE                                                                        \
 	0.7 /* of the room, for a second try when the backend counted more than we did */
 #define PLAN_OUTPUT_RESERVE_TOKENS                                                                 \
@@ -73,6 +75,9 @@ int64_t plan_room(const struct plan_facts *f);
 int64_t plan_layout_room(const struct plan_facts *f);
 /* The same once its layout was counted: by that count, and of what was as little new as in a turn. */
 int64_t plan_counted_room(const struct plan_facts *f);
+/* The room once the backend has refused what was taken for `sent` tokens. counted: what it found them to
+ * be, of a layout, which the next one resembles; 0: it did not say, or it was another text. */
+int64_t plan_room_after(const struct plan_facts *f, double sent, double counted);
 /* Does the original fit the main device's window? Unknown windows fit. */
 bool plan_fits(const struct plan_facts *f);
 

@@ -211,6 +211,24 @@ static void test_room_of_a_counted_prompt(void **state)
 	assert_int_equal(plan_counted_room(&f), 0);
 }
 
+/* A layout that the backend found too long is made shorter by what it was too long by. */
+static void test_room_after(void **state)
+{
+	(void)state;
+	struct plan_facts f = facts(5932);
+	f.main.window = 4096;
+	f.max_output = 8;
+	int64_t room = plan_room(&f);
+	assert_int_equal(plan_room_after(&f, 4016, 4110), room);
+	assert_int_equal(plan_room_after(&f, 4016, 4500),
+		(int64_t)(4088 * 4016. / 4500 * PLAN_COUNTED_SHARE));
+	assert_int_equal(
+		plan_room_after(&f, 4016, 0), (int64_t)((double)room * PLAN_OVERFLOW_SHARE));
+	assert_int_equal(plan_room_after(&f, 3000, 0), (int64_t)(3000 * PLAN_OVERFLOW_SHARE));
+	f.main.window = 0; /* unknown */
+	assert_int_equal(plan_room_after(&f, 4016, 4110), (int64_t)(4016 * PLAN_OVERFLOW_SHARE));
+}
+
 static void test_original_or_chunk(void **state)
 {
 	(void)state;
@@ -240,6 +258,7 @@ int main(void)
 		cmocka_unit_test(test_short_window_shrinks_even_below_a_max),
 		cmocka_unit_test(test_room_keeps_the_answer_free),
 		cmocka_unit_test(test_room_of_a_counted_prompt),
+		cmocka_unit_test(test_room_after),
 		cmocka_unit_test(test_original_or_chunk),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
