@@ -225,7 +225,7 @@ static void a_block_stands_for_all_before_it(void **state)
 		struct compaction_found f;
 		struct dialect_error error;
 		const char *code;
-		int rc;
+		int rc = 0;
 		buf_init(&body, 0);
 		buf_init(&want, 0);
 		buf_init(&out, 0);
@@ -299,7 +299,7 @@ static void what_is_wrong_has_a_name(void **state)
 		struct compaction_wish wish;
 		struct dialect_error error = {0};
 		const char *code;
-		int rc;
+		int rc = 0;
 		buf_init(&body, 0);
 		buf_init(&error_body, 0);
 		buf_printf(&body, "{\"max_tokens\":9,%s}", cases[i].members);
