@@ -225,7 +225,7 @@ static void a_block_stands_for_all_before_it(void **state)
 		struct compaction_found f;
 		struct dialect_error error;
 		const char *code;
-		int rc = 0;
+		int rc;
 		buf_init(&body, 0);
 		buf_init(&want, 0);
 		buf_init(&out, 0);
@@ -296,10 +296,10 @@ static void what_is_wrong_has_a_name(void **state)
 		struct buf body, error_body;
 		struct chat_request r;
 		struct compaction_found f;
-		struct compaction_wish wish;
+		struct compaction_wish wish = {0};
 		struct dialect_error error = {0};
 		const char *code;
-		int rc = 0;
+		int rc;
 		buf_init(&body, 0);
 		buf_init(&error_body, 0);
 		buf_printf(&body, "{\"max_tokens\":9,%s}", cases[i].members);
