@@ -25,6 +25,19 @@ extern const struct fields request_metric_families, device_metric_families;
 /* Of the GPUs; see documents_gpus(). */
 extern const struct fields document_gpus;
 
+/* What the driver says of a GPU: a getter of a struct nvml_gpu, with one of these in `which`. */
+enum gpu_value {
+	GPU_INDEX,
+	GPU_NAME,
+	GPU_UUID,
+	GPU_USED,
+	GPU_TOTAL,
+	GPU_LOAD,
+	GPU_TEMPERATURE,
+	GPU_POWER
+};
+void gpu_get(const void *gpu, const struct field *f, struct field_value *out);
+
 /* Asks the driver first where its last word is old. A later answer ends the object itself. */
 enum rep_when documents_gpus(struct tell *t, struct rep_question *q, struct buf *out);
 

@@ -29,55 +29,58 @@ static void each_pinned(const void *of, struct field_list *list)
 	}
 }
 
-enum { INDEX, NAME, UUID, USED, TOTAL, LOAD, TEMPERATURE, POWER };
-
-static void get_gpu(const void *of, const struct field *f, struct field_value *out)
+void gpu_get(const void *gpu, const struct field *f, struct field_value *out)
 {
-	const struct nvml_gpu *g = ((const struct gpu_view *)of)->gpu;
+	const struct nvml_gpu *g = gpu;
 	switch (f->which) {
-	case INDEX:
+	case GPU_INDEX:
 		out->number = g->index;
 		break;
-	case NAME:
+	case GPU_NAME:
 		field_say_text(out, g->name);
 		break;
-	case UUID:
+	case GPU_UUID:
 		field_say_text(out, g->uuid);
 		break;
-	case USED:
+	case GPU_USED:
 		field_say_int_if(out, g->memory_total > 0, (int64_t)g->memory_used);
 		break;
-	case TOTAL:
+	case GPU_TOTAL:
 		field_say_int_if(out, g->memory_total > 0, (int64_t)g->memory_total);
 		break;
-	case LOAD:
+	case GPU_LOAD:
 		field_say_int_if(out, g->load >= 0, g->load);
 		break;
-	case TEMPERATURE:
+	case GPU_TEMPERATURE:
 		field_say_int_if(out, g->temperature >= 0, g->temperature);
 		break;
-	case POWER:
+	case GPU_POWER:
 		out->real = g->power;
 		out->is = g->power >= 0 ? FIELD_SAID : FIELD_UNKNOWN;
 		break;
 	}
 }
 
+static void get_viewed(const void *of, const struct field *f, struct field_value *out)
+{
+	gpu_get(((const struct gpu_view *)of)->gpu, f, out);
+}
+
 #define GPU(name_, type_, unit_, which_)                                                           \
 	{                                                                                          \
-		.name = (name_), .type = (type_), .unit = (unit_), .get = get_gpu,                 \
+		.name = (name_), .type = (type_), .unit = (unit_), .get = get_viewed,              \
 		.which = (which_)                                                                  \
 	}
 
 static const struct field gpu[] = {
-	GPU("index", FIELD_INT, NULL, INDEX),
-	GPU("name", FIELD_TEXT, NULL, NAME),
-	GPU("uuid", FIELD_TEXT, NULL, UUID),
-	GPU("memory_used_bytes", FIELD_INT, "bytes", USED),
-	GPU("memory_total_bytes", FIELD_INT, "bytes", TOTAL),
-	GPU("load_percent", FIELD_INT, "percent", LOAD),
-	GPU("temperature_c", FIELD_INT, "C", TEMPERATURE),
-	GPU("power_w", FIELD_REAL, "W", POWER),
+	GPU("index", FIELD_INT, NULL, GPU_INDEX),
+	GPU("name", FIELD_TEXT, NULL, GPU_NAME),
+	GPU("uuid", FIELD_TEXT, NULL, GPU_UUID),
+	GPU("memory_used_bytes", FIELD_INT, "bytes", GPU_USED),
+	GPU("memory_total_bytes", FIELD_INT, "bytes", GPU_TOTAL),
+	GPU("load_percent", FIELD_INT, "percent", GPU_LOAD),
+	GPU("temperature_c", FIELD_INT, "C", GPU_TEMPERATURE),
+	GPU("power_w", FIELD_REAL, "W", GPU_POWER),
 	{.name = "pinned", .type = FIELD_LIST, .items = FIELD_TEXT, .each = each_pinned},
 };
 static const struct fields gpu_members = FIELDS(gpu);

@@ -168,8 +168,6 @@ EACH_TOTAL(each_restart, {"", AT(restarts)})
 
 /* --- GPUs --- */
 
-enum { USED, TOTAL, LOAD, TEMPERATURE, POWER };
-
 static void get_gpu_index(const void *of, const struct field *f, struct field_value *out)
 {
 	static char text[16]; /* until the writer returns */
@@ -178,49 +176,20 @@ static void get_gpu_index(const void *of, const struct field *f, struct field_va
 	field_say_text(out, text);
 }
 
-static void get_gpu_name(const void *of, const struct field *f, struct field_value *out)
-{
-	(void)f;
-	field_say_text(out, ((const struct nvml_gpu *)of)->name);
-}
-
-static void get_gpu(const void *of, const struct field *f, struct field_value *out)
-{
-	const struct nvml_gpu *g = of;
-	switch (f->which) {
-	case USED:
-		field_say_int_if(out, g->memory_total > 0, (int64_t)g->memory_used);
-		break;
-	case TOTAL:
-		field_say_int_if(out, g->memory_total > 0, (int64_t)g->memory_total);
-		break;
-	case LOAD:
-		field_say_int_if(out, g->load >= 0, g->load);
-		break;
-	case TEMPERATURE:
-		field_say_int_if(out, g->temperature >= 0, g->temperature);
-		break;
-	case POWER:
-		out->real = g->power;
-		out->is = g->power >= 0 ? FIELD_SAID : FIELD_UNKNOWN;
-		break;
-	}
-}
-
 #define OF_GPU(type_, unit_, which_)                                                               \
 	{                                                                                          \
-		LABEL("gpu", get_gpu_index, 0), LABEL("name", get_gpu_name, 0),                    \
+		LABEL("gpu", get_gpu_index, 0), LABEL("name", gpu_get, GPU_NAME),                  \
 		{                                                                                  \
-			.name = "value", .type = (type_), .unit = (unit_), .get = get_gpu,         \
+			.name = "value", .type = (type_), .unit = (unit_), .get = gpu_get,         \
 			.which = (which_)                                                          \
 		}                                                                                  \
 	}
 
-static const struct field used[] = OF_GPU(FIELD_INT, "bytes", USED),
-			  memory[] = OF_GPU(FIELD_INT, "bytes", TOTAL),
-			  load[] = OF_GPU(FIELD_INT, "percent", LOAD),
-			  temperature[] = OF_GPU(FIELD_INT, "C", TEMPERATURE),
-			  power[] = OF_GPU(FIELD_REAL, "W", POWER);
+static const struct field used[] = OF_GPU(FIELD_INT, "bytes", GPU_USED),
+			  memory[] = OF_GPU(FIELD_INT, "bytes", GPU_TOTAL),
+			  load[] = OF_GPU(FIELD_INT, "percent", GPU_LOAD),
+			  temperature[] = OF_GPU(FIELD_INT, "C", GPU_TEMPERATURE),
+			  power[] = OF_GPU(FIELD_REAL, "W", GPU_POWER);
 static const struct fields used_members = FIELDS(used), memory_members = FIELDS(memory),
 			   load_members = FIELDS(load), temperature_members = FIELDS(temperature),
 			   power_members = FIELDS(power);
