@@ -172,7 +172,8 @@ static struct slot *choose_slot(struct model *m, struct gen *g)
 	double f = m->engine->fake->options.chars_per_token;
 	struct slice text = buf_slice(&g->prompt.text);
 	struct slot *oldest = NULL, *alike = NULL;
-	size_t best = (size_t)((double)prompt_tokens(text, f) * SLOT_SIMILARITY);
+	size_t best = (size_t)((double)prompt_tokens(text, f) *
+			       m->engine->fake->options.slot_similarity);
 
 	if (g->id_slot >= 0) {
 		struct slot *s = &m->slots[(unsigned)g->id_slot % m->slot_count];
@@ -218,7 +219,8 @@ void engine_detach(struct gen *g)
 	size_t kept;
 
 	clock_cancel(&m->engine->fake->clock, &g->task);
-	g->r->gen = NULL;
+	if (g->r)
+		g->r->gen = NULL;
 	if (!s)
 		return;
 	g->slot = NULL;
@@ -306,6 +308,15 @@ void engine_submit(struct gen *g)
 	engine_pump(m);
 }
 
+void engine_leave(struct gen *g)
+{
+	struct model *m = g->model;
+
+	engine_detach(g);
+	gen_free(g);
+	engine_pump(m);
+}
+
 void engine_cancel(struct gen *g)
 {
 	struct model *m = g->model;
@@ -324,7 +335,10 @@ void engine_cancel(struct gen *g)
 			unload(m);
 		}
 	}
-	engine_detach(g);
-	gen_free(g);
-	engine_pump(m);
+	if (g->state == GEN_PREFILL) {
+		g->r->gen = NULL;
+		g->r = NULL; /* nobody looks before the batch that is being computed is done */
+		return;
+	}
+	engine_leave(g);
 }

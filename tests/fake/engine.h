@@ -19,10 +19,8 @@
 #include "tests/fake/fake.h"
 #include "tests/fake/prompt.h"
 
-#define PREFILL_BATCH 2048 /* tokens; progress and cancellation happen at its borders */
 #define TRAIN_CTX 131072   /* tokens; num_ctx is clamped to it */
 #define ENGINE_SLOTS_MAX 65536
-#define SLOT_SIMILARITY 0.10 /* llama-server's --slot-prompt-similarity */
 
 struct gen;
 
@@ -143,6 +141,8 @@ void engine_submit(struct gen *g);
 
 /* Its client is gone: frees the slot at once, keeps what is in its KV, frees g. */
 void engine_cancel(struct gen *g);
+/* It is over, and who waits gets its slot. Frees g. */
+void engine_leave(struct gen *g);
 
 /* Forgets the KV of all slots and unloads nothing. */
 void engine_forget(struct engine *e);

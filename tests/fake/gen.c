@@ -3,6 +3,11 @@
 #define BURST 64	     /* tokens said in one turn of the loop at an infinite rate */
 #define BACKLOG (256u << 10) /* bytes a slow reader may leave waiting */
 
+static const struct options *options_of(const struct gen *g)
+{
+	return &g->model->engine->fake->options;
+}
+
 static double seconds(double n, double d, double rate, double half)
 {
 	return rate > 0 ? n / rate * (half > 0 ? 1 + (d + n / 2) / half : 1) : 0;
@@ -17,21 +22,21 @@ static uint64_t span_ns(size_t n, size_t d, double rate, double half)
 
 static uint64_t prefill_ns(const struct gen *g, size_t processed)
 {
-	const struct options *o = &g->r->fake->options;
+	const struct options *o = options_of(g);
 
 	return span_ns(processed - g->cached_n, g->cached_n, o->prefill, o->depth_half);
 }
 
 static uint64_t decode_ns(const struct gen *g, size_t tokens)
 {
-	const struct options *o = &g->r->fake->options;
+	const struct options *o = options_of(g);
 
 	return span_ns(tokens, g->prompt_n, o->decode, o->decode_half);
 }
 
 static void wait_until(struct gen *g, uint64_t due)
 {
-	clock_at(&g->r->fake->clock, &g->task, due);
+	clock_at(&g->model->engine->fake->clock, &g->task, due);
 }
 
 static void note_facts(struct gen *g)
@@ -152,17 +157,20 @@ static void decode(struct gen *g)
 static void prefill(struct gen *g)
 {
 	while (g->processed < g->prompt_n) {
-		size_t next = g->processed + PREFILL_BATCH < g->prompt_n
-				      ? g->processed + PREFILL_BATCH
-				      : g->prompt_n;
+		size_t batch = options_of(g)->batch;
+		size_t next = g->processed + batch < g->prompt_n ? g->processed + batch : g->prompt_n;
 		uint64_t due = g->started + prefill_ns(g, next);
 
 		if (due > clock_now()) {
 			wait_until(g, due);
 			return;
 		}
-		g->r->fake->engine->count.prefilled += next - g->processed;
+		g->model->engine->count.prefilled += next - g->processed;
 		g->processed = next;
+		if (!g->r) { /* cancelled meanwhile */
+			engine_leave(g);
+			return;
+		}
 		if (g->progress && g->stream) {
 			g->ops->progress(g);
 			http_flush(g->r->x);

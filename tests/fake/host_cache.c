@@ -110,7 +110,9 @@ size_t host_cache_swap(struct model *m, struct slot *s, const struct gen *g)
 	struct slice text = buf_slice(&g->prompt.text), kv = buf_slice(&s->kv);
 	size_t shared = prompt_shared(text, kv, chars(m)), held = prompt_tokens(kv, chars(m)),
 	       moved = 0;
-	bool alike = (double)shared > (double)prompt_tokens(text, chars(m)) * SLOT_SIMILARITY;
+	double alike_from = m->engine->fake->options.slot_similarity;
+	bool alike = alike_from > 0 &&
+		     (double)shared > (double)prompt_tokens(text, chars(m)) * alike_from;
 
 	if (!(m->engine->fake->options.cache_tokens > 0))
 		return 0;

@@ -57,6 +57,8 @@ enum option_key {
 	OPT_LOG,
 	OPT_DUMP,
 	OPT_SAVE_PATH,
+	OPT_SIMILARITY,
+	OPT_BATCH,
 	OPT_API_KEY,
 	OPT_MODEL_PATH,
 	OPT_HELP,
@@ -101,6 +103,10 @@ static const struct {
 	{"--log", OPT_LOG, false},
 	{"--dump", OPT_DUMP, false},
 	{"--slot-save-path", OPT_SAVE_PATH, false},
+	{"--slot-prompt-similarity", OPT_SIMILARITY, false},
+	{"-sps", OPT_SIMILARITY, false},
+	{"--batch-size", OPT_BATCH, false},
+	{"-b", OPT_BATCH, false},
 	{"--api-key", OPT_API_KEY, false},
 	{"--max-model-len", OPT_NUM_CTX, false},
 	{"-m", OPT_MODEL_PATH, false},
@@ -119,7 +125,7 @@ static const char usage[] =
 	"  [--embeddings] [--metrics] [--log FILE] [--dump DIR] [--slot-save-path DIR] "
 	"[--no-control]\n"
 	"  [--api-key KEY] [--max-model-len N]\n"
-	"llama-server's options are accepted: -m, -c (for all slots), -np and --alias count, "
+	"llama-server's options are accepted: -m, -c (for all slots), -np, -b, -sps and --alias count, "
 	"others are ignored.\n";
 
 static void fail(const char *what, const char *value)
@@ -242,6 +248,12 @@ static void set_option(struct options *o, enum option_key key, const char *name,
 	case OPT_DUMP:
 		o->dump_dir = value;
 		break;
+	case OPT_BATCH:
+		o->batch = (size_t)number(name, value, 1e9);
+		break;
+	case OPT_SIMILARITY:
+		o->slot_similarity = number(name, value, 1);
+		break;
 	case OPT_SAVE_PATH:
 		o->slot_save_path = value;
 		break;
@@ -266,6 +278,7 @@ static void parse_options(struct options *o, int argc, char **argv)
 
 	*o = (struct options){.host = "127.0.0.1",
 		.chars_per_token = 4,
+		.slot_similarity = .1,
 		.speed = 1,
 		.answer_tokens = 16,
 		.control = true,
@@ -303,6 +316,8 @@ static void parse_options(struct options *o, int argc, char **argv)
 		o->num_ctx = ctx_all / o->slots; /* non-unified KV: each slot gets its share */
 	if (!o->num_ctx)
 		o->num_ctx = o->type == TYPE_OLLAMA ? 4096 : 8192;
+	if (!o->batch)
+		o->batch = o->type == TYPE_OLLAMA ? 512 : 2048;
 	if (!o->model_count)
 		o->models[o->model_count++] = "fake";
 }

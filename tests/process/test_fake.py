@@ -520,6 +520,28 @@ def test_host_cache(start):
     assert cached(fake, {"messages": [{"role": "user", "content": "v" * 4000}]}) == 0
 
 
+def test_cancelled_between_batches(start):
+    """Who comes after a prompt that is cancelled waits for the batch that is being computed, and finds what was read."""
+    fake = start("llama-server", "--prefill", 2000, "-b", 400)
+    body = {"messages": [{"role": "user", "content": "c" * 4000}]}
+    with fake.socket() as s:
+        text = json.dumps(body).encode()
+        s.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(text) + text)
+        fake.wait(lambda st: st["slots"]["active"] == 1)
+    got = fake.post("/v1/chat/completions", body)["timings"]
+    assert got["cache_n"] in (400, 800) and got["prompt_n"] == 1000 - got["cache_n"]
+
+
+def test_slot_similarity(start):
+    """A prompt that begins like most of what the slot holds: only with -sps is one that left it put back."""
+    old, new = ({"messages": [{"role": "user", "content": "s" * 2400 + c * 1600}]} for c in "xy")
+    cached = lambda fake, body: fake.post("/v1/chat/completions", body)["timings"]["cache_n"]
+    usual = start("llama-server", "--host-cache-tokens", 5000)
+    assert [cached(usual, b) for b in (old, new, old, new)] == [0, 600, 600, 600]
+    told = start("llama-server", "--host-cache-tokens", 5000, "-sps", .75)
+    assert [cached(told, b) for b in (old, new, old, new)] == [0, 600, 999, 999]
+
+
 @pytest.mark.measured
 def test_speed(start, tmp_path):
     """Hours in minutes: everything is as many times faster, what is reported too; the log says when and how late."""
