@@ -11,6 +11,8 @@
 
 #include "common/dialect/backend.h"
 
+#include <stdbool.h>
+
 enum backend_trait {
 	/* Its window is ours to ask for, with each request; it loads its model anew for another. */
 	TRAIT_TAKES_NUM_CTX = 1u << 0,
@@ -34,7 +36,9 @@ enum backend_trait {
 	TRAIT_CONTINUES = 1u << 9,
 	/* Counts the tokens of Anthropic's requests (/v1/messages/count_tokens), without a slot. */
 	TRAIT_COUNTS = 1u << 10,
-	TRAITS_ALL = (1u << 11) - 1,
+	/* Keeps prompts that leave their slot in memory, and puts them back. */
+	TRAIT_PUTS_ASIDE = 1u << 11,
+	TRAITS_ALL = (1u << 12) - 1,
 };
 
 /* Name of the type and of the kind, in the configuration, for people; its API; expected traits. */
@@ -44,7 +48,7 @@ enum backend_trait {
 			TRAIT_WARMS | TRAIT_CONTINUES)                                             \
 	ROW(LLAMA_SERVER, llama_server, "llama-server", "llama-server", BACKEND_LLAMA_SERVER,      \
 		TRAIT_WINDOW_IS_FACT | TRAIT_ANY_NAME | TRAIT_STRICT_JSON | TRAIT_SAVES_SLOTS |    \
-			TRAIT_WARMS | TRAIT_CONTINUES | TRAIT_COUNTS)                              \
+			TRAIT_WARMS | TRAIT_CONTINUES | TRAIT_COUNTS | TRAIT_PUTS_ASIDE)           \
 	ROW(OPENAI, openai, "openai", "an OpenAI-compatible server", BACKEND_OPENAI,               \
 		TRAIT_WINDOW_IS_FACT | TRAIT_STRICT_JSON | TRAIT_V1_ONLY)
 
@@ -60,6 +64,27 @@ struct backend_profile {
 
 /* type < BACKEND_TYPES. Static. */
 const struct backend_profile *backend_profile(enum backend_type type);
+
+/*
+ * What the command of a llama-server with one slot is given, where it does not say so itself.
+ *
+ * --slot-prompt-similarity: what the slot holds is put aside, and something better looked for among what was put
+ * aside before, when the slot has less than this share of a prompt (server_context::
+ * get_available_slot() in llama.cpp's tools/server). At its default of .1 two prompts with the same system prompt
+ * overwrite each other. Not for more slots than one, where a prompt that is not alike goes to another slot, nor
+ * where there is no such memory (--cache-ram 0).
+ *
+ * --batch-size: a prompt that is cancelled keeps the slot until the batch is computed that is under way.
+ */
+struct backend_argument {
+	const char *name, *other, *value; /* other: its short form */
+	bool aside;			  /* it is about what is put aside */
+};
+extern const struct backend_argument backend_arguments[]; /* until a name is NULL */
+/* Is the command to be given that one? */
+bool backend_adds(char *const *command, const struct backend_argument *a);
+/* The share at which that command's server puts its slot aside; 0: at its default, or never. */
+double backend_similarity(char *const *command);
 
 /* The names in the order of the types; NULL-terminated. */
 extern const char *const backend_type_names[];

@@ -85,6 +85,18 @@ uint64_t condense_beginning(const struct condense *c)
 	return c->request->count ? c->chains[i] : 0;
 }
 
+/* The messages of which there may be a state: all, or those before the group that must not be frozen at. */
+static size_t states_end(const struct condense *c)
+{
+	size_t i = 0, begin = 0;
+	if (!c->facts.without)
+		return c->request->count;
+	for (; i < c->request->count && c->chains[i] != c->facts.without; i++)
+		if (i + 1 < c->request->count && c->groups[i + 1] != c->groups[i])
+			begin = i + 1;
+	return begin;
+}
+
 void condense_options(
 	struct condense *c, const struct condense_facts *f, struct layout_cache *cache)
 {
@@ -114,7 +126,15 @@ void condense_options(
 	}
 	c->options = o;
 	layout_state_release(c->from);
-	c->from = cache ? layout_cache_find(cache, c->chains, c->groups, c->request->count) : NULL;
+	c->from = cache ? layout_cache_find(cache, c->chains, c->groups, states_end(c)) : NULL;
+}
+
+void condense_window(struct condense *c, double window)
+{
+	if (c->facts.room_tokens <= 0 || window <= 0)
+		return;
+	c->options.window = window;
+	c->scale = window / (double)c->facts.room_tokens;
 }
 
 double condense_wider(

@@ -27,6 +27,8 @@ struct condense_facts {
 	bool sizes_decide;	     /* also a text that is asked about as a whole is cut */
 	bool overflowed; /* the backend refused the window that was tried: take this one from now on
 			  */
+	uint64_t without; /* a group end at which a freeze was decided that is not made this time: a
+			     state that has passed it is another layout's; 0: none */
 	bool waits;	 /* a larger window is left for an early freeze (state.h) */
 	double keep_ratio;    /* of a prompt that would fit, kept; 0: what fits stays as it is */
 	int64_t least_tokens; /* what a prompt that fits is not shrunk below */
@@ -64,6 +66,9 @@ void condense_fini(struct condense *c);
  */
 void condense_options(
 	struct condense *c, const struct condense_facts *f, struct layout_cache *cache);
+
+/* The layout is made for another window than options found. Start tokens. */
+void condense_window(struct condense *c, double window);
 
 /* The window, in start tokens, that f offers (its tokens and room alone count), where that is larger
  * than the one that options have and the conversation's may grow; else 0. */

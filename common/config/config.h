@@ -53,6 +53,8 @@ struct config_backend {
 	char *key_file; /* attached: holds the key that the backend wants; NULL: none, the client's
 			   headers go through */
 	char *ca_file;	/* https: PEM with the authorities to trust; NULL: the system's */
+	double slot_similarity; /* attached: llama-server's --slot-prompt-similarity, where it has one
+				   slot and a larger one than by default; 0: it has not */
 	char **command; /* started: argv without --host/--port, NULL-terminated; NULL when only
 			   attached */
 };

@@ -74,6 +74,15 @@ unsigned device_traits(const struct device *d)
 	return told ? told : backend_profile(d->conf->backend.type)->traits;
 }
 
+double device_similarity(const struct device *d)
+{
+	const struct config_backend *b = &d->conf->backend;
+	if (!device_has(d, TRAIT_PUTS_ASIDE) || d->conf->slots != 1)
+		return 0;
+	return b->slot_similarity > 0 || !b->command ? b->slot_similarity
+						     : backend_similarity(b->command);
+}
+
 int device_slots(const struct device *d)
 {
 	return d->conf->slots;

@@ -128,6 +128,8 @@ static inline bool device_has(const struct device *d, enum backend_trait trait)
 
 /* Requests this device takes at once. */
 int device_slots(const struct device *d);
+/* Below which share of a prompt in its one slot that slot's own is put aside (common/backends.h); 0: unknown, or never. */
+double device_similarity(const struct device *d);
 /* Window in tokens: configured, else what the backend reports, else 0 (unknown). */
 int64_t device_window(const struct device *d);
 /* True when the device's models include that name (case-insensitive, ":latest" implied); an empty

@@ -16,6 +16,8 @@
 struct foresight {
 	struct predict_rates rates;
 	struct prefix_map *map; /* NULL: memory was out; nothing is known of caches */
+	double swap_ms;		/* to move one token's cache between slot and memory; < 0: not seen
+				   yet */
 };
 
 /* Of one request. */
@@ -35,6 +37,12 @@ struct outcome {
 
 void foresight_init(struct foresight *f, unsigned slots);
 void foresight_fini(struct foresight *f);
+
+/* What the device's backend does with prompts that leave their slot (prefix_puts_aside()). */
+void foresight_puts_aside(struct foresight *f, double similarity);
+
+/* What it takes to move so many tokens' cache between a slot and the backend's memory. */
+double foresight_swap_ms(const struct foresight *f, double tokens);
 
 struct forecast foresee(const struct foresight *f, const struct prefix_chain *c);
 /* It is being sent (prefix_sent()). */

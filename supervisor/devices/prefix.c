@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <math.h>
-#include <stdbool.h>
 #include <stdlib.h>
 
 #define FIRST_ROOM 64
@@ -25,6 +24,7 @@ struct prefix_map {
 	unsigned slots;
 	size_t count, most, links;
 	uint64_t last_id;
+	double similarity; /* above, a prompt takes the place of the last one; 0: unknown */
 	double seen[PREFIX_AGES][SEEN]; /* shares that were cached; a ring */
 	unsigned lessons[PREFIX_AGES];
 	struct entry entries[]; /* newest first */
@@ -98,6 +98,18 @@ struct prefix_map *prefix_map_create(unsigned slots)
 	return m;
 }
 
+void prefix_puts_aside(struct prefix_map *m, double similarity)
+{
+	for (int i = 0; i < SEEN && similarity > 0 && m->lessons[PREFIX_EVICTED] == 0; i++)
+		m->seen[PREFIX_EVICTED][i] = 1;
+	m->similarity = similarity;
+}
+
+bool prefix_leaves(const struct prefix_map *m, double shared, double tokens)
+{
+	return m->similarity > 0 && shared <= m->similarity * tokens;
+}
+
 static void drop(struct prefix_map *m, size_t i)
 {
 	m->links -= m->entries[i].chain.count;
@@ -161,6 +173,20 @@ static double scale_for_others(const struct entry *e)
 	return prefix_tokens(&e->chain) < SCALE_LEAST ? 1 : e->scale;
 }
 
+/* Tokens that a slot holds of it. */
+static double whole(const struct entry *e)
+{
+	return prefix_tokens(&e->chain) * e->scale + e->output;
+}
+
+static bool is_alike(
+	const struct prefix_map *m, const struct prefix_match *match, const struct prefix_chain *c)
+{
+	double scale = m->count ? scale_for_others(&m->entries[0]) : 1;
+	return m->similarity > 0 &&
+	       !prefix_leaves(m, match->shared[PREFIX_LAST], prefix_tokens(c) * scale);
+}
+
 struct prefix_match prefix_find(const struct prefix_map *m, const struct prefix_chain *c)
 {
 	struct prefix_match match = {0};
@@ -170,10 +196,13 @@ struct prefix_match prefix_find(const struct prefix_map *m, const struct prefix_
 		size_t links;
 		double s = shared(e, c, &links);
 		enum prefix_age age = age_of(m, i);
+		if (age == PREFIX_EVICTED && is_alike(m, &match, c))
+			continue; /* it stays where it is */
 		match.shared[age] = fmax(match.shared[age], s);
 		if (s <= best)
 			continue;
 		best = s;
+		match.moved = age == PREFIX_EVICTED ? whole(e) + whole(&m->entries[0]) : 0;
 		match.counted = 0;
 		total = prefix_tokens(c) * scale_for_others(e);
 		if (e->counted && links == e->chain.count) {
@@ -282,7 +311,7 @@ double prefix_held(const struct prefix_map *m, uint64_t id, enum prefix_age *age
 		if (e->id != id)
 			continue;
 		*age = age_of(m, i);
-		return (prefix_tokens(&e->chain) * e->scale + e->output) * trust(m, *age);
+		return whole(e) * trust(m, *age);
 	}
 	return 0;
 }

@@ -19,6 +19,7 @@
 
 #include "common/base/buf.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define PREFIX_LINKS_MAX 262144 /* of a map: 4 MB */
@@ -58,10 +59,19 @@ struct prefix_match {
 	double counted; /* of both: a whole prompt and its answer, as the backend counted them; 0:
 			   there is none that it begins with */
 	double shared[PREFIX_AGES]; /* with the best chain of each age */
+	double moved; /* to and from the backend's memory, if the best one is older than its slots */
 };
 
 struct prefix_map *prefix_map_create(unsigned slots); /* NULL: memory is out */
 void prefix_map_destroy(struct prefix_map *m);
+/*
+ * The backend has one slot, and puts what that holds aside for a prompt of which it has less than this share
+ * (common/backends.h: backend_similarity()); 0: nobody knows. Then older chains are expected to come
+ * back, until the backend's counts say otherwise, but for prompts that are more alike.
+ */
+void prefix_puts_aside(struct prefix_map *m, double similarity);
+/* Is a prompt of which the slot has so many tokens one for which it is put aside? */
+bool prefix_leaves(const struct prefix_map *m, double shared, double tokens);
 
 struct prefix_match prefix_find(const struct prefix_map *m, const struct prefix_chain *c);
 

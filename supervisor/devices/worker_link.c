@@ -167,6 +167,7 @@ static void on_state(struct worker *w, const struct proto_state *st)
 	b->window = st->window;
 	b->slots = st->slots;
 	b->traits = st->traits;
+	foresight_puts_aside(&w->device->foresight, device_similarity(w->device));
 	log_line(st->state == STATE_DOWN ? LOG_WARN : LOG_INFO, "backend_state",
 		LOG_STR("device", w->device->conf->name), LOG_INT("generation", w->generation),
 		LOG_STR("state", proto_state_name(st->state)), LOG_STR("url", b->url),

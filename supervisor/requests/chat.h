@@ -187,6 +187,8 @@ struct chat {
 	struct weighed weighed;
 	uint64_t *forced; /* early freezes that were decided when it was planned; owned */
 	size_t forced_count;
+	uint64_t put_off; /* a freeze that was decided and is not used yet (unread.h); 0: none */
+	double put_off_window; /* of the layout without it; once that is prepared: with it */
 	struct notes_offer offer;	       /* notes, as they were when it was planned */
 	struct prefix_chain chain, sent_chain; /* of the body, of `rewritten`; empty once sent */
 	struct forecast forecast;	       /* of what was sent */
@@ -312,6 +314,8 @@ void chat_condense_late(struct chat *c);
 /* --- chat_adaptive.c --- */
 /* Fills the plan; plan.condense: another form is to be made. */
 void chat_adaptive_plan(struct chat *c);
+/* A freeze that was put off must be made after all: the plan is to be carried out anew. */
+void chat_adaptive_freeze(struct chat *c);
 /* It is made (or could not be): which one goes? */
 void chat_adaptive_choose(struct chat *c);
 /* What is expected of the request that will be submitted; it is; its answer has ended; or it never

@@ -24,6 +24,45 @@ static void copy_decisions(struct chat *c)
 		memcpy(c->forced, all, n * sizeof(*all));
 }
 
+/* This request has it read: there is nothing to put off any more. */
+static void used(struct chat *c, uint64_t freeze)
+{
+	if (!c->explain)
+		unread_done(&c->base.all->unread, freeze);
+}
+
+/* Is an early freeze of this conversation better left for later? Then it is none of the decisions. */
+static void put_off(struct chat *c)
+{
+	const struct unread_freeze *f =
+		unread_find(&c->base.all->unread, c->condense.chains, c->view.count);
+	struct unread_facts now = {.foresight = &c->device->foresight,
+		.plan = &c->facts,
+		.gain_ms = (double)c->base.all->config->routing.min_gain_ms};
+	c->put_off = 0;
+	if (!f || f->device != c->device->number)
+		return;
+	if (c->overflowed || !unread_is_later(f, &now)) {
+		used(c, f->chain);
+		return;
+	}
+	uint64_t *at = c->forced_count ? bsearch(&f->chain, c->forced, c->forced_count,
+						 sizeof(*c->forced), keep_by_chain)
+				       : NULL;
+	if (!at)
+		return;
+	memmove(at, at + 1, (size_t)(c->forced + --c->forced_count - at) * sizeof(*at));
+	c->put_off = f->chain;
+	c->put_off_window = f->window;
+}
+
+void chat_adaptive_freeze(struct chat *c)
+{
+	used(c, c->put_off);
+	c->put_off = 0;
+	copy_decisions(c);
+}
+
 static struct weigh_facts weigh_facts(struct chat *c)
 {
 	return (struct weigh_facts){.request = &c->view,
@@ -39,8 +78,10 @@ void chat_adaptive_plan(struct chat *c)
 	struct weigh_facts f = weigh_facts(c);
 	c->adaptive = true;
 	weigh_original(&f, &c->chain, &c->weighed, &c->plan);
-	if (c->plan.condense)
+	if (c->plan.condense) {
 		copy_decisions(c);
+		put_off(c);
+	}
 }
 
 /* --- once the other form is made --- */
@@ -64,7 +105,7 @@ void chat_adaptive_choose(struct chat *c)
 	log_line(LOG_INFO, "chosen", LOG_STR("req", c->base.id),
 		LOG_STR("form", choose_form_name(c->weighed.form)),
 		LOG_STR("strategy", strategy_name(c->plan.strategy)),
-		LOG_STR("reason", c->plan.reason), LOG_END);
+		LOG_STR("reason", c->plan.reason), LOG_INT("put_off", c->put_off != 0), LOG_END);
 }
 
 /* --- what came of it --- */

@@ -37,9 +37,15 @@ void chat_condense_prepare(struct chat *c)
 		tokens_of(c->base.all->tokens, buf_slice(&c->model), &c->view.census),
 		c->overflowed, c->adaptive);
 	f.waits = chat_reads_early(c);
+	f.without = c->put_off;
 	condense_options(&c->condense, &f, c->base.all->layouts);
 	c->condense.options.forced = c->forced;
 	c->condense.options.forced_count = c->forced_count;
+	if (c->put_off) { /* with its own window: which one it had is what its bytes depend on */
+		double frozen = c->condense.options.window;
+		condense_window(&c->condense, c->put_off_window);
+		c->put_off_window = frozen;
+	}
 	chat_notes_offer(c);
 	c->has_condense = true;
 	c->state = CHAT_CONDENSING;
@@ -289,6 +295,14 @@ void chat_condense_keep(struct chat *c)
 			l->options.window);
 }
 
+/* A freeze was put off: the layout without it must be the one before, and no new one. */
+static bool still_fits(const struct chat *c)
+{
+	const struct layout *l = &c->condense.layout;
+	bool froze = l->frozen_at > 0 && l->frozen_at == l->groups;
+	return !froze && (c->prepared == CONDENSE_OK || c->prepared == CONDENSE_NOTHING);
+}
+
 void chat_condense_notes(struct chat *c)
 {
 	if (c->explain) {
@@ -300,7 +314,12 @@ void chat_condense_notes(struct chat *c)
 			chat_explain(c);
 		return;
 	}
-	if (chat_notes_decide(c)) {
+	if (c->put_off && !still_fits(c)) {
+		chat_adaptive_freeze(c);
+		chat_condense_prepare(c);
+		return;
+	}
+	if (!c->put_off && chat_notes_decide(c)) {
 		layout_cache_put(c->base.all->layouts, c->condense.made);
 		c->condense.made = NULL;
 	}

@@ -22,6 +22,7 @@
 #include <stdlib.h>
 
 #define BODY_MAX (16u << 20) /* larger bodies are not worth a copy */
+#define TURNS_TO_READ 2 /* where what is sent until then is put aside meanwhile (unread.h) */
 #define GAIN .1		     /* of the room: what a freeze must free, to be worth the reading */
 
 struct early {
@@ -34,6 +35,9 @@ struct early {
 	double size;   /* of the layout as it is without it */
 	double growth; /* by the next turn */
 	double window; /* another one from now on; 0: the same */
+	double before; /* that of the layout that was sent */
+	double alike;  /* share of what is read that stands at the beginning of what was sent */
+	bool again; /* it was decided before, and put off */
 	bool waits, made, followed;
 	struct buf body, authorization;
 	struct prefix_chain prefix;
@@ -76,6 +80,7 @@ static bool outgrows(const struct chat *c)
 		.tokens = (double)c->facts.tokens,
 		.room = (double)plan_room(&c->facts),
 		.scale = c->condense.scale,
+		.turns = device_similarity(c->device) > 0 ? TURNS_TO_READ : 0,
 		.answer = answer_tokens(c)};
 	return c->has_condense && !c->weighed.one_shot && outgrow_is_near(&f);
 }
@@ -122,6 +127,39 @@ static bool is_worth_it(const struct early *e, const struct layout *l)
 	       l->size + e->growth <= l->options.high * l->soft;
 }
 
+static size_t same_bytes(struct slice a, struct slice b)
+{
+	size_t n = 0, end = a.n < b.n ? a.n : b.n;
+	while (n < end && a.p[n] == b.p[n])
+		n++;
+	return n;
+}
+
+/* The share of r, by the weights of its chain, that what was sent begins with as well: a digest to
+ * which lines are added is another message, and mostly the same. */
+static double alike(const struct chat *c, const struct chat_request *r, const struct prefix_chain *chain)
+{
+	struct slice body = buf_slice(c->use_rewritten ? &c->rewritten : &c->body);
+	struct chat_request sent;
+	struct dialect_error error;
+	if (chain->count != r->count + 1 || chat_request_parse(c->base.dialect, body, &sent, &error))
+		return 1; /* nobody knows: nothing is put off then */
+	size_t i = 0;
+	while (i < r->count && i < sent.count &&
+		slice_eq(r->messages[i].raw.raw, sent.messages[i].raw.raw))
+		i++;
+	double weight = chain->links[i].tokens;
+	if (!slice_eq(r->tools.raw, sent.tools.raw)) {
+		weight = 0;
+	} else if (i < r->count && i < sent.count) {
+		struct slice raw = r->messages[i].raw.raw;
+		weight += (chain->links[i + 1].tokens - weight) *
+			  (double)same_bytes(raw, sent.messages[i].raw.raw) / (double)raw.n;
+	}
+	chat_request_fini(&sent);
+	return weight / prefix_tokens(chain);
+}
+
 static void freeze_work(uv_work_t *work)
 {
 	struct early *e = work->data;
@@ -138,6 +176,7 @@ static void freeze_work(uv_work_t *work)
 		return;
 	e->census = view.census;
 	e->made = weigh_chain(&view, buf_slice(&c->model), &e->prefix) == 0;
+	e->alike = alike(c, &view, &e->prefix);
 	e->followed = follow(c, &view, &e->body);
 	chat_request_fini(&view);
 }
@@ -151,6 +190,22 @@ static struct warming_spec spec_of(const struct chat *c, const char *why, const 
 		.authorization = buf_slice(auth),
 		.client = c->base.client,
 		.num_ctx = chat_num_ctx(c, c->device)};
+}
+
+/* It is not read yet: should the next request come before, what was sent now may do for it as well. */
+static void remember(const struct early *e, const struct warming_spec *spec)
+{
+	const struct chat *c = e->chat;
+	unread_put(spec->unread,
+		&(struct unread_freeze){.chain = spec->freeze,
+			.device = e->device->number,
+			.tokens = (double)spec->tokens,
+			.cached = warming_cached(e->device),
+			.alike = e->alike * (double)(spec->tokens - spec->behind),
+			.before = c->forecast.id,
+			.counted = (double)(c->prompt_counted ? c->prompt_counted : c->sent_tokens),
+			.original = (double)c->facts.tokens,
+			.window = e->before});
 }
 
 static void freeze_done(uv_work_t *work, int status)
@@ -173,14 +228,18 @@ static void freeze_done(uv_work_t *work, int status)
 			layout_cache_put(s->layouts, c->condense.made);
 			c->condense.made = NULL;
 		}
-		s->count.early_freezes++;
+		s->count.early_freezes += !e->again;
 		log_line(LOG_INFO, "early_freeze", LOG_STR("req", c->base.id),
+			LOG_INT("again", e->again),
 			LOG_INT("tokens_before", c->sent_tokens),
 			LOG_INT("tokens_after", spec.tokens),
 			LOG_INT("answer_tokens", e->followed ? reply_tokens(c) : 0), LOG_END);
 		spec.behind = e->followed ? reply_tokens(c) : 0;
 		spec.tokens += spec.behind;
-		warming_start(e->device, &spec, &e->body, &e->prefix);
+		spec.unread = &s->unread;
+		spec.freeze = e->chain;
+		if (warming_start(e->device, &spec, &e->body, &e->prefix))
+			remember(e, &spec);
 	}
 	early_free(e);
 }
@@ -193,8 +252,14 @@ static int by_chain_insert(struct early *e, const uint64_t *all, size_t n)
 		return -ENOMEM;
 	while (at < n && all[at] < e->chain)
 		at++;
-	if (at < n && all[at] == e->chain)
-		return -EEXIST; /* decided before */
+	bool there = at < n && all[at] == e->chain;
+	if (there != e->again)
+		return -EEXIST; /* decided before, or forgotten since */
+	if (there) {
+		memcpy(e->forced, all, n * sizeof(*all));
+		e->forced_count = n;
+		return 0;
+	}
 	if (at)
 		memcpy(e->forced, all, at * sizeof(*all));
 	e->forced[at] = e->chain;
@@ -236,8 +301,14 @@ static void freeze(struct chat *c)
 		.chain = c->condense.chains[c->view.count - 1],
 		.size = c->condense.layout.size,
 		.growth = outgrow_growth(&c->condense.layout, 0, answer_tokens(c)),
-		.waits = layout_waits(c),
-		.window = wider(c)};
+		.before = c->condense.options.window,
+		.again = c->put_off != 0,
+		.waits = c->put_off || layout_waits(c),
+		.window = c->put_off ? 0 : wider(c)};
+	if (e->again)
+		e->chain = c->put_off;
+	if (e->again)
+		condense_window(&c->condense, c->put_off_window);
 	if (e->window > 0)
 		c->condense.options.window = e->window;
 	request_hold(&c->base);
@@ -303,6 +374,6 @@ void chat_early(struct chat *c)
 		return;
 	if (is_cut(c))
 		read_original(c);
-	else if (outgrows(c))
+	else if (c->put_off || outgrows(c))
 		freeze(c);
 }

@@ -19,6 +19,7 @@ struct outgrow_facts {
 	bool original;		     /* the original was sent */
 	double tokens, room;	     /* of the original, the model's; room 0: unknown */
 	double scale;		     /* start tokens for one of the model's */
+	double turns;		     /* that the reading may take, as well: usual ones */
 	double answer;		     /* to the request, by the start table; 0: unknown */
 };
 

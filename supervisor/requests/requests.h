@@ -19,6 +19,7 @@
 #include "supervisor/requests/compact_key.h"
 #include "supervisor/requests/measures.h"
 #include "supervisor/requests/poison.h"
+#include "supervisor/requests/unread.h"
 
 #include <sys/queue.h>
 #include <uv.h>
@@ -83,6 +84,7 @@ struct requests {
 	struct predictions predictions;
 	struct measures measures;
 	struct poison poison;
+	struct unread unread; /* early freezes that are being read */
 	struct compact_key compact_key;
 	struct callers callers; /* who has a key */
 	bool loopback;		/* we listen on loopback only: Host headers are looked at */

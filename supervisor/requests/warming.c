@@ -15,6 +15,8 @@ struct warming {
 	struct forecast forecast;
 	double behind; /* tokens */
 	const char *why;
+	struct unread *unread;
+	uint64_t freeze;
 };
 
 static void warming_free(struct warming *w)
@@ -59,6 +61,8 @@ static void on_end(void *ctx, struct job *j, const struct proto_record *r)
 		.behind = w->behind};
 	double cached = foresight_ended(&w->device->foresight, &w->forecast, &o);
 	w->device->warmed++;
+	if (w->unread)
+		unread_done(w->unread, w->freeze);
 	tell(w, j, "done", cached);
 	warming_free(w);
 }
@@ -109,6 +113,11 @@ static int submit(struct warming *w, const struct warming_spec *spec)
 	return job_submit(d, &s, &events, w, &w->job);
 }
 
+double warming_cached(const struct device *d)
+{
+	return d->warming ? d->warming->forecast.match.cached : 0;
+}
+
 bool warming_start(struct device *d, const struct warming_spec *spec, struct buf *body,
 	struct prefix_chain *chain)
 {
@@ -119,7 +128,9 @@ bool warming_start(struct device *d, const struct warming_spec *spec, struct buf
 		.body = *body,
 		.chain = *chain,
 		.behind = (double)spec->behind,
-		.why = spec->why};
+		.why = spec->why,
+		.unread = spec->unread,
+		.freeze = spec->freeze};
 	*body = (struct buf){0};
 	*chain = (struct prefix_chain){0};
 	buf_add_slice(&w->strings, spec->model);

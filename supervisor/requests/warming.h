@@ -11,6 +11,7 @@
 
 #include "common/dialect/dialect.h"
 #include "supervisor/devices/device.h"
+#include "supervisor/requests/unread.h"
 
 /* What is to be read; the slices are copied. */
 struct warming_spec {
@@ -23,10 +24,15 @@ struct warming_spec {
 	int64_t num_ctx; /* as the conversation's requests have it */
 	uint64_t tokens; /* of the prompt, about */
 	uint64_t behind; /* of these, behind what its chain has: of the next message */
+	struct unread *unread; /* told when it is all read; NULL: nobody. Outlives the device */
+	uint64_t freeze;       /* ... that this one is (unread.h) */
 };
 
 /* Does it make sense: a device that is ready and idle, and uses a prefix again? */
 bool warming_possible(const struct device *d);
+
+/* Of the one under way: tokens that are expected to be there. */
+double warming_cached(const struct device *d);
 
 /* Starts; takes body and chain, which are empty afterwards. False: it was not possible. */
 bool warming_start(struct device *d, const struct warming_spec *spec, struct buf *body,

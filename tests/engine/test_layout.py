@@ -101,3 +101,19 @@ def test_a_session_past_its_window_keeps_its_prefix(start):
     assert past >= 3
     assert rows[-1][4] >= 1
     assert min(reuse) >= .9, reuse
+
+
+def test_what_leaves_the_slot_comes_back(start):
+    """A server that tandem starts with one slot puts aside what is there for a prompt with the same beginning, and finds it again."""
+    t = start(8192)
+    rng = random.Random(5)
+    system = {"role": "system", "content": lines(rng, 30)}
+    old, new = ([system, {"role": "user", "content": lines(rng, 30)}] for _ in range(2))
+    cached = []
+    for messages in (old, new, old, new):
+        status, _, answer = ask(t, messages, tokens=1)
+        assert status == 200
+        usage = answer["usage"]
+        cached.append(usage["prompt_tokens_details"]["cached_tokens"] / usage["prompt_tokens"])
+    assert cached[0] < .1 and .3 < cached[1] < .7, cached
+    assert cached[2] > .95 and cached[3] > .95, cached

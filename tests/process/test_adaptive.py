@@ -66,9 +66,12 @@ def chats(backend):
 def adaptive(fake, tandem):
     """adaptive(...) -> (tandem, main backend, small backend) with a slow main device."""
 
-    def start(type="llama-server", window=8000, prefill=4000, slots=1, small=True, warm=False, options=(), routing=None, **groups):
-        a = fake("main", type=type, options=["--prefill", str(prefill), "--num-ctx", str(window), "--slots", str(slots), *options])
+    def start(type="llama-server", window=8000, prefill=4000, slots=1, small=True, warm=False, options=(), routing=None, device=None, **groups):
+        # In small batches: who comes while one is computed waits for its end.
+        a = fake("main", type=type, options=["--batch-size", "64", "--prefill", str(prefill), "--num-ctx", str(window), "--slots", str(slots), *options])
         devices = [attached(a, slots=slots, num_ctx=window)]
+        for group, keys in (device or {}).items():
+            devices[0][group] = {**devices[0][group], **keys}
         b = None
         if small:
             b = fake("small", type="ollama", model=("s:0.5b",))
@@ -322,6 +325,51 @@ def test_other_work_ends_a_warming_at_once(adaptive):
     s.step()
     s.ask()
     assert t.requests()["failed"] == 0
+
+
+def aside(adaptive, **more):
+    """A backend that puts prompts aside for those that are less alike than .8, and reads a frozen one in some seconds."""
+    s = {"backend": {"slot_similarity": .8}}
+    return adaptive(window=6000, prefill=1000, warm=True, options=["--host-cache-tokens", "50000", "--slot-prompt-similarity", "0.8"], device=s, **more)
+
+
+def test_a_freeze_is_put_off_until_it_is_read(adaptive):
+    """The next request comes while the frozen prompt is being read: it finds what was sent before, and the reading goes on after it."""
+    t, a, b = aside(adaptive)
+    s = Session(t)
+    until_frozen(t, s)
+    for _ in range(3):
+        wait_for(lambda: a.stats()["slots"]["active"] == 1, "the reading at the backend")
+        s.step(result_lines=2)
+        id = s.ask()["X-Tandem-Request-Id"]
+        chosen = t.events(id, ev="chosen")[-1]
+        if chosen["put_off"] == "0":
+            break
+        told = next(r for r in reversed(chats(a)) if r["end"] == "done")
+        assert told["prompt_tokens"] - told["cached_tokens"] < 400, told
+        again = wait_for(lambda: t.events(id, ev="early_freeze"), "the reading to go on")[-1]
+        assert again["again"] == "1"
+    frozen = t.command("counters")["early_freezes"]
+    assert frozen == 1 and t.requests()["failed"] == 0
+    wait_for(lambda: warmings(t) and warmings(t)[-1]["end"] == "done", "all of it to be read")
+    reads = [r for r in chats(a) if r["end"] != "done" or r["generated_tokens"] == 1]
+    assert len(reads) >= 2 and reads[-1]["cached_tokens"] > reads[0]["cached_tokens"] + 64, "the reading began anew"
+    s.step(result_lines=2)
+    id = s.ask()["X-Tandem-Request-Id"]
+    assert t.events(id, ev="chosen")[-1]["put_off"] == "0"
+    told = chats(a)[-1]
+    assert told["prompt_tokens"] < reads[-1]["prompt_tokens"] + 400
+    assert told["prompt_tokens"] - told["cached_tokens"] < 400, told
+
+
+def test_a_freeze_is_not_put_off_where_nothing_is_put_aside(adaptive):
+    t, a, b = adaptive(window=6000, prefill=1000, warm=True)
+    s = Session(t)
+    until_frozen(t, s)
+    wait_for(lambda: a.stats()["slots"]["active"] == 1, "the reading at the backend")
+    s.step(result_lines=2)
+    id = s.ask()["X-Tandem-Request-Id"]
+    assert t.events(id, ev="chosen")[-1]["put_off"] == "0"
 
 
 def test_nothing_is_warmed_where_no_prefix_is_used_again(adaptive):

@@ -212,7 +212,7 @@ def test_they_are_not_written_where_that_is_not_wanted(noted):
 
 def test_a_clients_work_ends_them_at_once(noted):
     """The small device answers a client: what nobody waits for makes way, and comes again later."""
-    t, a, b = noted(answer=None, small=("--prefill", "150"))  # a chunk takes seconds
+    t, a, b = noted(answer=None, small=("--prefill", "150", "--batch-size", "64"))  # a chunk takes seconds
     s = Session(t)
     until_running(t, s)
     wait_for(lambda: b.stats()["slots"]["active"] == 1, "the notes at the backend")
@@ -285,7 +285,7 @@ def test_a_dead_small_device_is_no_reason_to_wait(noted):
 
 
 def test_top_shows_what_the_device_is_at(noted):
-    t, a, b = noted(answer=None, small=("--prefill", "150"))
+    t, a, b = noted(answer=None, small=("--prefill", "150", "--batch-size", "64"))
     s = Session(t)
     until_running(t, s)
     out = subprocess.run([os.path.join(BIN, "tandemctl"), "top", "-R", t.run_dir, "--once"], capture_output=True, timeout=30, text=True)

@@ -18,6 +18,8 @@ SCALED_MS = {"deadlines": {"first_byte_ms": 2000, "first_byte_nonstream_ms": 200
                            "backend_connect_ms": 3000, "backend_idle_ms": 300000, "kv_ms": 30000},
              "condense": {"job_timeout_ms": 30000}, "routing": {"min_gain_ms": 2000}}
 SMALL_STATES = ("ready", "absent", "dead", "slow", "loading", "silent")
+SIMILARITY = 0.8  # common/backends.h, as the batch
+BATCH = 512
 SMALL_SLOTS = 2  # each as fast as the card alone: tests/fake has no price for batches
 NOTE_TOKENS = 120  # of an answer of the small card, where nothing else is said
 SLOW = 10  # times slower than its profile says
@@ -91,6 +93,9 @@ class World:
         main, small = spec.cards
         kind = ["--type", spec.backend, "--num-ctx", spec.window, "--speed", speed * main_factor]
         self.small = self.tandem = None
+        # As tandem starts a llama-server with one slot (docs/backends.md); a client finds it with its defaults.
+        self.aside = arm in ("threshold", "adaptive") and spec.backend == "llama-server" and spec.host_cache
+        kind += ["--slot-prompt-similarity", SIMILARITY, "--batch-size", BATCH] if self.aside else []
         self.main = Backend(folder, "main", kind + main.options(spec.host_cache), main_port)
         try:
             if arm in ("threshold", "adaptive"):
@@ -104,7 +109,7 @@ class World:
         state = self.spec.small
         window = min(small.num_ctx, self.spec.window)
         devices = [{"name": "main", "roles": ["main"], "slots": 1, "model": "main", "num_ctx": self.spec.window,
-                    "backend": {"type": self.spec.backend, "url": self.main.url}}]
+                    "backend": {"type": self.spec.backend, "url": self.main.url, **({"slot_similarity": SIMILARITY} if self.aside else {})}}]
         if state != "absent":
             speed = self.speed / SLOW if state == "slow" else self.speed
             options = ["--type", "llama-server", "--num-ctx", window, "--slots", SMALL_SLOTS, "--speed", speed, *small.options(self.spec.host_cache)]

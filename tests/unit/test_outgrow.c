@@ -49,6 +49,21 @@ static void test_growth(void **state)
 	assert_true(outgrow_growth(&x.l, 100, 0) == 0);
 }
 
+/* Where the reading may take some turns more, it begins as much earlier. */
+static void test_turns_to_read(void **state)
+{
+	(void)state;
+	struct fixture x;
+	double turns[5] = {400, 400, 400, 400, 400};
+	make(&x, turns, 5);
+	x.l.size = 9000;
+	assert_false(outgrow_is_near(&x.f));
+	x.f.turns = 2;
+	assert_true(outgrow_is_near(&x.f));
+	x.l.size = 8700;
+	assert_false(outgrow_is_near(&x.f));
+}
+
 /* What is known of the next turn is taken as it is; what follows is three quarters of a turn here. */
 static void test_a_known_answer(void **state)
 {
@@ -115,6 +130,7 @@ static void test_original(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_turns_to_read),
 		cmocka_unit_test(test_growth),
 		cmocka_unit_test(test_a_known_answer),
 		cmocka_unit_test(test_on_the_layout),

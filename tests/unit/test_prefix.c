@@ -281,6 +281,27 @@ static void test_cut_and_forgotten(void **state)
 	prefix_map_destroy(NULL);
 }
 
+/* One slot, whose prompt is put aside for one that is less alike than .5. */
+static void test_put_aside(void **state)
+{
+	(void)state;
+	struct prefix_map *m = prefix_map_create(1);
+	ask(m, "a b c d e f g h", 0, 10);
+	ask(m, "a b x y z", 200, 0);
+	assert_true(find(m, "a b c d e f g h i").cached == 200); /* nobody knows that it comes back */
+	prefix_puts_aside(m, .5);
+	struct prefix_match back = find(m, "a b c d e f g h i");
+	assert_true(back.cached == 810 && back.moved == 810 + 500);
+	assert_true(find(m, "a b c").cached == 200); /* so alike that it stays where it is */
+	assert_true(find(m, "a b c").moved == 0);
+	assert_true(prefix_leaves(m, 200, 400) && !prefix_leaves(m, 201, 400));
+	ask(m, "a b c d e f g h i", 200, 0); /* it does not come back, as it turns out */
+	ask(m, "a b x y z 1", 200, 0);
+	ask(m, "a b c d e f g h i j", 200, 0);
+	assert_true(find(m, "a b x y z 1 2 3").cached < 350);
+	prefix_map_destroy(m);
+}
+
 /* However many conversations, however long: bounded, and the newest is there. */
 static void test_caps(void **state)
 {
@@ -324,6 +345,7 @@ int main(void)
 		cmocka_unit_test(test_slots),
 		cmocka_unit_test(test_no_reuse),
 		cmocka_unit_test(test_cut_and_forgotten),
+		cmocka_unit_test(test_put_aside),
 		cmocka_unit_test(test_caps),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -88,6 +88,15 @@ static int pin(struct command *c, const char *devices)
 	return rc ? rc : command_set(c, "ONEAPI_DEVICE_SELECTOR", selector);
 }
 
+static int add_missing(struct command *c, char *const *command)
+{
+	int rc = 0;
+	for (const struct backend_argument *a = backend_arguments; a->name && rc == 0; a++)
+		if (backend_adds(command, a) && (rc = command_add(c, a->name)) == 0)
+			rc = command_add(c, a->value);
+	return rc;
+}
+
 int command_init(struct command *c, const struct settings *s, command_listen_fn *listen, int port,
 	const char *slots_dir)
 {
@@ -104,6 +113,8 @@ int command_init(struct command *c, const struct settings *s, command_listen_fn 
 		rc = pin(c, s->pin);
 	if (rc == 0 && listen)
 		rc = listen(c, port);
+	if (rc == 0 && s->traits & TRAIT_PUTS_ASIDE)
+		rc = add_missing(c, s->command);
 	if (rc == 0 && slots_dir)
 		rc = command_add(c, "--slot-save-path");
 	if (rc == 0 && slots_dir)
