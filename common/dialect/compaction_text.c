@@ -1,23 +1,10 @@
-/*
- * A compaction block's content, and the messages that it stands for. Sections begin with a line of their
- * own:
- *
- *   ## user | ## assistant | ## system
- *   ## call "ID" "NAME"                 its arguments as JSON
- *   ## result "ID" | ## failed "ID"     of the call
- *
- * A line of a text that looks like one has a backslash in front, one more than it had.
- */
-#include "common/dialect/compaction.h"
+/* A compaction block's content, and its sections as messages (compaction_form.h). */
+#include "common/dialect/compaction_form.h"
 
-#include "common/dialect/front_anthropic.h"
 #include "common/dialect/pieces.h"
 
+#include <errno.h>
 #include <stdio.h>
-
-#define PREFACE                                                                                    \
-	"The conversation so far, in its short form. [..N] stands for N lines that were left "     \
-	"out.\n\n"
 
 static const char mark[] = "## ";
 #define MARK_BYTES (sizeof(mark) - 1)
@@ -56,11 +43,10 @@ static void put_lines(struct buf *out, struct slice text)
 	buf_add_str(out, "\n\n");
 }
 
-static void put_string(struct buf *out, struct json_value string, struct buf *scratch)
+void compaction_put_section(struct buf *out, const char *head, struct slice text)
 {
-	buf_clear(scratch);
-	json_string_decode(string, scratch);
-	put_lines(out, buf_slice(scratch));
+	buf_printf(out, "## %s\n", head);
+	put_lines(out, text);
 }
 
 static void put_named(struct buf *out, const char *head, struct json_value id)
@@ -69,117 +55,35 @@ static void put_named(struct buf *out, const char *head, struct json_value id)
 	buf_add_slice(out, id.type == JSON_STRING ? id.raw : SLICE("\"\""));
 }
 
-static void put_call(struct buf *out, struct json_value block)
+void compaction_put_call(
+	struct buf *out, struct json_value id, struct json_value name, struct slice arguments)
 {
-	struct json_value id, name, input;
-	FIELDS_GET(block, {"id", &id}, {"name", &name}, {"input", &input});
 	put_named(out, "call", id);
 	buf_add_char(out, ' ');
 	buf_add_slice(out, name.type == JSON_STRING ? name.raw : SLICE("\"\""));
 	buf_add_char(out, '\n');
-	put_lines(out, input.type == JSON_OBJECT ? input.raw : SLICE("{}"));
+	put_lines(out, arguments);
 }
 
-static void put_picture(struct buf *out, const char *role)
+void compaction_put_pictures(struct buf *text, unsigned n)
 {
-	buf_printf(out, "## %s\n[1 picture left out]\n\n", role);
+	if (n)
+		buf_printf(text, "%s[%u %s left out]", text->n ? "\n" : "", n,
+			n > 1 ? "pictures" : "picture");
 }
 
-static void put_content(
-	struct buf *out, const char *role, struct json_value content, struct buf *scratch)
-{
-	struct json_iter it = json_iter(content);
-	struct json_value block, value;
-	if (content.type == JSON_STRING) {
-		buf_printf(out, "## %s\n", role);
-		put_string(out, content, scratch);
-	}
-	while (content.type == JSON_ARRAY && json_array_next(&it, &block))
-		switch (anthropic_block_of(block, &value)) {
-		case BLOCK_TEXT:
-			buf_printf(out, "## %s\n", role);
-			put_string(out, value, scratch);
-			break;
-		case BLOCK_CALL:
-			put_call(out, block);
-			break;
-		case BLOCK_IMAGE:
-			put_picture(out, role);
-			break;
-		default: /* thinking, and what nobody here can read */
-			break;
-		}
-}
-
-/* A result has one text, whatever it is made of. */
-static void put_result(struct buf *out, const struct chat_message *m, struct buf *scratch)
+void compaction_put_result(struct buf *out, const struct chat_message *m, struct buf *scratch)
 {
 	bool failed = json_get(m->raw, "is_error").type == JSON_TRUE;
 	put_named(out, failed ? "failed" : "result", m->call_id);
 	buf_add_char(out, '\n');
 	buf_clear(scratch);
 	chat_content_text(m->content, scratch);
-	if (m->images)
-		buf_printf(scratch, "%s[%u %s left out]", scratch->n ? "\n" : "", m->images,
-			m->images > 1 ? "pictures" : "picture");
+	compaction_put_pictures(scratch, m->images);
 	put_lines(out, buf_slice(scratch));
 }
 
-/* One block of several messages' is no list. */
-static void put_message(struct buf *out, const struct chat_message *m, struct buf *scratch)
-{
-	const char *role = m->role == CHAT_ASSISTANT ? "assistant"
-			   : m->role == CHAT_SYSTEM  ? "system"
-						     : "user";
-	if (m->role == CHAT_TOOL)
-		put_result(out, m, scratch);
-	else if (m->content.type == JSON_NONE && m->images)
-		put_picture(out, role);
-	else
-		put_content(out, role, m->content, scratch);
-}
-
-int compaction_text(const struct chat_request *r, struct buf *out)
-{
-	struct buf scratch;
-	size_t begin = out->n;
-	buf_init(&scratch, 0);
-	buf_add_str(out, PREFACE);
-	for (size_t i = 0; i < r->count; i++)
-		/* The system prompt is no message of the list, and stays where it is. */
-		if (r->messages[i].raw.raw.p > r->messages_array.raw.p &&
-			r->messages[i].raw.raw.p <
-				r->messages_array.raw.p + r->messages_array.raw.n)
-			put_message(out, &r->messages[i], &scratch);
-	while (out->n > begin && out->p[out->n - 1] == '\n')
-		out->n--;
-	int rc = buf_error(&scratch);
-	buf_free(&scratch);
-	return rc ? rc : buf_error(out);
-}
-
 /* --- reading --- */
-
-void compaction_close(struct compaction_messages *m)
-{
-	if (m->role[0])
-		buf_add_str(m->out, "]}");
-	m->role[0] = '\0';
-}
-
-void compaction_block(struct compaction_messages *m, const char *role)
-{
-	if (strcmp(m->role, role) != 0) {
-		compaction_close(m);
-		buf_printf(m->out, "%s{\"role\":\"%s\",\"content\":[", m->some ? "," : "", role);
-		snprintf(m->role, sizeof(m->role), "%s", role);
-		m->some = true;
-		m->blocks = false;
-	}
-	if (m->blocks)
-		buf_add_char(m->out, ',');
-	m->blocks = true;
-}
 
 struct section {
 	struct slice head; /* behind the mark */
@@ -236,8 +140,8 @@ static struct slice take_word(struct slice *head)
 	return word;
 }
 
-/* What is to be copied as JSON is JSON, whoever signed it. */
-static void put_json(struct buf *out, struct slice text, enum json_type type, const char *otherwise)
+void compaction_put_json(
+	struct buf *out, struct slice text, enum json_type type, const char *otherwise)
 {
 	struct json_value v;
 	if (json_parse(text, JSON_MAX_DEPTH, &v, NULL) == 0 && v.type == type)
@@ -246,48 +150,19 @@ static void put_json(struct buf *out, struct slice text, enum json_type type, co
 		buf_add_str(out, otherwise);
 }
 
-static void expand_call(struct compaction_messages *m, struct slice head, struct slice body)
-{
-	compaction_block(m, "assistant");
-	buf_add_str(m->out, "{\"type\":\"tool_use\",\"id\":");
-	put_json(m->out, take_word(&head), JSON_STRING, "\"\"");
-	buf_add_str(m->out, ",\"name\":");
-	put_json(m->out, take_word(&head), JSON_STRING, "\"\"");
-	buf_add_str(m->out, ",\"input\":");
-	put_json(m->out, body, JSON_OBJECT, "{}");
-	buf_add_char(m->out, '}');
-}
-
-static void expand_result(
-	struct compaction_messages *m, struct slice head, struct slice body, bool failed)
-{
-	compaction_block(m, "user");
-	buf_add_str(m->out, "{\"type\":\"tool_result\",\"tool_use_id\":");
-	put_json(m->out, take_word(&head), JSON_STRING, "\"\"");
-	buf_add_str(m->out, failed ? ",\"is_error\":true,\"content\":" : ",\"content\":");
-	json_put_string(m->out, body);
-	buf_add_char(m->out, '}');
-}
-
-static void expand_words(struct compaction_messages *m, const char *role, struct slice body)
-{
-	compaction_block(m, role);
-	buf_add_str(m->out, "{\"type\":\"text\",\"text\":");
-	json_put_string(m->out, body);
-	buf_add_char(m->out, '}');
-}
-
 static void expand_section(struct compaction_messages *m, struct section s, struct slice body)
 {
 	static const char *const roles[] = {"user", "assistant", "system"};
-	struct slice kind = take_word(&s.head);
+	struct slice kind = take_word(&s.head), id = take_word(&s.head);
+	bool failed = slice_eq(kind, SLICE("failed"));
 	if (slice_eq(kind, SLICE("call")))
-		expand_call(m, s.head, body);
-	else if (slice_eq(kind, SLICE("result")) || slice_eq(kind, SLICE("failed")))
-		expand_result(m, s.head, body, slice_eq(kind, SLICE("failed")));
+		m->form->call(m, id, take_word(&s.head), body);
+	else if (failed || slice_eq(kind, SLICE("result")))
+		m->form->result(m, id, body, failed);
 	for (size_t i = 0; i < sizeof(roles) / sizeof(*roles); i++)
 		if (slice_eq(kind, slice_str(roles[i])))
-			expand_words(m, roles[i], body);
+			m->form->words(m, roles[i], body);
+	m->begun = m->begun || !slice_eq(kind, SLICE("system"));
 }
 
 void compaction_expand(struct compaction_messages *m, struct slice text)
@@ -300,4 +175,49 @@ void compaction_expand(struct compaction_messages *m, struct slice text)
 	if (buf_error(&scratch))
 		m->out->error = buf_error(&scratch);
 	buf_free(&scratch);
+}
+
+void compaction_take(struct slice text, const char *kind, bool first, struct buf *out)
+{
+	struct section s;
+	struct buf scratch;
+	buf_init(&scratch, 0);
+	while (next_section(&text, &s)) {
+		bool wanted = slice_eq(take_word(&s.head), slice_str(kind));
+		if (wanted && out->n)
+			buf_add_char(out, '\n');
+		if (wanted)
+			buf_add_slice(out, plain(s.body, &scratch));
+		else if (first)
+			break;
+	}
+	if (buf_error(&scratch))
+		out->error = buf_error(&scratch);
+	buf_free(&scratch);
+}
+
+/* --- requests --- */
+
+int compaction_refuse(
+	struct dialect_error *error, const char **code, const char *why, const char *text)
+{
+	error->status = 400;
+	snprintf(error->text, sizeof(error->text), "%s", text);
+	*code = why;
+	return -EINVAL;
+}
+
+bool compaction_has_words(const struct chat_request *r)
+{
+	for (size_t i = 0; i < r->count; i++)
+		if (r->messages[i].role != CHAT_SYSTEM &&
+			r->messages[i].chars > r->messages[i].thinking)
+			return true;
+	return false;
+}
+
+bool compaction_is_incomplete(const struct chat_request *r)
+{
+	const struct chat_message *last = r->count ? &r->messages[r->count - 1] : NULL;
+	return last && last->role == CHAT_ASSISTANT && last->tool_calls.type == JSON_ARRAY;
 }

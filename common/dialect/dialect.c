@@ -12,7 +12,7 @@ static const char *const makes_vectors[] = {"/api/embed", "/api/embeddings", "/v
 	"/embedding", "/embeddings", "/rerank", "/reranking", "/v1/rerank", "/v1/reranking", NULL};
 static const char *const tells[] = {"/api/show", "/v1/messages/count_tokens", "/tokenize",
 	"/detokenize", "/apply-template", "/v1/chat/completions/input_tokens",
-	"/v1/responses/input_tokens", NULL};
+	"/v1/responses/input_tokens", "/v1/responses/compact", NULL};
 
 static bool is_one_of(const char *const *paths, struct slice path)
 {
@@ -45,6 +45,7 @@ static const struct front_dialect *const fronts[DIALECTS] = {
 	[DIALECT_ANTHROPIC_COUNT] = &front_anthropic_count,
 	[DIALECT_RESPONSES] = &front_responses,
 	[DIALECT_RESPONSES_COUNT] = &front_responses_count,
+	[DIALECT_RESPONSES_COMPACT] = &front_responses_compact,
 };
 
 const struct front_dialect *front_of(enum dialect d)
@@ -91,6 +92,11 @@ int dialect_count_body(enum dialect d, uint64_t tokens, struct buf *out)
 {
 	const char *before = front_of(d)->counted;
 	return buf_printf(out, "{%s\"input_tokens\":%" PRIu64 "}", before ? before : "", tokens);
+}
+
+bool dialect_compacts_only(enum dialect d)
+{
+	return front_of(d)->compacts_only;
 }
 
 bool dialect_mends(enum dialect d)

@@ -17,12 +17,13 @@ enum dialect {
 	DIALECT_OPENAI_CHAT,	 /* POST /v1/chat/completions */
 	DIALECT_OLLAMA_OTHER, /* any other path of the Ollama API: only for the shape of errors */
 	DIALECT_OPENAI_OTHER, /* any other path under /v1, and llama-server's own */
-	DIALECT_ANTHROPIC_OTHER, /* any other path below /v1/messages */
-	DIALECT_OPENAI_TEXT,	 /* POST /v1/completions */
-	DIALECT_ANTHROPIC,	 /* POST /v1/messages */
-	DIALECT_ANTHROPIC_COUNT, /* POST /v1/messages/count_tokens */
-	DIALECT_RESPONSES,	 /* POST /v1/responses */
-	DIALECT_RESPONSES_COUNT, /* POST /v1/responses/input_tokens */
+	DIALECT_ANTHROPIC_OTHER,   /* any other path below /v1/messages */
+	DIALECT_OPENAI_TEXT,	   /* POST /v1/completions */
+	DIALECT_ANTHROPIC,	   /* POST /v1/messages */
+	DIALECT_ANTHROPIC_COUNT,   /* POST /v1/messages/count_tokens */
+	DIALECT_RESPONSES,	   /* POST /v1/responses */
+	DIALECT_RESPONSES_COUNT,   /* POST /v1/responses/input_tokens */
+	DIALECT_RESPONSES_COMPACT, /* POST /v1/responses/compact */
 	DIALECTS
 };
 
@@ -55,6 +56,9 @@ bool dialect_counts(enum dialect d);
 bool dialect_counts_behind(enum dialect d);
 /* Appends that answer. */
 int dialect_count_body(enum dialect d, uint64_t tokens, struct buf *out);
+
+/* A request asks for a compaction block (compaction.h), and no backend is asked. */
+bool dialect_compacts_only(enum dialect d);
 
 /* Bodies change when they are read (chat_request_take()), though nothing is wrong with them. */
 bool dialect_mends(enum dialect d);

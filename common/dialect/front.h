@@ -13,6 +13,7 @@
 
 struct request_reader;
 struct writer_ops;
+struct compaction_form;
 
 /* How its requests are gone on with (resume.h), by changing the client's own body. */
 struct front_resume {
@@ -52,7 +53,10 @@ struct front_dialect {
 	bool counts;		   /* what is asked for is the number of tokens, not an answer */
 	const char *counted;	   /* members of such an answer before the number; NULL: none */
 	bool counts_itself;	   /* no backend is asked for the number */
-	bool compacts;		   /* it has blocks that stand for a conversation (compaction.h) */
+	/* It has blocks that stand for a conversation (compaction.h); NULL: none. And a request is a
+	 * wish for one, whatever else it says. */
+	const struct compaction_form *compacts;
+	bool compacts_only;
 	/* Changes the body, an object whose value is root, before it is read: takes out what no model
 	 * sees and clients change from turn to turn, makes messages of what has another form. NULL:
 	 * nothing. 0, -EINVAL with *e filled, -ENOMEM. */
@@ -92,7 +96,7 @@ const struct front_dialect *front_of(enum dialect d);
 extern const struct front_dialect front_ollama_chat, front_ollama_generate, front_ollama_other;
 extern const struct front_dialect front_openai_chat, front_openai_text, front_openai_other;
 extern const struct front_dialect front_anthropic, front_anthropic_count, front_anthropic_other;
-extern const struct front_dialect front_responses, front_responses_count;
+extern const struct front_dialect front_responses, front_responses_count, front_responses_compact;
 
 /* Bodies whose messages are the elements of an array, tools beside it; and bodies where they are
  * strings (rewrite.c). set_num_ctx: 0 where the API has no such member. */

@@ -1,5 +1,6 @@
 /* Anthropic's /v1/messages: its rows, errors, and how an answer is gone on with. */
 #include "common/dialect/front_anthropic.h"
+#include "common/dialect/compaction_form.h"
 #include "common/dialect/pieces.h"
 
 #include "common/base/json.h"
@@ -74,7 +75,7 @@ const struct front_dialect front_anthropic = {
 	.name = "anthropic",
 	.number = DIALECT_ANTHROPIC,
 	ANTHROPIC_ROW,
-	.compacts = true,
+	.compacts = &compaction_anthropic,
 	.read = anthropic_read,
 	.rewrite = anthropic_rewrite,
 	.order = anthropic_order,
@@ -89,7 +90,7 @@ const struct front_dialect front_anthropic_count = {
 	.number = DIALECT_ANTHROPIC_COUNT,
 	ANTHROPIC_ROW,
 	.counts = true,
-	.compacts = true,
+	.compacts = &compaction_anthropic,
 	.read = anthropic_read_count,
 	.rewrite = anthropic_rewrite,
 	.order = anthropic_order,

@@ -1,5 +1,6 @@
 /* OpenAI's /v1/responses: its rows, the view and the order, errors (docs/responses.md). */
 #include "common/dialect/front_responses.h"
+#include "common/dialect/compaction_form.h"
 #include "common/dialect/front_openai.h"
 #include "common/dialect/pieces.h"
 #include "common/dialect/reader.h"
@@ -32,6 +33,14 @@ static int read_responses(struct request_reader *in)
 	r->tools_bytes = tools.raw.n + format.raw.n;
 	r->condensable = reader_is_open(r);
 	return 0;
+}
+
+/* It has no streams. */
+static int read_compact(struct request_reader *in)
+{
+	int rc = read_responses(in);
+	in->r->stream = false;
+	return rc;
 }
 
 /* --- the order --- */
@@ -133,13 +142,16 @@ static void put_overflow(struct slice message, uint64_t prompt, uint64_t window,
 
 #define RESPONSES_ROW                                                                              \
 	.errors = DIALECT_OPENAI_OTHER, .api = API_RESPONSES, .sse = true, .patience_ms = 300000,  \
-	.mend = responses_mend, .read = read_responses, .rewrite = front_rewrite_messages,         \
-	.order = order, .writer = &writer_responses, .error = put_error, .overflow = put_overflow
+	.rewrite = front_rewrite_messages, .order = order, .error = put_error,                     \
+	.overflow = put_overflow, .compacts = &compaction_responses
 
 const struct front_dialect front_responses = {
 	.name = "openai responses",
 	.number = DIALECT_RESPONSES,
 	RESPONSES_ROW,
+	.mend = responses_mend,
+	.read = read_responses,
+	.writer = &writer_responses,
 	.resume = {.refused = resume_refused_form, .limits = {"max_output_tokens"}},
 	.fail = responses_fail,
 	.streams_overflow = true,
@@ -150,7 +162,21 @@ const struct front_dialect front_responses_count = {
 	.name = "openai responses count",
 	.number = DIALECT_RESPONSES_COUNT,
 	RESPONSES_ROW,
+	.mend = responses_mend,
+	.read = read_responses,
+	.writer = &writer_responses,
 	.counts = true,
 	.counts_itself = true,
 	.counted = "\"object\":\"response.input_tokens\",",
+};
+
+/* /v1/responses/compact: read, and answered without a backend. */
+const struct front_dialect front_responses_compact = {
+	.name = "openai responses compact",
+	.number = DIALECT_RESPONSES_COMPACT,
+	RESPONSES_ROW,
+	.mend = responses_mend_keeping,
+	.read = read_compact,
+	.writer = &writer_responses_compact,
+	.compacts_only = true,
 };

@@ -12,10 +12,20 @@
 
 #include "common/dialect/front.h"
 
+/* What the mended body says beside its messages, for compaction (compaction_responses.c): how many bytes of the
+ * system's message the instructions are; that the last item asks for a compaction; what a person said, as the
+ * contents of those items (only where they are to be given back); what a compaction item stands for. A client's own
+ * members of these names are left out. */
+#define RESPONSES_INSTRUCTIONS "tandem_instructions"
+#define RESPONSES_TRIGGER "tandem_trigger"
+#define RESPONSES_KEPT "tandem_kept"
+#define RESPONSES_STOOD "tandem_stood"
+
 /* The row's members (front.h). */
 int responses_mend(struct buf *body, struct json_value root, struct dialect_error *e);
+int responses_mend_keeping(struct buf *body, struct json_value root, struct dialect_error *e);
 void responses_fail(const struct dialect_stream *at, struct slice error, struct buf *out);
-extern const struct writer_ops writer_responses;
+extern const struct writer_ops writer_responses, writer_responses_compact;
 
 /* --- tools --- */
 

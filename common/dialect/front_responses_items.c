@@ -1,5 +1,6 @@
 /* OpenAI's /v1/responses: items as the messages of a chat (docs/responses.md). */
 #include "common/dialect/back.h"
+#include "common/dialect/compaction.h"
 #include "common/dialect/front_responses.h"
 #include "common/dialect/front_responses_talk.h"
 #include "common/dialect/pieces.h"
@@ -14,6 +15,10 @@ static int take_user(struct talk *w, struct json_value content)
 	int rc = 0;
 	talk_end_turn(w);
 	talk_show_pictures(w);
+	if (w->keeping)
+		buf_add_str(&w->kept, w->kept.n ? "," : "");
+	if (w->keeping)
+		buf_add_slice(&w->kept, content.raw);
 	struct buf *out = talk_begin_message(w, "user");
 	buf_clear(&w->scratch);
 	if (talk_add_texts(&w->scratch, content)) {
@@ -170,6 +175,27 @@ static int take_nothing(struct talk *w, struct json_value item)
 	return 0;
 }
 
+/* It stands where it stood, as a message that compaction_responses.c reads. */
+static int take_compaction(struct talk *w, struct json_value item)
+{
+	struct json_value content = json_get(item, "encrypted_content");
+	if (content.type != JSON_STRING || !value_filled(content))
+		return talk_refuse(w, "a compaction needs its encrypted_content");
+	talk_end_turn(w);
+	talk_show_pictures(w);
+	struct buf *out = talk_begin_message(w, "user");
+	buf_add_str(out, "[{\"type\":\"compaction\",\"encrypted_content\":");
+	buf_add_slice(out, content.raw);
+	return buf_add_str(out, "}]}");
+}
+
+static int take_trigger(struct talk *w, struct json_value item)
+{
+	(void)item;
+	w->triggered = true;
+	return 0;
+}
+
 static int take_reference(struct talk *w, struct json_value item)
 {
 	(void)item;
@@ -193,6 +219,9 @@ static int take_item(struct talk *w, struct json_value item)
 		{"local_shell_call", take_shell},
 		{"local_shell_call_output", take_result},
 		{"item_reference", take_reference},
+		{"compaction", take_compaction},
+		{"compaction_summary", take_compaction}, /* its older name */
+		{"compaction_trigger", take_trigger},
 		{"web_search_call", take_nothing},
 		{"file_search_call", take_nothing},
 		{"image_generation_call", take_nothing},
@@ -204,6 +233,8 @@ static int take_item(struct talk *w, struct json_value item)
 	struct json_value type = json_get(item, "type");
 	if (item.type != JSON_OBJECT)
 		return talk_refuse(w, "an item must be an object");
+	if (w->triggered)
+		return talk_refuse(w, "nothing may stand behind a compaction_trigger");
 	if (is_absent(type))
 		return take_message(w, item);
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
@@ -212,10 +243,24 @@ static int take_item(struct talk *w, struct json_value item)
 	return talk_refuse_type(w, "items", type);
 }
 
+static void put_asides(struct talk *w, size_t instructed)
+{
+	if (instructed)
+		buf_printf(&w->out, ",\"" RESPONSES_INSTRUCTIONS "\":%zu", instructed);
+	if (w->triggered)
+		buf_add_str(&w->out, ",\"" RESPONSES_TRIGGER "\":true");
+	if (!w->keeping)
+		return;
+	buf_add_str(&w->out, ",\"" RESPONSES_KEPT "\":[");
+	buf_add_slice(&w->out, buf_slice(&w->kept));
+	buf_add_char(&w->out, ']');
+}
+
 /* All members but those that messages are made of, and the messages. */
 static int put_body(struct talk *w, struct json_value root)
 {
-	static const char *const taken[] = {"input", "instructions", "messages", NULL};
+	static const char *const taken[] = {"input", "instructions", "messages", COMPACTION_MEMBER,
+		RESPONSES_INSTRUCTIONS, RESPONSES_TRIGGER, RESPONSES_KEPT, RESPONSES_STOOD, NULL};
 	struct json_value instructions, input, item;
 	int rc = 0;
 	FIELDS_GET(root, {"instructions", &instructions}, {"input", &input});
@@ -225,13 +270,16 @@ static int put_body(struct talk *w, struct json_value root)
 	buf_add_char(&w->out, '[');
 	if (value_filled(instructions))
 		talk_add_texts(&w->system, instructions);
+	size_t instructed = w->system.n;
 	if (input.type == JSON_STRING)
 		rc = take_user(w, input);
 	for (; rc == 0 && input.type == JSON_ARRAY && json_array_next(&it, &item); w->item++)
 		rc = take_item(w, item);
 	talk_end_turn(w);
 	talk_show_pictures(w);
-	buf_add_str(&w->out, "]}");
+	buf_add_char(&w->out, ']');
+	put_asides(w, instructed);
+	buf_add_char(&w->out, '}');
 	return rc;
 }
 
@@ -271,9 +319,9 @@ static int outcome(struct talk *w, int rc)
 	return -EINVAL;
 }
 
-int responses_mend(struct buf *body, struct json_value root, struct dialect_error *e)
+static int mend(struct buf *body, struct json_value root, bool keeping, struct dialect_error *e)
 {
-	struct talk w = {.e = e};
+	struct talk w = {.e = e, .keeping = keeping};
 	struct buf *bufs[] = TALK_BUFS(&w);
 	const char *why = wrong(root);
 	if (why)
@@ -288,4 +336,14 @@ int responses_mend(struct buf *body, struct json_value root, struct dialect_erro
 	if (rc == 0)
 		*body = w.out;
 	return rc;
+}
+
+int responses_mend(struct buf *body, struct json_value root, struct dialect_error *e)
+{
+	return mend(body, root, false, e);
+}
+
+int responses_mend_keeping(struct buf *body, struct json_value root, struct dialect_error *e)
+{
+	return mend(body, root, true, e);
 }

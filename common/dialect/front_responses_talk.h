@@ -21,14 +21,17 @@ struct talk {
 	struct buf calls;	   /* ... elements of tool_calls */
 	struct buf pictures;	   /* parts, of results */
 	struct buf scratch;
-	size_t item; /* for words about it */
+	bool keeping;	 /* what a person says is wanted by itself, too: */
+	struct buf kept; /* ... contents, as elements of a list */
+	bool triggered;	 /* the item that asks for a compaction has come */
+	size_t item;	 /* for words about it */
 	struct dialect_error *e;
 };
 
 #define TALK_BUFS(w)                                                                               \
 	{                                                                                          \
 		&(w)->system, &(w)->thinking, &(w)->text, &(w)->calls, &(w)->pictures,             \
-			&(w)->scratch                                                              \
+			&(w)->scratch, &(w)->kept                                                  \
 	}
 
 /* Both fill *e with status 400 and words about the item, and return -EINVAL. */

@@ -1,5 +1,6 @@
 /* The server-sent events, or the one object, of /v1/responses: the response around its items. */
 #include "common/dialect/write_responses.h"
+#include "common/dialect/compaction.h"
 #include "common/dialect/front_responses.h"
 
 #include <errno.h>
@@ -9,6 +10,7 @@
 /* Events before the first piece of a text that nothing stands before: created, in_progress, the item,
  * its part. */
 #define EVENTS_OF_BEGINNING 4
+#define EVENTS_OF_COMPACTION 2 /* ... and before these */
 
 #define ID_BEGIN "\"id\":\"resp_"
 
@@ -21,6 +23,26 @@ static int begin(struct answer_writer *w, struct slice model)
 	buf_printf(&w->head,
 		"\",\"object\":\"response\",\"created_at\":%lld,\"model\":", (long long)time(NULL));
 	return json_put_string(&w->head, model);
+}
+
+/* The item that the answer begins with. */
+void responses_read_compaction(struct answer_writer *w, const struct chat_request *r)
+{
+	struct json_value content =
+		json_get(json_get(r->root, COMPACTION_MEMBER), "encrypted_content");
+	if (content.type != JSON_STRING)
+		return;
+	buf_add_slice(&w->compaction, content.raw);
+	w->block = 1;
+}
+
+void responses_put_compaction(const struct answer_writer *w, struct buf *out)
+{
+	buf_add_str(out, "{\"id\":\"cmp_");
+	json_put_escaped(out, slice_str(w->id));
+	buf_add_str(out, "\",\"type\":\"compaction\",\"encrypted_content\":");
+	buf_add_slice(out, buf_slice(&w->compaction));
+	buf_add_char(out, '}');
 }
 
 static bool is_plain(struct json_value tools)
@@ -53,6 +75,7 @@ static int read_request(struct answer_writer *w, const struct chat_request *r)
 	w->one_call = json_get(r->root, "parallel_tool_calls").type == JSON_FALSE;
 	if (!is_plain(r->tools))
 		buf_add_slice(&w->tools, r->tools.raw);
+	responses_read_compaction(w, r);
 	return buf_error(&w->echo) ? buf_error(&w->echo) : buf_error(&w->tools);
 }
 
@@ -61,12 +84,13 @@ static int read_request(struct answer_writer *w, const struct chat_request *r)
 /* How it stands; members beside what is always the same. */
 struct standing {
 	const char *status, *reason; /* reason: why it is incomplete; NULL: it is not */
+	bool begins;		     /* nothing of it is there yet */
 	struct slice error;	     /* an object; empty: none */
 	const struct answer_usage *usage;
 };
 
 /* The counts; how much of the output was thinking no backend says: by its share of the bytes. */
-static void put_usage(
+void responses_put_usage(
 	const struct answer_writer *w, const struct answer_usage *usage, struct buf *out)
 {
 	int64_t prompt = usage->prompt_tokens > 0 ? usage->prompt_tokens : 0;
@@ -96,12 +120,16 @@ static void put_response(const struct answer_writer *w, struct slice head, struc
 	else
 		buf_add_str(out, "null");
 	buf_add_str(out, ",\"instructions\":null,\"output\":[");
+	if (w->compaction.n && !s->begins)
+		responses_put_compaction(w, out);
+	if (w->compaction.n && output.n)
+		buf_add_char(out, ',');
 	buf_add_slice(out, output);
 	buf_add_str(out, "],\"previous_response_id\":null,\"store\":false,\"tools\":[]");
 	buf_add_slice(out, echo);
 	buf_add_str(out, ",\"usage\":");
 	if (s->usage)
-		put_usage(w, s->usage, out);
+		responses_put_usage(w, s->usage, out);
 	else
 		buf_add_str(out, "null");
 	buf_add_char(out, '}');
@@ -121,14 +149,29 @@ static void response_event(
 	responses_event_end(out);
 }
 
+/* It has no pieces: its beginning and its end both have it whole. */
+static void stream_compaction(struct answer_writer *w, struct buf *out)
+{
+	static const char *const types[] = {
+		"response.output_item.added", "response.output_item.done"};
+	for (size_t i = 0; i < sizeof(types) / sizeof(*types); i++) {
+		responses_event(w, types[i], out);
+		buf_add_str(out, ",\"output_index\":0,\"item\":");
+		responses_put_compaction(w, out);
+		responses_event_end(out);
+	}
+}
+
 static void put_start(struct answer_writer *w, struct buf *out)
 {
-	const struct standing s = {.status = "in_progress"};
+	const struct standing s = {.status = "in_progress", .begins = true};
 	if (w->role_sent)
 		return;
 	w->role_sent = true;
 	response_event(w, "response.created", &s, out);
 	response_event(w, "response.in_progress", &s, out);
+	if (w->compaction.n)
+		stream_compaction(w, out);
 }
 
 static bool take_tool(struct answer_writer *w, const struct answer_event *e)
@@ -254,7 +297,8 @@ static int resume(struct answer_writer *w, const struct answer_begun *from)
 	}
 	w->role_sent = from->text.n > 0; /* else its writer died before its first event was out */
 	if (w->role_sent) {
-		w->sequence = EVENTS_OF_BEGINNING + (uint64_t)from->tokens;
+		w->sequence = EVENTS_OF_BEGINNING + (uint64_t)from->tokens +
+			      (w->compaction.n ? EVENTS_OF_COMPACTION : 0);
 		responses_reopen_text(w, from->text);
 	}
 	return w->id ? buf_error(&w->head) : -ENOMEM;

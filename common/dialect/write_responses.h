@@ -14,6 +14,13 @@
 void responses_event(struct answer_writer *w, const char *type, struct buf *out);
 void responses_event_end(struct buf *out);
 
+/* The compaction item, which the request brings; as an element. */
+void responses_read_compaction(struct answer_writer *w, const struct chat_request *r);
+void responses_put_compaction(const struct answer_writer *w, struct buf *out);
+/* The counts, as a member's value. */
+void responses_put_usage(
+	const struct answer_writer *w, const struct answer_usage *usage, struct buf *out);
+
 /* What is collected of thinking and text, which is taken. */
 void responses_take_thinking(struct answer_writer *w, struct buf *out);
 void responses_take_text(struct answer_writer *w, struct buf *out);

@@ -110,7 +110,8 @@ struct chat_compact {
 	struct compaction_wish wish;
 	uint64_t block;	  /* a hash of the block that the body came with or got; 0: none */
 	const char *code; /* of an error, static; NULL: it has none */
-	uint64_t tokens;  /* of the prompt before */
+	uint64_t tokens;  /* of the prompt before, ... */
+	uint64_t after;	  /* ... and with the block in its place */
 	int64_t window;	  /* of its device */
 	bool keep_key;	  /* the first block of all: its key is written with it */
 	bool begun;	  /* it is being made, or has been */

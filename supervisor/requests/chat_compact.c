@@ -18,15 +18,21 @@
  * not be shortened; then twice as much, and so on. */
 #define COMPACT_SHARE 0.25
 #define COMPACT_TRIES 3
+/* Of the window: a prompt that is compacted where the client leaves the threshold to the server. */
+#define COMPACT_FROM 0.8
 
-/* What the conversation may take, beside tools and system prompt: a share of the window; and where a threshold
- * was named so much less than that, that there is something to grow until it is reached again. */
+/* What the conversation may take, beside tools and system prompt: a share of the window, and so much less than the
+ * threshold that there is something to grow until it is reached again. A client that asks for a block has reached one
+ * of its own, which it does not name: half of what it found too much, unless that is little as it is. */
 static double room_of(const struct chat_compact *p, double fixed, double share)
 {
 	double whole = p->window > 0 ? (double)p->window : (double)p->tokens;
 	double room = whole > fixed ? (whole - fixed) * share : 0;
-	double most = (double)p->wish.trigger * 2 * share;
-	return p->wish.edit && most < room ? most : room;
+	double most = p->wish.edit ? (double)p->wish.trigger * 2 * share
+				   : ((double)p->tokens - fixed) * 2 * share;
+	if (!p->wish.edit && most < room / 2)
+		most = room / 2;
+	return most < room ? most : room;
 }
 
 /* Lays the conversation out, and writes it down. */
@@ -49,7 +55,7 @@ static enum condense_result lay_out(
 	struct chat_request laid;
 	struct dialect_error error;
 	if (result == CONDENSE_NOTHING)
-		return compaction_text(&c->view, text) ? CONDENSE_FAILED : CONDENSE_OK;
+		return compaction_text(&c->view, &c->view, text) ? CONDENSE_FAILED : CONDENSE_OK;
 	if (result != CONDENSE_OK)
 		return result;
 	buf_init(&body, text->max);
@@ -58,7 +64,7 @@ static enum condense_result lay_out(
 		chat_request_parse(c->base.dialect, buf_slice(&body), &laid, &error))
 		result = CONDENSE_FAILED;
 	if (result == CONDENSE_OK) {
-		if (compaction_text(&laid, text))
+		if (compaction_text(&laid, &c->view, text))
 			result = CONDENSE_FAILED;
 		chat_request_fini(&laid);
 	}
@@ -99,7 +105,7 @@ static void compact_work(struct chat *c)
 		buf_free(&c->body);
 		c->body = next;
 		next = (struct buf){0};
-		chat_parse(c);
+		chat_parse_again(c);
 	}
 	buf_free(&text);
 	buf_free(&next);
@@ -129,13 +135,17 @@ static bool made(struct chat *c)
 	bool whole = p->wish.alone || p->wish.pause;
 	uint64_t after =
 		tokens_estimate(c->base.all->tokens, buf_slice(&c->model), &c->view.census);
-	log_line(p->result == -ENOMEM ? LOG_WARN : LOG_INFO, "compacted",
-		LOG_STR("req", c->base.id), LOG_INT("tokens_before", p->tokens),
-		LOG_INT("tokens_after", p->result ? 0 : after),
-		LOG_STR("why", p->result ? strerror(-p->result) : ""), LOG_END);
+	p->after = p->result ? 0 : after;
+	if (!c->explain)
+		log_line(p->result == -ENOMEM ? LOG_WARN : LOG_INFO, "compacted",
+			LOG_STR("req", c->base.id), LOG_INT("tokens_before", p->tokens),
+			LOG_INT("tokens_after", p->after),
+			LOG_STR("why", p->result ? strerror(-p->result) : ""), LOG_END);
 	if (p->result == 0) {
 		snprintf(c->note, sizeof(c->note), "compacted from %llu tokens",
 			(unsigned long long)p->tokens);
+		if (c->explain)
+			return false;
 		if (whole)
 			chat_answer_compaction(c);
 		return whole;
@@ -159,7 +169,7 @@ bool chat_compact(struct chat *c)
 		refuse(c, c->parse_error.status, c->parse_error.text, p->code);
 		return true;
 	}
-	if (c->parse_result || c->explain)
+	if (c->parse_result)
 		return false;
 	if (p->begun)
 		return made(c);
@@ -171,10 +181,13 @@ bool chat_compact(struct chat *c)
 		return false;
 	p->tokens = tokens_estimate(c->base.all->tokens, buf_slice(&c->model), &c->view.census);
 	p->window = governor_window(chat_alias_device(c), buf_slice(&c->model));
+	if (p->wish.trigger == 0)
+		p->wish.trigger = p->window > 0 ? (int64_t)((double)p->window * COMPACT_FROM)
+						: COMPACTION_TRIGGER;
 	if (!is_wanted(c))
 		return false;
 	p->begun = true;
-	p->keep_key = compact_key_claim(&c->base.all->compact_key);
+	p->keep_key = !c->explain && compact_key_claim(&c->base.all->compact_key);
 	chat_work(c, compact_work, CHAT_PARSED, false);
 	return true;
 }

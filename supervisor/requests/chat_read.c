@@ -16,52 +16,46 @@ static int take_body(struct chat *c, struct buf *next)
 	buf_free(&c->body);
 	c->body = *next;
 	*next = (struct buf){0};
-	return chat_request_take(c->base.dialect, &c->body, &c->view, &c->parse_error);
+	return chat_request_parse(c->base.dialect, buf_slice(&c->body), &c->view, &c->parse_error);
 }
 
-static int verify(struct chat *c, const struct compaction_found *f, struct buf *text)
+/* text: a part of content. */
+static int verify(
+	struct chat *c, const struct compaction_found *f, struct buf *content, struct slice *text)
 {
 	struct buf signature;
 	buf_init(&signature, 0);
-	json_string_decode(f->content, text);
-	if (json_is(f->signature, JSON_STRING))
-		json_string_decode(f->signature, &signature);
+	int rc = compaction_open(&c->view, f, content, text, &signature);
 	enum compact_verdict verdict =
-		compact_verify(&c->base.all->compact_key, buf_slice(text), buf_slice(&signature));
-	int rc = buf_error(text) ? buf_error(text) : buf_error(&signature);
+		compact_verify(&c->base.all->compact_key, *text, buf_slice(&signature));
 	if (rc == 0 && verdict == COMPACT_OURS)
 		c->compact.block = hash_bytes(signature.p, signature.n) | 1;
+	else if (rc == 0)
+		rc = compaction_disown(c->base.dialect, verdict == COMPACT_ALTERED, &c->parse_error,
+			&c->compact.code);
 	buf_free(&signature);
-	if (rc || verdict == COMPACT_OURS)
-		return rc;
-	bool altered = verdict == COMPACT_ALTERED;
-	c->compact.code = altered ? COMPACTION_CONTENT_MISMATCH : COMPACTION_SIGNATURE_INVALID;
-	c->parse_error.status = 400;
-	snprintf(c->parse_error.text, sizeof(c->parse_error.text), "messages: %s",
-		altered ? "the compaction block's content is not what its signature was made for"
-			: "the compaction block's signature does not verify: it was not made "
-			  "here, or its key is gone");
-	return -EINVAL;
+	return rc;
 }
 
 static int apply_block(struct chat *c)
 {
 	struct compaction_found f;
-	struct buf text, next;
+	struct buf content, next;
+	struct slice text;
 	int rc;
 	if (!compaction_find(&c->view, &f, &rc, &c->parse_error, &c->compact.code))
 		return 0;
-	buf_init(&text, 0);
+	buf_init(&content, 0);
 	buf_init(&next, c->rewritten.max);
 	if (rc == 0)
-		rc = verify(c, &f, &text);
+		rc = verify(c, &f, &content, &text);
 	if (rc == 0)
-		rc = compaction_apply(&c->view, &f, buf_slice(&text), &next);
+		rc = compaction_apply(&c->view, &f, text, &next);
 	if (rc)
 		chat_request_fini(&c->view);
 	else
 		rc = take_body(c, &next);
-	buf_free(&text);
+	buf_free(&content);
 	buf_free(&next);
 	return rc;
 }

@@ -194,9 +194,27 @@ void chat_answer_overflow(struct chat *c)
 	buf_free(&body);
 }
 
+/* False: none was wished. */
+static bool compaction_of(const struct chat *c, struct explain_compaction *out)
+{
+	const struct chat_compact *p = &c->compact;
+	*out = (struct explain_compaction){.made = p->begun && p->result == 0,
+		.whole = p->wish.alone || p->wish.pause,
+		.tokens = p->tokens,
+		.after = p->after,
+		.trigger = p->wish.alone ? 0 : p->wish.trigger,
+		.why = p->begun		     ? "what is never shortened leaves no room for it"
+		       : c->view.condensable ? "the prompt has fewer tokens than the threshold"
+					     : "the conversation has begun its answer"};
+	return p->wish.alone || p->wish.edit;
+}
+
 static enum decide_outcome outcome_of(const struct chat *c)
 {
 	unsigned traits = device_traits(c->device);
+	struct explain_compaction compaction;
+	if (compaction_of(c, &compaction) && compaction.made && compaction.whole)
+		return DECIDE_COMPACTED;
 	if (!c->has_condense)
 		return decide_plain(&c->facts, &c->plan, c->view.is_load, traits);
 	return c->adaptive ? decide_weighed(c->prepared, c->weighed.form, traits)
@@ -207,7 +225,9 @@ void chat_explain(struct chat *c)
 {
 	if (c->has_condense && c->prepared == CONDENSE_NOTHING)
 		c->plan.strategy = STRATEGY_A; /* as when it is sent */
+	struct explain_compaction compaction;
 	struct explanation e = {.request = &c->view,
+		.compaction = compaction_of(c, &compaction) ? &compaction : NULL,
 		.facts = &c->facts,
 		.plan = &c->plan,
 		.condense = c->has_condense ? &c->condense : NULL,

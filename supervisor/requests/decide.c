@@ -2,7 +2,8 @@
 
 const char *decide_outcome_name(enum decide_outcome o)
 {
-	static const char *const names[DECIDE_OUTCOMES] = {"original", "condensed", "overflow"};
+	static const char *const names[DECIDE_OUTCOMES] = {
+		"original", "condensed", "overflow", "compacted"};
 	return names[o];
 }
 

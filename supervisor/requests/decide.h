@@ -18,11 +18,12 @@
 enum decide_outcome {
 	DECIDE_ORIGINAL,
 	DECIDE_CONDENSED,
-	DECIDE_OVERFLOW, /* refused: the error that agents know */
+	DECIDE_OVERFLOW,  /* refused: the error that agents know */
+	DECIDE_COMPACTED, /* told, and never decided: the answer is a compaction block alone */
 	DECIDE_OUTCOMES,
 };
 
-/* "original", "condensed", "overflow" */
+/* "original", "condensed", "overflow", "compacted" */
 const char *decide_outcome_name(enum decide_outcome o);
 
 /* All but the devices: tokens is the estimate for the model, to_main whether a main device has it.

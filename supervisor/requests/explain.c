@@ -17,7 +17,7 @@ static bool laid_out(const struct explanation *e)
 
 static double tokens_sent(const struct explanation *e)
 {
-	if (e->outcome == DECIDE_OVERFLOW)
+	if (e->outcome == DECIDE_OVERFLOW || e->outcome == DECIDE_COMPACTED)
 		return 0;
 	if (!laid_out(e))
 		return (double)e->facts->tokens;
@@ -111,6 +111,19 @@ static void put_weighed(const struct explanation *e, struct buf *out)
 	buf_add_char(out, ']');
 }
 
+static void put_compaction(const struct explain_compaction *c, struct buf *out)
+{
+	json_put_key(out, "compaction");
+	buf_add_char(out, '{');
+	put_bool(out, "made", c->made);
+	put_text(out, "answer", !c->made ? "model" : c->whole ? "block" : "block, model");
+	put_number(out, "threshold", c->trigger ? (double)c->trigger : -1);
+	put_number(out, "tokens_before", (double)c->tokens);
+	put_number(out, "tokens_after", c->made ? (double)c->after : -1);
+	put_text(out, "why", c->made ? "" : c->why);
+	buf_add_char(out, '}');
+}
+
 int explain_json(const struct explanation *e, struct buf *out)
 {
 	const struct plan_facts *f = e->facts;
@@ -130,6 +143,8 @@ int explain_json(const struct explanation *e, struct buf *out)
 	put_number(out, "original_cold", cold_ms(e, (double)f->tokens));
 	put_number(out, "sent_cold", cold_ms(e, tokens_sent(e)));
 	buf_add_char(out, '}');
+	if (e->compaction)
+		put_compaction(e->compaction, out);
 	put_text(out, "rates", measured(e) ? "measured" : "assumed");
 	put_text(out, "decided_by", e->weighed ? "time" : "sizes");
 	if (e->weighed)

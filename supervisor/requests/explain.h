@@ -8,12 +8,23 @@
 #include "supervisor/requests/decide.h"
 #include "supervisor/requests/weigh.h"
 
+/* A wish for compaction, and what came of it. */
+struct explain_compaction {
+	bool made;
+	bool whole;	 /* the block is the answer: nothing is sent */
+	uint64_t tokens; /* of the prompt before, ... */
+	uint64_t after;	 /* ... and with the block in its place */
+	int64_t trigger; /* it is made from so many tokens on; 0: in any case */
+	const char *why; /* it is not made; static */
+};
+
 struct explanation {
 	const struct chat_request *request;
 	const struct plan_facts *facts;
 	const struct plan *plan;
-	const struct condense *condense;   /* NULL: no layout was made */
-	const struct weighed *weighed;	   /* NULL: sizes decided */
+	const struct condense *condense;	     /* NULL: no layout was made */
+	const struct weighed *weighed;		     /* NULL: sizes decided */
+	const struct explain_compaction *compaction; /* NULL: none was wished */
 	const struct predict_rates *rates; /* of the device; as predict_init() leaves them: none are
 					      known, and no time is told */
 	enum decide_outcome outcome;

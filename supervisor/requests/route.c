@@ -30,6 +30,8 @@ static const struct known known[] = {
 	{POST, "/v1/responses", ROUTE_CHAT, DIALECT_RESPONSES, 0, NULL},
 	{POST, "/responses", ROUTE_CHAT, DIALECT_RESPONSES, 0, NULL},
 	{POST, "/v1/responses/input_tokens", ROUTE_CHAT, DIALECT_RESPONSES_COUNT, 0, NULL},
+	{POST, "/v1/responses/compact", ROUTE_CHAT, DIALECT_RESPONSES_COMPACT, 0, NULL},
+	{POST, "/responses/compact", ROUTE_CHAT, DIALECT_RESPONSES_COMPACT, 0, NULL},
 
 	{GET, "/", ROUTE_ROOT, DIALECT_OLLAMA_OTHER, 0, NULL},
 	{GET, "/api/tags", ROUTE_TAGS, DIALECT_OLLAMA_OTHER, 0, NULL},

@@ -108,6 +108,37 @@ def test_tokens_are_counted(site):
     assert count.object == "response.input_tokens" and 700 < count.input_tokens < 1800
 
 
+@pytest.mark.parametrize("how", ["threshold", "streamed", "trigger", "path"])
+def test_compaction(site, how):
+    """The package's own items go back as they came; its types hold for all of them."""
+    client = site.openai()
+    items = [{"role": "user", "content": "What is in the file?"}, {"role": "assistant", "content": prose(9000)},
+             {"role": "user", "content": fake("Sum it up.", tokens=4)}]
+    wanted = {"model": MODEL, "input": items, "context_management": [{"type": "compaction", "compact_threshold": 1000}]}
+    if how == "threshold":
+        output = client.responses.create(**wanted).output
+    elif how == "streamed":
+        with client.responses.stream(**wanted) as stream:
+            output = stream.get_final_response().output
+    elif how == "trigger":
+        output = create(site, [*items, {"type": "compaction_trigger"}]).output
+    else:
+        answer = client.responses.compact(model=MODEL, input=items)
+        assert answer.object == "response.compaction" and answer.usage.total_tokens == 0
+        output = answer.output
+    (block,) = [i for i in output if i.type == "compaction"]
+    assert "Sum it up." in block.encrypted_content
+    assert how in ("trigger", "path") or len(block.encrypted_content) < 7000  # what is asked for while it is small stays whole
+    assert [i.type for i in output] == {"trigger": ["compaction"], "path": ["message", "message", "compaction"]}.get(how, ["compaction", "message"])
+    back = [i.to_dict(warnings=False) for i in output]
+    assert create(site, [*back, {"role": "user", "content": "Go on."}]).output_text == ANSWER
+    sent = json.loads(site.sent())["messages"]
+    assert json.dumps(sent).count("Sum it up.") == 1 and sent[0]["content"] == "What is in the file?"
+    with pytest.raises(openai.BadRequestError, match="could not be verified") as e:
+        create(site, [{**block.to_dict(), "encrypted_content": "gAAAAAB"}, {"role": "user", "content": "Go on."}])
+    assert (e.value.code, e.value.param) == ("invalid_encrypted_content", "input")
+
+
 def test_errors(site):
     long = [{"role": "user", "content": prose(200000)}, {"role": "assistant", "content": "So"}]
     with pytest.raises(openai.BadRequestError, match=r"maximum context length is \d+ tokens") as e:

@@ -4,34 +4,11 @@
  * edited in any way that the body's own bytes ask for and still be read. Its messages, and its bytes,
  * make the content of a compaction block, which stands for messages again.
  */
-#include "common/dialect/backend.h"
-#include "common/dialect/compaction.h"
+#include "tests/fuzz/checks.h"
 
-#include <stdint.h>
-#include <stdlib.h>
-
-#define REQUIRE(c)                                                                                 \
-	do {                                                                                       \
-		if (!(c))                                                                          \
-			abort();                                                                   \
-	} while (0)
+#define EMPTY "messages: at least one message is required"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void check_call(enum backend_api api, const struct chat_request *r)
-{
-	struct backend_call call;
-	struct dialect_error error = {0};
-	struct json_value root;
-	struct buf body;
-	buf_init(&body, 0);
-	int rc = backend_call_build(api, r, 4096, &call, &body, &error);
-	REQUIRE(rc == 0 || (error.status == 400 && error.text[0]));
-	if (rc == 0)
-		REQUIRE(json_parse(buf_slice(&body), JSON_MAX_DEPTH + 4, &root, NULL) == 0 &&
-			root.type == JSON_OBJECT && !call.raw);
-	buf_free(&body);
-}
 
 static struct chat_edit *draw(const struct chat_request *r)
 {
@@ -65,50 +42,10 @@ static void check_edits(const struct chat_request *r)
 		REQUIRE(now.max_output == r->max_output && now.stream == r->stream);
 		chat_request_fini(&now);
 	} else { /* no message is left */
-		REQUIRE(strcmp(error.text, "messages: at least one message is required") == 0);
+		REQUIRE(strcmp(error.text, EMPTY) == 0);
 	}
 	buf_free(&out);
 	free(edits);
-}
-
-/* A text stands for messages that are a body's; those of a conversation have its text again. */
-static void check_compaction(const struct chat_request *r, struct slice text, bool same)
-{
-	struct chat_request now;
-	struct dialect_error error = {0};
-	struct buf out, again;
-	buf_init(&out, 0);
-	buf_init(&again, 0);
-	REQUIRE(compaction_put(r, text, SLICE("s"), &out) == 0);
-	if (chat_request_parse(r->dialect, buf_slice(&out), &now, &error) == 0) {
-		REQUIRE(compaction_text(&now, &again) == 0);
-		REQUIRE(!same || slice_eq(buf_slice(&again), text));
-		chat_request_fini(&now);
-	} else { /* it stands for none */
-		REQUIRE(strcmp(error.text, "messages: at least one message is required") == 0);
-	}
-	buf_free(&out);
-	buf_free(&again);
-}
-
-static void check_block(const struct chat_request *r)
-{
-	struct compaction_found found;
-	struct dialect_error error = {0};
-	struct json_value root;
-	struct buf text;
-	const char *code;
-	int rc;
-	buf_init(&text, 0);
-	REQUIRE(compaction_text(r, &text) == 0);
-	check_compaction(r, buf_slice(&text), true);
-	check_compaction(r, r->body, false);
-	if (compaction_find(r, &found, &rc, &error, &code) && rc == 0) {
-		buf_clear(&text);
-		REQUIRE(compaction_apply(r, &found, r->body, &text) == 0);
-		REQUIRE(json_parse(buf_slice(&text), JSON_MAX_DEPTH + 4, &root, NULL) == 0);
-	}
-	buf_free(&text);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -130,7 +67,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (int api = 0; api < BACKEND_APIS; api++)
 		check_call((enum backend_api)api, &r);
 	check_edits(&r);
-	check_block(&r);
+	check_block(&r, EMPTY);
 	chat_request_fini(&r);
 	buf_free(&text);
 	buf_free(&body);

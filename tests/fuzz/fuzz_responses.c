@@ -1,39 +1,16 @@
 /*
  * libFuzzer target for OpenAI's responses: any body. What is accepted has become a chat, makes a call
  * for each backend that is JSON or a refusal with words, and can be edited and read again; a stream
- * that answers it is whole events of JSON whose numbers grow.
+ * that answers it is whole events of JSON whose numbers grow. Its messages, and its bytes, make the text of a
+ * compaction item, which stands for messages again.
  */
+#include "tests/fuzz/checks.h"
+
 #include "common/dialect/answer.h"
-#include "common/dialect/backend.h"
 
 #include <errno.h>
-#include <stdint.h>
-#include <stdlib.h>
-
-#define REQUIRE(c)                                                                                 \
-	do {                                                                                       \
-		if (!(c))                                                                          \
-			abort();                                                                   \
-	} while (0)
-
-#define DEEPEST (JSON_MAX_DEPTH + 8) /* what is put around the client's own */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void check_call(enum backend_api api, const struct chat_request *r)
-{
-	struct backend_call call;
-	struct dialect_error error = {0};
-	struct json_value root;
-	struct buf body;
-	buf_init(&body, 0);
-	int rc = backend_call_build(api, r, 4096, &call, &body, &error);
-	REQUIRE(rc == 0 || (error.status == 400 && error.text[0]));
-	if (rc == 0)
-		REQUIRE(json_parse(buf_slice(&body), DEEPEST, &root, NULL) == 0 &&
-			root.type == JSON_OBJECT && !call.raw);
-	buf_free(&body);
-}
 
 /* Every other message is left out or gets another text. */
 static void check_edits(const struct chat_request *r)
@@ -124,6 +101,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (int api = 0; api < BACKEND_APIS; api++)
 		check_call((enum backend_api)api, &r);
 	check_edits(&r);
+	check_block(&r, "input: no item of it is for the model");
 	check_answer(&r);
 	chat_request_fini(&r);
 	buf_free(&text);

@@ -20,7 +20,7 @@ ASKED = [("POST", "/api/chat", OLLAMA), ("POST", "/api/generate", OLLAMA), ("GET
          ("GET", "/api/ps", OLLAMA), ("POST", "/api/embed", OLLAMA), ("DELETE", "/api/delete", OLLAMA), ("GET", "/nowhere", OLLAMA),
          ("POST", "/v1/chat/completions", OPENAI), ("POST", "/v1/completions", OPENAI), ("GET", "/v1/models", OPENAI),
          ("GET", "/v1/models/m:1b", OPENAI), ("POST", "/v1/embeddings", OPENAI), ("GET", "/health", OPENAI), ("GET", "/slots", OPENAI),
-         ("POST", "/v1/responses", OPENAI), ("POST", "/v1/responses/input_tokens", OPENAI), ("GET", "/v1/responses/resp_1", OPENAI),
+         ("POST", "/v1/responses", OPENAI), ("POST", "/v1/responses/input_tokens", OPENAI), ("POST", "/v1/responses/compact", OPENAI), ("GET", "/v1/responses/resp_1", OPENAI),
          ("POST", "/v1/messages", ANTHROPIC), ("POST", "/v1/messages/count_tokens", ANTHROPIC)]
 
 

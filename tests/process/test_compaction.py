@@ -267,3 +267,27 @@ def test_a_block_of_ours_is_no_break(pair):
     status, head, _ = post(t, in_place(block, NEXT, {"role": "assistant", "content": "So."}, NEXT))
     assert status == 200 and head["X-Tandem-Prefix"].startswith("kept"), head["X-Tandem-Prefix"]
     assert t.command("counters")["prefix_compacted"] == 1
+
+
+def test_what_would_be_done_is_told(pair):
+    t, a = pair("ollama")
+
+    def told(messages, **more):
+        body = {"model": MODEL, "max_tokens": 200, "system": "Be brief.", "tools": TOOLS, "messages": messages, **more}
+        status, _, data = t.request("POST", PATH, body, {**VERSION, "X-Tandem-Explain": "1"})
+        assert status == 200, data
+        return json.loads(data)
+
+    alone = told(talk(8), compaction=ASK)
+    assert alone["outcome"] == "compacted" and alone["tokens_sent"] == 0
+    assert (alone["compaction"]["made"], alone["compaction"]["answer"], alone["compaction"]["threshold"]) == (True, "block", None)
+    first = told(talk(8), context_management=edit(3000))
+    assert first["outcome"] == "original" and first["compaction"]["answer"] == "block, model"
+    assert first["tokens_sent"] == first["compaction"]["tokens_after"] < 3000 < first["compaction"]["tokens_before"]
+    assert told(talk(8), context_management=edit(3000, pause_after_compaction=True))["outcome"] == "compacted"
+    small = told(talk(2), context_management=edit(3000))["compaction"]
+    assert (small["made"], small["answer"], small["tokens_after"]) == (False, "model", None) and "threshold" in small["why"]
+    full = told(talk(2), system="Never forget. " * 700, context_management=edit(3000))["compaction"]
+    assert not full["made"] and "no room" in full["why"]
+    assert "compaction" not in told(talk(2))
+    assert asked(a) == [] and t.events(ev="compacted") == [] and not os.path.exists(os.path.join(t.run_dir, "compaction.key"))

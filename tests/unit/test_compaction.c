@@ -31,7 +31,7 @@ static void there_and_back(const char *body, struct buf *text, struct buf *put)
 	parse(body, &r);
 	buf_init(text, 0);
 	buf_init(put, 0);
-	assert_int_equal(compaction_text(&r, text), 0);
+	assert_int_equal(compaction_text(&r, NULL, text), 0);
 	assert_int_equal(compaction_put(&r, buf_slice(text), SLICE("sig"), put), 0);
 	chat_request_fini(&r);
 }

@@ -227,7 +227,7 @@ static void check_answer(struct json_value row, struct buf *out)
 	put_given(row, given, out);
 	for (enum dialect d = 0; d < DIALECTS; d++) {
 		bool bare = d == DIALECT_OPENAI_TEXT || d == DIALECT_OLLAMA_GENERATE;
-		if (!dialect_is_chat(d) || dialect_counts(d) ||
+		if (!dialect_is_chat(d) || dialect_counts(d) || dialect_compacts_only(d) ||
 			(formats[f].bare ? !bare : d == DIALECT_OPENAI_TEXT))
 			continue;
 		put_answer(buf_slice(&bytes), formats[f].format, stream, d, bytes.n, &got);

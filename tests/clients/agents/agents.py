@@ -181,6 +181,7 @@ class Codex(Agent):
     """It has one tool, a shell, in which it understands patches."""
 
     dialect = "/v1/responses"
+    provider, more = "tandem", ""
 
     def command(self, url, prompt):
         return [self.vendored("codex"), "exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", prompt]
@@ -194,9 +195,9 @@ class Codex(Agent):
 model_provider = "tandem"
 check_for_update_on_startup = false
 analytics.enabled = false
-
+{self.more}
 [model_providers.tandem]
-name = "tandem"
+name = "{self.provider}"
 base_url = "{url}/v1"
 wire_api = "responses"
 """)
@@ -211,6 +212,13 @@ wire_api = "responses"
 
     def run(self, command):
         return "exec_command", {"cmd": command}
+
+
+class CodexCompacting(Codex):
+    """It has a server compact that it takes for OpenAI's, when a prompt has so many tokens."""
+
+    limit = 20000
+    provider, more = "OpenAI", f"model_auto_compact_token_limit = {limit}\n"
 
 
 class Aider(Agent):

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from agents import AGENTS
+from agents import AGENTS, CodexCompacting
 from conftest import HASTY, KINDS, install
 from scripted import LAST, PROMPT, Project, play
 
@@ -65,3 +65,14 @@ def test_task_with_slow_answers(agent, site_with, tmp_path):
     """Before the first byte of each answer come heartbeats, about ten. Nobody takes them for an answer or for an error."""
     site, project = site_with("llama-server", 65536, deadlines=HASTY), Project(str(tmp_path / "project"))
     assert_done(agent, site, project, work(agent, site, project, delay_ms=1000))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_codex_has_its_history_compacted(site_with, tmp_path, home, kind):
+    """At its own limit, by an item of its conversation: no model is asked for that, and the work goes on from the block."""
+    agent, site, project = CodexCompacting(install("codex"), home), site_with(kind, 65536), Project(str(tmp_path / "project"), parts=8)
+    talks = assert_done(agent, site, project, work(agent, site, project))
+    compacted = site.tandem.events(ev="compacted")
+    assert compacted and all(0 < int(e["tokens_after"]) < int(e["tokens_before"]) for e in compacted)
+    assert len(talks) == len(agent.answers(project)) and max(t.prompt for t in talks) < 1.5 * agent.limit
+    assert any("[tandem compaction" not in t.body and "[.." in t.body for t in talks)

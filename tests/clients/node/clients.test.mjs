@@ -175,6 +175,24 @@ test('responses tools, forms, counts, errors', async () => {
   await assert.rejects(openai.responses.retrieve('resp_1'), /stored/)
 })
 
+test('responses compaction', async () => {
+  const management = [{ type: 'compaction', compact_threshold: 1000 }]
+  const input = [...user('What is in it?'), { role: 'assistant', content: 'word '.repeat(3000) }, ...user('Sum it up.')]
+  const compacted = await openai.responses.compact({ model, input })
+  assert.equal(compacted.object, 'response.compaction')
+  const outputs = [compacted.output, (await openai.responses.create({ model, input, context_management: management })).output,
+    (await openai.responses.stream({ model, input, context_management: management }).finalResponse()).output,
+    (await openai.responses.stream({ model, input: [...input, { type: 'compaction_trigger' }] }).finalResponse()).output]
+  for (const output of outputs) {
+    const blocks = output.filter(i => i.type === 'compaction')
+    assert.equal(blocks.length, 1)
+    assert.match(blocks[0].encrypted_content, /Sum it up/)
+    assert.equal((await openai.responses.create({ model, input: [...output, ...user('Go on.')] })).output_text, answer)
+    await assert.rejects(openai.responses.create({ model, input: [{ ...blocks[0], encrypted_content: 'x' }, ...user('Go on.')] }),
+      e => e.status === 400 && e.code === 'invalid_encrypted_content')
+  }
+})
+
 test('anthropic compaction', async () => {
   const betas = ['compact-2026-09-04'], asked = { model, max_tokens: 512, messages: user('word '.repeat(2000)), betas }
   for (const wanted of [{ compaction: { type: 'summarize' } }, { context_management: { edits: [{ type: 'compact_20260112', pause_after_compaction: true,
