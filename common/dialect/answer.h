@@ -121,6 +121,9 @@ void answer_writer_destroy(struct answer_writer *w);
  * -ENOMEM. */
 int answer_writer_read(struct answer_writer *w, const struct chat_request *r);
 
+/* Of the model's own words alone: forgets what the answer would repeat of its request, a compaction block too. */
+void answer_writer_bare(struct answer_writer *w);
+
 /*
  * What every object of this writer's stream has in common (resume_identity()), and a writer that
  * goes on with such a stream as if it had begun it. Empty for a dialect whose objects have nothing

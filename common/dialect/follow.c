@@ -1,5 +1,6 @@
 #include "common/dialect/follow.h"
 
+#include "common/dialect/front_responses.h"
 #include "common/dialect/pieces.h"
 
 #include <errno.h>
@@ -13,11 +14,38 @@ static struct json_value first_choice(struct json_value root)
 	return json_array_next(&it, &choice) ? json_get(choice, "message") : choice;
 }
 
+/* Of items, as they come back: the turn that they are put together to. */
+static int turn_of(struct json_value items, struct buf *out)
+{
+	struct json_value message, turn = {.type = JSON_NONE};
+	struct dialect_error error;
+	struct buf body;
+	buf_init(&body, out->max * 2); /* 0: no cap; an item has more around its words */
+	buf_add_str(&body, "{\"input\":");
+	buf_add_slice(&body, items.raw);
+	buf_add_char(&body, '}');
+	int rc = buf_error(&body);
+	if (rc == 0)
+		rc = responses_mend(&body, json_object_in(buf_slice(&body)), &error);
+	if (rc == 0) {
+		struct json_iter it =
+			json_iter(json_get(json_object_in(buf_slice(&body)), "messages"));
+		while (json_array_next(&it, &message))
+			if (json_string_is(json_get(message, "role"), "assistant"))
+				turn = message;
+		buf_add_slice(out, turn.raw);
+	}
+	buf_free(&body);
+	return rc == -EINVAL ? 0 : rc ? rc : buf_error(out);
+}
+
 int follow_message(struct slice answer, struct buf *out)
 {
 	struct json_value root;
 	if (json_parse(answer, JSON_MAX_DEPTH, &root, NULL) || root.type != JSON_OBJECT)
 		return 0;
+	if (json_string_is(json_get(root, "object"), "response"))
+		return turn_of(json_get(root, "output"), out);
 	struct json_value whole = json_get(root, "message");
 	if (whole.type != JSON_OBJECT)
 		whole = first_choice(root);

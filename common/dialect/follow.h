@@ -13,7 +13,8 @@
 
 /*
  * Appends the message that a whole answer holds (what answer_writer_put() makes without a stream):
- * an Ollama chat's `message`, the first of OpenAI's `choices`, role and content of Anthropic's.
+ * an Ollama chat's `message`, the first of OpenAI's `choices`, role and content of Anthropic's, the turn that
+ * the items of a response are.
  * Nothing where it holds none. 0 or the buf's error.
  */
 int follow_message(struct slice answer, struct buf *out);

@@ -54,6 +54,12 @@ int answer_writer_read(struct answer_writer *w, const struct chat_request *r)
 	return ops->read ? ops->read(w, r) : 0;
 }
 
+void answer_writer_bare(struct answer_writer *w)
+{
+	buf_clear(&w->echo);
+	buf_clear(&w->compaction);
+}
+
 struct slice answer_writer_identity(const struct answer_writer *w)
 {
 	const struct writer_ops *ops = w->front->writer;

@@ -53,6 +53,33 @@ class Session:
         return headers
 
 
+class Responses(Session):
+    """The same in the items of /v1/responses, by a client that sends back what it was told, its model's thinking too."""
+
+    def __init__(self, t, backend, **more):
+        super().__init__(t, backend=backend, **more)
+        system, question = self.messages
+        self.instructions, self.items = system["content"], [{"type": "message", "role": "user", "content": question["content"]}]
+
+    def step(self, result_lines=40):
+        self.steps += 1
+        calls = [i for i in self.items if i["type"] == "function_call"]
+        self.messages = [{"content": lines(f"{self.name}{self.steps}", result_lines)}]
+        self.items.append({"type": "function_call_output", "call_id": calls[-1]["call_id"], "output": self.messages[0]["content"]})
+
+    def ask(self, **more):
+        text, args = self.said(self.steps + 1)
+        self.backend.fault(name="answer", match=f"function_{self.name}_7 fails", text=text, thinking=3, tool="grep", args=args, times=-1)
+        status, headers, data = self.t.request("POST", "/v1/responses", {
+            "model": self.model, "instructions": self.instructions, "input": self.items, "stream": True, "max_output_tokens": 64,
+            "tools": [{"type": "function", "name": "grep", "parameters": {"type": "object"}}], **more})
+        assert status == 200, data
+        answer = json.loads(sse(data)[-1])
+        assert answer["type"] == "response.completed", answer
+        self.items += answer["response"]["output"]
+        return headers
+
+
 def last(backend, path=None):
     """What the backend knows of the last request (of that path)."""
     return [r for r in backend.stats()["last"] if not path or r["path"] == path][-1]
@@ -230,14 +257,15 @@ def until_frozen(t, s, most=40):
     raise AssertionError("no early freeze")
 
 
+@pytest.mark.parametrize("api", [Session, Responses])
 @pytest.mark.parametrize("type,slots", [("llama-server", 1), ("llama-server", 2), ("ollama", 1)])
-def test_a_conversation_is_frozen_before_it_outgrows_its_window(adaptive, type, slots):
+def test_a_conversation_is_frozen_before_it_outgrows_its_window(adaptive, type, slots, api):
     """The turn after finds the new prompt in the cache, and the answer behind it; no turn starts cold."""
     t, a, b = adaptive(type, window=6000 * (slots if type == "llama-server" else 1), prefill=20000, slots=slots, warm=True)
-    s = Session(t, backend=a)
+    s = api(t, backend=a)
     until_frozen(t, s)
     wait_for(lambda: warmings(t), "the warming")
-    assert warmings(t)[-1]["end"] == "done"
+    assert warmings(t)[-1]["end"] == "done" and answer_of(t) > 0
     warmed = chats(a)[-1]
     assert warmed["generated_tokens"] == 1
     s.step()

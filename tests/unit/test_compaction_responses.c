@@ -354,6 +354,35 @@ static void answers_begin_with_the_item(void **state)
 	free(got);
 }
 
+/* What is read early is without it: the short conversation stands there already. */
+static void a_bare_answer_has_no_item(void **state)
+{
+	static const struct answer_event said = {.kind = ANSWER_TEXT, .text = SLICE("a")},
+					 end = {.kind = ANSWER_END, .finish = FINISH_STOP};
+	struct buf body, put, out;
+	struct chat_request r, now;
+	struct dialect_error error;
+	struct answer_writer *w = answer_writer_create(R, false, SLICE("m"), "i", false, 0);
+	(void)state;
+	buf_init(&put, 0);
+	buf_init(&out, 0);
+	take(R, "{'input':'q','metadata':{'k':'long'}}", &body, &r);
+	assert_int_equal(compaction_put(&r, SLICE("## user\nT"), SLICE("s"), &put), 0);
+	assert_int_equal(chat_request_parse(R, buf_slice(&put), &now, &error), 0);
+	assert_int_equal(answer_writer_read(w, &now), 0);
+	answer_writer_bare(w);
+	assert_int_equal(answer_writer_put(w, &said, &out), 0);
+	assert_int_equal(answer_writer_put(w, &end, &out), 0);
+	assert_holds(buf_cstr(&out), "'output':[" MESSAGE "],");
+	assert_null(strstr(buf_cstr(&out), "long"));
+	answer_writer_destroy(w);
+	chat_request_fini(&now);
+	chat_request_fini(&r);
+	buf_free(&body);
+	buf_free(&put);
+	buf_free(&out);
+}
+
 static void the_path_of_its_own_gives_a_persons_words_back(void **state)
 {
 	(void)state;
@@ -382,6 +411,7 @@ int main(void)
 		cmocka_unit_test(a_seal_is_the_first_line),
 		cmocka_unit_test(any_text_makes_a_body),
 		cmocka_unit_test(answers_begin_with_the_item),
+		cmocka_unit_test(a_bare_answer_has_no_item),
 		cmocka_unit_test(the_path_of_its_own_gives_a_persons_words_back),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

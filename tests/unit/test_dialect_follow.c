@@ -29,6 +29,19 @@ static void the_message_of_an_answer(void **state)
 	message_is("{'id':'x','role':'assistant','content':[ {'type':'text','text':'a'}],"
 		   "'stop_reason':'end_turn'}",
 		"{'role':'assistant','content':[ {'type':'text','text':'a'}]}");
+	message_is("{'object':'response','output':[{'type':'compaction','encrypted_content':'x'},"
+		   "{'type':'reasoning','summary':[{'type':'summary_text','text':'hm'}]},"
+		   "{'type':'message','role':'assistant','content':[{'type':'output_text','text':"
+		   "'a\\nb'}]},{'type':'function_call','call_id':'c1','name':'f','arguments':'{}'},"
+		   "{'type':'custom_tool_call','call_id':'c2','namespace':'n','name':'g','input':"
+		   "'x'}],'usage':null}",
+		"{'role':'assistant','content':'a\\nb','reasoning_content':'hm','tool_calls':["
+		"{'id':'c1','type':'function','function':{'name':'f','arguments':'{}'}},"
+		"{'id':'c2','type':'function','function':{'name':'n__g','arguments':"
+		"'{\\'input\\':\\'x\\'}'}}]}");
+	message_is("{'object':'response','output':[]}", "");
+	message_is("{'object':'response','output':[{'type':'nonsense'}]}", "");
+	message_is("{'object':'response'}", "");
 	message_is("{'response':'a','done':true}", "");
 	message_is("{'choices':[{'text':'a'}]}", "");
 	message_is("{'choices':[]}", "");
@@ -75,6 +88,13 @@ static const struct vector vectors[] = {
 		"{'role':'assistant','content':[{'type':'text','text':'Done.'}]}",
 		ASKED ",{'role':'assistant','content':[{'type':'text','text':'Done.'}]},"
 		      "{'role':'user','content':''}],'max_tokens':9}"},
+	{DIALECT_RESPONSES, ASKED "],'tandem_instructions':1}",
+		"{'role':'assistant','content':'','tool_calls':[{'id':'c1','type':'function',"
+		"'function':{'name':'ls','arguments':'{}'}}]}",
+		ASKED
+		",{'role':'assistant','content':'','tool_calls':[{'id':'c1','type':'function',"
+		"'function':{'name':'ls','arguments':'{}'}}]},{'role':'tool','tool_call_id':'c1',"
+		"'content':''}],'tandem_instructions':1}"},
 	{OPENAI, ASKED "]}", "{'role':'user','content':'a'}", NULL},
 	{OPENAI, ASKED "]}", "{'role':'assistant','content':'a'", NULL},
 	{OPENAI, ASKED "]}", "{'role':'assistant'}]}{", NULL},
@@ -132,7 +152,7 @@ static void the_buffers_cap_holds(void **state)
 static void every_writers_answer_has_one(void **state)
 {
 	(void)state;
-	static const enum dialect dialects[] = {OLLAMA, OPENAI, ANTHROPIC};
+	static const enum dialect dialects[] = {OLLAMA, OPENAI, ANTHROPIC, DIALECT_RESPONSES};
 	for (size_t i = 0; i < COUNT(dialects); i++) {
 		struct answer_writer *w =
 			answer_writer_create(dialects[i], false, SLICE("m"), "x", false, 0);

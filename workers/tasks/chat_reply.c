@@ -25,6 +25,8 @@ void chat_reply_begin(
 	c->reply_writer = answer_writer_create(r->dialect, false, model, id, false, most);
 	if (c->reply_writer && answer_writer_read(c->reply_writer, r))
 		forget(c);
+	if (c->reply_writer)
+		answer_writer_bare(c->reply_writer);
 }
 
 void chat_reply_event(struct chat_task *c, const struct answer_event *e)
