@@ -28,6 +28,7 @@ class Agent:
     keeps = 0.99  # of a request, at the beginning of the next one
     keeps_shortened = 0.9  # of the first request, at the beginning of each later one, when there is more than fits the window
     result = WELL  # what the last request must tell the model
+    key = "unused"
 
     def __init__(self, folder, home):
         self.folder, self.home = folder, home
@@ -64,7 +65,7 @@ class ClaudeCode(Agent):
         return [self.program("@anthropic-ai", "claude-code-linux-x64", "claude"), "-p", prompt, "--dangerously-skip-permissions"]
 
     def settings(self, url):
-        return {"ANTHROPIC_BASE_URL": url, "ANTHROPIC_AUTH_TOKEN": "unused", "ANTHROPIC_MODEL": MODEL,
+        return {"ANTHROPIC_BASE_URL": url, "ANTHROPIC_AUTH_TOKEN": self.key, "ANTHROPIC_MODEL": MODEL,
                 "ANTHROPIC_DEFAULT_HAIKU_MODEL": SMALL_MODEL, "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "IS_SANDBOX": "1"}
 
     def read(self, path):
@@ -116,7 +117,7 @@ class Cline(Agent):
 
     def settings(self, url):
         self.write(".cline/data/settings/providers.json", {"version": 1, "lastUsedProvider": "ollama", "providers": {"ollama": {
-            "settings": {"provider": "ollama", "model": MODEL, "baseUrl": url, "contextWindow": 200000},
+            "settings": {"provider": "ollama", "model": MODEL, "baseUrl": url, "contextWindow": 200000, "apiKey": self.key},
             "updatedAt": "2026-11-29T00:00:00.000Z", "tokenSource": "manual"}}})
         return {}
 
@@ -137,7 +138,7 @@ class QwenCode(Agent):
         return ["node", self.program(".bin", "qwen"), "--yolo", "--auth-type", "openai", prompt]
 
     def settings(self, url):
-        return {"OPENAI_BASE_URL": url + "/v1", "OPENAI_API_KEY": "unused", "OPENAI_MODEL": MODEL}
+        return {"OPENAI_BASE_URL": url + "/v1", "OPENAI_API_KEY": self.key, "OPENAI_MODEL": MODEL}
 
     def read(self, path):
         return "read_file", {"file_path": path}
@@ -200,8 +201,9 @@ analytics.enabled = false
 name = "{self.provider}"
 base_url = "{url}/v1"
 wire_api = "responses"
+env_key = "TANDEM_KEY"
 """)
-        return {}
+        return {"TANDEM_KEY": self.key}
 
     def read(self, path):
         return self.run(f"cat {path}")

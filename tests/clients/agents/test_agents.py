@@ -2,6 +2,7 @@
 in the window and once with files that do not fit it; and with answers that take their time.
 """
 
+import hashlib
 import subprocess
 
 import pytest
@@ -76,3 +77,40 @@ def test_codex_has_its_history_compacted(site_with, tmp_path, home, kind):
     assert compacted and all(0 < int(e["tokens_after"]) < int(e["tokens_before"]) for e in compacted)
     assert len(talks) == len(agent.answers(project)) and max(t.prompt for t in talks) < 1.5 * agent.limit
     assert any("[tandem compaction" not in t.body and "[.." in t.body for t in talks)
+
+
+KEY = "sk-tandem-" + "d4" * 32
+
+
+@pytest.fixture
+def locked(site_with, tmp_path):
+    """A site that wants a key."""
+    path = tmp_path / "keys"
+    path.write_text(f"laptop sha256:{hashlib.sha256(KEY.encode()).hexdigest()} requests=4\n")
+    return site_with("llama-server", 65536, access={"key_file": str(path), "changes": "off"})
+
+
+def named(name, home):
+    packages, agent = AGENTS[name]
+    return agent(install(packages), home)
+
+
+@pytest.mark.parametrize("name", ["claude-code", "codex", "cline"])
+def test_task_with_a_key(locked, tmp_path, home, name):
+    """Of each dialect one agent: with its key it is let in, at all that it asks, and nothing stands in a log of it."""
+    agent, project = named(name, home), Project(str(tmp_path / "project"))
+    agent.key = KEY
+    assert_done(agent, locked, project, work(agent, locked, project))
+    (laptop,) = locked.tandem.command("keys")["keys"]
+    assert laptop["name"] == "laptop" and laptop["requests"] > 0
+    assert KEY not in locked.tandem.log()
+
+
+@pytest.mark.parametrize("name", ["codex", "cline"])
+def test_task_with_a_wrong_key(locked, tmp_path, home, name):
+    """It says so, and ends; no model is asked. (Claude Code does, too, after three minutes of trying again.)"""
+    agent, project = named(name, home), Project(str(tmp_path / "project"))
+    done = subprocess.run(agent.command(locked.url, PROMPT), cwd=project.folder, env={**agent.environment(), **agent.settings(locked.url)},
+                          stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=200)
+    assert "not known here" in done.stdout + done.stderr or "401" in done.stdout + done.stderr, (done.stdout[-2000:], done.stderr[-2000:])
+    assert locked.talks() == []
