@@ -2,16 +2,23 @@
  * What a client moves about in its body from turn to turn although the model never sees it: the
  * marks for Anthropic's own prompt cache, which stand at the end of the newest messages and make a
  * list of what is a string one turn later, and the line with the client's build in front of the
- * system prompt. Taken out before the body is read, what was said before stays the same bytes.
+ * system prompt. Taken out before the body is read, what was said before stays the same bytes. That there
+ * was such a line, and which, is said in front of the body.
  */
 #include "common/dialect/front_anthropic.h"
 #include "common/dialect/pieces.h"
+
+#include "common/base/hash.h"
+
+#include <inttypes.h>
+#include <stdio.h>
 
 #define MARK "cache_control"
 #define BUILD_LINE "x-anthropic-billing-header:"
 
 struct cuts {
-	struct buf spans; /* struct slice, in the order of the body */
+	struct buf spans;     /* struct slice, in the order of the body */
+	uint64_t attribution; /* hash of the line; 0: none */
 };
 
 static void cut(struct cuts *c, const char *from, const char *to)
@@ -90,6 +97,12 @@ static bool is_build_line(struct json_value block)
 	return text.n >= strlen(BUILD_LINE) && memcmp(text.p, BUILD_LINE, strlen(BUILD_LINE)) == 0;
 }
 
+static uint64_t hash_of(struct json_value text)
+{
+	struct slice inner = string_inner(text);
+	return hash_fnv(HASH_FNV_START, inner.p, inner.n);
+}
+
 static void walk_list(struct cuts *c, struct json_value list, bool system)
 {
 	struct json_iter it = json_iter(list);
@@ -107,6 +120,7 @@ static void walk_list(struct cuts *c, struct json_value list, bool system)
 			continue;
 		if (system && is_build_line(element) && !before) {
 			cut_one(c, before, element.raw.p, end_of(element));
+			c->attribution = hash_of(json_get(element, "text"));
 			continue;
 		}
 		before = end_of(element);
@@ -119,9 +133,24 @@ static bool holds(const struct buf *body, const char *words)
 	return body->n && memmem(body->p, body->n, words, strlen(words));
 }
 
+/* What was cut leaves room for it, but in a body that says little else. */
+static void tell(struct buf *body, uint64_t attribution)
+{
+	char member[64];
+	const char *root = memchr(body->p, '{', body->n);
+	int n = snprintf(member, sizeof(member), "\"" CHAT_ATTRIBUTION "\":\"%016" PRIx64 "\",",
+		attribution);
+	if (!root || n < 0 || body->cap - body->n < (size_t)n)
+		return;
+	size_t at = (size_t)(root - body->p) + 1;
+	memmove(body->p + at + n, body->p + at, body->n - at);
+	memcpy(body->p + at, member, (size_t)n);
+	body->n += (size_t)n;
+}
+
 int anthropic_mend(struct buf *body, struct json_value root, struct dialect_error *e)
 {
-	struct cuts c;
+	struct cuts c = {.attribution = 0};
 	(void)e;
 	if (!holds(body, MARK) && !holds(body, BUILD_LINE))
 		return 0;
@@ -138,6 +167,8 @@ int anthropic_mend(struct buf *body, struct json_value root, struct dialect_erro
 	}
 	if (n)
 		body->n = (size_t)(to - body->p);
+	if (n && c.attribution)
+		tell(body, c.attribution);
 	buf_free(&c.spans);
 	return 0;
 }

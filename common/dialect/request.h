@@ -17,6 +17,10 @@
 /* Messages of one request: each costs about 100 bytes here, while "{}," costs a client three. */
 #define CHAT_MAX_MESSAGES 65536
 
+/* In front of a body that was mended: a hash of the line with the client's build that stood before its system
+ * prompt and was left out; for who tells of it (common/guard/). */
+#define CHAT_ATTRIBUTION "tandem_attribution"
+
 enum chat_role { CHAT_SYSTEM, CHAT_USER, CHAT_ASSISTANT, CHAT_TOOL };
 
 struct chat_message {

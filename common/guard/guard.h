@@ -71,6 +71,7 @@ struct guard_prompt {
 	uint64_t tools_bytes, tools_row, tools_set;
 	double tools_weight;
 	uint64_t attribution; /* hash of the line; 0: none. It is part of no message */
+	bool left_out;	      /* ... nor of the body, any more */
 	uint64_t first_human; /* hash of the first message of a user; 0: none */
 	int64_t num_ctx;
 	struct buf kept;

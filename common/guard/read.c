@@ -10,6 +10,8 @@
 #define MESSAGE_CHARS 24 /* what a template puts around one message */
 #define IMAGE_CHARS (TOKENS_PER_IMAGE * 4)
 #define FIRST_LINES 256
+#define OWN "\"tandem_" /* a key of the gateway's own begins so */
+#define OWN_BYTES (sizeof(OWN) - 1)
 
 const char *guard_kind_name(enum guard_kind kind)
 {
@@ -204,12 +206,26 @@ static int take_all(const struct chat_request *r, unsigned options, const uint64
 	return rc;
 }
 
+/* The line that was left out when the body was read: the gateway's own members stand in front. */
+static void take_left_out(struct guard_prompt *p, const struct chat_request *r)
+{
+	struct json_iter it = json_iter(r->root);
+	struct json_value key, value;
+	while (!p->attribution && json_object_next(&it, &key, &value) && key.raw.n > OWN_BYTES &&
+		memcmp(key.raw.p, OWN, OWN_BYTES) == 0) {
+		p->left_out = json_string_is(key, CHAT_ATTRIBUTION);
+		if (p->left_out)
+			p->attribution = hash_bytes(value.raw.p, value.raw.n);
+	}
+}
+
 int guard_read(const struct chat_request *r, unsigned options, const uint64_t key[2],
 	struct guard_prompt *p)
 {
 	buf_init(&p->kept, 0);
 	p->num_ctx = r->num_ctx;
 	int rc = take_all(r, options, key, p);
+	take_left_out(p, r);
 	if (rc)
 		guard_prompt_fini(p);
 	return rc;

@@ -216,7 +216,8 @@ static bool name_changes(
 	bool broken = false;
 	for (size_t i = 0; i < v->count; i++) {
 		enum guard_kind kind = v->change[i].kind;
-		bool ours = kind == GUARD_NUM_CTX && !c->device->conf->client_num_ctx;
+		bool ours = (kind == GUARD_NUM_CTX && !c->device->conf->client_num_ctx) ||
+			    (kind == GUARD_ATTRIBUTION && c->guard.prompt.left_out);
 		struct outcome_of o = {.change = &v->change[i], .repaired = repaired || ours};
 		if (repaired && (has(&c->guard.left, kind) || ours))
 			continue; /* is told of as it was left */

@@ -234,6 +234,36 @@ def test_other_dialects(watched, type, path, breaker, kind):
     assert share >= .98, (share, said)
 
 
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("type", ["ollama", "llama-server"])
+def test_the_line_in_front_of_an_anthropic_system_prompt(watched, type, level):
+    """As Claude Code sends it, as a part of its own: left out when the body is read, whatever is to be repaired, and told of."""
+    t, a = watched(type, prefix={"repair": level})
+
+    def parts(s, body):
+        body = to_anthropic(body)
+        body["system"] = [{"type": "text", "text": ATTRIBUTION.format(s.turn * 7919).strip()}, {"type": "text", "text": body["system"]}]
+        return body
+
+    said, share = run(t, a, parts, path=ANTHROPIC, turns=4)
+    assert said[0] == "new" and all(re.match(r"repaired; kind=attribution; message=0; byte=0; tokens=\d+; ms=\d+$", x) for x in said[1:]), said
+    assert share >= .98 and all(b"billing" not in b and b"tandem_" not in b for b in a.bodies()), (share, said)
+    counts = sums(t)
+    assert {k["kind"]: (k["broken"], k["repaired"]) for k in counts["kinds"] if k["broken"] + k["repaired"]} == {"attribution": (0, len(said) - 1)}
+    assert counts["lost_tokens"] == 0 < counts["saved_tokens"]
+
+
+def test_the_same_line_each_time_is_no_change(watched):
+    t, a = watched()
+
+    def parts(s, body):
+        body = to_anthropic(body)
+        body["system"] = [{"type": "text", "text": ATTRIBUTION.format(7)}, {"type": "text", "text": body["system"]}]
+        return body
+
+    assert run(t, a, parts, path=ANTHROPIC, turns=3)[0] == ["new", "kept", "kept", "kept"]
+
+
 def test_several_at_once(watched):
     """Each is told of; what is not mended breaks it."""
     t, a = watched()
