@@ -82,3 +82,24 @@ def pair(fake, tandem):
         return tandem(devices, **groups), a, b
 
     return start
+
+
+@pytest.fixture
+def one_device(fake, tandem):
+    """one_device(type, ...) -> (tandem with a main device alone, its backend)."""
+
+    def start(type, options=(), device=None, num_ctx=8192, **groups):
+        a = fake("a", type=type, options=["--num-ctx", str(num_ctx), *options])
+        return tandem([attached(a, **{"slots": 2, "num_ctx": num_ctx, **(device or {})})], **groups), a
+
+    return start
+
+
+@pytest.fixture
+def compacting(one_device):
+    """The same with room for a conversation to be compacted in, and a second slot of the backend's."""
+
+    def start(type, window=8192, **groups):
+        return one_device(type, ["--slots", "2"], num_ctx=window, **{"routing": {"mode": "adaptive"}, **groups})
+
+    return start

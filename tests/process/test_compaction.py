@@ -7,11 +7,12 @@ import signal
 import anthropic
 import pytest
 
+from dialect import MODEL, asked
 from harness import ROOT
 from test_messages import COUNT, PATH, TOOLS, VERSION
 from wire import Wire
 
-MODEL, WINDOW = "m:1b", 8192
+WINDOW = 8192
 KINDS = ["ollama", "llama-server"]
 ASK = {"type": "summarize"}
 with open(os.path.join(ROOT, "supervisor", "requests", "chat.c")) as source:
@@ -34,14 +35,8 @@ def talk(rounds, begin=0, last="And now? [[fake tokens=5]]"):
 
 
 @pytest.fixture
-def pair(tandem, fake):
-    def start(kind, options=(), window=WINDOW, **groups):
-        a = fake("a", type=kind, options=["--num-ctx", str(window), "--slots", "2", *options])
-        t = tandem([{"name": "gpu0", "roles": ["main"], "slots": 2, "model": MODEL, "num_ctx": window,
-                     "backend": {"type": kind, "url": a.url}}], **{"routing": {"mode": "adaptive"}, **groups})
-        return t, a
-
-    return start
+def pair(compacting):
+    return compacting
 
 
 def post(t, messages, path=PATH, **more):
@@ -52,11 +47,6 @@ def post(t, messages, path=PATH, **more):
 
 def client(t):
     return anthropic.Anthropic(base_url=t.url, api_key="unused", max_retries=0)
-
-
-def asked(a):
-    """The bodies of requests for an answer."""
-    return [json.loads(b) for b in a.bodies() if b'"messages"' in b]
 
 
 def calls_of(messages):

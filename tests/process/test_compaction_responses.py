@@ -7,7 +7,8 @@ import signal
 import openai
 import pytest
 
-from test_compaction import KINDS, LINES, MODEL, WINDOW, asked, calls_of
+from dialect import MODEL, asked
+from test_compaction import KINDS, LINES, WINDOW, calls_of
 from test_responses import PATH, READ, ask, post, said, text_of, whole
 from wire import Wire
 
@@ -35,14 +36,8 @@ def talk(rounds, begin=0, last="And now? [[fake tokens=5]]"):
 
 
 @pytest.fixture
-def pair(tandem, fake):
-    def start(kind, window=WINDOW, **groups):
-        a = fake("a", type=kind, options=["--num-ctx", str(window), "--slots", "2"])
-        t = tandem([{"name": "gpu0", "roles": ["main"], "slots": 2, "model": MODEL, "num_ctx": window,
-                     "backend": {"type": kind, "url": a.url}}], **{"routing": {"mode": "adaptive"}, **groups})
-        return t, a
-
-    return start
+def pair(compacting):
+    return compacting
 
 
 def client(t):

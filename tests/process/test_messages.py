@@ -7,18 +7,14 @@ import signal
 
 import pytest
 
+from dialect import MODEL, last_body, words
 from harness import wait_for
 from wire import Wire
 
 PATH, COUNT = "/v1/messages", "/v1/messages/count_tokens"
 KINDS = ["ollama", "llama-server"]
-MODEL = "m:1b"
 VERSION = {"anthropic-version": "2023-06-01", "anthropic-beta": "claude-code-20250219,interleaved-thinking-2025-05-14", "x-api-key": "unused"}
 TOOLS = [{"name": "read", "description": "Reads a file.", "input_schema": {"type": "object", "properties": {"path": {"type": "string"}}}}]
-
-
-def words(n):
-    return " ".join(f"w{i}" for i in range(n))
 
 
 def ask(content, **more):
@@ -77,20 +73,8 @@ def blocks(data):
 
 
 @pytest.fixture
-def pair(tandem, fake):
-    """pair(kind) is a tandem with one main device of that kind, and its backend."""
-
-    def start(kind, options=(), device=None, num_ctx=8192, **groups):
-        a = fake("a", type=kind, options=["--num-ctx", str(num_ctx), *options])
-        t = tandem([{"name": "gpu0", "roles": ["main"], "slots": 2, "model": MODEL, "num_ctx": num_ctx,
-                     "backend": {"type": kind, "url": a.url}, **(device or {})}], **groups)
-        return t, a
-
-    return start
-
-
-def last_body(a):
-    return json.loads(next(b for b in reversed(a.bodies()) if b'"messages"' in b))
+def pair(one_device):
+    return one_device
 
 
 def post(t, body, path=PATH, **headers):

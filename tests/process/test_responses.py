@@ -9,13 +9,13 @@ from urllib.parse import quote
 
 import pytest
 
+from dialect import MODEL, last_body, words
 from harness import wait_for
 from test_bodies import zstd
 from wire import Wire
 
 PATH, COUNT = "/v1/responses", "/v1/responses/input_tokens"
 KINDS = ["ollama", "llama-server", "openai"]
-MODEL = "m:1b"
 FAST = {"first_ms": 20, "max_ms": 50}
 READ = {"type": "function", "name": "read", "description": "Reads a file.", "strict": False,
         "parameters": {"type": "object", "properties": {"path": {"type": "string"}}}}
@@ -25,10 +25,6 @@ SEARCH = {"type": "namespace", "name": "mcp__docs", "description": "Documents.",
 # What Codex says beside its input, whatever is asked.
 CODEX = {"tool_choice": "auto", "parallel_tool_calls": True, "store": False, "include": ["reasoning.encrypted_content"], "prompt_cache_key": "k",
          "reasoning": {"effort": "medium", "summary": "auto"}, "text": {"verbosity": "medium"}, "client_metadata": {"a": "b"}}
-
-
-def words(n):
-    return " ".join(f"w{i}" for i in range(n))
 
 
 def said(text, role="user"):
@@ -97,20 +93,8 @@ def text_of(response):
 
 
 @pytest.fixture
-def pair(tandem, fake):
-    """pair(kind) is a tandem with one main device of that kind, and its backend."""
-
-    def start(kind, options=(), device=None, num_ctx=8192, **groups):
-        a = fake("a", type=kind, options=["--num-ctx", str(num_ctx), *options])
-        t = tandem([{"name": "gpu0", "roles": ["main"], "slots": 2, "model": MODEL, "num_ctx": num_ctx,
-                     "backend": {"type": kind, "url": a.url}, **(device or {})}], **groups)
-        return t, a
-
-    return start
-
-
-def last_body(a):
-    return json.loads(next(b for b in reversed(a.bodies()) if b'"messages"' in b))
+def pair(one_device):
+    return one_device
 
 
 def post(t, body, path=PATH, **headers):
