@@ -108,11 +108,11 @@ static int open_item(const struct compaction_found *f, struct buf *content, stru
 	struct slice rest = {content->p + begin, content->n - begin};
 	const char *end = memmem(rest.p, rest.n, SEAL_END, strlen(SEAL_END));
 	if (!end)
-		return 0;
+		return buf_error(content);
 	buf_add(signature, rest.p, (size_t)(end - rest.p));
 	end += strlen(SEAL_END);
 	*text = (struct slice){end, (size_t)(content->p + content->n - end)};
-	return buf_error(signature);
+	return buf_error(content) ? buf_error(content) : buf_error(signature);
 }
 
 static int disown(bool altered, struct dialect_error *error, const char **code)

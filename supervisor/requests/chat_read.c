@@ -41,7 +41,7 @@ static int apply_block(struct chat *c)
 {
 	struct compaction_found f;
 	struct buf content, next;
-	struct slice text;
+	struct slice text = {0};
 	int rc;
 	if (!compaction_find(&c->view, &f, &rc, &c->parse_error, &c->compact.code))
 		return 0;

@@ -6,6 +6,7 @@
 #include "supervisor/requests/audience.h"
 #include "supervisor/requests/explain.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -203,7 +204,8 @@ static bool compaction_of(const struct chat *c, struct explain_compaction *out)
 		.tokens = p->tokens,
 		.after = p->after,
 		.trigger = p->wish.alone ? 0 : p->wish.trigger,
-		.why = p->begun		     ? "what is never shortened leaves no room for it"
+		.why = p->result == -ENOMEM  ? "out of memory"
+		       : p->begun	     ? "what is never shortened leaves no room for it"
 		       : c->view.condensable ? "the prompt has fewer tokens than the threshold"
 					     : "the conversation has begun its answer"};
 	return p->wish.alone || p->wish.edit;

@@ -82,6 +82,36 @@ static void check_answer(const struct chat_request *r)
 	buf_free(&out);
 }
 
+/* The path that compacts alone takes what the other one takes, and answers with an object. */
+static void check_compact(const uint8_t *data, size_t size)
+{
+	static const struct answer_event end = {.kind = ANSWER_END, .finish = FINISH_COMPACTION};
+	struct answer_writer *w =
+		answer_writer_create(DIALECT_RESPONSES_COMPACT, false, SLICE("m"), "i", false, 0);
+	struct chat_request r, now;
+	struct dialect_error error = {0};
+	struct json_value root;
+	struct buf body, put, out;
+	buf_init(&body, 0);
+	buf_init(&put, 0);
+	buf_init(&out, 0);
+	buf_add(&body, data, size);
+	REQUIRE(w);
+	REQUIRE(chat_request_take(DIALECT_RESPONSES_COMPACT, &body, &r, &error) == 0);
+	REQUIRE(!r.stream && compaction_put(&r, r.body, SLICE("s"), &put) == 0);
+	if (chat_request_parse(DIALECT_RESPONSES_COMPACT, buf_slice(&put), &now, &error) == 0) {
+		REQUIRE(answer_writer_read(w, &now) == 0);
+		REQUIRE(answer_writer_put(w, &end, &out) == 0);
+		REQUIRE(json_parse(buf_slice(&out), DEEPEST, &root, NULL) == 0);
+		chat_request_fini(&now);
+	}
+	chat_request_fini(&r);
+	answer_writer_destroy(w);
+	buf_free(&body);
+	buf_free(&put);
+	buf_free(&out);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct chat_request r;
@@ -103,6 +133,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	check_edits(&r);
 	check_block(&r, "input: no item of it is for the model");
 	check_answer(&r);
+	check_compact(data, size);
 	chat_request_fini(&r);
 	buf_free(&text);
 	buf_free(&body);
