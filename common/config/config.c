@@ -3,6 +3,7 @@
 #include "common/base/hash.h"
 #include "common/config/config_schema.h"
 #include "common/config/config_text.h"
+#include "common/config/small.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -12,6 +13,7 @@ int config_defaults(struct config *out)
 {
 	*out = (struct config){0};
 	int rc = config_schema_defaults(config_schema_main, out);
+	small_defaults(out);
 	if (rc)
 		config_free(out);
 	return rc;
@@ -23,6 +25,8 @@ void config_free(struct config *c)
 		config_schema_free(config_schema_device, &c->devices[i]);
 	for (size_t i = 0; i < c->alias_count; i++)
 		config_schema_free(config_schema_alias, &c->aliases[i]);
+	for (size_t i = 0; i < c->small.rule_count; i++)
+		config_schema_free(config_schema_small, &c->small.rules[i]);
 	config_schema_free(config_schema_main, c);
 	keys_free(&c->access.keys);
 	*c = (struct config){0};
@@ -106,9 +110,11 @@ static void read_device(struct config_reader *r, const config_setting_t *at, str
 		config_problem(r, at, "name", "\"%s\" is the name of an earlier device", d->name);
 	if (!config_setting_get_member(at, "roles"))
 		config_problem(r, at, "roles",
-			"missing: roles = [ \"main\" ]; or [ \"condense\" ] or both");
+			"missing: roles = [ \"main\" ]; or [ \"condense\" ], [ \"small\" ] or "
+			"several");
 	else if (!d->roles && r->problems == problems)
-		config_problem(r, at, "roles", "must name at least one role (main, condense)");
+		config_problem(
+			r, at, "roles", "must name at least one role (main, condense, small)");
 	check_backend(r, at, &d->backend);
 
 	trim_url(d->backend.url);
@@ -186,6 +192,7 @@ static void read_settings(struct config_reader *r, const config_setting_t *root,
 	config_schema_read(r, config_schema_main, root, out);
 	read_devices(r, root, out);
 	models_read(r, root, out);
+	small_read(r, root, out);
 	read_access(r, root, out);
 	check_order(r, root, "routing", "a_max_tokens", out->routing.a_max_tokens, "b_max_tokens",
 		out->routing.b_max_tokens);

@@ -20,13 +20,15 @@
 #define CONFIG_DEVICES_MAX 16
 #define CONFIG_ALIASES_MAX 64
 #define CONFIG_ALIAS_BYTES 256 /* of a name or pattern of `models` */
+#define CONFIG_SMALL_RULES_MAX 64
+#define CONFIG_SMALL_TEXT_BYTES 512 /* of a pattern of `small.rules` */
 #define CONFIG_COMMAND_ARGS_MAX 128
 #define CONFIG_RESTARTS_MAX 100 /* of backoff.max_restarts: a time is kept for each */
 #define CONFIG_NAME_BYTES 32	/* a device name: [a-z0-9_-]+, NUL included */
 /* bytes of run_dir: a unix address holds 108, sockets stand below */
 #define CONFIG_RUN_DIR_MAX 76
 
-enum device_role { ROLE_MAIN = 1, ROLE_CONDENSE = 2 }; /* a bit set */
+enum device_role { ROLE_MAIN = 1, ROLE_CONDENSE = 2, ROLE_SMALL = 4 }; /* a bit set */
 enum routing_mode {
 	ROUTING_ADAPTIVE,  /* by predicted time; nothing waits for the small device */
 	ROUTING_THRESHOLD, /* by size; B and C ask the small device for notes first */
@@ -79,6 +81,26 @@ struct config_alias {
 	char *use;   /* a device, which answers with its model; else the name of a model */
 };
 
+/* What a request asks for beside a conversation (small.h). */
+enum small_kind {
+	SMALL_ANY, /* nothing of these; as a rule's: whatever it is */
+	SMALL_TITLE,
+	SMALL_TAGS,
+	SMALL_FOLLOW_UPS,
+	SMALL_AUTOCOMPLETE,
+	SMALL_EMBEDDINGS,
+	SMALL_KINDS
+};
+
+/* Which requests are small, and who answers them (small.h). What is not said counts for nothing. */
+struct config_small_rule {
+	enum small_kind kind;
+	char *text;  /* pattern: how the newest message of a person begins; NULL: any */
+	char *model; /* pattern: as the client calls it; NULL: any */
+	char *path;  /* pattern; NULL: any */
+	char *use;   /* a device, or a role: "small", "main"; NULL: "small" */
+};
+
 struct config {
 	struct {
 		char *address;
@@ -113,6 +135,14 @@ struct config {
 	/* `models`: the first that matches counts */
 	struct config_alias aliases[CONFIG_ALIASES_MAX];
 	size_t alias_count;
+	struct {
+		int64_t wait_ms;      /* for a slot of the small device; default 2000 */
+		int64_t idle_wait_ms; /* the same of what nobody waits for; default 30000 */
+		bool condensers; /* a condensing device that is idle counts as one; default true */
+		/* `small.rules`: the first that matches counts */
+		struct config_small_rule rules[CONFIG_SMALL_RULES_MAX];
+		size_t rule_count;
+	} small;
 	struct {
 		enum routing_mode mode;
 		int64_t a_max_tokens, b_max_tokens;

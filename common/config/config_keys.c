@@ -17,13 +17,14 @@
 
 static const char *const level_names[] = {"debug", "info", "warn", "error", NULL};
 static const char *const format_names[] = {"logfmt", "json", NULL};
-static const char *const role_names[] = {"main", "condense", NULL};
+static const char *const role_names[] = {"main", "condense", "small", NULL};
 static const char *const repair_names[] = {"none", "safe", "volatile", NULL};
 static const char *const mode_names[] = {"adaptive", "threshold", NULL};
 static const char *const changes_names[] = {"local", "on", "off", NULL};
 
 _Static_assert(LOG_DEBUG == 0 && LOG_ERROR == 3 && LOG_LOGFMT == 0 && LOG_JSON == 1, "log names");
-_Static_assert(ROLE_MAIN == 1 << 0 && ROLE_CONDENSE == 1 << 1, "role names");
+_Static_assert(
+	ROLE_MAIN == 1 << 0 && ROLE_CONDENSE == 1 << 1 && ROLE_SMALL == 1 << 2, "role names");
 _Static_assert(ROUTING_ADAPTIVE == 0 && ROUTING_THRESHOLD == 1, "mode names");
 _Static_assert(CHANGES_LOCAL == 0 && CHANGES_ON == 1 && CHANGES_OFF == 2, "changes names");
 _Static_assert(PREFIX_NONE == 0 && PREFIX_SAFE == 1 && PREFIX_VOLATILE == 2, "repair names");
@@ -117,6 +118,15 @@ static const struct config_key main_keys[] = {
 		.type = KEY_BOOL,
 		.offset = offsetof(struct config, routing.warm),
 		.fallback = 1},
+
+	NUMBER(KEY_INT64, small, wait_ms, 0, HOUR_MS, 2000),
+	NUMBER(KEY_INT64, small, idle_wait_ms, 0, HOUR_MS, 30000),
+	{.group = "small",
+		.name = "condensers",
+		.type = KEY_BOOL,
+		.offset = offsetof(struct config, small.condensers),
+		.fallback = 1},
+	{.group = "small", .name = "rules", .type = KEY_OTHER},
 
 	{.group = "prefix",
 		.name = "repair",

@@ -70,13 +70,18 @@ void config_schema_read(
 /* Frees what the table owns in *base. */
 void config_schema_free(struct config_schema s, void *base);
 
-/* The tables: of struct config, of struct config_device with its backend, of struct config_alias. */
+/* The tables: of struct config, of struct config_device with its backend, of struct config_alias, of
+ * struct config_small_rule. */
 extern const struct config_schema config_schema_main;
 extern const struct config_schema config_schema_device;
 extern const struct config_schema config_schema_alias;
+extern const struct config_schema config_schema_small;
 
 /* `models` (models.c). */
 void models_read(struct config_reader *r, const config_setting_t *root, struct config *out);
+
+/* `small.rules` (small.c), once the devices are there. */
+void small_read(struct config_reader *r, const config_setting_t *root, struct config *out);
 
 /* What is wrong with a text (a phrase that follows "must be" or stands alone), or NULL. */
 const char *config_check_address(const char *text);

@@ -14,7 +14,7 @@ static bool same(char pattern, char c)
 }
 
 /* Only the last "*" is ever taken back: quadratic at worst. */
-static bool matches(struct slice pattern, struct slice text)
+bool models_match(struct slice pattern, struct slice text)
 {
 	size_t p = 0, t = 0, star = SIZE_MAX, from = 0;
 	while (t < text.n) {
@@ -36,14 +36,14 @@ static bool matches(struct slice pattern, struct slice text)
 	return p == pattern.n;
 }
 
-static bool implied(struct slice pattern, struct slice name)
+bool models_match_name(struct slice pattern, struct slice name)
 {
 	struct slice tail = SLICE(":latest");
-	if (matches(pattern, name))
+	if (models_match(pattern, name))
 		return true;
 	size_t rest = name.n > tail.n ? name.n - tail.n : 0;
 	return rest && slice_ieq((struct slice){name.p + rest, tail.n}, tail) &&
-	       matches(pattern, (struct slice){name.p, rest});
+	       models_match(pattern, (struct slice){name.p, rest});
 }
 
 const struct config_alias *models_alias(const struct config *c, struct slice name)
@@ -51,7 +51,7 @@ const struct config_alias *models_alias(const struct config *c, struct slice nam
 	if (name.n == 0 || name.n > CONFIG_ALIAS_BYTES)
 		return NULL;
 	for (size_t i = 0; i < c->alias_count; i++)
-		if (implied(slice_str(c->aliases[i].match), name))
+		if (models_match_name(slice_str(c->aliases[i].match), name))
 			return &c->aliases[i];
 	return NULL;
 }
@@ -101,7 +101,7 @@ static void check_reached(
 	const struct config_alias *a = &c->aliases[c->alias_count];
 	for (size_t i = 0; i < c->alias_count; i++)
 		if (a->match && c->aliases[i].match &&
-			matches(slice_str(c->aliases[i].match), slice_str(a->match))) {
+			models_match(slice_str(c->aliases[i].match), slice_str(a->match))) {
 			config_problem(r, at, "match",
 				"\"%.128s\" is never reached: the earlier \"%.128s\" matches all "
 				"of it",

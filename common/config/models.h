@@ -14,6 +14,12 @@
 /* The first alias that matches the name, or NULL. */
 const struct config_alias *models_alias(const struct config *c, struct slice name);
 
+/* Does the pattern match all of the text? ASCII's case does not matter. */
+bool models_match(struct slice pattern, struct slice text);
+
+/* Does the pattern match the name, ":latest" being implied? */
+bool models_match_name(struct slice pattern, struct slice name);
+
 /* Its `match` is one name and can be listed: it has no wildcard. */
 bool models_is_name(const struct config_alias *a);
 

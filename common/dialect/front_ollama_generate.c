@@ -48,6 +48,7 @@ static int read_generate(struct request_reader *in)
 		return rc;
 	ollama_read_rest(in, &b, !value_filled(prompt));
 	r->bare = raw.type == JSON_TRUE;
+	r->infills = suffix.type == JSON_STRING && value_filled(suffix);
 	r->condensable = reader_is_open(r) && !r->bare && !value_filled(suffix) &&
 			 !value_filled(context) && !value_filled(template);
 	return 0;

@@ -77,6 +77,7 @@ static int read_text(struct request_reader *in)
 	if (rc)
 		return rc;
 	struct wishes w = wishes_of(r->root);
+	r->infills = suffix.type == JSON_STRING && value_filled(suffix);
 	reader_count(in, suffix);
 	r->bare = true;
 	r->max_output = openai_max_output(r->root);

@@ -57,6 +57,7 @@ struct chat_request {
 			       endings, n>1 */
 	bool bare; /* a prompt for no chat template: condensable only where it does not fit, as one
 		      text that is cut */
+	bool infills;	 /* it asks for what stands between a prompt and a suffix */
 	bool is_load;	 /* an Ollama load/unload request (empty messages or prompt) */
 	bool is_unload;	 /* of these: keep_alive is zero */
 	bool other_case; /* some member has the key of a known one in another case, and was

@@ -77,11 +77,11 @@ void ctl_print_requests(struct json_value status, FILE *to)
 
 	fprintf(to,
 		"requests: %" PRId64 " active, %" PRId64 " waiting, %" PRId64 " total (A %" PRId64
-		", B %" PRId64 ", C %" PRId64 "), %" PRId64 " fallbacks, %" PRId64
-		" failed, %" PRId64 " refused, %" PRId64 " cancelled\n",
+		", B %" PRId64 ", C %" PRId64 ", small %" PRId64 "), %" PRId64
+		" fallbacks, %" PRId64 " failed, %" PRId64 " refused, %" PRId64 " cancelled\n",
 		ctl_int(requests, "active"), ctl_int(json_get(status, "queue"), "waiting"),
 		ctl_int(requests, "total"), ctl_int(by, "A"), ctl_int(by, "B"), ctl_int(by, "C"),
-		ctl_int(requests, "fallbacks"), ctl_int(requests, "failed"),
+		ctl_int(by, "small"), ctl_int(requests, "fallbacks"), ctl_int(requests, "failed"),
 		ctl_int(requests, "refused"), ctl_int(requests, "cancelled"));
 }
 

@@ -74,6 +74,7 @@ static void chat_destroy(struct request *r)
 	buf_free(&c->unpacked);
 	buf_free(&c->model);
 	buf_free(&c->alias);
+	buf_free(&c->lane.model);
 	buf_free(&c->notes_model);
 	buf_free(&c->rewritten);
 	buf_free(&c->reply);
@@ -158,7 +159,8 @@ static void unpack_work(struct chat *c)
 
 static void parse(struct chat *c)
 {
-	if (dialect_mends(c->base.dialect) || c->base.all->config->alias_count) {
+	if (dialect_mends(c->base.dialect) || c->base.all->config->alias_count ||
+		lane_is_there(c->base.all)) {
 		c->asked_bytes = c->body.n;
 		c->asked_hash = hash_bytes(c->body.p, c->body.n);
 	}
@@ -245,8 +247,10 @@ static void act_plan(struct chat *c)
 	}
 	chat_gather_facts(c);
 	chat_guard_name(c);
-	if (s->config->routing.mode == ROUTING_ADAPTIVE && c->facts.to_main &&
-		c->facts.condensable && !c->facts.bare)
+	if (c->lane.state == LANE_ON)
+		chat_lane_plan(c);
+	else if (s->config->routing.mode == ROUTING_ADAPTIVE && c->facts.to_main &&
+		 c->facts.condensable && !c->facts.bare)
 		chat_adaptive_plan(c);
 	else
 		plan_decide(&c->facts, &c->plan);
@@ -263,7 +267,8 @@ static void act_plan(struct chat *c)
 		LOG_STR("strategy", strategy_name(c->plan.strategy)),
 		LOG_STR("reason", c->plan.reason), LOG_END);
 	log_content("request", c->base.id, buf_slice(&c->body));
-	if (!c->adaptive && c->plan.strategy != STRATEGY_A && c->small && !c->facts.small.ready &&
+	if (!c->adaptive && c->facts.to_main && c->plan.strategy != STRATEGY_A &&
+		c->plan.strategy != STRATEGY_SMALL && c->small && !c->facts.small.ready &&
 		!c->explain)
 		chat_fallback(c, "condensing device not ready",
 			c->plan.condense ? "selection" : "original");
@@ -280,7 +285,7 @@ static void act_plan(struct chat *c)
 
 static void act_parsed(struct chat *c)
 {
-	if (c->guard.mended || (!chat_alias(c) && !chat_compact(c)))
+	if (c->guard.mended || (!chat_alias(c) && !chat_compact(c) && !chat_lane(c)))
 		act_plan(c);
 }
 

@@ -12,6 +12,7 @@
  *   chat_guard.c    of which conversation it is, and what of its beginning is another now
  *   chat_adaptive.c which form is sent, by predicted time; what an answer teaches
  *   chat_alias.c    a model that is another one's name
+ *   chat_lane.c     a small request, on a small device and back
  *   chat_compact.c  making a block that stands for the conversation
  *   chat_read.c     the body as a view
  *   chat_measure.c  what is measured at its end
@@ -35,6 +36,7 @@
 #include "supervisor/devices/job.h"
 #include "supervisor/requests/client.h"
 #include "supervisor/requests/decide.h"
+#include "supervisor/requests/lane.h"
 #include "supervisor/requests/notes_table.h"
 #include "supervisor/requests/plan.h"
 #include "supervisor/requests/request.h"
@@ -130,6 +132,23 @@ struct chat_guard {
 	char text[CHAT_GUARD_TEXT_BYTES]; /* X-Tandem-Prefix */
 };
 
+/* The small lane (docs/routing.md#the-small-lane). */
+enum lane_state {
+	LANE_UNSEEN, /* nobody has asked yet */
+	LANE_OFF,    /* not small, or no small device takes it */
+	LANE_ON,     /* the device is a small one */
+	LANE_LEFT,   /* it has been, and a main one takes its place */
+};
+
+struct chat_lane {
+	enum lane_state state;
+	char why[LANE_WHY_BYTES]; /* for X-Tandem-Reason; "" where it is nothing small */
+	struct buf model;	  /* that a main device is asked for */
+	bool named;		  /* c->alias is there for this alone */
+	char pinned[CONFIG_NAME_BYTES];
+	int64_t wait_ms; /* for a slot */
+};
+
 struct chat {
 	struct request base;
 	void (*step)(struct chat *c, enum chat_event e);
@@ -162,6 +181,7 @@ struct chat {
 	uint64_t credited;		  /* of these given to the worker as credit */
 
 	struct chat_compact compact;
+	struct chat_lane lane;
 	struct chat_guard guard;
 	enum job_class class;
 	struct device *device; /* answers */
@@ -277,8 +297,20 @@ void chat_reread(struct chat *c);
 /* --- chat_alias.c --- */
 /* The model is an alias: the body is made to name the real one, or the request is over. False: it is none, or was. */
 bool chat_alias(struct chat *c);
+/* The body is made to name that model, and read again. */
+void chat_rename(struct chat *c, struct slice model);
 /* Who answers: the alias's device while it is in use, else one that serves the model. */
 struct device *chat_alias_device(const struct chat *c);
+
+/* --- chat_lane.c --- */
+/* Is it small, and is there a device for it? True: the body is being read again. */
+bool chat_lane(struct chat *c);
+/* The plan of what is small. */
+void chat_lane_plan(struct chat *c);
+/* Its job waits: for too long, or for a device that will not come? True: a main one has it now. */
+bool chat_lane_waited(struct chat *c);
+/* Nobody has seen a byte of an answer: a main device answers instead. */
+void chat_lane_leave(struct chat *c, const char *cause);
 
 /* --- chat_compact.c --- */
 /* A block is wanted: it is made, or the request is over. False: it goes on. */
@@ -287,6 +319,10 @@ bool chat_compact(struct chat *c);
 /* --- chat_facts.c --- */
 /* Fills facts, small and class; the device is known, the body parsed. */
 void chat_gather_facts(struct chat *c);
+/* How urgent it is; facts.tokens are known. */
+enum job_class chat_class(const struct chat *c);
+/* Raw JSON of the text of a person's newest message, or of its first text; empty: there is none. */
+struct slice chat_last_text(const struct chat *c);
 
 /* --- chat_guard.c --- */
 /* The body is all there, and will be read; it is being read (on the pool), the view being there. */
@@ -402,6 +438,7 @@ enum chat_again_what {
 	AGAIN_SUBMIT,
 	AGAIN_PAUSE,   /* ... after a pause */
 	AGAIN_SHORTER, /* in another form: the backend counts more tokens than we do */
+	AGAIN_MAIN,    /* on a main device, as if there were no small one */
 };
 struct chat_again {
 	enum chat_again_what what;

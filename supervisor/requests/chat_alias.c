@@ -20,6 +20,13 @@ static void rename_work(struct chat *c)
 		chat_parse_again(c);
 }
 
+void chat_rename(struct chat *c, struct slice model)
+{
+	c->model = (struct buf){.max = c->model.max};
+	buf_add_slice(&c->model, model);
+	chat_work(c, rename_work, CHAT_PARSED, c->body.n <= CHAT_INLINE_BYTES);
+}
+
 bool chat_alias(struct chat *c)
 {
 	struct alias a;
@@ -34,13 +41,12 @@ bool chat_alias(struct chat *c)
 	}
 	c->alias = c->model;
 	c->model = (struct buf){.max = c->alias.max};
-	buf_add_str(&c->model, a.model);
 	if (a.device)
 		snprintf(c->pinned, sizeof(c->pinned), "%s", a.device->conf->name);
 	log_line(LOG_INFO, "alias", LOG_STR("req", c->base.id),
 		LOG_SLICE("asked", buf_slice(&c->alias)), LOG_STR("model", a.model),
 		LOG_STR("device", c->pinned), LOG_END);
-	chat_work(c, rename_work, CHAT_PARSED, c->body.n <= CHAT_INLINE_BYTES);
+	chat_rename(c, slice_str(a.model));
 	return true;
 }
 

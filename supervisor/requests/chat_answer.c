@@ -57,6 +57,8 @@ static void on_wait(uv_timer_t *t)
 	}
 	if (c->answer->running)
 		return;
+	if (chat_lane_waited(c))
+		return;
 	struct device *elsewhere = chat_resume_elsewhere(c);
 	if (elsewhere) {
 		job_cancel(c->answer);
@@ -137,6 +139,10 @@ void chat_answer_submit(struct chat *c)
 		rc = job_submit(c->device, &spec, &answer_events, c, &c->answer);
 	if (rc == -EBUSY && chat_resume_patient(c)) {
 		pause_before(c, WAIT_STEP_MS);
+		return;
+	}
+	if (rc && c->lane.state == LANE_ON && !chat_begun(c)) {
+		chat_lane_leave(c, job_refusal(rc));
 		return;
 	}
 	if (rc) {
@@ -232,6 +238,9 @@ static bool again(struct chat *c, struct chat_again how)
 		return true;
 	case AGAIN_SHORTER:
 		chat_condense_overflowed(c);
+		return true;
+	case AGAIN_MAIN:
+		chat_lane_leave(c, job_cause_name(c->failure->cause));
 		return true;
 	default:
 		return false;

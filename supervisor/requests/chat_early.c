@@ -353,8 +353,8 @@ static bool is_cut(const struct chat *c)
 
 static bool may_be_early(const struct chat *c)
 {
-	return chat_reads_early(c) && !c->overflowed && c->resume.counts.deaths == 0 &&
-	       c->base.exchange && !c->base.all->ending;
+	return chat_reads_early(c) && c->lane.state != LANE_LEFT && !c->overflowed &&
+	       c->resume.counts.deaths == 0 && c->base.exchange && !c->base.all->ending;
 }
 
 void chat_early_ask(const struct chat *c, struct proto_job *message)

@@ -25,24 +25,25 @@ static int64_t needed(const struct chat *c)
 	return tokens < (double)DECIDE_WINDOW_MAX ? (int64_t)tokens : DECIDE_WINDOW_MAX;
 }
 
-/* The last human message as it stands in the body, as far as it is one string. */
-static struct slice last_text(const struct chat_request *view)
+struct slice chat_last_text(const struct chat *c)
 {
-	for (size_t i = view->count; i > 0; i--)
-		if (view->messages[i - 1].role == CHAT_USER)
-			return json_is(view->messages[i - 1].content, JSON_STRING)
-				       ? view->messages[i - 1].content.raw
-				       : (struct slice){0};
-	return (struct slice){0};
+	const struct chat_request *view = &c->view;
+	struct json_value string, part;
+	size_t i = view->count;
+	while (i > 0 && view->messages[i - 1].role != CHAT_USER)
+		i--;
+	struct chat_texts texts =
+		i ? chat_texts(view->messages[i - 1].content) : (struct chat_texts){0};
+	return i && chat_texts_next(&texts, &string, &part) ? string.raw : (struct slice){0};
 }
 
-static enum job_class class_of(const struct chat *c)
+enum job_class chat_class(const struct chat *c)
 {
 	return client_class(&(struct client_facts){.wish = request_wish(&c->base),
 		.user_agent = exchange_header(c->base.exchange, "User-Agent"),
 		.tools = json_is(c->view.tools, JSON_ARRAY),
 		.tokens = c->facts.tokens,
-		.last = last_text(&c->view)});
+		.last = chat_last_text(c)});
 }
 
 void chat_gather_facts(struct chat *c)
@@ -60,5 +61,5 @@ void chat_gather_facts(struct chat *c)
 	decide_facts(f, conf, &c->view, f->tokens, to_main);
 	f->main = plan_device(c->device, window);
 	f->small = plan_device(c->small, c->small ? device_window(c->small) : 0);
-	c->class = class_of(c);
+	c->class = chat_class(c);
 }

@@ -53,7 +53,8 @@ void chat_measured(struct chat *c)
 		.first_ms = -1,
 		.token_ms = -1,
 		.queued_ms = -1};
-	_Static_assert((int)MEASURE_A == (int)STRATEGY_A && (int)MEASURE_C == (int)STRATEGY_C,
+	_Static_assert(
+		(int)MEASURE_A == (int)STRATEGY_A && (int)MEASURE_SMALL == (int)STRATEGY_SMALL,
 		"ways are strategies");
 	if (c->explain)
 		return; /* nobody was asked */

@@ -22,16 +22,18 @@ static void add_model(const struct chat *c, const struct chat *by)
 /* failed: what no device was given was not sent. */
 static void add_headers(struct chat *c, bool failed)
 {
-	char reason[2 * PLAN_REASON_BYTES + REQUEST_ID_BYTES + 16];
+	char reason[2 * PLAN_REASON_BYTES + LANE_WHY_BYTES + REQUEST_ID_BYTES + 16];
 	bool planned = c->plan.reason[0]; /* what is refused before took none of the routes */
 	const char *strategy = c->too_long ? "refused"
 			       : planned   ? strategy_name(c->plan.strategy)
 					   : "pass";
-	snprintf(reason, sizeof(reason), "%s%s%s%s%s",
+	const char *lane = c->lane.state == LANE_ON ? "" : c->lane.why; /* its plan says it */
+	snprintf(reason, sizeof(reason), "%s%s%s%s%s%s%s",
 		planned	    ? c->plan.reason
 		: c->parsed ? "no device serves this model"
 			    : "not understood",
-		c->note[0] ? "; " : "", c->note, c->joined_to[0] ? "; joined " : "", c->joined_to);
+		lane[0] ? "; " : "", lane, c->note[0] ? "; " : "", c->note,
+		c->joined_to[0] ? "; joined " : "", c->joined_to);
 	request_tell(
 		c->base.exchange, &(struct request_story){.id = c->base.id,
 					  .strategy = strategy,

@@ -145,6 +145,9 @@ static struct device *device_again(struct chat *c)
 {
 	struct requests *s = c->base.all;
 	struct device *best = NULL;
+	/* A main one may have the small one's model on its disk, and would load it. */
+	if (c->lane.state == LANE_ON && !device_hopeless(c->device))
+		return c->device;
 	for (size_t i = 0; i < s->devices->count; i++) {
 		struct device *d = s->devices->of[i];
 		if (d != c->device && can_take(c, d) && (!best || rank(d) > rank(best)))
@@ -165,7 +168,7 @@ void chat_resume_look_again(struct chat *c)
 struct device *chat_resume_elsewhere(struct chat *c)
 {
 	struct requests *s = c->base.all;
-	for (size_t i = 0; i < s->devices->count; i++) {
+	for (size_t i = 0; i < s->devices->count && c->lane.state != LANE_ON; i++) {
 		struct device *d = s->devices->of[i];
 		bool same_part =
 			!(c->device->conf->roles & ROLE_MAIN) || (d->conf->roles & ROLE_MAIN);
@@ -302,5 +305,7 @@ struct chat_again chat_resume_failed(struct chat *c, const struct job_failure *f
 		note_death(c, f);
 	if (f->cause == FAIL_OVERFLOW && !facts.begun)
 		note_counts(c, f);
+	if (c->lane.state == LANE_ON && !facts.begun && d.what != RETRY_POISON)
+		return (struct chat_again){.what = AGAIN_MAIN};
 	return carry_out(c, f, &d, next);
 }

@@ -94,30 +94,42 @@ static bool line_mentions(struct slice line, const char *word)
 	return false;
 }
 
+/* Does the line begin with the words? */
+static bool line_begins(struct slice line, const char *words)
+{
+	size_t n = strlen(words);
+	return line.n >= n && strncasecmp(line.p, words, n) == 0;
+}
+
 /*
  * Open WebUI asks for a title, tags and follow-ups after an answer, unasked: nobody waits for them.
  * Its questions about documents, search queries and completions begin with the same mark, and
  * somebody does: only what the line behind it says tells them apart.
  */
-static bool is_side_task(struct slice text)
+enum small_kind client_side_task(struct slice text)
 {
 	static const char *const starts[] = {"Generate ", "Suggest ", "Create "};
-	static const char *const asked[] = {" title", " tags", " follow-up"};
+	static const struct {
+		const char *word;
+		enum small_kind kind;
+	} asked[] = {
+		{" title", SMALL_TITLE}, {" tags", SMALL_TAGS}, {" follow-up", SMALL_FOLLOW_UPS}};
 	if (!skip_mark(&text))
-		return false;
+		return SMALL_ANY;
 	size_t end = 0;
 	while (end < text.n && text.p[end] != '\\' && text.p[end] != '"')
 		end++;
 	struct slice line = {text.p, end};
+	if (line_begins(line, "You are an autocompletion system"))
+		return SMALL_AUTOCOMPLETE;
 	for (size_t i = 0; i < sizeof(starts) / sizeof(*starts); i++) {
-		size_t n = strlen(starts[i]);
-		if (line.n < n || strncasecmp(line.p, starts[i], n) != 0)
+		if (!line_begins(line, starts[i]))
 			continue;
 		for (size_t k = 0; k < sizeof(asked) / sizeof(*asked); k++)
-			if (line_mentions(line, asked[k]))
-				return true;
+			if (line_mentions(line, asked[k].word))
+				return asked[k].kind;
 	}
-	return false;
+	return SMALL_ANY;
 }
 
 enum job_class client_class(const struct client_facts *f)
@@ -125,7 +137,8 @@ enum job_class client_class(const struct client_facts *f)
 	enum job_class wish;
 	if (wished(f->wish, &wish))
 		return wish;
-	if (is_side_task(f->last))
+	enum small_kind side = client_side_task(f->last);
+	if (side != SMALL_ANY && side != SMALL_AUTOCOMPLETE)
 		return CLASS_IDLE;
 	if (f->tools || f->tokens > CLIENT_LARGE_TOKENS || names_agent(f->user_agent))
 		return CLASS_AGENT;

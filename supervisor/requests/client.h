@@ -6,6 +6,7 @@
 #define TANDEM_CLIENT_H
 
 #include "common/base/buf.h"
+#include "common/config/config.h"
 #include "supervisor/devices/queue.h"
 
 #define CLIENT_LARGE_TOKENS 4000 /* a longer prompt is an agent's */
@@ -35,6 +36,10 @@ struct client_facts {
 	uint64_t tokens;	/* of its prompt, an estimate */
 	struct slice last;	/* raw JSON of the last human message's text; may be empty */
 };
+
+/* What a web interface asks for beside a conversation, by how its prompt begins (raw JSON of the text); SMALL_ANY: none
+ * of these. Autocomplete is waited for, the others are not. */
+enum small_kind client_side_task(struct slice text);
 
 /* The wish where it is one of interactive, agent, idle; else a guess. */
 enum job_class client_class(const struct client_facts *f);

@@ -46,7 +46,7 @@ static unsigned size_of(uint64_t tokens)
 
 const char *measure_way_name(const struct measure_series *s)
 {
-	static const char *const names[MEASURE_WAYS] = {"A", "B", "C", "pass", "none"};
+	static const char *const names[MEASURE_WAYS] = {"A", "B", "C", "small", "pass", "none"};
 	return s->other ? MEASURES_OTHER : names[s->way];
 }
 

@@ -23,6 +23,7 @@ enum measure_way {
 	MEASURE_A,
 	MEASURE_B,
 	MEASURE_C,
+	MEASURE_SMALL,
 	MEASURE_PASS,
 	MEASURE_NO_WAY, /* it ended before one was decided */
 	MEASURE_WAYS
@@ -78,8 +79,8 @@ struct measure_series {
 struct measures {
 	struct measure_series **of;
 	size_t count, most;
-	uint64_t lost;	     /* requests that memory was out for */
-	uint64_t layouts[3]; /* A, B, C: sent in a shorter form */
+	uint64_t lost;			/* requests that memory was out for */
+	uint64_t layouts[MEASURE_PASS]; /* by way: sent in a shorter form */
 	struct histogram layout_tokens;
 	uint64_t overflows_condensed, overflows_refused;
 };
@@ -90,7 +91,8 @@ void measures_fini(struct measures *m);
 void measures_add(struct measures *m, const struct measure *one);
 
 /* Texts of the labels. */
-const char *measure_way_name(const struct measure_series *s); /* "A", "B", "C", "pass", "none" */
+const char *measure_way_name(
+	const struct measure_series *s); /* "A", "B", "C", "small", "pass", "none" */
 const char *measure_dialect_name(const struct measure_series *s); /* "openai chat" */
 const char *measure_device_name(const struct measure_series *s);  /* "none" without one */
 const char *measure_size_name(const struct measure_series *s); /* "0", "1k", ..., "256k", "more" */

@@ -7,7 +7,7 @@
 
 const char *strategy_name(enum strategy s)
 {
-	static const char *const names[] = {"A", "B", "C"};
+	static const char *const names[] = {"A", "B", "C", "small"};
 	return names[s];
 }
 

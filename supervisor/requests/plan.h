@@ -27,9 +27,14 @@
 #define PLAN_COUNTED_SLACK 1.04 /* the same of a prompt most of which the backend has counted */
 #define PLAN_REASON_BYTES 192
 
-enum strategy { STRATEGY_A, STRATEGY_B, STRATEGY_C };
+enum strategy {
+	STRATEGY_A,
+	STRATEGY_B,
+	STRATEGY_C,
+	STRATEGY_SMALL, /* a small request, to a small device (lane.h); no plan of this file's */
+};
 
-/* "A", "B", "C" */
+/* "A", "B", "C", "small" */
 const char *strategy_name(enum strategy s);
 
 struct plan_device {

@@ -24,7 +24,7 @@
 #include <sys/queue.h>
 #include <uv.h>
 
-#define STRATEGIES 3 /* A, B, C */
+#define STRATEGIES 4 /* A, B, C, small */
 
 struct counters {
 	uint64_t requests, failed, refused, cancelled, fallbacks, passed, coalesced, resumed;
@@ -32,7 +32,7 @@ struct counters {
 	uint64_t early_freezes; /* conversations shortened while nobody waited */
 };
 
-/* How long requests took, in ms, by way: A, B, C, pass. */
+/* How long requests took, in ms, by way: A, B, C, small, pass. */
 #define TIMED_STRATEGIES (STRATEGIES + 1)
 
 struct times {

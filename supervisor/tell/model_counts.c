@@ -75,6 +75,7 @@ static const struct field requests[] = {
 	FIELD_COUNT_OF("strategy_a", struct requests, count.by_strategy[0]),
 	FIELD_COUNT_OF("strategy_b", struct requests, count.by_strategy[1]),
 	FIELD_COUNT_OF("strategy_c", struct requests, count.by_strategy[2]),
+	FIELD_COUNT_OF("strategy_small", struct requests, count.by_strategy[3]),
 	FIELD_COUNT_OF("early_freezes", struct requests, count.early_freezes),
 };
 static const struct fields request_members = FIELDS(requests);
@@ -105,24 +106,26 @@ const struct fields document_counters = FIELDS(counters);
 		.name = (name_), .type = FIELD_HISTOGRAM, .kind = FIELD_COUNT, .unit = (unit_),    \
 		.get = field_get_histogram, .which = FIELD_AT(thing_, member_, struct histogram)   \
 	}
-/* By way: A, B, C, and what passed through. */
+/* By way: A, B, C, small, and what passed through. */
 #define BY_WAY(member_)                                                                            \
 	TIMES("A", struct requests, member_[0], "ms"),                                             \
 		TIMES("B", struct requests, member_[1], "ms"),                                     \
 		TIMES("C", struct requests, member_[2], "ms"),                                     \
-		TIMES("pass", struct requests, member_[3], "ms")
+		TIMES("small", struct requests, member_[3], "ms"),                                 \
+		TIMES("pass", struct requests, member_[4], "ms")
 /* By enum proto_kind. */
 #define BY_KIND(member_)                                                                           \
 	TIMES("chat", struct devices, member_[0], "ms"),                                           \
 		TIMES("notes", struct devices, member_[1], "ms"),                                  \
 		TIMES("pass", struct devices, member_[2], "ms"),                                   \
 		TIMES("warm", struct devices, member_[3], "ms")
-/* A, B and C: what was predicted. */
+/* A, B, C and small: what was predicted. */
 #define BY_STRATEGY(member_, unit_)                                                                \
 	TIMES("A", struct requests, member_[0], unit_),                                            \
 		TIMES("B", struct requests, member_[1], unit_),                                    \
-		TIMES("C", struct requests, member_[2], unit_)
-_Static_assert(TIMED_STRATEGIES == 4 && TIMED_KINDS == 4 && STRATEGIES == 3, "rows are missing");
+		TIMES("C", struct requests, member_[2], unit_),                                    \
+		TIMES("small", struct requests, member_[3], unit_)
+_Static_assert(TIMED_STRATEGIES == 5 && TIMED_KINDS == 4 && STRATEGIES == 4, "rows are missing");
 
 static const struct field first_byte[] = {BY_WAY(times.first_byte)};
 static const struct field total[] = {BY_WAY(times.total)};

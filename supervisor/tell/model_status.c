@@ -31,6 +31,8 @@ static void each_role(const void *of, struct field_list *list)
 		field_item_text(list, "main");
 	if (d->conf->roles & ROLE_CONDENSE)
 		field_item_text(list, "condense");
+	if (d->conf->roles & ROLE_SMALL)
+		field_item_text(list, "small");
 }
 
 static const void *current_worker(const void *of)
@@ -105,6 +107,7 @@ static const struct field strategies[] = {
 	FIELD_COUNT_OF("A", struct requests, count.by_strategy[0]),
 	FIELD_COUNT_OF("B", struct requests, count.by_strategy[1]),
 	FIELD_COUNT_OF("C", struct requests, count.by_strategy[2]),
+	FIELD_COUNT_OF("small", struct requests, count.by_strategy[3]),
 };
 static const struct fields strategy_members = FIELDS(strategies);
 

@@ -104,7 +104,7 @@ def status(*devices):
     return {
         "version": "9.8.7", "pid": 42, "uptime_s": 3723.5, "listen": "127.0.0.1:8512", "devices": list(devices),
         "requests": {"active": 1, "total": 15, "failed": 2, "cancelled": 3, "fallbacks": 4,
-                     "by_strategy": {"A": 7, "B": 5, "C": 6}},
+                     "by_strategy": {"A": 7, "B": 5, "C": 6, "small": 2}},
         "queue": {"waiting": 8},
     }  # fmt: skip
 
@@ -123,7 +123,7 @@ def test_status_is_a_table(folder, stats):
     assert lines[2].index("MODEL") == lines[3].index("m:1") == lines[4].index("m:1")
     assert lines[5] == "gpu1 is back-off: connection?[2J refused"
     assert lines[-1] == (
-        "requests: 1 active, 8 waiting, 15 total (A 7, B 5, C 6), 4 fallbacks, 2 failed, 0 refused, 3 cancelled"
+        "requests: 1 active, 8 waiting, 15 total (A 7, B 5, C 6, small 2), 4 fallbacks, 2 failed, 0 refused, 3 cancelled"
     )
 
 

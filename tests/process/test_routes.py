@@ -40,7 +40,7 @@ def test_a_b_c(pair, main, small, stream):
         done = t.device("gpu1")["jobs"]["done"] - before_b
         assert (done == 0 if strategy == "A" else done == 1 if strategy == "B" else done > 2), (strategy, done, t.log()[-3000:])
     counts = t.status()["requests"]
-    assert counts["by_strategy"] == {"A": 1, "B": 1, "C": 1}
+    assert counts["by_strategy"] == {"A": 1, "B": 1, "C": 1, "small": 0}
     assert counts["fallbacks"] == 0 and counts["failed"] == 0
 
 

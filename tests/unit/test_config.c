@@ -253,7 +253,7 @@ static void refuses_with_place_and_words(void **state)
 		{DEVICE("roles = [ \"mian\" ]; backend = { type = \"ollama\"; url = "
 			"\"http://h:1\"; };"),
 			":1: devices[0].roles[0]: unknown value \"mian\", did you mean 'main'? "
-			"(one of: main, condense)"},
+			"(one of: main, condense, small)"},
 		{BACKEND("type = \"vllm\"; url = \"http://h:1\";"),
 			":1: devices[0].backend.type: unknown value \"vllm\" (one of: ollama, "
 			"llama-server, openai)"},
@@ -286,10 +286,11 @@ static void refuses_with_place_and_words(void **state)
 		 "backend = { type = \"ollama\"; url = \"http://h:1\"; }; } );\n",
 			":1: devices[0].name: missing: every device needs one"},
 		{DEVICE("backend = { type = \"ollama\"; url = \"http://h:1\"; };"),
-			":1: devices[0].roles: missing: roles = [ \"main\" ]; or [ \"condense\" ] "
-			"or both"},
+			":1: devices[0].roles: missing: roles = [ \"main\" ]; or [ \"condense\" ], "
+			"[ \"small\" ] or several"},
 		{DEVICE("roles = []; backend = { type = \"ollama\"; url = \"http://h:1\"; };"),
-			":1: devices[0].roles: must name at least one role (main, condense)"},
+			":1: devices[0].roles: must name at least one role (main, condense, "
+			"small)"},
 		{DEVICE("roles = [ \"main\" ];"),
 			":1: devices[0].backend: missing: "
 			"backend = { type = \"ollama\"; url = \"http://127.0.0.1:11434\"; };"},
@@ -305,6 +306,34 @@ static void refuses_with_place_and_words(void **state)
 		{BACKEND("type = \"ollama\"; command = [\"x\", \"--port\", \"1\"];"),
 			":1: devices[0].backend.command: must not hold --port: "
 			"tandem picks the address and appends it"},
+		/* small */
+		{DEVICES "small = { rules = { kind = \"title\"; }; };\n",
+			":2: small.rules: must be a list of groups: rules = ( { kind = \"title\"; "
+			"} );"},
+		{DEVICES "small = { rules = ( \"title\" ); };\n",
+			":2: small.rules[0]: must be a group: { kind = \"title\"; }"},
+		{DEVICES "small = { rules = ( { kind = \"titel\"; } ); };\n",
+			":2: small.rules[0].kind: unknown value \"titel\", did you mean 'title'? "
+			"(one "
+			"of: any, title, tags, follow-ups, autocomplete, embeddings)"},
+		{DEVICES "small = { rules = ( { knid = \"title\"; kind = \"tags\"; } ); };\n",
+			":2: small.rules[0].knid: unknown key, did you mean 'kind'?"},
+		{DEVICES "small = { rules = ( { use = \"gpu0\"; } ); };\n",
+			":2: small.rules[0]: says of no request that it is small: it needs kind, "
+			"text, "
+			"model or path"},
+		{DEVICES "small = { rules = ( { kind = \"tags\"; use = \"gpu9\"; } ); };\n",
+			":2: small.rules[0].use: no device \"gpu9\", did you mean 'gpu0'?"},
+		{DEVICES "small = { rules = ( { kind = \"tags\"; use = \"elsewhere\"; } ); };\n",
+			":2: small.rules[0].use: no device \"elsewhere\" (a device's name, or "
+			"\"small\", or \"main\")"},
+		{DEVICES "small = { rules = ( { path = \"v1\"; } ); };\n",
+			":2: small.rules[0].path: must begin with \"/\", or with \"*\", not "
+			"\"v1\""},
+		{DEVICES "small = { rules = ( { text = \"\"; } ); };\n",
+			":2: small.rules[0].text: must be a pattern of 1 to 512 bytes, not \"\""},
+		{DEVICES "small = { wait_m = 5; };\n",
+			":2: small.wait_m: unknown key, did you mean 'wait_ms'?"},
 		/* models */
 		{DEVICES "models = { };\n", ":2: models: must be a list of groups: models = ( { "
 					    "match = \"claude-*\"; use "
@@ -605,6 +634,54 @@ static void follows_includes(void **state)
 	buf_free(&many);
 }
 
+static void reads_what_is_small(void **state)
+{
+	struct folder *f = *state;
+	struct config c;
+	assert_int_equal(load(f, DEVICES "small = { };\n", &c), 0);
+	assert_int_equal(c.small.rule_count, SMALL_KINDS - 1);
+	config_free(&c);
+	assert_int_equal(load(f, DEVICES "small = { rules = ( ); condensers = false; };\n", &c), 0);
+	assert_int_equal(c.small.rule_count, 0);
+	assert_false(c.small.condensers);
+	config_free(&c);
+	assert_int_equal(
+		load(f,
+			DEVICES "small = { wait_ms = 5; rules = ( { kind = \"tags\"; use = "
+				"\"main\"; }, { text = \"a*\"; model = \"m\"; path = "
+				"\"/v1/*\"; use = \"gpu0\"; } ); };\n",
+			&c),
+		0);
+	assert_int_equal(c.small.rule_count, 2);
+	assert_int_equal(c.small.wait_ms, 5);
+	assert_int_equal(c.small.rules[0].kind, SMALL_TAGS);
+	assert_string_equal(c.small.rules[0].use, "main");
+	assert_string_equal(c.small.rules[1].text, "a*");
+	assert_string_equal(c.small.rules[1].path, "/v1/*");
+	config_free(&c);
+}
+
+static void bounds_its_small_rules(void **state)
+{
+	struct folder *f = *state;
+	struct config c;
+	for (int n = CONFIG_SMALL_RULES_MAX; n <= CONFIG_SMALL_RULES_MAX + 1; n++) {
+		struct buf text;
+		buf_init(&text, 0);
+		buf_add_str(&text, DEVICES "small = { rules = (");
+		for (int i = 0; i < n; i++)
+			buf_printf(&text, "%s{ text = \"t%d\"; }", i ? "," : "", i);
+		buf_add_str(&text, "); };\n");
+		if (n > CONFIG_SMALL_RULES_MAX) {
+			refused(f, buf_cstr(&text), ":2: small.rules: more than 64 rules");
+		} else {
+			assert_int_equal(load(f, buf_cstr(&text), &c), 0);
+			config_free(&c);
+		}
+		buf_free(&text);
+	}
+}
+
 static void the_example_holds_every_default(void **state)
 {
 	struct config c, defaults;
@@ -623,6 +700,7 @@ static void the_example_holds_every_default(void **state)
 	assert_memory_equal(&c.deadlines, &defaults.deadlines, sizeof(c.deadlines));
 	assert_memory_equal(&c.limits, &defaults.limits, sizeof(c.limits));
 	assert_memory_equal(&c.backoff, &defaults.backoff, sizeof(c.backoff));
+	assert_memory_equal(&c.small, &defaults.small, sizeof(c.small));
 	assert_int_equal(c.device_count, 2);
 	config_free(&c);
 	config_free(&defaults);
@@ -632,8 +710,8 @@ static void the_example_holds_every_default(void **state)
 	assert_int_equal(config_text_init(&text, "etc/tandem.conf", &f->err), 0);
 	const char *all = buf_cstr(&text.text);
 	const struct config_schema schemas[] = {
-		config_schema_main, config_schema_device, config_schema_alias};
-	for (size_t i = 0; i < 3; i++) {
+		config_schema_main, config_schema_device, config_schema_alias, config_schema_small};
+	for (size_t i = 0; i < 4; i++) {
 		for (size_t k = 0; k < schemas[i].count; k++) {
 			const char *name = schemas[i].keys[k].name;
 			const char *p = strstr(all, name);
@@ -689,6 +767,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(reads_every_key, setup, teardown),
 		cmocka_unit_test_setup_teardown(refuses_with_place_and_words, setup, teardown),
 		cmocka_unit_test_setup_teardown(bounds_its_aliases, setup, teardown),
+		cmocka_unit_test_setup_teardown(reads_what_is_small, setup, teardown),
+		cmocka_unit_test_setup_teardown(bounds_its_small_rules, setup, teardown),
 		cmocka_unit_test(checks_urls),
 		cmocka_unit_test_setup_teardown(reports_all_problems, setup, teardown),
 		cmocka_unit_test_setup_teardown(caps_the_device_list, setup, teardown),
