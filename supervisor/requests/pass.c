@@ -76,7 +76,7 @@ static void on_wait(uv_timer_t *t)
 {
 	struct pass *p = t->data;
 	const struct device *d = p->device;
-	if (!p->job || p->job->running || d->state == WORKER_READY)
+	if (!p->job || p->job->running || pass_lane_waited(p) || d->state == WORKER_READY)
 		return;
 	uint64_t since = d->not_ready_since_ms > p->job->submitted_ms ? d->not_ready_since_ms
 								      : p->job->submitted_ms;
@@ -102,7 +102,7 @@ static struct slice target_of(struct pass *p, char *room, size_t size)
 	return n > 0 && (size_t)n < size ? (struct slice){room, (size_t)n} : slice_str(target);
 }
 
-static enum job_class class_of(const struct pass *p)
+enum job_class pass_class(const struct pass *p)
 {
 	const struct exchange *x = p->base.exchange;
 	return client_class(&(struct client_facts){.wish = request_wish(&p->base),
@@ -111,13 +111,13 @@ static enum job_class class_of(const struct pass *p)
 		.tokens = p->base.tokens_in});
 }
 
-static void pass_submit(struct pass *p)
+void pass_submit(struct pass *p)
 {
 	char target[1024];
 	struct job_spec spec = {.upload = p->upload,
 		.takes_slot = p->route.works,
 		.body = buf_slice(&p->body),
-		.class = p->route.works ? class_of(p) : CLASS_INTERACTIVE,
+		.class = p->route.works ? pass_class(p) : CLASS_INTERACTIVE,
 		.client = p->base.client,
 		.prompt_tokens = p->base.tokens_in,
 		.output_tokens = p->route.writes ? PASS_OUTPUT_GUESS_TOKENS : 0};
@@ -137,6 +137,8 @@ static void pass_submit(struct pass *p)
 	int rc = request_forward_headers(&p->base, &spec.message);
 	if (rc == 0)
 		rc = job_submit(p->device, &spec, &pass_events, p, &p->job);
+	if (rc && pass_lane_leave(p, job_refusal(rc)))
+		return;
 	if (rc)
 		pass_error(p, 503, job_refusal(rc), job_retry_after_s(p->device));
 	else
@@ -189,6 +191,7 @@ static void read_done(struct pass *p)
 	if (p->route.works)
 		p->base.tokens_in =
 			tokens_estimate(s->tokens, buf_slice(&p->peek.model), &p->peek.census);
+	pass_lane(p);
 	if (p->route.works && p->peek.stream && dialect_is_sse(p->base.dialect))
 		pass_watch_first_byte(p);
 	pass_submit(p);
@@ -253,6 +256,7 @@ static void pass_destroy(struct request *r)
 	buf_free(&p->asked);
 	buf_free(&p->unpacked);
 	buf_free(&p->refusal);
+	pass_lane_fini(p);
 	pass_peek_fini(&p->peek);
 	p->timers_open = 2;
 	uv_close((uv_handle_t *)&p->wait, on_closed);
@@ -287,6 +291,8 @@ static void send_head(struct pass *p, const struct proto_record *rec)
 static void pass_start(void *ctx, struct job *j, const struct proto_record *rec)
 {
 	struct pass *p = ctx;
+	if (rec->u.start.status >= 400 && pass_lane_leave(p, "answers with an error"))
+		return;
 	p->status = (int)rec->u.start.status;
 	if (p->route.works)
 		p->queued_ms = (double)(j->started_ms - j->submitted_ms);
@@ -355,6 +361,9 @@ static void pass_fail(void *ctx, struct job *j, const struct job_failure *f)
 	struct pass *p = ctx;
 	char text[256];
 	p->job = NULL;
+	p->deaths += p->lane.on && (f->cause == JOB_LOST || f->cause == FAIL_CUT) && !f->expected;
+	if (!p->answering && pass_lane_leave(p, job_cause_name(f->cause)))
+		return;
 	bool gone =
 		f->cause == JOB_LOST || f->cause == FAIL_UNREACHABLE || f->cause == FAIL_DRAINING;
 	if (may_repeat(p, f->cause) && ++p->deaths < p->base.all->config->limits.request_deaths) {

@@ -2,6 +2,7 @@
  * A passed request's inner state, shared by the files of its life (and nobody else):
  *   pass.c        from the client's head to the answer's end
  *   pass_read.c   a held body: unpacked, mended, looked into
+ *   pass_lane.c   vectors and fillings that a small device makes
  *   pass_first.c  streams that have a first byte in time, and errors that come after it
  */
 #ifndef TANDEM_PASS_H
@@ -9,12 +10,24 @@
 
 #include "supervisor/devices/job.h"
 #include "supervisor/requests/aliases.h"
+#include "supervisor/requests/lane.h"
 #include "supervisor/requests/packed.h"
 #include "supervisor/requests/pass_peek.h"
 #include "supervisor/requests/request.h"
 
 #define PASS_RETRY_AFTER_S 5
 #define PASS_REFUSAL_BYTES 65536 /* of an error that comes after its status has gone */
+
+/* The small lane. */
+struct pass_lane {
+	const char *what;    /* small it is; NULL: nothing */
+	const char *left;    /* why it is no longer on; NULL: it is, or never was */
+	bool on;	     /* the device is a small one */
+	bool named;	     /* pass.asked is there for this alone */
+	struct device *back; /* who answers else */
+	struct buf model;    /* that it is asked for; empty: the same */
+	int64_t wait_ms;     /* for a slot */
+};
 
 struct pass {
 	struct request base;
@@ -29,6 +42,7 @@ struct pass {
 	struct pass_peek peek; /* what a held body says */
 	struct buf
 		asked; /* the model by the client's own name, where that is an alias; else empty */
+	struct pass_lane lane;
 	enum unpack_coding coding;
 	struct buf unpacked; /* being made of body */
 	int unpack_result;
@@ -49,7 +63,24 @@ struct pass {
 	unsigned timers_open;
 };
 
+/* --- pass.c --- */
+/* Gives it to its device. */
+void pass_submit(struct pass *p);
+/* How urgent it is. */
+enum job_class pass_class(const struct pass *p);
+
+/* --- pass_lane.c --- */
+/* Its body is read and its device known: another one where it is small. */
+void pass_lane(struct pass *p);
+void pass_lane_fini(struct pass *p);
+/* A small device will not answer it, of which nothing is out: true: the main one has it now. */
+bool pass_lane_leave(struct pass *p, const char *cause);
+/* Its job waits: for too long, or for a device that will not come? */
+bool pass_lane_waited(struct pass *p);
+
 /* --- pass_read.c --- */
+/* The body is another one: it is what we hold now. */
+void pass_recount(struct pass *p);
 /* Reads the held body, on the thread pool where that takes long, then calls done: it is read, or could not be
  * (unpack_result); the request may be over by then. */
 void pass_read(struct pass *p, void (*done)(struct pass *p));

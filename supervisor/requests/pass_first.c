@@ -6,8 +6,12 @@
 
 void pass_tell(struct pass *p)
 {
-	char reason[64];
-	snprintf(reason, sizeof(reason), "passed through to %s", p->device->conf->name);
+	char reason[192];
+	const struct pass_lane *l = &p->lane;
+	int n = snprintf(reason, sizeof(reason), "passed through to %s", p->device->conf->name);
+	if (l->what && (l->on || l->left))
+		snprintf(reason + n, sizeof(reason) - (size_t)n, "; small: %s%s%s", l->what,
+			l->left ? ", but the small device " : "", l->left ? l->left : "");
 	request_tell(p->base.exchange, &(struct request_story){.id = p->base.id,
 					       .strategy = "pass",
 					       .tokens_in = p->base.tokens_in,

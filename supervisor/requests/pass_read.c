@@ -6,8 +6,7 @@
 
 #define PASS_INLINE_BYTES (96u << 10) /* a body up to this is looked at in the loop */
 
-/* The body is another one: it is what we hold now. */
-static void recount(struct pass *p)
+void pass_recount(struct pass *p)
 {
 	p->base.all->held_bytes += p->body.n;
 	p->base.all->held_bytes -= p->held;
@@ -52,7 +51,7 @@ static void read_over(uv_work_t *w, int status)
 {
 	struct pass *p = w->data;
 	(void)status;
-	recount(p);
+	pass_recount(p);
 	p->read_done(p);
 	request_release(&p->base);
 }
@@ -80,7 +79,7 @@ void pass_read(struct pass *p, void (*done)(struct pass *p))
 		return;
 	}
 	look_into(p);
-	recount(p);
+	pass_recount(p);
 	done(p);
 }
 
@@ -93,7 +92,7 @@ static int put_name(struct pass *p, const struct alias *a)
 	int rc = buf_error(&p->peek.model);
 	if (rc == 0)
 		rc = alias_put(&p->body, p->peek.named, buf_slice(&p->peek.model));
-	recount(p);
+	pass_recount(p);
 	return rc;
 }
 

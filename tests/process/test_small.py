@@ -356,6 +356,79 @@ def test_a_small_request_may_be_explained(tandem, fake):
     assert not got(a) and not got(b) and t.requests()["by_strategy"]["small"] == 0
 
 
+VECTORS = {"/api/embed": {"input": ["a", "b"]}, "/v1/embeddings": {"input": "a"}, "/api/embeddings": {"prompt": "a"}}
+
+
+def vectors_of(f):
+    return [json.loads(body) for body in f.bodies() if b'"a"' in body]
+
+
+def passed_to(head):
+    return head["X-Tandem-Reason"].removeprefix("passed through to ").split(";")[0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_vectors_of_a_model_that_both_have(tandem, fake, kind):
+    """A vector is its model's: what the small device does not have, or cannot do, is the main one's."""
+    a = fake("a", type=kind, model=(BIG,), options=["--embeddings"])
+    b = fake("b", type=kind, model=(BIG,), options=["--embeddings"])
+    t = tandem([{**d, "model": BIG} for d in devices(a, b, ["small"])])
+    for path, body in VECTORS.items():
+        status, head, data = t.request("POST", path, {"model": BIG, **body})
+        assert status == 200 and passed_to(head) == "gpu1" and "; small: embeddings" in head["X-Tandem-Reason"], (head.items(), data)
+        assert "X-Tandem-Model" not in head and json.loads(data).get("model", BIG) == BIG
+    assert len(vectors_of(b)) == 3 and not vectors_of(a)
+    small = data
+    for fault in ({"fault": "501"}, {"fault": "refuse"}, {"fault": "500"}):
+        b.fault(match="mbed", **fault)
+        status, head, data = t.request("POST", "/api/embeddings", {"model": BIG, "prompt": "a"})
+        assert status == 200 and passed_to(head) == "gpu0" and data == small, (head.items(), data)
+        assert "; small: embeddings, but the small device " in head["X-Tandem-Reason"]
+        t.wait_ready()
+    bad = t.request("POST", "/v1/embeddings", {"model": BIG, "input": {"a": 1}})
+    assert bad[0] >= 400 and passed_to(bad[1]) == "gpu0"
+    t.wait_idle()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_vectors_of_another_model_stay(tandem, fake, kind):
+    t, a, b = two(tandem, fake, kind, roles=["small"], options=["--embeddings"], small_options=["--embeddings"])
+    for path, body in VECTORS.items():
+        status, head, data = t.request("POST", path, {"model": BIG, **body})
+        assert status == 200 and passed_to(head) == "gpu0" and "small" not in head["X-Tandem-Reason"], head.items()
+    assert not vectors_of(b)
+
+
+def test_vectors_wait_for_a_busy_device(tandem, fake):
+    a = fake("a", model=(BIG, "e"))
+    b = fake("b", model=(SMALL, "e"), options=["--decode", "50"])
+    t = tandem(devices(a, b, ["small"]), small={"idle_wait_ms": 300})
+    held = busy(t, b)
+    status, head, data = t.request("POST", "/api/embed", {"model": "e", "input": "a"})
+    assert status == 200 and passed_to(head) == "gpu0" and "small: embeddings, but the small device is busy" in head["X-Tandem-Reason"]
+    for c in held:
+        c.close(reset=True)
+    t.wait_idle()
+    assert t.request("POST", "/api/embed", {"model": "e", "input": "a"})[1]["X-Tandem-Reason"].startswith("passed through to gpu1; small")
+    assert t.requests()["fallbacks"] == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_infill_of_llama_server(tandem, fake, stream):
+    t, a, b = two(tandem, fake, "llama-server")
+    body = {"input_prefix": "def f(", "input_suffix": "return 1", "n_predict": 4, "stream": stream}
+    for model in ({"model": BIG}, {}):
+        status, head, data = t.request("POST", "/infill", {**model, **body})
+        assert status == 200 and passed_to(head) == "gpu1" and "; small: autocomplete" in head["X-Tandem-Reason"], (head.items(), data)
+        assert head.get("X-Tandem-Model") == (SMALL if model else None)
+        if model:
+            assert SMALL.encode() not in data
+        b.fault(match="/infill", fault="501")
+        status, head, data = t.request("POST", "/infill", {**model, **body})
+        assert status == 200 and passed_to(head) == "gpu0" and "X-Tandem-Model" not in head, (head.items(), data)
+        assert json.loads(a.bodies()[-1]) == {**model, **body}
+
+
 def test_retries_join_what_was_renamed(tandem, fake):
     t, a, b = two(tandem, fake, small_options=["--decode", "20"], limits={"coalesce_after_ms": 0})
     body = {"model": BIG, "messages": says(TITLE + "[[fake tokens=20]]"), "stream": False}
