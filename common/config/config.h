@@ -136,7 +136,7 @@ struct config {
 	struct config_alias aliases[CONFIG_ALIASES_MAX];
 	size_t alias_count;
 	struct {
-		int64_t wait_ms;      /* for a slot of the small device; default 2000 */
+		int64_t wait_ms;      /* for a slot of the small device; default 10000 */
 		int64_t idle_wait_ms; /* the same of what nobody waits for; default 30000 */
 		bool condensers; /* a condensing device that is idle counts as one; default true */
 		/* `small.rules`: the first that matches counts */

@@ -119,7 +119,7 @@ static const struct config_key main_keys[] = {
 		.offset = offsetof(struct config, routing.warm),
 		.fallback = 1},
 
-	NUMBER(KEY_INT64, small, wait_ms, 0, HOUR_MS, 2000),
+	NUMBER(KEY_INT64, small, wait_ms, 0, HOUR_MS, 10000),
 	NUMBER(KEY_INT64, small, idle_wait_ms, 0, HOUR_MS, 30000),
 	{.group = "small",
 		.name = "condensers",

@@ -140,7 +140,8 @@ void small_read(struct config_reader *r, const config_setting_t *root, struct co
 	int n = list ? config_setting_length(list) : 0;
 	if (!list)
 		return;
-	if (config_setting_type(list) != CONFIG_TYPE_LIST) {
+	if (config_setting_type(list) != CONFIG_TYPE_LIST &&
+		!(config_setting_type(list) == CONFIG_TYPE_ARRAY && n == 0)) {
 		config_problem(r, list, NULL,
 			"must be a list of groups: rules = ( { kind = \"title\"; } );");
 		return;

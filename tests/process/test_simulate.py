@@ -79,6 +79,12 @@ def test_thresholds_can_be_missed():
     assert "200.0 x if all" in next(what for name, what, _ in verdict.verdict(lost) if "summaries" in name)
     lost["long-16k"]["adaptive"] = [figures(101, 1.6, overflows=1)]
     assert [ok for name, ok in seen(lost).items() if name.startswith("long")] == [False, False, False, True, True]
+    beside = lambda p95: {"beside": {scenarios.ALONE: [figures(10)], scenarios.NO_LANE: [figures(10, 1.2)],
+                                     "adaptive": [figures(10, p95, beside=120, beside_main=3)]}}
+    assert [c[1:] for c in verdict.verdict(beside(1.05))] == [("1.05 x the same session alone (at most 1.05; 1.20 x without a lane); 3 of 120 small "
+                                                               "requests went to the main card", True)]
+    assert [ok for _, _, ok in verdict.verdict(beside(1.06))] == [False]
+    assert [ok for _, _, ok in verdict.verdict({"beside": {"adaptive": [figures(10)]}})] == [None]
     shots = lambda *waits: [figures(sum(waits), calls=[{"size": s, "wait_s": w} for s, w in zip((11000, 32000), waits)])]
     assert [ok for name, ok in seen({"shots": {"direct": shots(10, 40), "adaptive": shots(5, 12)}}).items() if "cold" in name] == [True, False]
     assert not all(ok for _, _, ok in verdict.sound({"fits-8k": {"direct": [figures(1, problems=["500"])]}}))

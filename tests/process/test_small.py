@@ -150,7 +150,7 @@ def test_it_is_the_clients_own_request_that_goes_back(tandem, fake, path):
     status, head, data = ask(t, path, TITLE, keep="me", headers={"X-Tandem-Class": "idle"})
     assert status == 200 and with_lane == a.bodies()[-1]
     write(t, devices(a, b), routing={"mode": "adaptive"}, small={"rules": []})
-    t.operate("reload")
+    assert t.operate("reload")["state"] == "done"
     status, head, data = ask(t, path, TITLE, keep="me")
     assert status == 200 and where(head) == ("A", "gpu0", None) and a.bodies()[-1] == with_lane
 
@@ -324,7 +324,7 @@ def test_a_condensing_device_that_writes_notes_for_a_request_is_not_idle(tandem,
     t.wait_idle()
     assert where(ask(t, "/api/chat", TITLE)[1]) == SMALL_WAY
     write(t, devices(a, b), small={"condensers": False})
-    t.operate("reload")
+    assert t.operate("reload")["state"] == "done"
     status, head, data = ask(t, "/api/chat", TITLE)
     assert head["X-Tandem-Device"] == "gpu0" and "small" not in head["X-Tandem-Reason"]
 

@@ -1,6 +1,7 @@
 """The scenarios: what is asked, on which cards, and how each arm's client goes about it. play() runs one arm of one scenario in one round
 and returns plain figures."""
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import os
@@ -24,13 +25,17 @@ LEARN_SHOTS, JUDGED_SHOTS = 10, 10
 BREAK_EVERY = 5  # calls, in the session whose client changes a line of its system prompt
 THRESHOLD_CALLS = 16  # of a session in that mode: each call costs minutes, for notes are written of the whole prompt again
 DIRECT, COMPACT, THRESHOLD, ADAPTIVE = "direct", "compact", "threshold", "adaptive"
+# Adaptive as well: all that is small goes to the main card, too; there is nothing small.
+NO_LANE, ALONE = "adaptive, no lane", "adaptive, alone"
+SIDES_AT_ONCE = 8
+SIDE_MOST_TOKENS = 4000  # of a side request; the session beside which it stands begins with more
 
 
 @dataclasses.dataclass(frozen=True)
 class Scenario:
     name: str
     what: str
-    kind: str  # session, interleaved, titles, breaks, shots, learn
+    kind: str  # session, interleaved, titles, beside, breaks, shots, learn
     window: int = 65536
     first: int = 8000
     calls: int = 46
@@ -50,6 +55,7 @@ class Scenario:
 
 BOTH = (DIRECT, ADAPTIVE)
 LONG = (DIRECT, COMPACT, THRESHOLD, ADAPTIVE)
+BESIDE = (ALONE, DIRECT, NO_LANE, ADAPTIVE)
 SICK_SIZES = (3000, 11000, 24000)
 SCENARIOS = [
     Scenario("fits-8k", "session that fits: 8K first, 46 calls, window 64K", "session"),
@@ -62,6 +68,9 @@ SCENARIOS = [
     Scenario("two-no-cache", "the same without llama-server's host cache", "interleaved", calls=20, host_cache=False, arms=BOTH),
     Scenario("titles", "chat of 20 turns, a title request after each", "titles", calls=20),
     Scenario("titles-no-cache", "the same without llama-server's host cache", "titles", calls=20, host_cache=False, arms=BOTH),
+    Scenario("beside", "session that fits: 8K first, 30 turns of a person, four small requests beside each: title, tags, follow-ups, completion",
+             "beside", calls=30, arms=BESIDE),
+    Scenario("beside-no-cache", "the same without llama-server's host cache", "beside", calls=30, host_cache=False, arms=BESIDE),
     Scenario("breaks", "a client that changes a line of its system prompt every 5 calls", "breaks", calls=20),
     *[Scenario(f"small-{state}", f"main card of 800 tok/s, small one {state}: session of 12 calls, then three single prompts",
                "session", calls=12, pair="power-limited", small=state, sizes=SICK_SIZES)
@@ -75,9 +84,16 @@ SMOKE = [
     Scenario("long-16k", "beyond the window: 8K first, 30 calls, window 16K", "session", window=16384, calls=30, arms=LONG),
     Scenario("shots", "single cold prompts of 2K, 11K, 32K", "shots", sizes=(2000, 11000, 32000)),
     Scenario("titles", "chat of 6 turns, a title request after each", "titles", calls=6),
+    Scenario("beside", "session that fits: 8K first, 6 turns of a person, four small requests beside each", "beside", calls=6, arms=BESIDE),
     Scenario("small-dead", "small card dead: session of 6 calls, then a single prompt", "session", calls=6, pair="power-limited",
              small="dead", sizes=(11000,)),
 ]
+
+
+def ask_side(port, text, most):
+    """A small request, in a process of its own."""
+    with contextlib.closing(Talk(port, "main")) as talk:
+        return talk.ask([{"role": "user", "content": text}], max_tokens=most)
 
 
 class Play:
@@ -89,6 +105,7 @@ class Play:
         self.waits = []  # [(answers whose waits add up: a summary and the call it was for, size, tokens that are new in it)]
         self.problems = []
         self.overflows = self.unanswered = self.summaries = 0
+        self.sides = []  # answers to small requests beside the session
         self.calls = min(spec.calls, THRESHOLD_CALLS) if arm == THRESHOLD else spec.calls
 
     def pause(self, seconds):
@@ -181,6 +198,23 @@ class Play:
                 self.problems.append(f"title: {title.status} {title.error[:200]}")
             self.pause(turn.gap_s)
 
+    # --- small requests beside a session ---
+
+    def play_beside(self, seed):
+        """A person's turns: the interface asks for four small things as soon as an answer is there, and the person for the next when it is
+        read, whether those have come or not."""
+        self.world.say_sides()
+        turns = shapes.chat(seed, self.calls)[1]
+        s = shapes.session(seed, self.spec.first, self.calls)
+        with concurrent.futures.ProcessPoolExecutor(SIDES_AT_ONCE) as pool:  # threads would wait for each other, and be taken for cards
+            asked = []
+            for turn, _ in zip(turns, self.session(s)):
+                if self.arm != ALONE:
+                    asked += [pool.submit(ask_side, self.world.port, *request) for request in shapes.side_requests(turn)]
+                self.pause(turn.gap_s)
+            self.sides = [a.result() for a in asked]
+        self.problems += [f"beside: {a.status} {a.error[:200]}" for a in self.sides if not a.ok]
+
     def shot(self, seed, size):
         marker, text = shapes.one_shot(seed, size)
         self.world.main.say("shot", marker, "It fails when memory runs out; its callers answer with an error and go on.")
@@ -201,7 +235,11 @@ class Play:
     # --- figures ---
 
     def result(self):
-        requests = self.world.requests()
+        requests, sides_of_main = self.world.requests(), 0
+        if self.spec.kind == "beside":  # what runs beside a call is no part of it
+            every = requests["main"]
+            requests = {"main": [r for r in every if (r.get("prompt_tokens") or 0) > SIDE_MOST_TOKENS]}
+            sides_of_main = len(every) - len(requests["main"])
         calls, own = [], []
         for answers, size, new in self.waits:
             parts = [measure.wait_s(a, requests, self.speed, to_end) for a, to_end in answers]
@@ -221,7 +259,8 @@ class Play:
         return {"calls": calls, "answered": len(calls), "unanswered": self.unanswered, "overflows": self.overflows,
                 "summaries": self.summaries, "sum_s": sum(waits), "p95_s": measure.p95(waits), "routes": routes,
                 "cached": sum(c["cached"] or 0 for c in judged[1:]) / prompt if prompt else None,
-                "own_ms": measure.p95(own), "cut_short": self.calls < self.spec.calls and self.spec.kind not in ("shots", "learn"), "problems": self.problems, "small_jobs": len(requests.get("small", ()))}
+                "own_ms": measure.p95(own), "cut_short": self.calls < self.spec.calls and self.spec.kind not in ("shots", "learn"), "problems": self.problems, "small_jobs": len(requests.get("small", ())),
+                "beside": len(self.sides), "beside_main": sides_of_main}
 
 
 def play(spec, arm, seed, speed, modes, folder):

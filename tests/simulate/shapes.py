@@ -116,6 +116,32 @@ ASSISTANT: %s
 </chat_history>"""
 
 
+TAGS = TITLE.replace("a concise, 3-5 word title with an emoji summarizing the chat history",
+                     "1-3 broad tags categorizing the main themes of the chat history, along with 1-3 more specific subtopic tags")
+FOLLOW_UPS = TITLE.replace("Generate a concise, 3-5 word title with an emoji summarizing the chat history",
+                           "Suggest 3-5 relevant follow-up questions or prompts that the user might naturally ask next")
+COMPLETE = """### Task:
+You are an autocompletion system. Continue the text in `<text>` based on the **completion type** in `<type>` and the given language.
+### Context:
+<chat_history>
+USER: %s
+ASSISTANT: %s
+</chat_history>
+<type>General</type>
+<text>And what does it</text>"""
+
+
+def side_mark(i):
+    """What the i-th of them has in it, and nothing else."""
+    return f"[beside {i}]"
+
+
+def side_requests(turn):
+    """What a web interface asks for beside each turn of a chat: a title, tags, follow-ups, and a completion of what is typed. [(its text, most tokens)]"""
+    question, kinds = turn.question.split("] ", 1)[1], ((TITLE, 50), (TAGS, 50), (FOLLOW_UPS, 150), (COMPLETE, 30))
+    return [(text % (f"{side_mark(i)} {question}", turn.answer), most) for i, (text, most) in enumerate(kinds)]
+
+
 def title_request(turn):
     """What a web interface asks behind an answer; it has the chat's last messages in it, not its marker."""
     return TITLE % (turn.question.split("] ", 1)[1], turn.answer)

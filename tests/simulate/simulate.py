@@ -43,7 +43,7 @@ def end_in_order():
 
 def run(specs, args, modes):
     """{scenario: {arm: [figures of a round]}}, [what broke]"""
-    known = {"direct", "compact", "threshold", *modes}
+    known = {"direct", "compact", "threshold", *modes, *(a for a in (scenarios.NO_LANE, scenarios.ALONE) if "adaptive" in modes)}
     jobs = [(s.name, arm, round_ + 1, args.speed, modes, args.smoke) for round_ in range(args.rounds) for s in specs
             for arm in s.arms if arm in known and (not args.arm or arm in args.arm) and (arm != scenarios.THRESHOLD or not round_)]
     jobs.sort(key=lambda j: j[2] * 1000 - jobs_cost(specs, j))  # of a round the longest first: no stragglers at its end

@@ -2,12 +2,13 @@
 
 import statistics
 
-from scenarios import ADAPTIVE, COMPACT, DIRECT
+from scenarios import ADAPTIVE, ALONE, COMPACT, DIRECT, NO_LANE
 
 NEAR = 1.03  # of the best arm: the machine's own noise
 LEARNED = 1.05  # of the best arm, ten requests after rates that were wrong
 BEYOND_P95, BEYOND_TOTAL = 1.5, 4.0
 SHOTS = {11000: 2.0, 32000: 3.5}  # times sooner than direct, cold
+BESIDE_P95 = 1.05  # of the same session alone
 NEVER_WORSE = ("two", "titles", "breaks", "small-", "ollama")
 SMOKE_CACHED = 0.75  # of a session asked directly: what its prompts have in the cache
 
@@ -88,13 +89,26 @@ def shots(by_arm):
     return out
 
 
+def beside(name, by_arm):
+    """Small requests beside a session cost it nothing. What they cost without a lane stands beside it."""
+    found, _ = ratios(by_arm, ADAPTIVE, "p95_s", [ALONE])
+    if not found:
+        return [(f"{name}: p95 of the main lane", "an arm is missing", None)]
+    today, _ = ratios(by_arm, NO_LANE, "p95_s", [ALONE])
+    value, rounds = statistics.median(found), by_arm[ADAPTIVE]
+    went, asked = sum(r["beside_main"] for r in rounds), sum(r["beside"] for r in rounds)
+    shown = f"; {statistics.median(today):.2f} x without a lane" if today else ""
+    return [(f"{name}: p95 of the main lane", f"{value:.2f} x the same session alone (at most {BESIDE_P95}{shown}); {went} of {asked} small requests "
+             "went to the main card", value <= BESIDE_P95 and clean(rounds))]
+
+
 def verdict(results):
     """All checks of the thresholds. results: {scenario: {arm: [figures of a round]}}"""
     out = []
     for name, by_arm in results.items():
         if name.startswith("long"):
             out += beyond(name, by_arm, results.get("fits-8k", {}).get(ADAPTIVE))
-        out += a_scenario(name, by_arm)
+        out += beside(name, by_arm) if name.startswith("beside") else a_scenario(name, by_arm)
         if name == "shots":
             out += shots(by_arm)
     return out

@@ -13,15 +13,17 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(
 from harness import BIN, Process, Tandem, free_port, libconfig, wait_for  # noqa: E402
 
 from corpus import CHARS_PER_TOKEN  # noqa: E402
+from shapes import side_mark  # noqa: E402
 
 SCALED_MS = {"deadlines": {"first_byte_ms": 2000, "first_byte_nonstream_ms": 20000, "heartbeat_ms": 10000, "main_wait_ms": 60000,
                            "backend_connect_ms": 3000, "backend_idle_ms": 300000, "kv_ms": 30000},
-             "condense": {"job_timeout_ms": 30000}, "routing": {"min_gain_ms": 2000}}
+             "condense": {"job_timeout_ms": 30000}, "routing": {"min_gain_ms": 2000}, "small": {"wait_ms": 10000, "idle_wait_ms": 30000}}
 SMALL_STATES = ("ready", "absent", "dead", "slow", "loading", "silent")
 SIMILARITY = 0.8  # common/backends.h, as the batch
 BATCH = 512
 SMALL_SLOTS = 2  # each as fast as the card alone: tests/fake has no price for batches
 NOTE_TOKENS = 120  # of an answer of the small card, where nothing else is said
+SIDE_TOKENS = (12, 30, 70, 8)  # of answers to a title, tags, follow-ups, a completion
 SLOW = 10  # times slower than its profile says
 
 
@@ -98,7 +100,7 @@ class World:
         kind += ["--slot-prompt-similarity", SIMILARITY, "--batch-size", BATCH] if self.aside else []
         self.main = Backend(folder, "main", kind + main.options(spec.host_cache), main_port)
         try:
-            if arm in ("threshold", "adaptive"):
+            if arm == "threshold" or arm.startswith("adaptive"):
                 self.start_tandem(small, modes, state_dir)
         except BaseException:
             self.stop()
@@ -120,8 +122,11 @@ class World:
             devices.append({"name": "small", "roles": ["condense"], "slots": SMALL_SLOTS, "model": "small", "num_ctx": window,
                             "backend": {"type": "llama-server", "url": self.small.url}})
         groups = {g: {k: max(10, round(v / self.speed)) for k, v in keys.items()} for g, keys in SCALED_MS.items()}
-        if self.arm in modes:
-            groups["routing"]["mode"] = self.arm
+        mode = self.arm.split(",")[0]
+        if "no lane" in self.arm:
+            groups["small"] = {"rules": []}
+        if mode in modes:
+            groups["routing"]["mode"] = mode
         else:
             del groups["routing"]
         groups["state_dir"] = state_dir or os.path.join(self.folder, "state")
@@ -131,6 +136,17 @@ class World:
             self.small.stop()
         elif state == "silent":
             self.small.popen.send_signal(signal.SIGSTOP)
+
+    def say_sides(self):
+        """What both cards say to side tasks, as long as such answers are."""
+        for card in (self.main, self.small):
+            if card is None:
+                continue
+            card.call("POST", "/fake/reset", {})
+            for i, tokens in enumerate(SIDE_TOKENS):
+                card.say(f"side {i}", side_mark(i), "a " * round(tokens * CHARS_PER_TOKEN / 2))
+        if self.small:
+            self.small.call("POST", "/fake/control", {"times": -1, "quote": NOTE_TOKENS})
 
     def pids(self):
         """Of the processes between the client and the cards, and of the backends."""

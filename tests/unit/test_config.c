@@ -641,6 +641,9 @@ static void reads_what_is_small(void **state)
 	assert_int_equal(load(f, DEVICES "small = { };\n", &c), 0);
 	assert_int_equal(c.small.rule_count, SMALL_KINDS - 1);
 	config_free(&c);
+	assert_int_equal(load(f, DEVICES "small = { rules = [ ]; };\n", &c), 0);
+	assert_int_equal(c.small.rule_count, 0);
+	config_free(&c);
 	assert_int_equal(load(f, DEVICES "small = { rules = ( ); condensers = false; };\n", &c), 0);
 	assert_int_equal(c.small.rule_count, 0);
 	assert_false(c.small.condensers);
