@@ -113,6 +113,10 @@ int json_put_quoted(struct buf *out, const char *name, const struct buf *escaped
 
 int json_put_int(struct buf *out, int64_t v);
 
+/* Puts text in the place of a string of the body (raw, quotes included). A longer one may take the body past
+ * its cap. 0 or -ENOMEM. */
+int json_replace_string(struct buf *body, struct slice raw, struct slice text);
+
 /* --- UTF-8 --- */
 
 /* Bytes of text that form whole, valid sequences from the start: all of them, or up to the first

@@ -98,6 +98,27 @@ int json_put_int(struct buf *out, int64_t v)
 	return buf_add(out, text, (size_t)snprintf(text, sizeof(text), "%" PRId64, v));
 }
 
+int json_replace_string(struct buf *body, struct slice raw, struct slice text)
+{
+	struct buf new;
+	size_t at = (size_t)(raw.p - body->p), behind = at + raw.n, rest = body->n - behind;
+	buf_init(&new, 0);
+	int rc = json_put_string(&new, text);
+	if (rc == 0 && new.n > raw.n) {
+		size_t more = new.n - raw.n;
+		if (body->max && body->n + more > body->max)
+			body->max = body->n + more;
+		rc = buf_reserve(body, more);
+	}
+	if (rc == 0) {
+		memmove(body->p + at + new.n, body->p + behind, rest);
+		memcpy(body->p + at, new.p, new.n);
+		body->n = at + new.n + rest;
+	}
+	buf_free(&new);
+	return rc;
+}
+
 size_t utf8_valid_prefix(struct slice text)
 {
 	if (text.n == 0)

@@ -169,6 +169,11 @@ static int build_sent(struct explaining *w, struct dialect_error *error)
 	} else {
 		rc = buf_add_slice(&rewritten, buf_slice(&w->body));
 	}
+	if (rc == 0 && w->lane && w->lane->model && json_is(w->request.model, JSON_STRING)) {
+		struct slice name = w->request.model.raw; /* where it stands in the copy */
+		name.p = rewritten.p + (name.p - w->body.p);
+		rc = json_replace_string(&rewritten, name, slice_str(w->lane->model));
+	}
 	if (rc == 0)
 		rc = chat_request_parse(w->dialect, buf_slice(&rewritten), &again, error);
 	if (rc == 0) {

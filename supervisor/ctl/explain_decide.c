@@ -1,5 +1,8 @@
 #include "supervisor/ctl/explaining.h"
 
+#include "supervisor/requests/route.h"
+#include "supervisor/requests/small_ask.h"
+
 #include <errno.h>
 #include <stdio.h>
 
@@ -60,6 +63,72 @@ static int64_t window_of(const struct explaining *w)
 	if (w->main && w->main->client_num_ctx && r->num_ctx > 0)
 		return r->num_ctx < DECIDE_WINDOW_MAX ? r->num_ctx : DECIDE_WINDOW_MAX;
 	return w->main ? w->main->num_ctx : 0;
+}
+
+/* --- the small lane, every device being ready and idle (lane.h) --- */
+
+static bool takes_small(const struct config *c, const struct config_device *d)
+{
+	return (d->roles & ROLE_SMALL) || (c->small.condensers && notes_are_written_by(d->roles));
+}
+
+static const struct config_device *lane_of(
+	const struct config *c, const struct config_small_rule *rule)
+{
+	const struct config_device *d = rule->use ? config_device(c, rule->use) : NULL,
+				   *best = NULL;
+	if (d)
+		return (d->roles & ROLE_MAIN) && !(d->roles & ROLE_SMALL) ? NULL : d;
+	if (rule->use && strcmp(rule->use, SMALL_ROLE) != 0)
+		return NULL;
+	for (size_t i = 0; i < c->device_count; i++) {
+		d = &c->devices[i];
+		if (takes_small(c, d) &&
+			(!best || (d->roles & ROLE_SMALL) > (best->roles & ROLE_SMALL)))
+			best = d;
+	}
+	return best;
+}
+
+/* A device's own model is known where the configuration names it. */
+static struct slice model_of(const struct explaining *w, const struct config_device *d)
+{
+	return d->model ? slice_str(d->model) : buf_slice(&w->model);
+}
+
+static void fill_small(struct explaining *w, const struct config_device *d, const char *what)
+{
+	w->lane = d;
+	w->backend = backend_profile(d->backend.type);
+	w->facts.tokens = tokens_estimate(w->tokens, model_of(w, d), &w->request.census);
+	w->facts.main = device(d, d->num_ctx);
+	w->facts.to_main = false;
+	w->plan = (struct plan){.strategy = STRATEGY_SMALL};
+	snprintf(w->plan.reason, sizeof(w->plan.reason), "small: %s", what);
+	predict_init(&w->foresight.rates);
+	if (w->keep)
+		keep_rates(w->keep, d->name, &w->foresight.rates);
+	w->explanation.device = d->name;
+	w->explanation.backend = w->backend->name;
+	w->explanation.num_ctx = w->backend->traits & TRAIT_TAKES_NUM_CTX ? d->num_ctx : 0;
+}
+
+/* False: the main device answers. */
+static bool is_small(struct explaining *w)
+{
+	const struct chat_request *r = &w->request;
+	const char *path = route_of_chat(w->dialect);
+	struct small_ask ask;
+	small_ask_init(&ask, r, buf_slice(&w->model), slice_str(path ? path : ""));
+	const struct config_small_rule *rule = small_ask_rule(&w->conf, &ask);
+	small_ask_fini(&ask);
+	const struct config_device *d = rule && !r->is_load ? lane_of(&w->conf, rule) : NULL;
+	if (!d || d == w->main ||
+		!small_ask_fits(tokens_estimate(w->tokens, model_of(w, d), &r->census),
+			r->max_output, d->num_ctx))
+		return false;
+	fill_small(w, d, small_ask_what(rule));
+	return true;
 }
 
 static void fill_facts(struct explaining *w)
@@ -170,6 +239,10 @@ int explaining_decide(struct explaining *w)
 	if (json_is(r->model, JSON_STRING))
 		json_string_decode(r->model, &w->model);
 	fill_facts(w);
+	if (is_small(w)) {
+		w->explanation.outcome = DECIDE_ORIGINAL;
+		return 0;
+	}
 	w->by_time =
 		w->conf.routing.mode == ROUTING_ADAPTIVE && w->facts.condensable && !w->facts.bare;
 	if (w->by_time) {

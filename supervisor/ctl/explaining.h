@@ -31,6 +31,7 @@ struct explaining {
 	enum dialect dialect;
 	struct chat_request request;
 	const struct config_device *main, *small;
+	const struct config_device *lane; /* a small device answers; NULL: the main one does */
 	const struct backend_profile *backend;
 	struct plan_facts facts;
 	struct plan plan;

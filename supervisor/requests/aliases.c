@@ -1,6 +1,5 @@
 #include "supervisor/requests/aliases.h"
 
-#include "common/base/json.h"
 #include "common/config/models.h"
 #include "supervisor/devices/pick.h"
 
@@ -45,27 +44,6 @@ bool alias_listed(const struct requests *s, size_t index)
 {
 	const struct config_alias *entry = &s->config->aliases[index];
 	return models_is_name(entry) && !is_served(s, slice_str(entry->match));
-}
-
-int alias_put(struct buf *body, struct slice raw, struct slice model)
-{
-	struct buf name;
-	size_t at = (size_t)(raw.p - body->p), behind = at + raw.n, rest = body->n - behind;
-	buf_init(&name, 0);
-	int rc = json_put_string(&name, model);
-	if (rc == 0 && name.n > raw.n) {
-		size_t more = name.n - raw.n;
-		if (body->max && body->n + more > body->max)
-			body->max = body->n + more;
-		rc = buf_reserve(body, more);
-	}
-	if (rc == 0) {
-		memmove(body->p + at + name.n, body->p + behind, rest);
-		memcpy(body->p + at, name.p, name.n);
-		body->n = at + name.n + rest;
-	}
-	buf_free(&name);
-	return rc;
 }
 
 void alias_unknown(const struct alias *a, char text[ALIAS_TEXT_BYTES])

@@ -7,7 +7,7 @@
  * name (routes, windows, layouts, caches, estimates, jobs): the client's own is put into the answer, by the
  * worker (proto_job.asked).
  *
- * Loop thread, but for alias_put(); nothing blocks.
+ * Loop thread; nothing blocks.
  */
 #ifndef TANDEM_ALIASES_H
 #define TANDEM_ALIASES_H
@@ -32,10 +32,6 @@ struct device *alias_serves(const struct requests *s, const struct alias *a);
 
 /* Is the entry listed among the models: one name, of which there is no model? */
 bool alias_listed(const struct requests *s, size_t index);
-
-/* Puts a model's name in the place of a string of the body (raw, quotes included). A longer one may take
- * the body past its cap. 0 or -ENOMEM. Any thread. */
-int alias_put(struct buf *body, struct slice raw, struct slice model);
 
 #define ALIAS_TEXT_BYTES 128
 /* What a client is told (503) whose alias's device has told of no model yet. */

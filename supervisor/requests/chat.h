@@ -321,8 +321,6 @@ bool chat_compact(struct chat *c);
 void chat_gather_facts(struct chat *c);
 /* How urgent it is; facts.tokens are known. */
 enum job_class chat_class(const struct chat *c);
-/* Raw JSON of the text of a person's newest message, or of its first text; empty: there is none. */
-struct slice chat_last_text(const struct chat *c);
 
 /* --- chat_guard.c --- */
 /* The body is all there, and will be read; it is being read (on the pool), the view being there. */

@@ -13,7 +13,7 @@ static void rename_work(struct chat *c)
 	c->model = (struct buf){.max = model.max};
 	c->parse_result = buf_error(&model);
 	if (c->parse_result == 0)
-		c->parse_result = alias_put(&c->body, c->view.model.raw, buf_slice(&model));
+		c->parse_result = json_replace_string(&c->body, c->view.model.raw, buf_slice(&model));
 	buf_free(&model);
 	chat_reread(c);
 	if (c->parse_result == 0)

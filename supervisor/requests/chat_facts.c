@@ -2,6 +2,7 @@
 #include "supervisor/requests/chat.h"
 
 #include "supervisor/devices/governor.h"
+#include "supervisor/requests/small_ask.h"
 
 static struct plan_device plan_device(const struct device *d, int64_t window)
 {
@@ -25,25 +26,13 @@ static int64_t needed(const struct chat *c)
 	return tokens < (double)DECIDE_WINDOW_MAX ? (int64_t)tokens : DECIDE_WINDOW_MAX;
 }
 
-struct slice chat_last_text(const struct chat *c)
-{
-	const struct chat_request *view = &c->view;
-	struct json_value string, part;
-	size_t i = view->count;
-	while (i > 0 && view->messages[i - 1].role != CHAT_USER)
-		i--;
-	struct chat_texts texts =
-		i ? chat_texts(view->messages[i - 1].content) : (struct chat_texts){0};
-	return i && chat_texts_next(&texts, &string, &part) ? string.raw : (struct slice){0};
-}
-
 enum job_class chat_class(const struct chat *c)
 {
 	return client_class(&(struct client_facts){.wish = request_wish(&c->base),
 		.user_agent = exchange_header(c->base.exchange, "User-Agent"),
 		.tools = json_is(c->view.tools, JSON_ARRAY),
 		.tokens = c->facts.tokens,
-		.last = chat_last_text(c)});
+		.last = small_ask_last_text(&c->view)});
 }
 
 void chat_gather_facts(struct chat *c)

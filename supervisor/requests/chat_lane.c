@@ -9,53 +9,9 @@
 #include "common/base/log.h"
 #include "supervisor/devices/governor.h"
 #include "supervisor/requests/aliases.h"
+#include "supervisor/requests/small_ask.h"
 
 #include <stdio.h>
-
-#define TEXT_RAW_BYTES (64u << 10) /* a longer text is not looked into */
-
-/* --- is it one? --- */
-
-/* How the text begins, decoded; of a longer one nothing: no rule with a text holds for what is not small. */
-static void decode_text(const struct chat *c, struct buf *out)
-{
-	struct slice raw = chat_last_text(c);
-	struct json_value v = {.type = JSON_STRING, .raw = raw};
-	buf_init(out, 0);
-	if (raw.n < 2 || raw.n > TEXT_RAW_BYTES || json_string_decode(v, out)) {
-		buf_clear(out);
-		return;
-	}
-	if (out->n > LANE_TEXT_BYTES)
-		out->n = LANE_TEXT_BYTES;
-}
-
-static enum small_kind kind_of(const struct chat *c)
-{
-	return c->view.infills ? SMALL_AUTOCOMPLETE : client_side_task(chat_last_text(c));
-}
-
-/* The rule that holds; NULL: it is not small. */
-static const struct config_small_rule *rule_of(const struct chat *c)
-{
-	const struct config *conf = c->base.all->config;
-	struct buf text;
-	decode_text(c, &text);
-	struct small_facts f = {.kind = kind_of(c),
-		.text = buf_slice(&text),
-		.model = buf_slice(c->alias.n ? &c->alias : &c->model),
-		.path = exchange_path(c->base.exchange)};
-	const struct config_small_rule *rule = small_rule(conf, &f);
-	buf_free(&text);
-	return rule;
-}
-
-static bool has_tools(const struct chat *c)
-{
-	struct json_value first;
-	struct json_iter it = json_iter(c->view.tools);
-	return json_is(c->view.tools, JSON_ARRAY) && json_array_next(&it, &first);
-}
 
 /* --- who answers it otherwise --- */
 
@@ -99,16 +55,15 @@ static const char *fits(const void *ctx, const struct device *d)
 {
 	const struct chat *c = ctx;
 	struct slice model = slice_str(device_model(d));
-	struct plan_facts f = {.tokens = tokens_for(c, d),
-		.max_output = c->view.max_output,
-		.main.window = governor_window(d, model)};
 	if (d == chat_alias_device(c) && d != alias_device(c))
 		return "answers it anyway";
 	if (model.n == 0)
 		return "has told of no model yet";
 	if (!json_is(c->view.model, JSON_STRING) && !device_has(d, TRAIT_ANY_NAME))
 		return "wants a model's name";
-	return plan_fits(&f) ? NULL : "has no window for it";
+	return small_ask_fits(tokens_for(c, d), c->view.max_output, governor_window(d, model))
+		       ? NULL
+		       : "has no window for it";
 }
 
 /* --- there --- */
@@ -146,8 +101,7 @@ static bool try_lane(struct chat *c, const char *what, const char *use, bool by_
 	struct chat_lane *l = &c->lane;
 	const char *why = NULL;
 	struct slice back;
-	if (!main_answers(c, by_name, &back) ||
-		(!by_name && (has_tools(c) || c->view.census.images)))
+	if (!main_answers(c, by_name, &back))
 		return false;
 	buf_clear(&l->model);
 	if (buf_add_slice(&l->model, back))
@@ -174,11 +128,14 @@ static bool is_small(struct chat *c)
 	const struct device *alias = alias_device(c);
 	if (alias)
 		return try_lane(c, "alias", c->pinned, true);
-	const struct config_small_rule *rule = rule_of(c);
+	struct small_ask ask;
+	small_ask_init(&ask, &c->view, buf_slice(c->alias.n ? &c->alias : &c->model),
+		exchange_path(c->base.exchange));
+	const struct config_small_rule *rule = small_ask_rule(c->base.all->config, &ask);
+	small_ask_fini(&ask);
 	if (!rule || lane_stays(c->base.all, rule))
 		return false;
-	return try_lane(c, rule->kind == SMALL_ANY ? "by rule" : small_kind_name(rule->kind),
-		rule->use, rule->model != NULL);
+	return try_lane(c, small_ask_what(rule), rule->use, rule->model != NULL);
 }
 
 bool chat_lane(struct chat *c)

@@ -146,7 +146,8 @@ int explain_json(const struct explanation *e, struct buf *out)
 	if (e->compaction)
 		put_compaction(e->compaction, out);
 	put_text(out, "rates", measured(e) ? "measured" : "assumed");
-	put_text(out, "decided_by", e->weighed ? "time" : "sizes");
+	bool small = e->plan->strategy == STRATEGY_SMALL;
+	put_text(out, "decided_by", small ? "rules" : e->weighed ? "time" : "sizes");
 	if (e->weighed)
 		put_weighed(e, out);
 	if (laid_out(e)) {

@@ -14,7 +14,6 @@
 #include "supervisor/requests/requests.h"
 
 #define LANE_WHY_BYTES 128
-#define LANE_TEXT_BYTES 1024 /* of a message's text, that rules are held against */
 
 /* Some device takes what is small at times, and there are rules. */
 bool lane_is_there(const struct requests *s);

@@ -7,7 +7,7 @@
 
 #include "common/base/log.h"
 #include "supervisor/devices/governor.h"
-#include "supervisor/requests/plan.h"
+#include "supervisor/requests/small_ask.h"
 
 #include <stdio.h>
 
@@ -36,15 +36,13 @@ static bool is_infill(const struct pass *p)
 static const char *fits_infill(const struct pass *p, const struct device *d)
 {
 	struct slice model = slice_str(device_model(d));
-	struct plan_facts f = {
-		.tokens = tokens_estimate(p->base.all->tokens, model, &p->peek.census),
-		.max_output = -1,
-		.main.window = governor_window(d, model)};
+	uint64_t tokens = tokens_estimate(p->base.all->tokens, model, &p->peek.census);
 	if (d->conf->backend.type != p->device->conf->backend.type)
 		return "has another kind of backend";
 	if (model.n == 0)
 		return "has told of no model yet";
-	return plan_fits(&f) ? NULL : "has no window for it";
+	return small_ask_fits(tokens, -1, governor_window(d, model)) ? NULL
+								     : "has no window for it";
 }
 
 static const char *fits(const void *ctx, const struct device *d)
@@ -73,7 +71,7 @@ static int rename_to(struct pass *p, struct slice model)
 	struct slice named = p->peek.named;
 	if (!p->peek.model.n || device_same_model(model, buf_slice(&p->peek.model)))
 		return 0;
-	int rc = alias_put(&p->body, named, model);
+	int rc = json_replace_string(&p->body, named, model);
 	if (rc)
 		return rc;
 	if (!p->asked.n) {
@@ -120,7 +118,7 @@ void pass_lane(struct pass *p)
 	if (!rule || lane_stays(s, rule))
 		return;
 	struct device *d = lane_find(s, rule->use, fits, p, &why);
-	p->lane.what = rule->kind == SMALL_ANY ? "by rule" : small_kind_name(rule->kind);
+	p->lane.what = small_ask_what(rule);
 	log_line(LOG_INFO, "small", LOG_STR("req", p->base.id), LOG_STR("what", p->lane.what),
 		LOG_STR("device", d ? d->conf->name : ""), LOG_STR("why_not", d ? "" : why),
 		LOG_END);

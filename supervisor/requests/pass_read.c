@@ -91,7 +91,7 @@ static int put_name(struct pass *p, const struct alias *a)
 	buf_add_str(&p->peek.model, a->model);
 	int rc = buf_error(&p->peek.model);
 	if (rc == 0)
-		rc = alias_put(&p->body, p->peek.named, buf_slice(&p->peek.model));
+		rc = json_replace_string(&p->body, p->peek.named, buf_slice(&p->peek.model));
 	pass_recount(p);
 	return rc;
 }

@@ -168,6 +168,14 @@ void route_find(const char *method, struct slice path, struct route *out)
 		out->kind = ROUTE_MODEL;
 }
 
+const char *route_of_chat(enum dialect d)
+{
+	for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++)
+		if (known[i].kind == ROUTE_CHAT && known[i].dialect == d)
+			return known[i].path;
+	return NULL;
+}
+
 int route_model(struct slice path, struct buf *out)
 {
 	const char *p = path.p + MODELS_PREFIX_BYTES, *end = path.p + path.n;

@@ -36,6 +36,9 @@ struct route {
 /* path: without the query. */
 void route_find(const char *method, struct slice path, struct route *out);
 
+/* The path that chats of this dialect come on, without others that mean the same; NULL: it has none. */
+const char *route_of_chat(enum dialect d);
+
 /* Appends the decoded NAME of "/v1/models/NAME" (slashes in it are part of it). 0 or the buf's
  * error. */
 int route_model(struct slice path, struct buf *out);

@@ -1,12 +1,14 @@
 """The small lane: what is small goes to a small device under the client's own name, and back to the main one where that cannot have it."""
 
 import json
+import os
 import signal
+import subprocess
 import threading
 
 import pytest
 
-from harness import Client, in_thread, ndjson, sse, wait_for
+from harness import BIN, Client, in_thread, ndjson, sse, wait_for
 from test_aliases import names, objects
 from test_messages import VERSION, blocks
 from test_reload import write
@@ -247,7 +249,6 @@ def test_a_worker_that_dies_of_it_is_counted(tandem, fake):
     c = Client(t).send("POST", "/api/chat", {"model": BIG, "messages": says(TITLE), "stream": False})
     wait_for(lambda: t.device("gpu1")["inflight"] == 1 and b.stats()["rules"] and got(b), "the title at the small one")
     t_pid = t.device("gpu1")["pid"]
-    import os
     os.kill(t_pid, signal.SIGKILL)
     wait_for(lambda: t.device("gpu0")["inflight"] == 1 and got(a), "the title at the main one")
     os.kill(t.device("gpu0")["pid"], signal.SIGKILL)
@@ -348,12 +349,34 @@ def test_the_main_devices_conversation_is_left_alone(tandem, fake):
     assert t.requests()["by_strategy"]["small"] == 16
 
 
-def test_a_small_request_may_be_explained(tandem, fake):
-    t, a, b = two(tandem, fake)
-    status, head, data = ask(t, "/api/chat", TITLE, headers={"X-Tandem-Explain": "1"})
-    out = json.loads(data)
-    assert (out["outcome"], out["strategy"], out["device"], out["reason"]) == ("original", "small", "gpu1", "small: title")
-    assert not got(a) and not got(b) and t.requests()["by_strategy"]["small"] == 0
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_explained_is_what_is_sent(tandem, fake, kind):
+    """By the running one, and by tandemctl alone: the same words, and the very body that the small device gets."""
+    t, a, b = two(tandem, fake, kind, small={"rules": [{"kind": "title"}, {"text": "Name*"}, {"path": "/v1/responses"}, {"kind": "tags", "use": "main"}]})
+    cases = [("/api/chat", TITLE, "title"), ("/v1/chat/completions", "Name this", "by rule"), ("/v1/responses", "hi", "by rule")]
+    for path, text, what in cases:
+        body = json.dumps({"model": BIG, "stream": False, **PATHS[path](text)}).encode()
+        status, head, data = t.request("POST", path, body, {"X-Tandem-Explain": "1"})
+        out = json.loads(data)
+        assert (out["outcome"], out["strategy"], out["device"], out["reason"]) == ("original", "small", "gpu1", f"small: {what}"), out
+        assert out["decided_by"] == "rules" and where(head) == SMALL_WAY and not got(a)
+        assert t.requests()["by_strategy"]["small"] == len(got(b))
+        dialect = {"/api/chat": "ollama", "/v1/responses": "responses"}.get(path, "openai")
+        assert json.loads(explained(t, body, "--dialect", dialect, "--json")) == out
+        sent = explained(t, body, "--dialect", dialect, "--sent")
+        assert t.request("POST", path, body)[0] == 200
+        assert got(b)[-1] == json.loads(sent)
+    for text in (TAGS, "hi", TITLE + "word and other words " * 3000):
+        body = json.dumps({"model": BIG, "stream": False, "messages": says(text)}).encode()
+        out = json.loads(t.request("POST", "/api/chat", body, {"X-Tandem-Explain": "1"})[2])
+        ours = json.loads(explained(t, body, "--dialect", "ollama", "--json"))
+        assert out["device"] == ours["device"] == "gpu0" and out["strategy"] == ours["strategy"] != "small"
+
+
+def explained(t, body, *options):
+    r = subprocess.run([os.path.join(BIN, "tandemctl"), "explain", "-c", t.conf, *options, "-"], input=body, capture_output=True, timeout=30)
+    assert r.returncode == 0, r.stderr
+    return r.stdout
 
 
 VECTORS = {"/api/embed": {"input": ["a", "b"]}, "/v1/embeddings": {"input": "a"}, "/api/embeddings": {"prompt": "a"}}

@@ -196,7 +196,7 @@ static void a_body_gets_the_real_name(void **state)
 		buf_init(&want, 0);
 		buf_add_str(&body, "{\"model\":\"claude\",\"n\":1} ");
 		assert_int_equal(
-			alias_put(&body, (struct slice){body.p + 9, 8}, slice_str(names[i])), 0);
+			json_replace_string(&body, (struct slice){body.p + 9, 8}, slice_str(names[i])), 0);
 		buf_add_str(&want, "{\"model\":");
 		json_put_string(&want, slice_str(names[i]));
 		buf_add_str(&want, ",\"n\":1} ");
