@@ -26,6 +26,10 @@ def prompt(tokens):
     return "Summarise the following notes.\n\n" + prose(tokens * 4 - 80) + "\n\nAnswer in one sentence."
 
 
+# What Open WebUI asks for beside a chat.
+TITLE = "### Task:\nGenerate a concise, 3-5 word title with an emoji summarizing the chat history.\n### Chat History:\n<chat_history>\nUSER: hi\n</chat_history>"
+
+
 # Sizes for the three strategies at the default thresholds.
 BY_STRATEGY = {"A": "hi", "B": prompt(3568), "C": prompt(10981)}
 
