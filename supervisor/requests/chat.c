@@ -267,9 +267,8 @@ static void act_plan(struct chat *c)
 		LOG_STR("strategy", strategy_name(c->plan.strategy)),
 		LOG_STR("reason", c->plan.reason), LOG_END);
 	log_content("request", c->base.id, buf_slice(&c->body));
-	if (!c->adaptive && c->facts.to_main && c->plan.strategy != STRATEGY_A &&
-		c->plan.strategy != STRATEGY_SMALL && c->small && !c->facts.small.ready &&
-		!c->explain)
+	if (!c->adaptive && c->plan.strategy != STRATEGY_A && c->plan.strategy != STRATEGY_SMALL &&
+		c->small && !c->facts.small.ready && !c->explain)
 		chat_fallback(c, "condensing device not ready",
 			c->plan.condense ? "selection" : "original");
 	if (c->plan.condense)
@@ -285,7 +284,8 @@ static void act_plan(struct chat *c)
 
 static void act_parsed(struct chat *c)
 {
-	if (c->guard.mended || (!chat_alias(c) && !chat_compact(c) && !chat_lane(c)))
+	bool small = c->lane.state == LANE_ON; /* its window is not the conversation's */
+	if (c->guard.mended || (!chat_alias(c) && (small || !chat_compact(c)) && !chat_lane(c)))
 		act_plan(c);
 }
 

@@ -13,7 +13,8 @@ static void rename_work(struct chat *c)
 	c->model = (struct buf){.max = model.max};
 	c->parse_result = buf_error(&model);
 	if (c->parse_result == 0)
-		c->parse_result = json_replace_string(&c->body, c->view.model.raw, buf_slice(&model));
+		c->parse_result =
+			json_replace_string(&c->body, c->view.model.raw, buf_slice(&model));
 	buf_free(&model);
 	chat_reread(c);
 	if (c->parse_result == 0)
@@ -22,7 +23,9 @@ static void rename_work(struct chat *c)
 
 void chat_rename(struct chat *c, struct slice model)
 {
-	c->model = (struct buf){.max = c->model.max};
+	size_t max = c->model.max;
+	buf_free(&c->model);
+	buf_init(&c->model, max);
 	buf_add_slice(&c->model, model);
 	chat_work(c, rename_work, CHAT_PARSED, c->body.n <= CHAT_INLINE_BYTES);
 }

@@ -138,14 +138,22 @@ static bool is_small(struct chat *c)
 	return try_lane(c, small_ask_what(rule), rule->use, rule->model != NULL);
 }
 
+/* What workers died of is refused as it came. */
+static bool may_be_small(const struct chat *c)
+{
+	const struct requests *s = c->base.all;
+	return !c->parse_result && !dialect_counts(c->base.dialect) && !c->view.is_load &&
+	       !c->compact.begun && lane_is_there(s) &&
+	       !(c->hash_wanted && poison_has(&s->poison, c->hash, now_ms()));
+}
+
 bool chat_lane(struct chat *c)
 {
 	const struct device *d = NULL;
 	switch (c->lane.state) {
 	case LANE_UNSEEN:
 		c->lane.state = LANE_OFF;
-		return !c->parse_result && !dialect_counts(c->base.dialect) && !c->view.is_load &&
-		       !c->compact.begun && lane_is_there(c->base.all) && is_small(c);
+		return may_be_small(c) && is_small(c);
 	case LANE_ON:
 		d = device_find(c->base.all->devices, c->pinned);
 		if (d && d->state == WORKER_READY && !device_hopeless(d))
@@ -200,6 +208,8 @@ void chat_lane_leave(struct chat *c, const char *cause)
 	c->lane.state = LANE_LEFT;
 	c->overflow_tokens = c->overflow_window = 0;
 	c->queued_ms = -1;
+	chat_resume_fini(c); /* none of what came is the client's */
+	chat_resume_init(c);
 	memcpy(c->pinned, c->lane.pinned, sizeof(c->pinned));
 	forget_name(c);
 	if (json_is(c->view.model, JSON_STRING))

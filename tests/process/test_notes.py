@@ -229,6 +229,18 @@ def test_a_clients_work_ends_them_at_once(noted):
     wait_for(lambda: notes_of(t)["running"], "another run")
 
 
+def test_a_title_ends_them_at_once(noted):
+    """The small lane, on a condensing device that is idle but for them."""
+    t, a, b = noted(small=("--decode", "20"), answer={"tokens": 400})
+    s = Session(t)
+    until_running(t, s)
+    b.fault(name="title", match="### Task", text="Where it fails")
+    title = "### Task:\nGenerate a concise, 3-5 word title with an emoji summarizing the chat history.\n<chat_history>\n</chat_history>"
+    status, head, data = t.chat(title)
+    assert status == 200 and (head["X-Tandem-Strategy"], head["X-Tandem-Device"]) == ("small", "gpu1"), head.items()
+    assert notes_of(t)["cancelled"] == 1 and t.requests()["fallbacks"] == 0
+
+
 def test_a_clients_other_model_stays_where_it_is(noted):
     """An Ollama would unload it for the notes, and load it again for the client."""
     t, a, b = noted(answer=QUOTE, models=(SMALL, "x:1b"))

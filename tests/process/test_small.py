@@ -165,6 +165,18 @@ def test_an_answer_that_has_begun_goes_on_at_the_small_device(tandem, fake):
     assert where(head) == SMALL_WAY and not got(a)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_answer_that_came_back_is_gone_on_with_like_any_other(tandem, fake, kind):
+    """What the small device had begun, and nobody saw, is no part of it."""
+    t, a, b = two(tandem, fake, kind)
+    b.fault(match="### Task", thinking=3, error_after=0)
+    a.fault(match="### Task", cut=3)
+    status, head, data = ask(t, "/v1/chat/completions", TITLE + "[[fake tokens=6]]", stream=True)
+    chunks = [json.loads(e) for e in sse(data) if e != "[DONE]"]
+    assert status == 200 and "".join(c["choices"][0]["delta"].get("content") or "" for c in chunks if c["choices"]) == "w0 w1 w2 w3 w4 w5", data
+    assert len({c["id"] for c in chunks}) == 1 and {c["model"] for c in chunks} == {BIG} and t.requests()["resumed"] == 1
+
+
 def test_what_does_not_fit_stays_with_the_main_device(tandem, fake):
     t, a, b = two(tandem, fake, window=2048)
     long = TITLE + "word and other words " * 1200
@@ -246,14 +258,18 @@ def test_a_worker_that_dies_of_it_is_counted(tandem, fake):
     t, a, b = two(tandem, fake)
     for f in (a, b):
         f.fault(match="### Task", fault="hang", times=-1)
-    c = Client(t).send("POST", "/api/chat", {"model": BIG, "messages": says(TITLE), "stream": False})
+    body = {"model": BIG, "messages": says(TITLE), "stream": False}
+    c = Client(t).send("POST", "/api/chat", body)
     wait_for(lambda: t.device("gpu1")["inflight"] == 1 and b.stats()["rules"] and got(b), "the title at the small one")
-    t_pid = t.device("gpu1")["pid"]
-    os.kill(t_pid, signal.SIGKILL)
+    os.kill(t.device("gpu1")["pid"], signal.SIGKILL)
     wait_for(lambda: t.device("gpu0")["inflight"] == 1 and got(a), "the title at the main one")
     os.kill(t.device("gpu0")["pid"], signal.SIGKILL)
     assert c.head() == 422
     c.close()
+    t.wait_ready()
+    before = [d["generation"] for d in t.status()["devices"]]
+    assert t.request("POST", "/api/chat", body)[0] == 422  # and from then on nobody is asked
+    assert [d["generation"] for d in t.status()["devices"]] == before
 
 
 def test_a_rule_says_what_is_small_and_who_answers(tandem, fake):
@@ -403,11 +419,12 @@ def test_vectors_of_a_model_that_both_have(tandem, fake, kind):
     assert len(vectors_of(b)) == 3 and not vectors_of(a)
     small = data
     for fault in ({"fault": "501"}, {"fault": "refuse"}, {"fault": "500"}):
-        b.fault(match="mbed", **fault)
+        b.fault(name="mbed", match="mbed", times=-1, **fault)
         status, head, data = t.request("POST", "/api/embeddings", {"model": BIG, "prompt": "a"})
         assert status == 200 and passed_to(head) == "gpu0" and data == small, (head.items(), data)
         assert "; small: embeddings, but the small device " in head["X-Tandem-Reason"]
         t.wait_ready()
+    b.reset()
     bad = t.request("POST", "/v1/embeddings", {"model": BIG, "input": {"a": 1}})
     assert bad[0] >= 400 and passed_to(bad[1]) == "gpu0"
     t.wait_idle()
