@@ -27,7 +27,7 @@ src = $(wildcard $(1)/*.c) $(wildcard $(1)/*/*.c)
 COMMON_SRC := $(call src,common)
 PROTO_SRC := $(call src,proto)
 SUPERVISOR_SRC := $(filter-out supervisor/main.c supervisor/ctl/%,$(call src,supervisor))
-CTL_SRC := $(call src,supervisor/ctl)
+CTL_SRC := $(filter-out supervisor/ctl/main.c,$(call src,supervisor/ctl))
 WORKER_SRC := $(filter-out workers/main.c,$(call src,workers))
 FAKE_SRC := $(wildcard tests/fake/*.c)
 UNIT_SRC := $(wildcard tests/unit/test_*.c)
@@ -56,6 +56,7 @@ $(eval $(call archive,common,$(COMMON_SRC)))
 $(eval $(call archive,proto,$(PROTO_SRC)))
 $(eval $(call archive,supervisor,$(SUPERVISOR_SRC)))
 $(eval $(call archive,workers,$(WORKER_SRC)))
+$(eval $(call archive,ctl,$(CTL_SRC)))
 
 $(BUILD)/bin/tandemd: $(BUILD)/obj/supervisor/main.o $(BUILD)/libsupervisor.a $(BUILD)/libproto.a $(BUILD)/libcommon.a
 	$(call say,LD,$@)
@@ -68,7 +69,7 @@ $(BUILD)/bin/tandem-worker: $(BUILD)/obj/workers/main.o $(BUILD)/libworkers.a $(
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS_WORKER) $(LDLIBS_PROTO) $(LDLIBS_COMMON)
 
 # Of the supervisor tandemctl takes the pure decisions only: explain.h.
-$(BUILD)/bin/tandemctl: $(call obj,$(CTL_SRC)) $(BUILD)/libsupervisor.a $(BUILD)/libproto.a $(BUILD)/libcommon.a
+$(BUILD)/bin/tandemctl: $(BUILD)/obj/supervisor/ctl/main.o $(BUILD)/libctl.a $(BUILD)/libsupervisor.a $(BUILD)/libproto.a $(BUILD)/libcommon.a
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcurl $(LDLIBS_PROTO) $(LDLIBS_COMMON)
@@ -91,7 +92,7 @@ $(BUILD)/bin/%-driver: $(BUILD)/obj/tests/process/%_driver.o $(BUILD)/libsupervi
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS_SUPERVISOR) $(LDLIBS_PROTO) $(LDLIBS_COMMON)
 
 # A unit test links what it includes: tests/unit/test_x.c may use every library.
-$(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $(BUILD)/libsupervisor.a $(BUILD)/libworkers.a $(BUILD)/libproto.a $(BUILD)/libcommon.a
+$(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $(BUILD)/libctl.a $(BUILD)/libsupervisor.a $(BUILD)/libworkers.a $(BUILD)/libproto.a $(BUILD)/libcommon.a
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcmocka -lcurl $(LDLIBS_SUPERVISOR) $(LDLIBS_PROTO) $(LDLIBS_COMMON)

@@ -12,7 +12,7 @@ _tandemctl_requests() {
 _tandemctl() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} command='' i
 	local commands='status top events workers jobs queues sessions backends devices keys stats restart drain reset
-		reload upgrade cancel wait-ready check explain key init help'
+		reload upgrade cancel wait-ready check doctor explain key init help'
 	local options=''
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		case ${COMP_WORDS[i]} in
@@ -58,6 +58,10 @@ _tandemctl() {
 	drain) options="$(_tandemctl_devices) --timeout --json --rundir" ;;
 	reload | upgrade | wait-ready) options='--timeout --json --rundir' ;;
 	cancel) options="$(_tandemctl_requests) --json --rundir" ;;
+	doctor)
+		mapfile -t COMPREPLY < <(compgen -f -W '--json --rundir' -- "$cur")
+		return
+		;;
 	check)
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		return

@@ -9,7 +9,7 @@ function __tandemctl_requests
 end
 
 set -l commands status top events workers jobs queues sessions backends devices keys stats restart drain reset \
-	reload upgrade cancel wait-ready check explain key init help
+	reload upgrade cancel wait-ready check doctor explain key init help
 set -l none "not __fish_seen_subcommand_from $commands"
 
 complete -c tandemctl -f
@@ -35,12 +35,13 @@ complete -c tandemctl -n $none -a upgrade -d 'a new tandemd takes over, streams 
 complete -c tandemctl -n $none -a cancel -d "end a client's request"
 complete -c tandemctl -n $none -a wait-ready -d 'wait until the devices are ready'
 complete -c tandemctl -n $none -a check -d 'check a configuration'
+complete -c tandemctl -n $none -a doctor -d 'what costs time or stands open, and what to do'
 complete -c tandemctl -n $none -a explain -d 'what would be done with a request, and why'
 complete -c tandemctl -n $none -a key -d 'make a key for a client'
 complete -c tandemctl -n $none -a init -d 'write a configuration that fits this machine'
 complete -c tandemctl -n $none -a help -d 'what is said of a command'
 
-complete -c tandemctl -n '__fish_seen_subcommand_from status events workers jobs queues sessions backends devices keys stats restart drain reset reload upgrade cancel wait-ready' -l json -d 'the answer as JSON'
+complete -c tandemctl -n '__fish_seen_subcommand_from status events workers jobs queues sessions backends devices keys stats restart drain reset reload upgrade cancel wait-ready doctor' -l json -d 'the answer as JSON'
 complete -c tandemctl -n '__fish_seen_subcommand_from restart drain reset reload upgrade wait-ready' -l timeout -x -d 'wait no longer'
 complete -c tandemctl -n '__fish_seen_subcommand_from restart' -l backend -d 'the backends that tandem started as well'
 complete -c tandemctl -n '__fish_seen_subcommand_from events' -l count -x -d 'end after N of them'
@@ -49,6 +50,7 @@ complete -c tandemctl -n '__fish_seen_subcommand_from restart reset' -a 'all (__
 complete -c tandemctl -n '__fish_seen_subcommand_from drain' -a '(__tandemctl_devices)'
 complete -c tandemctl -n '__fish_seen_subcommand_from cancel' -a '(__tandemctl_requests)'
 complete -c tandemctl -n '__fish_seen_subcommand_from check' -F
+complete -c tandemctl -n '__fish_seen_subcommand_from doctor' -F
 complete -c tandemctl -n '__fish_seen_subcommand_from explain' -F
 complete -c tandemctl -n '__fish_seen_subcommand_from explain' -s c -l config -rF -d 'the configuration'
 complete -c tandemctl -n '__fish_seen_subcommand_from explain' -l window -x -d "the main device's window"

@@ -14,6 +14,7 @@
  *   events.c     events
  *   operate.c    restart, drain, reset, reload, upgrade, cancel
  *   wait.c       wait-ready
+ *   doctor.c     doctor: what costs time or stands open; its other files: doctor.h
  *   explain.c    explain: what would be done with a request, without a tandemd
  *   explain_decide.c  its decision, by the functions of the server
  *   key.c        key: a new one for a client
@@ -39,6 +40,8 @@ enum ctl_exit {
 	CTL_NO_ENGINE = 3,   /* init found no Ollama and got no engine */
 	CTL_NOT_RUNNING = 4, /* nobody answers at the stats socket */
 	CTL_TIMED_OUT = 5,   /* what was asked for is still under way */
+	CTL_ADVICE = 6,	     /* doctor found something */
+	CTL_SERIOUS = 7,     /* ... that is serious */
 };
 
 #define CTL_TIMEOUT_MS 3000
@@ -90,6 +93,7 @@ enum ctl_exit ctl_cancel(struct ctl *ctl);
 enum ctl_exit ctl_wait_ready(struct ctl *ctl);
 enum ctl_exit ctl_check(struct ctl *ctl);
 enum ctl_exit ctl_explain(struct ctl *ctl);
+enum ctl_exit ctl_doctor(struct ctl *ctl);
 enum ctl_exit ctl_init(struct ctl *ctl);
 enum ctl_exit ctl_key(struct ctl *ctl);
 

@@ -36,6 +36,8 @@ static const struct ctl_command commands[] = {
 		.run = ctl_wait_ready},
 	{"check", "FILE", 0, .needs_argument = true, .takes_argument = true,
 		.help = "check a configuration, like `tandemd -t -c FILE`", .run = ctl_check},
+	{"doctor", "[FILE]", CTL_JSON, .takes_argument = true,
+		.help = "what costs time or stands open, and what to do", .run = ctl_doctor},
 	{"explain", "[options] FILE|-", CTL_OWN | CTL_EXPLAIN,
 		.help = "what would be done with a request, and why", .run = ctl_explain},
 	{"key", "add [options] NAME", CTL_OWN | CTL_KEY,
@@ -134,7 +136,8 @@ static void help(void)
 	printf("\nEverywhere\n%s\n"
 	       "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 init needs an engine, 4 no tandemd "
 	       "is running,\n"
-	       "5 still under way when the time was over.\n",
+	       "5 still under way when the time was over, 6 doctor found something, 7 it is "
+	       "serious.\n",
 		everywhere);
 }
 

@@ -79,7 +79,8 @@ struct device {
 	unsigned inflight;		      /* running jobs that take a slot */
 	unsigned preempting;		      /* of these: told to let go */
 	uint64_t jobs_done, jobs_preempted;
-	uint64_t jobs_failed; /* not those that were the client's fault (4xx) */
+	uint64_t loads, load_ms; /* jobs that waited for a load of their model, and how long */
+	uint64_t jobs_failed;	 /* not those that were the client's fault (4xx) */
 	struct report_sums sums;
 	double prefill_tok_s, decode_tok_s; /* learned (rate.h); 0 before the first measurement */
 	struct rate_prompts prompts;

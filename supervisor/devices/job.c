@@ -110,6 +110,10 @@ static void job_end(struct job *j, const struct proto_record *r)
 	const struct proto_usage *u = &r->u.end.usage;
 	job_unlink(j);
 	d->jobs_done++;
+	if (u->load_ms >= RATE_LOAD_MS) {
+		d->loads++;
+		d->load_ms += (uint64_t)u->load_ms;
+	}
 	learn_rates(j, u);
 	if (r->u.end.backend_ms >= 0)
 		histogram_add(&d->all->times.backend[j->spec.message.kind],

@@ -80,6 +80,13 @@ static void pause_before(struct chat *c, uint64_t ms)
 	uv_timer_start(&c->wait, on_wait, ms, WAIT_STEP_MS);
 }
 
+static void count_way(const struct chat *c)
+{
+	struct counters *count = &c->base.all->count;
+	count->by_strategy[c->plan.strategy]++;
+	count->shortened_to_fit += c->plan.must_shrink && c->use_condensed;
+}
+
 /* The request is about to be sent for the first time, or in another form. */
 static void settle_form(struct chat *c)
 {
@@ -96,7 +103,7 @@ static void settle_form(struct chat *c)
 			tokens_estimate(c->base.all->tokens, buf_slice(&c->model), &c->sent_census);
 	}
 	if (!c->counted)
-		c->base.all->count.by_strategy[c->plan.strategy]++;
+		count_way(c);
 	c->counted = true;
 }
 

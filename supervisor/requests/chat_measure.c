@@ -42,6 +42,14 @@ static enum measure_way way_of(const struct chat *c)
 	return c->plan.reason[0] ? (enum measure_way)c->plan.strategy : MEASURE_NO_WAY;
 }
 
+static void count_size(const struct chat *c)
+{
+	struct counters *count = &c->base.all->count;
+	count->too_long += c->too_long && !c->lead;
+	if (c->facts.to_main && c->facts.tokens > count->largest_prompt)
+		count->largest_prompt = c->facts.tokens;
+}
+
 void chat_measured(struct chat *c)
 {
 	struct measure m = {.way = way_of(c),
@@ -59,6 +67,7 @@ void chat_measured(struct chat *c)
 	if (c->explain)
 		return; /* nobody was asked */
 	m.tokens[MEASURE_IN] = c->facts.tokens;
+	count_size(c);
 	if (c->lead && m.outcome == MEASURE_DONE)
 		m.outcome = MEASURE_JOINED;
 	if (!c->lead) {

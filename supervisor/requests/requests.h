@@ -29,7 +29,10 @@
 struct counters {
 	uint64_t requests, failed, refused, cancelled, fallbacks, passed, coalesced, resumed;
 	uint64_t by_strategy[STRATEGIES];
-	uint64_t early_freezes; /* conversations shortened while nobody waited */
+	uint64_t early_freezes;	   /* conversations shortened while nobody waited */
+	uint64_t shortened_to_fit; /* prompts that the main device's window would not hold whole */
+	uint64_t too_long;	   /* ... and that did not fit shortened either */
+	uint64_t largest_prompt;   /* as its client sent it, in tokens; an estimate */
 };
 
 /* How long requests took, in ms, by way: A, B, C, small, pass. */

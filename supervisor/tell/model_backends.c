@@ -1,7 +1,7 @@
 /* Each backend and its models. */
 #include "supervisor/tell/documents.h"
 
-enum { TYPE, URL, PID, MODEL, STATE, DETAIL, WINDOW, MODELS, DEVICE, SLOTS };
+enum { TYPE, URL, PID, MODEL, STATE, DETAIL, WINDOW, MODELS, DEVICE, SLOTS, PIN };
 
 static void get_backend(const void *of, const struct field *f, struct field_value *out)
 {
@@ -38,6 +38,9 @@ static void get_backend(const void *of, const struct field *f, struct field_valu
 	case SLOTS:
 		out->number = now->slots;
 		break;
+	case PIN:
+		field_say_text(out, d->conf->pin);
+		break;
 	}
 }
 
@@ -56,6 +59,17 @@ static const struct field backend[] = {
 	{.name = "models", .type = FIELD_INT, .get = get_backend, .which = MODELS},
 };
 const struct fields backend_members = FIELDS(backend);
+
+enum { STARTED, KEY, CLIENT_NUM_CTX };
+
+/* How it is set up. */
+static void get_set_up(const void *of, const struct field *f, struct field_value *out)
+{
+	const struct config_device *conf = ((const struct device *)of)->conf;
+	out->truth = f->which == STARTED ? conf->backend.command != NULL
+		     : f->which == KEY	 ? conf->backend.key_file != NULL
+					 : conf->client_num_ctx;
+}
 
 enum { MODEL_NAME, MODEL_WINDOW };
 
@@ -89,6 +103,10 @@ static const struct field listed[] = {
 	{.name = "device", .type = FIELD_TEXT, .get = get_backend, .which = DEVICE},
 	FIELD_OBJECT_OF(NULL, &backend_members, NULL),
 	{.name = "reported_slots", .type = FIELD_INT, .get = get_backend, .which = SLOTS},
+	{.name = "pin", .type = FIELD_TEXT, .get = get_backend, .which = PIN},
+	{.name = "started", .type = FIELD_TRUTH, .get = get_set_up, .which = STARTED},
+	{.name = "has_key", .type = FIELD_TRUTH, .get = get_set_up, .which = KEY},
+	{.name = "client_num_ctx", .type = FIELD_TRUTH, .get = get_set_up, .which = CLIENT_NUM_CTX},
 	FIELD_LIST_OF("model_list", &model_members, each_model),
 };
 static const struct fields listed_backend = FIELDS(listed);

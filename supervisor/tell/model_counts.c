@@ -77,6 +77,9 @@ static const struct field requests[] = {
 	FIELD_COUNT_OF("strategy_c", struct requests, count.by_strategy[2]),
 	FIELD_COUNT_OF("strategy_small", struct requests, count.by_strategy[3]),
 	FIELD_COUNT_OF("early_freezes", struct requests, count.early_freezes),
+	FIELD_COUNT_OF("shortened_to_fit", struct requests, count.shortened_to_fit),
+	FIELD_COUNT_OF("too_long", struct requests, count.too_long),
+	FIELD_COUNT_OF("largest_prompt_tokens", struct requests, count.largest_prompt),
 };
 static const struct fields request_members = FIELDS(requests);
 

@@ -50,6 +50,8 @@ static const struct field job_counts[] = {
 	FIELD_COUNT_OF("done", struct device, jobs_done),
 	FIELD_COUNT_OF("failed", struct device, jobs_failed),
 	FIELD_COUNT_OF("preempted", struct device, jobs_preempted),
+	FIELD_COUNT_OF("loads", struct device, loads),
+	FIELD_COUNT_OF("load_ms", struct device, load_ms),
 };
 static const struct fields job_count_members = FIELDS(job_counts);
 
@@ -130,7 +132,7 @@ static const struct fields request_members = FIELDS(requests);
 
 /* --- tandemd --- */
 
-enum { VERSION, PID, UPTIME, LISTEN, CONNECTIONS, HELD, LAYOUTS };
+enum { VERSION, PID, UPTIME, LISTEN, ROUTING, CONNECTIONS, HELD, LAYOUTS };
 
 static unsigned connections(const struct tell *t)
 {
@@ -154,6 +156,11 @@ static void get_tandemd(const void *of, const struct field *f, struct field_valu
 		break;
 	case LISTEN:
 		field_say_text(out, t->life->front ? front_address(t->life->front) : NULL);
+		break;
+	case ROUTING:
+		field_say_text(out, t->requests->config->routing.mode == ROUTING_ADAPTIVE
+					    ? "adaptive"
+					    : "threshold");
 		break;
 	case CONNECTIONS:
 		out->number = connections(t);
@@ -180,6 +187,7 @@ static const struct field status[] = {
 	{.name = "pid", .type = FIELD_INT, .get = get_tandemd, .which = PID},
 	{.name = "uptime_s", .type = FIELD_REAL, .unit = "s", .get = get_tandemd, .which = UPTIME},
 	{.name = "listen", .type = FIELD_TEXT, .get = get_tandemd, .which = LISTEN},
+	{.name = "routing", .type = FIELD_TEXT, .get = get_tandemd, .which = ROUTING},
 	{.name = "old_pids", .type = FIELD_LIST, .items = FIELD_INT, .each = each_elder},
 	FIELD_LIST_OF("devices", &device_members, each_device),
 	FIELD_OBJECT_OF("requests", &request_members, requests_of_tell),

@@ -1,7 +1,7 @@
 /*
  * A libnvidia-ml.so.1 with two GPUs, for tests/process/test_control.py. Its second GPU knows little
- * of itself, as old cards do. NVML_FAKE_INIT is what nvmlInit returns, NVML_FAKE_HANG_MS how long
- * each count takes.
+ * of itself, as old cards do; with NVML_FAKE_IDLE its memory is all but free. NVML_FAKE_INIT is what
+ * nvmlInit returns, NVML_FAKE_HANG_MS how long each count takes.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -69,7 +69,9 @@ int nvmlDeviceGetUUID(void *device, char *uuid, unsigned size)
 int nvmlDeviceGetMemoryInfo(void *device, unsigned long long *total_free_used)
 {
 	total_free_used[0] = second(device) ? 4ull << 30 : 80ull << 30;
-	total_free_used[2] = second(device) ? 1ull << 30 : 60ull << 30;
+	total_free_used[2] = !second(device)		? 60ull << 30
+			     : number("NVML_FAKE_IDLE") ? 1ull << 26
+							: 1ull << 30;
 	total_free_used[1] = total_free_used[0] - total_free_used[2];
 	return 0;
 }

@@ -1,0 +1,42 @@
+/* Facts where no tandemd runs: what its configuration would have it do. */
+#include "supervisor/ctl/doctor.h"
+
+static void copy(char *out, size_t size, const char *text)
+{
+	snprintf(out, size, "%s", text ? text : "");
+}
+
+static void take_device(struct doctor_device *d, const struct config_device *conf)
+{
+	*d = (struct doctor_device){
+		.main = conf->roles & ROLE_MAIN,
+		.condense = conf->roles & ROLE_CONDENSE,
+		.started = conf->backend.command != NULL,
+		.has_key = conf->backend.key_file != NULL,
+		.client_num_ctx = conf->client_num_ctx,
+		.slots = conf->slots,
+		.reported_slots = -1,
+		.window = conf->num_ctx > 0 ? conf->num_ctx : -1,
+		.loaded_window = -1,
+		.prefill = -1,
+		.decode = -1,
+	};
+	copy(d->name, sizeof(d->name), conf->name);
+	copy(d->type, sizeof(d->type), backend_type_name(conf->backend.type));
+	copy(d->url, sizeof(d->url), conf->backend.url);
+	copy(d->model, sizeof(d->model), conf->model);
+	copy(d->pin, sizeof(d->pin), conf->pin);
+}
+
+void doctor_take_config(struct doctor_facts *f, const struct config *conf)
+{
+	snprintf(f->listen, sizeof(f->listen),
+		strchr(conf->listen.address, ':') ? "[%s]:%d" : "%s:%d", conf->listen.address,
+		conf->listen.port);
+	copy(f->routing, sizeof(f->routing),
+		conf->routing.mode == ROUTING_ADAPTIVE ? "adaptive" : "threshold");
+	f->needs_key = config_has_keys(conf);
+	f->knows_keys = true;
+	for (size_t i = 0; i < conf->device_count; i++)
+		take_device(&f->device[f->devices++], &conf->devices[i]);
+}
