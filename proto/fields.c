@@ -108,6 +108,17 @@ static const struct wire_field state[] = {
 	I64(state.slots),
 	TEXT(state.model),
 	U32(state.traits),
+	RANGE(state.serving.model_bytes, -1, INT64_MAX),
+	RANGE(state.serving.weight_bytes, -1, INT64_MAX),
+	RANGE(state.serving.gpu_bytes, -1, INT64_MAX),
+	RANGE(state.serving.gpu_percent, -1, INT64_MAX),
+	RANGE(state.serving.gpus, -1, INT64_MAX),
+	RANGE(state.serving.models, -1, INT64_MAX),
+	RANGE(state.serving.keep_s, -1, INT64_MAX),
+	RANGE(state.serving.own_window, -1, INT64_MAX),
+	RANGE(state.serving.flash_attention, -1, INT64_MAX),
+	RANGE(state.serving.speculation, -1, INT64_MAX),
+	TEXT(state.serving.cache_type),
 };
 
 static const struct wire_field models[] = {

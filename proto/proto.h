@@ -14,7 +14,7 @@
 
 #include <stdint.h>
 
-#define PROTO_VERSION 2
+#define PROTO_VERSION 3
 #define PROTO_FRAME_MAX (2u << 20) /* bytes of one frame; both ends refuse more */
 #define PROTO_PIECE_BYTES 65536u   /* body and answer bytes cross in pieces of at most this */
 #define PROTO_FLUSH_BYTES 32768u   /* a frame that long is sent before the turn ends */
@@ -120,6 +120,21 @@ struct proto_ack {
 	int64_t kv_ms;
 };
 
+/* How the backend holds its model, as far as it tells; numbers that it does not tell are -1. */
+struct proto_serving {
+	int64_t model_bytes;  /* that the model takes, with its cache */
+	int64_t weight_bytes; /* ... its weights alone */
+	int64_t gpu_bytes;    /* of model_bytes, what is on GPUs */
+	int64_t gpu_percent;  /* of it or of its layers, on GPUs */
+	int64_t gpus;	      /* that hold its layers */
+	int64_t models;	      /* loaded at once */
+	int64_t keep_s;	      /* it is unloaded after so long without a request; INT32_MAX: never */
+	int64_t own_window;   /* tokens that the model was made for */
+	int64_t flash_attention; /* 0, 1 */
+	int64_t speculation;	 /* 0: it could guess ahead, and does not; 1: it does */
+	struct slice cache_type; /* of the keys in its KV cache, "f16"; empty: not told */
+};
+
 struct proto_state {
 	enum proto_backend_state state;
 	struct slice detail;	/* why, for people */
@@ -130,6 +145,7 @@ struct proto_state {
 	int64_t slots;		/* the backend's own count, 0 unknown */
 	struct slice model;	/* what it serves by default, empty unknown */
 	uint32_t traits;	/* enum backend_trait of backends.h */
+	struct proto_serving serving;
 };
 
 struct proto_model {

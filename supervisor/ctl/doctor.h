@@ -9,7 +9,9 @@
  *   doctor.c         the command: asks, looks, exit status
  *   doctor_table.c   the table, and looking; doctor_finding.c what a look writes down
  *   doctor_say.c     what is found as text and as JSON
- *   doctor_memory.c  looks at memory and windows: what spills, what is loaded anew
+ *   doctor_memory.c  looks at what is on the processor; doctor_windows.c, doctor_loads.c at
+ *                    windows, at models that are loaded anew
+ *   doctor_engine.c  ... at how the engine works: split cards, attention, cache, guessing ahead
  *   doctor_cache.c   ... at prefixes and slots
  *   doctor_cards.c   ... at cards and how they are used
  *   doctor_open.c    ... at what is away, fails, or is open to the network
@@ -52,6 +54,11 @@ struct doctor_device {
 	int64_t restarts, done, failed, loads, load_ms;
 	int64_t inflight, waiting;
 	double prefill, decode; /* tokens/s */
+	/* How its backend holds its model. */
+	int64_t model_bytes, weight_bytes, gpu_bytes, gpu_percent, gpus, models, keep_s, own_window;
+	int flash, speculation; /* 0, 1, -1 */
+	char cache_type[DOCTOR_NAME_BYTES];
+	int64_t pinned_used; /* bytes, of all GPUs that it is pinned to */
 	enum doctor_reach reach;
 	int port;
 	/* Conversations of the last DOCTOR_RECENT_MS; those whose prompt is not in its cache (any
@@ -91,6 +98,7 @@ struct doctor_facts {
 
 /* Nothing is known. */
 void doctor_facts_init(struct doctor_facts *f);
+void doctor_device_init(struct doctor_device *d);
 /* Each takes over what one document tells; in this order, the first makes the devices. */
 void doctor_take_status(struct doctor_facts *f, struct json_value root);
 void doctor_take_backends(struct doctor_facts *f, struct json_value root);
@@ -171,13 +179,24 @@ void doctor_advise(struct doctor_finding *f, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 void doctor_measure(struct doctor_finding *f, const char *name, double value);
 
+/* The first main device; NULL: there is none. */
+const struct doctor_device *doctor_main(const struct doctor_facts *f);
+/* So many prompts did not fit the main device's window that it is worth saying. */
+bool doctor_window_is_short(const struct doctor_facts *f);
+/* Part of what it holds is not on a GPU. */
+bool doctor_is_short_of_memory(const struct doctor_device *d);
+
 /* The looks, by the file that they stand in. */
 #define DOCTOR_LOOK(name)                                                                          \
 	enum doctor_look name(const struct doctor_facts *f, const struct doctor_device *d,         \
 		struct doctor_finding *out)
-DOCTOR_LOOK(look_window_cuts); /* doctor_memory.c */
+DOCTOR_LOOK(look_cpu); /* doctor_memory.c */
+DOCTOR_LOOK(look_window_spills);
+DOCTOR_LOOK(look_window_cuts); /* doctor_windows.c */
 DOCTOR_LOOK(look_window_other);
-DOCTOR_LOOK(look_reloads);
+DOCTOR_LOOK(look_reloads); /* doctor_loads.c */
+DOCTOR_LOOK(look_models);
+DOCTOR_LOOK(look_keep_alive);
 DOCTOR_LOOK(look_prefix); /* doctor_cache.c */
 DOCTOR_LOOK(look_shared_slot);
 DOCTOR_LOOK(look_slots);
@@ -185,6 +204,10 @@ DOCTOR_LOOK(look_idle_gpu); /* doctor_cards.c */
 DOCTOR_LOOK(look_idle_device);
 DOCTOR_LOOK(look_small_slow);
 DOCTOR_LOOK(look_notes);
+DOCTOR_LOOK(look_split); /* doctor_engine.c */
+DOCTOR_LOOK(look_flash_attention);
+DOCTOR_LOOK(look_cache_type);
+DOCTOR_LOOK(look_speculation);
 DOCTOR_LOOK(look_away); /* doctor_open.c */
 DOCTOR_LOOK(look_restarts);
 DOCTOR_LOOK(look_failures);

@@ -66,14 +66,6 @@ enum doctor_look look_idle_device(
 	return LOOK_FOUND;
 }
 
-static const struct doctor_device *main_of(const struct doctor_facts *f)
-{
-	for (size_t i = 0; i < f->devices; i++)
-		if (f->device[i].main)
-			return &f->device[i];
-	return NULL;
-}
-
 /*
  * Clients wait for notes in the threshold mode. What the small device reads in all its slots while
  * they are written is at most slots x its rate; where the main one reads faster, having it read the
@@ -82,7 +74,7 @@ static const struct doctor_device *main_of(const struct doctor_facts *f)
 enum doctor_look look_small_slow(
 	const struct doctor_facts *f, const struct doctor_device *d, struct doctor_finding *out)
 {
-	const struct doctor_device *main = main_of(f);
+	const struct doctor_device *main = doctor_main(f);
 	if (d->main || !d->condense)
 		return LOOK_FINE;
 	if (!f->running || !main || d->prefill <= 0 || main->prefill <= 0 || d->slots <= 0)

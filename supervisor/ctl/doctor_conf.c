@@ -8,19 +8,14 @@ static void copy(char *out, size_t size, const char *text)
 
 static void take_device(struct doctor_device *d, const struct config_device *conf)
 {
-	*d = (struct doctor_device){
-		.main = conf->roles & ROLE_MAIN,
-		.condense = conf->roles & ROLE_CONDENSE,
-		.started = conf->backend.command != NULL,
-		.has_key = conf->backend.key_file != NULL,
-		.client_num_ctx = conf->client_num_ctx,
-		.slots = conf->slots,
-		.reported_slots = -1,
-		.window = conf->num_ctx > 0 ? conf->num_ctx : -1,
-		.loaded_window = -1,
-		.prefill = -1,
-		.decode = -1,
-	};
+	doctor_device_init(d);
+	d->main = conf->roles & ROLE_MAIN;
+	d->condense = conf->roles & ROLE_CONDENSE;
+	d->started = conf->backend.command != NULL;
+	d->has_key = conf->backend.key_file != NULL;
+	d->client_num_ctx = conf->client_num_ctx;
+	d->slots = conf->slots;
+	d->window = conf->num_ctx > 0 ? conf->num_ctx : -1;
 	copy(d->name, sizeof(d->name), conf->name);
 	copy(d->type, sizeof(d->type), backend_type_name(conf->backend.type));
 	copy(d->url, sizeof(d->url), conf->backend.url);

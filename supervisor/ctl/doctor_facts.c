@@ -46,14 +46,25 @@ void doctor_facts_init(struct doctor_facts *f)
 	*f = (struct doctor_facts){.uptime_s = -1, .notes_mean_ms = -1};
 }
 
-static void device_unknown(struct doctor_device *d)
+void doctor_device_init(struct doctor_device *d)
 {
 	*d = (struct doctor_device){.slots = -1,
 		.reported_slots = -1,
 		.window = -1,
 		.loaded_window = -1,
 		.prefill = -1,
-		.decode = -1};
+		.decode = -1,
+		.model_bytes = -1,
+		.weight_bytes = -1,
+		.gpu_bytes = -1,
+		.gpu_percent = -1,
+		.gpus = -1,
+		.models = -1,
+		.keep_s = -1,
+		.own_window = -1,
+		.flash = -1,
+		.speculation = -1,
+		.pinned_used = -1};
 }
 
 /* --- status --- */
@@ -70,7 +81,7 @@ static void take_roles(struct doctor_device *d, struct json_value roles)
 static void take_device(struct doctor_device *d, struct json_value row)
 {
 	struct json_value jobs = json_get(row, "jobs"), backend = json_get(row, "backend");
-	device_unknown(d);
+	doctor_device_init(d);
 	TEXT(row, "name", d->name);
 	TEXT(row, "state", d->state);
 	TEXT(row, "last_exit", d->last_exit);
@@ -126,6 +137,28 @@ static int64_t loaded_window(const struct doctor_device *d, struct json_value mo
 	return -1;
 }
 
+/* -1: not told */
+static int truth_or_unknown(struct json_value object, const char *name)
+{
+	bool value;
+	return json_to_bool(json_get(object, name), &value) ? value : -1;
+}
+
+static void take_serving(struct doctor_device *d, struct json_value s)
+{
+	d->model_bytes = number(s, "model_bytes", -1);
+	d->weight_bytes = number(s, "weight_bytes", -1);
+	d->gpu_bytes = number(s, "gpu_bytes", -1);
+	d->gpu_percent = number(s, "gpu_percent", -1);
+	d->gpus = number(s, "gpus", -1);
+	d->models = number(s, "models", -1);
+	d->keep_s = number(s, "keep_s", -1);
+	d->own_window = number(s, "own_window", -1);
+	d->flash = truth_or_unknown(s, "flash_attention");
+	d->speculation = truth_or_unknown(s, "speculation");
+	TEXT(s, "cache_type", d->cache_type);
+}
+
 void doctor_take_backends(struct doctor_facts *f, struct json_value root)
 {
 	struct json_value row;
@@ -140,24 +173,39 @@ void doctor_take_backends(struct doctor_facts *f, struct json_value root)
 		d->client_num_ctx = truth(row, "client_num_ctx");
 		d->reported_slots = number(row, "reported_slots", -1);
 		d->loaded_window = loaded_window(d, json_get(row, "model_list"));
+		take_serving(d, json_get(row, "serving"));
 	}
 }
 
 /* --- GPUs --- */
 
+/* Its memory counts for each device that is pinned to it. */
+static void take_pinned(struct doctor_facts *f, struct doctor_gpu *g, struct json_value pinned)
+{
+	struct json_value name;
+	for (struct json_iter it = json_iter(pinned); json_array_next(&it, &name);) {
+		g->pinned = true;
+		for (size_t i = 0; i < f->devices && g->used >= 0; i++) {
+			struct doctor_device *d = &f->device[i];
+			if (json_string_is(name, d->name))
+				d->pinned_used =
+					g->used + (d->pinned_used > 0 ? d->pinned_used : 0);
+		}
+	}
+}
+
 void doctor_take_gpus(struct doctor_facts *f, struct json_value root)
 {
-	struct json_value row, pinned;
+	struct json_value row;
 	for (struct json_iter it = json_iter(json_get(root, "gpus"));
 		f->gpus < DOCTOR_GPUS_MAX && json_array_next(&it, &row);) {
 		struct doctor_gpu *g = &f->gpu[f->gpus++];
-		struct json_iter pins = json_iter(json_get(row, "pinned"));
 		TEXT(row, "name", g->name);
 		g->index = number(row, "index", -1);
 		g->used = number(row, "memory_used_bytes", -1);
 		g->total = number(row, "memory_total_bytes", -1);
 		g->load = number(row, "load_percent", -1);
-		g->pinned = json_array_next(&pins, &pinned);
+		take_pinned(f, g, json_get(row, "pinned"));
 	}
 	f->knows_gpus = f->gpus > 0;
 }

@@ -46,6 +46,8 @@ struct worker_backend {
 	unsigned traits; /* enum backend_trait; 0: it has not said a word */
 	uint64_t start;	 /* of pid (proc.h) */
 	char model[256];
+	struct proto_serving serving; /* its cache_type stands below */
+	char cache_type[16];
 };
 
 /* What becomes of a worker that has ended without having been asked to. */

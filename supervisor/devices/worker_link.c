@@ -168,6 +168,9 @@ static void on_state(struct worker *w, const struct proto_state *st)
 	b->slots = st->slots;
 	b->traits = st->traits;
 	foresight_puts_aside(&w->device->foresight, device_similarity(w->device));
+	b->serving = st->serving;
+	b->serving.cache_type = (struct slice){0};
+	copy(b->cache_type, sizeof(b->cache_type), st->serving.cache_type);
 	log_line(st->state == STATE_DOWN ? LOG_WARN : LOG_INFO, "backend_state",
 		LOG_STR("device", w->device->conf->name), LOG_INT("generation", w->generation),
 		LOG_STR("state", proto_state_name(st->state)), LOG_STR("url", b->url),

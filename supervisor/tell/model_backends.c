@@ -1,6 +1,8 @@
 /* Each backend and its models. */
 #include "supervisor/tell/documents.h"
 
+#include <string.h>
+
 enum { TYPE, URL, PID, MODEL, STATE, DETAIL, WINDOW, MODELS, DEVICE, SLOTS, PIN };
 
 static void get_backend(const void *of, const struct field *f, struct field_value *out)
@@ -71,6 +73,50 @@ static void get_set_up(const void *of, const struct field *f, struct field_value
 					 : conf->client_num_ctx;
 }
 
+/* --- how it holds its model --- */
+
+/* -1: it does not tell; nothing of it counts before its worker has said a word. */
+static void get_serving(const void *of, const struct field *f, struct field_value *out)
+{
+	const struct worker_backend *b = device_backend(of);
+	int64_t value;
+	memcpy(&value, (const char *)b + f->which, sizeof(value));
+	bool known = b->traits && value >= 0;
+	if (f->type == FIELD_TRUTH) {
+		out->truth = known && value > 0;
+		out->is = known ? FIELD_SAID : FIELD_UNKNOWN;
+	} else {
+		field_say_int_if(out, known, value);
+	}
+}
+
+static void get_cache_type(const void *of, const struct field *f, struct field_value *out)
+{
+	(void)f;
+	field_say_text(out, device_backend(of)->cache_type);
+}
+
+#define SERVING(name_, type_, unit_)                                                               \
+	{                                                                                          \
+		.name = #name_, .type = (type_), .unit = (unit_), .get = get_serving,              \
+		.which = FIELD_AT(struct worker_backend, serving.name_, int64_t)                   \
+	}
+
+static const struct field serving[] = {
+	SERVING(model_bytes, FIELD_INT, "bytes"),
+	SERVING(weight_bytes, FIELD_INT, "bytes"),
+	SERVING(gpu_bytes, FIELD_INT, "bytes"),
+	SERVING(gpu_percent, FIELD_INT, "percent"),
+	SERVING(gpus, FIELD_INT, NULL),
+	SERVING(models, FIELD_INT, NULL),
+	SERVING(keep_s, FIELD_INT, "s"),
+	SERVING(own_window, FIELD_INT, "tokens"),
+	SERVING(flash_attention, FIELD_TRUTH, NULL),
+	SERVING(speculation, FIELD_TRUTH, NULL),
+	FIELD_OWN("cache_type", FIELD_TEXT, get_cache_type),
+};
+static const struct fields serving_members = FIELDS(serving);
+
 enum { MODEL_NAME, MODEL_WINDOW };
 
 static void get_model(const void *of, const struct field *f, struct field_value *out)
@@ -107,6 +153,7 @@ static const struct field listed[] = {
 	{.name = "started", .type = FIELD_TRUTH, .get = get_set_up, .which = STARTED},
 	{.name = "has_key", .type = FIELD_TRUTH, .get = get_set_up, .which = KEY},
 	{.name = "client_num_ctx", .type = FIELD_TRUTH, .get = get_set_up, .which = CLIENT_NUM_CTX},
+	FIELD_OBJECT_OF("serving", &serving_members, NULL),
 	FIELD_LIST_OF("model_list", &model_members, each_model),
 };
 static const struct fields listed_backend = FIELDS(listed);

@@ -48,12 +48,12 @@ def engine():
 
 @pytest.fixture
 def start(engine, tmp_path):
-    """start(window, template=None): a tandem whose one device is such a server."""
+    """start(window, template=None, more=()): a tandem whose one device is such a server, with more options."""
     (binary, *library), model = engine
     running = []
 
-    def begin(window, template=None, **groups):
-        command = [binary, "-m", model, "-c", str(window), "-np", "1", "--temp", "0", "--no-webui"]
+    def begin(window, template=None, more=(), **groups):
+        command = [binary, "-m", model, "-c", str(window), "-np", "1", "--temp", "0", "--no-webui", *more]
         if template:
             path = tmp_path / "template.jinja"
             path.write_text(template)

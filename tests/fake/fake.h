@@ -43,7 +43,12 @@ struct options {
 	bool early_headers; /* llama-server: 200 as soon as a slot takes the request */
 	bool no_insert;	    /* Ollama: no model takes a suffix */
 	bool old;	    /* Ollama: from before a request could say "truncate" */
-	unsigned max_ctx;   /* Ollama: a larger window does not fit its memory; 0: any does */
+	double vram_bytes; /* Ollama: memory of its GPU; what a model has more is on the CPU; < 0: all fits */
+	double kv_bytes;    /* Ollama: that a token of the window takes of a loaded model */
+	double model_bytes; /* of a model's weights */
+	double keep_s;	    /* Ollama: tells that a model is unloaded after so long; < 0: never */
+	const char *spec_type; /* llama-server's --spec-type */
+	unsigned max_ctx;      /* Ollama: a larger window does not fit its memory; 0: any does */
 	bool embeddings, metrics, control;
 	const char *api_key;	    /* as vLLM: below /v1 nothing without it; NULL: none */
 	const char *slot_save_path; /* NULL: slots are not saved */

@@ -28,7 +28,7 @@ static void props(struct request *r)
 	buf_init(&out, 1u << 20);
 	buf_printf(&out,
 		"{\"default_generation_settings\":{\"id\":0,\"n_ctx\":%u,\"params\":{\"n_predict\":"
-		"-1,\"temperature\":0.8}},"
+		"-1,\"temperature\":0.8,\"speculative.types\":\"none\"}},"
 		"\"total_slots\":%u,\"model_alias\":",
 		m->num_ctx, m->slot_count);
 	json_put_string(&out, slice_str(m->name));
@@ -60,14 +60,16 @@ static void slots(struct request *r)
 		const struct gen *g = m->slots[i].gen;
 
 		buf_printf(&out,
-			"%s{\"id\":%u,\"id_task\":%d,\"n_ctx\":%u,\"speculative\":false,\"is_"
+			"%s{\"id\":%u,\"id_task\":%d,\"n_ctx\":%u,\"speculative\":%s,\"is_"
 			"processing\":%s,"
 			"\"params\":{\"n_predict\":%lld},\"next_token\":{\"has_next_token\":%s,\"n_"
 			"remain\":%lld,"
 			"\"n_decoded\":%zu}}",
-			i ? "," : "", i, g ? (int)g->r->seq : -1, m->num_ctx, g ? "true" : "false",
-			g ? (long long)g->max_tokens : -1ll, g ? "true" : "false",
-			g ? (long long)(g->total - g->emitted) : -1ll, g ? g->emitted : 0);
+			i ? "," : "", i, g ? (int)g->r->seq : -1, m->num_ctx,
+			strcmp(r->fake->options.spec_type, "none") != 0 ? "true" : "false",
+			g ? "true" : "false", g ? (long long)g->max_tokens : -1ll,
+			g ? "true" : "false", g ? (long long)(g->total - g->emitted) : -1ll,
+			g ? g->emitted : 0);
 	}
 	buf_add_char(&out, ']');
 	api_reply(r, 200, &out);

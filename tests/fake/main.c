@@ -19,6 +19,7 @@
  *   clock.c, crc32.c      timers in nanoseconds; checksums of bodies
  */
 #include "tests/fake/api.h"
+#include "tests/fake/dialect.h"
 #include "tests/fake/engine.h"
 #include "tests/fake/stats.h"
 
@@ -61,6 +62,11 @@ enum option_key {
 	OPT_BATCH,
 	OPT_API_KEY,
 	OPT_MODEL_PATH,
+	OPT_VRAM,
+	OPT_KV,
+	OPT_BYTES,
+	OPT_KEEP,
+	OPT_SPEC,
 	OPT_HELP,
 };
 
@@ -110,6 +116,11 @@ static const struct {
 	{"--api-key", OPT_API_KEY, false},
 	{"--max-model-len", OPT_NUM_CTX, false},
 	{"-m", OPT_MODEL_PATH, false},
+	{"--vram-bytes", OPT_VRAM, false},
+	{"--kv-bytes", OPT_KV, false},
+	{"--model-bytes", OPT_BYTES, false},
+	{"--keep-s", OPT_KEEP, false},
+	{"--spec-type", OPT_SPEC, false},
 	{"--help", OPT_HELP, true},
 };
 
@@ -124,7 +135,8 @@ static const char usage[] =
 	"[--host-cache-rate TOK_S]\n"
 	"  [--embeddings] [--metrics] [--log FILE] [--dump DIR] [--slot-save-path DIR] "
 	"[--no-control]\n"
-	"  [--api-key KEY] [--max-model-len N]\n"
+	"  [--api-key KEY] [--max-model-len N] [--model-bytes N] [--kv-bytes N] [--vram-bytes N]\n"
+	"  [--keep-s S] [--spec-type T]\n"
 	"llama-server's options are accepted: -m, -c (for all slots), -np, -b, -sps and --alias count, "
 	"others are ignored.\n";
 
@@ -263,6 +275,21 @@ static void set_option(struct options *o, enum option_key key, const char *name,
 	case OPT_MODEL_PATH:
 		o->model_path = value;
 		break;
+	case OPT_VRAM:
+		o->vram_bytes = number(name, value, 1e15);
+		break;
+	case OPT_KV:
+		o->kv_bytes = number(name, value, 1e9);
+		break;
+	case OPT_BYTES:
+		o->model_bytes = number(name, value, 1e15);
+		break;
+	case OPT_KEEP:
+		o->keep_s = number(name, value, 1e9);
+		break;
+	case OPT_SPEC:
+		o->spec_type = value;
+		break;
 	case OPT_HELP:
 		fputs(usage, stdout);
 		exit(0);
@@ -282,6 +309,10 @@ static void parse_options(struct options *o, int argc, char **argv)
 		.speed = 1,
 		.answer_tokens = 16,
 		.control = true,
+		.vram_bytes = -1,
+		.keep_s = -1,
+		.model_bytes = MODEL_BYTES,
+		.spec_type = "none",
 		.model_path = "fake.gguf"};
 	for (int i = 1; i < argc; i++) {
 		const char *name = argv[i];

@@ -168,8 +168,22 @@ static void put_model(struct buf *out, const struct model *m)
 	put_model_name(out, "model", m);
 }
 
+/* A model never expires where nothing else is said: expires_at is then as far away as can be. */
+static void put_loaded(
+	struct buf *out, const struct options *o, const struct model *m, double bytes)
+{
+	char expires[40] = "2318-12-01T00:00:00Z";
+	time_t at = time(NULL) + (time_t)o->keep_s;
+	struct tm tm;
+	if (o->keep_s >= 0 && gmtime_r(&at, &tm))
+		strftime(expires, sizeof(expires), "%Y-%m-%dT%H:%M:%S.25Z", &tm);
+	buf_printf(out, ",\"expires_at\":\"%s\",\"size_vram\":%.0f,\"context_length\":%u", expires,
+		o->vram_bytes >= 0 && o->vram_bytes < bytes ? o->vram_bytes : bytes, m->num_ctx);
+}
+
 static void list_models(struct request *r, bool loaded)
 {
+	const struct options *o = &r->fake->options;
 	struct buf out;
 	bool first = true;
 
@@ -183,13 +197,11 @@ static void list_models(struct request *r, bool loaded)
 		put_model(&out, m);
 		if (!loaded)
 			buf_add_str(&out, ",\"modified_at\":\"2026-08-21T10:00:00.000000001Z\"");
-		buf_printf(&out, ",\"size\":%lld,\"digest\":\"%s\",\"details\":%s", MODEL_BYTES,
+		double bytes = o->model_bytes + (loaded ? o->kv_bytes * m->num_ctx : 0);
+		buf_printf(&out, ",\"size\":%.0f,\"digest\":\"%s\",\"details\":%s", bytes,
 			MODEL_DIGEST, details);
 		if (loaded)
-			buf_printf(&out,
-				",\"expires_at\":\"2318-12-01T00:00:00Z\",\"size_vram\":%lld,"
-				"\"context_length\":%u",
-				MODEL_BYTES, m->num_ctx);
+			put_loaded(&out, o, m, bytes);
 		buf_add_char(&out, '}');
 	}
 	buf_add_str(&out, "]}");

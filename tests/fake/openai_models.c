@@ -21,8 +21,8 @@ static void put_model(struct buf *out, const struct model *m)
 			",\"aliases\":[],\"tags\":[],\"meta\":{\"vocab_type\":2,\"n_vocab\":151936,"
 			"\"n_ctx\":%u,"
 			"\"n_ctx_train\":%d,\"n_embd\":%d,\"n_params\":1235814432,\"size\":"
-			"1321098329}",
-			m->num_ctx, TRAIN_CTX, EMBED_DIMS);
+			"%.0f}",
+			m->num_ctx, TRAIN_CTX, EMBED_DIMS, m->engine->fake->options.model_bytes);
 	buf_add_char(out, '}');
 }
 

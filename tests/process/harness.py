@@ -213,7 +213,7 @@ class Fake(Process, Control):
         args = [os.path.join(BIN, "fake-backend"), "--type", type, "--port", str(self.port), "--dump", self.dump]
         for m in model:
             args += ["--model", m]
-        super().__init__(args + list(options), os.path.join(folder, name + ".log"))
+        super().__init__(args + [str(o) for o in options], os.path.join(folder, name + ".log"))
         Control.__init__(self, f"http://127.0.0.1:{self.port}")
         wait_for(lambda: self.stats() is not None, f"fake backend {name}")
 

@@ -230,6 +230,17 @@ static void on_record(void *ctx, const struct proto_record *r)
 		put_int(&b, "window", r->u.state.window);
 		put_int(&b, "slots", r->u.state.slots);
 		put_text(&b, "model", r->u.state.model);
+		put_int(&b, "model_bytes", r->u.state.serving.model_bytes);
+		put_int(&b, "weight_bytes", r->u.state.serving.weight_bytes);
+		put_int(&b, "gpu_bytes", r->u.state.serving.gpu_bytes);
+		put_int(&b, "gpu_percent", r->u.state.serving.gpu_percent);
+		put_int(&b, "gpus", r->u.state.serving.gpus);
+		put_int(&b, "models", r->u.state.serving.models);
+		put_int(&b, "keep_s", r->u.state.serving.keep_s);
+		put_int(&b, "own_window", r->u.state.serving.own_window);
+		put_int(&b, "flash_attention", r->u.state.serving.flash_attention);
+		put_int(&b, "speculation", r->u.state.serving.speculation);
+		put_text(&b, "cache_type", r->u.state.serving.cache_type);
 		break;
 	case PROTO_MODELS:
 		put_models(&b, r);

@@ -54,8 +54,9 @@ def nothing(t, *ids):
 @pytest.mark.parametrize("kind", ["ollama", "llama-server"])
 @pytest.mark.parametrize("mode", ["adaptive", "threshold"])
 def test_a_healthy_pair_has_no_finding(pair, kind, mode):
-    t, a, b = pair(kind, kind, routing={"mode": mode}, main_options=("--num-ctx", "16384", "--slots", "4"),
-                   small_options=("--num-ctx", "8192", "--slots", "2"))
+    more = ("--spec-type", "ngram-simple")  # Ollama's has no use for it
+    t, a, b = pair(kind, kind, routing={"mode": mode}, main_options=("--num-ctx", "16384", "--slots", "4", *more),
+                   small_options=("--num-ctx", "8192", "--slots", "2", *more))
     assert doctor(t)[1]["findings"] == []  # nobody has asked for anything yet
     s = test_adaptive.Session(t)
     for _ in range(6):
@@ -181,6 +182,136 @@ def test_a_window_that_somebody_else_asked_for(fake, tandem):
     assert t.chat("hello")[0] == 200  # loaded with ours again
     assert t.operate("restart gpu0")["state"] == "done"
     nothing(t, "window-other")
+
+
+# --- memory ---
+
+GIB = 1 << 30
+
+
+def loaded(t):
+    """A chat, and the worker has looked at the backend since."""
+    assert t.chat("hello")[0] == 200
+    assert t.operate("restart gpu0")["state"] == "done"
+
+
+@pytest.mark.parametrize("vram, percent", [(2 * GIB, 50), (0, 0)])
+def test_a_model_that_is_not_on_the_gpu(fake, tandem, nvml, vram, percent):  # noqa: F811
+    a = fake("a", options=("--model-bytes", 4 * GIB, "--vram-bytes", vram))
+    t = tandem([attached(a)], env=nvml)
+    loaded(t)
+    one = found(t, "cpu", "gpu0")
+    assert one["severity"] == "serious" and one["measured"]["gpu_percent"] == percent
+    assert (one["measured"]["model_bytes"], one["measured"]["gpu_bytes"]) == (4 * GIB, vram)
+    nothing(t, "window-spills")
+
+
+def test_a_model_where_no_gpu_is(fake, tandem):
+    a = fake("a", options=("--vram-bytes", "0"))
+    t = tandem([attached(a)], env={"NVML_FAKE_INIT": "9"})
+    loaded(t)
+    assert found(t, "cpu", "gpu0")["severity"] == "warning"
+
+
+def test_a_window_that_spills(fake, tandem):
+    a = fake("a", options=("--model-bytes", 4 * GIB, "--kv-bytes", 128 << 10, "--vram-bytes", 6 * GIB))
+    t = tandem([attached(a, num_ctx=32768)])
+    loaded(t)
+    one = found(t, "window-spills", "gpu0")
+    assert one["severity"] == "serious" and one["measured"]["window_tokens"] == 32768
+    assert one["measured"]["fitting_window_tokens"] == 16384 and "num_ctx = 16384" in one["advice"]
+    nothing(t, "cpu")
+    assert t.stop() == 0
+    t = tandem([attached(a, num_ctx=16384)])  # what was advised
+    loaded(t)
+    nothing(t, "cpu", "window-spills")
+
+
+def test_models_that_crowd_each_other_out(fake, tandem):
+    a = fake("a", model=("m:1b", "other:1b"), options=("--vram-bytes", GIB))
+    t = tandem([attached(a)])
+    assert t.chat("hello", model="other:1b")[0] == 200
+    loaded(t)
+    one = found(t, "models", "gpu0")
+    assert one["measured"]["loaded_models"] == 2
+
+
+def test_a_model_that_is_soon_unloaded(fake, tandem):
+    a = fake("a", options=("--keep-s", "299"))
+    t = tandem([attached(a)])
+    loaded(t)
+    one = found(t, "keep-alive", "gpu0")
+    assert one["severity"] == "advice" and one["measured"]["keep_s"] == 300 and "OLLAMA_KEEP_ALIVE" in one["advice"]
+
+
+# --- the engine ---
+
+
+def started(*more, lines=(), **device):
+    """A device that starts a scripted llama-server, which prints some lines first."""
+    script = "".join(f"echo '{line}'; " for line in lines) + 'exec "$0" "$@"'
+    return {"name": "gpu0", "roles": ["main"], "slots": 1, "model": "m:1b", **device, "backend": {
+        "type": "llama-server", "command": ["sh", "-c", script, os.path.join(BIN, "fake-backend"), "--type", "llama-server",
+                                            "--model", "m:1b", *more]}}
+
+
+def test_no_flash_attention(tandem):
+    t = tandem([started("-fa", "off", "-ctk", "q8_0")])
+    one = found(t, "flash-attention", "gpu0")
+    assert one["severity"] == "warning" and "q8_0" in one["what"]
+    assert t.stop() == 0
+    t = tandem([started("-fa", "auto", lines=["sched_reserve: Flash Attention was auto, set to disabled"])])
+    wait_for(lambda: t.command("backends")["backends"][0]["serving"]["flash_attention"] is False, "what it printed")
+    found(t, "flash-attention", "gpu0")
+    assert t.stop() == 0
+    t = tandem([started("-fa", "on")])
+    nothing(t, "flash-attention")
+
+
+def test_a_cache_of_16_bits_in_a_window_that_cuts(tandem):
+    t = tandem([started("-ctk", "f16", "-c", "4096", num_ctx=4096)], routing={"mode": "adaptive"})
+    s = test_adaptive.Session(t)
+    nothing(t, "cache-type")
+    while t.command("counters")["shortened_to_fit"] < 3:
+        s.ask()
+        s.step(60)
+    one = found(t, "cache-type", "gpu0")
+    assert "f16" in one["what"] and "q8_0" in one["advice"]
+
+
+def test_a_build_that_could_guess_ahead(fake, tandem):
+    a = fake("a", type="llama-server", model=("coder:7b",), options=("--decode", "200"))
+    b = fake("b", model=("coder:0.5b",))
+    t = tandem([attached(a, model="coder:7b"), attached(b, "gpu1", ("condense",), model="coder:0.5b")], routing={"mode": "adaptive"})
+    nothing(t, "speculation")  # nothing was measured yet
+    assert t.chat("[[fake tokens=64]]", model="coder:7b")[0] == 200
+    one = found(t, "speculation", "gpu0")
+    assert one["severity"] == "advice" and 100 < one["measured"]["decode_tok_s"] < 300
+    assert "--spec-type" in one["advice"] and "coder:0.5b" in one["advice"]
+    assert [r["path"] for r in a.stats()["last"]].count("/slots") == 1  # asked once, aside
+
+
+def test_layers_over_unequal_cards(tandem, nvml):  # noqa: F811
+    lines = ["load_tensors: offloaded 29/29 layers to GPU", "load_tensors:   CPU_Mapped model buffer size =   292.36 MiB",
+             "load_tensors:        CUDA0 model buffer size =   700.00 MiB", "load_tensors:        CUDA1 model buffer size =   300.00 MiB"]
+    t = tandem([started(lines=lines)], env=nvml)
+    wait_for(lambda: t.command("backends")["backends"][0]["serving"]["gpus"] == 2, "what it printed")
+    one = found(t, "split", "gpu0")
+    assert one["measured"]["gpus"] == 2 and 'pin = "0"' in one["advice"] and "NVIDIA H100" in one["what"]
+    nothing(t, "cpu")
+
+
+def test_a_build_that_found_no_gpu(tandem):
+    t = tandem([started(lines=["ggml_vulkan: No devices found."], pin="0")])
+    one = found(t, "cpu", "gpu0")
+    assert one["measured"]["gpu_percent"] == 0 and "--list-devices" in one["advice"]
+
+
+def test_a_card_that_is_empty_though_a_model_is_pinned_to_it(fake, tandem, nvml):  # noqa: F811
+    a = fake("a", type="llama-server", options=("--model-bytes", 4 * GIB))
+    t = tandem([attached(a, pin="1")], env=nvml)
+    one = found(t, "cpu", "gpu0")
+    assert one["severity"] == "serious" and one["measured"]["pinned_used_bytes"] == GIB
 
 
 # --- the cache ---

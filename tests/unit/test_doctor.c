@@ -24,20 +24,23 @@ static struct doctor_facts well(void)
 	f.devices = 2;
 	for (size_t i = 0; i < f.devices; i++) {
 		struct doctor_device *d = &f.device[i];
-		*d = (struct doctor_device){.slots = 1,
-			.reported_slots = 1,
-			.window = 16384,
-			.loaded_window = 16384,
-			.done = 500,
-			.loads = 1,
-			.load_ms = 4000,
-			.prefill = i ? 900 : 1500,
-			.decode = 40,
-			.reach = REACH_LOCAL,
-			.port = 11434,
-			.sessions = 1,
-			.main = i == 0,
-			.condense = i == 1};
+		doctor_device_init(d);
+		d->main = i == 0;
+		d->condense = i == 1;
+		d->slots = d->reported_slots = d->sessions = d->loads = d->models = 1;
+		d->window = d->loaded_window = 16384;
+		d->done = 500;
+		d->load_ms = 4000;
+		d->prefill = i ? 900 : 1500;
+		d->decode = 40;
+		d->reach = REACH_LOCAL;
+		d->port = 11434;
+		d->model_bytes = d->gpu_bytes = 6LL << 30;
+		d->weight_bytes = 5LL << 30;
+		d->gpu_percent = 100;
+		d->gpus = d->flash = d->speculation = 1;
+		d->keep_s = INT32_MAX;
+		snprintf(d->cache_type, sizeof(d->cache_type), "f16");
 		snprintf(d->name, sizeof(d->name), "gpu%zu", i);
 		snprintf(d->type, sizeof(d->type), "ollama");
 		snprintf(d->state, sizeof(d->state), "ready");
@@ -89,6 +92,7 @@ static void nothing_known_is_nothing_found(void **state)
 	doctor_facts_init(&f);
 	FINDS(&f, "");
 	f.devices = 1;
+	doctor_device_init(&f.device[0]);
 	assert_int_equal(doctor_look(&f, &r), 0);
 	for (size_t i = 0; i < doctor_check_count; i++) /* but for what needs no facts to be fine */
 		assert_true(r.unknown[i] || strcmp(doctor_checks[i].id, "small-slow") == 0);
@@ -102,6 +106,8 @@ static void windows(void **state)
 	f.shortened_to_fit = 99;
 	FINDS(&f, "");
 	f.shortened_to_fit = 100;
+	FINDS(&f, "window-cuts:advice cache-type:advice");
+	snprintf(f.device[0].cache_type, sizeof(f.device[0].cache_type), "q8_0");
 	FINDS(&f, "window-cuts:advice");
 	f.too_long = 1;
 	FINDS(&f, "window-cuts:warning");
@@ -127,6 +133,97 @@ static void loads(void **state)
 	FINDS(&f, "");
 	f.device[0].loads = 101;
 	FINDS(&f, "reloads:serious");
+}
+
+static void memory(void **state)
+{
+	(void)state;
+	struct doctor_facts f = well();
+	struct doctor_device *d = &f.device[0];
+	d->gpu_percent = 99;
+	d->gpu_bytes = d->model_bytes - 1;
+	FINDS(&f, "window-spills:serious cache-type:advice"); /* the weights fit */
+	d->weight_bytes = d->model_bytes;
+	FINDS(&f, "cpu:serious cache-type:advice");
+	snprintf(d->cache_type, sizeof(d->cache_type), "q8_0");
+	FINDS(&f, "cpu:serious");
+	d->gpu_percent = d->gpu_bytes = 0;
+	FINDS(&f, "cpu:serious");
+	f.knows_gpus = false; /* there is none */
+	FINDS(&f, "cpu:warning");
+	f = well();
+	f.device[1].gpu_percent = f.device[1].gpu_bytes = 0; /* the small one */
+	FINDS(&f, "cpu:warning cache-type:advice");
+	f = well();
+	d->gpu_percent = d->gpu_bytes = d->model_bytes =
+		-1; /* it does not say, but its card is empty */
+	d->pinned_used = (5LL << 30) / 2;
+	FINDS(&f, "");
+	d->pinned_used--;
+	FINDS(&f, "cpu:serious");
+	d->pinned_used = -1;
+	FINDS(&f, "");
+}
+
+static void a_window_that_fits_is_named(void **state)
+{
+	(void)state;
+	struct doctor_facts f = well();
+	struct doctor_device *d = &f.device[0];
+	struct doctor_report r;
+	d->window = d->loaded_window = 32768; /* 128 KiB a token */
+	d->weight_bytes = 4LL << 30;
+	d->model_bytes = 8LL << 30;
+	d->gpu_bytes = 6LL << 30;
+	d->gpu_percent = 75;
+	assert_int_equal(doctor_look(&f, &r), 0);
+	assert_string_equal(r.of[0].check->id, "window-spills");
+	assert_non_null(strstr(buf_cstr(&r.of[0].advice), "num_ctx = 16384 "));
+	doctor_report_free(&r);
+}
+
+static void engines(void **state)
+{
+	(void)state;
+	struct doctor_facts f = well();
+	struct doctor_device *d = &f.device[0];
+	d->flash = 0;
+	FINDS(&f, "flash-attention:warning");
+	d->flash = -1;
+	d->speculation = 0;
+	FINDS(&f, "speculation:advice");
+	d->decode = -1; /* nothing was written yet */
+	FINDS(&f, "");
+	f = well();
+	f.device[1].speculation = 0; /* it writes little */
+	FINDS(&f, "");
+	f = well();
+	d->gpus = 2;
+	FINDS(&f, ""); /* alike */
+	f.gpu[0].total = 12LL << 30;
+	FINDS(&f, "split:warning");
+	d->model_bytes = d->gpu_bytes = 11LL << 30; /* there is no other way */
+	FINDS(&f, "");
+	f = well();
+	f.shortened_to_fit = 500;
+	FINDS(&f, "window-cuts:advice cache-type:advice");
+}
+
+static void models_and_their_time(void **state)
+{
+	(void)state;
+	struct doctor_facts f = well();
+	struct doctor_device *d = &f.device[0];
+	d->models = 2;
+	FINDS(&f, "");
+	d->loads = 4;
+	FINDS(&f, "models:warning");
+	d->models = 1;
+	FINDS(&f, "");
+	d->keep_s = 3600;
+	FINDS(&f, "");
+	d->keep_s = 300;
+	FINDS(&f, "keep-alive:advice");
 }
 
 static void prefixes(void **state)
@@ -236,6 +333,7 @@ static void worst_comes_first(void **state)
 	(void)state;
 	struct doctor_facts f = well();
 	f.shortened_to_fit = 500;
+	snprintf(f.device[0].cache_type, sizeof(f.device[0].cache_type), "q8_0");
 	f.device[0].loads = 12; /* 44 s */
 	f.device[0].load_ms = 48000;
 	f.broken = 10;
@@ -251,7 +349,7 @@ static void worst_comes_first(void **state)
 #define HEAD "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid\n"
 #define ROW(n, address, st)                                                                        \
 	"   " n ": " address " 00000000:0000 " st " 00000000:00000000 00:00000000 00000000     "   \
-						  "0\n"
+	"0\n"
 
 static void ports_in_the_kernels_list(void **state)
 {
@@ -367,6 +465,10 @@ int main(void)
 		cmocka_unit_test(nothing_known_is_nothing_found),
 		cmocka_unit_test(windows),
 		cmocka_unit_test(loads),
+		cmocka_unit_test(memory),
+		cmocka_unit_test(a_window_that_fits_is_named),
+		cmocka_unit_test(engines),
+		cmocka_unit_test(models_and_their_time),
 		cmocka_unit_test(prefixes),
 		cmocka_unit_test(slots),
 		cmocka_unit_test(cards),

@@ -96,6 +96,17 @@ static void sample(struct proto_record *r, enum proto_type type, enum fill fill)
 		r->u.state.slots = number(fill, 1);
 		r->u.state.model = text(fill, NULL);
 		r->u.state.traits = on ? UINT32_MAX : 0;
+		r->u.state.serving.model_bytes = number(fill, INT64_MAX);
+		r->u.state.serving.weight_bytes = number(fill, -1);
+		r->u.state.serving.gpu_bytes = number(fill, INT64_MAX);
+		r->u.state.serving.gpu_percent = number(fill, -1);
+		r->u.state.serving.gpus = number(fill, INT64_MAX);
+		r->u.state.serving.models = number(fill, -1);
+		r->u.state.serving.keep_s = number(fill, INT64_MAX);
+		r->u.state.serving.own_window = number(fill, -1);
+		r->u.state.serving.flash_attention = number(fill, INT64_MAX);
+		r->u.state.serving.speculation = number(fill, -1);
+		r->u.state.serving.cache_type = text(fill, "q8_0");
 		return;
 	case PROTO_MODELS:
 		r->u.models.first = on;
@@ -281,6 +292,17 @@ static void same(const struct proto_record *a, const struct proto_record *b)
 		SAME(state.slots);
 		SAME_TEXT(state.model);
 		SAME(state.traits);
+		SAME(state.serving.model_bytes);
+		SAME(state.serving.weight_bytes);
+		SAME(state.serving.gpu_bytes);
+		SAME(state.serving.gpu_percent);
+		SAME(state.serving.gpus);
+		SAME(state.serving.models);
+		SAME(state.serving.keep_s);
+		SAME(state.serving.own_window);
+		SAME(state.serving.flash_attention);
+		SAME(state.serving.speculation);
+		SAME_TEXT(state.serving.cache_type);
 		return;
 	case PROTO_MODELS:
 		SAME(models.first);
@@ -658,55 +680,56 @@ static void test_wrong_forms(void **state)
 		CASE("empty", "frame: cut short", ""),
 		CASE("no array", "frame: not an array", "\x01"),
 		CASE("no version", "frame: no version and generation", "\x90"),
-		CASE("no generation", "frame: no version and generation", "\x91\x02"),
+		CASE("no generation", "frame: no version and generation", "\x91\x03"),
 		CASE("version is text", "version: wrong type", "\x93\xa1\x31\x01\x93\x24\x00\x00"),
 		CASE("version is negative", "version: wrong type", "\x92\xff\x01"),
 		CASE("version is an array", "version: nested too deep", "\x93\x91\x01\x01\x93\x24\x00\x00"),
-		CASE("generation is nil", "generation: a msgpack type that is not used here", "\x92\x02\xc0"),
-		CASE("generation is negative", "generation: wrong type", "\x92\x02\xff"),
-		CASE("generation is an array", "generation: nested too deep", "\x92\x02\x91\x01"),
-		CASE("record is a number", "record: not an array of type, job and fields", "\x93\x02\x01\x01"),
-		CASE("record is empty", "record: not an array of type, job and fields", "\x93\x02\x01\x90"),
-		CASE("record without job", "record: not an array of type, job and fields", "\x93\x02\x01\x91\x24"),
-		CASE("type is text", "record: type or job is no number", "\x93\x02\x01\x93\xa1\x24\x00\x00"),
-		CASE("type is negative", "record: type or job is no number", "\x93\x02\x01\x93\xff\x00\x00"),
-		CASE("type 0", "record: unknown type", "\x93\x02\x01\x93\x00\x00\x00"),
-		CASE("type between", "record: unknown type", "\x93\x02\x01\x93\x0b\x00\x00"),
-		CASE("type unknown", "record: unknown type", "\x93\x02\x01\x93\x41\x01\x00"),
-		CASE("type of 64 bits", "record: unknown type", "\x93\x02\x01\x93\xcf\x01\x00\x00\x00\x00\x00\x00\x24\x00\x00"),
-		CASE("job is text", "record: type or job is no number", "\x93\x02\x01\x93\x24\xa0\x00"),
-		CASE("job is negative", "record: type or job is no number", "\x93\x02\x01\x93\x24\xff\x00"),
-		CASE("job on a ping", "ping: job missing or out of place", "\x93\x02\x01\x93\x24\x01\x00"),
-		CASE("no job on a cancel", "cancel: job missing or out of place", "\x93\x02\x01\x92\x23\x00"),
-		CASE("a field too few", "ping: wrong number of fields", "\x93\x02\x01\x92\x24\x00"),
-		CASE("a field too many", "ping: wrong number of fields", "\x93\x02\x01\x94\x24\x00\x00\x00"),
-		CASE("seq is negative", "ping.seq: out of range", "\x93\x02\x01\x93\x24\x00\xff"),
-		CASE("seq is text", "ping.seq: wrong type", "\x93\x02\x01\x93\x24\x00\xa0"),
-		CASE("seq is float 32", "record: a msgpack type that is not used here", "\x93\x02\x01\x93\x24\x00\xca\x00\x00\x00\x00"),
-		CASE("seq is float 64", "ping.seq: wrong type", "\x93\x02\x01\x93\x24\x00\xcb\x00\x00\x00\x00\x00\x00\x00\x00"),
-		CASE("seq is a map", "record: a msgpack type that is not used here", "\x93\x02\x01\x93\x24\x00\x80"),
-		CASE("seq is an extension", "record: a msgpack type that is not used here", "\x93\x02\x01\x93\x24\x00\xd4\x01\x00"),
-		CASE("seq is reserved 0xc1", "record: a msgpack type that is not used here", "\x93\x02\x01\x93\x24\x00\xc1"),
-		CASE("seq is an array", "ping.seq: wrong type", "\x93\x02\x01\x93\x24\x00\x90"),
-		CASE("delta as text", "delta.bytes: wrong type", "\x93\x02\x01\x97\x05\x01\xa1x\xc2\xc2\x00\xa0"),
-		CASE("delta as number", "delta.bytes: wrong type", "\x93\x02\x01\x97\x05\x01\x01\xc2\xc2\x00\xa0"),
-		CASE("tokens are negative", "delta.tokens: out of range", "\x93\x02\x01\x97\x05\x01\xc4\x00\xc2\xc2\xff\xa0"),
-		CASE("hello's device as bytes", "hello.device: wrong type", "\x93\x02\x01\x95\x01\x00\x01\xc4\x01x\xa0"),
-		CASE("pid of 33 bits", "hello.pid: out of range", "\x93\x02\x01\x95\x01\x00\xcf\x00\x00\x00\x01\x00\x00\x00\x00\xa0\xa0"),
-		CASE("pid is negative", "hello.pid: out of range", "\x93\x02\x01\x95\x01\x00\xff\xa0\xa0"),
-		CASE("body.last is 1", "body.last: wrong type", "\x93\x02\x01\x94\x22\x01\xc4\x00\x01"),
-		CASE("status 1000", "start.status: out of range", "\x93\x02\x01\x96\x04\x01\xcd\x03\xe8\x90\x00\xa0"),
-		CASE("status -1", "start.status: out of range", "\x93\x02\x01\x96\x04\x01\xff\x90\x00\xa0"),
-		CASE("body_bytes -2", "start.body_bytes: out of range", "\x93\x02\x01\x96\x04\x01\x00\x90\xfe\xa0"),
-		CASE("body_bytes past int64", "start.body_bytes: out of range", "\x93\x02\x01\x96\x04\x01\x00\x90\xcf\x80\x00\x00\x00\x00\x00\x00\x00\xa0"),
-		CASE("headers as text", "start.headers: wrong type", "\x93\x02\x01\x96\x04\x01\x00\xa0\x00\xa0"),
-		CASE("a header as text", "start.headers: wrong item", "\x93\x02\x01\x96\x04\x01\x00\x91\xa0\x00\xa0"),
-		CASE("a header of one", "start.headers: wrong item", "\x93\x02\x01\x96\x04\x01\x00\x91\x91\xa0\x00\xa0"),
-		CASE("a header of three", "start.headers: wrong item", "\x93\x02\x01\x96\x04\x01\x00\x91\x93\xa0\xa0\xa0\x00\xa0"),
-		CASE("a header of numbers", "header.name: wrong type", "\x93\x02\x01\x96\x04\x01\x00\x91\x92\x01\x01\x00\xa0"),
-		CASE("nested too deep", "record: nested too deep", "\x93\x02\x01\x96\x04\x01\x00\x91\x92\xa0\x90\x00\xa0"),
-		CASE("state 4", "state.state: out of range", "\x93\x02\x01\x9b\x02\x00\x04\xa0\xa0\x00\x00\x00\x00\xa0\x00"),
-		CASE("the second record broken", "record: a msgpack type that is not used here", "\x94\x02\x01\x93\x24\x00\x00\x93\x24\x00\xc0"),
+		CASE("generation is nil", "generation: a msgpack type that is not used here", "\x92\x03\xc0"),
+		CASE("generation is negative", "generation: wrong type", "\x92\x03\xff"),
+		CASE("generation is an array", "generation: nested too deep", "\x92\x03\x91\x01"),
+		CASE("record is a number", "record: not an array of type, job and fields", "\x93\x03\x01\x01"),
+		CASE("record is empty", "record: not an array of type, job and fields", "\x93\x03\x01\x90"),
+		CASE("record without job", "record: not an array of type, job and fields", "\x93\x03\x01\x91\x24"),
+		CASE("type is text", "record: type or job is no number", "\x93\x03\x01\x93\xa1\x24\x00\x00"),
+		CASE("type is negative", "record: type or job is no number", "\x93\x03\x01\x93\xff\x00\x00"),
+		CASE("type 0", "record: unknown type", "\x93\x03\x01\x93\x00\x00\x00"),
+		CASE("type between", "record: unknown type", "\x93\x03\x01\x93\x0b\x00\x00"),
+		CASE("type unknown", "record: unknown type", "\x93\x03\x01\x93\x41\x01\x00"),
+		CASE("type of 64 bits", "record: unknown type", "\x93\x03\x01\x93\xcf\x01\x00\x00\x00\x00\x00\x00\x24\x00\x00"),
+		CASE("job is text", "record: type or job is no number", "\x93\x03\x01\x93\x24\xa0\x00"),
+		CASE("job is negative", "record: type or job is no number", "\x93\x03\x01\x93\x24\xff\x00"),
+		CASE("job on a ping", "ping: job missing or out of place", "\x93\x03\x01\x93\x24\x01\x00"),
+		CASE("no job on a cancel", "cancel: job missing or out of place", "\x93\x03\x01\x92\x23\x00"),
+		CASE("a field too few", "ping: wrong number of fields", "\x93\x03\x01\x92\x24\x00"),
+		CASE("a field too many", "ping: wrong number of fields", "\x93\x03\x01\x94\x24\x00\x00\x00"),
+		CASE("seq is negative", "ping.seq: out of range", "\x93\x03\x01\x93\x24\x00\xff"),
+		CASE("seq is text", "ping.seq: wrong type", "\x93\x03\x01\x93\x24\x00\xa0"),
+		CASE("seq is float 32", "record: a msgpack type that is not used here", "\x93\x03\x01\x93\x24\x00\xca\x00\x00\x00\x00"),
+		CASE("seq is float 64", "ping.seq: wrong type", "\x93\x03\x01\x93\x24\x00\xcb\x00\x00\x00\x00\x00\x00\x00\x00"),
+		CASE("seq is a map", "record: a msgpack type that is not used here", "\x93\x03\x01\x93\x24\x00\x80"),
+		CASE("seq is an extension", "record: a msgpack type that is not used here", "\x93\x03\x01\x93\x24\x00\xd4\x01\x00"),
+		CASE("seq is reserved 0xc1", "record: a msgpack type that is not used here", "\x93\x03\x01\x93\x24\x00\xc1"),
+		CASE("seq is an array", "ping.seq: wrong type", "\x93\x03\x01\x93\x24\x00\x90"),
+		CASE("delta as text", "delta.bytes: wrong type", "\x93\x03\x01\x97\x05\x01\xa1x\xc2\xc2\x00\xa0"),
+		CASE("delta as number", "delta.bytes: wrong type", "\x93\x03\x01\x97\x05\x01\x01\xc2\xc2\x00\xa0"),
+		CASE("tokens are negative", "delta.tokens: out of range", "\x93\x03\x01\x97\x05\x01\xc4\x00\xc2\xc2\xff\xa0"),
+		CASE("hello's device as bytes", "hello.device: wrong type", "\x93\x03\x01\x95\x01\x00\x01\xc4\x01x\xa0"),
+		CASE("pid of 33 bits", "hello.pid: out of range", "\x93\x03\x01\x95\x01\x00\xcf\x00\x00\x00\x01\x00\x00\x00\x00\xa0\xa0"),
+		CASE("pid is negative", "hello.pid: out of range", "\x93\x03\x01\x95\x01\x00\xff\xa0\xa0"),
+		CASE("body.last is 1", "body.last: wrong type", "\x93\x03\x01\x94\x22\x01\xc4\x00\x01"),
+		CASE("status 1000", "start.status: out of range", "\x93\x03\x01\x96\x04\x01\xcd\x03\xe8\x90\x00\xa0"),
+		CASE("status -1", "start.status: out of range", "\x93\x03\x01\x96\x04\x01\xff\x90\x00\xa0"),
+		CASE("body_bytes -2", "start.body_bytes: out of range", "\x93\x03\x01\x96\x04\x01\x00\x90\xfe\xa0"),
+		CASE("body_bytes past int64", "start.body_bytes: out of range", "\x93\x03\x01\x96\x04\x01\x00\x90\xcf\x80\x00\x00\x00\x00\x00\x00\x00\xa0"),
+		CASE("headers as text", "start.headers: wrong type", "\x93\x03\x01\x96\x04\x01\x00\xa0\x00\xa0"),
+		CASE("a header as text", "start.headers: wrong item", "\x93\x03\x01\x96\x04\x01\x00\x91\xa0\x00\xa0"),
+		CASE("a header of one", "start.headers: wrong item", "\x93\x03\x01\x96\x04\x01\x00\x91\x91\xa0\x00\xa0"),
+		CASE("a header of three", "start.headers: wrong item", "\x93\x03\x01\x96\x04\x01\x00\x91\x93\xa0\xa0\xa0\x00\xa0"),
+		CASE("a header of numbers", "header.name: wrong type", "\x93\x03\x01\x96\x04\x01\x00\x91\x92\x01\x01\x00\xa0"),
+		CASE("nested too deep", "record: nested too deep", "\x93\x03\x01\x96\x04\x01\x00\x91\x92\xa0\x90\x00\xa0"),
+		CASE("state 4", "state.state: out of range", "\x93\x03\x01\xdc\x00\x16\x02\x00\x04\xa0\xa0\x00\x00\x00\x00\xa0\x00\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xa0"),
+		CASE("less than unknown", "state.serving.model_bytes: out of range", "\x93\x03\x01\xdc\x00\x16\x02\x00\x00\xa0\xa0\x00\x00\x00\x00\xa0\x00\xfe\xff\xff\xff\xff\xff\xff\xff\xff\xff\xa0"),
+		CASE("the second record broken", "record: a msgpack type that is not used here", "\x94\x03\x01\x93\x24\x00\x00\x93\x24\x00\xc0"),
 		/* clang-format on */
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -715,11 +738,11 @@ static void test_wrong_forms(void **state)
 			fail_msg("%s: %s", cases[i].what, proto_reader_problem(p->r));
 	}
 	/* The same by hand and right. */
-	assert_int_equal(read_all(p->r, SLICE("\x93\x02\x01\x93\x24\x00\x00")), 1);
-	assert_int_equal(read_all(p->r, SLICE("\x92\x02\x01")), 0);
+	assert_int_equal(read_all(p->r, SLICE("\x93\x03\x01\x93\x24\x00\x00")), 1);
+	assert_int_equal(read_all(p->r, SLICE("\x92\x03\x01")), 0);
 	assert_int_equal(
 		read_all(p->r,
-			SLICE("\x93\x02\x01\x96\x04\x01\xcd\x00\xc8\x91\x92\xa0\xa0\xff\xa0")),
+			SLICE("\x93\x03\x01\x96\x04\x01\xcd\x00\xc8\x91\x92\xa0\xa0\xff\xa0")),
 		1);
 }
 
@@ -728,9 +751,9 @@ static void test_other_version(void **state)
 	struct pair *p = *state;
 	uint64_t generation;
 	/* Whatever follows may be of a kind that this version does not know. */
-	assert_int_equal(proto_reader_open(p->r, SLICE("\x93\x03\x81\xa1x\x01\xc0"), &generation),
+	assert_int_equal(proto_reader_open(p->r, SLICE("\x93\x04\x81\xa1x\x01\xc0"), &generation),
 		-EPROTONOSUPPORT);
-	assert_string_equal(proto_reader_problem(p->r), "version 3, not 2");
+	assert_string_equal(proto_reader_problem(p->r), "version 4, not 3");
 	assert_int_equal(
 		proto_reader_open(p->r, SLICE("\x92\x00\x01"), &generation), -EPROTONOSUPPORT);
 }
@@ -747,11 +770,11 @@ static void test_list_limits_on_decoding(void **state)
 		const char *end;
 		size_t end_n;
 	} cases[] = {
-		{"\x93\x02\x01\x96\x04\x01\x00", 7, PROTO_HEADERS_MAX, "\x92\xa0\xa0", 3,
+		{"\x93\x03\x01\x96\x04\x01\x00", 7, PROTO_HEADERS_MAX, "\x92\xa0\xa0", 3,
 			"\x00\xa0", 2},
-		{"\x93\x02\x01\x95\x03\x00\xc2\xc2", 8, PROTO_MODELS_MAX, "\x94\xa0\x00\xa0\xa0", 5,
+		{"\x93\x03\x01\x95\x03\x00\xc2\xc2", 8, PROTO_MODELS_MAX, "\x94\xa0\x00\xa0\xa0", 5,
 			"", 0},
-		{"\x93\x02\x01\xdc\x00\x20\x20\x00\xa0\x00\xa0\xa0\xa0", 13, PROTO_ARGS_MAX, "\xa0",
+		{"\x93\x03\x01\xdc\x00\x20\x20\x00\xa0\x00\xa0\xa0\xa0", 13, PROTO_ARGS_MAX, "\xa0",
 			1,
 			"\xa0\xa0\xa0\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xc2\x00\x00\xa0\xa0"
 			"\xa0"
@@ -787,7 +810,7 @@ static void test_long_text_on_decoding(void **state)
 	for (size_t n = PROTO_PIECE_BYTES; n <= PROTO_PIECE_BYTES + 1; n++) {
 		struct buf b;
 		buf_init(&b, 0);
-		buf_add(&b, "\x93\x02\x01\x97\x05\x01\xc6", 7);
+		buf_add(&b, "\x93\x03\x01\x97\x05\x01\xc6", 7);
 		for (int shift = 24; shift >= 0; shift -= 8)
 			buf_add_char(&b, (char)(n >> shift));
 		buf_add(&b, long_text, n);
@@ -816,17 +839,17 @@ static void test_huge_counts_allocate_nothing(void **state)
 	static const struct slice small[] = {
 		SLICE("\xdd\x04\x00\x00\x00"),
 		SLICE("\xdd\x04\x00\x00\x00\x01\x01"),
-		SLICE("\x93\x02\x01\xdd\x04\x00\x00\x00\x01"),
-		SLICE("\x93\x02\x01\x96\x04\x01\x00\xdd\x04\x00\x00\x00\x00\xa0"),
-		SLICE("\x93\x02\x01\x96\x04\x01\x00\x91\xdd\xff\xff\xff\xff\x00\xa0"),
-		SLICE("\x93\x02\x01\x93\x05\x01\xc6\xff\xff\xff\xff"),
-		SLICE("\x93\x02\x01\x93\x05\x01\xdb\xff\xff\xff\xff"),
-		SLICE("\x93\x02\x01\xdf\x04\x00\x00\x00"),
-		SLICE("\x93\x02\x01\xc9\xff\xff\xff\xff\x00"),
+		SLICE("\x93\x03\x01\xdd\x04\x00\x00\x00\x01"),
+		SLICE("\x93\x03\x01\x96\x04\x01\x00\xdd\x04\x00\x00\x00\x00\xa0"),
+		SLICE("\x93\x03\x01\x96\x04\x01\x00\x91\xdd\xff\xff\xff\xff\x00\xa0"),
+		SLICE("\x93\x03\x01\x93\x05\x01\xc6\xff\xff\xff\xff"),
+		SLICE("\x93\x03\x01\x93\x05\x01\xdb\xff\xff\xff\xff"),
+		SLICE("\x93\x03\x01\xdf\x04\x00\x00\x00"),
+		SLICE("\x93\x03\x01\xc9\xff\xff\xff\xff\x00"),
 	};
 	struct buf many;
 	buf_init(&many, PROTO_FRAME_MAX);
-	buf_add(&many, "\x93\x02\x01\xdd\x00\x0f\xff\x00", 8);
+	buf_add(&many, "\x93\x03\x01\xdd\x00\x0f\xff\x00", 8);
 	while (many.n < 8 + 0xfff00)
 		buf_add_char(&many, 0);
 	assert_int_equal(buf_error(&many), 0);
@@ -837,7 +860,7 @@ static void test_huge_counts_allocate_nothing(void **state)
 	for (size_t i = 0; i < sizeof small / sizeof small[0]; i++)
 		refused(p->r, small[i].p, small[i].n);
 	refused(p->r, many.p, many.n);
-	memcpy(nested, "\x93\x02\x01\x93\x05\x01\xdd\x00\x0f\x00\x00", 11);
+	memcpy(nested, "\x93\x03\x01\x93\x05\x01\xdd\x00\x0f\x00\x00", 11);
 	memset(nested + 11, 0x90, many.n - 11);
 	refused(p->r, nested, many.n);
 	/* The copies in refused() are the only megabytes. */

@@ -92,6 +92,9 @@ int backend_create(struct worker_self *w, struct backend **out)
 	b->worker = w;
 	b->kind = backend_kind(w->settings.type);
 	b->state = STATE_STARTING;
+	b->speculation = -1;
+	backend_view_init(&b->view);
+	backend_view_init(&b->learning);
 	buf_init(&b->told, 0);
 	buf_init(&b->body, BACKEND_PROBE_BYTES);
 	b->slots = slots_create(w);

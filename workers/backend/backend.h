@@ -15,6 +15,7 @@
 
 #define BACKEND_PROBE_MS 10000	    /* one GET of a probe */
 #define BACKEND_PROBE_BYTES 8388608 /* its answer */
+#define BACKEND_ASIDE_MS 1000	    /* the question aside */
 #define BACKEND_READY_MS 10000	    /* between probes while it is ready */
 #define BACKEND_DOWN_MS 2000	    /* while it is not */
 #define BACKEND_LOADING_MS 500
@@ -43,6 +44,8 @@ struct backend_view {
 	const char *format; /* of the models' files: static, NULL unknown */
 	int64_t modified;   /* when the model's file was written, seconds of the epoch; 0 unknown */
 	double gpu_share;   /* of the model on a GPU, 0 to 1; < 0 unknown */
+	struct proto_serving serving; /* of the model served by default; no cache_type */
+	bool guesses;		      /* it may be able to guess ahead: backend_kind.aside tells */
 };
 
 enum probe_verdict {
@@ -79,6 +82,13 @@ struct backend_kind {
 		struct slice path, struct slice body, struct backend_answer *out);
 	/* Tells a command that we start where to listen: 127.0.0.1 and this port. 0 or -ENOMEM. */
 	int (*listen)(struct command *c, int port);
+	/*
+	 * Asked after a whole probe, until it has been answered once, while no request is under way:
+	 * it may wait for the engine. Whatever comes of it, the probe was well. NULL: nothing.
+	 */
+	const char *aside;
+	/* What it tells of guessing ahead: 0, 1, -1 unknown. */
+	int (*learn_aside)(int status, struct slice body);
 	/* Of a started one that said nothing of it: the share of its model on a GPU; < 0 unknown */
 	double gpu_share;
 };
@@ -89,6 +99,8 @@ BACKEND_ROWS(BACKEND_KIND_OF_ROW)
 /* The row's kind; type < BACKEND_TYPES. */
 const struct backend_kind *backend_kind(enum backend_type type);
 
+/* Nothing is known of it. */
+void backend_view_init(struct backend_view *v);
 /* "Name:latest" and "name" are the same model, in any case, as Ollama has it. */
 bool backend_same_model(const char *a, const char *b);
 /*

@@ -7,6 +7,7 @@
 
 #include "workers/backend/backend.h"
 #include "workers/backend/launcher.h"
+#include "workers/backend/serving.h"
 #include "workers/backend/slots.h"
 #include "workers/http/http.h"
 
@@ -57,6 +58,8 @@ struct backend {
 	unsigned step;
 	int status;
 	uint64_t number; /* of the last probe begun */
+	int speculation; /* by the question aside: 0, 1, -1 unknown */
+	bool aside_told;
 	bool probing, again;
 	char why[BACKEND_WHY_BYTES]; /* of FOUND_CLOSED_TO_US */
 	unsigned failures;

@@ -5,6 +5,16 @@
 
 /* --- telling the supervisor --- */
 
+static void put_serving(struct buf *out, const struct proto_serving *s)
+{
+	const int64_t numbers[] = {s->model_bytes, s->weight_bytes, s->gpu_bytes, s->gpu_percent,
+		s->gpus, s->models, s->keep_s, s->own_window, s->flash_attention, s->speculation};
+	for (size_t i = 0; i < sizeof(numbers) / sizeof(*numbers); i++)
+		buf_printf(out, "%lld ", (long long)numbers[i]);
+	buf_add_slice(out, s->cache_type);
+	buf_add_char(out, ' ');
+}
+
 void backend_tell(struct backend *b, enum proto_backend_state state, struct slice detail)
 {
 	const char *model = b->worker->settings.model ? b->worker->settings.model : b->view.model;
@@ -22,12 +32,14 @@ void backend_tell(struct backend *b, enum proto_backend_state state, struct slic
 		.slots = b->view.slots,
 		.model = slice_str(model),
 		.traits = traits,
+		.serving = b->view.serving,
 	};
 	struct buf now;
 	buf_init(&now, 0);
 	buf_printf(&now, "%d %x %lld %lld %lld %s %s ", (int)state, traits, (long long)b->pid,
 		(long long)r.u.state.window, (long long)b->view.slots, b->url ? b->url : "",
 		model ? model : "");
+	put_serving(&now, &b->view.serving);
 	buf_add_slice(&now, detail);
 	if (b->told.n && !buf_error(&now) && slice_eq(buf_slice(&now), buf_slice(&b->told))) {
 		buf_free(&now);

@@ -54,7 +54,21 @@ void backend_view_fini(struct backend_view *v)
 	free(v->model);
 	free(v->model_path);
 	free(v->chat_template);
-	*v = (struct backend_view){0};
+	backend_view_init(v);
+}
+
+void backend_view_init(struct backend_view *v)
+{
+	*v = (struct backend_view){.serving = {.model_bytes = -1,
+					   .weight_bytes = -1,
+					   .gpu_bytes = -1,
+					   .gpu_percent = -1,
+					   .gpus = -1,
+					   .models = -1,
+					   .keep_s = -1,
+					   .own_window = -1,
+					   .flash_attention = -1,
+					   .speculation = -1}};
 }
 
 bool backend_same_model(const char *a, const char *b)

@@ -38,13 +38,7 @@ void launcher_on_line(void *ctx, struct slice line)
 		LOG_END);
 	if (line_has(line, bind_phrases))
 		l->said |= SAID_PORT_TAKEN;
-	unsigned on_gpu, layers;
-	const char *offloaded = memmem(line.p, line.n, "offloaded ", 10);
-	char text[64] = "";
-	if (offloaded)
-		snprintf(text, sizeof(text), "%.*s", (int)(line.p + line.n - offloaded), offloaded);
-	if (sscanf(text, "offloaded %u/%u layers to GPU", &on_gpu, &layers) == 2 && layers > 0)
-		l->gpu_share = on_gpu < layers ? (double)on_gpu / layers : 1;
+	serving_line(&l->serving, line);
 	if (l->settings->pin && !(l->said & SAID_NO_GPU) && line_has(line, no_gpu_phrases)) {
 		l->said |= SAID_NO_GPU;
 		log_line(LOG_WARN, "backend_without_gpu", LOG_STR("pin", l->settings->pin),
@@ -238,9 +232,13 @@ bool launcher_without_gpu(const struct launcher *l)
 
 double launcher_gpu_share(const struct launcher *l)
 {
-	if (l->gpu_share >= 0 || l->adopted)
-		return l->gpu_share;
-	return l->options.kind->gpu_share;
+	double share = serving_share(&l->serving);
+	return share >= 0 || l->adopted ? share : l->options.kind->gpu_share;
+}
+
+const struct serving *launcher_serving(const struct launcher *l)
+{
+	return &l->serving;
 }
 
 int launcher_create(uv_loop_t *loop, const struct launcher_options *o,
@@ -255,7 +253,6 @@ int launcher_create(uv_loop_t *loop, const struct launcher_options *o,
 	l->events = *e;
 	l->ctx = ctx;
 	l->own_lifeline = l->pidfd = l->log.fd = -1;
-	l->gpu_share = -1;
 	*out = l;
 	return 0;
 }

@@ -21,6 +21,7 @@
 
 struct backend_kind;
 struct launcher;
+struct serving;
 
 struct launcher_events {
 	/* It runs (again): at this URL from now on. start: proc.h. */
@@ -68,6 +69,9 @@ void launcher_tail(const struct launcher *l, struct buf *out);
 bool launcher_without_gpu(const struct launcher *l);
 /* The share of its model that it said it put on a GPU, 0 to 1; < 0: unknown. */
 double launcher_gpu_share(const struct launcher *l);
+
+/* What it said of how it holds its model. */
+const struct serving *launcher_serving(const struct launcher *l);
 
 /* Whatever still runs, and was not left, gets KILL. NULL does nothing. */
 void launcher_destroy(struct launcher *l);

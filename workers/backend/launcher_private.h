@@ -6,6 +6,7 @@
 
 #include "workers/backend/launcher.h"
 #include "workers/backend/outlog.h"
+#include "workers/backend/serving.h"
 
 /* The process that was started or adopted last. */
 enum launcher_run {
@@ -47,8 +48,8 @@ struct launcher {
 	int64_t exit_status;
 	int exit_signal;
 	unsigned bind_tries;
-	unsigned said;	  /* enum launcher_said: by its output */
-	double gpu_share; /* of its model's layers; < 0: it has not said */
+	unsigned said;		/* enum launcher_said: by its output */
+	struct serving serving; /* by its command line and its output */
 	struct outlog log;
 };
 

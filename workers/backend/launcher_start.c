@@ -84,6 +84,8 @@ int launcher_start(struct launcher *l, struct buf *err)
 		rc = command_init(
 			&command, l->settings, l->options.kind->listen, port, l->options.slots_dir);
 	l->said = 0;
+	serving_init(&l->serving);
+	serving_command(&l->serving, l->settings->command);
 	l->adopted = false;
 	if (rc == 0)
 		rc = spawn(l, &command, lifeline_fd);
@@ -128,6 +130,8 @@ int launcher_adopt(struct launcher *l, int64_t pid, uint64_t start, const char *
 	l->run = RUN_ALIVE;
 	l->adopted = true;
 	l->said = 0;
+	serving_init(&l->serving);
+	serving_command(&l->serving, l->settings->command);
 	uv_poll_start(&l->end, UV_READABLE, launcher_on_adopted_end);
 	launcher_look_every(l, OUTLOG_BOOT_MS);
 	log_line(LOG_INFO, "backend_adopted", LOG_INT("backend_pid", pid), LOG_STR("url", url),

@@ -33,6 +33,11 @@ static void learn_props(const struct settings *s, struct backend_view *v, struct
 	if (!json_to_int(json_get(root, "total_slots"), &v->slots))
 		v->slots = 0;
 	v->format = "gguf";
+	/* The default of requests, whatever the server was started with: only that it knows them. */
+	v->guesses =
+		!json_is(json_get(json_get(json_get(root, "default_generation_settings"), "params"),
+				 "speculative.types"),
+			JSON_NONE);
 	v->tools = flag(caps, "supports_tools") || flag(caps, "supports_tool_calls");
 	v->vision = flag(modalities, "vision");
 	v->audio = flag(modalities, "audio");
@@ -55,6 +60,11 @@ static enum probe_verdict learn_models(
 		return PROBE_WRONG;
 	for (struct json_iter it = json_iter(data); json_array_next(&it, &model);) {
 		struct backend_model m = {0};
+		struct json_value meta = json_get(model, "meta");
+		if (v->count == 0) {
+			json_to_int(json_get(meta, "size"), &v->serving.weight_bytes);
+			json_to_int(json_get(meta, "n_ctx_train"), &v->serving.own_window);
+		}
 		if (as_ollama_model(v, model, v->window, &m) == 0)
 			backend_view_add(v, &m); /* one that does not fit is left out */
 	}
@@ -86,6 +96,19 @@ static enum probe_verdict llama_learn(const struct settings *s, struct backend_v
 	return PROBE_WRONG;
 }
 
+/* Each slot says whether it guesses ahead. */
+static int llama_learn_aside(int status, struct slice body)
+{
+	struct json_value root, slot;
+	bool guesses;
+	if (status != 200 || json_parse(body, JSON_MAX_DEPTH, &root, NULL))
+		return -1;
+	struct json_iter it = json_iter(root);
+	if (!json_array_next(&it, &slot) || !json_to_bool(json_get(slot, "speculative"), &guesses))
+		return -1;
+	return guesses;
+}
+
 const struct backend_kind llama_server_kind = {
 	.steps = steps,
 	.learn = llama_learn,
@@ -93,6 +116,8 @@ const struct backend_kind llama_server_kind = {
 	.embeds = 1u << EMBED_OLLAMA | 1u << EMBED_OLLAMA_OLDER | 1u << EMBED_OPENAI,
 	.answer = as_ollama_answer,
 	.listen = command_add_address,
+	.aside = "/slots",
+	.learn_aside = llama_learn_aside,
 	/* llama.cpp counts the layers whenever it was built with a GPU's library. */
 	.gpu_share = 0,
 };

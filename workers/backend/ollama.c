@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <time.h>
 
+#define KEEP_STEP_S 60 /* of what is told of the time that a model stays loaded */
+
 enum step { STEP_VERSION, STEP_TAGS, STEP_PS };
 
 static const char *const steps[] = {"/api/version", "/api/tags", "/api/ps", NULL};
@@ -67,15 +69,43 @@ static enum probe_verdict learn_tags(struct backend_view *v, struct json_value r
 	return PROBE_OK;
 }
 
+/* What a model takes and where, and how long it stays; what is told is not there in every version. */
+static void learn_serving(
+	struct backend_view *v, const struct backend_model *m, struct json_value loaded)
+{
+	struct proto_serving *s = &v->serving;
+	struct json_value listed;
+	int64_t left = parse_time(json_get(loaded, "expires_at")) - (int64_t)time(NULL);
+	json_to_int(json_get(loaded, "size"), &s->model_bytes);
+	json_to_int(json_get(loaded, "size_vram"), &s->gpu_bytes);
+	if (json_parse(slice_str(m->ollama_json), JSON_MAX_DEPTH, &listed, NULL) == 0)
+		json_to_int(json_get(listed, "size"), &s->weight_bytes);
+	if (left > 0) /* rounded up: it is less by the time since the last request */
+		s->keep_s = left < INT32_MAX - KEEP_STEP_S
+				    ? (left + KEEP_STEP_S - 1) / KEEP_STEP_S * KEEP_STEP_S
+				    : INT32_MAX;
+	if (s->model_bytes > 0 && s->gpu_bytes >= 0)
+		s->gpu_percent =
+			s->gpu_bytes >= s->model_bytes
+				? 100
+				: (int64_t)((double)s->gpu_bytes * 100 / (double)s->model_bytes);
+}
+
 /* The allocated window of what is loaded; older versions do not tell it. */
 static void learn_ps(const struct settings *s, struct backend_view *v, struct json_value root)
 {
 	const char *served = backend_view_default(s, v);
 	struct json_value loaded;
+	v->serving.models = 0;
 	for (struct json_iter it = json_iter(json_get(root, "models"));
 		json_array_next(&it, &loaded);) {
 		char *name = json_string_dup(json_get(loaded, "name"));
 		int64_t window;
+		v->serving.models++;
+		for (size_t i = 0; name && served && i < v->count; i++)
+			if (backend_same_model(name, served) &&
+				backend_same_model(name, v->models[i].name))
+				learn_serving(v, &v->models[i], loaded);
 		if (name && json_to_int(json_get(loaded, "context_length"), &window) &&
 			window > 0) {
 			for (size_t i = 0; i < v->count; i++)

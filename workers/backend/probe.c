@@ -48,11 +48,29 @@ static void settle_model(struct backend *b)
 	s->settled = copy;
 }
 
+/* What its probe does not tell, and its output or its command line does. */
+static void learn_launched(struct backend *b)
+{
+	struct proto_serving *s = &b->view.serving;
+	s->speculation = b->view.guesses ? b->speculation : -1;
+	if (!b->pid)
+		return;
+	const struct serving *told = launcher_serving(b->launcher);
+	if (s->gpu_percent < 0)
+		s->gpu_percent = launcher_without_gpu(b->launcher) ? 0 : serving_percent(told);
+	if (s->gpus < 0)
+		s->gpus = serving_gpus(told);
+	if (s->flash_attention < 0)
+		s->flash_attention = told->flash;
+	s->cache_type = slice_str(told->cache_type);
+}
+
 static void become_ready(struct backend *b)
 {
 	backend_view_fini(&b->view);
 	b->view = b->learning;
-	b->learning = (struct backend_view){0};
+	backend_view_init(&b->learning);
+	learn_launched(b);
 	b->view.gpu_share = b->pid ? launcher_gpu_share(b->launcher) : -1;
 	settle_model(b);
 	b->failures = 0;
@@ -79,6 +97,8 @@ static void become_ready(struct backend *b)
 
 static void become_down(struct backend *b, enum finding f)
 {
+	b->speculation = -1; /* another one may come */
+	b->aside_told = false;
 	struct buf why;
 	buf_init(&why, 0);
 	if (f == FOUND_REFUSED || f == FOUND_CLOSED)
@@ -202,6 +222,39 @@ static void on_body(void *ctx, struct slice bytes)
 
 static void probe_step(struct backend *b);
 
+/* --- the question aside --- */
+
+static void on_aside(void *ctx, enum http_result result)
+{
+	struct backend *b = ctx;
+	b->transfer = NULL;
+	if (result == HTTP_OK && !buf_error(&b->body)) {
+		b->speculation = b->kind->learn_aside(b->status, buf_slice(&b->body));
+		b->aside_told = true;
+	}
+	end(b, FOUND_READY);
+}
+
+static bool aside_is_due(const struct backend *b)
+{
+	return b->kind->aside && b->learning.guesses && !b->aside_told &&
+	       b->worker->open_tasks == 0;
+}
+
+static void probe_aside(struct backend *b)
+{
+	static const struct http_events events = {
+		.head = on_head, .body = on_body, .done = on_aside};
+	struct http_request r = {
+		.method = "GET", .target = slice_str(b->kind->aside), .total_ms = BACKEND_ASIDE_MS};
+	buf_clear(&b->body);
+	b->status = 0;
+	if (http_start(b->worker->http, &r, &events, b, &b->transfer))
+		end(b, FOUND_READY);
+}
+
+/* --- the steps --- */
+
 /* What stands between us and the backend, whatever its kind. False: nothing. */
 static bool is_closed(struct backend *b, enum http_result result)
 {
@@ -245,9 +298,12 @@ static void on_done(void *ctx, enum http_result result)
 	case PROBE_OK:
 		break;
 	}
-	if (!b->kind->steps[++b->step])
-		return end(b, FOUND_READY);
-	probe_step(b);
+	if (b->kind->steps[++b->step])
+		probe_step(b);
+	else if (aside_is_due(b))
+		probe_aside(b);
+	else
+		end(b, FOUND_READY);
 }
 
 static const struct http_events probe_events = {.head = on_head, .body = on_body, .done = on_done};
