@@ -66,6 +66,7 @@ static enum ctl_exit report(
 	enum ctl_exit rc = CTL_OK;
 	buf_init(&text, 0);
 	doctor_look_at_ports(f);
+	doctor_look_at_processes(f);
 	if (doctor_look(f, &r) == 0) {
 		*worst = doctor_worst(&r);
 		if (ctl->json)
@@ -96,6 +97,8 @@ static enum ctl_exit look_at_config(const struct ctl *ctl, struct doctor_facts *
 		fputs("tandemctl: name a configuration to have it looked at: tandemctl doctor "
 		      "FILE\n",
 			stderr);
+		if (ctl->json && report(ctl, f, why, &worst) != CTL_OK)
+			return CTL_FAILED;
 		return CTL_NOT_RUNNING;
 	}
 	buf_init(&err, 0);

@@ -2,9 +2,10 @@
  * tandemctl doctor: what of what runs costs time, or stands open, and what to do about it.
  *
  * Facts are gathered from tandemd's documents (doctor_facts.c), from the configuration where none
- * runs (doctor_conf.c), and from the ports that this machine listens at (doctor_reach.c). A finding
- * is a row of a table (doctor_table.c): a pure function over the facts, which says what it measured
- * and what to do. Nothing here changes anything.
+ * runs (doctor_conf.c), from the ports that this machine listens at (doctor_reach.c), and from the
+ * command lines of engines (doctor_process.c). A finding is a row of a table (doctor_table.c): a
+ * pure function over the facts, which says what it measured and what to do. Nothing here changes
+ * anything.
  *
  *   doctor.c         the command: asks, looks, exit status
  *   doctor_table.c   the table, and looking; doctor_finding.c what a look writes down
@@ -24,6 +25,7 @@
 #include "common/base/buf.h"
 #include "common/base/json.h"
 #include "common/config/config.h"
+#include "common/engine_args.h"
 
 #include <stdio.h>
 
@@ -45,6 +47,7 @@ enum doctor_reach {
 struct doctor_device {
 	char name[DOCTOR_NAME_BYTES], type[DOCTOR_NAME_BYTES], state[DOCTOR_NAME_BYTES];
 	char url[DOCTOR_URL_BYTES], model[DOCTOR_URL_BYTES], pin[DOCTOR_NAME_BYTES];
+	char backend_state[DOCTOR_NAME_BYTES];
 	char why[DOCTOR_WHY_BYTES];	  /* it is not ready; "" */
 	char last_exit[DOCTOR_WHY_BYTES]; /* of its worker; "" */
 	bool main, condense, started, has_key, client_num_ctx;
@@ -119,6 +122,26 @@ void doctor_look_at_ports(struct doctor_facts *f);
 enum doctor_reach doctor_reach_in(struct slice list, int port);
 /* The port of a URL whose host is this machine's loopback; 0: another host, or no URL. Pure. */
 int doctor_local_port(const char *url);
+
+#define DOCTOR_PROCESSES_MAX 256
+
+/* An `ollama serve` or a llama-server of this machine. */
+struct doctor_process {
+	int64_t pid, parent;
+	bool ollama;
+	int port;		 /* of an Ollama; 0: its environment is not for us to read */
+	struct engine_args args; /* of a llama-server */
+};
+
+/* After doctor_look_at_ports(): completes what backends of this machine do not tell. Reads /proc. */
+void doctor_look_at_processes(struct doctor_facts *f);
+/* The same from a list. Pure, as are those below. */
+void doctor_match_processes(struct doctor_facts *f, const struct doctor_process *p, size_t n);
+/* /proc/PID/cmdline: words with a 0 behind each. True: it is one of those; all but pid, parent and
+ * port are filled in. */
+bool doctor_read_command(struct slice text, struct doctor_process *out);
+/* Where an Ollama with this environment listens; 0: it cannot be read. */
+int doctor_ollama_port(struct slice environment);
 
 /* --- findings --- */
 

@@ -113,7 +113,7 @@ enum doctor_look look_slots(
 		d->slots, d->reported_slots);
 	doctor_measure(out, "slots", (double)d->slots);
 	doctor_measure(out, "reported_slots", (double)d->reported_slots);
-	doctor_advise(out, "slots = %" PRId64 " for it, or so many slots of the server (-np).",
-		d->reported_slots);
+	doctor_advise(out, "slots = %" PRId64 " for it, or so many of the server (%s).",
+		d->reported_slots, strcmp(d->type, "ollama") == 0 ? "OLLAMA_NUM_PARALLEL" : "-np");
 	return LOOK_FOUND;
 }

@@ -73,9 +73,9 @@ enum doctor_look look_flash_attention(
 		doctor_say(out, "It reads %.0f tokens/s.", d->prefill);
 	doctor_measure(out, "prefill_tok_s", d->prefill);
 	doctor_measure(out, "window_tokens", (double)d->window);
-	doctor_advise(out,
-		"-fa on (or auto, the default); where the build says that the card cannot, "
-		"a build for this card.");
+	doctor_advise(out, "%s; where the build says that the card cannot, a build for this card.",
+		strcmp(d->type, "ollama") == 0 ? "OLLAMA_FLASH_ATTENTION=1 (or unset)"
+					       : "-fa on (or auto, the default)");
 	return LOOK_FOUND;
 }
 
@@ -92,8 +92,9 @@ enum doctor_look look_cache_type(
 	doctor_measure(out, "window_tokens", (double)d->window);
 	doctor_measure(out, "gpu_percent", (double)d->gpu_percent);
 	doctor_advise(out,
-		"-ctk q8_0 -ctv q8_0 (with flash attention) halves it: twice the window in "
-		"the same memory, at little cost in quality.");
+		"%s halves it: twice the window in the same memory, at little cost in quality.",
+		strcmp(d->type, "ollama") == 0 ? "OLLAMA_KV_CACHE_TYPE=q8_0"
+					       : "-ctk q8_0 -ctv q8_0 (with flash attention)");
 	return LOOK_FOUND;
 }
 

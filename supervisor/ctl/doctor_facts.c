@@ -89,6 +89,7 @@ static void take_device(struct doctor_device *d, struct json_value row)
 	TEXT(backend, "type", d->type);
 	TEXT(backend, "url", d->url);
 	TEXT(backend, "model", d->model);
+	TEXT(backend, "state", d->backend_state);
 	TEXT(backend, "detail", d->why);
 	d->window = number(backend, "window", -1);
 	d->slots = number(row, "slots", -1);

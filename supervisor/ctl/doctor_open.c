@@ -6,6 +6,8 @@
 
 /* Fewer deaths or failed jobs than these say nothing. */
 #define RESTARTS_LEAST 2
+#define RESTARTS_EVERY_S 86400 /* less often is somebody at work */
+#define BEGINS_S 300	       /* a model may take that long to be loaded at the start */
 #define FAILURES_LEAST 5
 #define FAILURES_SHARE 0.05
 
@@ -17,7 +19,9 @@ enum doctor_look look_away(
 	if (strcmp(d->state, "ready") == 0)
 		return LOOK_FINE;
 	const char *why = d->why[0] ? d->why : d->last_exit[0] ? d->last_exit : "no reason is told";
-	if (d->main)
+	bool begins = strcmp(d->backend_state, "starting") == 0 ||
+		      strcmp(d->backend_state, "loading") == 0;
+	if (d->main && (!begins || f->uptime_s > BEGINS_S))
 		out->severity = DOCTOR_SERIOUS;
 	doctor_say(out, "It is %s: %s.", d->state, why);
 	doctor_measure(out, "waiting_jobs", (double)d->waiting);
@@ -42,7 +46,7 @@ enum doctor_look look_restarts(
 {
 	if (!f->running)
 		return LOOK_UNKNOWN;
-	if (d->restarts < RESTARTS_LEAST)
+	if (d->restarts < RESTARTS_LEAST || f->uptime_s / (double)d->restarts > RESTARTS_EVERY_S)
 		return LOOK_FINE;
 	doctor_say(out,
 		"Its worker, or the backend that it started, has ended %" PRId64

@@ -10,7 +10,7 @@ import pytest
 import test_adaptive
 import test_guardian
 from conftest import attached
-from harness import BIN, wait_for
+from harness import BIN, children, wait_for
 from test_control import nvml  # noqa: F401 - a fixture
 from test_notes import noted, settled  # noqa: F401 - a fixture
 
@@ -301,6 +301,45 @@ def test_layers_over_unequal_cards(tandem, nvml):  # noqa: F811
     nothing(t, "cpu")
 
 
+@pytest.fixture
+def disguised(folder):
+    """disguised(script, *words, env) runs a script of bash whose command line is those words."""
+    running = []
+
+    def start(script, *words, env=None):
+        with open(os.path.join(folder, words[1]), "w") as f:
+            f.write(script)
+        running.append(subprocess.Popen(words, executable="/bin/bash", cwd=folder, env={**os.environ, **(env or {})}, start_new_session=True))
+        return running[-1]
+
+    yield start
+    for p in running:
+        os.killpg(p.pid, signal.SIGKILL)
+        p.wait()
+
+
+def command_lines(pid):
+    found = []
+    for child in children(pid):
+        with open(f"/proc/{child}/cmdline", "rb") as f:
+            found.append(f.read())
+    return found
+
+
+def test_what_an_ollamas_engine_was_started_with(fake, tandem, disguised):
+    a = fake("a")
+    script = "(exec -a llama-server sleep 1000 --flash-attn off -c 16384 -np 2 --cache-type-k q8_0) & wait\n"
+    script = script.replace("sleep 1000", f"{BIN}/fake-backend --type llama-server --port 0")
+    ollama = disguised(script, "ollama", "serve", env={"OLLAMA_HOST": f"127.0.0.1:{a.port}"})
+    wait_for(lambda: any(line.startswith(b"llama-server\0") for line in command_lines(ollama.pid)), "the engine")
+    t = tandem([attached(a, num_ctx=8192, slots=3)])
+    loaded(t)
+    one = found(t, "flash-attention", "gpu0")
+    assert "q8_0" in one["what"] and "OLLAMA_FLASH_ATTENTION" in one["advice"]
+    one = found(t, "slots", "gpu0")
+    assert one["measured"] == {"slots": 3, "reported_slots": 2} and "OLLAMA_NUM_PARALLEL" in one["advice"]
+
+
 def test_a_build_that_found_no_gpu(tandem):
     t = tandem([started(lines=["ggml_vulkan: No devices found."], pin="0")])
     one = found(t, "cpu", "gpu0")
@@ -436,4 +475,7 @@ def test_a_configuration_that_is_wrong(folder):
 def test_no_tandemd_and_no_configuration(folder):
     r = ctl("-R", folder, "doctor", "--json")
     assert r.returncode in (NOT_RUNNING, FAILED) and "no tandemd" in r.stderr
+    if not os.path.exists("/etc/tandem/tandem.conf"):
+        report = json.loads(r.stdout)
+        assert r.returncode == NOT_RUNNING and not report["running"] and report["findings"] == [] and "open-port" in report["unknown"]
     assert ctl("doctor", "a", "b").returncode == USAGE

@@ -328,6 +328,33 @@ static void doors(void **state)
 	FINDS(&f, "");
 }
 
+static void ends(void **state)
+{
+	(void)state;
+	struct doctor_facts f = well();
+	f.device[0].restarts = 1;
+	FINDS(&f, "");
+	f.device[0].restarts = 2;
+	FINDS(&f, "restarts:warning");
+	f.uptime_s = 3 * 86400;
+	FINDS(&f, "");
+	f = well();
+	f.device[0].failed = 4;
+	FINDS(&f, "");
+	f.device[0].failed = 26;
+	FINDS(&f, "");
+	f.device[0].failed = 27;
+	FINDS(&f, "failures:warning");
+	f = well();
+	snprintf(f.device[0].state, sizeof(f.device[0].state), "loading");
+	snprintf(f.device[0].backend_state, sizeof(f.device[0].backend_state), "loading");
+	FINDS(&f, "away:serious");
+	f.uptime_s = 20;
+	FINDS(&f, "away:warning");
+	snprintf(f.device[0].backend_state, sizeof(f.device[0].backend_state), "down");
+	FINDS(&f, "away:serious");
+}
+
 static void worst_comes_first(void **state)
 {
 	(void)state;
@@ -388,6 +415,102 @@ static void ports_of_urls(void **state)
 	assert_int_equal(doctor_local_port("http://192.168.1.2:11434"), 0);
 	assert_int_equal(doctor_local_port("http://127.0.0.1:99999"), 0);
 	assert_int_equal(doctor_local_port(""), 0);
+}
+
+/* --- command lines --- */
+
+#define WORDS(text) ((struct slice){(text), sizeof(text)})
+
+static void command_lines(void **state)
+{
+	(void)state;
+	struct doctor_process p = {0};
+	assert_true(doctor_read_command(WORDS("/usr/lib/ollama/llama-server\0--model\0x\0--port\0"
+					      "40123\0-c\0"
+					      "32768\0-np\0"
+					      "2\0--cache-type-k\0q8_0\0-ngl\0"
+					      "0\0--flash-attn\0on"),
+		&p));
+	assert_false(p.ollama);
+	assert_int_equal(p.args.port, 40123);
+	assert_int_equal(p.args.window, 32768);
+	assert_int_equal(p.args.slots, 2);
+	assert_int_equal(p.args.gpu_layers, 0);
+	assert_int_equal(p.args.flash, 1);
+	assert_string_equal(p.args.cache_type, "q8_0");
+	assert_true(doctor_read_command(WORDS("llama-server\0--embedding\0-c"), &p));
+	assert_true(p.args.embedding && p.args.window == 0 && p.args.flash == -1);
+	assert_true(doctor_read_command(WORDS("llama-server\0-c\0-5\0-np\0many\0--port\0"
+					      "99999"),
+		&p));
+	assert_true(p.args.window == 0 && p.args.slots == 0 && p.args.port == 0);
+	assert_true(doctor_read_command(WORDS("/usr/local/bin/ollama\0serve"), &p));
+	assert_true(p.ollama);
+	assert_false(doctor_read_command(WORDS("ollama\0run\0x"), &p));
+	assert_false(doctor_read_command(WORDS("ollama"), &p));
+	assert_false(doctor_read_command(WORDS("vim\0llama-server"), &p));
+	assert_false(doctor_read_command((struct slice){"", 0}, &p));
+	assert_false(doctor_read_command((struct slice){"llama-server", 12}, &p)); /* no end */
+}
+
+static void ports_of_ollamas(void **state)
+{
+	(void)state;
+	assert_int_equal(doctor_ollama_port(WORDS("A=1\0OLLAMA_HOST=0.0.0.0:11500\0B=2")), 11500);
+	assert_int_equal(doctor_ollama_port(WORDS("OLLAMA_HOST=http://127.0.0.1:9")), 9);
+	assert_int_equal(doctor_ollama_port(WORDS("OLLAMA_HOST=127.0.0.1")), 11434);
+	assert_int_equal(doctor_ollama_port(WORDS("HOME=/")), 11434);
+	assert_int_equal(doctor_ollama_port((struct slice){"", 0}), 0); /* not for us to read */
+}
+
+static struct doctor_process engine_of(int64_t pid, int64_t parent, int64_t window, int flash)
+{
+	struct doctor_process p = {.pid = pid, .parent = parent};
+	engine_args_init(&p.args);
+	p.args.window = window;
+	p.args.slots = 1;
+	p.args.flash = flash;
+	return p;
+}
+
+static void engines_are_matched(void **state)
+{
+	(void)state;
+	struct doctor_facts f = well();
+	struct doctor_device *d = &f.device[0];
+	f.devices = 1;
+	d->flash = -1;
+	d->cache_type[0] = '\0';
+	d->reported_slots = 0;
+	struct doctor_process p[] = {{.pid = 7, .ollama = true, .port = 11434},
+		engine_of(8, 7, 16384, 0), engine_of(9, 7, 4096, 1), engine_of(10, 1, 16384, 1)};
+	struct doctor_facts before = f;
+	doctor_match_processes(&f, p, 4);
+	assert_int_equal(d->flash, 0); /* the one with the window of this device */
+	assert_string_equal(d->cache_type, "f16");
+	assert_int_equal(d->reported_slots, 1);
+	f = before;
+	p[2].args.window = 16384; /* two that look alike */
+	doctor_match_processes(&f, p, 4);
+	assert_int_equal(d->flash, -1);
+	p[2].args.embedding = true;
+	doctor_match_processes(&f, p, 4);
+	assert_int_equal(d->flash, 0);
+	f = before;
+	p[0].port = 11435; /* another Ollama */
+	doctor_match_processes(&f, p, 4);
+	assert_int_equal(d->flash, -1);
+	p[0].port = 0; /* the only one */
+	doctor_match_processes(&f, p, 4);
+	assert_int_equal(d->flash, 0);
+	f = before;
+	snprintf(d->type, sizeof(d->type), "llama-server");
+	p[3].args.port = 11434;
+	doctor_match_processes(&f, p, 4);
+	assert_int_equal(d->flash, 1);
+	d->flash = 0; /* what the backend tells stays */
+	doctor_match_processes(&f, p, 4);
+	assert_int_equal(d->flash, 0);
 }
 
 /* --- what is told --- */
@@ -474,9 +597,13 @@ int main(void)
 		cmocka_unit_test(cards),
 		cmocka_unit_test(small_devices),
 		cmocka_unit_test(doors),
+		cmocka_unit_test(ends),
 		cmocka_unit_test(worst_comes_first),
 		cmocka_unit_test(ports_in_the_kernels_list),
 		cmocka_unit_test(ports_of_urls),
+		cmocka_unit_test(command_lines),
+		cmocka_unit_test(ports_of_ollamas),
+		cmocka_unit_test(engines_are_matched),
 		cmocka_unit_test(text_is_wrapped),
 		cmocka_unit_test(json_is_json),
 		cmocka_unit_test(documents_may_lack_anything),

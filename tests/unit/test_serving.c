@@ -31,10 +31,10 @@ static void nothing_is_known_of_what_says_nothing(void **state)
 	assert_true(serving_share(&s) < 0);
 	assert_int_equal(serving_percent(&s), -1);
 	assert_int_equal(serving_gpus(&s), -1);
-	assert_int_equal(s.flash, -1);
-	assert_string_equal(s.cache_type, "");
+	assert_int_equal(s.args.flash, -1);
+	assert_string_equal(s.args.cache_type, "");
 	serving_command(&s, NULL);
-	assert_int_equal(s.flash, -1);
+	assert_int_equal(s.args.flash, -1);
 }
 
 static void weights_on_the_processor(void **state)
@@ -97,14 +97,14 @@ static void options(void **state)
 				 *const one[] = {
 					 "llama-server", "--tensor-split", "1,0", "-fa", NULL};
 	struct serving s = said(off, NULL);
-	assert_int_equal(s.flash, 0);
-	assert_string_equal(s.cache_type, "q8_0");
+	assert_int_equal(s.args.flash, 0);
+	assert_string_equal(s.args.cache_type, "q8_0");
 	s = said(on, NULL);
-	assert_int_equal(s.flash, 1);
-	assert_string_equal(s.cache_type, "f16");
+	assert_int_equal(s.args.flash, 1);
+	assert_string_equal(s.args.cache_type, "f16");
 	assert_int_equal(serving_gpus(&s), 2);
 	s = said(one, NULL);
-	assert_int_equal(s.flash, -1);
+	assert_int_equal(s.args.flash, -1);
 	assert_int_equal(serving_gpus(&s), 1);
 }
 
@@ -127,18 +127,18 @@ static void attention_and_cache(void **state)
 	for (size_t i = 0; i < sizeof(lines) / sizeof(*lines); i++) {
 		const char *const one[] = {lines[i].line, NULL};
 		struct serving s = said(NULL, one);
-		assert_int_equal(s.flash, lines[i].flash);
+		assert_int_equal(s.args.flash, lines[i].flash);
 	}
 	static const char *const cache[] = {"llama_kv_cache: size =   17.23 MiB (  1024 cells,  30 "
 					    "layers,  1/1 seqs), K (q8_0):    "
 					    "5.98 MiB, V (f16):   11.25 MiB",
 		NULL};
 	struct serving s = said(NULL, cache);
-	assert_string_equal(s.cache_type, "q8_0");
+	assert_string_equal(s.args.cache_type, "q8_0");
 	static const char *const odd[] = {
 		"llama_kv_cache: , K (a_type_whose_name_is_longer_than_any): 1", NULL};
 	s = said(NULL, odd);
-	assert_int_equal(strlen(s.cache_type), SERVING_CACHE_BYTES - 1);
+	assert_int_equal(strlen(s.args.cache_type), ENGINE_CACHE_BYTES - 1);
 }
 
 int main(void)

@@ -61,8 +61,8 @@ static void learn_launched(struct backend *b)
 	if (s->gpus < 0)
 		s->gpus = serving_gpus(told);
 	if (s->flash_attention < 0)
-		s->flash_attention = told->flash;
-	s->cache_type = slice_str(told->cache_type);
+		s->flash_attention = told->args.flash;
+	s->cache_type = slice_str(told->args.cache_type);
 }
 
 static void become_ready(struct backend *b)

@@ -1,7 +1,6 @@
 #include "workers/backend/serving.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define LINE_BYTES 256 /* of a line that are looked at; what counts stands in front */
@@ -9,53 +8,14 @@
 
 void serving_init(struct serving *s)
 {
-	*s = (struct serving){.flash = -1};
-}
-
-/* --- its command line --- */
-
-static void copy_word(char *out, size_t size, const char *from)
-{
-	size_t n = strspn(from, "abcdefghijklmnopqrstuvwxyz_0123456789");
-	snprintf(out, size, "%.*s", (int)n, from);
-}
-
-/* "3,1": two; "1,0": one */
-static unsigned count_shares(const char *text)
-{
-	unsigned n = 0;
-	for (char *end; *text; text = *end ? end + 1 : end) {
-		double share = strtod(text, &end);
-		if (end == text)
-			break;
-		n += share > 0;
-	}
-	return n;
-}
-
-static bool is_one_of(const char *word, const char *const *names)
-{
-	for (; *names; names++)
-		if (strcmp(word, *names) == 0)
-			return true;
-	return false;
+	*s = (struct serving){0};
+	engine_args_init(&s->args);
 }
 
 void serving_command(struct serving *s, char *const *command)
 {
-	static const char *const flash[] = {"-fa", "--flash-attn", NULL},
-				 *const cache[] = {"-ctk", "--cache-type-k", NULL},
-				 *const split[] = {"-ts", "--tensor-split", NULL},
-				 *const off[] = {"off", "0", "false", "disabled", NULL},
-				 *const on[] = {"on", "1", "true", "enabled", NULL};
-	for (char *const *arg = command; arg && *arg && arg[1]; arg++) {
-		if (is_one_of(*arg, flash))
-			s->flash = is_one_of(arg[1], off) ? 0 : is_one_of(arg[1], on) ? 1 : -1;
-		else if (is_one_of(*arg, cache))
-			copy_word(s->cache_type, sizeof(s->cache_type), arg[1]);
-		else if (is_one_of(*arg, split))
-			s->split = count_shares(arg[1]);
-	}
+	for (char *const *arg = command; arg && *arg; arg++)
+		engine_args_take(&s->args, *arg, arg[1]);
 }
 
 /* --- its output --- */
@@ -84,13 +44,14 @@ static void take_flash(struct serving *s, const char *line)
 	const char *asked = strstr(line, "flash_attn "), *became = strstr(line, "Flash Attention");
 	char word[16] = "";
 	if (asked && sscanf(asked, "flash_attn = %15s", word) == 1)
-		s->flash = strcmp(word, "disabled") == 0 || strcmp(word, "0") == 0  ? 0
-			   : strcmp(word, "enabled") == 0 || strcmp(word, "1") == 0 ? 1
-										    : s->flash;
+		s->args.flash = strcmp(word, "disabled") == 0 || strcmp(word, "0") == 0 ? 0
+				: strcmp(word, "enabled") == 0 || strcmp(word, "1") == 0
+					? 1
+					: s->args.flash;
 	if (became && strstr(became, "disabled"))
-		s->flash = 0;
+		s->args.flash = 0;
 	else if (became && strstr(became, "enabled"))
-		s->flash = 1;
+		s->args.flash = 1;
 }
 
 /* "llama_kv_cache: size = 22.50 MiB ( 512 cells, 30 layers, 2/2 seqs), K (f16): 11.25 MiB, ..." */
@@ -98,7 +59,7 @@ static void take_cache(struct serving *s, const char *line)
 {
 	const char *type = strstr(line, ", K (");
 	if (strstr(line, "kv_cache") && type)
-		copy_word(s->cache_type, sizeof(s->cache_type), type + 5);
+		engine_cache_type(s->args.cache_type, type + 5);
 }
 
 /* "load_tensors: offloaded 29/31 layers to GPU" */
@@ -148,5 +109,5 @@ int64_t serving_gpus(const struct serving *s)
 {
 	if (s->weights)
 		return s->gpus;
-	return s->split ? (int64_t)s->split : -1;
+	return s->args.split ? (int64_t)s->args.split : -1;
 }

@@ -9,12 +9,12 @@
 #define TANDEM_WORKERS_SERVING_H
 
 #include "common/base/buf.h"
+#include "common/engine_args.h"
 
 #include <stdint.h>
 
 #define SERVING_GPUS_MAX 16
 #define SERVING_GPU_BYTES 24
-#define SERVING_CACHE_BYTES 16 /* "q8_0" */
 
 struct serving {
 	unsigned on_gpu, layers;      /* "offloaded 29/31 layers to GPU"; layers 0: unknown */
@@ -22,9 +22,7 @@ struct serving {
 	int64_t gpu_bytes, cpu_bytes; /* so many */
 	char gpu[SERVING_GPUS_MAX][SERVING_GPU_BYTES]; /* that hold any: "CUDA0" */
 	unsigned gpus;
-	unsigned split;			      /* shares of --tensor-split above 0; 0: not given */
-	int flash;			      /* flash attention: 0, 1, -1 unknown */
-	char cache_type[SERVING_CACHE_BYTES]; /* of the keys in the KV cache; "" unknown */
+	struct engine_args args; /* of its command line, and of the lines that say the same */
 };
 
 void serving_init(struct serving *s);
