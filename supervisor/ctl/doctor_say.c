@@ -48,28 +48,21 @@ static void print_finding(const struct doctor_finding *one, size_t columns, FILE
 
 static void print_unknown(const struct doctor_report *r, size_t columns, FILE *to)
 {
-	struct buf text, wrapped;
+	struct buf line, wrapped;
 	size_t unknown = 0;
-	buf_init(&text, 0);
-	buf_init(&wrapped, 0);
-	for (size_t i = 0; i < doctor_check_count; i++) {
-		if (!r->unknown[i])
-			continue;
-		buf_printf(&text, "%s %s",
-			unknown ? "," : " Nothing can be said yet of:", doctor_checks[i].id);
-		unknown++;
-	}
-	if (unknown)
-		buf_add_char(&text, '.');
-	buf_printf(&wrapped, "\n");
-	struct buf line;
 	buf_init(&line, 0);
+	buf_init(&wrapped, 0);
 	buf_printf(&line, "Looked at %zu things.", doctor_check_count);
-	buf_add_slice(&line, buf_slice(&text));
+	for (size_t i = 0; i < doctor_check_count; i++)
+		if (r->unknown[i])
+			buf_printf(&line, "%s %s", unknown++ ? "," : " Nothing can be said yet of:",
+				doctor_checks[i].id);
+	if (unknown)
+		buf_add_char(&line, '.');
+	buf_add_char(&wrapped, '\n');
 	doctor_wrap(buf_slice(&line), 0, columns, &wrapped);
 	fwrite(wrapped.p, 1, wrapped.n, to);
 	buf_free(&line);
-	buf_free(&text);
 	buf_free(&wrapped);
 }
 

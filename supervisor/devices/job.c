@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#define LOAD_MS_MOST 86400000.0 /* a backend that says more has lost count */
+
 int64_t job_body_bytes_max(const struct config *conf)
 {
 	int64_t body = conf->limits.body_bytes > conf->limits.unpacked_bytes
@@ -110,7 +112,7 @@ static void job_end(struct job *j, const struct proto_record *r)
 	const struct proto_usage *u = &r->u.end.usage;
 	job_unlink(j);
 	d->jobs_done++;
-	if (u->load_ms >= RATE_LOAD_MS) {
+	if (u->load_ms >= RATE_LOAD_MS && u->load_ms < LOAD_MS_MOST) {
 		d->loads++;
 		d->load_ms += (uint64_t)u->load_ms;
 	}

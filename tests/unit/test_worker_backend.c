@@ -324,6 +324,73 @@ static void ollamas_questions_have_answers(void **state)
 	}
 }
 
+static void what_is_told_of_a_model_is_held_to_what_can_be(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *loaded; /* of an object of /api/ps */
+		int64_t model, gpu, percent, keep;
+	} cases[] = {
+		{"\"size\":800,\"size_vram\":600", 800, 600, 75, -1},
+		{"\"size\":800,\"size_vram\":900", 800, 900, 100, -1},
+		{"\"size\":800,\"size_vram\":0", 800, 0, 0, -1},
+		{"\"size\":-800,\"size_vram\":-5", -1, -1, -1, -1},
+		{"\"size\":0,\"size_vram\":0", 0, 0, -1, -1},
+		{"\"size\":\"many\",\"size_vram\":null", -1, -1, -1, -1},
+		{"\"size\":9223372036854775807,\"size_vram\":1", INT64_MAX, 1, 0, -1},
+		{"\"expires_at\":\"2318-12-01T00:00:00Z\"", -1, -1, -1, INT32_MAX},
+		{"\"expires_at\":\"0001-01-01T00:00:00Z\"", -1, -1, -1, -1},
+		{"\"expires_at\":\"soon\"", -1, -1, -1, -1},
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		struct backend_view v;
+		char ps[256];
+		backend_view_init(&v);
+		snprintf(ps, sizeof(ps), "{\"models\":[{\"name\":\"m:1b\",%s}]}", cases[i].loaded);
+		assert_int_equal(learn(&ollama_kind, &v, 1, 200,
+					 "{\"models\":[{\"name\":\"m:1b\",\"size\":500}]}"),
+			PROBE_OK);
+		assert_int_equal(learn(&ollama_kind, &v, 2, 200, ps), PROBE_OK);
+		assert_int_equal(v.serving.models, 1);
+		assert_int_equal(v.serving.weight_bytes, 500);
+		assert_int_equal(v.serving.model_bytes, cases[i].model);
+		assert_int_equal(v.serving.gpu_bytes, cases[i].gpu);
+		assert_int_equal(v.serving.gpu_percent, cases[i].percent);
+		assert_int_equal(v.serving.keep_s, cases[i].keep);
+		backend_view_fini(&v);
+	}
+	struct backend_view v;
+	backend_view_init(&v);
+	assert_int_equal(learn(&llama_server_kind, &v, 2, 200,
+				 "{\"data\":[{\"id\":\"a\",\"meta\":{\"size\":-1,"
+				 "\"n_ctx_train\":-9}}]}"),
+		PROBE_OK);
+	assert_int_equal(v.serving.weight_bytes, -1);
+	assert_int_equal(v.serving.own_window, -1);
+	backend_view_fini(&v);
+}
+
+static void a_slot_says_whether_it_guesses(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *body;
+		int status, told;
+	} cases[] = {
+		{"[{\"id\":0,\"speculative\":true}]", 200, 1},
+		{"[{\"id\":0,\"speculative\":false}]", 200, 0},
+		{"[{\"id\":0}]", 200, -1},
+		{"[]", 200, -1},
+		{"{\"error\":{}}", 501, -1},
+		{"[{\"speculative\":true}]", 503, -1},
+		{"", 200, -1},
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++)
+		assert_int_equal(
+			llama_server_kind.learn_aside(cases[i].status, slice_str(cases[i].body)),
+			cases[i].told);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -336,6 +403,8 @@ int main(void)
 		cmocka_unit_test(ollama_may_have_no_models),
 		cmocka_unit_test(llama_server_is_learnt_from_props_and_models),
 		cmocka_unit_test(ollamas_questions_have_answers),
+		cmocka_unit_test(what_is_told_of_a_model_is_held_to_what_can_be),
+		cmocka_unit_test(a_slot_says_whether_it_guesses),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,6 +10,7 @@
 #ifndef TANDEM_WORKERS_BACKEND_H
 #define TANDEM_WORKERS_BACKEND_H
 
+#include "common/base/json.h"
 #include "common/dialect/backend.h"
 #include "workers/worker.h"
 
@@ -101,6 +102,8 @@ const struct backend_kind *backend_kind(enum backend_type type);
 
 /* Nothing is known of it. */
 void backend_view_init(struct backend_view *v);
+/* What a backend tells of itself, where it is a number that can be true: from 0. Else *out stays. */
+void backend_learn_number(struct json_value v, int64_t *out);
 /* "Name:latest" and "name" are the same model, in any case, as Ollama has it. */
 bool backend_same_model(const char *a, const char *b);
 /*

@@ -71,6 +71,13 @@ void backend_view_init(struct backend_view *v)
 					   .speculation = -1}};
 }
 
+void backend_learn_number(struct json_value v, int64_t *out)
+{
+	int64_t value;
+	if (json_to_int(v, &value) && value >= 0)
+		*out = value;
+}
+
 bool backend_same_model(const char *a, const char *b)
 {
 	static const char latest[] = ":latest";

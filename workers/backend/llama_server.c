@@ -62,8 +62,8 @@ static enum probe_verdict learn_models(
 		struct backend_model m = {0};
 		struct json_value meta = json_get(model, "meta");
 		if (v->count == 0) {
-			json_to_int(json_get(meta, "size"), &v->serving.weight_bytes);
-			json_to_int(json_get(meta, "n_ctx_train"), &v->serving.own_window);
+			backend_learn_number(json_get(meta, "size"), &v->serving.weight_bytes);
+			backend_learn_number(json_get(meta, "n_ctx_train"), &v->serving.own_window);
 		}
 		if (as_ollama_model(v, model, v->window, &m) == 0)
 			backend_view_add(v, &m); /* one that does not fit is left out */

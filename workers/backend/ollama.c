@@ -76,10 +76,10 @@ static void learn_serving(
 	struct proto_serving *s = &v->serving;
 	struct json_value listed;
 	int64_t left = parse_time(json_get(loaded, "expires_at")) - (int64_t)time(NULL);
-	json_to_int(json_get(loaded, "size"), &s->model_bytes);
-	json_to_int(json_get(loaded, "size_vram"), &s->gpu_bytes);
+	backend_learn_number(json_get(loaded, "size"), &s->model_bytes);
+	backend_learn_number(json_get(loaded, "size_vram"), &s->gpu_bytes);
 	if (json_parse(slice_str(m->ollama_json), JSON_MAX_DEPTH, &listed, NULL) == 0)
-		json_to_int(json_get(listed, "size"), &s->weight_bytes);
+		backend_learn_number(json_get(listed, "size"), &s->weight_bytes);
 	if (left > 0) /* rounded up: it is less by the time since the last request */
 		s->keep_s = left < INT32_MAX - KEEP_STEP_S
 				    ? (left + KEEP_STEP_S - 1) / KEEP_STEP_S * KEEP_STEP_S

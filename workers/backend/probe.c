@@ -65,8 +65,17 @@ static void learn_launched(struct backend *b)
 	s->cache_type = slice_str(told->args.cache_type);
 }
 
+/* What is told is the time left: the most of it since the model was loaded is what it is kept. */
+static int64_t longest_kept(const struct backend_view *before, const struct backend_view *now)
+{
+	bool same = before->model && now->model && backend_same_model(before->model, now->model);
+	int64_t keep = now->serving.keep_s;
+	return same && keep >= 0 && before->serving.keep_s > keep ? before->serving.keep_s : keep;
+}
+
 static void become_ready(struct backend *b)
 {
+	b->learning.serving.keep_s = longest_kept(&b->view, &b->learning);
 	backend_view_fini(&b->view);
 	b->view = b->learning;
 	backend_view_init(&b->learning);
