@@ -4,7 +4,7 @@
 
 /* The table reads and writes enums as uint32_t. */
 _Static_assert(sizeof(enum proto_cause) == 4 && sizeof(enum proto_kind) == 4 &&
-		       sizeof(enum proto_backend_state) == 4,
+		       sizeof(enum proto_backend_state) == 4 && sizeof(enum proto_kept) == 4,
 	"an enum is not 32 bits wide");
 
 /* Compiles only when the member has that type: a field described wrongly would read past it. */
@@ -182,6 +182,14 @@ static const struct wire_field stats[] = {
 	U64(stats.rss_bytes),
 };
 
+static const struct wire_field kept[] = {
+	ENUM(kept.what, enum proto_kept, KEPT_OFF),
+	U64(kept.conversation),
+	RANGE(kept.tokens, 0, INT64_MAX),
+	RANGE(kept.bytes, 0, INT64_MAX),
+	F64(kept.ms),
+};
+
 static const struct wire_field ack[] = {
 	TEXT(ack.device),
 	U32(ack.backend_type),
@@ -213,6 +221,8 @@ static const struct wire_field ack[] = {
 	I64(ack.log_buffer_bytes),
 	I64(ack.first_ms),
 	I64(ack.silent_ms),
+	I64(ack.kv_idle_ms),
+	I64(ack.kv_bytes),
 };
 
 static const struct wire_field job[] = {
@@ -236,6 +246,10 @@ static const struct wire_field job[] = {
 	TEXT(job.asked),
 	RANGE(job.reply_bytes, 0, PROTO_REPLY_BYTES),
 	BOOL(job.reply_thinking),
+	U64(job.conversation),
+	U64(job.kept),
+	RANGE(job.kept_tokens, 0, INT64_MAX),
+	BOOL(job.restore),
 };
 
 static const struct wire_field body[] = {
@@ -276,6 +290,7 @@ static const struct wire_shape shapes[] = {
 	[PROTO_PONG] = ABOUT_LINK(pong),
 	[PROTO_STATS] = ABOUT_LINK(stats),
 	[PROTO_BYE] = {"bye", false, 0, NULL},
+	[PROTO_KEPT] = ABOUT_LINK(kept),
 	[PROTO_ACK] = ABOUT_LINK(ack),
 	[PROTO_JOB] = ABOUT_JOB(job),
 	[PROTO_BODY] = ABOUT_JOB(body),

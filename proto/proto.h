@@ -39,6 +39,7 @@ enum proto_type {
 	PROTO_PONG,
 	PROTO_STATS, /* the worker's own counters, with every PONG */
 	PROTO_BYE,   /* all is said: the supervisor, who has read it, may hang up */
+	PROTO_KEPT,  /* what became of a conversation that is kept in a file */
 	/* supervisor -> worker */
 	PROTO_ACK = 32, /* answers HELLO: the device's configuration */
 	PROTO_JOB,
@@ -77,6 +78,17 @@ enum proto_cause {
 	FAIL_DRAINING, /* came after DRAIN; never started */
 	FAIL_INTERNAL, /* memory or the like */
 	FAIL_CLOSED,   /* closed without a word, by what is no backend just now */
+};
+
+/* What KEPT says of a conversation's file (workers/backend/slots.h). */
+enum proto_kept {
+	KEPT_LIST,     /* of none: a list of all that there are begins, each of them THERE */
+	KEPT_THERE,    /* its file was there before */
+	KEPT_SAVED,    /* it was written just now */
+	KEPT_RESTORED, /* a slot of the backend holds it again */
+	KEPT_GONE,     /* its file was removed: no room, out of date, or not restored */
+	KEPT_WRONG,    /* the backend did not use what was restored; its file was removed */
+	KEPT_OFF,      /* of none: nothing more is saved or restored; why stands in the log */
 };
 
 struct proto_header {
@@ -118,6 +130,7 @@ struct proto_ack {
 	struct slice state_dir; /* where conversations are saved; empty: nowhere */
 	int64_t backend_log_bytes;
 	int64_t kv_ms;
+	int64_t kv_idle_ms, kv_bytes; /* conversations saved while idle; bytes 0: none are */
 };
 
 /* How the backend holds its model, as far as it tells; numbers that it does not tell are -1. */
@@ -188,6 +201,11 @@ struct proto_job {
 	/* JOB_CHAT: END is to bring the answer's message where it has no more bytes; 0: not. */
 	int64_t reply_bytes;
 	bool reply_thinking; /* with its thinking */
+	/* JOB_CHAT, JOB_WARM: which conversation it goes on with; 0: nobody keeps it */
+	uint64_t conversation;
+	uint64_t kept; /* of what was restored, or is to be, this one begins the prompt; 0: none */
+	int64_t kept_tokens; /* ... with so many of its tokens */
+	bool restore;	     /* ... and no slot holds it yet: it is read back first */
 };
 
 struct proto_usage {
@@ -248,6 +266,12 @@ struct proto_record {
 			uint64_t progress; /* PONG: a count that grows whenever a job advances */
 			uint64_t active;   /* PONG: jobs open */
 		} ping;			   /* PING and PONG */
+		struct {
+			enum proto_kept what;
+			uint64_t conversation; /* 0: about none */
+			int64_t tokens, bytes;
+			double ms; /* that saving or restoring took; < 0: unknown */
+		} kept;
 		struct {
 			uint64_t jobs_done, jobs_failed, bytes_in, bytes_out, rss_bytes;
 		} stats;

@@ -42,6 +42,8 @@ int settings_init(struct settings *s, const struct proto_ack *ack)
 		.adopt_start = ack->adopt_start,
 		.backend_log_bytes = ack->backend_log_bytes,
 		.kv_ms = ack->kv_ms,
+		.kv_idle_ms = ack->kv_idle_ms,
+		.kv_bytes = ack->kv_bytes,
 		.first_ms = ack->first_ms,
 		.silent_ms = ack->silent_ms,
 	};

@@ -27,7 +27,7 @@ struct settings {
 	char *adopt_url;
 	char *run_dir;	 /* NULL: a started backend's output is kept in memory */
 	char *state_dir; /* NULL: nothing is saved */
-	int64_t backend_log_bytes, kv_ms;
+	int64_t backend_log_bytes, kv_ms, kv_idle_ms, kv_bytes;
 	int64_t first_ms, silent_ms;
 };
 

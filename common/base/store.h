@@ -32,7 +32,8 @@ enum store_kind {
 	STORE_DIGEST = 'g', /* the notes that one was made with */
 	STORE_RATES = 'r',
 	STORE_WINDOW = 'w',
-	STORE_TOKENS = 'k'
+	STORE_TOKENS = 'k',
+	STORE_CHAIN = 'c' /* of a conversation that waits in a file */
 };
 
 struct store;

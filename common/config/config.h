@@ -190,10 +190,12 @@ struct config {
 						  tandemd before it; default 5000 */
 		int64_t head_ms;	       /* a request's head, from its first byte to its last;
 				   default 30000 */
-		int64_t body_ms; /* windows in which a body must keep limits.body_rate; default
+		int64_t body_ms;    /* windows in which a body must keep limits.body_rate; default
 				    30000 */
-		int64_t kv_ms;	 /* saving, and restoring, the conversations of a backend
+		int64_t kv_ms;	    /* saving, and restoring, the conversations of a backend
 				    that is restarted; 0: neither; default 30000 */
+		int64_t kv_idle_ms; /* a backend idle for so long has its conversations saved;
+				       default 5000 */
 	} deadlines;
 	struct {
 		int64_t body_bytes;	/* a request body that must be held (chat) */
@@ -235,6 +237,8 @@ struct config {
 					  1048576 */
 		int64_t state_bytes; /* of state_dir/tandem.mdb: decisions, notes, rates; default
 					  67108864 */
+		int64_t kv_bytes;    /* conversations that one device keeps in state_dir; 0: none
+				     are saved while it is idle; default 8589934592 */
 		int64_t backend_log_bytes; /* output kept of a started backend; default 4194304 */
 		int64_t idle_ms; /* an idle keep-alive or slow-header connection is closed; default
 				    120000 */

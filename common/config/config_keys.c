@@ -161,6 +161,7 @@ static const struct config_key main_keys[] = {
 	NUMBER(KEY_INT64, deadlines, head_ms, 10, HOUR_MS, 30000),
 	NUMBER(KEY_INT64, deadlines, body_ms, 10, HOUR_MS, 30000),
 	NUMBER(KEY_INT64, deadlines, kv_ms, 0, HOUR_MS, 30000),
+	NUMBER(KEY_INT64, deadlines, kv_idle_ms, 10, HOUR_MS, 5000),
 	NUMBER(KEY_INT64, deadlines, upgrade_grace_ms, 0, HOUR_MS, 5000),
 	NUMBER(KEY_INT64, deadlines, backend_first_byte_ms, 0, 24 * HOUR_MS, HOUR_MS),
 	NUMBER(KEY_INT64, deadlines, backend_silent_ms, 0, HOUR_MS, 120000),
@@ -199,6 +200,7 @@ static const struct config_key main_keys[] = {
 	NUMBER(KEY_INT64, limits, models, 1, 4096, 4096),
 	NUMBER(KEY_INT64, limits, event_bytes, 16 * KIB, GIB, 1048576),
 	NUMBER(KEY_INT64, limits, state_bytes, MIB, GIB, 67108864),
+	NUMBER(KEY_INT64, limits, kv_bytes, 0, 16384 * GIB, 8 * GIB),
 	NUMBER(KEY_INT64, limits, backend_log_bytes, 64 * KIB, GIB, 4194304),
 	NUMBER(KEY_INT64, limits, idle_ms, 10, DAY_MS, 120000),
 

@@ -34,7 +34,8 @@ static double clock_s(void)
 static void print_devices(struct json_value status, FILE *to)
 {
 	static const char *const titles[] = {"DEVICE", "STATE", "BUSY", "WAITING", "DONE", "FAILED",
-		"RESTARTS", "IDLE WORK", "WARMED", "NOTES", "READ TOK/S", "WRITE TOK/S", "MODEL"};
+		"RESTARTS", "IDLE WORK", "WARMED", "NOTES", "KEPT", "READ TOK/S", "WRITE TOK/S",
+		"MODEL"};
 	struct json_iter it = json_iter(json_get(status, "devices"));
 	struct json_value device;
 	struct ctl_table table;
@@ -60,9 +61,10 @@ static void print_devices(struct json_value status, FILE *to)
 							: "-");
 		ctl_text(warming, "done", row[8], CTL_CELL_BYTES);
 		ctl_text(notes, "done", row[9], CTL_CELL_BYTES);
-		snprintf(row[10], CTL_CELL_BYTES, "%.0f", ctl_real(device, "prefill_tok_s"));
-		snprintf(row[11], CTL_CELL_BYTES, "%.0f", ctl_real(device, "decode_tok_s"));
-		ctl_text(json_get(device, "backend"), "model", row[12], CTL_CELL_BYTES);
+		ctl_text(json_get(device, "kept"), "conversations", row[10], CTL_CELL_BYTES);
+		snprintf(row[11], CTL_CELL_BYTES, "%.0f", ctl_real(device, "prefill_tok_s"));
+		snprintf(row[12], CTL_CELL_BYTES, "%.0f", ctl_real(device, "decode_tok_s"));
+		ctl_text(json_get(device, "backend"), "model", row[13], CTL_CELL_BYTES);
 	}
 	ctl_table_print(&table, to);
 }

@@ -47,6 +47,9 @@ struct device_totals device_totals(const struct device *d)
 		.warmings_cancelled = d->warmings_cancelled,
 		.noted = d->noted,
 		.notings_cancelled = d->notings_cancelled,
+		.kept_saved = d->foresight.saved.saves,
+		.kept_restored = d->foresight.saved.restores,
+		.kept_wrong = d->foresight.saved.wrong,
 		.bytes_in = d->sums.bytes_in,
 		.bytes_out = d->sums.bytes_out};
 	snprintf(t.device, sizeof(t.device), "%s", d->conf->name);

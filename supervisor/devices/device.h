@@ -10,6 +10,7 @@
 #define TANDEM_DEVICE_H
 
 #include "common/config/config.h"
+#include "proto/proto.h"
 #include "supervisor/devices/foresight.h"
 #include "supervisor/devices/queue.h"
 #include "supervisor/devices/rate.h"
@@ -85,6 +86,8 @@ struct device {
 	double prefill_tok_s, decode_tok_s; /* learned (rate.h); 0 before the first measurement */
 	struct rate_prompts prompts;
 	struct foresight foresight; /* for predictions */
+	int64_t caches_pid;	    /* of the backend whose caches it knows; 0: not ours */
+	uint64_t caches_start;
 	uint64_t rates_saved_ms;
 	struct warming *warming; /* warming.h; NULL: none */
 	uint64_t warmed, warmings_cancelled;
@@ -142,6 +145,11 @@ void device_asked(struct device *d, struct slice model);
 bool device_same_model(struct slice a, struct slice b);
 /* Replaces or extends the model list by one MODELS record. */
 void device_models(struct device *d, const struct proto_models *m);
+/* What a KEPT record says. */
+void device_kept(struct worker *w, const struct proto_record *r);
+/* A worker has told where its backend is, or has become the current one: what is known of caches is
+ * of that backend from now on. */
+void device_learned(struct worker *w);
 /* Frees the lists. */
 void device_models_free(struct device *d);
 /* What was learned of its speed is kept: now, or where it has just been, not yet (false). */

@@ -41,7 +41,9 @@ static bool may_spawn(struct worker *w)
 
 static void on_record(struct worker *w, const struct proto_record *r)
 {
-	if (r->type != PROTO_MODELS)
+	if (r->type == PROTO_KEPT)
+		device_kept(w, r);
+	else if (r->type != PROTO_MODELS)
 		job_record(w, r);
 	else if (w->state == WORKER_LOADING || w->state == WORKER_READY)
 		device_models(
@@ -74,12 +76,21 @@ static const struct worker_events worker_events = {.may_spawn = may_spawn,
 	.died = succession_died,
 	.failed = succession_failed,
 	.stuck = on_stuck,
-	.learned = warm_learned,
+	.learned = device_learned,
 	.record = on_record,
 	.room = jobs_room,
 	.gone = on_gone};
 
 /* --- one device --- */
+
+/* llama-server's --cache-ram 0. */
+static bool has_no_host_cache(const struct config_device *conf)
+{
+	for (char **arg = conf->backend.command; arg && *arg && arg[1]; arg++)
+		if (strcmp(*arg, "--cache-ram") == 0 || strcmp(*arg, "-cram") == 0)
+			return strcmp(arg[1], "0") == 0;
+	return false;
+}
 
 struct device *device_create(struct devices *s, const struct config_device *conf)
 {
@@ -102,6 +113,7 @@ struct device *device_create(struct devices *s, const struct config_device *conf
 	foresight_init(&d->foresight, (unsigned)copy->slots);
 	if (s->keep)
 		keep_rates(s->keep, copy->name, &d->foresight.rates);
+	d->foresight.no_host_cache = has_no_host_cache(copy);
 	warm_device_created(d);
 	d->current = worker_create(d);
 	if (d->current)

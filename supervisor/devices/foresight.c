@@ -1,5 +1,7 @@
 #include "supervisor/devices/foresight.h"
 
+#include "common/base/hash.h"
+
 #include <math.h>
 
 #define CLEAR 2.0	/* times that differ by less do not tell warm from cold */
@@ -10,18 +12,68 @@
 #define SWAP_WEIGHT .3 /* of a new measurement */
 #define REUSE_LESSONS 3
 #define REUSE_MIN 0.3
+#define HOST_HAS 0.5 /* of a prompt that left its slot; none known (-1) counts as all of it */
 
 void foresight_init(struct foresight *f, unsigned slots)
 {
 	predict_init(&f->rates);
 	f->map = prefix_map_create(slots);
 	f->swap_ms = -1;
+	f->saved = (struct saved){0};
+	f->no_host_cache = false;
 }
 
 void foresight_fini(struct foresight *f)
 {
 	prefix_map_destroy(f->map);
 	f->map = NULL;
+	saved_fini(&f->saved);
+}
+
+/* The backend itself may have it, beside its slots: it is asked first, and told by its last answer. */
+static bool may_be_in_host(const struct foresight *f, const struct forecast *fc, double tokens)
+{
+	return f->map && !f->no_host_cache &&
+	       fc->match.shared[PREFIX_EVICTED] + PREFIX_LESSON_TOKENS > tokens &&
+	       fabs(prefix_lesson(f->map, PREFIX_EVICTED)) >= HOST_HAS;
+}
+
+/* What a file has of it, where that is sooner than reading it; or a slot, of which no answer has told
+ * yet. */
+static void consider_saved(
+	const struct foresight *f, const struct prefix_chain *c, struct forecast *fc)
+{
+	double total = fc->match.cached + fc->match.fresh, tokens;
+	const struct saved_chat *e = saved_find(&f->saved, c, total, &tokens);
+	if (!e)
+		return;
+	if (e->loaded) {
+		fc->kept = e->id;
+		fc->kept_tokens = tokens;
+		return;
+	}
+	if (tokens < fc->match.cached + PREFIX_LESSON_TOKENS || may_be_in_host(f, fc, tokens))
+		return;
+	double ms = saved_restore_ms(&f->saved, e->bytes) +
+		    predict_first_ms(&f->rates, tokens, total - tokens);
+	if (ms > fc->ms * SAVED_GAIN)
+		return;
+	fc->ms = ms;
+	fc->match.cached = tokens;
+	fc->match.fresh = total - tokens;
+	fc->kept = e->id;
+	fc->kept_tokens = tokens;
+	fc->restore = true;
+}
+
+static uint64_t conversation_of(const struct foresight *f, const struct prefix_chain *c)
+{
+	uint64_t id = f->map ? prefix_conversation(f->map, c) : 0;
+	if (id == 0)
+		id = saved_conversation(&f->saved, c);
+	if (id == 0 && c->count)
+		id = hash_mix(c->links[c->count - 1].hash) | 1;
+	return id;
 }
 
 void foresight_puts_aside(struct foresight *f, double similarity)
@@ -45,13 +97,25 @@ struct forecast foresee(const struct foresight *f, const struct prefix_chain *c)
 		fc.match = prefix_find(f->map, c);
 	fc.ms = predict_first_ms(&f->rates, fc.match.cached, fc.match.fresh) +
 		foresight_swap_ms(f, fc.match.moved);
+	fc.conversation = conversation_of(f, c);
+	consider_saved(f, c, &fc);
 	return fc;
+}
+
+void forecast_ask(const struct forecast *fc, struct proto_job *job)
+{
+	job->conversation = fc->conversation;
+	job->kept = fc->kept;
+	job->kept_tokens = (int64_t)fc->kept_tokens;
+	job->restore = fc->restore;
 }
 
 void foresight_sent(struct foresight *f, struct forecast *fc, struct prefix_chain *c)
 {
-	if (f->map)
-		fc->id = prefix_sent(f->map, c);
+	if (!f->map)
+		return;
+	fc->id = prefix_sent(f->map, c);
+	prefix_name(f->map, fc->id, fc->conversation);
 }
 
 /* What the prefill's time says of the cache. *sure: the rates can be learned from it. */
@@ -89,7 +153,13 @@ double foresight_ended(struct foresight *f, const struct forecast *fc, const str
 {
 	double ms = o->prompt_ms, cached = o->cached, total = o->prompt;
 	bool sure = true;
-	if (o->prompt_ms >= 0 && o->first_ms >= 0 && fc->match.moved > 0)
+	struct prefix_match match = fc->match;
+	struct saved_chat *kept = saved_get(&f->saved, fc->kept);
+	if (kept)
+		kept->loaded = false; /* its proof was this answer */
+	if (fc->restore)	      /* what was there before is not what this tells of */
+		memset(match.shared, 0, sizeof(match.shared));
+	if (o->prompt_ms >= 0 && o->first_ms >= 0 && !fc->restore && fc->match.moved > 0)
 		learn_swap(f, fc, o);
 	else if (o->prompt_ms >= 0 && o->first_ms >= 0)
 		predict_learn_overhead(&f->rates, o->first_ms - o->prompt_ms);
@@ -103,7 +173,7 @@ double foresight_ended(struct foresight *f, const struct forecast *fc, const str
 	if (total > 0 && cached >= 0 && ms > 0 && sure)
 		predict_learn(&f->rates, cached, total - cached, ms);
 	if (f->map)
-		prefix_counted(f->map, fc->id, &fc->match, total > 0 ? total - o->behind : total,
+		prefix_counted(f->map, fc->id, &match, total > 0 ? total - o->behind : total,
 			cached, fmax(o->output, 0) + o->behind);
 	return cached;
 }
@@ -116,6 +186,7 @@ void foresight_cancelled(struct foresight *f, const struct forecast *fc, bool be
 
 void foresight_forget(struct foresight *f)
 {
+	saved_unload(&f->saved);
 	if (f->map)
 		prefix_forget(f->map);
 }

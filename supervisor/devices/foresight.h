@@ -10,21 +10,29 @@
 #ifndef TANDEM_FORESIGHT_H
 #define TANDEM_FORESIGHT_H
 
+#include "proto/proto.h"
 #include "supervisor/devices/predict.h"
 #include "supervisor/devices/prefix.h"
+#include "supervisor/devices/saved.h"
 
 struct foresight {
 	struct predict_rates rates;
 	struct prefix_map *map; /* NULL: memory was out; nothing is known of caches */
 	double swap_ms;		/* to move one token's cache between slot and memory; < 0: not seen
 				   yet */
+	struct saved saved;	/* conversations in files */
+	bool no_host_cache;	/* the backend is started so: a prompt that left its slot is gone */
 };
 
 /* Of one request. */
 struct forecast {
 	struct prefix_match match;
-	double ms;   /* to its first token, without the queue */
-	uint64_t id; /* of the map, once sent; 0: none */
+	double ms;	       /* to its first token, without the queue */
+	uint64_t id;	       /* of the map, once sent; 0: none */
+	uint64_t conversation; /* that it goes on with, or begins; 0: it has no chain */
+	uint64_t kept;	       /* of what was restored, or is to be, this one begins it; 0: none */
+	double kept_tokens;    /* ... with so many tokens, of which the answer's count must tell */
+	bool restore;	       /* ... and it must be read back first: ms has that */
 };
 
 /* What came of it; < 0: unknown. */
@@ -45,6 +53,8 @@ void foresight_puts_aside(struct foresight *f, double similarity);
 double foresight_swap_ms(const struct foresight *f, double tokens);
 
 struct forecast foresee(const struct foresight *f, const struct prefix_chain *c);
+/* What a job says of the conversation and of what is restored for it. */
+void forecast_ask(const struct forecast *fc, struct proto_job *job);
 /* It is being sent (prefix_sent()). */
 void foresight_sent(struct foresight *f, struct forecast *fc, struct prefix_chain *c);
 /* It has ended well. Returns how many of its tokens were cached, as far as that can be told; < 0:

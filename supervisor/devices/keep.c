@@ -296,6 +296,59 @@ void keep_notes(const struct keep *k, enum store_kind kind, keep_note_fn *fn, vo
 		store_each(k->store, kind, read_note, &r);
 }
 
+/* --- chains: for each link its hash, and its tokens as a float --- */
+
+void keep_save_chain(struct keep *k, uint64_t conversation, const struct prefix_chain *chain)
+{
+	struct buf value;
+	if (chain->count == 0 || chain->count > KEEP_LINKS_MAX)
+		return;
+	buf_init(&value, STORE_VALUE_MAX);
+	for (size_t i = 0; i < chain->count; i++) {
+		float tokens = (float)chain->links[i].tokens;
+		buf_add(&value, &chain->links[i].hash, sizeof(chain->links[i].hash));
+		buf_add(&value, &tokens, sizeof(tokens));
+	}
+	if (buf_error(&value) == 0)
+		put(k, STORE_CHAIN,
+			(struct slice){(const char *)&conversation, sizeof(conversation)},
+			buf_slice(&value));
+	buf_free(&value);
+}
+
+static int read_chain(struct slice value, struct prefix_chain *out)
+{
+	size_t n = value.n / KEEP_LINK_BYTES;
+	out->links = n && value.n % KEEP_LINK_BYTES == 0 ? malloc(n * sizeof(*out->links)) : NULL;
+	if (!out->links)
+		return -EPROTO;
+	out->count = out->room = n;
+	for (size_t i = 0; i < n; i++) {
+		const char *at = value.p + i * KEEP_LINK_BYTES;
+		float tokens;
+		memcpy(&out->links[i].hash, at, sizeof(out->links[i].hash));
+		memcpy(&tokens, at + sizeof(out->links[i].hash), sizeof(tokens));
+		if (!(tokens >= 0 && tokens < 1e12f))
+			return -EPROTO;
+		out->links[i].tokens = (double)tokens;
+	}
+	return 0;
+}
+
+void keep_chain(const struct keep *k, uint64_t conversation, struct prefix_chain *out)
+{
+	struct buf value;
+	struct slice key = {(const char *)&conversation, sizeof(conversation)};
+	*out = (struct prefix_chain){0};
+	if (!k->store)
+		return;
+	buf_init(&value, STORE_VALUE_MAX);
+	if (store_get(k->store, STORE_CHAIN, key, &value, NULL) == 0 &&
+		read_chain(buf_slice(&value), out))
+		prefix_chain_fini(out);
+	buf_free(&value);
+}
+
 /* --- tokens: a name's hash, to the name's length, the name, and what it has taught --- */
 
 void keep_tokens(struct keep *k, const struct tokens *t, struct slice model)

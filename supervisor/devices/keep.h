@@ -1,7 +1,7 @@
 /*
  * What should last over restarts, in state_dir/tandem.mdb (common/base/store.h): decisions to freeze a
  * conversation early, the windows that conversations were laid out for, how fast the devices are,
- * and what models have taught about tokens.
+ * what conversations in files are about, and what models have taught about tokens.
  *
  * Decisions are held in memory as well, since every layout asks for them: at most
  * KEEP_DECISIONS_MAX, those of the last KEEP_DAYS days. Writing happens on the thread pool, one
@@ -15,6 +15,7 @@
 #include "common/base/store.h"
 #include "common/tokens.h"
 #include "supervisor/devices/predict.h"
+#include "supervisor/devices/prefix.h"
 
 #include <uv.h>
 
@@ -55,6 +56,13 @@ void keep_note(struct keep *k, enum store_kind kind, uint64_t key, struct slice 
 /* Calls fn for each of them. Reads the disk. */
 typedef void keep_note_fn(void *ctx, uint64_t key, struct slice value);
 void keep_notes(const struct keep *k, enum store_kind kind, keep_note_fn *fn, void *ctx);
+
+/* What was last sent of a conversation that waits in a file (saved.h). keep_chain() reads the disk;
+ * an empty chain: nothing is known. Longer ones than KEEP_LINKS_MAX are not kept. */
+#define KEEP_LINKS_MAX (STORE_VALUE_MAX / KEEP_LINK_BYTES)
+#define KEEP_LINK_BYTES 12
+void keep_save_chain(struct keep *k, uint64_t conversation, const struct prefix_chain *chain);
+void keep_chain(const struct keep *k, uint64_t conversation, struct prefix_chain *out);
 
 void keep_tokens(struct keep *k, const struct tokens *t, struct slice model);
 /* Teaches t all that is kept. Reads the disk. */

@@ -15,8 +15,9 @@
 struct entry {
 	struct prefix_chain chain;
 	uint64_t id;
-	double scale;  /* the backend's tokens for one of our estimate */
-	double output; /* tokens written behind it */
+	uint64_t conversation; /* 0: it has no name */
+	double scale;	       /* the backend's tokens for one of our estimate */
+	double output;	       /* tokens written behind it */
 	bool counted;
 };
 
@@ -62,6 +63,19 @@ void prefix_scale(struct prefix_chain *c, double tokens)
 		c->links[i].tokens *= tokens / all;
 }
 
+int prefix_chain_copy(const struct prefix_chain *from, struct prefix_chain *to)
+{
+	*to = (struct prefix_chain){0};
+	if (from->count == 0)
+		return 0;
+	to->links = malloc(from->count * sizeof(*to->links));
+	if (!to->links)
+		return -ENOMEM;
+	memcpy(to->links, from->links, from->count * sizeof(*to->links));
+	to->count = to->room = from->count;
+	return 0;
+}
+
 void prefix_chain_fini(struct prefix_chain *c)
 {
 	free(c->links);
@@ -70,7 +84,7 @@ void prefix_chain_fini(struct prefix_chain *c)
 
 /* Links that both begin with. A hash is of all before it: where two are equal, so are those before.
  */
-static size_t common(const struct prefix_chain *a, const struct prefix_chain *b)
+size_t prefix_common(const struct prefix_chain *a, const struct prefix_chain *b)
 {
 	size_t same = 0, end = a->count < b->count ? a->count : b->count;
 	while (same < end) {
@@ -147,7 +161,7 @@ static enum prefix_age age_of(const struct prefix_map *m, size_t i)
  * *links: so many of the prompt's. */
 static double shared(const struct entry *e, const struct prefix_chain *c, size_t *links)
 {
-	size_t n = *links = common(&e->chain, c);
+	size_t n = *links = prefix_common(&e->chain, c);
 	if (n == 0)
 		return 0;
 	double tokens = e->chain.links[n - 1].tokens * e->scale;
@@ -230,7 +244,7 @@ uint64_t prefix_sent(struct prefix_map *m, struct prefix_chain *c)
 		return 0;
 	}
 	for (size_t i = 0; i < m->count;) {
-		size_t n = common(&m->entries[i].chain, c);
+		size_t n = prefix_common(&m->entries[i].chain, c);
 		/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): n of them are the same */
 		if (n > 0 && m->entries[i].chain.links[n - 1].tokens > longest) {
 			longest = m->entries[i].chain.links[n - 1].tokens;
@@ -304,6 +318,42 @@ void prefix_cut(struct prefix_map *m, uint64_t id, double tokens)
 		drop(m, at);
 }
 
+/* --- conversations --- */
+
+void prefix_name(struct prefix_map *m, uint64_t id, uint64_t conversation)
+{
+	size_t at;
+	struct entry *e = find(m, id, &at);
+	if (e)
+		e->conversation = conversation;
+}
+
+uint64_t prefix_conversation(const struct prefix_map *m, const struct prefix_chain *c)
+{
+	const struct entry *best = NULL;
+	for (size_t i = 0; i < m->count; i++) {
+		const struct entry *e = &m->entries[i];
+		if (prefix_common(&e->chain, c) == e->chain.count &&
+			(!best || e->chain.count > best->chain.count))
+			best = e;
+	}
+	return best ? best->conversation : 0;
+}
+
+int prefix_copy(const struct prefix_map *m, uint64_t conversation, struct prefix_chain *out)
+{
+	*out = (struct prefix_chain){0};
+	for (size_t i = 0; i < m->count; i++) {
+		const struct entry *e = &m->entries[i];
+		if (e->conversation != conversation)
+			continue;
+		int rc = prefix_chain_copy(&e->chain, out);
+		prefix_scale(out, prefix_tokens(out) * e->scale);
+		return rc;
+	}
+	return -ENOENT;
+}
+
 double prefix_held(const struct prefix_map *m, uint64_t id, enum prefix_age *age)
 {
 	for (size_t i = 0; i < m->count; i++) {
@@ -314,6 +364,12 @@ double prefix_held(const struct prefix_map *m, uint64_t id, enum prefix_age *age
 		return whole(e) * trust(m, *age);
 	}
 	return 0;
+}
+
+double prefix_lesson(const struct prefix_map *m, enum prefix_age age)
+{
+	unsigned n = m->lessons[age];
+	return n ? m->seen[age][(n - 1) % SEEN] : -1;
 }
 
 double prefix_trust(const struct prefix_map *m, enum prefix_age age, unsigned *lessons)

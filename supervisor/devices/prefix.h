@@ -42,6 +42,10 @@ double prefix_tokens(const struct prefix_chain *c);
 /* The links were weighed by something else than tokens: now they are so many, in proportion. */
 void prefix_scale(struct prefix_chain *c, double tokens);
 void prefix_chain_fini(struct prefix_chain *c);
+/* *to is empty before. 0 or -ENOMEM. */
+int prefix_chain_copy(const struct prefix_chain *from, struct prefix_chain *to);
+/* Links that both begin with. */
+size_t prefix_common(const struct prefix_chain *a, const struct prefix_chain *b);
 
 enum prefix_age {
 	PREFIX_LAST,	/* the chain sent last */
@@ -91,10 +95,19 @@ void prefix_cut(struct prefix_map *m, uint64_t id, double tokens);
 /* The backend's caches are gone (it was restarted, another model was loaded). */
 void prefix_forget(struct prefix_map *m);
 
+/* A chain's conversation has this name, until another chain goes on with it. */
+void prefix_name(struct prefix_map *m, uint64_t id, uint64_t conversation);
+/* The name of the longest chain that is whole in this one; 0: none has one. */
+uint64_t prefix_conversation(const struct prefix_map *m, const struct prefix_chain *c);
+/* The newest chain of that name, in the backend's tokens. 0, -ENOENT or -ENOMEM. */
+int prefix_copy(const struct prefix_map *m, uint64_t conversation, struct prefix_chain *out);
+
 /* What is probably left of the chain that prefix_sent() gave this id, its answer included: tokens, and
  * its age. 0: nothing is known of it any more. */
 double prefix_held(const struct prefix_map *m, uint64_t id, enum prefix_age *age);
 
+/* The last lesson of that age: the share that was cached; < 0: there was none. */
+double prefix_lesson(const struct prefix_map *m, enum prefix_age age);
 /* How much of what should be cached is, 0 to 1, and how often that was seen. */
 double prefix_trust(const struct prefix_map *m, enum prefix_age age, unsigned *lessons);
 

@@ -27,7 +27,7 @@ void device_changed(struct device *d)
 	jobs_yield(d);
 	if (d->state == WORKER_READY && state != WORKER_READY)
 		d->not_ready_since_ms = now_ms();
-	if (state != WORKER_READY)
+	if (state != WORKER_READY && d->caches_pid == 0)
 		foresight_forget(&d->foresight); /* the backend may have gone as well */
 	d->state = state;
 	devices_changed(d->all);
@@ -123,7 +123,7 @@ static struct worker *follow(struct device *d)
 	d->next = NULL;
 	settle_conf(d, true);
 	device_changed(d);
-	warm_learned(d->current);
+	device_learned(d->current);
 	return old;
 }
 

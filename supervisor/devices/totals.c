@@ -31,6 +31,9 @@ void totals_add(struct totals *t, const struct device_totals *d)
 	to->warmings_cancelled += d->warmings_cancelled;
 	to->noted += d->noted;
 	to->notings_cancelled += d->notings_cancelled;
+	to->kept_saved += d->kept_saved;
+	to->kept_restored += d->kept_restored;
+	to->kept_wrong += d->kept_wrong;
 	to->bytes_in += d->bytes_in;
 	to->bytes_out += d->bytes_out;
 }

@@ -17,6 +17,7 @@ struct device_totals {
 	char device[CONFIG_NAME_BYTES];
 	uint64_t jobs_done, jobs_failed, jobs_preempted, starts, restarts, heartbeats;
 	uint64_t warmed, warmings_cancelled, noted, notings_cancelled;
+	uint64_t kept_saved, kept_restored, kept_wrong;
 	uint64_t bytes_in, bytes_out; /* of bodies, of answers */
 };
 

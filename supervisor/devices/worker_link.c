@@ -46,6 +46,8 @@ void worker_send_ack(struct worker *w)
 	a->state_dir = slice_str(c->state_dir ? c->state_dir : d->all->run_dir);
 	a->backend_log_bytes = c->limits.backend_log_bytes;
 	a->kv_ms = c->deadlines.kv_ms;
+	a->kv_idle_ms = c->deadlines.kv_idle_ms;
+	a->kv_bytes = c->state_dir ? c->limits.kv_bytes : 0; /* run_dir may be memory */
 	a->log_buffer_bytes = c->log.buffer_bytes;
 	a->first_ms = c->deadlines.backend_first_byte_ms;
 	a->silent_ms = c->deadlines.backend_silent_ms;
@@ -211,6 +213,7 @@ static void on_record(void *ctx, const struct proto_record *r)
 		devices_flushed(w->device->all);
 		break;
 	case PROTO_MODELS:
+	case PROTO_KEPT:
 	case PROTO_START:
 	case PROTO_DELTA:
 	case PROTO_END:

@@ -53,9 +53,9 @@ static void worker_key(void *ctx, const char *group, const char *name)
 	static const struct key_effect told[] = {{"log", NULL}, {"deadlines", "worker_boot_ms"},
 		{"deadlines", "backend_connect_ms"}, {"deadlines", "backend_idle_ms"},
 		{"deadlines", "backend_first_byte_ms"}, {"deadlines", "backend_silent_ms"},
-		{"deadlines", "kv_ms"}, {"limits", "backend_log_bytes"}, {NULL, "state_dir"},
-		{"limits", "body_bytes"}, {"limits", "line_bytes"}, {"limits", "link_bytes"},
-		{"condense", "result_bytes"}};
+		{"deadlines", "kv_ms"}, {"deadlines", "kv_idle_ms"}, {"limits", "kv_bytes"},
+		{"limits", "backend_log_bytes"}, {NULL, "state_dir"}, {"limits", "body_bytes"},
+		{"limits", "line_bytes"}, {"limits", "link_bytes"}, {"condense", "result_bytes"}};
 	bool *concerned = ctx;
 	*concerned = *concerned || listed(told, COUNT(told), group, name);
 }

@@ -139,6 +139,8 @@ void chat_answer_submit(struct chat *c)
 	spec.message.model = buf_slice(&c->model);
 	spec.message.asked = buf_slice(&c->alias);
 	spec.message.num_ctx = chat_num_ctx(c, c->device);
+	if (!chat_begun(c))
+		forecast_ask(&c->forecast, &spec.message);
 	chat_early_ask(c, &spec.message);
 	if (rc == 0)
 		rc = chat_address(c, &spec.message);

@@ -104,6 +104,7 @@ static int submit(struct warming *w, const struct warming_spec *spec)
 	s.message.body_bytes = (int64_t)w->body.n;
 	s.message.model = (struct slice){strings.p, spec->model.n};
 	s.message.num_ctx = spec->num_ctx;
+	forecast_ask(&w->forecast, &s.message);
 	if (spec->authorization.n) {
 		w->authorization = (struct proto_header){
 			SLICE("Authorization"), {strings.p + spec->model.n, spec->authorization.n}};

@@ -12,7 +12,7 @@ static const struct devices *devices_of(const void *of)
 
 /* --- devices as they are --- */
 
-enum { SLOTS, RUNNING, PREFILL, DECODE, WINDOW };
+enum { SLOTS, RUNNING, PREFILL, DECODE, WINDOW, KEPT };
 
 static void get_name(const void *of, const struct field *f, struct field_value *out)
 {
@@ -23,7 +23,12 @@ static void get_name(const void *of, const struct field *f, struct field_value *
 static void get_device(const void *of, const struct field *f, struct field_value *out)
 {
 	const struct device *d = of;
+	double bytes;
 	switch (f->which) {
+	case KEPT:
+		saved_there(&d->foresight.saved, &bytes);
+		out->number = (int64_t)bytes;
+		break;
 	case SLOTS:
 		out->number = device_slots(d);
 		break;
@@ -55,11 +60,12 @@ static void get_device(const void *of, const struct field *f, struct field_value
 static const struct field slots[] = OF_DEVICE(FIELD_INT, SLOTS),
 			  running[] = OF_DEVICE(FIELD_INT, RUNNING),
 			  window[] = OF_DEVICE(FIELD_INT, WINDOW),
+			  kept[] = OF_DEVICE(FIELD_INT, KEPT),
 			  prefill[] = OF_DEVICE(FIELD_REAL, PREFILL),
 			  decode[] = OF_DEVICE(FIELD_REAL, DECODE);
-static const struct fields slot_members = FIELDS(slots), running_members = FIELDS(running),
-			   window_members = FIELDS(window), prefill_members = FIELDS(prefill),
-			   decode_members = FIELDS(decode);
+static const struct fields kept_members = FIELDS(kept), slot_members = FIELDS(slots),
+			   running_members = FIELDS(running), window_members = FIELDS(window),
+			   prefill_members = FIELDS(prefill), decode_members = FIELDS(decode);
 
 static void each_of(const void *of, struct field_list *list)
 {
@@ -162,6 +168,8 @@ EACH_TOTAL(each_job, {"done", AT(jobs_done)}, {"failed", AT(jobs_failed)},
 	{"preempted", AT(jobs_preempted)})
 EACH_TOTAL(each_warming, {"done", AT(warmed)}, {"cancelled", AT(warmings_cancelled)})
 EACH_TOTAL(each_noting, {"done", AT(noted)}, {"cancelled", AT(notings_cancelled)})
+EACH_TOTAL(each_kept, {"saved", AT(kept_saved)}, {"restored", AT(kept_restored)},
+	{"wrong", AT(kept_wrong)})
 EACH_TOTAL(each_bytes, {"in", AT(bytes_in)}, {"out", AT(bytes_out)})
 EACH_TOTAL(each_start, {"", AT(starts)})
 EACH_TOTAL(each_restart, {"", AT(restarts)})
@@ -223,6 +231,10 @@ static const struct field families[] = {
 		&outcome_members, each_warming),
 	FAMILY("tandem_notings_total", "Notes written while nobody waited.", &outcome_members,
 		each_noting),
+	FAMILY("tandem_kept_total", "Conversations saved in files, read back, and not used then.",
+		&outcome_members, each_kept),
+	FAMILY("tandem_kept_bytes", "What a device's conversations in files take.", &kept_members,
+		each_of),
 	FAMILY("tandem_device_bytes_total", "Bodies to a device's backend, answers from it.",
 		&direction_members, each_bytes),
 	FAMILY("tandem_worker_starts_total", "Workers that were started.", &counted_members,

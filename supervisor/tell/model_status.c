@@ -75,6 +75,30 @@ static const struct field notings[] = {
 };
 static const struct fields noting_members = FIELDS(notings);
 
+enum { KEPT_FILES, KEPT_BYTES, KEPT_ON };
+
+static void get_kept(const void *of, const struct field *f, struct field_value *out)
+{
+	const struct device *d = of;
+	const struct saved *s = &d->foresight.saved;
+	double bytes;
+	size_t files = saved_there(s, &bytes);
+	if (f->which == KEPT_ON)
+		out->truth = device_has(d, TRAIT_SAVES_SLOTS) && !s->off;
+	else
+		out->number = f->which == KEPT_FILES ? (int64_t)files : (int64_t)bytes;
+}
+
+static const struct field kept[] = {
+	{.name = "on", .type = FIELD_TRUTH, .get = get_kept, .which = KEPT_ON},
+	{.name = "conversations", .type = FIELD_INT, .get = get_kept, .which = KEPT_FILES},
+	{.name = "bytes", .type = FIELD_INT, .unit = "bytes", .get = get_kept, .which = KEPT_BYTES},
+	FIELD_COUNT_OF("saved", struct device, foresight.saved.saves),
+	FIELD_COUNT_OF("restored", struct device, foresight.saved.restores),
+	FIELD_COUNT_OF("wrong", struct device, foresight.saved.wrong),
+};
+static const struct fields kept_members = FIELDS(kept);
+
 static const struct field device_fields[] = {
 	{.name = "name", .type = FIELD_TEXT, .get = get_device, .which = DEVICE_NAME},
 	{.name = "roles", .type = FIELD_LIST, .items = FIELD_TEXT, .each = each_role},
@@ -90,6 +114,7 @@ static const struct field device_fields[] = {
 	FIELD_OBJECT_OF("jobs", &job_count_members, NULL),
 	FIELD_OBJECT_OF("warming", &warming_members, NULL),
 	FIELD_OBJECT_OF("notes", &noting_members, NULL),
+	FIELD_OBJECT_OF("kept", &kept_members, NULL),
 	{.name = "prefill_tok_s",
 		.type = FIELD_REAL,
 		.unit = "tokens/s",

@@ -205,6 +205,11 @@ static void attach(struct model *m, struct slot *s, struct gen *g)
 
 	s->gen = g;
 	s->used = ++m->uses;
+	s->task = (int64_t)g->r->seq;
+	/* A hybrid model goes back by checkpoints alone, which no file has. */
+	if (s->restored && e->fake->options.hybrid)
+		buf_clear(&s->kv);
+	s->restored = false;
 	g->slot = s;
 	g->slot_id = (unsigned)(s - m->slots);
 	m->active++;

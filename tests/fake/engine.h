@@ -60,7 +60,9 @@ struct model {
 struct slot {
 	struct buf kv; /* text whose KV entries it holds */
 	struct gen *gen;
-	uint64_t used; /* larger: more recently */
+	uint64_t used; /* larger: more recently; 0: never */
+	int64_t task;  /* of its last gen */
+	bool restored; /* from a file, and not used since */
 };
 
 struct gen {

@@ -52,6 +52,7 @@ struct options {
 	bool embeddings, metrics, control;
 	const char *api_key;	    /* as vLLM: below /v1 nothing without it; NULL: none */
 	const char *slot_save_path; /* NULL: slots are not saved */
+	bool hybrid; /* llama-server: what was restored into a slot is read again all the same */
 	const char *log_path, *dump_dir;
 };
 

@@ -44,6 +44,13 @@ static void props(struct request *r)
 	api_reply(r, 200, &out);
 }
 
+static size_t slot_tokens(const struct model *m, const struct slot *s)
+{
+	double f = m->engine->fake->options.chars_per_token;
+
+	return s->gen ? s->gen->prompt_n : prompt_tokens(buf_slice(&s->kv), f);
+}
+
 static void slots(struct request *r)
 {
 	const struct model *m = r->fake->engine->models;
@@ -60,16 +67,22 @@ static void slots(struct request *r)
 		const struct gen *g = m->slots[i].gen;
 
 		buf_printf(&out,
-			"%s{\"id\":%u,\"id_task\":%d,\"n_ctx\":%u,\"speculative\":%s,\"is_"
-			"processing\":%s,"
-			"\"params\":{\"n_predict\":%lld},\"next_token\":{\"has_next_token\":%s,\"n_"
+			"%s{\"id\":%u,\"n_ctx\":%u,\"speculative\":%s,\"is_processing\":%s",
+			i ? "," : "", i, m->num_ctx,
+			strcmp(r->fake->options.spec_type, "none") != 0 ? "true" : "false",
+			g ? "true" : "false");
+		if (m->slots[i].used == 0) { /* nothing more is told of it before its first task */
+			buf_add_char(&out, '}');
+			continue;
+		}
+		buf_printf(&out,
+			",\"id_task\":%lld,\"n_prompt_tokens\":%zu,\"params\":{\"n_predict\":%lld},"
+			"\"next_token\":{\"has_next_token\":%s,\"n_"
 			"remain\":%lld,"
 			"\"n_decoded\":%zu}}",
-			i ? "," : "", i, g ? (int)g->r->seq : -1, m->num_ctx,
-			strcmp(r->fake->options.spec_type, "none") != 0 ? "true" : "false",
-			g ? "true" : "false", g ? (long long)g->max_tokens : -1ll,
-			g ? "true" : "false", g ? (long long)(g->total - g->emitted) : -1ll,
-			g ? g->emitted : 0);
+			(long long)m->slots[i].task, slot_tokens(m, &m->slots[i]),
+			g ? (long long)g->max_tokens : -1ll, g ? "true" : "false",
+			g ? (long long)(g->total - g->emitted) : -1ll, g ? g->emitted : 0);
 	}
 	buf_add_char(&out, ']');
 	api_reply(r, 200, &out);
@@ -165,25 +178,50 @@ static FILE *open_save(struct request *r, struct slice name, const char *mode)
 	return fopen(path, mode);
 }
 
+/* What a file of a slot begins with; its length follows, and what does not fit it is refused. */
+#define SAVE_MARK "fake-kv "
+
+static long save_slot(const struct slot *s, FILE *file)
+{
+	int head = fprintf(file, SAVE_MARK "%zu\n", s->kv.n);
+
+	if (s->kv.n)
+		fwrite(s->kv.p, 1, s->kv.n, file);
+	return ferror(file) ? -1 : head + (long)s->kv.n;
+}
+
+/* As the real one does: what a slot held is lost, whatever the file is. */
+static long restore_slot(struct slot *s, FILE *file)
+{
+	char piece[65536];
+	size_t n, length = 0;
+	int head = 0;
+
+	buf_clear(&s->kv);
+	if (fscanf(file, SAVE_MARK "%zu%n", &length, &head) != 1 || fgetc(file) != '\n')
+		return -1;
+	while ((n = fread(piece, 1, sizeof(piece), file)))
+		buf_add(&s->kv, piece, n);
+	if (ferror(file) || buf_error(&s->kv) || s->kv.n != length) {
+		buf_clear(&s->kv);
+		return -1;
+	}
+	s->restored = true;
+	return head + 1 + (long)length;
+}
+
 /* Bytes moved, or -1. */
 static long move_slot(struct request *r, struct slot *s, struct slice name, bool save)
 {
 	FILE *file = open_save(r, name, save ? "w" : "r");
-	char piece[65536];
-	size_t n;
-	bool bad;
+	long bytes;
 
+	if (!file && !save)
+		buf_clear(&s->kv);
 	if (!file)
 		return -1;
-	if (save && s->kv.n) {
-		fwrite(s->kv.p, 1, s->kv.n, file);
-	} else if (!save) {
-		buf_clear(&s->kv);
-		while ((n = fread(piece, 1, sizeof(piece), file)))
-			buf_add(&s->kv, piece, n);
-	}
-	bad = ferror(file) || buf_error(&s->kv);
-	return fclose(file) || bad ? -1 : (long)s->kv.n;
+	bytes = save ? save_slot(s, file) : restore_slot(s, file);
+	return fclose(file) ? -1 : bytes;
 }
 
 static void slot_action(struct request *r)
@@ -217,7 +255,12 @@ static void slot_action(struct request *r)
 			r, &m->slots[id], buf_slice(&name), slice_eq(action, SLICE("action=save")));
 	buf_init(&out, 8192);
 	if (bytes < 0) {
-		llama_error(r, 400, SLICE("Invalid filename"));
+		llama_error(r, 400,
+			slice_eq(action, SLICE("action=save"))
+				? SLICE("Invalid filename")
+				: SLICE("Unable to restore slot: No available space in KV cache or "
+					"invalid "
+					"slot save file"));
 	} else {
 		buf_printf(&out, "{\"id_slot\":%lu", id);
 		if (slice_eq(action, SLICE("action=erase"))) {

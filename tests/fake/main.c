@@ -61,6 +61,7 @@ enum option_key {
 	OPT_SIMILARITY,
 	OPT_BATCH,
 	OPT_API_KEY,
+	OPT_HYBRID,
 	OPT_MODEL_PATH,
 	OPT_VRAM,
 	OPT_KV,
@@ -114,6 +115,7 @@ static const struct {
 	{"--batch-size", OPT_BATCH, false},
 	{"-b", OPT_BATCH, false},
 	{"--api-key", OPT_API_KEY, false},
+	{"--hybrid", OPT_HYBRID, true},
 	{"--max-model-len", OPT_NUM_CTX, false},
 	{"-m", OPT_MODEL_PATH, false},
 	{"--vram-bytes", OPT_VRAM, false},
@@ -136,7 +138,7 @@ static const char usage[] =
 	"  [--embeddings] [--metrics] [--log FILE] [--dump DIR] [--slot-save-path DIR] "
 	"[--no-control]\n"
 	"  [--api-key KEY] [--max-model-len N] [--model-bytes N] [--kv-bytes N] [--vram-bytes N]\n"
-	"  [--keep-s S] [--spec-type T]\n"
+	"  [--keep-s S] [--spec-type T] [--hybrid]\n"
 	"llama-server's options are accepted: -m, -c (for all slots), -np, -b, -sps and --alias count, "
 	"others are ignored.\n";
 
@@ -271,6 +273,9 @@ static void set_option(struct options *o, enum option_key key, const char *name,
 		break;
 	case OPT_API_KEY:
 		o->api_key = value;
+		break;
+	case OPT_HYBRID:
+		o->hybrid = true;
 		break;
 	case OPT_MODEL_PATH:
 		o->model_path = value;

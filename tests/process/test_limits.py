@@ -368,6 +368,8 @@ RANGES = {
     ("deadlines", "body_ms"): (9, 3600001),
     ("limits", "body_total_bytes"): (0, 10**18),
     ("limits", "state_bytes"): (1000, 10**12),
+    ("limits", "kv_bytes"): (-1, 10**15),
+    ("deadlines", "kv_idle_ms"): (9, 3600001),
     ("limits", "event_bytes"): (10, 10**12),
     ("limits", "conversations"): (-1, 4097),
     ("limits", "conversation_bytes"): (-1, 10**12),

@@ -164,29 +164,11 @@ static void keys_models(void **state)
 		    slots_key("/tmp", plain) == 0);
 }
 
-static void reads_indexes(void **state)
-{
-	(void)state;
-	unsigned ids[SLOTS_MAX];
-	assert_int_equal(slots_parse(SLICE("tandem-slots 1\nkey 00000000000000ff\n"), 255, ids), 0);
-	assert_int_equal(
-		slots_parse(SLICE("tandem-slots 1\nkey ff\nslot 3 70\nslot 0 9\n"), 255, ids), 2);
-	assert_int_equal(ids[0], 3);
-	assert_int_equal(ids[1], 0);
-	static const char *const wrong[] = {"", "tandem-slots 1", "tandem-slots 1\nkey fe\n",
-		"tandem-slots 2\nkey ff\n", "tandem-slots 1\nkey \n",
-		"tandem-slots 1\nkey ff\nslot 256 1\n", "tandem-slots 1\nkey ff\nslot x 1\n",
-		"tandem-slots 1\nkey ff\nslot -1 1\n", "tandem-slots 1\nkey ff\n../x 1\n",
-		"tandem-slots 1\nkey ff\nslot 1\n"};
-	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
-		assert_int_equal(slots_parse(slice_str(wrong[i]), 255, ids), -1);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(reads_stat),
 		cmocka_unit_test(knows_who_runs), cmocka_unit_test(reads_what_it_wrote),
 		cmocka_unit_test(refuses_other_texts), cmocka_unit_test(hashes_what_is_run),
-		cmocka_unit_test(keys_models), cmocka_unit_test(reads_indexes)};
+		cmocka_unit_test(keys_models)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -30,6 +30,7 @@ static const enum proto_type types[] = {
 	PROTO_PONG,
 	PROTO_STATS,
 	PROTO_BYE,
+	PROTO_KEPT,
 	PROTO_ACK,
 	PROTO_JOB,
 	PROTO_BODY,
@@ -204,6 +205,8 @@ static void sample(struct proto_record *r, enum proto_type type, enum fill fill)
 		r->u.ack.log_buffer_bytes = number(fill, 262144);
 		r->u.ack.first_ms = number(fill, 3600000);
 		r->u.ack.silent_ms = number(fill, 120000);
+		r->u.ack.kv_idle_ms = number(fill, 5000);
+		r->u.ack.kv_bytes = number(fill, INT64_MAX);
 		return;
 	case PROTO_JOB:
 		r->job = 9;
@@ -229,6 +232,10 @@ static void sample(struct proto_record *r, enum proto_type type, enum fill fill)
 		r->u.job.asked = text(fill, "claude-haiku-4-5");
 		r->u.job.reply_bytes = number(fill, PROTO_REPLY_BYTES);
 		r->u.job.reply_thinking = on;
+		r->u.job.conversation = on ? UINT64_MAX : 0;
+		r->u.job.kept = on ? 7 : 0;
+		r->u.job.kept_tokens = number(fill, INT64_MAX);
+		r->u.job.restore = on;
 		return;
 	case PROTO_BODY:
 		r->job = 10;
@@ -239,6 +246,13 @@ static void sample(struct proto_record *r, enum proto_type type, enum fill fill)
 		r->job = 11;
 		return;
 	case PROTO_BYE:
+		return;
+	case PROTO_KEPT:
+		r->u.kept.what = on ? KEPT_OFF : KEPT_LIST;
+		r->u.kept.conversation = on ? UINT64_MAX : 0;
+		r->u.kept.tokens = number(fill, INT64_MAX);
+		r->u.kept.bytes = number(fill, 1 << 20);
+		r->u.kept.ms = on ? 1.5 : -1;
 		return;
 	case PROTO_DRAIN:
 		r->u.drain.deadline_ms = number(fill, INT64_MAX);
@@ -397,6 +411,8 @@ static void same(const struct proto_record *a, const struct proto_record *b)
 		SAME(ack.log_buffer_bytes);
 		SAME(ack.first_ms);
 		SAME(ack.silent_ms);
+		SAME(ack.kv_idle_ms);
+		SAME(ack.kv_bytes);
 		return;
 	case PROTO_JOB:
 		SAME(job.kind);
@@ -420,6 +436,17 @@ static void same(const struct proto_record *a, const struct proto_record *b)
 		SAME_TEXT(job.asked);
 		SAME(job.reply_bytes);
 		SAME(job.reply_thinking);
+		SAME(job.conversation);
+		SAME(job.kept);
+		SAME(job.kept_tokens);
+		SAME(job.restore);
+		return;
+	case PROTO_KEPT:
+		SAME(kept.what);
+		SAME(kept.conversation);
+		SAME(kept.tokens);
+		SAME(kept.bytes);
+		SAME(kept.ms);
 		return;
 	case PROTO_BODY:
 		SAME_TEXT(body.bytes);
@@ -593,7 +620,7 @@ static void test_encode_limits(void **state)
 	REFUSED(PROTO_DELTA, -EINVAL, r.job = 0);
 	REFUSED(PROTO_PING, -EINVAL, r.job = 1);
 	REFUSED(PROTO_PING, -EINVAL, r.type = 0);
-	REFUSED(PROTO_PING, -EINVAL, r.type = PROTO_BYE + 1);
+	REFUSED(PROTO_PING, -EINVAL, r.type = PROTO_KEPT + 1);
 	REFUSED(PROTO_PING, -EINVAL, r.type = PROTO_CREDIT + 1);
 	free(copy);
 	assert_int_equal(read_all(p->r, proto_writer_frame(&p->w)), 1);
@@ -693,7 +720,7 @@ static void test_wrong_forms(void **state)
 		CASE("type is text", "record: type or job is no number", "\x93\x03\x01\x93\xa1\x24\x00\x00"),
 		CASE("type is negative", "record: type or job is no number", "\x93\x03\x01\x93\xff\x00\x00"),
 		CASE("type 0", "record: unknown type", "\x93\x03\x01\x93\x00\x00\x00"),
-		CASE("type between", "record: unknown type", "\x93\x03\x01\x93\x0b\x00\x00"),
+		CASE("type between", "record: unknown type", "\x93\x03\x01\x93\x0c\x00\x00"),
 		CASE("type unknown", "record: unknown type", "\x93\x03\x01\x93\x41\x01\x00"),
 		CASE("type of 64 bits", "record: unknown type", "\x93\x03\x01\x93\xcf\x01\x00\x00\x00\x00\x00\x00\x24\x00\x00"),
 		CASE("job is text", "record: type or job is no number", "\x93\x03\x01\x93\x24\xa0\x00"),
@@ -774,12 +801,12 @@ static void test_list_limits_on_decoding(void **state)
 			"\x00\xa0", 2},
 		{"\x93\x03\x01\x95\x03\x00\xc2\xc2", 8, PROTO_MODELS_MAX, "\x94\xa0\x00\xa0\xa0", 5,
 			"", 0},
-		{"\x93\x03\x01\xdc\x00\x20\x20\x00\xa0\x00\xa0\xa0\xa0", 13, PROTO_ARGS_MAX, "\xa0",
+		{"\x93\x03\x01\xdc\x00\x22\x20\x00\xa0\x00\xa0\xa0\xa0", 13, PROTO_ARGS_MAX, "\xa0",
 			1,
 			"\xa0\xa0\xa0\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xc2\x00\x00\xa0\xa0"
 			"\xa0"
-			"\x00\x00\x00\x00\x00",
-			24},
+			"\x00\x00\x00\x00\x00\x00\x00",
+			26},
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
 		for (size_t n = cases[i].max; n <= cases[i].max + 1; n++) {

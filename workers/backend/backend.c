@@ -176,7 +176,7 @@ void backend_stop(struct backend *b, enum backend_end how, void (*stopped)(void 
 	b->stopped_ctx = ctx;
 	slots_cancel(b->slots);
 	if (how == BACKEND_SAVE && b->slots && b->pid && b->state == STATE_READY &&
-		slots_save(b->slots, b->view.model_path, b->view.slots, on_saved, b)) {
+		slots_save(b->slots, on_saved, b)) {
 		b->conversations = CONVERSATIONS_SAVING;
 		return;
 	}
@@ -210,6 +210,23 @@ void backend_destroy(struct backend *b)
 	b->url = NULL;
 	uv_close((uv_handle_t *)&b->next, on_handle_closed);
 	uv_close((uv_handle_t *)&b->boot, on_handle_closed);
+}
+
+void backend_answered(
+	struct backend *b, const struct proto_job *spec, const struct proto_usage *usage)
+{
+	if (b && b->slots)
+		slots_answered(b->slots, spec, usage);
+}
+
+bool backend_restore(struct backend *b, uint64_t conversation, struct slots_waiter *w)
+{
+	return slots_restore_for(b->slots, conversation, w);
+}
+
+void backend_restore_forget(struct backend *b, struct slots_waiter *w)
+{
+	slots_forget(b->slots, w);
 }
 
 unsigned backend_traits(const struct backend *b)

@@ -12,6 +12,7 @@
 
 #include "common/base/json.h"
 #include "common/dialect/backend.h"
+#include "workers/backend/slots.h"
 #include "workers/worker.h"
 
 #define BACKEND_PROBE_MS 10000	    /* one GET of a probe */
@@ -152,6 +153,14 @@ void backend_stop(struct backend *b, enum backend_end how, void (*stopped)(void 
 void backend_hurry(struct backend *b);
 /* Frees it; its handles close with the loop's last turns. NULL does nothing. */
 void backend_destroy(struct backend *b);
+
+/* A JOB_CHAT or JOB_WARM has ended, with these counts; usage is NULL where it failed. */
+void backend_answered(
+	struct backend *b, const struct proto_job *spec, const struct proto_usage *usage);
+/* A conversation that is kept in a file is put into a slot again, then w->fn is called; false: it
+ * cannot be, and the request goes as it is. */
+bool backend_restore(struct backend *b, uint64_t conversation, struct slots_waiter *w);
+void backend_restore_forget(struct backend *b, struct slots_waiter *w);
 
 /* enum backend_trait: what it has, as far as it has said. */
 unsigned backend_traits(const struct backend *b);

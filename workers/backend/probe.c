@@ -89,10 +89,10 @@ static void become_ready(struct backend *b)
 		if (b->launcher)
 			launcher_settled(b->launcher);
 	}
+	slots_ready(b->slots, b->view.model_path, b->view.slots);
 	if (b->conversations == CONVERSATIONS_DUE)
-		b->conversations = slots_restore(b->slots, b->view.model_path, on_restored, b)
-					   ? CONVERSATIONS_RESTORING
-					   : CONVERSATIONS_IDLE;
+		b->conversations = slots_restore(b->slots, on_restored, b) ? CONVERSATIONS_RESTORING
+									   : CONVERSATIONS_IDLE;
 	if (b->conversations == CONVERSATIONS_RESTORING) {
 		backend_tell(b, STATE_LOADING, SLICE("its conversations are being restored"));
 		return;

@@ -1,3 +1,4 @@
+#include "workers/backend/backend.h"
 #include "workers/tasks/ask_private.h"
 
 #include <errno.h>
@@ -322,6 +323,28 @@ void ask_send(struct ask *a)
 	if (t->worker->warm_key != a->load_key)
 		t->worker->warm_key = 0; /* this call may load something else */
 	task_ask(t, &r, &ask_events);
+}
+
+/* Its conversation is in a slot again; or that failed: then all of its prompt is read, and the answer
+ * proves nothing. */
+static void on_restored(void *ctx)
+{
+	struct ask *a = ctx;
+	if (!a->task.restoring.restored)
+		a->task.spec.kept_tokens = 0;
+	ask_send(a);
+}
+
+void ask_restored(struct ask *a)
+{
+	struct task *t = &a->task;
+	t->restoring.fn = on_restored;
+	t->restoring.ctx = a;
+	if (t->spec.restore && backend_restore(t->worker->backend, t->spec.kept, &t->restoring))
+		return;
+	if (t->spec.restore)
+		t->spec.kept_tokens = 0;
+	ask_send(a);
 }
 
 /* --- life --- */

@@ -83,6 +83,10 @@ void ask_prepare(struct ask *a);
 /* Sends a->call. The task may have failed on return. */
 void ask_send(struct ask *a);
 
+/* The same once the conversation that the job goes on with is in a slot again, where it asks for
+ * that. */
+void ask_restored(struct ask *a);
+
 /* task_ops.linger */
 bool ask_linger(struct task *t);
 

@@ -92,9 +92,10 @@ struct task {
 	struct task_end end;
 
 	uint64_t opened_ns, asked_ns, first_ns; /* 0: not yet */
-	bool keep_transfer;	     /* it goes on after the end, until its body ends too */
-	bool busy;		     /* a thread works on it: it cannot be freed yet */
-	struct backend_waiter doubt; /* is anybody there? */
+	bool keep_transfer;	       /* it goes on after the end, until its body ends too */
+	bool busy;		       /* a thread works on it: it cannot be freed yet */
+	struct backend_waiter doubt;   /* is anybody there? */
+	struct slots_waiter restoring; /* its conversation, before it is asked */
 };
 
 static inline bool task_is_detached(const struct task *t)

@@ -39,7 +39,7 @@ static void prepared(struct chat_task *c)
 	} else {
 		if (c->ask.request.n)
 			buf_free(&t->body);
-		ask_send(&c->ask);
+		ask_restored(&c->ask);
 	}
 }
 

@@ -63,12 +63,17 @@ void task_detach(struct task *t, bool keep)
 {
 	struct worker_self *w = t->worker;
 	struct task **link = task_find(w->tasks, t->id);
+	bool whole = t->life == TASK_ENDING && t->end.usage.prompt_tokens > 0;
 	*link = t->next;
 	t->next = w->tasks->lingering;
 	w->tasks->lingering = t;
 	t->life = TASK_DETACHED;
+	if (t->asked_ns && t->spec.conversation)
+		backend_answered(w->backend, &t->spec, whole ? &t->end.usage : NULL);
 	if (t->doubt.waiting)
 		backend_forget(w->backend, &t->doubt);
+	if (t->restoring.waiting)
+		backend_restore_forget(w->backend, &t->restoring);
 	w->open_tasks--;
 	w->progress++;
 	if (!keep) {

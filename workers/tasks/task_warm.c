@@ -52,7 +52,7 @@ static void built(struct warm_task *w)
 	else if (!w->ask.call.path)
 		task_fail_text(t, FAIL_REFUSED, "this request has no prompt");
 	else
-		ask_send(&w->ask);
+		ask_restored(&w->ask);
 }
 
 static void on_work(uv_work_t *work)

@@ -1,0 +1,83 @@
+/* What a worker says of conversations in files, and what of it outlasts this tandemd. */
+#include "supervisor/devices/devices.h"
+#include "supervisor/devices/warm.h"
+
+#include <stdlib.h>
+
+/* What was last sent of the conversation, in the backend's tokens; kept for the next tandemd, too. */
+static struct saved_chat *remember(struct device *d, uint64_t id)
+{
+	struct foresight *f = &d->foresight;
+	struct saved_chat *known = saved_get(&f->saved, id);
+	struct prefix_chain chain = {0};
+	bool fresh = f->map && prefix_copy(f->map, id, &chain) == 0;
+	if (!fresh && known && known->chain.count)
+		return known;
+	if (!fresh && d->all->keep)
+		keep_chain(d->all->keep, id, &chain);
+	if (chain.count && d->all->keep)
+		keep_save_chain(d->all->keep, id, &chain);
+	return saved_put(&f->saved, id, &chain);
+}
+
+/* A slot holds it since the backend's start: what is asked next may find it there. */
+static void load(struct foresight *f, struct saved_chat *e)
+{
+	e->ready = false;
+	struct prefix_chain copy = {0};
+	if (!f->map || e->chain.count == 0 || prefix_chain_copy(&e->chain, &copy))
+		return;
+	struct prefix_match none = {0};
+	double tokens = prefix_tokens(&copy);
+	uint64_t id = prefix_sent(f->map, &copy);
+	prefix_counted(f->map, id, &none, tokens, -1, e->tokens - tokens);
+	prefix_name(f->map, id, e->id);
+	e->loaded = true;
+}
+
+/* Another process has other caches, or none. One that outlives its worker keeps its own. */
+void device_learned(struct worker *w)
+{
+	struct device *d = w->device;
+	struct saved *s = &d->foresight.saved;
+	warm_learned(w);
+	if (w != d->current ||
+		(w->backend.pid == d->caches_pid && w->backend.start == d->caches_start))
+		return;
+	d->caches_pid = w->backend.pid;
+	d->caches_start = w->backend.start;
+	foresight_forget(&d->foresight);
+	for (size_t i = s->count; i > 0; i--)
+		if (s->of[i - 1].ready)
+			load(&d->foresight, &s->of[i - 1]);
+}
+
+void device_kept(struct worker *w, const struct proto_record *r)
+{
+	struct device *d = w->device;
+	struct saved *s = &d->foresight.saved;
+	enum proto_kept what = r->u.kept.what;
+	uint64_t id = r->u.kept.conversation;
+	struct saved_chat *e =
+		what == KEPT_THERE || what == KEPT_SAVED ? remember(d, id) : saved_get(s, id);
+	if (e && what != KEPT_GONE && what != KEPT_WRONG) {
+		e->tokens = (double)r->u.kept.tokens;
+		e->bytes = (double)r->u.kept.bytes;
+		e->there = true;
+	} else if (e) {
+		e->there = false;
+		e->loaded &= what == KEPT_GONE;
+	}
+	s->saves += what == KEPT_SAVED;
+	s->wrong += what == KEPT_WRONG;
+	if (what == KEPT_LIST)
+		saved_list(s);
+	else if (what == KEPT_OFF)
+		s->off = true;
+	else if (what == KEPT_RESTORED)
+		saved_restored(s, (double)r->u.kept.bytes, r->u.kept.ms);
+	if (e && what == KEPT_RESTORED && w != d->current)
+		e->ready = true;
+	else if (e && what == KEPT_RESTORED && d->state != WORKER_READY)
+		load(&d->foresight, e);
+}
