@@ -149,6 +149,16 @@ static void learn_swap(struct foresight *f, const struct forecast *fc, const str
 	f->swap_ms = before + SWAP_WEIGHT * (ms / fc->match.moved - before);
 }
 
+/* What the backend has counted before is as many tokens now; an estimate is corrected by what this
+ * count says of all of it. */
+static double expected_cached(const struct forecast *fc, const struct outcome *o)
+{
+	double estimate = fc->match.cached + fc->match.fresh + o->behind;
+	if (fc->match.counted > 0)
+		return fc->match.cached;
+	return fc->match.cached * o->prompt / fmax(estimate, 1);
+}
+
 double foresight_ended(struct foresight *f, const struct forecast *fc, const struct outcome *o)
 {
 	double ms = o->prompt_ms, cached = o->cached, total = o->prompt;
@@ -166,8 +176,7 @@ double foresight_ended(struct foresight *f, const struct forecast *fc, const str
 	else if (ms < 0 && o->first_ms >= 0)
 		ms = fmax(o->first_ms - f->rates.overhead_ms, 0);
 	if (total > 0 && cached < 0 && ms > 0) {
-		double estimate = fc->match.cached + fc->match.fresh + o->behind;
-		double expected = fc->match.cached * total / fmax(estimate, 1);
+		double expected = expected_cached(fc, o);
 		cached = infer(f, fmin(expected, total - 1), total, ms, &sure);
 	}
 	if (total > 0 && cached >= 0 && ms > 0 && sure)

@@ -263,6 +263,39 @@ static void test_no_timings(void **state)
 	foresight_fini(&f);
 }
 
+/* One that does not tell what was cached, asked for short turns of long conversations, whose few new
+ * tokens are estimated at three times what they are. */
+static void test_short_turns(void **state)
+{
+	(void)state;
+	struct foresight f;
+	unsigned lessons;
+	char text[32];
+	foresight_init(&f, 1);
+	for (int i = 0; i < 8; i++) {
+		double size = 1000 << (i % 4), turn = 20;
+		for (int warm = 0; warm < 2; warm++) {
+			struct prefix_chain c = {0};
+			snprintf(text, sizeof(text), "talk %d", i);
+			prefix_add(&c, slice_str(text), size);
+			if (warm)
+				prefix_add(&c, SLICE("next"), 3 * turn);
+			struct forecast fc = foresee(&f, &c);
+			foresight_sent(&f, &fc, &c);
+			double fresh = warm ? turn : size;
+			struct outcome o = {.prompt = warm ? size + turn : size,
+				.cached = -1,
+				.prompt_ms = fresh / RATE * 1000,
+				.first_ms = fresh / RATE * 1000 + OVERHEAD};
+			foresight_ended(&f, &fc, &o);
+		}
+	}
+	for (double size = 1000; size <= 8000; size *= 2)
+		assert_true(fabs(predict_prefill_ms(&f.rates, 0, size) / size - 1) < 0.15);
+	assert_true(prefix_trust(f.map, PREFIX_LAST, &lessons) > 0.995);
+	foresight_fini(&f);
+}
+
 static void test_without_memory(void **state)
 {
 	(void)state;
@@ -295,6 +328,7 @@ int main(void)
 		cmocka_unit_test(test_cancelled_twice),
 		cmocka_unit_test(test_read_early),
 		cmocka_unit_test(test_no_timings),
+		cmocka_unit_test(test_short_turns),
 		cmocka_unit_test(test_without_memory),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
