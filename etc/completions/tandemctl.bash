@@ -12,7 +12,7 @@ _tandemctl_requests() {
 _tandemctl() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} command='' i
 	local commands='status top events workers jobs queues sessions backends devices keys stats restart drain reset
-		reload upgrade cancel wait-ready check doctor explain key init help'
+		reload upgrade cancel wait-ready check doctor explain bench key init help'
 	local options=''
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		case ${COMP_WORDS[i]} in
@@ -45,7 +45,11 @@ _tandemctl() {
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		return
 		;;
-	--window | --timeout | --count | --port | --requests | --ollama | --engine-devices | --model-name) return ;;
+	--device)
+		mapfile -t COMPREPLY < <(compgen -W "$(_tandemctl_devices)" -- "$cur")
+		return
+		;;
+	--window | --timeout | --count | --seconds | --port | --requests | --ollama | --engine-devices | --model-name) return ;;
 	esac
 	case $command in
 	'') options="$commands --rundir --json --help --version" ;;
@@ -70,6 +74,7 @@ _tandemctl() {
 		mapfile -t COMPREPLY < <(compgen -f -W '--config --window --dialect --json --sent' -- "$cur")
 		return
 		;;
+	bench) options='--device --seconds --reload --json --rundir' ;;
 	key) options='add --file --requests --class' ;;
 	init)
 		options='--output --force --port --run-dir --ollama --no-ollama --engine --engine-lib

@@ -9,7 +9,7 @@ function __tandemctl_requests
 end
 
 set -l commands status top events workers jobs queues sessions backends devices keys stats restart drain reset \
-	reload upgrade cancel wait-ready check doctor explain key init help
+	reload upgrade cancel wait-ready check doctor explain bench key init help
 set -l none "not __fish_seen_subcommand_from $commands"
 
 complete -c tandemctl -f
@@ -37,6 +37,7 @@ complete -c tandemctl -n $none -a wait-ready -d 'wait until the devices are read
 complete -c tandemctl -n $none -a check -d 'check a configuration'
 complete -c tandemctl -n $none -a doctor -d 'what costs time or stands open, and what to do'
 complete -c tandemctl -n $none -a explain -d 'what would be done with a request, and why'
+complete -c tandemctl -n $none -a bench -d 'measure a device'
 complete -c tandemctl -n $none -a key -d 'make a key for a client'
 complete -c tandemctl -n $none -a init -d 'write a configuration that fits this machine'
 complete -c tandemctl -n $none -a help -d 'what is said of a command'
@@ -57,6 +58,10 @@ complete -c tandemctl -n '__fish_seen_subcommand_from explain' -l window -x -d "
 complete -c tandemctl -n '__fish_seen_subcommand_from explain' -l dialect -x -a 'ollama openai anthropic responses' -d 'of the request'
 complete -c tandemctl -n '__fish_seen_subcommand_from explain' -l json -d 'the answer as JSON'
 complete -c tandemctl -n '__fish_seen_subcommand_from explain' -l sent -d 'the body that the main device would get'
+complete -c tandemctl -n '__fish_seen_subcommand_from bench' -l device -x -a '(__tandemctl_devices)' -d 'which one'
+complete -c tandemctl -n '__fish_seen_subcommand_from bench' -l seconds -x -d 'how long at most'
+complete -c tandemctl -n '__fish_seen_subcommand_from bench' -l reload -d 'a reload, too'
+complete -c tandemctl -n '__fish_seen_subcommand_from bench' -l json -d 'the answer as JSON'
 complete -c tandemctl -n '__fish_seen_subcommand_from key' -a add
 complete -c tandemctl -n '__fish_seen_subcommand_from key' -s f -l file -rF -d 'where its hash goes'
 complete -c tandemctl -n '__fish_seen_subcommand_from key' -l requests -x -d 'so many requests at once'

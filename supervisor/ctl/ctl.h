@@ -18,6 +18,7 @@
  *   explain.c    explain: what would be done with a request, without a tandemd
  *   explain_decide.c  its decision, by the functions of the server
  *   key.c        key: a new one for a client
+ *   bench.c      bench: how fast a device is (bench.h has its files)
  *   init.c       init: its options, what it chooses, what it says
  *   ollama.c     which Ollama servers answer, and their models (libcurl)
  *   engine.c     what llama-server --list-devices and the CPU offer
@@ -58,6 +59,7 @@ enum ctl_option {
 	CTL_INIT = 64, /* the options of init, explain, key: for the help */
 	CTL_EXPLAIN = 128,
 	CTL_KEY = 256,
+	CTL_BENCH = 512,
 };
 
 struct ctl {
@@ -96,6 +98,7 @@ enum ctl_exit ctl_explain(struct ctl *ctl);
 enum ctl_exit ctl_doctor(struct ctl *ctl);
 enum ctl_exit ctl_init(struct ctl *ctl);
 enum ctl_exit ctl_key(struct ctl *ctl);
+enum ctl_exit ctl_bench(struct ctl *ctl);
 
 /* --- options.c --- */
 

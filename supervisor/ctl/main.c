@@ -40,6 +40,9 @@ static const struct ctl_command commands[] = {
 		.help = "what costs time or stands open, and what to do", .run = ctl_doctor},
 	{"explain", "[options] FILE|-", CTL_OWN | CTL_EXPLAIN,
 		.help = "what would be done with a request, and why", .run = ctl_explain},
+	{"bench", "[options]", CTL_OWN | CTL_BENCH,
+		.help = "measure a device: rates by depth, first tokens, what routes cost",
+		.run = ctl_bench},
 	{"key", "add [options] NAME", CTL_OWN | CTL_KEY,
 		.help = "make a key for a client; it is shown once", .run = ctl_key},
 	{"init", "[options]", CTL_OWN | CTL_INIT,
@@ -55,6 +58,12 @@ static const struct ctl_command commands[] = {
 	"                               (default: by its members)\n"                               \
 	"  --json                       the answer as JSON\n"                                      \
 	"  --sent                       the body that the main device would get, nothing else\n"
+
+#define BENCH_OPTIONS                                                                              \
+	"  --device DEVICE              which one (default: the first main one)\n"                 \
+	"  --seconds S                  how long at most (default 120)\n"                          \
+	"  --reload                     a reload, too: the model is loaded anew\n"                 \
+	"  --json                       the answer as JSON\n"
 
 #define KEY_OPTIONS                                                                                \
 	"  -f, --file FILE              where its hash goes (default /etc/tandem/keys)\n"          \
@@ -90,6 +99,7 @@ static const struct {
 	{CTL_ONCE, " [--once]", "  --once                       top: once, also on a terminal\n"},
 	{CTL_JSON, " [--json]", "  --json                       the answer as JSON\n"},
 	{CTL_EXPLAIN, "", EXPLAIN_OPTIONS},
+	{CTL_BENCH, "", BENCH_OPTIONS},
 	{CTL_KEY, "", KEY_OPTIONS},
 	{CTL_INIT, "", INIT_OPTIONS},
 };
@@ -130,6 +140,7 @@ static void help(void)
 		printf("%s%s",
 			option_help[o].option == CTL_INIT      ? "\nOptions of init\n"
 			: option_help[o].option == CTL_EXPLAIN ? "\nOptions of explain\n"
+			: option_help[o].option == CTL_BENCH   ? "\nOptions of bench\n"
 			: option_help[o].option == CTL_KEY     ? "\nOptions of key\n"
 							       : "",
 			option_help[o].text);

@@ -136,7 +136,14 @@ bool access_gate(struct requests *s, struct exchange *x, const struct route *rou
 {
 	struct access a = access_of(x, &s->config->access.keys);
 	const char *who = a.key ? a.key->name : "";
-	if (config_has_keys(s->config) && !a.key) {
+	const char *ticket = exchange_header(x, BENCH_HEADER);
+	if (ticket && bench_device(&s->bench, ticket, now_ms()) && route->kind == ROUTE_CHAT &&
+		!dialect_counts(route->dialect))
+		return false; /* who may give orders needs no key */
+	if (ticket) {
+		refuse(s, x, route, 403, who,
+			"this ticket to measure is unknown, for something else, or over");
+	} else if (config_has_keys(s->config) && !a.key) {
 		refuse_stranger(s, x, route);
 	} else if (route->changes && !changes_allowed(s)) {
 		refuse_change(s, x, route, who);

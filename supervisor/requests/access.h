@@ -2,7 +2,8 @@
  * Who may ask, and for what: decided when a request's head is in, before any of its body is.
  *
  *   401  keys are configured, and none of them was sent (Authorization: Bearer KEY, or X-Api-Key)
- *   403  it would change the backend's server, and access.changes does not allow that
+ *   403  it would change the backend's server, and access.changes does not allow that; or it shows a
+ *        ticket to measure (bench.h) that is none. With a good one a chat needs no key
  *   429  its key has as many requests under way as it may (requests= of its line)
  *
  * Each in the form of its dialect. A key of ours is for us: the header that it stands in is not

@@ -116,6 +116,7 @@ void chat_begin(struct requests *s, struct exchange *x, enum dialect d)
 	else
 		s->count.requests++;
 	c->step = step;
+	chat_bench_begin(c);
 	audience_init(c);
 	buf_init(&c->body, (size_t)s->config->limits.body_bytes);
 	buf_init(&c->model, 4096);
@@ -165,7 +166,7 @@ static void parse(struct chat *c)
 		c->asked_hash = hash_bytes(c->body.p, c->body.n);
 	}
 	chat_guard_begin(c);
-	if (c->explain || dialect_counts(c->base.dialect) || !join_try(c))
+	if (c->explain || c->bench || dialect_counts(c->base.dialect) || !join_try(c))
 		chat_work(c, chat_parse, CHAT_PARSED, c->body.n <= CHAT_INLINE_BYTES);
 }
 
@@ -247,7 +248,9 @@ static void act_plan(struct chat *c)
 	}
 	chat_gather_facts(c);
 	chat_guard_name(c);
-	if (c->lane.state == LANE_ON)
+	if (c->bench && !c->explain)
+		chat_bench_plan(c);
+	else if (c->lane.state == LANE_ON)
 		chat_lane_plan(c);
 	else if (s->config->routing.mode == ROUTING_ADAPTIVE && c->facts.to_main &&
 		 c->facts.condensable && !c->facts.bare)
@@ -285,7 +288,8 @@ static void act_plan(struct chat *c)
 static void act_parsed(struct chat *c)
 {
 	bool small = c->lane.state == LANE_ON; /* its window is not the conversation's */
-	if (c->guard.mended || (!chat_alias(c) && (small || !chat_compact(c)) && !chat_lane(c)))
+	if (c->guard.mended || c->bench ||
+		(!chat_alias(c) && (small || !chat_compact(c)) && !chat_lane(c)))
 		act_plan(c);
 }
 

@@ -11,6 +11,7 @@
  *   chat_facts.c    what it is planned from
  *   chat_guard.c    of which conversation it is, and what of its beginning is another now
  *   chat_adaptive.c which form is sent, by predicted time; what an answer teaches
+ *   chat_bench.c    what an operator measures with
  *   chat_alias.c    a model that is another one's name
  *   chat_lane.c     a small request, on a small device and back
  *   chat_compact.c  making a block that stands for the conversation
@@ -166,6 +167,7 @@ struct chat {
 	struct buf model; /* decoded name */
 	struct buf alias; /* the client's own, where that is one (aliases.h); else empty */
 	char pinned[CONFIG_NAME_BYTES]; /* the device that the alias stands for; "": any */
+	bool bench;			/* an operator measures that device with it (bench.h) */
 
 	/* Coalescing (join.h, audience.h). */
 	TAILQ_ENTRY(chat) open;	  /* in requests.chats */
@@ -209,8 +211,8 @@ struct chat {
 	uint64_t *forced; /* early freezes that were decided when it was planned; owned */
 	size_t forced_count;
 	uint64_t put_off; /* a freeze that was decided and is not used yet (unread.h); 0: none */
-	double put_off_window; /* of the layout without it; once that is prepared: with it */
-	struct notes_offer offer;	       /* notes, as they were when it was planned */
+	double put_off_window;	  /* of the layout without it; once that is prepared: with it */
+	struct notes_offer offer; /* notes, as they were when it was planned */
 	struct prefix_chain chain, sent_chain; /* of the body, of `rewritten`; empty once sent */
 	struct forecast forecast;	       /* of what was sent */
 	struct device *forecast_on; /* that it was sent to; NULL: nothing is to be learned */
@@ -311,6 +313,16 @@ void chat_lane_plan(struct chat *c);
 bool chat_lane_waited(struct chat *c);
 /* Nobody has seen a byte of an answer: a main device answers instead. */
 void chat_lane_leave(struct chat *c, const char *cause);
+
+/* --- chat_bench.c --- */
+/* The head is there: has it a ticket? */
+void chat_bench_begin(struct chat *c);
+/* It goes as it is. */
+void chat_bench_plan(struct chat *c);
+/* Nothing else is under way on its device; else the request is over. */
+bool chat_bench_may_run(struct chat *c);
+/* Other work has come while it ran. */
+void chat_bench_yielded(struct chat *c);
 
 /* --- chat_compact.c --- */
 /* A block is wanted: it is made, or the request is over. False: it goes on. */

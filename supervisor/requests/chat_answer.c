@@ -25,8 +25,10 @@ void chat_answer_ended(struct chat *c)
 	chat_answer_kept_head(c);
 	exchange_end(c->base.exchange);
 	struct times *times = &c->base.all->times;
-	histogram_add(&times->first_byte[c->plan.strategy], c->first_byte_ms);
-	histogram_add(&times->total[c->plan.strategy], now_ms() - c->base.begun_ms);
+	if (!c->bench) {
+		histogram_add(&times->first_byte[c->plan.strategy], c->first_byte_ms);
+		histogram_add(&times->total[c->plan.strategy], now_ms() - c->base.begun_ms);
+	}
 	log_line(LOG_INFO, "request_done", LOG_STR("req", c->base.id),
 		LOG_STR("strategy", strategy_name(c->plan.strategy)),
 		LOG_STR("device", c->device->conf->name), LOG_INT("tokens_in", c->facts.tokens),
@@ -110,6 +112,8 @@ static void settle_form(struct chat *c)
 void chat_answer_submit(struct chat *c)
 {
 	c->state = CHAT_WAITING;
+	if (c->bench && !chat_bench_may_run(c))
+		return;
 	if (!chat_begun(c)) {
 		settle_form(c);
 		chat_forecast_make(c);
@@ -121,6 +125,8 @@ void chat_answer_submit(struct chat *c)
 	}
 
 	struct job_spec spec = {.takes_slot = true,
+		.impatient = c->bench,
+		.yields = c->bench,
 		.class = c->class,
 		.client = c->base.client,
 		.prompt_tokens = c->sent_tokens,
@@ -203,7 +209,7 @@ static void answer_end(void *ctx, struct job *j, const struct proto_record *r)
 	if (slice_eq(r->u.end.finish, SLICE("error")))
 		request_count(&c->base,
 			MEASURE_FAILED); /* told to the client by the backend's own bytes */
-	if (u->prompt_tokens > 0 && c->sent_census.images == 0 &&
+	if (u->prompt_tokens > 0 && c->sent_census.images == 0 && !c->bench &&
 		j->spec.message.resume_bytes == 0) {
 		uint64_t counted = c->prompt_counted = (uint64_t)u->prompt_tokens;
 		chat_count_told(c, u->prompt_tokens);
@@ -259,11 +265,15 @@ static bool again(struct chat *c, struct chat_again how)
 void chat_answer_failed(struct chat *c)
 {
 	const struct job_failure *f = c->failure;
+	if (c->bench && f->cause == FAIL_CANCELLED) {
+		chat_bench_yielded(c);
+		return;
+	}
 	if (f->cause == FAIL_OVERFLOW && f->prompt_tokens > 0) {
 		c->overflow_tokens = f->prompt_tokens;
 		c->overflow_window = f->window_tokens;
 	}
-	if (again(c, chat_resume_failed(c, f)))
+	if (!c->bench && again(c, chat_resume_failed(c, f)))
 		return;
 	if (c->resume.poison) {
 		chat_answer_poison(c);

@@ -42,7 +42,7 @@ void chat_gather_facts(struct chat *c)
 	bool to_main = c->device->conf->roles & ROLE_MAIN;
 	c->small = to_main ? pick_role(c->base.all->devices, ROLE_CONDENSE) : NULL;
 	f->tokens = tokens_estimate(c->base.all->tokens, buf_slice(&c->model), &c->view.census);
-	if (!c->explain)
+	if (!c->explain && !c->bench)
 		governor_need(c->device, buf_slice(&c->model), needed(c), c->view.num_ctx);
 	int64_t window = governor_window(c->device, buf_slice(&c->model));
 	if (c->view.num_ctx > 0 && c->device->conf->client_num_ctx)

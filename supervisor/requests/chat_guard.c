@@ -23,7 +23,7 @@ void chat_guard_begin(struct chat *c)
 {
 	const struct config *conf = c->base.all->config;
 	c->guard.repair = conf->prefix.repair;
-	c->guard.watched = c->base.all->guardian && conf->limits.conversations > 0 &&
+	c->guard.watched = c->base.all->guardian && conf->limits.conversations > 0 && !c->bench &&
 			   !dialect_counts(c->base.dialect);
 }
 

@@ -64,8 +64,8 @@ void chat_measured(struct chat *c)
 	_Static_assert(
 		(int)MEASURE_A == (int)STRATEGY_A && (int)MEASURE_SMALL == (int)STRATEGY_SMALL,
 		"ways are strategies");
-	if (c->explain)
-		return; /* nobody was asked */
+	if (c->explain || c->bench)
+		return; /* nobody was asked, or for no client */
 	m.tokens[MEASURE_IN] = c->facts.tokens;
 	count_size(c);
 	if (c->lead && m.outcome == MEASURE_DONE)

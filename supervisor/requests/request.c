@@ -197,7 +197,7 @@ bool request_may_hold(const struct requests *s, size_t held, size_t n)
 static bool forwarded(struct slice name)
 {
 	return !hop_header(name) && !hop_client_side(name) &&
-	       !slice_ieq(name, SLICE("x-tandem-class"));
+	       !slice_ieq(name, SLICE("x-tandem-class")) && !slice_ieq(name, SLICE(BENCH_HEADER));
 }
 
 struct forwarding {

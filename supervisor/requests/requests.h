@@ -15,6 +15,7 @@
 #include "common/tokens.h"
 #include "supervisor/devices/devices.h"
 #include "supervisor/front/front.h"
+#include "supervisor/requests/bench.h"
 #include "supervisor/requests/callers.h"
 #include "supervisor/requests/compact_key.h"
 #include "supervisor/requests/measures.h"
@@ -88,6 +89,7 @@ struct requests {
 	struct measures measures;
 	struct poison poison;
 	struct unread unread; /* early freezes that are being read */
+	struct bench bench;   /* the ticket of an operator who measures */
 	struct compact_key compact_key;
 	struct callers callers; /* who has a key */
 	bool loopback;		/* we listen on loopback only: Host headers are looked at */

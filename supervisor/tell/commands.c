@@ -2,6 +2,7 @@
 
 #include "common/base/json.h"
 #include "common/base/log.h"
+#include "supervisor/devices/governor.h"
 #include "supervisor/life/control.h"
 #include "supervisor/tell/describe.h"
 #include "supervisor/tell/documents.h"
@@ -151,6 +152,56 @@ static enum rep_when do_cancel(struct asking *a)
 	return REP_NOW;
 }
 
+/* The device that is named, else the first main one. */
+static struct device *bench_target(const struct devices *s, const char *name)
+{
+	if (name)
+		return device_find((struct devices *)s, name);
+	for (size_t i = 0; i < s->count; i++)
+		if (s->of[i]->conf->roles & ROLE_MAIN)
+			return s->of[i];
+	return NULL;
+}
+
+static const char *bench_model(const struct device *d)
+{
+	const char *model = device_model(d);
+	bool known = device_serves(d, slice_str(model)) || d->model_count == 0;
+	return known ? model : d->models[0].name;
+}
+
+static void put_text(struct buf *out, const char *name, const char *text)
+{
+	json_put_key(out, name);
+	json_put_string(out, slice_str(text));
+}
+
+/* A ticket, and what whoever has it needs to know. */
+static enum rep_when do_bench(struct asking *a)
+{
+	const char *text = argument(a, 1);
+	char *end = NULL;
+	long seconds = text ? strtol(text, &end, 10) : 0;
+	if (!text || *end || seconds < 1 || seconds > BENCH_SECONDS_MAX)
+		return say_error(a, "usage: bench SECONDS [DEVICE], at most 3600 seconds");
+	const struct device *d = bench_target(a->t->devices, argument(a, 2));
+	if (!d)
+		return say_error(a, "no such device");
+	struct requests *s = a->t->requests;
+	const struct config *conf = a->t->life->config;
+	if (bench_order(&s->bench, d->conf->name, now_ms() + (uint64_t)seconds * 1000))
+		return say_error(a, "no randomness for a ticket yet; try again");
+	put_text(a->out, "ticket", s->bench.ticket);
+	put_text(a->out, "device", d->conf->name);
+	put_text(a->out, "model", bench_model(d));
+	json_put_key(a->out, "window");
+	json_put_int(a->out, governor_window(d, slice_str(bench_model(d))));
+	put_text(a->out, "listen", a->t->life->front ? front_address(a->t->life->front) : "");
+	json_put_key(a->out, "tls");
+	buf_add_str(a->out, conf->listen.certificate ? "true" : "false");
+	return REP_NOW;
+}
+
 static enum rep_when do_operation(struct asking *a)
 {
 	const char *text = argument(a, 1);
@@ -202,6 +253,8 @@ static const struct command commands[] = {
 	{"reload", "", "read the configuration again", .run = do_reload, .orders = true},
 	{"upgrade", "", "a new tandemd takes over", .run = do_upgrade, .orders = true},
 	{"cancel", "REQUEST-ID", "end a client's request", 1, .run = do_cancel, .orders = true},
+	{"bench", "SECONDS [DEVICE]", "a ticket to measure a device with, while nobody needs it", 2,
+		.run = do_bench, .orders = true},
 	{"help", "", "this list", .run = do_help},
 };
 

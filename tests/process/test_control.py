@@ -108,7 +108,7 @@ def test_every_document_by_hand_and_by_nngcat(one):
                            capture_output=True, timeout=20)
         assert r.returncode == 0 and members <= set(json.loads(r.stdout)), (request, r)
     named = {c["name"] for c in ask(t, "help")["commands"]}
-    assert named == set(MEMBERS) | {"operation", "restart", "drain", "reset", "reload", "upgrade", "cancel"}
+    assert named == set(MEMBERS) | {"operation", "restart", "drain", "reset", "reload", "upgrade", "cancel", "bench"}
     sockets = [s for s in ask(t, "nng")["stats"] if s["name"] == "socket"]
     assert [s.get("device") for s in sockets] == ["gpu0", "gpu0"]  # a link has two
 
