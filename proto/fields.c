@@ -4,7 +4,8 @@
 
 /* The table reads and writes enums as uint32_t. */
 _Static_assert(sizeof(enum proto_cause) == 4 && sizeof(enum proto_kind) == 4 &&
-		       sizeof(enum proto_backend_state) == 4 && sizeof(enum proto_kept) == 4,
+		       sizeof(enum proto_backend_state) == 4 && sizeof(enum proto_kept) == 4 &&
+		       sizeof(enum proto_log_kind) == 4,
 	"an enum is not 32 bits wide");
 
 /* Compiles only when the member has that type: a field described wrongly would read past it. */
@@ -190,6 +191,29 @@ static const struct wire_field kept[] = {
 	F64(kept.ms),
 };
 
+#define LOGGED(label, wire, member, type, ...)                                                     \
+	FIELD(label, wire, struct proto_log_field, member, type, __VA_ARGS__)
+static const struct wire_field logged_fields[] = {
+	LOGGED("log.key", WIRE_TEXT, key, struct slice, .max = PROTO_LOG_TEXT_BYTES),
+	LOGGED("log.kind", WIRE_U32, kind, enum proto_log_kind, .max = PROTO_LOG_REAL),
+	LOGGED("log.text", WIRE_TEXT, text, struct slice, .max = PROTO_LOG_TEXT_BYTES),
+	LOGGED("log.number", WIRE_I64, number, int64_t, .min = INT64_MIN, .max = INT64_MAX),
+	LOGGED("log.real", WIRE_F64, real, double),
+};
+static const struct wire_list log_items = {
+	.max = PROTO_LOG_FIELDS_MAX,
+	.count_offset = OFFSET(REC, u.log.field_count, size_t),
+	.item_bytes = sizeof(struct proto_log_field),
+	.field_count = COUNT(logged_fields),
+	.fields = logged_fields,
+};
+
+static const struct wire_field logged[] = {
+	U32(log.level),
+	FIELD("log.event", WIRE_TEXT, REC, u.log.event, struct slice, .max = PROTO_LOG_TEXT_BYTES),
+	LIST(log.fields, log_items),
+};
+
 static const struct wire_field ack[] = {
 	TEXT(ack.device),
 	U32(ack.backend_type),
@@ -291,6 +315,7 @@ static const struct wire_shape shapes[] = {
 	[PROTO_STATS] = ABOUT_LINK(stats),
 	[PROTO_BYE] = {"bye", false, 0, NULL},
 	[PROTO_KEPT] = ABOUT_LINK(kept),
+	[PROTO_LOG] = {"log", false, COUNT(logged), logged},
 	[PROTO_ACK] = ABOUT_LINK(ack),
 	[PROTO_JOB] = ABOUT_JOB(job),
 	[PROTO_BODY] = ABOUT_JOB(body),

@@ -26,6 +26,8 @@
 #define PROTO_JOB_HEADER_BYTES (1 << 20) /* ... of which each may be that long */
 #define PROTO_ARGS_MAX 128
 #define PROTO_MODELS_MAX 512
+#define PROTO_LOG_FIELDS_MAX 24
+#define PROTO_LOG_TEXT_BYTES 2048 /* of one field; what is longer is cut by the worker */
 
 enum proto_type {
 	/* worker -> supervisor */
@@ -40,6 +42,7 @@ enum proto_type {
 	PROTO_STATS, /* the worker's own counters, with every PONG */
 	PROTO_BYE,   /* all is said: the supervisor, who has read it, may hang up */
 	PROTO_KEPT,  /* what became of a conversation that is kept in a file */
+	PROTO_LOG = 24, /* a step that the worker logs, for who listens to events */
 	/* supervisor -> worker */
 	PROTO_ACK = 32, /* answers HELLO: the device's configuration */
 	PROTO_JOB,
@@ -208,6 +211,16 @@ struct proto_job {
 	bool restore;	     /* ... and no slot holds it yet: it is read back first */
 };
 
+enum proto_log_kind { PROTO_LOG_TEXT, PROTO_LOG_NUMBER, PROTO_LOG_REAL };
+
+struct proto_log_field {
+	struct slice key;
+	enum proto_log_kind kind; /* which of these it has */
+	struct slice text;
+	int64_t number;
+	double real;
+};
+
 struct proto_usage {
 	int64_t prompt_tokens, cached_tokens, output_tokens; /* -1 unknown */
 	double prompt_ms, output_ms, load_ms;		     /* < 0 unknown */
@@ -275,6 +288,12 @@ struct proto_record {
 		struct {
 			uint64_t jobs_done, jobs_failed, bytes_in, bytes_out, rss_bytes;
 		} stats;
+		struct {
+			uint32_t level; /* enum log_level */
+			struct slice event;
+			struct proto_log_field fields[PROTO_LOG_FIELDS_MAX];
+			size_t field_count;
+		} log;
 		struct proto_ack ack;
 		struct proto_job job;
 		struct {

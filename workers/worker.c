@@ -6,6 +6,7 @@
 #include "common/base/proc.h"
 #include "workers/backend/backend.h"
 #include "workers/http/http.h"
+#include "workers/log_link.h"
 #include "workers/tasks/task.h"
 
 #include <curl/curl.h>
@@ -28,6 +29,7 @@ static void on_term_closed(uv_handle_t *handle)
 /* Everything that could still call back is closed; the loop ends when the handles are. */
 static void worker_close(struct worker_self *w)
 {
+	log_link_stop();
 	if (w->channel)
 		channel_close(w->channel);
 	w->channel = NULL;
@@ -144,6 +146,7 @@ static void on_ack(struct worker_self *w, const struct proto_ack *ack)
 	uv_timer_stop(&w->deadline);
 	log_init("tandem-worker", w->device, (enum log_level)ack->log_level,
 		(enum log_format)ack->log_format, ack->log_content);
+	log_link_start(w);
 	log_out_size(ack->log_buffer_bytes > 0 ? (size_t)ack->log_buffer_bytes : 0);
 	if (settings_init(&w->settings, ack)) {
 		worker_exit(w, WORKER_EXIT_ACK, "the configuration makes no sense");

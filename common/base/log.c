@@ -301,10 +301,15 @@ void log_defer(bool on)
 	log_out_defer(on);
 }
 
-void log_to_sink(const char *event, const struct log_field *fields)
+void log_relay(enum log_level level, const char *event, const struct log_field *fields)
 {
 	if (logger.sink)
-		logger.sink(logger.sink_ctx, LOG_INFO, event, fields);
+		logger.sink(logger.sink_ctx, level, event, fields);
+}
+
+void log_to_sink(const char *event, const struct log_field *fields)
+{
+	log_relay(LOG_INFO, event, fields);
 }
 
 void log_fields(enum log_level level, const char *event, const struct log_field *fields)

@@ -67,6 +67,8 @@ void log_fields(enum log_level level, const char *event, const struct log_field 
 
 /* A step too small for the log: the sink alone hears of it. */
 void log_to_sink(const char *event, const struct log_field *fields);
+/* A line that another process has logged: to the sink alone. */
+void log_relay(enum log_level level, const char *event, const struct log_field *fields);
 #define log_step(event, ...) log_to_sink((event), (const struct log_field[]){__VA_ARGS__})
 
 /* Writes what stderr takes now. False: some still waits. */

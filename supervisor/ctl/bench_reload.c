@@ -46,11 +46,11 @@ static void take_event(struct benching *b, const char *bytes, size_t size)
 	if (json_parse((struct slice){bytes, size}, JSON_MAX_DEPTH, &root, NULL) ||
 		!json_string_is(json_get(root, "device"), b->device))
 		return;
-	if (json_string_is(json_get(root, "event"), "slots_saved")) {
+	if (json_string_is(json_get(root, "event"), "worker.slots_saved")) {
 		r->save_ms = ctl_real(root, "ms");
 		r->slots = ctl_int(root, "slots");
 		r->bytes = ctl_int(root, "bytes");
-	} else if (json_string_is(json_get(root, "event"), "slots_restored")) {
+	} else if (json_string_is(json_get(root, "event"), "worker.slots_restored")) {
 		r->restore_ms = ctl_real(root, "ms");
 	}
 }

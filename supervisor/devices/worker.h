@@ -182,4 +182,8 @@ void worker_send_ack(struct worker *w);
 void worker_send_drain(struct worker *w);
 void worker_ping_start(struct worker *w);
 
+/* --- worker_log.c --- */
+/* A line of its log: told to those who listen to events, as "worker.NAME". */
+void worker_logged(struct worker *w, const struct proto_record *r);
+
 #endif

@@ -221,6 +221,9 @@ static void on_record(void *ctx, const struct proto_record *r)
 	case PROTO_CREDIT:
 		w->on->record(w, r);
 		break;
+	case PROTO_LOG:
+		worker_logged(w, r);
+		break;
 	case PROTO_BYE:
 		channel_hang_up(w->channel);
 		break;

@@ -5,7 +5,8 @@
  *
  *   {"seq":7,"time":"2026-01-02T03:04:05.678Z","level":"info","event":"job_start","req":"...",...}
  *
- * The further members are the log line's. seq counts every event of this tandemd. A subscriber that
+ * The further members are the log line's. What a worker logs is among them as "worker.NAME", with
+ * "proc", "pid" and "device" of its own. seq counts every event of this tandemd. A subscriber that
  * reads too slowly gets {"time":...,"level":"warn","event":"lost","count":N} in the place of N
  * events; limits.event_bytes bounds what is kept for it. Prompt text is in none.
  */

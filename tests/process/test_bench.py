@@ -257,6 +257,7 @@ def test_bench_of_a_reload_of_a_backend_of_ours(tandem, folder):
     assert r.returncode == OK, r
     reload = said["reload"]
     assert reload["measured"] and reload["how"] == "restart" and reload["ms"] > 0
+    assert reload["conversations"] == 1 and reload["bytes"] > 0 and reload["save_ms"] is not None and reload["restore_ms"] is not None
     assert t.device("gpu0")["generation"] == 2
 
 

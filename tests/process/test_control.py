@@ -329,10 +329,12 @@ def test_events_of_a_chat_come_in_order(one):
     s = Subscriber(t)
     _, headers, _ = t.chat("the secret word")
     events = s.until(lambda e: e["event"] == "request_done")
-    assert [e["event"] for e in events] == ["request_begin", "plan", "job_start", "job_end", "forecast", "request_done"]
-    assert {e["req"] for e in events} == {headers["X-Tandem-Request-Id"]}
     seqs = [e["seq"] for e in events]
-    assert seqs == list(range(seqs[0], seqs[0] + 6))
+    assert seqs == list(range(seqs[0], seqs[0] + len(events)))
+    workers = [e for e in events if e["event"].startswith("worker.")]
+    events = [e for e in events if e not in workers]
+    assert [e["event"] for e in events] == ["request_begin", "plan", "job_start", "job_end", "forecast", "request_done"]
+    assert {e["req"] for e in events + workers} == {headers["X-Tandem-Request-Id"]}
     assert events[0]["method"] == "POST" and events[0]["path"] == "/api/chat"
     assert events[2]["job"] == events[3]["job"] and events[3]["output_tokens"] > 0 and events[5]["strategy"] == "A"
     for e in events:
@@ -341,12 +343,29 @@ def test_events_of_a_chat_come_in_order(one):
     s.close()
 
 
+def test_events_of_a_request_come_from_all_processes(one):
+    """What the worker logs stands among them, under a name of its own, with its process and device."""
+    t, _ = one()
+    s = Subscriber(t)
+    _, headers, _ = t.chat("the secret word")
+    s.until(lambda e: e["event"] == "request_done")
+    rid = headers["X-Tandem-Request-Id"]
+    t.chat("another one")
+    events = [e for e in s.until(lambda e: e["event"] == "request_done") if e.get("proc")]
+    assert {e["event"] for e in events} >= {"worker.job_start", "worker.job_end"}
+    for e in events:
+        assert (e["proc"], e["device"], e["pid"]) == ("tandem-worker", "gpu0", t.device("gpu0")["pid"])
+    logged = [e["ev"] for e in t.events(rid) if e["proc"] == "tandem-worker" and e["level"] == "info"]
+    assert logged == ["job_start", "job_end"]
+    s.close()
+
+
 def test_events_do_not_depend_on_the_log_and_hold_no_prompt(one):
     t, _ = one(log={"level": "error", "content": True})
     s = Subscriber(t)
     assert t.chat("the secret word")[0] == 200
     events = s.until(lambda e: e["event"] == "request_done")
-    assert len(events) == 6 and "secret" not in json.dumps(events)
+    assert len([e for e in events if "proc" not in e]) == 6 and "secret" not in json.dumps(events)
     assert "job_start" not in t.log()
     s.close()
 

@@ -31,6 +31,7 @@ static const enum proto_type types[] = {
 	PROTO_STATS,
 	PROTO_BYE,
 	PROTO_KEPT,
+	PROTO_LOG,
 	PROTO_ACK,
 	PROTO_JOB,
 	PROTO_BODY,
@@ -254,6 +255,17 @@ static void sample(struct proto_record *r, enum proto_type type, enum fill fill)
 		r->u.kept.bytes = number(fill, 1 << 20);
 		r->u.kept.ms = on ? 1.5 : -1;
 		return;
+	case PROTO_LOG:
+		r->u.log.level = on ? 3 : 0;
+		r->u.log.event = text(fill, "job_start");
+		r->u.log.field_count = fill == FILL_EMPTY   ? 0
+				       : fill == FILL_SMALL ? 2
+							    : PROTO_LOG_FIELDS_MAX;
+		for (size_t i = 0; i < r->u.log.field_count; i++)
+			r->u.log.fields[i] = (struct proto_log_field){text(fill, "req"),
+				i % 2 ? PROTO_LOG_REAL : PROTO_LOG_TEXT, text(fill, NULL),
+				number(fill, INT64_MIN), 2.5};
+		return;
 	case PROTO_DRAIN:
 		r->u.drain.deadline_ms = number(fill, INT64_MAX);
 		r->u.drain.keep_backend = on;
@@ -455,6 +467,18 @@ static void same(const struct proto_record *a, const struct proto_record *b)
 	case PROTO_CANCEL:
 	case PROTO_BYE:
 		return;
+	case PROTO_LOG:
+		SAME(log.level);
+		SAME_TEXT(log.event);
+		SAME(log.field_count);
+		for (size_t i = 0; i < a->u.log.field_count; i++) {
+			SAME_TEXT(log.fields[i].key);
+			SAME(log.fields[i].kind);
+			SAME_TEXT(log.fields[i].text);
+			SAME(log.fields[i].number);
+			SAME(log.fields[i].real);
+		}
+		return;
 	case PROTO_DRAIN:
 		SAME(drain.deadline_ms);
 		SAME(drain.keep_backend);
@@ -621,6 +645,9 @@ static void test_encode_limits(void **state)
 	REFUSED(PROTO_PING, -EINVAL, r.job = 1);
 	REFUSED(PROTO_PING, -EINVAL, r.type = 0);
 	REFUSED(PROTO_PING, -EINVAL, r.type = PROTO_KEPT + 1);
+	REFUSED(PROTO_PING, -EINVAL, r.type = PROTO_LOG - 1);
+	REFUSED(PROTO_LOG, -EINVAL, r.u.log.fields[0].kind = PROTO_LOG_REAL + 1);
+	REFUSED(PROTO_LOG, -E2BIG, r.u.log.field_count = PROTO_LOG_FIELDS_MAX + 1);
 	REFUSED(PROTO_PING, -EINVAL, r.type = PROTO_CREDIT + 1);
 	free(copy);
 	assert_int_equal(read_all(p->r, proto_writer_frame(&p->w)), 1);
