@@ -235,6 +235,8 @@ struct config {
 		int64_t models;		    /* of one device's list; default 4096 */
 		int64_t event_bytes;	    /* events queued for one listener of events.ipc; default
 					  1048576 */
+		int64_t recent_event_bytes; /* of the newest events that are kept; 0: none; default
+					  1048576 */
 		int64_t state_bytes; /* of state_dir/tandem.mdb: decisions, notes, rates; default
 					  67108864 */
 		int64_t kv_bytes;    /* conversations that one device keeps in state_dir; 0: none

@@ -11,7 +11,7 @@ _tandemctl_requests() {
 
 _tandemctl() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} command='' i
-	local commands='status top events workers jobs queues sessions backends devices keys stats restart drain reset
+	local commands='status top events logs workers jobs queues sessions backends devices keys stats restart drain reset
 		reload upgrade cancel wait-ready check doctor explain bench key init help'
 	local options=''
 	for ((i = 1; i < COMP_CWORD; i++)); do
@@ -49,7 +49,7 @@ _tandemctl() {
 		mapfile -t COMPREPLY < <(compgen -W "$(_tandemctl_devices)" -- "$cur")
 		return
 		;;
-	--window | --timeout | --count | --seconds | --port | --requests | --ollama | --engine-devices | --model-name) return ;;
+	--window | --timeout | --count | --seconds | --lines | --port | --requests | --ollama | --engine-devices | --model-name) return ;;
 	esac
 	case $command in
 	'') options="$commands --rundir --json --help --version" ;;
@@ -57,6 +57,7 @@ _tandemctl() {
 	status | workers | jobs | queues | sessions | backends | devices | keys | stats) options='--json --rundir' ;;
 	top) options='--once --rundir' ;;
 	events) options='--json --count --rundir' ;;
+	logs) options="$(_tandemctl_requests) --follow --lines --json --rundir" ;;
 	restart) options="all $(_tandemctl_devices) --backend --timeout --json --rundir" ;;
 	reset) options="all $(_tandemctl_devices) --timeout --json --rundir" ;;
 	drain) options="$(_tandemctl_devices) --timeout --json --rundir" ;;

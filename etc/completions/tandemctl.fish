@@ -8,7 +8,7 @@ function __tandemctl_requests
 	tandemctl jobs --json 2>/dev/null | string match -ar '"request":"([^"]+)"' --groups-only | sort -u
 end
 
-set -l commands status top events workers jobs queues sessions backends devices keys stats restart drain reset \
+set -l commands status top events logs workers jobs queues sessions backends devices keys stats restart drain reset \
 	reload upgrade cancel wait-ready check doctor explain bench key init help
 set -l none "not __fish_seen_subcommand_from $commands"
 
@@ -19,6 +19,7 @@ complete -c tandemctl -n $none -s V -l version -d 'the version'
 complete -c tandemctl -n $none -a status -d 'tandemd, its devices and requests'
 complete -c tandemctl -n $none -a top -d 'the same as a screen that is kept fresh'
 complete -c tandemctl -n $none -a events -d 'each step of workers and requests as it happens'
+complete -c tandemctl -n $none -a logs -d 'what happened, of one request or all'
 complete -c tandemctl -n $none -a workers -d 'processes, heartbeats, restarts'
 complete -c tandemctl -n $none -a jobs -d 'work that runs or waits'
 complete -c tandemctl -n $none -a queues -d 'what waits for each device'
@@ -58,6 +59,10 @@ complete -c tandemctl -n '__fish_seen_subcommand_from explain' -l window -x -d "
 complete -c tandemctl -n '__fish_seen_subcommand_from explain' -l dialect -x -a 'ollama openai anthropic responses' -d 'of the request'
 complete -c tandemctl -n '__fish_seen_subcommand_from explain' -l json -d 'the answer as JSON'
 complete -c tandemctl -n '__fish_seen_subcommand_from explain' -l sent -d 'the body that the main device would get'
+complete -c tandemctl -n '__fish_seen_subcommand_from logs' -a '(__tandemctl_requests)'
+complete -c tandemctl -n '__fish_seen_subcommand_from logs' -s f -l follow -d 'what comes, too'
+complete -c tandemctl -n '__fish_seen_subcommand_from logs' -s n -l lines -x -d 'of what is kept'
+complete -c tandemctl -n '__fish_seen_subcommand_from logs' -l json -d 'each as JSON'
 complete -c tandemctl -n '__fish_seen_subcommand_from bench' -l device -x -a '(__tandemctl_devices)' -d 'which one'
 complete -c tandemctl -n '__fish_seen_subcommand_from bench' -l seconds -x -d 'how long at most'
 complete -c tandemctl -n '__fish_seen_subcommand_from bench' -l reload -d 'a reload, too'

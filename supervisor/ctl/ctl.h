@@ -12,6 +12,8 @@
  *   stats.c      stats: counters and histograms
  *   top.c        top; screen.c the terminal it draws on
  *   events.c     events
+ *   logs.c       logs: those that are kept, and those that come
+ *   event_line.c one of them as a line, and what of a text may be shown
  *   operate.c    restart, drain, reset, reload, upgrade, cancel
  *   wait.c       wait-ready
  *   doctor.c     doctor: what costs time or stands open; its other files: doctor.h
@@ -60,6 +62,7 @@ enum ctl_option {
 	CTL_EXPLAIN = 128,
 	CTL_KEY = 256,
 	CTL_BENCH = 512,
+	CTL_LOGS = 1024,
 };
 
 struct ctl {
@@ -99,6 +102,7 @@ enum ctl_exit ctl_doctor(struct ctl *ctl);
 enum ctl_exit ctl_init(struct ctl *ctl);
 enum ctl_exit ctl_key(struct ctl *ctl);
 enum ctl_exit ctl_bench(struct ctl *ctl);
+enum ctl_exit ctl_logs(struct ctl *ctl);
 
 /* --- options.c --- */
 
@@ -138,9 +142,18 @@ enum ctl_exit ctl_nng_error(
 enum ctl_exit ctl_show(struct ctl *ctl, const char *request,
 	void (*print)(struct json_value root, void *ctx), void *ctx);
 
-/* The text of object's member for one line of a terminal: decoded, line ends as '|', other control
- * characters as '?', cut to size. "-" when absent or null. */
+/* The text of object's member for one line of a terminal: decoded, made safe (below), cut to size. "-" when absent or null. */
 void ctl_text(struct json_value object, const char *name, char *out, size_t size);
+
+/* --- event_line.c --- */
+
+/* Text for one line of a terminal, in place: line ends as '|', what a terminal might obey (control
+ * characters, C1 too) or what turns the order of text as '?'. Its length now. */
+size_t ctl_safe(char *text, size_t n);
+/* An event of events.ipc as a line. */
+void ctl_event_print(struct json_value root, bool colour, FILE *to);
+/* A terminal that may have colours ($NO_COLOR says no). */
+bool ctl_colour(FILE *to);
 
 /* The member as a number; 0 when absent or no number. */
 int64_t ctl_int(struct json_value object, const char *name);

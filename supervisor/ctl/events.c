@@ -6,41 +6,6 @@
 
 #define QUEUE_MESSAGES 8192 /* nng's own most; it drops the oldest when we are slower */
 
-static void print_member(struct json_value key, struct json_value value)
-{
-	static const char *const first[] = {"seq", "time", "level", "event"};
-	struct buf text;
-	for (size_t i = 0; i < sizeof(first) / sizeof(*first); i++)
-		if (json_string_is(key, first[i]))
-			return;
-	if (slice_eq(value.raw, SLICE("\"\"")) || json_is(value, JSON_NULL))
-		return;
-	/* As JSON where it has spaces or worse: then it is quoted and escaped already. */
-	buf_init(&text, 0);
-	json_string_decode(value, &text);
-	bool plain = text.n > 0;
-	for (size_t i = 0; i < text.n; i++)
-		plain = plain && text.p[i] > ' ' && text.p[i] < 0x7f && text.p[i] != '"' &&
-			text.p[i] != '\\' && text.p[i] != '=';
-	struct slice shown = plain ? buf_slice(&text) : value.raw;
-	printf(" %.*s=%.*s", (int)key.raw.n - 2, key.raw.p + 1, (int)shown.n, shown.p);
-	buf_free(&text);
-}
-
-static void print_event(struct json_value root)
-{
-	char time[40], event[64];
-	struct json_iter it = json_iter(root);
-	struct json_value key, value;
-
-	ctl_text(root, "time", time, sizeof(time));
-	ctl_text(root, "event", event, sizeof(event));
-	printf("%s %s", time, event);
-	while (json_object_next(&it, &key, &value))
-		print_member(key, value);
-	putchar('\n');
-}
-
 /* Events that this program did not get to see in time; tandemd tells of its own losses itself. */
 static void note_gap(int64_t *last, struct json_value root)
 {
@@ -70,7 +35,7 @@ static int listen_to(struct ctl *ctl, nng_socket sock)
 			if (ctl->json)
 				printf("%.*s\n", (int)size, bytes);
 			else
-				print_event(root);
+				ctl_event_print(root, false, stdout);
 		}
 		nng_free(bytes, size);
 		if (fflush(stdout) != 0)

@@ -9,6 +9,9 @@ static const struct ctl_command commands[] = {
 	{"top", "", CTL_ONCE, .help = "the same as a screen that is kept fresh", .run = ctl_top},
 	{"events", "", CTL_JSON | CTL_COUNT,
 		.help = "each step of workers and requests as it happens", .run = ctl_events},
+	{"logs", "[-f] [REQUEST-ID]", CTL_OWN | CTL_LOGS,
+		.help = "what happened, of one request or all; -f: and what comes",
+		.run = ctl_logs},
 	{"workers", "", CTL_JSON, .help = "processes, heartbeats, restarts", .run = ctl_list},
 	{"jobs", "", CTL_JSON, .help = "work that runs or waits", .run = ctl_list},
 	{"queues", "", CTL_JSON, .help = "what waits for each device", .run = ctl_list},
@@ -59,6 +62,12 @@ static const struct ctl_command commands[] = {
 	"  --json                       the answer as JSON\n"                                      \
 	"  --sent                       the body that the main device would get, nothing else\n"
 
+#define LOGS_OPTIONS                                                                               \
+	"  -f, --follow                 what comes, too, until the request is over\n"              \
+	"  -n, --lines N                of what is kept, at most (default 200, of a request "      \
+	"all)\n"                                                                                   \
+	"  --json                       each as JSON\n"
+
 #define BENCH_OPTIONS                                                                              \
 	"  --device DEVICE              which one (default: the first main one)\n"                 \
 	"  --seconds S                  how long at most (default 120)\n"                          \
@@ -99,6 +108,7 @@ static const struct {
 	{CTL_ONCE, " [--once]", "  --once                       top: once, also on a terminal\n"},
 	{CTL_JSON, " [--json]", "  --json                       the answer as JSON\n"},
 	{CTL_EXPLAIN, "", EXPLAIN_OPTIONS},
+	{CTL_LOGS, "", LOGS_OPTIONS},
 	{CTL_BENCH, "", BENCH_OPTIONS},
 	{CTL_KEY, "", KEY_OPTIONS},
 	{CTL_INIT, "", INIT_OPTIONS},
@@ -140,6 +150,7 @@ static void help(void)
 		printf("%s%s",
 			option_help[o].option == CTL_INIT      ? "\nOptions of init\n"
 			: option_help[o].option == CTL_EXPLAIN ? "\nOptions of explain\n"
+			: option_help[o].option == CTL_LOGS    ? "\nOptions of logs\n"
 			: option_help[o].option == CTL_BENCH   ? "\nOptions of bench\n"
 			: option_help[o].option == CTL_KEY     ? "\nOptions of key\n"
 							       : "",

@@ -140,10 +140,9 @@ void ctl_text(struct json_value object, const char *name, char *out, size_t size
 		buf_add_slice(&text, v.raw);
 	if (text.n == 0)
 		buf_add_char(&text, '-');
-	for (; n < text.n && n + 1 < size; n++) {
-		bool control = (unsigned char)text.p[n] < 0x20 || text.p[n] == 0x7f;
-		out[n] = text.p[n] == '\n' ? '|' : control ? '?' : text.p[n];
-	}
+	text.n = text.p ? ctl_safe(text.p, text.n) : 0;
+	for (; n < text.n && n + 1 < size; n++)
+		out[n] = text.p[n];
 	n = utf8_valid_prefix((struct slice){out, n}); /* the cut may split a character */
 	out[n] = '\0';
 	buf_free(&text);

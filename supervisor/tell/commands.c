@@ -6,6 +6,7 @@
 #include "supervisor/life/control.h"
 #include "supervisor/tell/describe.h"
 #include "supervisor/tell/documents.h"
+#include "supervisor/tell/events.h"
 #include "supervisor/tell/flush.h"
 #include "supervisor/tell/json_doc.h"
 
@@ -220,6 +221,17 @@ static enum rep_when do_devices(struct asking *a)
 	return documents_gpus(a->t, a->q, a->out);
 }
 
+/* The newest events, of one request or all. */
+static enum rep_when do_recent(struct asking *a)
+{
+	json_put_key(a->out, "events");
+	buf_add_char(a->out, '[');
+	if (a->t->events)
+		events_recent(a->t->events, argument(a, 1), a->out);
+	buf_add_char(a->out, ']');
+	return REP_NOW;
+}
+
 static enum rep_when do_flush(struct asking *a)
 {
 	return flush_ask(a->t->flush, a->q, a->out);
@@ -243,6 +255,7 @@ static const struct command commands[] = {
 		.document = &document_keys},
 	{"nng", "", "nng's own statistics", .document = &document_nng},
 	{"fields", "", "what these documents can tell: names, types, units", .run = do_fields},
+	{"recent", "[REQUEST-ID]", "the newest events, of one request or all", 1, .run = do_recent},
 	{"flush", "", "answered once all that was logged so far is written", .run = do_flush},
 	{"operation", "N", "what became of an operation", 1, .run = do_operation},
 	{"restart", "[DEVICE|all] [--backend]", "new workers without a pause", 2, .run = do_restart,

@@ -3,6 +3,7 @@
 #include "common/base/json.h"
 #include "common/base/log.h"
 #include "supervisor/tell/pub.h"
+#include "supervisor/tell/recent.h"
 
 #include <errno.h>
 #include <math.h>
@@ -11,6 +12,7 @@
 
 struct events {
 	struct pub *pub;
+	struct recent recent;
 	uint64_t seq;
 };
 
@@ -58,7 +60,7 @@ static void on_step(
 	struct events *e = ctx;
 	struct buf b;
 	e->seq++;
-	if (pub_subscribers(e->pub) == 0)
+	if (pub_subscribers(e->pub) == 0 && e->recent.max_bytes == 0)
 		return;
 	buf_init(&b, 0);
 	buf_add_char(&b, '{');
@@ -68,8 +70,10 @@ static void on_step(
 	for (const struct log_field *f = fields; f->type != LOG_F_END; f++)
 		put_field(&b, f);
 	buf_add_char(&b, '}');
-	if (buf_error(&b) == 0)
+	if (buf_error(&b) == 0) {
 		pub_send(e->pub, buf_slice(&b));
+		recent_add(&e->recent, buf_slice(&b));
+	}
 	buf_free(&b);
 }
 
@@ -83,30 +87,39 @@ static void lost_text(void *ctx, uint64_t count, struct buf *out)
 	buf_add_char(out, '}');
 }
 
-int events_start(uv_loop_t *loop, const char *path, size_t queue_bytes, struct events **out)
+int events_start(
+	uv_loop_t *loop, const char *path, const struct events_limits *l, struct events **out)
 {
 	struct events *e = calloc(1, sizeof(*e));
 	if (!e)
 		return -ENOMEM;
-	int rc = pub_start(loop, path, queue_bytes, lost_text, NULL, &e->pub);
+	int rc = pub_start(loop, path, l->queue_bytes, lost_text, NULL, &e->pub);
 	if (rc) {
 		free(e);
 		return rc;
 	}
+	recent_init(&e->recent, l->recent_bytes);
 	log_set_sink(on_step, e);
 	*out = e;
 	return 0;
 }
 
-void events_set_queue_bytes(struct events *e, size_t queue_bytes)
+void events_limit(struct events *e, const struct events_limits *l)
 {
-	pub_set_queue_bytes(e->pub, queue_bytes);
+	pub_set_queue_bytes(e->pub, l->queue_bytes);
+	recent_limit(&e->recent, l->recent_bytes);
+}
+
+void events_recent(const struct events *e, const char *request, struct buf *out)
+{
+	recent_put(&e->recent, request, out);
 }
 
 void events_stop(struct events *e)
 {
 	log_set_sink(NULL, NULL);
 	pub_stop(e->pub);
+	recent_fini(&e->recent);
 	free(e);
 }
 

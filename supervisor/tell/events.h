@@ -20,10 +20,18 @@
 
 struct events;
 
+struct events_limits {
+	size_t queue_bytes;  /* limits.event_bytes */
+	size_t recent_bytes; /* limits.recent_event_bytes */
+};
+
 /* Listens on path, which must not exist, and becomes the log's sink. 0 or -errno. */
-int events_start(uv_loop_t *loop, const char *path, size_t queue_bytes, struct events **out);
-/* A changed limits.event_bytes. */
-void events_set_queue_bytes(struct events *e, size_t queue_bytes);
+int events_start(
+	uv_loop_t *loop, const char *path, const struct events_limits *l, struct events **out);
+/* They are others. */
+void events_limit(struct events *e, const struct events_limits *l);
+/* Appends the newest events as elements of a JSON array: of one request, or all (NULL). */
+void events_recent(const struct events *e, const char *request, struct buf *out);
 /* No events any more; e is freed. */
 void events_stop(struct events *e);
 

@@ -8,9 +8,16 @@
 #include <errno.h>
 #include <string.h>
 
+static struct events_limits limits_of(const struct config *c)
+{
+	return (struct events_limits){.queue_bytes = (size_t)c->limits.event_bytes,
+		.recent_bytes = (size_t)c->limits.recent_event_bytes};
+}
+
 static int open_sockets(struct tell *t)
 {
 	const struct life *l = t->life;
+	const struct events_limits limits = limits_of(l->config);
 	char path[RUNDIR_BYTES];
 	t->flush = flush_create(l->loop, t->devices);
 	if (!t->flush)
@@ -19,7 +26,7 @@ static int open_sockets(struct tell *t)
 	int rc = rep_start(l->loop, path, commands_answer, t, &t->stats);
 	if (rc == 0) {
 		rundir_socket(&l->rundir, "events", path);
-		rc = events_start(l->loop, path, (size_t)l->config->limits.event_bytes, &t->events);
+		rc = events_start(l->loop, path, &limits, &t->events);
 	}
 	if (rc)
 		log_line(LOG_ERROR, "stats_socket", LOG_STR("run_dir", l->run_dir),
@@ -40,8 +47,9 @@ int tell_reopen(struct tell *t)
 
 void tell_reloaded(struct tell *t)
 {
+	const struct events_limits limits = limits_of(t->life->config);
 	if (t->events) /* they could not be opened again */
-		events_set_queue_bytes(t->events, (size_t)t->life->config->limits.event_bytes);
+		events_limit(t->events, &limits);
 }
 
 void tell_stop(struct tell *t)

@@ -92,6 +92,7 @@ MEMBERS = {
     "fields": {"status", "workers", "jobs", "queues", "sessions", "keys", "counters", "histograms", "backends", "devices",
                "nng", "operation"},
     "flush": {"flushed"},
+    "recent": {"events"},
     "help": {"commands"},
 }
 WORKER = {"device", "state", "pid", "generation", "uptime_ms", "restarts", "last_exit", "heartbeat_ms", "missed_heartbeats", "progress",

@@ -166,7 +166,7 @@ def test_somebody_else_there(folder, stats, answer, words):
 
 # --- help -------------------------------------------------------------------------------------------------------------
 
-COMMANDS = ("status top events workers jobs queues backends devices keys stats restart drain reset reload upgrade cancel wait-ready check bench key init").split()
+COMMANDS = ("status top events workers jobs queues backends devices keys stats restart drain reset reload upgrade cancel wait-ready check bench logs key init").split()
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -371,6 +371,7 @@ RANGES = {
     ("limits", "kv_bytes"): (-1, 10**15),
     ("deadlines", "kv_idle_ms"): (9, 3600001),
     ("limits", "event_bytes"): (10, 10**12),
+    ("limits", "recent_event_bytes"): (-1, (2 << 20) + 1),
     ("limits", "conversations"): (-1, 4097),
     ("limits", "conversation_bytes"): (-1, 10**12),
     ("limits", "idle_ms"): (0, 10**12),
