@@ -17,7 +17,7 @@ complete -c tandemctl -s R -l rundir -x -a '(__fish_complete_directories)' -d 'r
 complete -c tandemctl -s h -l help -d 'help'
 complete -c tandemctl -n $none -s V -l version -d 'the version'
 complete -c tandemctl -n $none -a status -d 'tandemd, its devices and requests'
-complete -c tandemctl -n $none -a top -d 'the same as a screen that is kept fresh'
+complete -c tandemctl -n $none -a top -d 'all of it at a glance, kept fresh'
 complete -c tandemctl -n $none -a events -d 'each step of workers and requests as it happens'
 complete -c tandemctl -n $none -a logs -d 'what happened, of one request or all'
 complete -c tandemctl -n $none -a workers -d 'processes, heartbeats, restarts'

@@ -10,7 +10,7 @@
  *   status.c     status
  *   lists.c      workers, jobs, queues, sessions, backends, devices, keys: a table of columns each
  *   stats.c      stats: counters and histograms
- *   top.c        top; screen.c the terminal it draws on
+ *   top.c        top (top.h has its files); screen.c its terminal, grid.c what stands there
  *   events.c     events
  *   logs.c       logs: those that are kept, and those that come
  *   event_line.c one of them as a line, and what of a text may be shown

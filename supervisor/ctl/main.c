@@ -6,7 +6,8 @@
 
 static const struct ctl_command commands[] = {
 	{"status", "", CTL_JSON, .help = "tandemd, its devices and requests", .run = ctl_status},
-	{"top", "", CTL_ONCE, .help = "the same as a screen that is kept fresh", .run = ctl_top},
+	{"top", "", CTL_ONCE, .help = "all of it at a glance, kept fresh; Enter opens a row",
+		.run = ctl_top},
 	{"events", "", CTL_JSON | CTL_COUNT,
 		.help = "each step of workers and requests as it happens", .run = ctl_events},
 	{"logs", "[-f] [REQUEST-ID]", CTL_OWN | CTL_LOGS,

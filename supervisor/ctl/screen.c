@@ -5,17 +5,25 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <termios.h>
 #include <unistd.h>
 
-#define WIDE_FROM 0x1100 /* below it no character takes two columns */
+#define ESCAPE_MS 50		     /* a key alone, or the beginning of a sequence */
+#define ENTER "\033[?1049h\033[?25l" /* another page, no cursor */
+#define LEAVE "\033[?25h\033[?1049l"
 
 static struct {
 	struct termios before;
 	bool changed;
 	sigset_t mask; /* in which signals are heard */
 } terminal;
+
+static struct {
+	char p[64];
+	size_t n;
+} keys; /* typed, and not taken */
 
 static volatile sig_atomic_t ended, resized;
 
@@ -35,34 +43,55 @@ struct screen screen_size(void)
 	return (struct screen){w.ws_row, w.ws_col};
 }
 
-/* Bytes of the character, and whether it may be wide; the text is valid UTF-8 or the byte stands
- * for itself. */
-static size_t character(struct slice s, bool *wide)
+/* --- keys --- */
+
+/* What terminals send behind an escape and '[' or 'O' (xterm, VT220, the Linux console). */
+static const struct {
+	const char *text;
+	int key;
+} sequences[] = {
+	{"A", KEY_UP},
+	{"B", KEY_DOWN},
+	{"H", KEY_HOME},
+	{"F", KEY_LAST},
+	{"1~", KEY_HOME},
+	{"7~", KEY_HOME},
+	{"4~", KEY_LAST},
+	{"8~", KEY_LAST},
+	{"5~", KEY_PAGE_UP},
+	{"6~", KEY_PAGE_DOWN},
+};
+
+static int escaped(struct slice s, size_t *used)
 {
-	unsigned char c = (unsigned char)s.p[0];
-	size_t n = c < 0xC0 ? 1 : c < 0xE0 ? 2 : c < 0xF0 ? 3 : 4;
-	unsigned code = n == 1 ? c : c & (0x7Fu >> n);
-	if (n > s.n)
-		n = s.n;
-	for (size_t i = 1; i < n; i++)
-		code = code << 6 | ((unsigned char)s.p[i] & 0x3F);
-	*wide = code >= WIDE_FROM;
-	return n;
+	for (size_t i = 0; i < sizeof(sequences) / sizeof(*sequences); i++) {
+		size_t n = strlen(sequences[i].text);
+		if (s.n >= n && memcmp(s.p, sequences[i].text, n) == 0) {
+			*used = 2 + n;
+			return sequences[i].key;
+		}
+	}
+	size_t n = 0; /* up to its last byte (ECMA-48, 5.4) */
+	while (n < s.n && (s.p[n] < 0x40 || s.p[n] > 0x7e))
+		n++;
+	*used = 2 + (n < s.n ? n + 1 : n);
+	return KEY_OTHER;
 }
 
-size_t screen_fit(struct slice line, size_t columns)
+int screen_key(struct slice typed, size_t *used)
 {
-	size_t at = 0, used = 0;
-	while (at < line.n) {
-		bool wide;
-		size_t n = character((struct slice){line.p + at, line.n - at}, &wide);
-		used += wide ? 2 : 1;
-		if (used > columns)
-			break;
-		at += n;
-	}
-	return at;
+	unsigned char c = (unsigned char)typed.p[0];
+	*used = 1;
+	if (c == 27 && typed.n > 2 && (typed.p[1] == '[' || typed.p[1] == 'O'))
+		return escaped((struct slice){typed.p + 2, typed.n - 2}, used);
+	if (c == 27)
+		return KEY_ESCAPE;
+	if (c == '\r' || c == '\n')
+		return KEY_ENTER;
+	return c == 4 ? KEY_END_OF_INPUT : c < 0x7f ? c : KEY_OTHER; /* 4: Ctrl-D */
 }
+
+/* --- the terminal --- */
 
 /* In the foreground: else a change of the terminal would stop us. */
 static void take_keys(void)
@@ -91,23 +120,55 @@ void screen_begin(void)
 	for (size_t i = 0; i < sizeof(heard) / sizeof(heard[0]); i++)
 		sigdelset(&terminal.mask, heard[i]);
 	take_keys();
-	fputs("\033[2J", stdout);
+	fputs(ENTER, stdout);
 	fflush(stdout);
 }
 
-bool screen_wait(int ms)
+/* Something is typed within the time; 0: nothing, < 0: a signal. */
+static int typed(int ms)
 {
 	struct pollfd key = {.fd = terminal.changed ? STDIN_FILENO : -1, .events = POLLIN};
 	struct timespec time = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
-	char c = 0;
+	return ppoll(&key, 1, &time, &terminal.mask);
+}
+
+/* Of an escape the rest may come a little later. */
+static bool is_open(void)
+{
+	return keys.n > 0 && keys.n < 3 && keys.p[0] == 27;
+}
+
+static bool read_keys(void)
+{
+	do {
+		ssize_t n = read(STDIN_FILENO, keys.p + keys.n, sizeof(keys.p) - keys.n);
+		if (n <= 0)
+			return false;
+		keys.n += (size_t)n;
+	} while (is_open() && typed(ESCAPE_MS) > 0);
+	return true;
+}
+
+static int next_key(void)
+{
+	size_t used;
+	int key = screen_key((struct slice){keys.p, keys.n}, &used);
+	keys.n -= used;
+	memmove(keys.p, keys.p + used, keys.n);
+	return key;
+}
+
+int screen_wait(int ms)
+{
+	if (keys.n)
+		return next_key();
 	resized = 0;
-	int rc = ppoll(&key, 1, &time, &terminal.mask);
+	int rc = typed(ms);
 	if (ended)
-		return false;
-	if (rc <= 0) /* the time is over, or the size is another */
-		return true;
-	ssize_t n = read(STDIN_FILENO, &c, 1);
-	return n == 1 && c != 'q' && c != 'Q' && c != 4; /* Ctrl-D */
+		return KEY_END_OF_INPUT;
+	if (rc > 0)
+		return read_keys() ? next_key() : KEY_END_OF_INPUT;
+	return rc < 0 || resized ? KEY_RESIZED : KEY_NONE;
 }
 
 void screen_end(void)
@@ -115,7 +176,7 @@ void screen_end(void)
 	if (terminal.changed)
 		tcsetattr(STDIN_FILENO, TCSADRAIN, &terminal.before);
 	terminal.changed = false;
-	fputs("\n", stdout);
+	fputs(LEAVE, stdout);
 	fflush(stdout);
 	sigprocmask(SIG_SETMASK, &terminal.mask, NULL);
 	if (ended) { /* ends us as if nobody had heard it: a shell wants to know */

@@ -20,7 +20,56 @@ struct rows {
 
 /* --- a row --- */
 
-enum { JOB, REQUEST, KIND, DEVICE, CLASS, STATE, AGE, RUNNING, BODY, ANSWER };
+enum {
+	JOB,
+	REQUEST,
+	KIND,
+	DEVICE,
+	CLASS,
+	STATE,
+	AGE,
+	RUNNING,
+	BODY,
+	ANSWER,
+	PROMPT,
+	TOKENS,
+	PREDICTED,
+	SESSION
+};
+
+/* The chat that a row is about, or its job is for; NULL: none, or it has ended. */
+static const struct chat *chat_of(const struct row *r)
+{
+	const struct job *j = r->job;
+	if (!j)
+		return r->chat;
+	return j->events && j->spec.message.kind == JOB_CHAT ? j->ctx : NULL;
+}
+
+/* What is known of its prompt and of its answer. */
+static void get_progress(const struct row *r, size_t which, struct field_value *out)
+{
+	const struct chat *c = chat_of(r);
+	bool planned = c && c->state > CHAT_PARSING && c->state != CHAT_JOINED;
+	switch (which) {
+	case PROMPT:
+		field_say_int_if(out, planned || r->job,
+			planned ? (int64_t)c->sent_tokens
+				: (int64_t)(r->job ? r->job->spec.prompt_tokens : 0));
+		break;
+	case TOKENS:
+		field_say_int_if(out, planned && c->view.stream, planned ? c->resume.tokens : 0);
+		break;
+	case PREDICTED:
+		field_say_int_if(out, r->job && r->job->spec.prefill_ms > 0,
+			r->job ? (int64_t)r->job->spec.prefill_ms : 0);
+		break;
+	case SESSION:
+		field_say_int_if(out, planned && c->guard.conversation,
+			planned ? (int64_t)c->guard.conversation : 0);
+		break;
+	}
+}
 
 static void get_of_job(const struct row *r, size_t which, struct field_value *out)
 {
@@ -96,6 +145,8 @@ static void get_row(const void *of, const struct field *f, struct field_value *o
 	const struct row *r = of;
 	if (f->which == REQUEST)
 		out->text = r->request;
+	else if (f->which >= PROMPT)
+		get_progress(r, f->which, out);
 	else if (r->job)
 		get_of_job(r, f->which, out);
 	else
@@ -119,6 +170,10 @@ static const struct field row[] = {
 	ROW("running_ms", FIELD_INT, "ms", RUNNING),
 	ROW("body_bytes", FIELD_INT, "bytes", BODY),
 	ROW("answer_bytes", FIELD_INT, "bytes", ANSWER),
+	ROW("prompt_tokens", FIELD_INT, "tokens", PROMPT),
+	ROW("answer_tokens", FIELD_INT, "tokens", TOKENS),
+	ROW("predicted_ms", FIELD_INT, "ms", PREDICTED),
+	ROW("session", FIELD_INT, NULL, SESSION),
 };
 static const struct fields row_members = FIELDS(row);
 

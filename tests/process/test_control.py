@@ -1,6 +1,5 @@
 """What a running tandem tells of itself (stats.ipc, events.ipc) and what it can be told, with real processes; and tandemctl."""
 
-import fcntl
 import json
 import os
 import re
@@ -9,7 +8,6 @@ import signal
 import socket
 import struct
 import subprocess
-import termios
 import threading
 import time
 
@@ -610,89 +608,6 @@ def test_ctl_shows_each_document(one):
             assert isinstance(json.loads(ctl(t, command, "--json").stdout), dict)
     both = json.loads(ctl(t, "stats", "--json").stdout)
     assert both["counters"]["requests"] == 1 and both["histograms"]["total"]["A"]["count"] == 1
-
-
-class Top:
-    """tandemctl top on a terminal of a size, in its foreground, under a shell that tells of its end and of the terminal."""
-
-    SCRIPT = 'stty -g; "$@"; code=$?; echo; echo "ended=$code"; stty -g; echo over'
-
-    def __init__(self, t, rows=24, columns=80):
-        self.master, slave = os.openpty()
-        self.resize(rows, columns)
-        self.shell = subprocess.Popen(["sh", "-c", self.SCRIPT, "sh", os.path.join(BIN, "tandemctl"), "-R", t.run_dir, "top"], stdin=slave,
-                                      stdout=slave, stderr=slave, start_new_session=True,
-                                      preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
-        os.close(slave)
-        self.data = b""
-        self.settings = self.until(b"\n").strip()
-
-    def resize(self, rows, columns):
-        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-
-    def until(self, mark):
-        while mark not in self.data:
-            assert select_readable(self.master, DEADLINE), (mark, self.data[-500:])
-            self.data += os.read(self.master, 65536)
-        part, self.data = self.data.split(mark, 1)
-        return part
-
-    def screen(self):
-        """The lines of a whole screen that is drawn from now on."""
-        self.data = b""
-        self.until(b"\x1b[H")
-        drawn = self.until(b"\x1b[H").decode()
-        return re.sub(r"\x1b\[\d*[A-Z]", "", drawn).replace("\r", "").split("\n")
-
-    def end(self):
-        """(exit status, what it said last); the terminal is as it was."""
-        words = self.until(b"ended=").decode()
-        code = int(self.until(b"\n"))
-        assert self.until(b"\n").strip() == self.settings
-        self.until(b"over")
-        self.shell.wait(DEADLINE)
-        os.close(self.master)
-        return code, words.replace("\r", "").strip().rsplit("\n", 1)[-1]
-
-
-def test_ctl_top_on_a_terminal_goes_on_until_q_is_pressed(one):
-    t, _ = one()
-    top = Top(t)
-    wait_for(lambda: any("chats/s" in line for line in top.screen()), "rates")
-    os.write(top.master, b"x")
-    assert any("gpu0" in line for line in top.screen())
-    os.write(top.master, b"q")
-    assert top.end()[0] == OK
-
-
-@pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM])
-def test_ctl_top_leaves_the_terminal_as_it_was(one, sig):
-    t, _ = one()
-    top = Top(t)
-    top.screen()
-    os.kill(children(top.shell.pid)[0], sig)
-    assert top.end()[0] == 128 + sig
-
-
-def test_ctl_top_is_cut_to_the_screen(one):
-    t, _ = one(device={"model": "grün-und-lang:" + "0" * 60})
-    top = Top(t, 24, 80)
-    for rows, columns in ((24, 80), (5, 40), (1, 10), (2, 1), (60, 300), (3, 23)):
-        top.resize(rows, columns)
-        wait_for(lambda: len(lines := top.screen()) <= rows and all(len(line) <= columns for line in lines) and
-                 (rows < 60 or any(line.endswith("0" * 60) for line in lines)), f"a screen of {rows} x {columns}")
-        lines = top.screen()
-        assert len(lines) <= rows and max(map(len, lines)) <= columns, lines
-    os.write(top.master, b"q")
-    assert top.end()[0] == OK
-
-
-def test_ctl_top_when_tandemd_ends(one):
-    t, _ = one()
-    top = Top(t)
-    top.screen()
-    assert t.stop() == 0
-    assert top.end() == (NOT_RUNNING, f"tandemctl: no tandemd at {t.run_dir}; is it running?")
 
 
 def test_ctl_shows_a_request_before_its_notes(fake, tandem):
