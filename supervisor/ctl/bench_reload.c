@@ -98,7 +98,7 @@ static bool order(
 /* Until the operation has ended. */
 static bool wait_for(struct benching *b, int64_t operation)
 {
-	struct json_value root;
+	struct json_value root = {0};
 	struct buf answer;
 	char request[48], state[16] = "running";
 	int64_t until = bench_now_ms() + RESTART_MS;

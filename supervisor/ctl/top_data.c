@@ -332,21 +332,28 @@ void top_notes_kept(struct top *t)
 	buf_free(&err);
 }
 
+static bool subscribe(nng_socket *sub, const char *url)
+{
+	if (nng_sub0_open(sub))
+		return false;
+	if (nng_socket_set(*sub, NNG_OPT_SUB_SUBSCRIBE, "", 0) == 0 &&
+		nng_dial(*sub, url, NULL, NNG_FLAG_NONBLOCK) == 0)
+		return true;
+	nng_close(*sub);
+	return false;
+}
+
 void top_listen(struct top *t)
 {
 	char url[256];
 	struct buf err;
 	nng_socket *sub = malloc(sizeof(*sub));
+	if (!sub)
+		return;
 	buf_init(&err, 0);
-	if (sub && ctl_url(t->ctl->run_dir, "events", url, &err) == CTL_OK &&
-		nng_sub0_open(sub) == 0) {
-		if (nng_socket_set(*sub, NNG_OPT_SUB_SUBSCRIBE, "", 0) == 0 &&
-			nng_dial(*sub, url, NULL, NNG_FLAG_NONBLOCK) == 0)
-			t->sub = sub;
-		else
-			nng_close(*sub);
-	}
-	if (!t->sub)
+	if (ctl_url(t->ctl->run_dir, "events", url, &err) == CTL_OK && subscribe(sub, url))
+		t->sub = sub;
+	else
 		free(sub);
 	buf_free(&err);
 }
