@@ -75,6 +75,7 @@ struct benching {
 	double chars_a_token;
 	uint64_t random; /* state of made-up text */
 	bool told_wait;
+	long wait_ms; /* before the last try of a row of them; 0: the first */
 	struct bench_row row[BENCH_ROWS_MAX];
 	size_t rows;
 	struct bench_route route[BENCH_ROUTES];

@@ -9,7 +9,8 @@
 #include <stdlib.h>
 #include <time.h>
 
-#define WAIT_MS 100
+#define WAIT_MS 100 /* before the second try, then twice as long each time */
+#define WAIT_MOST_MS 1600
 #define ANSWER_BYTES (8u << 20)
 #define NS_PER_MS 1e6
 
@@ -197,6 +198,7 @@ enum bench_end bench_ask(struct benching *b, const char *path, const struct buf 
 	q.begun_ms = clock_ms();
 	CURLcode rc = curl_easy_perform(b->http);
 	enum bench_end end = end_of(b, &q, rc);
+	b->wait_ms = end == BENCH_BUSY ? b->wait_ms : 0;
 	curl_slist_free_all(headers);
 	buf_free(&q.line);
 	return end;
@@ -207,6 +209,10 @@ bool bench_wait(struct benching *b)
 	if (!b->told_wait)
 		bench_say("waiting: other work is under way on %s", b->device);
 	b->told_wait = true;
-	nanosleep(&(struct timespec){.tv_nsec = WAIT_MS * 1000000L}, NULL);
+	b->wait_ms = b->wait_ms ? b->wait_ms * 2 : WAIT_MS;
+	b->wait_ms = b->wait_ms < WAIT_MOST_MS ? b->wait_ms : WAIT_MOST_MS;
+	nanosleep(&(struct timespec){.tv_sec = b->wait_ms / 1000,
+			  .tv_nsec = b->wait_ms % 1000 * 1000000L},
+		NULL);
 	return bench_left_ms(b) > 0;
 }

@@ -37,9 +37,14 @@ static struct log_field field_of(const struct proto_log_field *f, const char *ke
 	}
 }
 
+/* What is ours to say of an event. */
 static bool is_own(const char *key)
 {
-	return strcmp(key, "proc") == 0 || strcmp(key, "pid") == 0 || strcmp(key, "device") == 0;
+	static const char *const own[] = {"seq", "time", "level", "event", "proc", "pid", "device"};
+	for (size_t i = 0; i < sizeof(own) / sizeof(*own); i++)
+		if (strcmp(key, own[i]) == 0)
+			return true;
+	return false;
 }
 
 void worker_logged(struct worker *w, const struct proto_record *r)

@@ -18,7 +18,7 @@
 #define BENCH_TICKET_BYTES 33 /* 128 bits as hex digits */
 #define BENCH_SECONDS_MAX 3600
 
-/* What a chat with a ticket is told, besides what other chats are: 503 both, to be tried again. */
+/* What a chat with a ticket is told, besides what other chats are: 409 both, to be tried again. */
 #define BENCH_BUSY_TEXT "other work is under way on this device; it comes first"
 #define BENCH_YIELDED_TEXT "other work has come"
 

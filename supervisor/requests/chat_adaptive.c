@@ -154,7 +154,8 @@ void chat_forecast_ended(struct chat *c, const struct proto_usage *u)
 		/* Without a stream the first byte is the last one, too. */
 		.first_ms = c->view.stream && c->first_ms >= load ? c->first_ms - load : -1};
 	double cached = foresight_ended(&d->foresight, &c->forecast, &o);
-	count_prediction(c);
+	if (!c->bench)
+		count_prediction(c);
 	if (device_keep_rates(d, false))
 		keep_tokens(c->base.all->devices->keep, c->base.all->tokens, buf_slice(&c->model));
 	chat_guard_ended(c, d, u, cached);

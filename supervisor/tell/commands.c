@@ -154,10 +154,10 @@ static enum rep_when do_cancel(struct asking *a)
 }
 
 /* The device that is named, else the first main one. */
-static struct device *bench_target(const struct devices *s, const char *name)
+static struct device *bench_target(struct devices *s, const char *name)
 {
 	if (name)
-		return device_find((struct devices *)s, name);
+		return device_find(s, name);
 	for (size_t i = 0; i < s->count; i++)
 		if (s->of[i]->conf->roles & ROLE_MAIN)
 			return s->of[i];

@@ -8,8 +8,8 @@
 /* A job, or a chat that has none: it is read, condensed, or waits for another's answer. */
 struct row {
 	const struct job *job;
-	const struct chat *chat;
-	struct slice request; /* empty: cancelled, it waits for the worker's last word */
+	const struct chat *chat; /* also of the job that answers it */
+	struct slice request;	 /* empty: cancelled, it waits for the worker's last word */
 };
 
 struct rows {
@@ -37,19 +37,10 @@ enum {
 	SESSION
 };
 
-/* The chat that a row is about, or its job is for; NULL: none, or it has ended. */
-static const struct chat *chat_of(const struct row *r)
-{
-	const struct job *j = r->job;
-	if (!j)
-		return r->chat;
-	return j->events && j->spec.message.kind == JOB_CHAT ? j->ctx : NULL;
-}
-
 /* What is known of its prompt and of its answer. */
 static void get_progress(const struct row *r, size_t which, struct field_value *out)
 {
-	const struct chat *c = chat_of(r);
+	const struct chat *c = r->chat;
 	bool planned = c && c->state > CHAT_PARSING && c->state != CHAT_JOINED;
 	switch (which) {
 	case PROMPT:
@@ -229,6 +220,14 @@ static int by_request(const void *a, const void *b)
 	return (id_x > id_y) - (id_x < id_y);
 }
 
+/* The job of that chat is there: the row tells of both. */
+static void set_chat(struct rows *rows, const struct chat *c)
+{
+	for (size_t i = 0; i < rows->count; i++)
+		if (rows->row[i].job == c->answer)
+			rows->row[i].chat = c;
+}
+
 static void collect(const struct tell *t, struct rows *rows)
 {
 	const struct request *r;
@@ -238,7 +237,9 @@ static void collect(const struct tell *t, struct rows *rows)
 		add_device(rows, t->devices->removed[i]);
 	TAILQ_FOREACH(r, &t->requests->list, link) {
 		const struct chat *c = chat_of_request(r);
-		if (c && !c->answer && c->state != CHAT_OVER)
+		if (c && c->answer)
+			set_chat(rows, c);
+		else if (c && c->state != CHAT_OVER)
 			add_row(rows, (struct row){.chat = c, .request = slice_str(r->id)});
 	}
 	if (rows->count)

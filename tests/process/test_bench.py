@@ -10,7 +10,7 @@ from conftest import attached
 from harness import BIN, in_thread, ndjson, ollama_text, wait_for
 from test_control import FAILED, NOT_RUNNING, OK, TIMED_OUT, USAGE, ask, ctl
 
-READ, WRITE, HALF, SPEED = 2000, 50, 20000, 20  # tokens/s as the fake has them, at depth 0; it runs so many times faster
+READ, WRITE, HALF, SPEED = 2000, 50, 20000, 8  # tokens/s as the fake has them, at depth 0; it runs so many times faster
 RATES = ("--prefill", str(READ), "--decode", str(WRITE), "--depth-half", str(HALF), "--speed", str(SPEED))
 
 
@@ -42,8 +42,10 @@ def test_bench_measures_what_the_device_does(one, kind):
     assert [round(d["tokens"] / 512) for d in depths[:5]] == [1, 2, 4, 8, 16]
     assert len(depths) == 6 and 11000 < depths[5]["tokens"] < 12000  # the window's end
     for d in depths:
-        clock = 30 if kind == "openai" else 2  # it tells no times: ours, on a machine that may be busy
-        assert d["prompt_ms"] == pytest.approx(read_ms(d["tokens"]), rel=0.1, abs=clock)
+        if kind == "openai":  # it tells no times: ours, on a machine that may be busy
+            assert d["prompt_ms"] >= read_ms(d["tokens"]) * 0.95
+        else:
+            assert d["prompt_ms"] == pytest.approx(read_ms(d["tokens"]), rel=0.1, abs=2)
         assert d["read_tok_s"] == pytest.approx(d["tokens"] * 1000 / d["prompt_ms"], rel=0.01)
         assert d["first_ms_cold"] >= read_ms(d["tokens"]) * 0.9
         assert d["write_tok_s"] > 0 and 0 < d["warm_new_tokens"] < 60
@@ -68,12 +70,19 @@ def test_bench_feeds_what_is_decided_with(one, kind):
     for size in (2048, 8192):
         r = routes[size, "session"]
         assert (r["goes"], r["original_fits"], r["tokens_sent"]) == ("original", True, r["tokens_in"])
-        assert r["predicted_ms"] == r["predicted_ms_original"] == pytest.approx(read_ms(r["tokens_in"]), rel=0.25, abs=15)
+        assert r["predicted_ms"] == r["predicted_ms_original"]
+    base = routes[2048, "session"]
+
+    def as_foretold(r):  # what every prompt costs beside its reading is this machine's, and the same
+        expected = read_ms(r["tokens_sent"]) - read_ms(base["tokens_sent"])
+        assert r["predicted_ms"] - base["predicted_ms"] == pytest.approx(expected, rel=0.2, abs=15), r
+
+    as_foretold(routes[8192, "session"])
     cut, layout = routes[32768, "question"], routes[32768, "session"]
     assert (cut["goes"], layout["goes"]) == ("cut", "layout")
     for r in (cut, layout):
         assert not r["original_fits"] and r["predicted_ms_original"] is None and r["tokens_sent"] < 12000 < r["tokens_in"]
-        assert r["predicted_ms"] == pytest.approx(read_ms(r["tokens_sent"]), rel=0.25, abs=15)
+        as_foretold(r)
     explained = t.request("POST", "/api/chat", {"model": "m:1b", "messages": [{"role": "user", "content": "river " * 4000}]},
                           {"X-Tandem-Explain": "1"})
     assert json.loads(explained[2])["rates"] == "measured"
@@ -84,6 +93,7 @@ def test_bench_leaves_no_trace_but_the_rates(one):
     bench(t, "--seconds", "60")
     assert ask(t, "sessions")["sessions"] == []
     h = ask(t, "histograms")
+    assert all(h["prediction_error"][w]["count"] == 0 for w in ("A", "B", "C"))
     assert all(h["first_byte"][w]["count"] == 0 and h["total"][w]["count"] == 0 for w in ("A", "B", "C"))
     assert 'gen_ai_client_token_usage_count{' not in t.request("GET", "/metrics")[2].decode()
     requests = t.requests()
