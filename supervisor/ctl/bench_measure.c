@@ -8,7 +8,7 @@
 
 #include <math.h>
 
-#define LOAD_TOKENS 64 /* of the first prompt, which only has the model loaded */
+#define LOAD_TOKENS 192 /* of the first prompt, which only has the model loaded */
 #define FIRST_TOKENS 512
 #define RESERVE_TOKENS 256 /* of the window: what a template adds, the next turn, the answer */
 #define BLIND_TOKENS 8192  /* where no window is known */

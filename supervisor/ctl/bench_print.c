@@ -26,6 +26,10 @@ static void put_rate(char *cell, double tok_s)
 
 static void put_tokens(char *cell, double tokens)
 {
+	if (tokens < 0) {
+		snprintf(cell, CTL_CELL_BYTES, "-");
+		return;
+	}
 	snprintf(cell, CTL_CELL_BYTES, "%.0f", tokens);
 }
 

@@ -64,12 +64,12 @@ void bench_prompt_put(const struct bench_prompt *p, int turns, struct buf *body)
 	if (buf_error(body))
 		return;
 	put_message(body, "user", buf_slice(&p->text),
-		"Count from one to two hundred, one number on each line.");
+		"Tell a long story in which many of these words occur.");
 	if (turns > 1) {
-		put_message(body, "assistant", SLICE("1"), "");
+		put_message(body, "assistant",
+			SLICE("Once upon a time, in a village by the river,"), "");
 		put_message(body, "user",
-			SLICE("Begin again, and write all of the numbers from one to two hundred, "
-			      "one on each line, and nothing else."),
+			SLICE("Tell the whole story, in many long sentences, from the beginning."),
 			"");
 	}
 	buf_add_str(body, "]");
