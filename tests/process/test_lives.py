@@ -134,6 +134,14 @@ elif mode == "then garbage":
     message(b"\\xc1" * 100)
 elif mode == "wrong side":
     message(frame(hello_record(), b"\\x92\\x23\\x01"))
+elif mode == "liar":
+    def line(event, /, **fields):
+        head = b"\\x95\\x18\\x00" + bytes([99]) + text(event) + bytes([0x90 + len(fields)])
+        return head + b"".join(b"\\x95" + text(k) + b"\\x00" + text(v) + b"\\x00\\xcb" + bytes(8) for k, v in fields.items())
+    message(frame(hello_record(), line("said", seq="7", time="never", event="request_done", level="info", proc="tandemd", pid="1",
+                                       device="gpu0", req="odd\\x1b[2J", **{"a key": "x", "Upper": "x", "": "x", "k" * 60: "x"}),
+                  line("Not a name", req="y"), line("", req="y")))
+    message(frame(*[line("flood", text="x" * 200) for _ in range(12)]))
 elif mode == "late list":
     def models(name):
         entry = '{"name":"%%s","model":"%%s","id":"%%s"}' %% (name, name, name)
@@ -210,6 +218,22 @@ def test_a_worker_that_talks_rubbish_ends_alone(impostor, backends, tandem, mode
     t.wait_ready()
     assert t.device("gpu0")["pid"] == gpu0
     assert len(children(t.pid)) == 2
+    assert answers(t)
+
+
+def test_what_a_worker_logs_is_told_as_its_own(impostor, backends, tandem):
+    """It cannot speak for another process, nor take the name of one of tandemd's events."""
+    impostor(gpu1="liar")
+    t = tandem(two(backends), wait=False, deadlines={"hello_ms": 60000, "ping_ms": 60000}, limits={"recent_event_bytes": 100000})
+    t.wait_ready("gpu0")
+    heard = wait_for(lambda: (e := [e for e in t.command("recent")["events"] if e.get("device") == "gpu1" and e["event"].startswith("worker.")]) and
+                     e[-1]["event"] == "worker.flood" and e, "its words")
+    said = next(e for e in heard if e["event"] == "worker.said")
+    pid = t.device("gpu1")["pid"]
+    assert set(said) == {"seq", "time", "level", "event", "proc", "pid", "device", "req"}
+    assert (said["level"], said["proc"], said["pid"], said["device"], said["req"]) == ("error", "tandem-worker", pid, "gpu1", "odd\x1b[2J")
+    assert isinstance(said["seq"], int) and said["time"].startswith("20")
+    assert not [e for e in heard if e.get("req") == "y"]
     assert answers(t)
 
 
