@@ -8,6 +8,7 @@ import pytest
 
 from conftest import attached
 from harness import BIN, in_thread, ndjson, ollama_text, wait_for
+from tls import certificate
 from test_control import FAILED, NOT_RUNNING, OK, TIMED_OUT, USAGE, ask, ctl
 
 READ, WRITE, HALF, SPEED = 2000, 50, 20000, 8  # tokens/s as the fake has them, at depth 0; it runs so many times faster
@@ -208,6 +209,13 @@ def test_bench_needs_no_key(one, folder):
     assert r.returncode == OK and len(said["depths"]) == 6 and len(said["routes"]) == 6
     assert t.request("POST", "/api/chat", {"model": "m:1b", "messages": [{"role": "user", "content": "hi"}]},
                      {"Authorization": f"Bearer {key}"})[0] == 200
+
+
+def test_bench_over_tls_and_where_all_addresses_are_listened_on(one, folder):
+    cert, key = certificate(folder, "card.example")  # of another name than it is asked by: it is this machine
+    t, _ = one(listen={"address": "0.0.0.0", "certificate": cert, "key": key}, access={"open": True})
+    r, said = bench(t, "--seconds", "60")
+    assert (r.returncode, r.stderr) == (OK, "") and len(said["depths"]) == 6 and len(said["routes"]) == 6
 
 
 # --- another device; what is no device ---
