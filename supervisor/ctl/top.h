@@ -3,6 +3,7 @@
  *
  *   top.c       asks, waits for keys, what they do
  *   top_data.c  the documents as rows
+ *   top_notes.c events worth seeing
  *   top_draw.c  the rows as a screen
  *   top_open.c  one request or conversation, opened
  *
@@ -98,16 +99,19 @@ enum ctl_exit top_data_begin(struct top *t);
 void top_data_end(struct top *t);
 /* Asks for all documents and fills the rows. */
 enum ctl_exit top_look(struct top *t, struct buf *err);
-/* The notes that tandemd has kept; those that have come since. */
-void top_notes_kept(struct top *t);
-void top_listen(struct top *t);
-void top_notes_new(struct top *t);
 /* How the rows of a focus are sorted: "age". */
 const char *top_sort_name(const struct top *t, enum top_focus f);
 /* The next way. */
 void top_sort_next(struct top *t, enum top_focus f);
 /* The id of a row. */
 const char *top_id(const struct top *t, enum top_focus f, size_t i);
+
+/* --- top_notes.c --- */
+/* The notes that tandemd has kept. */
+void top_notes_kept(struct top *t);
+/* Hears what comes from now on; takes what has come. */
+void top_listen(struct top *t);
+void top_notes_new(struct top *t);
 
 /* --- top_draw.c --- */
 /* All of it on a screen of that size; rows 0: as many as it needs. */
