@@ -38,7 +38,10 @@ enum backend_trait {
 	TRAIT_COUNTS = 1u << 10,
 	/* Keeps prompts that leave their slot in memory, and puts them back. */
 	TRAIT_PUTS_ASIDE = 1u << 11,
-	TRAITS_ALL = (1u << 12) - 1,
+	/* Keeps a stream that is asked for under a name, goes on generating it whoever leaves, and gives
+	 * it again from any byte (docs/protocols.md#kept-streams). No row has it: a backend says so. */
+	TRAIT_REPLAYS = 1u << 12,
+	TRAITS_ALL = (1u << 13) - 1,
 };
 
 /* Name of the type and of the kind, in the configuration, for people; its API; expected traits. */

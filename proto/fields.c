@@ -20,6 +20,7 @@ _Static_assert(sizeof(enum proto_cause) == 4 && sizeof(enum proto_kind) == 4 &&
 /* Fields of a record; m is the path below its union. */
 #define REC struct proto_record
 #define TEXT(m) FIELD(#m, WIRE_TEXT, REC, u.m, struct slice, .max = PROTO_PIECE_BYTES)
+#define NAME(m) FIELD(#m, WIRE_TEXT, REC, u.m, struct slice, .max = PROTO_CONVERSATION_BYTES)
 #define BYTES(m) FIELD(#m, WIRE_BYTES, REC, u.m, struct slice, .max = PROTO_PIECE_BYTES)
 #define BOOL(m) FIELD(#m, WIRE_BOOL, REC, u.m, bool)
 #define U32(m) FIELD(#m, WIRE_U32, REC, u.m, uint32_t, .max = UINT32_MAX)
@@ -141,6 +142,7 @@ static const struct wire_field delta[] = {
 	BOOL(delta.opaque),
 	RANGE(delta.tokens, 0, INT64_MAX),
 	TEXT(delta.text),
+	RANGE(delta.source, 0, INT64_MAX),
 };
 
 static const struct wire_field end[] = {
@@ -159,7 +161,7 @@ static const struct wire_field end[] = {
 };
 
 static const struct wire_field fail[] = {
-	ENUM(fail.cause, enum proto_cause, FAIL_CLOSED),
+	ENUM(fail.cause, enum proto_cause, FAIL_GONE),
 	RANGE(fail.status, 0, HTTP_STATUS_MAX),
 	TEXT(fail.message),
 	BYTES(fail.body),
@@ -274,6 +276,9 @@ static const struct wire_field job[] = {
 	U64(job.kept),
 	RANGE(job.kept_tokens, 0, INT64_MAX),
 	BOOL(job.restore),
+	NAME(job.stream_id),
+	BOOL(job.replay),
+	RANGE(job.replay_bytes, 0, INT64_MAX),
 };
 
 static const struct wire_field body[] = {
@@ -288,6 +293,10 @@ static const struct wire_field ping[] = {
 static const struct wire_field drain[] = {
 	I64(drain.deadline_ms),
 	BOOL(drain.keep_backend),
+};
+
+static const struct wire_field forget[] = {
+	NAME(forget.conversation),
 };
 
 static const struct wire_field credit[] = {
@@ -322,6 +331,7 @@ static const struct wire_shape shapes[] = {
 	[PROTO_CANCEL] = {"cancel", true, 0, NULL},
 	[PROTO_PING] = ABOUT_LINK(ping),
 	[PROTO_DRAIN] = ABOUT_LINK(drain),
+	[PROTO_FORGET] = ABOUT_LINK(forget),
 	[PROTO_CREDIT] = ABOUT_JOB(credit),
 };
 

@@ -27,6 +27,7 @@ const char *proto_cause_name(enum proto_cause c)
 		[FAIL_DRAINING] = "draining",
 		[FAIL_INTERNAL] = "internal",
 		[FAIL_CLOSED] = "closed",
+		[FAIL_GONE] = "gone",
 	};
 	return NAME_OF(names, c);
 }

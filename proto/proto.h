@@ -21,6 +21,7 @@
 #define PROTO_WINDOW_BYTES                                                                         \
 	262144u /* credit each way at the start of a job: bytes that may be on their way */
 #define PROTO_REPLY_BYTES PROTO_PIECE_BYTES /* of an answer's message that END can bring */
+#define PROTO_CONVERSATION_BYTES 64	    /* of the name of a kept stream */
 #define PROTO_HEADERS_MAX 64
 #define PROTO_JOB_HEADERS_MAX 1024	 /* of a client's request ... */
 #define PROTO_JOB_HEADER_BYTES (1 << 20) /* ... of which each may be that long */
@@ -49,7 +50,8 @@ enum proto_type {
 	PROTO_BODY,   /* body bytes of a job */
 	PROTO_CANCEL, /* the client is gone or the job is no longer wanted */
 	PROTO_PING,
-	PROTO_DRAIN, /* finish what runs, take no more, exit */
+	PROTO_DRAIN,  /* finish what runs, take no more, exit */
+	PROTO_FORGET, /* a stream that the backend keeps is wanted no more */
 	/* both */
 	PROTO_CREDIT = 64, /* the receiver of bytes allows so many more */
 };
@@ -81,6 +83,7 @@ enum proto_cause {
 	FAIL_DRAINING, /* came after DRAIN; never started */
 	FAIL_INTERNAL, /* memory or the like */
 	FAIL_CLOSED,   /* closed without a word, by what is no backend just now */
+	FAIL_GONE,     /* the backend has the stream no more that was to be read again */
 };
 
 /* What KEPT says of a conversation's file (workers/backend/slots.h). */
@@ -198,6 +201,14 @@ struct proto_job {
 	int64_t resume_bytes;  /* the body's last bytes are that much of the answer's text */
 	int64_t resume_tokens; /* ... which were so many tokens */
 	struct slice identity; /* of its START */
+	/*
+	 * JOB_CHAT: names the stream at a backend that keeps it (TRAIT_REPLAYS), and those objects of
+	 * the client's stream that need a name of ours; the same in each job for it, nobody else's,
+	 * and not to be guessed. Empty: it is not kept.
+	 */
+	struct slice stream_id;
+	bool replay;	      /* the backend has it: it is read again, and nothing asked */
+	int64_t replay_bytes; /* ... of which the client has what so many bytes have become */
 	/* JOB_CHAT, JOB_PASS: the name that the client asked for, for the answer in place of the
 	 * model's, which the body has; empty: the same */
 	struct slice asked;
@@ -250,6 +261,9 @@ struct proto_record {
 			bool opaque;	   /* they hold more than text: cannot be gone on with */
 			int64_t tokens;	   /* generated in them */
 			struct slice text; /* of the answer, in them */
+			/* JOB_CHAT, with whole: bytes of the backend's stream that have become the
+			 * answer so far */
+			int64_t source;
 		} delta;
 		struct {
 			struct proto_usage usage;
@@ -307,6 +321,9 @@ struct proto_record {
 		struct {
 			uint64_t bytes;
 		} credit;
+		struct {
+			struct slice conversation;
+		} forget;
 	} u;
 };
 

@@ -14,7 +14,7 @@
 #define WIRE_DEPTH_MAX 4 /* frame, record, list, item */
 /* Objects in one record, what unpacking it may allocate: a full list of a client's headers, each
  * an array of two. A full model list, arrays of four, is less. */
-#define WIRE_OBJECTS_MAX (32 + 3 * PROTO_JOB_HEADERS_MAX)
+#define WIRE_OBJECTS_MAX (48 + 3 * PROTO_JOB_HEADERS_MAX)
 _Static_assert(5 * PROTO_MODELS_MAX <= 3 * PROTO_JOB_HEADERS_MAX, "a full model list is more");
 
 enum wire_kind {

@@ -7,6 +7,7 @@
 #include "workers/backend/backend.h"
 #include "workers/http/http.h"
 #include "workers/log_link.h"
+#include "workers/tasks/replay.h"
 #include "workers/tasks/task.h"
 
 #include <curl/curl.h>
@@ -34,6 +35,8 @@ static void worker_close(struct worker_self *w)
 		channel_close(w->channel);
 	w->channel = NULL;
 	task_table_close(w->tasks);
+	replays_destroy(w->replays);
+	w->replays = NULL;
 	backend_destroy(w->backend);
 	w->backend = NULL;
 	http_destroy(w->http);
@@ -68,6 +71,13 @@ static void on_backend_stopped(void *ctx)
 	uv_timer_start(&w->deadline, on_farewell, w->link_gone ? 0 : WORKER_BYE_MS, 0);
 }
 
+/* A process of many threads that is killed ends thread by thread, and we hear of the one that
+ * started us: it may still be our parent then, as a zombie. */
+static bool is_orphaned(const struct worker_self *w)
+{
+	return getppid() != w->parent || !proc_start(w->parent);
+}
+
 /*
  * What becomes of a backend that we started. Without us it is of use to the next incarnation,
  * unless it is what failed, or somebody wants it to end. When the supervisor is gone the lifeline
@@ -75,28 +85,36 @@ static void on_backend_stopped(void *ctx)
  */
 static enum backend_end ending_of(const struct worker_self *w)
 {
-	/* A process of many threads that is killed ends thread by thread, and we hear of the one
-	 * that started us: it may still be our parent then, as a zombie. */
-	bool orphaned = getppid() != w->parent || !proc_start(w->parent);
-	if (w->keep_backend || orphaned || w->code == WORKER_EXIT_LINK ||
+	if (w->keep_backend || is_orphaned(w) || w->code == WORKER_EXIT_LINK ||
 		w->code == WORKER_EXIT_MEMORY)
 		return BACKEND_LEAVE;
 	return w->drained && w->code == WORKER_EXIT_OK ? BACKEND_SAVE : BACKEND_ABRUPT;
+}
+
+static void stop_backend(void *ctx)
+{
+	struct worker_self *w = ctx;
+	if (w->backend)
+		backend_stop(w->backend, ending_of(w), on_backend_stopped, w);
+	else
+		on_backend_stopped(w);
 }
 
 /* A turn of its own: whoever asked for the end may stand deep in callbacks. */
 static void on_exit_turn(uv_timer_t *timer)
 {
 	struct worker_self *w = timer->data;
+	/* Streams that the backend keeps are of use to a next worker alone. */
+	bool last = is_orphaned(w) || (w->code == WORKER_EXIT_OK && !w->keep_backend);
 	/* Told to end: the jobs are as good as before, for another worker. */
-	tasks_fail_all(
-		w, w->code == WORKER_EXIT_OK ? FAIL_DRAINING : FAIL_CUT, "the worker is stopping");
+	tasks_fail_all(w, w->code == WORKER_EXIT_OK ? FAIL_DRAINING : FAIL_CUT,
+		"the worker is stopping", last);
 	if (w->channel)
 		channel_flush(w->channel);
-	if (w->backend)
-		backend_stop(w->backend, ending_of(w), on_backend_stopped, w);
+	if (last && w->replays)
+		replays_finish(w->replays, stop_backend, w);
 	else
-		on_backend_stopped(w);
+		stop_backend(w);
 }
 
 /* --- the link --- */
@@ -154,7 +172,7 @@ static void on_ack(struct worker_self *w, const struct proto_ack *ack)
 	}
 	if (http_create(w->loop, w->settings.connect_ms, &w->http) ||
 		http_set_secrets(w->http, w->settings.key_file, w->settings.ca_file) ||
-		backend_create(w, &w->backend)) {
+		!(w->replays = replays_create(w)) || backend_create(w, &w->backend)) {
 		worker_exit(w, WORKER_EXIT_MEMORY, "out of memory");
 		return;
 	}
@@ -238,6 +256,9 @@ static void on_record(void *ctx, const struct proto_record *r)
 		break;
 	case PROTO_DRAIN:
 		on_drain(w, r->u.drain.deadline_ms, r->u.drain.keep_backend);
+		break;
+	case PROTO_FORGET:
+		replays_end(w->replays, r->u.forget.conversation, 0);
 		break;
 	default: /* the channel has refused the supervisor's own kinds already */
 		break;

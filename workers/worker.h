@@ -33,6 +33,7 @@ enum worker_code {
 
 struct backend;
 struct http;
+struct replays;
 struct task_table;
 
 enum worker_phase {
@@ -52,7 +53,8 @@ struct worker_self {
 	struct http *http;	 /* from ACK on */
 	struct backend *backend; /* from ACK on */
 	struct task_table *tasks;
-	size_t open_tasks; /* as the supervisor counts them */
+	struct replays *replays; /* from ACK on */
+	size_t open_tasks;	 /* as the supervisor counts them */
 	/* worker.c's, for those who stand below it: the end, a turn later; no answer comes any more. */
 	uv_timer_cb exit_turn;
 	void (*backend_silent)(struct worker_self *w, const char *why);

@@ -211,7 +211,10 @@ struct config {
 		int64_t line_bytes;   /* one line or event of a backend; default 16777216 */
 		int64_t resume_bytes; /* text of a streamed answer kept to go on with it when its
 					 worker dies; default 1048576 */
-		int64_t resumes;      /* how often one request goes on after a death; default 8 */
+		/* of a stream that the backend keeps, which are read again when its worker dies;
+		 * default 4194304; 0: none is kept */
+		int64_t replay_bytes;
+		int64_t resumes;	/* how often one request goes on after a death; default 8 */
 		int64_t request_deaths; /* deaths under a request that has not advanced, after which
 					   it is refused; default 2 */
 		int64_t link_bytes;	/* bytes queued towards one worker; default 67108864 */

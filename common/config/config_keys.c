@@ -180,6 +180,7 @@ static const struct config_key main_keys[] = {
 	NUMBER(KEY_INT64, limits, stream_bytes, KIB, GIB, 262144),
 	NUMBER(KEY_INT64, limits, line_bytes, KIB, GIB, 16777216),
 	NUMBER(KEY_INT64, limits, resume_bytes, 0, GIB, 1048576),
+	NUMBER(KEY_INT64, limits, replay_bytes, 0, GIB, 4194304),
 	NUMBER(KEY_INT64, limits, resumes, 0, 1e6, 8),
 	NUMBER(KEY_INT64, limits, request_deaths, 1, 1000, 2),
 	NUMBER(KEY_INT64, limits, link_bytes, 64 * KIB, 16 * GIB, 67108864),

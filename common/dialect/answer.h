@@ -130,6 +130,8 @@ void answer_writer_bare(struct answer_writer *w);
  * in common. 0 or -ENOMEM.
  */
 struct slice answer_writer_identity(const struct answer_writer *w);
+/* Takes another writer's identity alone: its stream is written again from its beginning. 0 or -ENOMEM. */
+int answer_writer_rename(struct answer_writer *w, struct slice identity);
 int answer_writer_resume(struct answer_writer *w, const struct answer_begun *from);
 
 /* Appends what the client gets for this event (possibly nothing). 0, -ENOMEM, -E2BIG. */

@@ -165,8 +165,9 @@ static int read_echo(struct answer_writer *w, const struct chat_request *r)
 
 static int resume(struct answer_writer *w, const struct answer_begun *from)
 {
+	(void)from;
 	buf_clear(&w->echo); /* the client has it */
-	return writer_openai_resume(w, from);
+	return 0;
 }
 
 /* A prompt without a template is told of no tools. */
@@ -272,6 +273,7 @@ static const struct writer_ops writer_openai_text = {.begin = begin,
 	.tool = collect_tool,
 	.flush = flush,
 	.identity = writer_openai_identity,
+	.rename = writer_openai_rename,
 	.resume = resume};
 
 /* --- the row --- */

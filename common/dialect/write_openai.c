@@ -40,11 +40,11 @@ struct slice writer_openai_identity(const struct answer_writer *w)
 		head.p + strlen(HEAD_BEGIN), head.n - strlen(HEAD_BEGIN) - strlen(HEAD_END)};
 }
 
-int writer_openai_resume(struct answer_writer *w, const struct answer_begun *from)
+int writer_openai_rename(struct answer_writer *w, struct slice identity)
 {
 	buf_clear(&w->head);
 	buf_add_str(&w->head, HEAD_BEGIN);
-	buf_add_slice(&w->head, from->identity);
+	buf_add_slice(&w->head, identity);
 	return buf_add_str(&w->head, HEAD_END);
 }
 
@@ -188,4 +188,4 @@ const struct writer_ops writer_openai_chat = {.begin = begin,
 	.tool = collect_tool,
 	.flush = flush,
 	.identity = writer_openai_identity,
-	.resume = writer_openai_resume};
+	.rename = writer_openai_rename};

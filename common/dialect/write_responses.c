@@ -283,10 +283,8 @@ static struct slice identity(const struct answer_writer *w)
 	return buf_slice(&w->head);
 }
 
-/* Only text is gone on with: its item is open. */
-static int resume(struct answer_writer *w, const struct answer_begun *from)
+static int rename_it(struct answer_writer *w, struct slice id)
 {
-	struct slice id = from->identity;
 	const char *quote;
 	size_t begin = strlen(ID_BEGIN);
 	buf_clear(&w->head);
@@ -295,13 +293,19 @@ static int resume(struct answer_writer *w, const struct answer_begun *from)
 		free(w->id);
 		w->id = slice_dup((struct slice){id.p + begin, (size_t)(quote - id.p) - begin});
 	}
+	return w->id ? buf_error(&w->head) : -ENOMEM;
+}
+
+/* Only text is gone on with: its item is open. */
+static int resume(struct answer_writer *w, const struct answer_begun *from)
+{
 	w->role_sent = from->text.n > 0; /* else its writer died before its first event was out */
 	if (w->role_sent) {
 		w->sequence = EVENTS_OF_BEGINNING + (uint64_t)from->tokens +
 			      (w->compaction.n ? EVENTS_OF_COMPACTION : 0);
 		responses_reopen_text(w, from->text);
 	}
-	return w->id ? buf_error(&w->head) : -ENOMEM;
+	return 0;
 }
 
 const struct writer_ops writer_responses = {.begin = begin,
@@ -309,5 +313,6 @@ const struct writer_ops writer_responses = {.begin = begin,
 	.tool = take_tool,
 	.flush = flush,
 	.identity = identity,
+	.rename = rename_it,
 	.resume = resume,
 	.fail = fail};

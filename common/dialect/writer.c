@@ -66,13 +66,20 @@ struct slice answer_writer_identity(const struct answer_writer *w)
 	return ops->identity && w->stream ? ops->identity(w) : (struct slice){0};
 }
 
+int answer_writer_rename(struct answer_writer *w, struct slice identity)
+{
+	const struct writer_ops *ops = w->front->writer;
+	return ops->rename && identity.n ? ops->rename(w, identity) : 0;
+}
+
 int answer_writer_resume(struct answer_writer *w, const struct answer_begun *from)
 {
 	const struct writer_ops *ops = w->front->writer;
-	if (!ops->resume || from->identity.n == 0)
+	if (!ops->identity || from->identity.n == 0)
 		return 0;
 	w->role_sent = true;
-	return ops->resume(w, from);
+	int rc = answer_writer_rename(w, from->identity);
+	return rc == 0 && ops->resume ? ops->resume(w, from) : rc;
 }
 
 /* The first error of the collecting buffers, which together hold at most max_bytes. */

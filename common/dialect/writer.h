@@ -60,9 +60,11 @@ struct writer_ops {
 	bool (*tool)(struct answer_writer *w, const struct answer_event *event);
 	/* Writes what is collected as one chunk; end: the event that ends the answer, or NULL. */
 	void (*flush)(struct answer_writer *w, const struct answer_event *end, struct buf *out);
-	/* The members that head opens every event with, and a head made of another stream's. NULL:
-	 * objects have nothing in common. */
+	/* The members that head opens every event with. NULL: objects have nothing in common. */
 	struct slice (*identity)(const struct answer_writer *w);
+	/* Makes head of another stream's. NULL: a writer of the same id has the same. */
+	int (*rename)(struct answer_writer *w, struct slice identity);
+	/* The rest of what a writer knows at that place. NULL: nothing. */
 	int (*resume)(struct answer_writer *w, const struct answer_begun *from);
 	/* Ends a stream with ANSWER_ERROR. NULL: dialect_error_inband(). */
 	void (*fail)(struct answer_writer *w, const struct answer_event *event, struct buf *out);
@@ -78,7 +80,7 @@ int writer_openai_head(
 /* stream_options. */
 int writer_openai_read(struct answer_writer *w, const struct chat_request *r);
 struct slice writer_openai_identity(const struct answer_writer *w);
-int writer_openai_resume(struct answer_writer *w, const struct answer_begun *from);
+int writer_openai_rename(struct answer_writer *w, struct slice identity);
 void writer_openai_usage(const struct answer_usage *usage, struct buf *out);
 /* Writes a choice as an event of a stream, the counts where they are wanted and the end mark, or the
  * whole object. */

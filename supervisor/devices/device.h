@@ -12,6 +12,7 @@
 #include "common/config/config.h"
 #include "proto/proto.h"
 #include "supervisor/devices/foresight.h"
+#include "supervisor/devices/forget.h"
 #include "supervisor/devices/queue.h"
 #include "supervisor/devices/rate.h"
 #include "supervisor/devices/statefile.h"
@@ -69,6 +70,7 @@ struct device {
 
 	struct device_model *models;
 	size_t model_count;
+	struct forget_list forgotten;
 	char settled[256]; /* what it serves by default where no model is configured; "" unknown */
 	struct device_model *incoming; /* a list being received */
 	size_t incoming_count;

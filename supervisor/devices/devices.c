@@ -14,6 +14,7 @@
 static void on_ready(struct worker *w)
 {
 	succession_ready(w);
+	forget_tell(w->device);
 	jobs_kick(w->device);
 }
 

@@ -42,7 +42,7 @@ int job_submit(struct device *d, const struct job_spec *spec, const struct job_e
 	j->events = events;
 	j->ctx = ctx;
 	j->submitted_ms = now_ms();
-	if (!spec->takes_slot)
+	if (!job_queues(j))
 		TAILQ_INSERT_TAIL(&d->passing, j, link);
 	else if (queue_put(&d->queue, &j->place, spec->class, spec->client,
 			 spec->prompt_tokens + spec->output_tokens)) {

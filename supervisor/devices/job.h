@@ -59,6 +59,7 @@ struct job_events {
 struct job_spec {
 	struct proto_job message; /* body_bytes and the rest; the id is set by job_submit() */
 	bool takes_slot;
+	bool holds_slot; /* ... that the backend works at already: it waits for the worker alone */
 	bool impatient; /* does not wait for a device that is not ready: fails with JOB_LOST instead
 			 */
 	struct slice body; /* the whole body, or empty with `upload` */
@@ -72,7 +73,7 @@ struct job_spec {
 
 struct job {
 	TAILQ_ENTRY(job) link;	  /* in device.passing or device.running */
-	struct queue_entry place; /* in device.queue, when it takes a slot */
+	struct queue_entry place; /* in device.queue, when it has to wait for a slot */
 	LIST_ENTRY(job) same;	  /* while running: in its bucket of device.by_id */
 	struct device *device;
 	struct worker *worker; /* who runs it; NULL while it waits */

@@ -56,7 +56,7 @@ void job_unlink(struct job *j)
 		d->inflight -= j->spec.takes_slot;
 		d->preempting -= j->preempted;
 	} else {
-		if (!j->spec.takes_slot)
+		if (!job_queues(j))
 			TAILQ_REMOVE(&d->passing, j, link);
 		job_count_waiting(j, -1);
 	}
@@ -97,8 +97,12 @@ void job_send_cancel(struct job *j)
  */
 static void job_detach(struct job *j)
 {
+	struct slice conversation = j->spec.message.stream_id;
+	if (device_has(j->device, TRAIT_REPLAYS))
+		forget_stream(j->device, conversation, j->worker->generation);
 	j->events = NULL;
 	j->spec.body = j->spec.message.request_id = (struct slice){0};
+	j->spec.message.stream_id = (struct slice){0};
 	if (j->spec.message.timeout_ms > 0)
 		uv_timer_stop(&j->timeout);
 	job_send_cancel(j);

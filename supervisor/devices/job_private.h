@@ -14,6 +14,12 @@ static inline struct job_bucket *job_bucket(struct device *d, uint64_t id)
 	return &d->by_id[id % JOB_BUCKETS];
 }
 
+/* It has to wait for a slot, in the queue. */
+static inline bool job_queues(const struct job *j)
+{
+	return j->spec.takes_slot && !j->spec.holds_slot;
+}
+
 /* --- job_wait.c --- */
 
 /* May it be submitted now? As job_submit(). */

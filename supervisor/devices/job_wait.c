@@ -48,6 +48,8 @@ int job_admit(const struct device *d, const struct job_spec *spec)
 		return ready && !device_hopeless(d) ? 0 : -EAGAIN;
 	if (device_hopeless(d))
 		return -ENODEV;
+	if (spec->holds_slot)
+		return 0;
 	if (ready && (!spec->takes_slot || has_slot(d)))
 		return 0;
 	if (s->queued >= (unsigned)s->config->limits.queue)

@@ -6,6 +6,7 @@
  *   chat_notes.c    notes for digests to come, and the use of those that are there
  *   chat_condense.c selection, notes jobs and their fallbacks, assembly
  *   chat_resume.c   what the client has of the answer, and going on after a death (retry.c: whether)
+ *   chat_replay.c   ... exactly, where the backend keeps the stream
  *   chat_reply.c    what the client is told, and those that joined it
  *   audience.c      who gets this answer; join.c: who may
  *   chat_facts.c    what it is planned from
@@ -85,6 +86,19 @@ struct chat_note {
 	char unused[16]; /* why its notes are none; "" */
 };
 
+#define CHAT_CONVERSATION_BYTES 56 /* 24 name the client's objects, 32 are secret */
+
+/* The backend's stream that the last job asked for. */
+struct chat_replay {
+	char conversation[CHAT_CONVERSATION_BYTES + 1]; /* "": it is not kept */
+	bool again;					/* the job reads it again */
+	int64_t source; /* so many bytes of it have become what the client has */
+	/* As the job that asked for it had them: it went on with so much text. */
+	bool continues;
+	size_t said;
+	int64_t tokens;
+};
+
 struct chat_resume {
 	struct buf text; /* of the answer; up to `said` the client has it, the rest is held */
 	size_t said;
@@ -97,6 +111,7 @@ struct chat_resume {
 	struct buf body;     /* of the job that goes on: the request, then the text */
 	size_t body_held;    /* counted in requests.held_bytes */
 
+	struct chat_replay replay;
 	struct retry_counts counts;
 	uint64_t bytes_at_start;	 /* bytes_out when the last job was submitted */
 	const struct device *cut_device; /* whose backend cut the answer last */
@@ -460,6 +475,21 @@ struct chat_again chat_resume_failed(struct chat *c, const struct job_failure *f
 void chat_resume_look_again(struct chat *c);
 /* The answer's job waits: another device that could run it at once, or NULL. */
 struct device *chat_resume_elsewhere(struct chat *c);
+
+/* --- chat_replay.c --- */
+/* Names the stream in the next job, and says where to begin in it. */
+void chat_replay_spec(struct chat *c, struct job_spec *spec);
+/* The client has what so many bytes of the backend's have become. */
+void chat_replay_advanced(struct chat *c, int64_t source);
+/* Does the answer wait for its own device, although another one could go on with it? */
+bool chat_replay_waits(const struct chat *c);
+/* The job failed so: may the next one read the same stream? It will (again), or not. */
+bool chat_replay_can(const struct chat *c, const struct job_failure *f);
+void chat_replay_failed(struct chat *c, const struct job_failure *f, bool again);
+/* Nobody will read it, and no worker knows. */
+void chat_replay_drop(struct chat *c);
+/* It is whole, and its worker sees to it. */
+void chat_replay_ended(struct chat *c);
 
 /* A full queue is no reason yet to end an answer that has begun. */
 bool chat_resume_patient(const struct chat *c);

@@ -65,6 +65,8 @@ static void on_wait(uv_timer_t *t)
 	if (elsewhere) {
 		job_cancel(c->answer);
 		c->answer = NULL;
+		if (c->resume.replay.again)
+			chat_replay_drop(c);
 		c->device = elsewhere;
 		chat_answer_submit(c);
 		return;
@@ -166,7 +168,9 @@ void chat_answer_submit(struct chat *c)
 		return;
 	}
 	c->asked = true;
-	if (!chat_begun(c))
+	if (c->resume.replay.again)
+		chat_forecast_cut(c); /* it was sent before: how long it takes is not seen */
+	else if (!chat_begun(c))
 		chat_forecast_sent(c);
 	audience_submitted(c);
 	uv_timer_start(&c->wait, on_wait, WAIT_STEP_MS, WAIT_STEP_MS);
@@ -201,6 +205,7 @@ static void answer_end(void *ctx, struct job *j, const struct proto_record *r)
 {
 	struct chat *c = ctx;
 	const struct proto_usage *u = &r->u.end.usage;
+	chat_replay_ended(c);
 	chat_measure_usage(c, u, j->spec.message.resume);
 	if (j->spec.message.resume)
 		chat_forecast_cut(c); /* its counts are about another prompt */

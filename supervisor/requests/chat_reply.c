@@ -81,6 +81,8 @@ void chat_finish(struct chat *c)
 	uv_timer_stop(&c->tick);
 	uv_timer_stop(&c->wait);
 	chat_forecast_cut(c);
+	if (c->resume.replay.again && !(c->answer && c->answer->running))
+		chat_replay_drop(c);
 	if (c->answer)
 		job_cancel(c->answer);
 	c->answer = NULL;

@@ -49,8 +49,9 @@ void chat_resume_started(struct chat *c, const struct proto_record *r)
 	c->base.all->count.resumed++;
 	log_line(LOG_INFO, "resumed", LOG_STR("req", c->base.id), LOG_INT("tokens", s->tokens),
 		LOG_INT("bytes_out", c->bytes_out), LOG_STR("device", c->device->conf->name),
-		LOG_INT("deaths", s->counts.deaths), LOG_INT("away_ms", now_ms() - s->lost_ms),
-		LOG_END);
+		LOG_INT("deaths", s->counts.deaths),
+		LOG_STR("how", s->replay.again ? "replayed" : "continued"),
+		LOG_INT("away_ms", now_ms() - s->lost_ms), LOG_END);
 }
 
 static void keep_text(struct chat_resume *s, const struct proto_record *r)
@@ -80,6 +81,7 @@ void chat_resume_delta(struct chat *c, const struct proto_record *r)
 	if (whole) {
 		s->said = s->text.n;
 		s->tokens += r->u.delta.tokens;
+		chat_replay_advanced(c, r->u.delta.source);
 	}
 }
 
@@ -90,7 +92,7 @@ static int make_body(struct chat *c, struct slice request)
 	struct chat_resume *s = &c->resume;
 	buf_clear(&s->body);
 	buf_add_slice(&s->body, request);
-	buf_add(&s->body, s->text.p, s->said);
+	buf_add(&s->body, s->text.p, s->replay.said);
 	chat_hold(c, s->body.n > s->body_held ? s->body.n - s->body_held : 0);
 	if (s->body.n > s->body_held)
 		s->body_held = s->body.n;
@@ -105,16 +107,18 @@ int chat_resume_spec(struct chat *c, struct job_spec *spec)
 	buf_clear(&s->held);
 	if (s->text.n > s->said)
 		s->text.n = s->said;
-	if (!chat_begun(c))
+	chat_replay_spec(c, spec);
+	if (chat_begun(c))
+		spec->message.identity = buf_slice(&s->identity);
+	if (!s->replay.continues)
 		return 0;
 	spec->message.resume = true;
-	spec->message.resume_tokens = s->tokens;
-	spec->message.identity = buf_slice(&s->identity);
-	if (s->said == 0)
+	spec->message.resume_tokens = s->replay.tokens;
+	if (s->replay.said == 0)
 		return 0;
 	int rc = make_body(c, spec->body);
 	spec->body = buf_slice(&s->body);
-	spec->message.resume_bytes = (int64_t)s->said;
+	spec->message.resume_bytes = (int64_t)s->replay.said;
 	return rc;
 }
 
@@ -161,13 +165,18 @@ static struct device *device_again(struct chat *c)
 
 void chat_resume_look_again(struct chat *c)
 {
-	if (device_hopeless(c->device))
-		c->device = device_again(c);
+	if (!device_hopeless(c->device) || (c->resume.replay.again && c->resume.opaque))
+		return;
+	if (c->resume.replay.again)
+		chat_replay_drop(c);
+	c->device = device_again(c);
 }
 
 struct device *chat_resume_elsewhere(struct chat *c)
 {
 	struct requests *s = c->base.all;
+	if (chat_replay_waits(c))
+		return NULL;
 	for (size_t i = 0; i < s->devices->count && c->lane.state != LANE_ON; i++) {
 		struct device *d = s->devices->of[i];
 		bool same_part =
@@ -231,7 +240,7 @@ static void note_counts(struct chat *c, const struct job_failure *f)
 }
 
 static struct retry_facts facts_of(
-	const struct chat *c, const struct job_failure *f, const struct device *next)
+	const struct chat *c, const struct job_failure *f, const struct device *next, bool replays)
 {
 	const struct config *conf = c->base.all->config;
 	const struct chat_resume *s = &c->resume;
@@ -241,7 +250,7 @@ static struct retry_facts facts_of(
 		.blameless = f->expected || told_before(c, f),
 		.original = c->use_condensed && !c->plan.must_shrink,
 		.shorter = !c->overflowed && c->facts.condensable && c->facts.to_main,
-		.stuck = stuck(c) != NULL,
+		.stuck = stuck(c) != NULL && !replays,
 		.same_device = next == c->device && next->state == WORKER_READY,
 		.same_worker = next && s->retried == next->current->generation,
 		.poison_at = conf->limits.request_deaths,
@@ -298,9 +307,13 @@ struct chat_again chat_resume_failed(struct chat *c, const struct job_failure *f
 {
 	if (c->base.all->ending) /* no worker will come: the client is told while it can be */
 		return (struct chat_again){.what = AGAIN_NOT};
-	struct device *next = device_again(c);
-	struct retry_facts facts = facts_of(c, f, next);
+	bool replays = chat_replay_can(c, f) && !told_before(c, f);
+	bool stays = replays || (f->cause == FAIL_GONE && can_take(c, c->device));
+	struct device *next = stays ? c->device : device_again(c);
+	struct retry_facts facts = facts_of(c, f, next, replays);
 	struct retry_decision d = retry_decide(&facts, &c->resume.counts);
+	bool again = d.what == RETRY_AGAIN || d.what == RETRY_PAUSE;
+	chat_replay_failed(c, f, replays && again);
 	if (d.death)
 		note_death(c, f);
 	if (f->cause == FAIL_OVERFLOW && !facts.begun)

@@ -33,7 +33,7 @@ static bool outlives_weather(
 static void again(const struct retry_facts *f, struct retry_counts *n, struct retry_decision *d)
 {
 	d->what = RETRY_AGAIN;
-	if (f->cause == JOB_LOST || !f->same_device)
+	if (f->cause == JOB_LOST || f->cause == FAIL_GONE || !f->same_device)
 		return;
 	if (f->advanced || !f->same_worker)
 		n->tries = 0;
@@ -59,6 +59,7 @@ static void decide_whole(
 		break;
 	case FAIL_UNREACHABLE:
 	case FAIL_DRAINING:
+	case FAIL_GONE: /* the death before it was counted */
 		again(f, n, d);
 		break;
 	case FAIL_OVERFLOW:
@@ -98,6 +99,7 @@ static void decide_from_here(
 		break;
 	case FAIL_UNREACHABLE:
 	case FAIL_DRAINING:
+	case FAIL_GONE:
 		go_on(f, n, d);
 		break;
 	case FAIL_CLOSED:

@@ -5,6 +5,7 @@
 #include "tests/fake/engine.h"
 #include "tests/fake/mem.h"
 #include "tests/fake/stats.h"
+#include "tests/fake/streams.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -109,6 +110,15 @@ bool api_object(struct request *r)
 	return false;
 }
 
+/* It asks for an answer, not only for what a template makes of it. */
+static bool wants_answer(const struct request *r)
+{
+	bool renders = false;
+
+	json_to_bool(json_get(r->json, "_debug_render_only"), &renders);
+	return r->route && (r->route->flags & ROUTE_GENERATES) && !renders;
+}
+
 static void dispatch(struct request *r)
 {
 	const struct fake *f = r->fake;
@@ -127,6 +137,8 @@ static void dispatch(struct request *r)
 		return;
 	}
 	if (r->route) {
+		if (wants_answer(r))
+			streams_keep(r);
 		r->route->run(r);
 		return;
 	}
@@ -186,15 +198,6 @@ static void answer(struct request *r)
 static void on_delay(struct clock_task *task)
 {
 	answer((struct request *)((char *)task - offsetof(struct request, delay)));
-}
-
-/* It asks for an answer, not only for what a template makes of it. */
-static bool wants_answer(const struct request *r)
-{
-	bool renders = false;
-
-	json_to_bool(json_get(r->json, "_debug_render_only"), &renders);
-	return r->route && (r->route->flags & ROUTE_GENERATES) && !renders;
 }
 
 /* The script of r from its own directive and the rules. False: a bad directive, replied. */
@@ -317,7 +320,8 @@ static void on_close(struct http_exchange *x, enum http_end end, void *arg)
 
 	(void)arg;
 	clock_cancel(&r->fake->clock, &r->delay);
-	stats_close(r, end);
+	streams_over(r);
+	stats_close(r, r->stopped ? HTTP_GONE : end);
 	if (r->gen)
 		engine_cancel(r->gen);
 	buf_free(&r->body);

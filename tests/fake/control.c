@@ -21,6 +21,15 @@ static void reset(struct request *r)
 	http_reply(r->x, 200, "application/json", SLICE("{\"ok\":true}"));
 }
 
+static void go_on(struct request *r)
+{
+	int64_t hang_after = -1;
+
+	json_to_int(json_get(r->json, "hang_after"), &hang_after);
+	engine_go_on(r->fake->engine, hang_after);
+	http_reply(r->x, 200, "application/json", SLICE("{\"ok\":true}"));
+}
+
 static void stats(struct request *r)
 {
 	struct buf out;
@@ -34,6 +43,7 @@ static void stats(struct request *r)
 const struct route control_routes[] = {
 	{"POST", "/fake/control", add_rule, 0},
 	{"POST", "/fake/reset", reset, 0},
+	{"POST", "/fake/go", go_on, 0},
 	{"GET", "/fake/stats", stats, 0},
 	{0},
 };

@@ -118,6 +118,14 @@ void engine_forget(struct engine *e)
 		forget(m);
 }
 
+void engine_go_on(struct engine *e, int64_t hang_after)
+{
+	for (struct model *m = e->models; m; m = m->next)
+		for (unsigned i = 0; i < m->slot_count; i++)
+			if (m->slots[i].gen)
+				gen_go_on(m->slots[i].gen, hang_after);
+}
+
 static void unload(struct model *m)
 {
 	clock_cancel(&m->engine->fake->clock, &m->load);

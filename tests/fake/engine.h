@@ -146,6 +146,9 @@ void engine_cancel(struct gen *g);
 /* It is over, and who waits gets its slot. Frees g. */
 void engine_leave(struct gen *g);
 
+/* What hangs by its script goes on, and hangs again after so many chunks; -1: not. */
+void engine_go_on(struct engine *e, int64_t hang_after);
+
 /* Forgets the KV of all slots and unloads nothing. */
 void engine_forget(struct engine *e);
 
@@ -153,6 +156,9 @@ void engine_forget(struct engine *e);
 
 /* g has its slot: starts the course of prefill and decoding. */
 void gen_start(struct gen *g);
+
+/* It hung by its script: it goes on. */
+void gen_go_on(struct gen *g, int64_t hang_after);
 
 /* The socket takes bytes again. */
 void gen_resume(struct gen *g);

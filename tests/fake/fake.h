@@ -41,6 +41,7 @@ struct options {
 	unsigned slots;	  /* 0: one */
 	unsigned answer_tokens;
 	bool early_headers; /* llama-server: 200 as soon as a slot takes the request */
+	bool no_replay;	    /* llama-server: from before it kept streams */
 	bool no_insert;	    /* Ollama: no model takes a suffix */
 	bool old;	    /* Ollama: from before a request could say "truncate" */
 	double vram_bytes; /* Ollama: memory of its GPU; what a model has more is on the CPU; < 0: all fits */
@@ -64,6 +65,7 @@ struct fake {
 	struct engine *engine;
 	struct stats *stats;
 	struct rules rules;
+	struct stream *streams; /* that are kept */
 	uint64_t started_ns;
 	time_t started_at;
 };
@@ -92,6 +94,10 @@ struct request {
 	struct clock_task delay;
 	struct gen *gen; /* NULL: nothing is being generated */
 	struct facts facts;
+	struct stream *stream; /* that it generates, or reads; NULL: none */
+	uint64_t stream_at;    /* bytes of it that it has read */
+	struct request *next_reader;
+	bool stopped; /* by another request */
 };
 
 #endif

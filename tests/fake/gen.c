@@ -198,6 +198,15 @@ void gen_resume(struct gen *g)
 	wait_until(g, clock_now());
 }
 
+void gen_go_on(struct gen *g, int64_t hang_after)
+{
+	if (g->state != GEN_HUNG)
+		return;
+	g->r->script.hang_after = hang_after;
+	g->state = GEN_DECODE;
+	wait_until(g, clock_now());
+}
+
 void gen_start(struct gen *g)
 {
 	const struct options *o = &g->r->fake->options;

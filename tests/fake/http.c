@@ -19,15 +19,31 @@ static void on_closed(uv_handle_t *handle)
 	free(c);
 }
 
+void exchange_over(struct http_exchange *x, enum http_end end)
+{
+	clock_cancel(x->server->clock, &x->pace);
+	x->server->handler->close(x, end, x->server->arg);
+	free(x->head);
+	free(x);
+}
+
 static void exchange_close(struct http_conn *c, enum http_end end)
 {
 	struct http_exchange *x = c->x;
 
 	c->x = NULL;
-	clock_cancel(c->server->clock, &x->pace);
-	c->server->handler->close(x, end, c->server->arg);
-	free(x->head);
-	free(x);
+	exchange_over(x, end);
+}
+
+/* Its client is gone, and it goes on. */
+static void exchange_detach(struct http_conn *c)
+{
+	struct http_exchange *x = c->x;
+
+	c->x = NULL;
+	x->conn = NULL;
+	clock_cancel(x->server->clock, &x->pace);
+	x->server->handler->drained(x, x->server->arg); /* nothing holds it back any more */
 }
 
 void conn_close(struct http_conn *c, enum http_end end, bool reset)
@@ -35,7 +51,9 @@ void conn_close(struct http_conn *c, enum http_end end, bool reset)
 	if (c->closing)
 		return;
 	c->closing = true;
-	if (c->x)
+	if (c->x && end == HTTP_GONE && c->x->tee && !c->x->ended)
+		exchange_detach(c);
+	else if (c->x)
 		exchange_close(c, end);
 	if (!reset || uv_tcp_close_reset(&c->tcp, on_closed) < 0)
 		uv_close((uv_handle_t *)&c->tcp, on_closed);
@@ -189,6 +207,7 @@ static bool read_head(struct http_conn *c, struct slice *s)
 	n = (size_t)(end - s->p) + 4;
 	c->x = mem_zalloc(sizeof(*c->x));
 	c->x->conn = c;
+	c->x->server = c->server;
 	c->x->head = mem_grow(NULL, n);
 	memcpy(c->x->head, s->p, n);
 	s->p += n;

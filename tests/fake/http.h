@@ -43,7 +43,10 @@ enum http_end {
 }; /* replied; closed by our own fault; client gone */
 
 struct http_exchange {
-	struct http_conn *conn;
+	struct http_conn *conn; /* NULL: the client is gone, and the reply goes on (tee) */
+	/* Gets the body as well. With it the exchange outlives its client, to the reply's end. NULL:
+	 * it does not. */
+	void (*tee)(struct http_exchange *x, struct slice data);
 	void *user; /* the application's */
 	struct slice method, path, query;
 	struct http_header headers[HTTP_MAX_HEADERS];
@@ -54,6 +57,7 @@ struct http_exchange {
 	int status;	      /* 0: no reply begun */
 	uint64_t reply_bytes;
 	/* below: http.c's own */
+	struct http_server *server;
 	char *head;
 	bool http10, keep_alive, chunked, head_only, ended, cut, head_held;
 	struct clock_task pace;

@@ -38,6 +38,9 @@ void conn_read(struct http_conn *c);
 /* Writes what may be written now; finishes the exchange when its reply has left. */
 void conn_flush(struct http_conn *c);
 
+/* The reply of an exchange without a client is over: so is the exchange. */
+void exchange_over(struct http_exchange *x, enum http_end end);
+
 /* The reply has left: closes the exchange, then goes on reading. */
 void conn_finish(struct http_conn *c);
 

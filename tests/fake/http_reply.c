@@ -71,9 +71,12 @@ static void put_padded(struct buf *out, const char *name, const char *value, siz
 
 void http_begin(struct http_exchange *x, int status, const char *ctype, int64_t length)
 {
-	struct buf *out = &x->conn->out;
+	struct buf *out;
 
 	x->status = status;
+	if (!x->conn)
+		return;
+	out = &x->conn->out;
 	x->chunked = length < 0 && !x->http10;
 	if (length < 0 && x->http10)
 		x->keep_alive = false;
@@ -121,6 +124,12 @@ void http_data(struct http_exchange *x, struct slice data)
 
 	if (x->head_only || !data.n)
 		return;
+	if (x->tee)
+		x->tee(x, data);
+	if (!x->conn) {
+		x->reply_bytes += data.n;
+		return;
+	}
 	if (!step) {
 		add_piece(x, data);
 		return;
@@ -137,19 +146,25 @@ void http_data(struct http_exchange *x, struct slice data)
 
 void http_raw(struct http_exchange *x, struct slice bytes)
 {
-	buf_add_slice(&x->conn->out, bytes);
+	if (x->conn)
+		buf_add_slice(&x->conn->out, bytes);
 }
 
 void http_flush(struct http_exchange *x)
 {
-	conn_flush(x->conn);
+	if (x->conn)
+		conn_flush(x->conn);
 }
 
 void http_end(struct http_exchange *x)
 {
+	x->ended = true;
+	if (!x->conn) {
+		exchange_over(x, HTTP_DONE);
+		return;
+	}
 	if (x->chunked && !x->head_only)
 		buf_add_str(&x->conn->out, "0\r\n\r\n");
-	x->ended = true;
 	conn_flush(x->conn);
 }
 
@@ -163,17 +178,23 @@ void http_reply(struct http_exchange *x, int status, const char *ctype, struct s
 void http_cut(struct http_exchange *x)
 {
 	x->ended = x->cut = true;
-	conn_flush(x->conn);
+	if (!x->conn)
+		exchange_over(x, HTTP_CUT);
+	else
+		conn_flush(x->conn);
 }
 
 void http_reset(struct http_exchange *x)
 {
-	conn_close(x->conn, HTTP_CUT, true);
+	if (!x->conn)
+		exchange_over(x, HTTP_CUT);
+	else
+		conn_close(x->conn, HTTP_CUT, true);
 }
 
 size_t http_backlog(const struct http_exchange *x)
 {
-	return x->conn->out.n + x->conn->flying.n;
+	return x->conn ? x->conn->out.n + x->conn->flying.n : 0;
 }
 
 static void on_written(uv_write_t *req, int status)

@@ -3,6 +3,7 @@
  * docs/protocols.md#llama-server.
  */
 #include "tests/fake/dialect.h"
+#include "tests/fake/streams.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -290,6 +291,8 @@ const struct route llama_routes[] = {
 	{"GET", "/slots", slots, 0},
 	{"POST", "/slots/*", slot_action, 0},
 	{"GET", "/metrics", metrics, 0},
+	{"GET", "/v1/stream", streams_get, 0},
+	{"DELETE", "/v1/stream", streams_delete, 0},
 	{"GET", "/models", openai_models, 0},
 	{"GET", "/v1/models", openai_models, 0},
 	{"POST", "/tokenize", tokenize, 0},

@@ -50,6 +50,7 @@ enum option_key {
 	OPT_EARLY,
 	OPT_OLD,
 	OPT_NO_INSERT,
+	OPT_NO_REPLAY,
 	OPT_MAX_CTX,
 	OPT_EMBEDDINGS,
 	OPT_METRICS,
@@ -101,6 +102,7 @@ static const struct {
 	{"--early-headers", OPT_EARLY, true},
 	{"--old", OPT_OLD, true},
 	{"--no-insert", OPT_NO_INSERT, true},
+	{"--no-replay", OPT_NO_REPLAY, true},
 	{"--max-ctx", OPT_MAX_CTX, false},
 	{"--embeddings", OPT_EMBEDDINGS, true},
 	{"--embedding", OPT_EMBEDDINGS, true},
@@ -133,7 +135,7 @@ static const char usage[] =
 	"  [--prefill TOK_S] [--decode TOK_S] [--depth-half TOKENS] [--decode-half TOKENS] "
 	"[--load-ms N]\n"
 	"  [--num-ctx N] [--slots N] [--chars-per-token F] [--answer-tokens N] [--early-headers]\n"
-	"  [--old] [--no-insert] [--max-ctx N] [--speed F] [--host-cache-tokens N] "
+	"  [--old] [--no-insert] [--no-replay] [--max-ctx N] [--speed F] [--host-cache-tokens N] "
 	"[--host-cache-rate TOK_S]\n"
 	"  [--embeddings] [--metrics] [--log FILE] [--dump DIR] [--slot-save-path DIR] "
 	"[--no-control]\n"
@@ -237,6 +239,9 @@ static void set_option(struct options *o, enum option_key key, const char *name,
 		break;
 	case OPT_OLD:
 		o->old = true;
+		break;
+	case OPT_NO_REPLAY:
+		o->no_replay = true;
 		break;
 	case OPT_NO_INSERT:
 		o->no_insert = true;

@@ -2,6 +2,7 @@
 #include "tests/fake/crc32.h"
 #include "tests/fake/engine.h"
 #include "tests/fake/mem.h"
+#include "tests/fake/streams.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -350,6 +351,7 @@ void stats_json(struct fake *f, struct buf *out)
 	put_int(out, "bytes_sent", (int64_t)s->bytes_sent);
 	put_int(out, "connections", (int64_t)f->http.connections);
 	put_int(out, "rules", (int64_t)rules_count(&f->rules));
+	put_int(out, "streams", (int64_t)streams_count(f));
 	put_under_way(s, out);
 	put_last(s, out);
 	buf_add_char(out, '}');

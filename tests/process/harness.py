@@ -194,6 +194,10 @@ class Control:
     def fault(self, **spec):
         return self.call("/fake/control", spec)
 
+    def go(self, **spec):
+        """Answers that hang go on."""
+        return self.call("/fake/go", spec)
+
     def struck(self):
         """Waits until every fault has struck: what a worker has been given, its backend may not have yet."""
         wait_for(lambda: self.stats()["rules"] == 0, "the fault to strike")

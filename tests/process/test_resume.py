@@ -1,4 +1,5 @@
-"""A streamed answer outlives its worker and its backend: the client sees one stream, as if nothing had died."""
+"""A streamed answer outlives its worker and its backend: the client sees one stream, as if nothing had died. Where the backend keeps no
+streams, that is: test_replay.py is about one that does."""
 
 import json
 import os
@@ -18,6 +19,17 @@ FAST = {"first_ms": 20, "max_ms": 50}
 BACKENDS = ("ollama", "llama-server")
 ALL = [(main, path) for main in BACKENDS for path in PATHS]
 PATIENT = {"limits": {"request_deaths": 100, "resumes": 1000}}
+
+
+@pytest.fixture
+def fake(fake):
+    """No llama-server here keeps its streams."""
+    def start(name, **options):
+        if options.get("type") == "llama-server":
+            options["options"] = (*options.get("options", ()), "--no-replay")
+        return fake(name, **options)
+
+    return start
 
 
 class Stream(Wire):

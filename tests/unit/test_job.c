@@ -294,6 +294,73 @@ static void test_preempted_and_worse(void **state)
 	}
 }
 
+/* The backend works at it already: it waits for a worker, but not behind others for a slot, and counts. */
+static void test_a_slot_that_is_held(void **state)
+{
+	(void)state;
+	struct fixture f;
+	struct seen seen = {0};
+	struct job *other, *held, *last;
+	struct job_spec spec = {.takes_slot = true, .holds_slot = true, .body = SLICE("{}")};
+	setup(&f);
+	struct device *d = f.devices.of[0];
+	spec.message.body_bytes = 2;
+	d->state = WORKER_BACKOFF;
+	f.config.limits.queue = 1;
+	assert_int_equal(submit(&f, CLASS_INTERACTIVE, 1, &seen, &other), 0);
+	assert_int_equal(submit(&f, CLASS_INTERACTIVE, 1, &seen, &last), -EBUSY);
+	assert_int_equal(job_submit(d, &spec, &counting, &seen, &held), 0);
+	d->state = WORKER_READY;
+	jobs_kick(d);
+	assert_true(held->running);
+	assert_false(other->running);
+	assert_int_equal(d->inflight, 1);
+	say(&f, PROTO_END, held->id);
+	assert_true(other->running);
+	assert_int_equal(d->inflight, 1);
+	d->state = WORKER_BACKOFF;
+	assert_int_equal(job_submit(d, &spec, &counting, &seen, &held), 0);
+	job_cancel(held);
+	assert_true(TAILQ_EMPTY(&d->passing));
+	say(&f, PROTO_END, other->id);
+	assert_int_equal(f.devices.queued, 0);
+	teardown(&f);
+}
+
+/* Of the streams that dead workers leave each next one hears, as long as they may be there. */
+static void test_streams_to_be_forgotten(void **state)
+{
+	(void)state;
+	struct fixture f;
+	setup(&f);
+	struct device *d = f.devices.of[0];
+	struct worker *w = d->current;
+	d->state = WORKER_BACKOFF;
+	w->generation = 1;
+	forget_stream(d, SLICE("left"), 0);
+	forget_stream(d, SLICE("told"), 1);
+	forget_stream(d, (struct slice){0}, 0);
+	assert_int_equal(d->forgotten.next, 2);
+	assert_int_equal(d->forgotten.of[0].told, 0);
+	d->state = WORKER_READY;
+	forget_tell(d);
+	assert_int_equal(d->forgotten.of[0].told, 1);
+	w->generation = 2; /* the one that was told may have died before it was done */
+	forget_tell(d);
+	assert_int_equal(d->forgotten.of[0].told, 2);
+	assert_int_equal(d->forgotten.of[1].told, 2);
+	w->generation = 3;
+	d->forgotten.of[0].at_ms -= FORGET_KEEP_MS;
+	forget_tell(d);
+	assert_int_equal(d->forgotten.of[0].told, 2);
+	assert_int_equal(d->forgotten.of[1].told, 3);
+	for (unsigned i = 0; i < FORGET_MAX; i++)
+		forget_stream(d, SLICE("more"), 0);
+	assert_string_equal(d->forgotten.of[0].conversation, "more");
+	assert_int_equal(d->forgotten.of[0].told, 3);
+	teardown(&f);
+}
+
 static int submit_warm(struct fixture *f, struct seen *seen, struct job **out)
 {
 	struct job_spec spec = {.takes_slot = true,
@@ -443,6 +510,8 @@ int main(void)
 		cmocka_unit_test(test_notes_are_preempted),
 		cmocka_unit_test(test_preempted_but_done),
 		cmocka_unit_test(test_preempted_and_worse),
+		cmocka_unit_test(test_a_slot_that_is_held),
+		cmocka_unit_test(test_streams_to_be_forgotten),
 		cmocka_unit_test(test_a_warming_yields),
 		cmocka_unit_test(test_idle_notes_yield),
 		cmocka_unit_test(test_who_is_refused),

@@ -38,6 +38,7 @@ static const enum proto_type types[] = {
 	PROTO_CANCEL,
 	PROTO_PING,
 	PROTO_DRAIN,
+	PROTO_FORGET,
 	PROTO_CREDIT,
 };
 #define TYPES (sizeof(types) / sizeof(types[0]))
@@ -136,6 +137,7 @@ static void sample(struct proto_record *r, enum proto_type type, enum fill fill)
 		r->u.delta.opaque = on;
 		r->u.delta.tokens = number(fill, INT64_MAX);
 		r->u.delta.text = text(fill, "said");
+		r->u.delta.source = number(fill, INT64_MAX);
 		return;
 	case PROTO_END:
 		r->job = 3;
@@ -237,6 +239,9 @@ static void sample(struct proto_record *r, enum proto_type type, enum fill fill)
 		r->u.job.kept = on ? 7 : 0;
 		r->u.job.kept_tokens = number(fill, INT64_MAX);
 		r->u.job.restore = on;
+		r->u.job.stream_id = text(fill, "0123456789abcdef");
+		r->u.job.replay = on;
+		r->u.job.replay_bytes = number(fill, INT64_MAX);
 		return;
 	case PROTO_BODY:
 		r->job = 10;
@@ -269,6 +274,9 @@ static void sample(struct proto_record *r, enum proto_type type, enum fill fill)
 	case PROTO_DRAIN:
 		r->u.drain.deadline_ms = number(fill, INT64_MAX);
 		r->u.drain.keep_backend = on;
+		return;
+	case PROTO_FORGET:
+		r->u.forget.conversation = text(fill, "0123456789abcdef");
 		return;
 	case PROTO_CREDIT:
 		r->job = 12;
@@ -354,6 +362,7 @@ static void same(const struct proto_record *a, const struct proto_record *b)
 		SAME(delta.opaque);
 		SAME(delta.tokens);
 		SAME_TEXT(delta.text);
+		SAME(delta.source);
 		return;
 	case PROTO_END:
 		SAME(end.usage.prompt_tokens);
@@ -452,6 +461,9 @@ static void same(const struct proto_record *a, const struct proto_record *b)
 		SAME(job.kept);
 		SAME(job.kept_tokens);
 		SAME(job.restore);
+		SAME_TEXT(job.stream_id);
+		SAME(job.replay);
+		SAME(job.replay_bytes);
 		return;
 	case PROTO_KEPT:
 		SAME(kept.what);
@@ -482,6 +494,9 @@ static void same(const struct proto_record *a, const struct proto_record *b)
 	case PROTO_DRAIN:
 		SAME(drain.deadline_ms);
 		SAME(drain.keep_backend);
+		return;
+	case PROTO_FORGET:
+		SAME_TEXT(forget.conversation);
 		return;
 	case PROTO_CREDIT:
 		SAME(credit.bytes);
@@ -636,11 +651,15 @@ static void test_encode_limits(void **state)
 	REFUSED(PROTO_START, -EINVAL, r.u.start.status = 1000);
 	REFUSED(PROTO_START, -EINVAL, r.u.start.body_bytes = -2);
 	REFUSED(PROTO_STATE, -EINVAL, r.u.state.state = STATE_DOWN + 1);
-	REFUSED(PROTO_FAIL, -EINVAL, r.u.fail.cause = FAIL_CLOSED + 1);
+	REFUSED(PROTO_FAIL, -EINVAL, r.u.fail.cause = FAIL_GONE + 1);
 	REFUSED(PROTO_JOB, -EINVAL, r.u.job.kind = JOB_WARM + 1);
 	REFUSED(PROTO_DELTA, -E2BIG, r.u.delta.text = too_long);
 	REFUSED(PROTO_DELTA, -EINVAL, r.u.delta.tokens = -1);
 	REFUSED(PROTO_JOB, -EINVAL, r.u.job.resume_bytes = -1);
+	REFUSED(PROTO_JOB, -EINVAL, r.u.job.replay_bytes = -1);
+	REFUSED(PROTO_JOB, -E2BIG,
+		r.u.job.stream_id = ((struct slice){long_text, PROTO_CONVERSATION_BYTES + 1}));
+	REFUSED(PROTO_DELTA, -EINVAL, r.u.delta.source = -1);
 	REFUSED(PROTO_DELTA, -EINVAL, r.job = 0);
 	REFUSED(PROTO_PING, -EINVAL, r.job = 1);
 	REFUSED(PROTO_PING, -EINVAL, r.type = 0);
@@ -764,9 +783,9 @@ static void test_wrong_forms(void **state)
 		CASE("seq is an extension", "record: a msgpack type that is not used here", "\x93\x03\x01\x93\x24\x00\xd4\x01\x00"),
 		CASE("seq is reserved 0xc1", "record: a msgpack type that is not used here", "\x93\x03\x01\x93\x24\x00\xc1"),
 		CASE("seq is an array", "ping.seq: wrong type", "\x93\x03\x01\x93\x24\x00\x90"),
-		CASE("delta as text", "delta.bytes: wrong type", "\x93\x03\x01\x97\x05\x01\xa1x\xc2\xc2\x00\xa0"),
-		CASE("delta as number", "delta.bytes: wrong type", "\x93\x03\x01\x97\x05\x01\x01\xc2\xc2\x00\xa0"),
-		CASE("tokens are negative", "delta.tokens: out of range", "\x93\x03\x01\x97\x05\x01\xc4\x00\xc2\xc2\xff\xa0"),
+		CASE("delta as text", "delta.bytes: wrong type", "\x93\x03\x01\x98\x05\x01\xa1x\xc2\xc2\x00\xa0\x00"),
+		CASE("delta as number", "delta.bytes: wrong type", "\x93\x03\x01\x98\x05\x01\x01\xc2\xc2\x00\xa0\x00"),
+		CASE("tokens are negative", "delta.tokens: out of range", "\x93\x03\x01\x98\x05\x01\xc4\x00\xc2\xc2\xff\xa0\x00"),
 		CASE("hello's device as bytes", "hello.device: wrong type", "\x93\x03\x01\x95\x01\x00\x01\xc4\x01x\xa0"),
 		CASE("pid of 33 bits", "hello.pid: out of range", "\x93\x03\x01\x95\x01\x00\xcf\x00\x00\x00\x01\x00\x00\x00\x00\xa0\xa0"),
 		CASE("pid is negative", "hello.pid: out of range", "\x93\x03\x01\x95\x01\x00\xff\xa0\xa0"),
@@ -864,11 +883,11 @@ static void test_long_text_on_decoding(void **state)
 	for (size_t n = PROTO_PIECE_BYTES; n <= PROTO_PIECE_BYTES + 1; n++) {
 		struct buf b;
 		buf_init(&b, 0);
-		buf_add(&b, "\x93\x03\x01\x97\x05\x01\xc6", 7);
+		buf_add(&b, "\x93\x03\x01\x98\x05\x01\xc6", 7);
 		for (int shift = 24; shift >= 0; shift -= 8)
 			buf_add_char(&b, (char)(n >> shift));
 		buf_add(&b, long_text, n);
-		buf_add(&b, "\xc3\xc2\x00\xa0", 4);
+		buf_add(&b, "\xc3\xc2\x00\xa0\x00", 5);
 		assert_int_equal(buf_error(&b), 0);
 		if (n > PROTO_PIECE_BYTES)
 			refused(p->r, b.p, b.n);
@@ -976,9 +995,9 @@ static void test_names(void **state)
 	assert_string_equal(proto_type_name(65), "unknown");
 	for (size_t i = 0; i < TYPES; i++)
 		assert_string_not_equal(proto_type_name(types[i]), "unknown");
-	for (enum proto_cause c = FAIL_NONE; c <= FAIL_CLOSED; c++)
+	for (enum proto_cause c = FAIL_NONE; c <= FAIL_GONE; c++)
 		assert_string_not_equal(proto_cause_name(c), "unknown");
-	assert_string_equal(proto_cause_name(FAIL_CLOSED + 1), "unknown");
+	assert_string_equal(proto_cause_name(FAIL_GONE + 1), "unknown");
 	assert_string_equal(proto_kind_name(JOB_NOTES), "notes");
 	assert_string_equal(proto_kind_name(-1), "unknown");
 	assert_string_equal(proto_state_name(STATE_DOWN), "down");

@@ -31,6 +31,7 @@ static void test_each_cause_by_itself(void **state)
 		{FAIL_CLOSED, RETRY_AGAIN, RETRY_AGAIN, false},
 		{FAIL_UNREACHABLE, RETRY_AGAIN, RETRY_AGAIN, false},
 		{FAIL_DRAINING, RETRY_AGAIN, RETRY_AGAIN, false},
+		{FAIL_GONE, RETRY_AGAIN, RETRY_AGAIN, false},
 		{FAIL_OVERFLOW, RETRY_NOT, RETRY_NOT, false},
 		{FAIL_STATUS, RETRY_NOT, RETRY_NOT, false},
 		{FAIL_GARBAGE, RETRY_NOT, RETRY_NOT, false},
@@ -134,6 +135,20 @@ static void test_one_timeout(void **state)
 	assert_int_equal(what(&f, &n), RETRY_NOT);
 }
 
+/* The backend has the stream no more: at once, and only where the text can be gone on with. */
+static void test_a_kept_stream_that_is_gone(void **state)
+{
+	(void)state;
+	struct retry_counts n = {0};
+	struct retry_facts f = facts(FAIL_GONE, true);
+	f.same_device = f.same_worker = true;
+	for (int i = 0; i < 2 * RETRY_MAX; i++)
+		assert_int_equal(what(&f, &n), RETRY_AGAIN);
+	f.stuck = true;
+	assert_int_equal(what(&f, &n), RETRY_STUCK);
+	assert_int_equal(n.deaths, 0);
+}
+
 /* The same worker, whose backend is not there: pauses that double, and an end. */
 static void test_pauses_double(void **state)
 {
@@ -170,6 +185,7 @@ int main(void)
 		cmocka_unit_test(test_weather_is_free_once),
 		cmocka_unit_test(test_where_nothing_can_go_on),
 		cmocka_unit_test(test_one_timeout),
+		cmocka_unit_test(test_a_kept_stream_that_is_gone),
 		cmocka_unit_test(test_pauses_double),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -205,7 +205,27 @@ static void llama_view(struct backend_view *v)
 {
 	assert_int_equal(learn(&llama_server_kind, v, 0, 200, "{\"status\":\"ok\"}"), PROBE_OK);
 	assert_int_equal(learn(&llama_server_kind, v, 1, 200, props), PROBE_OK);
-	assert_int_equal(learn(&llama_server_kind, v, 2, 200, models), PROBE_OK);
+	assert_int_equal(learn(&llama_server_kind, v, 2, 404, "{}"), PROBE_OK);
+	assert_int_equal(learn(&llama_server_kind, v, 3, 200, models), PROBE_OK);
+}
+
+/* The path without a stream's name is a 400 where it is known; a router, which has no slots, is none. */
+static void llama_server_says_whether_it_keeps_streams(void **state)
+{
+	static const struct {
+		const char *props;
+		int status;
+		bool replays;
+	} cases[] = {{"{\"total_slots\":2}", 400, true}, {"{\"total_slots\":2}", 404, false},
+		{"{\"total_slots\":2}", 200, false}, {"{}", 400, false}};
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		struct backend_view v = {0};
+		assert_int_equal(learn(&llama_server_kind, &v, 1, 200, cases[i].props), PROBE_OK);
+		assert_int_equal(learn(&llama_server_kind, &v, 2, cases[i].status, "{}"), PROBE_OK);
+		assert_int_equal(v.replays, cases[i].replays);
+		backend_view_fini(&v);
+	}
 }
 
 static void llama_server_is_learnt_from_props_and_models(void **state)
@@ -213,9 +233,9 @@ static void llama_server_is_learnt_from_props_and_models(void **state)
 	struct backend_view v = {0};
 	(void)state;
 	assert_int_equal(learn(&llama_server_kind, &v, 0, 503, "{\"error\":{}}"), PROBE_LOADING);
-	assert_int_equal(learn(&llama_server_kind, &v, 2, 503, ""), PROBE_LOADING);
+	assert_int_equal(learn(&llama_server_kind, &v, 3, 503, ""), PROBE_LOADING);
 	assert_int_equal(learn(&llama_server_kind, &v, 0, 200, "Ollama is running"), PROBE_WRONG);
-	assert_int_equal(learn(&llama_server_kind, &v, 2, 200, "{\"data\":3}"), PROBE_WRONG);
+	assert_int_equal(learn(&llama_server_kind, &v, 3, 200, "{\"data\":3}"), PROBE_WRONG);
 	llama_view(&v);
 	assert_int_equal(v.window, 4096);
 	assert_int_equal(v.slots, 2);
@@ -311,7 +331,7 @@ static void ollamas_questions_have_answers(void **state)
 	backend_view_fini(&v);
 	/* of two models an unknown name is neither */
 	assert_int_equal(
-		learn(&llama_server_kind, &v, 2, 200, "{\"data\":[{\"id\":\"a\"},{\"id\":\"b\"}]}"),
+		learn(&llama_server_kind, &v, 3, 200, "{\"data\":[{\"id\":\"a\"},{\"id\":\"b\"}]}"),
 		PROBE_OK);
 	ask(&v, "POST", "/api/show", "{\"model\":\"c\"}", 404, &a);
 	buf_free(&a.body);
@@ -401,6 +421,7 @@ int main(void)
 		cmocka_unit_test(each_kind_is_a_row),
 		cmocka_unit_test(without_a_model_one_is_settled_on),
 		cmocka_unit_test(ollama_may_have_no_models),
+		cmocka_unit_test(llama_server_says_whether_it_keeps_streams),
 		cmocka_unit_test(llama_server_is_learnt_from_props_and_models),
 		cmocka_unit_test(ollamas_questions_have_answers),
 		cmocka_unit_test(what_is_told_of_a_model_is_held_to_what_can_be),

@@ -231,7 +231,7 @@ void backend_restore_forget(struct backend *b, struct slots_waiter *w)
 
 unsigned backend_traits(const struct backend *b)
 {
-	return b->worker->settings.traits;
+	return backend_all_traits(b);
 }
 
 bool backend_has_our_folder(const struct backend *b)

@@ -42,6 +42,7 @@ struct backend_view {
 	char *model; /* served by default; NULL unknown */
 	/* llama-server's /props, until /v1/models completes the models */
 	bool tools, vision, audio, thinking;
+	bool replays; /* TRAIT_REPLAYS */
 	char *model_path, *chat_template;
 	const char *format; /* of the models' files: static, NULL unknown */
 	int64_t modified;   /* when the model's file was written, seconds of the epoch; 0 unknown */

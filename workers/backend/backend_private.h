@@ -71,6 +71,12 @@ struct backend {
 	void *stopped_ctx;
 };
 
+/* enum backend_trait: of the kind, and what the last look has found. */
+static inline unsigned backend_all_traits(const struct backend *b)
+{
+	return b->worker->settings.traits | (b->view.replays ? TRAIT_REPLAYS : 0);
+}
+
 /* backend.c: starts the command. */
 void backend_launch(struct backend *b);
 

@@ -19,7 +19,7 @@ void backend_tell(struct backend *b, enum proto_backend_state state, struct slic
 {
 	const char *model = b->worker->settings.model ? b->worker->settings.model : b->view.model;
 	struct proto_record r = {.type = PROTO_STATE};
-	unsigned traits = b->worker->settings.traits;
+	unsigned traits = backend_all_traits(b);
 	r.u.state = (struct proto_state){
 		.state = state,
 		.detail = detail,

@@ -1,6 +1,6 @@
 /*
  * llama-server (docs/protocols.md#health-and-facts): /health says whether it is loaded,
- * /props the window and slots, /v1/models the models.
+ * /props the window and slots, /v1/stream whether it keeps streams, /v1/models the models.
  */
 #include "workers/backend/backend.h"
 
@@ -13,9 +13,9 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
-enum step { STEP_HEALTH, STEP_PROPS, STEP_MODELS };
+enum step { STEP_HEALTH, STEP_PROPS, STEP_STREAM, STEP_MODELS };
 
-static const char *const steps[] = {"/health", "/props", "/v1/models", NULL};
+static const char *const steps[] = {"/health", "/props", "/v1/stream", "/v1/models", NULL};
 
 static bool flag(struct json_value object, const char *name)
 {
@@ -89,6 +89,11 @@ static enum probe_verdict llama_learn(const struct settings *s, struct backend_v
 	case STEP_PROPS:
 		if (status == 200 && json)
 			learn_props(s, v, root); /* a router without a model has none */
+		return PROBE_OK;
+	case STEP_STREAM:
+		/* It misses the name of a stream there; others have no such path. A router's streams
+		 * are its models' own, which it need not find again. */
+		v->replays = status == 400 && v->slots > 0;
 		return PROBE_OK;
 	case STEP_MODELS:
 		return status == 200 && json ? learn_models(s, v, root) : PROBE_WRONG;

@@ -145,6 +145,7 @@ int http_start(struct http *h, const struct http_request *r, const struct http_e
 	t->idle_ms = r->idle_ms;
 	t->total_ms = r->total_ms;
 	t->first_ms = r->first_ms;
+	t->early_head = r->early_head;
 	t->started_ms = t->last_ms = uv_now(h->loop);
 	int rc = transfer_setup(t, r);
 	curl_easy_setopt(t->easy, CURLOPT_OPENSOCKETFUNCTION, http_socket_open);

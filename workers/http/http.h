@@ -67,6 +67,7 @@ struct http_request {
 	int64_t upload_bytes;	   /* -1: unknown (chunked) */
 	int64_t idle_ms, total_ms; /* 0: none */
 	int64_t first_ms;	   /* until the answer begins; 0: none */
+	bool early_head;	   /* it begins with its first byte: its head says nothing yet */
 };
 
 /* 0 or -ENOMEM. connect_ms: limit of a connect. */

@@ -7,18 +7,24 @@
 
 static void on_sweep(uv_timer_t *timer);
 
+/* Its answer has. */
+static bool has_begun(const struct http_transfer *t)
+{
+	return t->head_done && !t->early_head;
+}
+
 static uint64_t transfer_deadline(const struct http_transfer *t)
 {
 	uint64_t at = UINT64_MAX;
 	if (t->total_ms > 0)
 		at = t->started_ms + (uint64_t)t->total_ms;
-	if (t->first_ms > 0 && !t->head_done && t->started_ms + (uint64_t)t->first_ms < at)
+	if (t->first_ms > 0 && !has_begun(t) && t->started_ms + (uint64_t)t->first_ms < at)
 		at = t->started_ms + (uint64_t)t->first_ms;
 	if (t->idle_ms > 0) {
 		/*
 		 * before the first byte and while paused the clock stands still: look again later
 		 */
-		uint64_t from = t->head_done && !(t->held & HOLD_RECEIVER) ? t->last_ms
+		uint64_t from = has_begun(t) && !(t->held & HOLD_RECEIVER) ? t->last_ms
 									   : uv_now(t->http->loop);
 		if (from + (uint64_t)t->idle_ms < at)
 			at = from + (uint64_t)t->idle_ms;
@@ -53,7 +59,7 @@ static void on_sweep(uv_timer_t *timer)
 			earliest = UINT64_MAX;
 			continue;
 		}
-		h->waits += !t->head_done || t->held & HOLD_RECEIVER;
+		h->waits += !has_begun(t) || t->held & HOLD_RECEIVER;
 		if (at < earliest)
 			earliest = at;
 		t = t->next;

@@ -49,6 +49,7 @@ struct http_transfer {
 
 	uint64_t started_ms, last_ms; /* loop time */
 	int64_t idle_ms, total_ms, first_ms;
+	bool early_head;
 };
 
 struct http {

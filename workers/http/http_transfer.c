@@ -52,6 +52,7 @@ static size_t on_write(char *p, size_t size, size_t n, void *ctx)
 		return CURL_WRITEFUNC_PAUSE;
 	}
 	t->turn_bytes += len;
+	t->early_head = t->early_head && len == 0;
 	t->last_ms = t->http->last_byte_ms = uv_now(t->http->loop);
 	if (len)
 		t->events->body(t->ctx, (struct slice){p, len});

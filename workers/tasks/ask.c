@@ -1,6 +1,9 @@
 #include "workers/backend/backend.h"
 #include "workers/tasks/ask_private.h"
 
+#include "workers/backend/backend.h"
+#include "workers/tasks/replay.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -105,6 +108,7 @@ static void complete_early(struct ask *a)
 /* The parser has had these bytes. */
 static void on_parsed(struct ask *a, struct slice bytes, int rc)
 {
+	a->task.source += (int64_t)bytes.n;
 	if (rc)
 		ask_fail_parse(a, rc);
 	else if (is_ours(a))
@@ -167,6 +171,24 @@ static bool feed_aside(struct ask *a, struct slice bytes)
 	return t->busy;
 }
 
+/*
+ * Of a stream that is read again: what the client has becomes what it became then, in the parser and
+ * the writer, and is dropped. Returns what is left to be read.
+ */
+static struct slice pass_known(struct ask *a, struct slice bytes)
+{
+	struct task *t = &a->task;
+	int64_t left = t->spec.replay ? t->spec.replay_bytes - t->source : 0;
+	if (left <= 0 || !a->ops->known)
+		return bytes;
+	struct slice known = {bytes.p, (uint64_t)left < bytes.n ? (size_t)left : bytes.n};
+	int rc = answer_parser_feed(a->parser, known);
+	t->source += (int64_t)known.n;
+	a->ops->known(a);
+	on_parsed(a, (struct slice){0}, rc);
+	return (struct slice){known.p + known.n, bytes.n - known.n};
+}
+
 static void on_body(void *ctx, struct slice bytes)
 {
 	struct ask *a = ctx;
@@ -189,6 +211,9 @@ static void on_body(void *ctx, struct slice bytes)
 	}
 	if (a->task.life == TASK_ENDING)
 		return; /* behind the last object */
+	bytes = pass_known(a, bytes);
+	if (bytes.n == 0 || a->task.life != TASK_OPEN)
+		return;
 	int rc = is_raw_stream(a) ? take_whole(a, bytes, &bytes) : 0;
 	if (rc == 0 && feed_aside(a, bytes))
 		return;
@@ -221,7 +246,11 @@ static void finish(struct ask *a, enum http_result result)
 	if (t->life == TASK_ENDING)
 		return; /* complete, and some of it waits for credit */
 	if (result == HTTP_OK && a->status != 200) {
-		ask_fail_refused(a);
+		if (t->spec.replay)
+			task_fail_text(
+				t, FAIL_GONE, "the backend does not have the stream any more");
+		else
+			ask_fail_refused(a);
 		return;
 	}
 	drop_used(a);
@@ -231,6 +260,7 @@ static void finish(struct ask *a, enum http_result result)
 	if (rc == 0 && is_ours(a)) {
 		ask_fail_in_band(a);
 	} else if (rc == 0) {
+		t->source += (int64_t)rest.n;
 		if (rest.n)
 			a->ops->bytes(a, rest);
 		if (!task_is_detached(t))
@@ -294,10 +324,39 @@ static void on_done(void *ctx, enum http_result result)
 
 static const struct http_events ask_events = {.head = on_head, .body = on_body, .done = on_done};
 
+/* Reads again what an earlier job has asked for. */
+static void send_again(struct ask *a)
+{
+	struct task *t = &a->task;
+	char target[REPLAY_TARGET_BYTES];
+	if (!replay_target(t->spec.stream_id, target)) {
+		task_fail_text(t, FAIL_GONE, "that is no name of a stream");
+		return;
+	}
+	struct http_request r = {
+		.method = "GET",
+		.target = slice_str(target),
+		.early_head = true,
+		.idle_ms = t->worker->settings.idle_ms,
+		.first_ms = t->worker->settings.first_ms,
+		.total_ms = task_time_left(t),
+	};
+	t->kept = true;
+	task_ask(t, &r, &ask_events);
+}
+
+/* A backend that can keeps the stream, for a job that goes on when this worker dies. */
+static bool is_kept(const struct ask *a)
+{
+	const struct task *t = &a->task;
+	return t->spec.stream_id.n > 0 && a->call.stream &&
+	       backend_traits(t->worker->backend) & TRAIT_REPLAYS;
+}
+
 void ask_send(struct ask *a)
 {
 	struct task *t = &a->task;
-	struct proto_header headers[PROTO_JOB_HEADERS_MAX + 1];
+	struct proto_header headers[PROTO_JOB_HEADERS_MAX + 2];
 	size_t count = 1 + task_request_headers(t, headers + 1, PROTO_JOB_HEADERS_MAX), kept = 1;
 	headers[0] = (struct proto_header){SLICE("Content-Type"), SLICE("application/json")};
 	for (size_t i = 1; i < count; i++)
@@ -309,6 +368,15 @@ void ask_send(struct ask *a)
 		task_fail_text(t, FAIL_INTERNAL, "out of memory");
 		return;
 	}
+	if (t->worker->warm_key != a->load_key)
+		t->worker->warm_key = 0; /* this call may load something else */
+	if (t->spec.replay) {
+		send_again(a);
+		return;
+	}
+	t->kept = is_kept(a);
+	if (t->kept)
+		headers[kept++] = (struct proto_header){SLICE(REPLAY_HEADER), t->spec.stream_id};
 	struct http_request r = {
 		.method = "POST",
 		.target = slice_str(a->call.path),
@@ -320,8 +388,6 @@ void ask_send(struct ask *a)
 		.first_ms = t->worker->settings.first_ms,
 		.total_ms = task_time_left(t),
 	};
-	if (t->worker->warm_key != a->load_key)
-		t->worker->warm_key = 0; /* this call may load something else */
 	task_ask(t, &r, &ask_events);
 }
 

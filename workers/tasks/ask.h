@@ -41,6 +41,9 @@ struct ask_ops {
 	void (*bytes)(struct ask *a, struct slice bytes);
 	/* The answer is whole. Ends the task. */
 	void (*complete)(struct ask *a);
+	/* Their events are out, but the client has what they have become: it is dropped. NULL: no job
+	 * of the kind reads a stream again. */
+	void (*known)(struct ask *a);
 };
 
 struct ask {

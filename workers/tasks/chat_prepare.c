@@ -1,5 +1,6 @@
 /* What a chat asks its backend, made of the client's request. */
 #include "workers/tasks/chat_task.h"
+#include "workers/tasks/replay.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -16,7 +17,9 @@ static int make_writer(struct chat_task *c, struct slice model, const char *id)
 		return -ENOMEM;
 	const struct proto_job *spec = &c->ask.task.spec;
 	int rc = answer_writer_read(c->writer, r);
-	if (rc == 0)
+	if (rc == 0 && !spec->resume)
+		rc = answer_writer_rename(c->writer, spec->identity);
+	else if (rc == 0)
 		rc = answer_writer_resume(
 			c->writer, &(struct answer_begun){.identity = spec->identity,
 					   .text = c->said,
@@ -24,17 +27,30 @@ static int make_writer(struct chat_task *c, struct slice model, const char *id)
 	return rc ? rc : buf_add_slice(&c->identity, answer_writer_identity(c->writer));
 }
 
-static int make_writers(struct chat_task *c)
+/* What objects of ours are called: the same in each job for a stream. */
+static int name_objects(const struct proto_job *spec, char id[REPLAY_NAME_BYTES + 1])
 {
-	const struct chat_request *r = &c->request;
-	unsigned char random[12];
-	char id[2 * sizeof(random) + 1];
-	if (c->ask.call.raw && c->ask.task.spec.reply_bytes == 0)
+	unsigned char random[REPLAY_NAME_BYTES / 2];
+	if (spec->stream_id.n >= REPLAY_NAME_BYTES) {
+		memcpy(id, spec->stream_id.p, REPLAY_NAME_BYTES);
+		id[REPLAY_NAME_BYTES] = '\0';
 		return 0;
+	}
 	if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
 		return -EIO;
 	for (size_t i = 0; i < sizeof(random); i++)
 		snprintf(id + 2 * i, 3, "%02x", random[i]);
+	return 0;
+}
+
+static int make_writers(struct chat_task *c)
+{
+	const struct chat_request *r = &c->request;
+	char id[REPLAY_NAME_BYTES + 1];
+	if (c->ask.call.raw && c->ask.task.spec.reply_bytes == 0)
+		return 0;
+	if (name_objects(&c->ask.task.spec, id))
+		return -EIO;
 	struct buf model;
 	buf_init(&model, 0);
 	if (c->ask.task.spec.asked.n)

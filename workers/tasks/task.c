@@ -122,6 +122,7 @@ static size_t send_delta(struct task *t, struct slice bytes)
 		r.u.delta.opaque = t->opaque;
 		r.u.delta.tokens = r.u.delta.whole ? t->said_tokens : 0;
 		r.u.delta.text = (struct slice){t->said.p + t->said_at + told, text};
+		r.u.delta.source = r.u.delta.whole ? t->source : 0;
 		worker_put(t->worker, &r);
 		t->credit -= n;
 		sent += n;

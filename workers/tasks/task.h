@@ -86,8 +86,10 @@ struct task {
 	 */
 	struct buf said;
 	int64_t said_tokens;
-	bool opaque;  /* stays */
-	bool heard;   /* the backend has begun to answer */
+	int64_t source; /* bytes of the backend's stream that these and all before them were made of */
+	bool kept;	/* the backend keeps its stream (replay.h) */
+	bool opaque;	/* stays */
+	bool heard;	/* the backend has begun to answer */
 	bool started; /* START is out */
 	struct task_end end;
 
@@ -174,7 +176,8 @@ void tasks_cancel(struct worker_self *w, const struct proto_record *r);
 /* The backend has fallen silent: tasks that wait for their first byte fail. */
 void tasks_fail_silent(struct worker_self *w, const char *why);
 /* Every task fails; those that linger are dropped. FAIL_DRAINING becomes FAIL_CUT for a passed
- * request that the backend has. */
-void tasks_fail_all(struct worker_self *w, enum proto_cause cause, const char *why);
+ * request that the backend has. last: streams that the backend keeps are to end; else they are the
+ * supervisor's. */
+void tasks_fail_all(struct worker_self *w, enum proto_cause cause, const char *why, bool last);
 
 #endif

@@ -188,16 +188,26 @@ static void emit_raw(struct ask *a, struct slice bytes)
 	a->partial_used = 0;
 }
 
-/* What the client asked for, without the counts that we did. */
+/* What the client asked for, without the counts that we did: in one piece, since what has come of the
+ * backend's bytes is told with each. */
 static void emit_others(struct ask *a, struct slice bytes)
 {
 	struct slice counts = usage_event(bytes);
 	struct slice before = {bytes.p, (size_t)(counts.p - bytes.p)};
 	struct slice behind = {counts.p + counts.n, bytes.n - before.n - counts.n};
-	if (counts.n == 0)
-		emit_raw(a, bytes);
-	else if ((before.n == 0 || task_emit(&a->task, before)) && behind.n)
-		task_emit(&a->task, behind);
+	struct buf others;
+	if (counts.n == 0 || before.n + behind.n == 0) {
+		if (counts.n == 0)
+			emit_raw(a, bytes);
+		return;
+	}
+	buf_init(&others, 0);
+	buf_add_slice(&others, before);
+	if (buf_add_slice(&others, behind))
+		task_fail_text(&a->task, FAIL_INTERNAL, "out of memory");
+	else
+		task_emit_buf(&a->task, &others);
+	buf_free(&others);
 }
 
 static void stream_raw(struct chat_task *c, struct slice bytes)
@@ -244,6 +254,15 @@ static void chat_bytes(struct ask *a, struct slice bytes)
 				     : buf_add_slice(&c->out, bytes);
 }
 
+/* The client has it. */
+static void chat_known(struct ask *a)
+{
+	struct chat_task *c = chat_of(a);
+	buf_clear(&c->out);
+	buf_clear(&a->task.said);
+	a->task.said_tokens = 0;
+}
+
 static void chat_complete(struct ask *a)
 {
 	struct chat_task *c = chat_of(a);
@@ -267,8 +286,10 @@ static void answer_load(struct chat_task *c)
 	chat_complete(a);
 }
 
-static const struct ask_ops chat_ask_ops = {
-	.event = chat_answer_event, .bytes = chat_bytes, .complete = chat_complete};
+static const struct ask_ops chat_ask_ops = {.event = chat_answer_event,
+	.bytes = chat_bytes,
+	.complete = chat_complete,
+	.known = chat_known};
 
 /* --- life --- */
 

@@ -3,6 +3,7 @@
 
 #include "common/base/log.h"
 #include "workers/backend/backend.h"
+#include "workers/tasks/replay.h"
 
 #include <stdlib.h>
 
@@ -87,6 +88,20 @@ void task_detach(struct task *t, bool keep)
 
 /* --- the end --- */
 
+void task_end_kept(struct task *t, uint64_t in_ms)
+{
+	if (t->kept)
+		replays_end(t->worker->replays, t->spec.stream_id, in_ms);
+	t->kept = false;
+}
+
+/* Causes that another job may read the kept stream after. */
+static bool leaves_kept(enum proto_cause cause)
+{
+	return cause == FAIL_DRAINING || cause == FAIL_UNREACHABLE || cause == FAIL_CLOSED ||
+	       cause == FAIL_GONE;
+}
+
 void task_send_end(struct task *t)
 {
 	struct proto_record r = {.type = PROTO_END, .job = t->id};
@@ -109,6 +124,7 @@ void task_send_end(struct task *t)
 		LOG_MS("first_byte_ms",
 			t->first_ns && t->asked_ns ? (double)(t->first_ns - t->asked_ns) / 1e6 : 0),
 		LOG_MS("ms", task_ms_since(t->opened_ns)), LOG_END);
+	task_end_kept(t, REPLAY_DONE_MS);
 	task_detach(t, t->keep_transfer && t->transfer);
 }
 
@@ -142,6 +158,7 @@ static int cause_status(enum proto_cause cause)
 	case FAIL_GARBAGE:
 	case FAIL_CUT:
 	case FAIL_EMPTY:
+	case FAIL_GONE:
 		return 502;
 	case FAIL_CANCELLED:
 		return 499;
@@ -180,6 +197,8 @@ void task_fail(struct task *t, const struct task_failure *f)
 		return;
 	}
 	task_put_fail(t->worker, t->id, t->spec.request_id, f, task_ms_since(t->opened_ns));
+	if (!leaves_kept(f->cause))
+		task_end_kept(t, 0);
 	task_detach(t, false);
 }
 

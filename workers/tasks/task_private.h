@@ -32,6 +32,8 @@ void task_put_fail(struct worker_self *w, uint64_t id, struct slice request_id,
 
 /* Where its pointer stands, in the table or, NULL there, at its place. */
 struct task **task_find(struct task_table *table, uint64_t id);
+/* The stream that the backend keeps for it is of no use any more, or will not be in so many ms. */
+void task_end_kept(struct task *t, uint64_t in_ms);
 /* Out of the table, so that no record finds it. keep: it lives on, since something still needs it. */
 void task_detach(struct task *t, bool keep);
 void task_free(struct task *t);

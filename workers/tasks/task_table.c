@@ -12,7 +12,7 @@ static int copy_spec(struct task *t, const struct proto_job *from)
 {
 	size_t list = from->header_count * sizeof(*from->headers);
 	size_t need = list + from->request_id.n + from->method.n + 1 + from->path.n +
-		      from->model.n + from->identity.n + from->asked.n;
+		      from->model.n + from->identity.n + from->asked.n + from->stream_id.n;
 	for (size_t i = 0; i < from->header_count; i++)
 		need += from->headers[i].name.n + from->headers[i].value.n;
 	t->strings = malloc(need + 1);
@@ -29,6 +29,7 @@ static int copy_spec(struct task *t, const struct proto_job *from)
 	KEEP(t->spec.model);
 	KEEP(t->spec.identity);
 	KEEP(t->spec.asked);
+	KEEP(t->spec.stream_id);
 	for (size_t i = 0; i < t->spec.header_count; i++) {
 		/* NOLINTNEXTLINE(clang-analyzer-core.uninitialized.Branch): copied above, all of them */
 		KEEP(t->spec.headers[i].name);
@@ -129,6 +130,7 @@ void tasks_cancel(struct worker_self *w, const struct proto_record *r)
 		return;
 	const struct task_failure f = {.cause = FAIL_CANCELLED, .message = SLICE("cancelled")};
 	task_put_fail(w, t->id, t->spec.request_id, &f, task_ms_since(t->opened_ns));
+	task_end_kept(t, 0);
 	task_detach(t, t->transfer && t->ops->linger && t->ops->linger(t));
 }
 
@@ -143,13 +145,16 @@ void tasks_fail_silent(struct worker_self *w, const char *why)
 	}
 }
 
-void tasks_fail_all(struct worker_self *w, enum proto_cause cause, const char *why)
+void tasks_fail_all(struct worker_self *w, enum proto_cause cause, const char *why, bool last)
 {
 	for (size_t i = 0; i < TASK_BUCKETS; i++)
 		while (w->tasks->buckets[i]) {
 			struct task *t = w->tasks->buckets[i];
 			/* What the backend may have done already must not pass for never begun. */
 			bool begun = t->ops->is_order && t->asked_ns;
+			if (last)
+				task_end_kept(t, 0);
+			t->kept = false;
 			task_fail_text(t, begun && cause == FAIL_DRAINING ? FAIL_CUT : cause, why);
 		}
 	for (struct task *t = w->tasks->lingering; t; t = t->next)
