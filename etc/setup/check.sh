@@ -1,10 +1,11 @@
 #!/bin/bash
-# check.sh check|clients|open-webui|ollama|engine|chaos|attack|attack-asan|asan|asan-slice|tsan|fuzz: runs the tests of that name, every stage even after one has failed. Ends with a line
+# check.sh check|clients|open-webui|ollama|engine|chaos|replay|attack|attack-asan|asan|asan-slice|tsan|fuzz: runs the tests of that name, every stage even after one has failed. Ends with a line
 # "N passed, N failed" that counts single tests, and 1 when anything failed.
 #
 # check   formatting, layers, the build with gcc and with clang, unit tests, tests of whole processes and of client packages
 # clients whole agents and other clients, as they are published, before scripted backends (CLIENTS: only these)
 # open-webui  Open WebUI before scripted backends
+# replay  workers killed in mid-answer before a real llama-server, 200 times (REPLAY_OPTIONS: other numbers)
 # chaos   streaming clients through 1,000 kills and stops, restarts, reloads and upgrades (CHAOS_OPTIONS: other numbers)
 # ollama  a real Ollama behind tandem and in front of it its own clients
 # engine  a real llama-server with a small model behind tandem: what it caches, what its templates insist on
@@ -165,6 +166,13 @@ engine)
 	real_models
 	stage "build" build_all && stage "tests with a real llama-server" python_tests build tests/engine
 	;;
+replay)
+	"$SETUP/deps.sh" run check || exit 1
+	real_models
+	python=$("$SETUP/venv.sh") || exit 1
+	read -ra options <<<"${REPLAY_OPTIONS:---kills 200}"
+	stage "build" build_all && stage "replay" "$python" tests/chaos/replay.py "${options[@]}"
+	;;
 chaos)
 	"$SETUP/deps.sh" run check || exit 1
 	python=$("$SETUP/venv.sh") || exit 1
@@ -204,7 +212,7 @@ tsan)
 	sanitized tsan thread
 	;;
 *)
-	die "usage: check.sh check|clients|open-webui|ollama|engine|chaos|attack|attack-asan|asan|asan-slice|tsan|fuzz"
+	die "usage: check.sh check|clients|open-webui|ollama|engine|chaos|replay|attack|attack-asan|asan|asan-slice|tsan|fuzz"
 	;;
 esac
 

@@ -5,7 +5,7 @@ SETUP := etc/setup
 SYSCONFDIR ?= /etc
 C_FILES = $(sort $(shell find common proto supervisor workers tests -name '*.[ch]'))
 
-.PHONY: deps run demo check check-clients check-open-webui chaos check-ollama check-engine asan asan-slice fuzz-check tsan format format-check layers lint install uninstall
+.PHONY: deps run demo check check-clients check-open-webui chaos replay check-ollama check-engine asan asan-slice fuzz-check tsan format format-check layers lint install uninstall
 
 # What check.sh builds beside the programs.
 .PHONY: test-programs
@@ -40,6 +40,9 @@ check-ollama: ## test against a real Ollama (built once, kept in the cache)
 
 check-engine: ## test against a real llama-server (an engine and a small model, kept in the cache)
 	@$(SETUP)/check.sh engine
+
+replay: ## 200 workers killed in mid-answer before a real llama-server that keeps its streams
+	@$(SETUP)/check.sh replay
 
 chaos: ## 32 streaming clients through 1,000 kills and stops, restarts, reloads, upgrades
 	@$(SETUP)/check.sh chaos

@@ -16,12 +16,14 @@ import http.client
 import json
 import os
 import random
+import re
 import signal
 import statistics
 import sys
 import tempfile
 import threading
 import time
+import urllib.parse
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "process"))
 
@@ -38,7 +40,7 @@ FAULTS = {"kill worker": 50, "stop worker": 8, "kill started backend": 16, "stal
           "stall attached backend": 6}
 # After every so many faults an operator does something, in turn.
 OPERATOR_EVERY = 12
-OPERATOR = ("restart gpu0", "reload", "restart gpu2", "restart all", "restart gpu0 --backend", "reload", "restart gpu1")
+OPERATOR = ("restart gpu0", "reload", "restart gpu2", "restart all", "restart gpu0 --backend", "reload", "restart gpu1", "restart gpu3")
 
 
 def text_of(filler, tokens):
@@ -92,6 +94,52 @@ class Dialect:
         return "".join(c["delta"].get("content") or "" for c in choices), chunks[-1]["usage"]["completion_tokens"]
 
 
+ARGUMENTS = json.dumps({"path": "src/" + "abcdefghijklmnopqrstuvwxyz/" * 6})
+
+
+class Rich:
+    """Thinking, text and a tool call: what is gone on with only where the backend keeps its streams. That one is never hit itself."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def body(self, filler, tokens):
+        text = f"use it [[fake thinking={tokens // 3}&text=let+me+see&tool=read&args={urllib.parse.quote_plus(ARGUMENTS)}]]"
+        schema = {"type": "object", "properties": {"path": {"type": "string"}}}
+        if self.path == "/v1/responses":
+            return {"model": "r:1b", "stream": True, "input": text, "tools": [{"type": "function", "name": "read", "parameters": schema}]}
+        body = {"model": "r:1b", "stream": True, "messages": [{"role": "user", "content": text}]}
+        if self.path == "/v1/messages":
+            return {**body, "max_tokens": 4000, "thinking": {"type": "enabled", "budget_tokens": 1024},
+                    "tools": [{"name": "read", "input_schema": schema}]}
+        return {**body, "tools": [{"type": "function", "function": {"name": "read", "parameters": schema}}]}
+
+    def check(self, data, tokens):
+        events = [json.loads(line[6:]) for line in data.decode().split("\n") if line.startswith("data: ") and line != "data: [DONE]"]
+        assert not any("error" in e and e["error"] for e in events), [e for e in events if e.get("error")]
+        ids = set(re.findall(rb'"(?:chatcmpl-\w+|(?:msg|resp)_[0-9a-f]{24})"', data))
+        assert len(ids) == 1, f"several identities: {ids}"
+        got, whole = getattr(self, self.path.rsplit("/", 1)[1])(events)
+        wanted = (" ".join(f"t{i}" for i in range(tokens // 3)), "let me see", ARGUMENTS)
+        assert whole and got == wanted, f"{got} is not {wanted}"
+
+    def completions(self, events):
+        deltas = [e["choices"][0]["delta"] for e in events if e["choices"]]
+        calls = [c["function"].get("arguments", "") for d in deltas for c in d.get("tool_calls") or []]
+        return tuple("".join(x) for x in ([d.get("reasoning_content") or "" for d in deltas], [d.get("content") or "" for d in deltas], calls)), \
+            [e["choices"][0]["finish_reason"] for e in events if e["choices"]][-1] == "tool_calls"
+
+    def messages(self, events):
+        deltas = [e["delta"] for e in events if e["type"] == "content_block_delta"]
+        return tuple("".join(d.get(key, "") for d in deltas) for key in ("thinking", "text", "partial_json")), events[-1]["type"] == "message_stop"
+
+    def responses(self, events):
+        events = [e for e in events if "sequence_number" in e]  # a heartbeat has none
+        assert [e["sequence_number"] for e in events] == list(range(len(events)))
+        return tuple("".join(e["delta"] for e in events if e["type"] == f"response.{kind}.delta")
+                     for kind in ("reasoning_summary_text", "output_text", "function_call_arguments")), events[-1]["type"] == "response.completed"
+
+
 def common(a, b):
     n = 0
     while n < len(a) and n < len(b) and a[n] == b[n]:
@@ -99,7 +147,8 @@ def common(a, b):
     return n
 
 
-DIALECTS = [Dialect("/api/chat"), Dialect("/v1/chat/completions"), Dialect("/api/generate")]
+DIALECTS = [Dialect("/api/chat"), Dialect("/v1/chat/completions"), Dialect("/api/generate")] + \
+    [Rich(path) for path in ("/v1/chat/completions", "/v1/messages", "/v1/responses")]
 FILLERS = {"A": "short", "B": "\n".join(f"line {i} of src/file_{i % 7}.c says value_{i}" for i in range(320))}
 
 
@@ -117,7 +166,7 @@ class Client(threading.Thread):
     def run(self):
         while not self.stop.is_set():
             dialect, route = self.random.choice(DIALECTS), "B" if self.random.random() < 0.06 else "A"
-            if dialect.path == "/api/generate":
+            if dialect.path == "/api/generate" or isinstance(dialect, Rich):
                 route = "A"
             tokens = self.random.randint(60, 150)
             try:
@@ -182,6 +231,7 @@ class Chaos:
              "backend": {"type": "ollama", "url": self.fakes["gpu1"].url}},
             {"name": "gpu2", "roles": ["main"], "slots": 16, "model": "m:1b", "num_ctx": 8192,
              "backend": {"type": "ollama", "url": self.fakes["gpu2"].url}},
+            {"name": "gpu3", "roles": ["main"], "slots": 16, "model": "r:1b", "backend": {"type": "llama-server", "url": self.fakes["gpu3"].url}},
         ]
 
     def groups(self, turn=0):
@@ -191,13 +241,14 @@ class Chaos:
                 "limits": {"request_deaths": 100, "resumes": 100}}
 
     def start_fake(self, name, port=None):
-        model, slots = (("s:0.5b",), 3) if name == "gpu1" else (("m:1b",), 16)
-        self.fakes[name] = Fake(self.folder, name, model=model, port=port,
+        model, slots = {"gpu1": (("s:0.5b",), 3), "gpu2": (("m:1b",), 16), "gpu3": (("r:1b",), 16)}[name]
+        self.fakes[name] = Fake(self.folder, name, type="llama-server" if name == "gpu3" else "ollama", model=model, port=port,
                                 options=("--slots", str(slots), "--decode", str(DECODE), "--num-ctx", "8192"))
 
     def start(self):
         self.start_fake("gpu1")
         self.start_fake("gpu2")
+        self.start_fake("gpu3")
         self.t = Tandem(self.folder, self.devices(), **self.groups())
         self.pid = self.t.pid
 
@@ -330,12 +381,12 @@ class Chaos:
         acts.update({kind_of(text): (lambda text=text: self.operate(text)) for text in ("restart all", "restart gpu0 --backend", "reload")})
         for kind, act in acts.items():
             for i in range(n):
-                wait_for(lambda: len(self.ready_devices()) == 3, "three ready devices", 90)
+                wait_for(lambda: len(self.ready_devices()) == 4, "four ready devices", 90)
                 answered = wait_for_answers(clients, len(clients), 0)
                 begun = time.monotonic()
                 if act() is None:
                     continue
-                wait_for(lambda: len(self.ready_devices()) == 3 or None, "three ready devices", 90)
+                wait_for(lambda: len(self.ready_devices()) == 4 or None, "four ready devices", 90)
                 wait_for_answers(clients, 2 * len(clients), answered)
                 self.silence[kind].append(max((s[0] for c in clients for s in list(c.silences) if s[2] >= begun), default=0.0))
 
@@ -423,6 +474,10 @@ class Chaos:
         for line in self.t.log().splitlines():
             if "Sanitizer" in line or "runtime error" in line or "assert" in line.lower():
                 self.problems.append(line[:300])
+        try:
+            wait_for(lambda: self.fakes["gpu3"].stats()["slots"]["active"] == 0, "a backend that generates nothing more", 60)
+        except AssertionError as e:
+            self.problems.append(str(e))
         for f in self.fakes.values():
             f.stop()
 
@@ -430,7 +485,7 @@ class Chaos:
         s = self.t.status()
         return (s["requests"]["active"] == 0 and s["queue"]["waiting"] == 0 and s["held_bytes"] == 0 and
                 all(d["state"] == "ready" and d["inflight"] == 0 and d["waiting"] == 0 for d in s["devices"]) and
-                len(self.t.command("workers")["workers"]) == 3)
+                len(self.t.command("workers")["workers"]) == 4)
 
     def report(self, clients, counts, took):
         streams = sum((c.done for c in clients), collections.Counter())

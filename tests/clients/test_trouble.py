@@ -112,7 +112,7 @@ def test_worker_killed_before_the_first_token(tandem_with, kind, client):
 def test_worker_killed_in_mid_answer(tandem_with, kind):
     """The restarted worker goes on with it: the client sees one stream. When it dies of it again and again, an error, never
     a shortened answer; the next request works."""
-    site = tandem_with(kind, backoff={"first_ms": 20, "max_ms": 50})
+    site = tandem_with(kind, main_options=("--no-replay",), backoff={"first_ms": 20, "max_ms": 50})
     for client, error in ((chat_ollama, ollama.ResponseError), (chat_openai, openai.APIError)):
         for deaths in (1, 3):
             with concurrent.futures.ThreadPoolExecutor(1) as pool:

@@ -211,7 +211,7 @@ def test_a_device_that_has_told_no_model_yet(tandem, fake):
 @pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions", "/v1/messages"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_stream_goes_on_under_its_name(tandem, fake, kind, path):
-    t, a, b = two(tandem, fake, kind)
+    t, a, b = two(tandem, fake, kind, options=("--no-replay",))
     a.fault(times=1, hang_after=20)  # no answer ends before its worker does
     body = {**DIALECTS[path], "model": OPUS, "stream": True, "max_tokens": 200,
             "messages": [{"role": "user", "content": "hi [[fake tokens=150]]"}]}

@@ -292,7 +292,7 @@ def test_heartbeats_are_comments(pair, kind):
 
 @pytest.mark.parametrize("kind", ["ollama", "llama-server"])
 def test_an_answer_goes_on_after_a_workers_death(pair, kind):
-    t, a = pair(kind, options=["--answer-tokens", "40"], backoff=FAST)
+    t, a = pair(kind, options=["--answer-tokens", "40", "--no-replay"], backoff=FAST)
     body = ask([said("once")], max_output_tokens=30, stream=True)
     a.fault(times=1, hang_after=12)
     with Wire(t) as w:
@@ -312,7 +312,7 @@ def test_an_answer_goes_on_after_a_workers_death(pair, kind):
 
 
 def test_what_cannot_go_on_fails_in_the_stream(pair):
-    t, a = pair("llama-server", backoff=FAST)
+    t, a = pair("llama-server", options=["--no-replay"], backoff=FAST)
     a.fault(times=1, thinking=3, hang_after=6)
     with Wire(t) as w:
         w.send("POST", PATH, ask("think", stream=True))

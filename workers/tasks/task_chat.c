@@ -297,6 +297,7 @@ static void chat_begin(struct task *t)
 {
 	struct chat_task *c = (struct chat_task *)t;
 	ask_init(&c->ask, &chat_ask_ops, (enum dialect)t->spec.dialect);
+	t->kept = t->spec.replay;
 	c->api = backend_profile(t->worker->settings.type)->api;
 	c->strict = backend_traits(t->worker->backend) & TRAIT_STRICT_JSON;
 	c->continues = backend_traits(t->worker->backend) & TRAIT_CONTINUES;
