@@ -28,7 +28,7 @@ static void name_stream(struct chat_replay *p)
 {
 	unsigned char random[RANDOM_BYTES];
 	p->conversation[0] = '\0';
-	if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
+	if (getrandom(random, sizeof(random), GRND_NONBLOCK) != (ssize_t)sizeof(random))
 		return;
 	for (size_t i = 0; i < sizeof(random); i++)
 		snprintf(p->conversation + 2 * i, 3, "%02x", random[i]);

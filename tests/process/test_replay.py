@@ -9,6 +9,7 @@ import urllib.request
 
 import pytest
 
+from conftest import attached
 from harness import wait_for
 from wire import CHAT, GENERATE, OPENAI, Wire, question
 
@@ -325,9 +326,14 @@ def test_names_are_ours_and_not_to_be_guessed(pair, folder, replay_bytes):
     assert name[24:] not in t.log()
 
 
-def test_a_server_that_keeps_no_streams_is_not_asked_to(pair, folder):
+@pytest.mark.parametrize("status", [None, 401, 403, 404, 405, 500])
+def test_a_server_that_keeps_no_streams_is_not_asked_to(fake, tandem, folder, status):
+    """An older build, or what stands before a new one and lets only known paths pass."""
     log = os.path.join(folder, "requests")
-    t, a, b = pair("llama-server", main_options=("--log", log, "--no-replay"))
+    a = fake("a", type="llama-server", options=("--log", log, *(() if status else ("--no-replay",))))
+    if status:
+        a.fault(match="/v1/stream", times=-1, fault=str(status))
+    t = tandem([attached(a)])
     assert t.request("POST", OPENAI, question(OPENAI, "hi"))[0] == 200
     a.stats()
     assert conversations(log) == [None]

@@ -638,3 +638,41 @@ def test_a_started_backend_goes_from_one_to_the_next(upgradable):
     assert backend() == first and alive(first) and t.chat("hi")[0] == 200
     os.kill(t.current(), signal.SIGTERM)
     wait_for(lambda: not alive(first), "the backend's end")
+
+
+def workers_of(pid):
+    """Its children that are workers: the new tandemd is one, too."""
+    found = []
+    for child in children(pid):
+        with contextlib.suppress(OSError), open(f"/proc/{child}/comm") as f:
+            if f.read().strip() == "tandem-worker":
+                found.append(child)
+    return found
+
+
+def test_a_kept_stream_outlives_its_worker_under_the_old_one(upgradable, fake):
+    """The new one has the service; the old one's last stream thinks and calls a tool, and its worker dies: its next one reads on."""
+    a = fake("kept", type="llama-server", options=("--slots", "2"))
+    t = upgradable([attached(a, slots=2)], backoff={"first_ms": 20, "max_ms": 50})
+    body = {"model": "m:1b", "stream": True, "messages": [{"role": "user", "content": "[[fake thinking=9&text=see&tool=f&args=%7B%22x%22%3A1234567%7D]]"}]}
+    settled = lambda data: re.sub(rb'cmpl-\d+|"created":\d+|call_[0-9a-f]+', b"", data)  # noqa: E731
+    c = t.client().send("POST", "/v1/chat/completions", body)
+    assert c.head() == 200
+    wanted = settled(c.rest())
+    a.reset()
+    a.fault(times=1, hang_after=5)
+    c = t.client().send("POST", "/v1/chat/completions", body)
+    assert c.head() == 200
+    got = b""
+    while b"t4" not in got:
+        got += c.piece()
+    old, new = t.upgrade()
+    workers = workers_of(old)
+    for pid in workers:
+        os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: set(workers_of(old)) - set(workers), "another worker of the old one")
+    wait_for(lambda: [r for r in a.stats()["under_way"] if r["path"].startswith("/v1/stream")], "it to read on")
+    a.go()
+    got += c.rest()
+    assert settled(got) == wanted and t.lines("resumed", how="replayed", pid=old)
+    assert t.pid_file() == new and t.chat("hi")[0] == 200

@@ -73,6 +73,8 @@ struct command;
 struct backend_kind {
 	/* Targets of a probe's GETs, NULL-terminated; learn() sees each answer. */
 	const char *const *steps;
+	/* Of these (bits), paths that it need not have: whatever refuses them is learned from. */
+	unsigned optional;
 	enum probe_verdict (*learn)(const struct settings *s, struct backend_view *v, unsigned step,
 		int status, struct slice body);
 	/* Paths that it has no answer for but we do. *body: only with the request's body. */

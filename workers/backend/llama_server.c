@@ -116,6 +116,7 @@ static int llama_learn_aside(int status, struct slice body)
 
 const struct backend_kind llama_server_kind = {
 	.steps = steps,
+	.optional = 1u << STEP_STREAM,
 	.learn = llama_learn,
 	.owns = as_ollama_owns,
 	.embeds = 1u << EMBED_OLLAMA | 1u << EMBED_OLLAMA_OLDER | 1u << EMBED_OPENAI,

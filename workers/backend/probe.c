@@ -286,7 +286,8 @@ static bool is_closed(struct backend *b, enum http_result result)
 static void on_done(void *ctx, enum http_result result)
 {
 	struct backend *b = ctx;
-	bool closed = is_closed(b, result);
+	bool closed =
+		!(b->kind->optional & 1u << b->step && result == HTTP_OK) && is_closed(b, result);
 	b->transfer = NULL;
 	if (closed)
 		return end(b, FOUND_CLOSED_TO_US);
