@@ -235,6 +235,10 @@ struct config {
 		int64_t conversations; /* that the guardian of the prefix remembers; 0: it is off;
 					  default 256 */
 		int64_t conversation_bytes; /* hashes and tools of one of them; default 1048576 */
+		int64_t history;	    /* requests that are over and still told of (history.h);
+					       default 1000 */
+		int64_t history_bytes;	    /* ... in memory; default 4194304 */
+		int64_t request_steps;	    /* of one request; default 128 */
 		int64_t models;		    /* of one device's list; default 4096 */
 		int64_t event_bytes;	    /* events queued for one listener of events.ipc; default
 					  1048576 */

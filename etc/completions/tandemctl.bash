@@ -11,8 +11,8 @@ _tandemctl_requests() {
 
 _tandemctl() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} command='' i
-	local commands='status top events logs workers jobs queues sessions backends devices keys stats restart drain reset
-		reload upgrade cancel wait-ready check doctor explain bench key init help'
+	local commands='status top events logs workers jobs queues sessions requests request backends devices keys stats restart
+		drain reset reload upgrade cancel wait-ready check doctor explain bench key init help'
 	local options=''
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		case ${COMP_WORDS[i]} in
@@ -54,7 +54,7 @@ _tandemctl() {
 	case $command in
 	'') options="$commands --rundir --json --help --version" ;;
 	help) options=$commands ;;
-	status | workers | jobs | queues | sessions | backends | devices | keys | stats) options='--json --rundir' ;;
+	status | workers | jobs | queues | sessions | requests | backends | devices | keys | stats) options='--json --rundir' ;;
 	top) options='--once --rundir' ;;
 	events) options='--json --count --rundir' ;;
 	logs) options="$(_tandemctl_requests) --follow --lines --json --rundir" ;;
@@ -62,7 +62,7 @@ _tandemctl() {
 	reset) options="all $(_tandemctl_devices) --timeout --json --rundir" ;;
 	drain) options="$(_tandemctl_devices) --timeout --json --rundir" ;;
 	reload | upgrade | wait-ready) options='--timeout --json --rundir' ;;
-	cancel) options="$(_tandemctl_requests) --json --rundir" ;;
+	cancel | request) options="$(_tandemctl_requests) --json --rundir" ;;
 	doctor)
 		mapfile -t COMPREPLY < <(compgen -f -W '--json --rundir' -- "$cur")
 		return

@@ -8,8 +8,8 @@ function __tandemctl_requests
 	tandemctl jobs --json 2>/dev/null | string match -ar '"request":"([^"]+)"' --groups-only | sort -u
 end
 
-set -l commands status top events logs workers jobs queues sessions backends devices keys stats restart drain reset \
-	reload upgrade cancel wait-ready check doctor explain bench key init help
+set -l commands status top events logs workers jobs queues sessions requests request backends devices keys stats restart \
+	drain reset reload upgrade cancel wait-ready check doctor explain bench key init help
 set -l none "not __fish_seen_subcommand_from $commands"
 
 complete -c tandemctl -f
@@ -24,6 +24,8 @@ complete -c tandemctl -n $none -a workers -d 'processes, heartbeats, restarts'
 complete -c tandemctl -n $none -a jobs -d 'work that runs or waits'
 complete -c tandemctl -n $none -a queues -d 'what waits for each device'
 complete -c tandemctl -n $none -a sessions -d 'conversations: tokens, what is warm, broken prefixes'
+complete -c tandemctl -n $none -a requests -d 'requests under way and the last ones'
+complete -c tandemctl -n $none -a request -d 'one of them, step by step'
 complete -c tandemctl -n $none -a backends -d 'backends and what they serve'
 complete -c tandemctl -n $none -a devices -d 'GPUs: memory, load, temperature'
 complete -c tandemctl -n $none -a keys -d "clients' keys by name, what they have under way"
@@ -43,14 +45,14 @@ complete -c tandemctl -n $none -a key -d 'make a key for a client'
 complete -c tandemctl -n $none -a init -d 'write a configuration that fits this machine'
 complete -c tandemctl -n $none -a help -d 'what is said of a command'
 
-complete -c tandemctl -n '__fish_seen_subcommand_from status events workers jobs queues sessions backends devices keys stats restart drain reset reload upgrade cancel wait-ready doctor' -l json -d 'the answer as JSON'
+complete -c tandemctl -n '__fish_seen_subcommand_from status events workers jobs queues sessions requests request backends devices keys stats restart drain reset reload upgrade cancel wait-ready doctor' -l json -d 'the answer as JSON'
 complete -c tandemctl -n '__fish_seen_subcommand_from restart drain reset reload upgrade wait-ready' -l timeout -x -d 'wait no longer'
 complete -c tandemctl -n '__fish_seen_subcommand_from restart' -l backend -d 'the backends that tandem started as well'
 complete -c tandemctl -n '__fish_seen_subcommand_from events' -l count -x -d 'end after N of them'
 complete -c tandemctl -n '__fish_seen_subcommand_from top' -l once -d 'once, also on a terminal'
 complete -c tandemctl -n '__fish_seen_subcommand_from restart reset' -a 'all (__tandemctl_devices)'
 complete -c tandemctl -n '__fish_seen_subcommand_from drain' -a '(__tandemctl_devices)'
-complete -c tandemctl -n '__fish_seen_subcommand_from cancel' -a '(__tandemctl_requests)'
+complete -c tandemctl -n '__fish_seen_subcommand_from cancel request' -a '(__tandemctl_requests)'
 complete -c tandemctl -n '__fish_seen_subcommand_from check' -F
 complete -c tandemctl -n '__fish_seen_subcommand_from doctor' -F
 complete -c tandemctl -n '__fish_seen_subcommand_from explain' -F

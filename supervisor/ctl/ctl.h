@@ -8,7 +8,8 @@
  *   query.c      one question to the stats socket
  *   table.c      columns for people, and how numbers look in them
  *   status.c     status
- *   lists.c      workers, jobs, queues, sessions, backends, devices, keys: a table of columns each
+ *   lists.c      workers, jobs, queues, sessions, requests, backends, devices, keys: a table of columns
+ *                each; request
  *   stats.c      stats: counters and histograms
  *   top.c        top (top.h has its files); screen.c its terminal, grid.c what stands there
  *   events.c     events
@@ -49,6 +50,7 @@ enum ctl_exit {
 
 #define CTL_TIMEOUT_MS 3000
 #define CTL_ANSWER_BYTES (4 << 20)
+#define CTL_REQUEST_BYTES 160 /* of a command with its argument */
 
 /* Options that a command may take beside -R; a bit set. */
 enum ctl_option {
@@ -90,6 +92,7 @@ struct ctl_command {
 /* Every command's function. */
 enum ctl_exit ctl_status(struct ctl *ctl);
 enum ctl_exit ctl_list(struct ctl *ctl);
+enum ctl_exit ctl_request(struct ctl *ctl);
 enum ctl_exit ctl_stats(struct ctl *ctl);
 enum ctl_exit ctl_top(struct ctl *ctl);
 enum ctl_exit ctl_events(struct ctl *ctl);

@@ -40,6 +40,18 @@ static const struct list {
 			{"WARM", "warm_tokens", NUMBER}, {"ON", "device", TEXT},
 			{"BREAKS", "breaks", NUMBER}, {"REPAIRS", "repairs", NUMBER},
 			{"CLIENT", "client", TEXT}}},
+	{"requests", "requests",
+		{{"REQUEST", "request", TEXT}, {"STATE", "state", TEXT}, {"TOOK", "ms", MS},
+			{"FIRST", "first_ms", MS}, {"WAY", "strategy", TEXT},
+			{"DEVICE", "device", TEXT}, {"IN", "tokens_in", NUMBER},
+			{"SENT", "tokens_sent", NUMBER}, {"CACHED", "cached_tokens", NUMBER},
+			{"OUT", "output_tokens", NUMBER}, {"STATUS", "status", NUMBER},
+			{"MODEL", "model", TEXT}, {"PATH", "path", TEXT}}},
+	{"request", "steps",
+		{{"AT", "start_ms", MS}, {"TOOK", "ms", MS}, {"STEP", "kind", TEXT},
+			{"DEVICE", "device", TEXT}, {"OUTCOME", "outcome", TEXT},
+			{"TOKENS", "tokens", NUMBER}, {"CACHED", "cached_tokens", NUMBER},
+			{"TIMES", "count", NUMBER}, {"WHY", "why", TEXT}}},
 	{"backends", "backends",
 		{{"DEVICE", "device", TEXT}, {"TYPE", "type", TEXT}, {"STATE", "state", TEXT},
 			{"PID", "pid", TEXT}, {"WINDOW", "window", NUMBER},
@@ -154,5 +166,39 @@ static void print(struct json_value root, void *ctx)
 
 enum ctl_exit ctl_list(struct ctl *ctl)
 {
-	return ctl_show(ctl, ctl->command->name, print, (void *)(uintptr_t)ctl->command->name);
+	const char *name = ctl->command->name, *argument = ctl->argument;
+	char request[CTL_REQUEST_BYTES];
+	int n = snprintf(request, sizeof(request), "%s%s%s", name, argument ? " " : "",
+		argument ? argument : "");
+	if (n < 0 || (size_t)n >= sizeof(request))
+		return ctl_usage("%s: that is too long", name);
+	return ctl_show(ctl, request, print, (void *)(uintptr_t)name);
+}
+
+/* --- one request --- */
+
+static void print_request(struct json_value root, void *ctx)
+{
+	char id[CTL_CELL_BYTES], state[CTL_CELL_BYTES], way[CTL_CELL_BYTES], device[CTL_CELL_BYTES],
+		reason[512];
+	(void)ctx;
+	ctl_text(root, "request", id, sizeof(id));
+	ctl_text(root, "state", state, sizeof(state));
+	ctl_text(root, "strategy", way, sizeof(way));
+	ctl_text(root, "device", device, sizeof(device));
+	ctl_text(root, "reason", reason, sizeof(reason));
+	printf("%s: %s, way %s, device %s, %" PRId64 " ms\n%s\n\n", id, state, way, device,
+		ctl_int(root, "ms"), reason);
+	print_rows(list_of("request"), root, SIZE_MAX - 1, stdout);
+	if (ctl_int(root, "steps_lost"))
+		printf("and %" PRId64 " more that were not kept\n", ctl_int(root, "steps_lost"));
+}
+
+enum ctl_exit ctl_request(struct ctl *ctl)
+{
+	char request[CTL_REQUEST_BYTES];
+	int n = snprintf(request, sizeof(request), "request %s", ctl->argument);
+	if (n < 0 || (size_t)n >= sizeof(request))
+		return ctl_usage("request: that is too long");
+	return ctl_show(ctl, request, print_request, NULL);
 }

@@ -5,7 +5,7 @@
  * free; then it runs. It ends exactly once: end(), fail(), or job_cancel() by its owner; after that
  * the owner must not touch it and gets no more callbacks. What the job_spec points to (body,
  * headers, strings) is borrowed until then. Callbacks come from the loop, never from inside
- * job_submit() (room() excepted: it may come as soon as the job runs). Body bytes cross in pieces
+ * job_submit() (room() and run() excepted: they may come as soon as the job runs). Body bytes cross in pieces
  * as the worker's credit allows; answer bytes come as fast as job_credit() allows
  * (PROTO_WINDOW_BYTES at first).
  */
@@ -54,6 +54,9 @@ struct job_events {
 	void (*restart)(void *ctx, struct job *j);
 	/* A streamed upload may go on: job_body() has room again. May be NULL. */
 	void (*room)(void *ctx, struct job *j);
+	/* It has left the queue, its worker has it: j->started_ms. Ends nothing and submits nothing. May be
+	 * NULL. */
+	void (*run)(void *ctx, struct job *j);
 };
 
 struct job_spec {

@@ -60,6 +60,8 @@ static void job_start(struct job *j)
 		LOG_STR("kind", proto_kind_name(j->spec.message.kind)),
 		LOG_STR("class", job_class_name(j->spec.class)), LOG_STR("client", client),
 		LOG_INT("queued_ms", j->started_ms - j->submitted_ms), LOG_END);
+	if (j->events && j->events->run)
+		j->events->run(j->ctx, j);
 	if (j->spec.message.timeout_ms > 0)
 		uv_timer_start(&j->timeout, job_on_timeout,
 			(uint64_t)j->spec.message.timeout_ms + JOB_TIMEOUT_GRACE_MS, 0);

@@ -112,6 +112,11 @@ int exchange_add_header(struct exchange *x, const char *name, struct slice value
 	return 0;
 }
 
+int exchange_status(const struct exchange *x)
+{
+	return x->status;
+}
+
 int exchange_head(struct exchange *x, int status, int64_t body_bytes)
 {
 	if (x->answered)

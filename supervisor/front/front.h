@@ -114,6 +114,8 @@ void exchange_each_header(const struct exchange *x,
 	bool (*fn)(void *ctx, const char *name, const char *value), void *ctx);
 /* Content-Length, or -1 (chunked), or 0 (no body). */
 int64_t exchange_body_bytes(const struct exchange *x);
+/* Of the answer; 0: there is none yet. */
+int exchange_status(const struct exchange *x);
 /* Address of the client, "127.0.0.1:40000". */
 const char *exchange_peer(const struct exchange *x);
 

@@ -77,9 +77,26 @@ void audience_sent(struct chat *c, size_t n)
 
 /* --- leaving --- */
 
+/* Each record goes with its client: what c is at is the heir's from now on. */
+static void swap_records(struct chat *c, struct chat *heir)
+{
+	struct steps *left = request_steps(&c->base), *s = request_steps(&heir->base);
+	const struct step *at = steps_at(left, left ? left->stage : STEP_NONE);
+	if (at)
+		steps_enter(s, at->kind, at->device, now_ms());
+	for (size_t i = 0; i < c->note_count; i++) {
+		struct chat_note *n = &c->notes[i];
+		at = steps_at(left, n->job ? n->step : STEP_NONE);
+		n->step = at ? steps_begin(s, at->kind, at->device, now_ms()) : STEP_NONE;
+	}
+	steps_point(s, STEP_TAKEN, NULL, c->base.id, now_ms());
+	SWAP(struct record *, c->base.record, heir->base.record);
+}
+
 void audience_give_place(struct chat *c, struct chat *heir)
 {
 	char id[REQUEST_ID_BYTES];
+	swap_records(c, heir);
 	SWAP(struct exchange *, c->base.exchange, heir->base.exchange);
 	exchange_set_context(c->base.exchange, c);
 	exchange_set_context(heir->base.exchange, heir);

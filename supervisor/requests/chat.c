@@ -117,6 +117,7 @@ void chat_begin(struct requests *s, struct exchange *x, enum dialect d)
 		s->count.requests++;
 	c->step = step;
 	chat_bench_begin(c);
+	request_remember(&c->base);
 	audience_init(c);
 	buf_init(&c->body, (size_t)s->config->limits.body_bytes);
 	buf_init(&c->model, 4096);
@@ -177,6 +178,7 @@ static void act_body_end(struct chat *c)
 	/* The bytes must be at the client by then: a tenth of it is kept for the way. */
 	int64_t first = conf->deadlines.first_byte_ms - conf->deadlines.first_byte_ms / 10;
 	c->state = CHAT_PARSING;
+	steps_enter(request_steps(&c->base), STEP_PARSE, NULL, now_ms());
 	c->hash_wanted = c->base.all->poison.used;
 	c->coding = unpack_coding(coding);
 	uv_timer_start(&c->tick, on_tick, (uint64_t)first, (uint64_t)conf->deadlines.heartbeat_ms);
@@ -270,6 +272,7 @@ static void act_plan(struct chat *c)
 		LOG_STR("strategy", strategy_name(c->plan.strategy)),
 		LOG_STR("reason", c->plan.reason), LOG_END);
 	log_content("request", c->base.id, buf_slice(&c->body));
+	chat_recorded(c);
 	if (!c->adaptive && c->plan.strategy != STRATEGY_A && c->plan.strategy != STRATEGY_SMALL &&
 		c->small && !c->facts.small.ready && !c->explain)
 		chat_fallback(c, "condensing device not ready",

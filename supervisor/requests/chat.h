@@ -82,6 +82,7 @@ struct chat_note {
 	size_t index;
 	struct job *job; /* NULL when settled */
 	bool on_main;	 /* second attempt */
+	int step;	 /* of the request's record (steps.h) */
 	struct buf text;
 	char unused[16]; /* why its notes are none; "" */
 };
@@ -284,6 +285,8 @@ void chat_work(struct chat *c, void (*fn)(struct chat *c), enum chat_event then,
 void chat_hold(struct chat *c, size_t n);
 /* Counts and logs that the plan was left. */
 void chat_fallback(struct chat *c, const char *cause, const char *to);
+/* Its record tells of a prompt that was too long, and by whose count. */
+void chat_overflow_told(struct chat *c, const char *why);
 /* The client has a part of the answer. */
 bool chat_begun(const struct chat *c);
 /* The backend has counted what it was sent. */
@@ -398,6 +401,8 @@ void chat_early(struct chat *c);
 void chat_measure_usage(struct chat *c, const struct proto_usage *u, bool resumed);
 /* It is over: what is measured of it. */
 void chat_measured(struct chat *c);
+/* It is planned: its record says for which model, and why it goes the way that it goes. */
+void chat_recorded(struct chat *c);
 
 /* --- chat_notes.c --- */
 /* What there is of notes, for a layout that is about to be made. */

@@ -64,6 +64,8 @@ static void on_wait(uv_timer_t *t)
 	struct device *elsewhere = chat_resume_elsewhere(c);
 	if (elsewhere) {
 		job_cancel(c->answer);
+		steps_leave(request_steps(&c->base), STEP_CANCELLED, "another device is free",
+			now_ms());
 		c->answer = NULL;
 		if (c->resume.replay.again)
 			chat_replay_drop(c);
@@ -91,6 +93,15 @@ static void count_way(const struct chat *c)
 	count->shortened_to_fit += c->plan.must_shrink && c->use_condensed;
 }
 
+static void tell_step_tokens(struct chat *c, enum step_kind kind, int64_t tokens, int64_t cached)
+{
+	struct step *it = steps_last(request_steps(&c->base), kind);
+	if (!it)
+		return;
+	it->tokens = tokens;
+	it->cached = cached;
+}
+
 /* The request is about to be sent for the first time, or in another form. */
 static void settle_form(struct chat *c)
 {
@@ -105,6 +116,7 @@ static void settle_form(struct chat *c)
 	} else {
 		c->sent_tokens =
 			tokens_estimate(c->base.all->tokens, buf_slice(&c->model), &c->sent_census);
+		tell_step_tokens(c, STEP_CONDENSE, (int64_t)c->sent_tokens, -1);
 	}
 	if (!c->counted)
 		count_way(c);
@@ -168,6 +180,8 @@ void chat_answer_submit(struct chat *c)
 		return;
 	}
 	c->asked = true;
+	if (!c->answer->running)
+		steps_enter(request_steps(&c->base), STEP_QUEUE, c->device->conf->name, now_ms());
 	if (c->resume.replay.again)
 		chat_forecast_cut(c); /* it was sent before: how long it takes is not seen */
 	else if (!chat_begun(c))
@@ -176,9 +190,18 @@ void chat_answer_submit(struct chat *c)
 	uv_timer_start(&c->wait, on_wait, WAIT_STEP_MS, WAIT_STEP_MS);
 }
 
+static void answer_run(void *ctx, struct job *j)
+{
+	struct chat *c = ctx;
+	steps_enter(request_steps(&c->base), c->view.stream ? STEP_PREFILL : STEP_ANSWER,
+		j->device->conf->name, now_ms());
+}
+
 static void answer_start(void *ctx, struct job *j, const struct proto_record *r)
 {
 	struct chat *c = ctx;
+	if (c->view.stream)
+		steps_enter(request_steps(&c->base), STEP_DECODE, j->device->conf->name, now_ms());
 	if (c->queued_ms < 0)
 		c->queued_ms = (double)(j->started_ms - j->submitted_ms);
 	free(c->head.type);
@@ -207,6 +230,10 @@ static void answer_end(void *ctx, struct job *j, const struct proto_record *r)
 	const struct proto_usage *u = &r->u.end.usage;
 	chat_replay_ended(c);
 	chat_measure_usage(c, u, j->spec.message.resume);
+	tell_step_tokens(
+		c, c->view.stream ? STEP_PREFILL : STEP_ANSWER, u->prompt_tokens, u->cached_tokens);
+	if (c->view.stream)
+		tell_step_tokens(c, STEP_DECODE, u->output_tokens, -1);
 	if (j->spec.message.resume)
 		chat_forecast_cut(c); /* its counts are about another prompt */
 	else
@@ -236,14 +263,18 @@ static void answer_fail(void *ctx, struct job *j, const struct job_failure *f)
 	struct chat *c = ctx;
 	struct job_failure failure = *f;
 	c->answer = NULL;
+	steps_leave(request_steps(&c->base), STEP_FAILED, job_cause_name(f->cause), now_ms());
 	uv_timer_stop(&c->wait);
 	c->failure = &failure;
 	chat_event(c, CHAT_FAILED);
 	c->failure = NULL;
 }
 
-static const struct job_events answer_events = {
-	.start = answer_start, .delta = answer_delta, .end = answer_end, .fail = answer_fail};
+static const struct job_events answer_events = {.start = answer_start,
+	.delta = answer_delta,
+	.end = answer_end,
+	.fail = answer_fail,
+	.run = answer_run};
 
 /* False: the request ends. */
 static bool again(struct chat *c, struct chat_again how)
@@ -345,4 +376,5 @@ void chat_answer_tick(struct chat *c)
 	chat_answer_head(c, 200, dialect_content_type(c->base.dialect, stream), -1);
 	struct slice beat = dialect_heartbeat(c->base.dialect, stream);
 	exchange_write(c->base.exchange, beat.p, beat.n);
+	steps_again(request_steps(&c->base), STEP_HEARTBEAT, now_ms());
 }

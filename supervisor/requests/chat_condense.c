@@ -49,12 +49,14 @@ void chat_condense_prepare(struct chat *c)
 	chat_notes_offer(c);
 	c->has_condense = true;
 	c->state = CHAT_CONDENSING;
+	steps_enter(request_steps(&c->base), STEP_CONDENSE, NULL, now_ms());
 	chat_work(c, prepare_work, CHAT_PREPARED, false);
 }
 
 void chat_condense_overflowed(struct chat *c)
 {
 	c->overflowed = true;
+	chat_overflow_told(c, "the backend counted more");
 	c->weighed.ways.form[FORM_ORIGINAL].fits = false;
 	c->plan.condense = c->plan.must_shrink = true;
 	c->plan.notes = false;
@@ -130,7 +132,25 @@ static int note_submit(struct chat_note *n, struct device *d)
 	spec.message.num_ctx = governor_num_ctx(d, spec.message.model);
 	spec.message.max_tokens = conf->condense.notes_max_tokens;
 	spec.message.timeout_ms = conf->condense.job_timeout_ms;
-	return job_submit(d, &spec, &note_events, n, &n->job);
+	n->step = STEP_NONE;
+	int rc = job_submit(d, &spec, &note_events, n, &n->job);
+	if (rc == 0 && !n->job->running)
+		n->step = steps_begin(request_steps(&c->base), STEP_QUEUE, d->conf->name, now_ms());
+	return rc;
+}
+
+static void note_step_over(struct chat_note *n, enum step_outcome how, const char *why)
+{
+	steps_end(request_steps(&n->chat->base), n->step, how, why, now_ms());
+	n->step = STEP_NONE;
+}
+
+static void note_run(void *ctx, struct job *j)
+{
+	struct chat_note *n = ctx;
+	note_step_over(n, STEP_DONE, NULL);
+	n->step = steps_begin(
+		request_steps(&n->chat->base), STEP_NOTES, j->device->conf->name, now_ms());
 }
 
 static size_t notes_open(const struct chat *c)
@@ -145,8 +165,10 @@ static size_t notes_open(const struct chat *c)
 static void notes_suffice(struct chat *c)
 {
 	for (size_t i = 0; i < c->note_count; i++) {
-		if (c->notes[i].job)
+		if (c->notes[i].job) {
 			job_cancel(c->notes[i].job);
+			note_step_over(&c->notes[i], STEP_CANCELLED, "not waited for");
+		}
 		c->notes[i].job = NULL;
 	}
 	c->unsettled = 0;
@@ -218,6 +240,7 @@ static void note_end(void *ctx, struct job *j, const struct proto_record *r)
 	if (n->text.n == 0)
 		snprintf(n->unused, sizeof(n->unused), "%.*s", (int)verdict.n,
 			verdict.n ? verdict.p : "");
+	note_step_over(n, STEP_DONE, n->unused);
 	settle(n);
 }
 
@@ -243,6 +266,7 @@ static void note_fail(void *ctx, struct job *j, const struct job_failure *f)
 	char cause[96];
 	snprintf(cause, sizeof(cause), "notes on %s: %s", j->device->conf->name,
 		job_cause_name(f->cause));
+	note_step_over(ctx, STEP_FAILED, job_cause_name(f->cause));
 	note_fall_back(ctx, cause, f->cause == FAIL_TIMEOUT || f->cause == JOB_LOST);
 }
 
@@ -264,8 +288,10 @@ static void watch_notes(struct chat *c)
 static void note_restart(void *ctx, struct job *j)
 {
 	struct chat_note *n = ctx;
-	(void)j;
 	buf_clear(&n->text);
+	note_step_over(n, STEP_CANCELLED, "made room for other work");
+	n->step = steps_begin(
+		request_steps(&n->chat->base), STEP_QUEUE, j->device->conf->name, now_ms());
 	watch_notes(n->chat);
 }
 
@@ -273,7 +299,8 @@ static const struct job_events note_events = {.start = note_start,
 	.delta = note_delta,
 	.end = note_end,
 	.fail = note_fail,
-	.restart = note_restart};
+	.restart = note_restart,
+	.run = note_run};
 
 /* What came of the layout, in the log. */
 static void tell_layout(const struct chat *c, size_t chunks)

@@ -19,6 +19,7 @@
 #include "supervisor/requests/warming.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #define BODY_MAX (16u << 20) /* larger bodies are not worth a copy */
@@ -32,6 +33,7 @@ struct early {
 	uint64_t *forced; /* decisions with the new one; owned */
 	size_t forced_count;
 	uint64_t chain;
+	uint64_t begun_ms;
 	double size;   /* of the layout as it is without it */
 	double growth; /* by the next turn */
 	double window; /* another one from now on; 0: the same */
@@ -184,6 +186,7 @@ static void freeze_work(uv_work_t *work)
 static struct warming_spec spec_of(const struct chat *c, const char *why, const struct buf *auth)
 {
 	return (struct warming_spec){.why = why,
+		.history = &c->base.all->history,
 		.request_id = slice_str(c->base.id),
 		.dialect = c->base.dialect,
 		.model = buf_slice(&c->model),
@@ -208,6 +211,19 @@ static void remember(const struct early *e, const struct warming_spec *spec)
 			.window = e->before});
 }
 
+static void tell_step(const struct early *e, int64_t tokens)
+{
+	struct step it = {.kind = STEP_FREEZE,
+		.outcome = STEP_DONE,
+		.begun_ms = e->begun_ms,
+		.ended_ms = now_ms(),
+		.tokens = tokens,
+		.cached = -1,
+		.count = 1};
+	snprintf(it.device, sizeof(it.device), "%s", e->device->conf->name);
+	history_late(&e->chat->base.all->history, e->chat->base.id, &it);
+}
+
 static void freeze_done(uv_work_t *work, int status)
 {
 	struct early *e = work->data;
@@ -229,6 +245,7 @@ static void freeze_done(uv_work_t *work, int status)
 			c->condense.made = NULL;
 		}
 		s->count.early_freezes += !e->again;
+		tell_step(e, (int64_t)spec.tokens);
 		log_line(LOG_INFO, "early_freeze", LOG_STR("req", c->base.id),
 			LOG_INT("again", e->again),
 			LOG_INT("tokens_before", c->sent_tokens),
@@ -304,6 +321,7 @@ static void freeze(struct chat *c)
 		.before = c->condense.options.window,
 		.again = c->put_off != 0,
 		.waits = c->put_off || layout_waits(c),
+		.begun_ms = now_ms(),
 		.window = c->put_off ? 0 : wider(c)};
 	if (e->again)
 		e->chain = c->put_off;

@@ -1,6 +1,8 @@
 /* What is measured of a chat at its end (measures.h). */
 #include "supervisor/requests/chat.h"
 
+#include <stdio.h>
+
 void chat_measure_usage(struct chat *c, const struct proto_usage *u, bool resumed)
 {
 	if (!resumed) {
@@ -50,6 +52,27 @@ static void count_size(const struct chat *c)
 		count->largest_prompt = c->facts.tokens;
 }
 
+static void record_words(const struct chat *c)
+{
+	struct record *r = c->base.record;
+	if (!r || !c->plan.reason[0])
+		return;
+	char reason[2 * PLAN_REASON_BYTES + 4];
+	snprintf(reason, sizeof(reason), "%s%s%s", c->plan.reason, c->note[0] ? "; " : "", c->note);
+	record_text(r->reason, sizeof(r->reason), slice_str(reason));
+	if (c->device)
+		record_text(r->device, sizeof(r->device), slice_str(c->device->conf->name));
+}
+
+void chat_recorded(struct chat *c)
+{
+	struct record *r = c->base.record;
+	if (!r)
+		return;
+	record_text(r->model, sizeof(r->model), buf_slice(&c->model));
+	record_words(c);
+}
+
 void chat_measured(struct chat *c)
 {
 	struct measure m = {.way = way_of(c),
@@ -64,10 +87,10 @@ void chat_measured(struct chat *c)
 	_Static_assert(
 		(int)MEASURE_A == (int)STRATEGY_A && (int)MEASURE_SMALL == (int)STRATEGY_SMALL,
 		"ways are strategies");
-	if (c->explain || c->bench)
-		return; /* nobody was asked, or for no client */
+	bool counts = !c->explain && !c->bench; /* else nobody was asked, or for no client */
 	m.tokens[MEASURE_IN] = c->facts.tokens;
-	count_size(c);
+	if (counts)
+		count_size(c);
 	if (c->lead && m.outcome == MEASURE_DONE)
 		m.outcome = MEASURE_JOINED;
 	if (!c->lead) {
@@ -78,5 +101,8 @@ void chat_measured(struct chat *c)
 	}
 	if (m.outcome == MEASURE_DONE)
 		measure_answer(c, &m);
-	measures_add(&c->base.all->measures, &m);
+	if (counts)
+		measures_add(&c->base.all->measures, &m);
+	record_words(c);
+	request_remembered(&c->base, &m);
 }

@@ -189,6 +189,7 @@ void chat_answer_overflow(struct chat *c)
 	int64_t window = told ? c->overflow_window : c->facts.main.window;
 	buf_init(&body, 0);
 	c->too_long = true;
+	chat_overflow_told(c, "refused");
 	snprintf(c->note, sizeof(c->note), "refused: %llu tokens do not fit the window of %lld",
 		(unsigned long long)tokens, (long long)window);
 	dialect_overflow_body(c->base.dialect, tokens, (uint64_t)window, &body);

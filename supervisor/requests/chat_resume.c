@@ -39,6 +39,19 @@ void chat_resume_fini(struct chat *c)
 	buf_free(&c->resume.body);
 }
 
+static void tell_step(struct chat *c)
+{
+	struct step it = {.kind = STEP_RESUME,
+		.outcome = STEP_DONE,
+		.begun_ms = c->resume.lost_ms,
+		.ended_ms = now_ms(),
+		.tokens = c->resume.tokens,
+		.cached = -1,
+		.count = 1};
+	snprintf(it.device, sizeof(it.device), "%s", c->device->conf->name);
+	steps_add(request_steps(&c->base), &it);
+}
+
 void chat_resume_started(struct chat *c, const struct proto_record *r)
 {
 	struct chat_resume *s = &c->resume;
@@ -47,6 +60,7 @@ void chat_resume_started(struct chat *c, const struct proto_record *r)
 	if (!chat_begun(c))
 		return;
 	c->base.all->count.resumed++;
+	tell_step(c);
 	log_line(LOG_INFO, "resumed", LOG_STR("req", c->base.id), LOG_INT("tokens", s->tokens),
 		LOG_INT("bytes_out", c->bytes_out), LOG_STR("device", c->device->conf->name),
 		LOG_INT("deaths", s->counts.deaths),
@@ -286,6 +300,8 @@ static struct chat_again carry_out(struct chat *c, const struct job_failure *f,
 		if (d->what == RETRY_PAUSE)
 			s->retried = next->current->generation;
 		c->device = next ? next : c->device;
+		steps_point(request_steps(&c->base), STEP_RETRY, c->device->conf->name,
+			job_cause_name(f->cause), now_ms());
 		return (struct chat_again){
 			d->what == RETRY_PAUSE ? AGAIN_PAUSE : AGAIN_SUBMIT, d->pause_ms};
 	case RETRY_ORIGINAL:

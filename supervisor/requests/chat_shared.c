@@ -53,6 +53,15 @@ void chat_work(struct chat *c, void (*fn)(struct chat *c), enum chat_event then,
 
 /* --- small things --- */
 
+void chat_overflow_told(struct chat *c, const char *why)
+{
+	struct steps *s = request_steps(&c->base);
+	steps_point(s, STEP_OVERFLOW, c->device->conf->name, why, now_ms());
+	struct step *it = steps_last(s, STEP_OVERFLOW);
+	if (it)
+		it->tokens = c->overflow_tokens > 0 ? c->overflow_tokens : (int64_t)c->facts.tokens;
+}
+
 void chat_hold(struct chat *c, size_t n)
 {
 	c->held += n;
@@ -77,6 +86,7 @@ void chat_fallback(struct chat *c, const char *cause, const char *to)
 {
 	c->base.all->count.fallbacks++;
 	snprintf(c->note, sizeof(c->note), "fallback: %s; %s", cause, to);
+	steps_point(request_steps(&c->base), STEP_FALLBACK, NULL, cause, now_ms());
 	log_line(LOG_WARN, "fallback", LOG_STR("req", c->base.id), LOG_STR("cause", cause),
 		LOG_STR("to", to), LOG_END);
 }
@@ -96,8 +106,11 @@ void chat_count_told(struct chat *c, int64_t prompt_tokens)
 void chat_condense_cancel(struct chat *c)
 {
 	for (size_t i = 0; i < c->note_count; i++) {
-		if (c->notes[i].job)
+		if (c->notes[i].job) {
 			job_cancel(c->notes[i].job);
+			steps_end(request_steps(&c->base), c->notes[i].step, STEP_CANCELLED,
+				"not waited for", now_ms());
+		}
 		buf_free(&c->notes[i].text);
 	}
 	free(c->notes);

@@ -6,6 +6,7 @@
 #include "supervisor/devices/job.h"
 #include "supervisor/requests/plan.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 struct idle_run {
@@ -20,6 +21,7 @@ struct idle_run {
 	size_t received; /* of text: of this piece */
 	struct buf request_id;
 	uint64_t client;
+	uint64_t begun_ms;
 };
 
 /* --- what is kept --- */
@@ -133,8 +135,26 @@ static void run_free(struct idle_run *r)
 	free(r);
 }
 
+static void tell_step(const struct idle_run *r, const char *why)
+{
+	char id[RECORD_ID_BYTES];
+	bool done = strcmp(why, "done") == 0;
+	struct step it = {.kind = STEP_IDLE_NOTES,
+		.outcome = done ? STEP_DONE : STEP_CANCELLED,
+		.begun_ms = r->begun_ms,
+		.ended_ms = now_ms(),
+		.tokens = -1,
+		.cached = -1,
+		.count = (unsigned)r->at};
+	snprintf(it.device, sizeof(it.device), "%s", r->device->conf->name);
+	snprintf(it.why, sizeof(it.why), "%s", done ? "" : why);
+	record_text(id, sizeof(id), buf_slice(&r->request_id));
+	history_late(&r->notes->all->history, id, &it);
+}
+
 static void end(struct idle_run *r, const char *why)
 {
+	tell_step(r, why);
 	log_line(LOG_INFO, "notes_run", LOG_SLICE("req", buf_slice(&r->request_id)),
 		LOG_STR("device", r->device->conf->name), LOG_STR("end", why),
 		LOG_INT("units", r->at), LOG_INT("of", r->count), LOG_END);
@@ -286,6 +306,7 @@ void idle_notes_start(struct idle_notes *n, struct device *d, struct idle_unit *
 	r->notes = n;
 	r->device = d;
 	r->client = client;
+	r->begun_ms = now_ms();
 	d->noting = r;
 	buf_init(&r->text, NOTES_TEXT_MAX);
 	buf_add_slice(&r->model, slice_str(device_model(d)));

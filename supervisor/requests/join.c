@@ -55,6 +55,7 @@ static void join(struct chat *c, struct chat *lead)
 	c->lead = lead;
 	c->taken = lead->credited;
 	memcpy(c->joined_to, lead->base.id, sizeof(c->joined_to));
+	steps_enter(request_steps(&c->base), STEP_JOINED, NULL, now_ms());
 	TAILQ_INSERT_TAIL(&lead->joined, c, member);
 	lead->joined_count++;
 	s->held_bytes -= c->held;

@@ -30,9 +30,15 @@ static enum measure_outcome outcome_of(const struct pass *p)
 	return p->status < 500 ? MEASURE_REFUSED : MEASURE_FAILED;
 }
 
-static void measured(const struct pass *p)
+/* An answer of text that comes as it is written. */
+static bool streams(const struct pass *p)
 {
-	bool writes = p->route.writes && p->peek.stream && p->first_byte_ms;
+	return p->route.writes && p->peek.stream;
+}
+
+static void measured(struct pass *p)
+{
+	bool writes = streams(p) && p->first_byte_ms;
 	struct measure m = {.way = MEASURE_PASS,
 		.dialect = p->base.dialect,
 		.device = p->device->conf->name,
@@ -45,6 +51,7 @@ static void measured(const struct pass *p)
 		.token_ms = -1,
 		.queued_ms = p->queued_ms};
 	measures_add(&p->base.all->measures, &m);
+	request_remembered(&p->base, &m);
 }
 
 static void pass_finish(struct pass *p)
@@ -143,6 +150,8 @@ void pass_submit(struct pass *p)
 		pass_error(p, 503, job_refusal(rc), job_retry_after_s(p->device));
 	else
 		uv_timer_start(&p->wait, on_wait, PASS_WAIT_STEP_MS, PASS_WAIT_STEP_MS);
+	if (rc == 0 && !p->job->running)
+		steps_enter(request_steps(&p->base), STEP_QUEUE, p->device->conf->name, now_ms());
 }
 
 /* --- from the client --- */
@@ -187,6 +196,9 @@ static void read_done(struct pass *p)
 			return;
 		}
 		p->device = d;
+		if (p->base.record)
+			record_text(p->base.record->model, sizeof(p->base.record->model),
+				buf_slice(&p->peek.model));
 	}
 	if (p->route.works)
 		p->base.tokens_in =
@@ -288,11 +300,20 @@ static void send_head(struct pass *p, const struct proto_record *rec)
 	p->head_sent = true;
 }
 
+static void pass_run(void *ctx, struct job *j)
+{
+	struct pass *p = ctx;
+	steps_enter(request_steps(&p->base), streams(p) ? STEP_PREFILL : STEP_ANSWER,
+		j->device->conf->name, now_ms());
+}
+
 static void pass_start(void *ctx, struct job *j, const struct proto_record *rec)
 {
 	struct pass *p = ctx;
 	if (rec->u.start.status >= 400 && pass_lane_leave(p, "answers with an error"))
 		return;
+	if (streams(p))
+		steps_enter(request_steps(&p->base), STEP_DECODE, j->device->conf->name, now_ms());
 	p->status = (int)rec->u.start.status;
 	if (p->route.works)
 		p->queued_ms = (double)(j->started_ms - j->submitted_ms);
@@ -361,12 +382,15 @@ static void pass_fail(void *ctx, struct job *j, const struct job_failure *f)
 	struct pass *p = ctx;
 	char text[256];
 	p->job = NULL;
+	steps_leave(request_steps(&p->base), STEP_FAILED, job_cause_name(f->cause), now_ms());
 	p->deaths += p->lane.on && (f->cause == JOB_LOST || f->cause == FAIL_CUT) && !f->expected;
 	if (!p->answering && pass_lane_leave(p, job_cause_name(f->cause)))
 		return;
 	bool gone =
 		f->cause == JOB_LOST || f->cause == FAIL_UNREACHABLE || f->cause == FAIL_DRAINING;
 	if (may_repeat(p, f->cause) && ++p->deaths < p->base.all->config->limits.request_deaths) {
+		steps_point(request_steps(&p->base), STEP_RETRY, p->device->conf->name,
+			job_cause_name(f->cause), now_ms());
 		pass_submit(p);
 		return;
 	}
@@ -390,7 +414,8 @@ static const struct job_events pass_events = {.start = pass_start,
 	.delta = pass_delta,
 	.end = pass_end,
 	.fail = pass_fail,
-	.room = pass_room};
+	.room = pass_room,
+	.run = pass_run};
 
 static const struct request_ops pass_ops = {.body = pass_body,
 	.body_end = pass_body_end,
@@ -407,6 +432,7 @@ void pass_begin(struct requests *s, struct exchange *x, const struct route *rout
 		return;
 	}
 	s->count.passed++;
+	request_remember(&p->base);
 	p->route = *route;
 	p->queued_ms = -1;
 	buf_init(&p->body, (size_t)s->config->limits.body_bytes);

@@ -34,6 +34,7 @@ static void on_tick(uv_timer_t *t)
 	struct slice beat = dialect_heartbeat(p->base.dialect, true);
 	if (exchange_write(p->base.exchange, beat.p, beat.n) == 0)
 		p->beat_bytes += beat.n;
+	steps_again(request_steps(&p->base), STEP_HEARTBEAT, now_ms());
 }
 
 void pass_watch_first_byte(struct pass *p)

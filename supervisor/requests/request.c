@@ -77,6 +77,36 @@ struct request *request_create(struct requests *s, struct exchange *x, enum dial
 	return r;
 }
 
+static uint64_t wall_ms(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_REALTIME, &t);
+	return (uint64_t)t.tv_sec * 1000u + (uint64_t)t.tv_nsec / 1000000u;
+}
+
+void request_remember(struct request *r)
+{
+	struct record *it = history_begin(&r->all->history, r->id, r->begun_ms, wall_ms());
+	if (!it)
+		return;
+	it->dialect = r->dialect;
+	record_text(it->method, sizeof(it->method), slice_str(exchange_method(r->exchange)));
+	record_text(it->path, sizeof(it->path), exchange_path(r->exchange));
+	record_text(it->key, sizeof(it->key), slice_str(request_key(r)));
+	r->record = it;
+	steps_enter(&it->steps, STEP_READ, NULL, r->begun_ms);
+}
+
+void request_remembered(struct request *r, const struct measure *m)
+{
+	if (!r->record)
+		return;
+	if (r->exchange)
+		r->record->status = exchange_status(r->exchange);
+	history_end(&r->all->history, r->record, m, now_ms());
+	r->record = NULL;
+}
+
 void request_hold(struct request *r)
 {
 	r->holds++;
@@ -87,6 +117,7 @@ void request_release(struct request *r)
 	if (--r->holds > 0)
 		return;
 	struct requests *s = r->all;
+	request_remembered(r, &(struct measure){.way = MEASURE_NO_WAY, .outcome = r->outcome});
 	TAILQ_REMOVE(&s->list, r, link);
 	s->active--;
 	free(r->forwarded);

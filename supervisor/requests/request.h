@@ -15,7 +15,7 @@
 #include "supervisor/requests/requests.h"
 #include "supervisor/requests/route.h"
 
-#define REQUEST_ID_BYTES 24
+#define REQUEST_ID_BYTES RECORD_ID_BYTES
 /* What a client is told whose request an operator ended. No library tries again after this status.
  */
 #define REQUEST_CANCELLED_STATUS 499
@@ -47,6 +47,7 @@ struct request {
 	struct proto_header *forwarded; /* for jobs: request_forward_headers() */
 	uint64_t tokens_in;		/* of what passes through, an estimate; 0: none, unknown */
 	bool unpacked;			/* its body was packed on the way to us, and is not now */
+	struct record *record;		/* until it is over; NULL: nothing is kept of it */
 	unsigned holds;			/* the exchange, background work, running jobs */
 };
 
@@ -56,6 +57,16 @@ struct request *request_create(struct requests *s, struct exchange *x, enum dial
 	const struct request_ops *ops, size_t size);
 void request_hold(struct request *r);
 void request_release(struct request *r);
+
+/* A record of it is kept from now on (history.h): of requests that devices work for. */
+void request_remember(struct request *r);
+/* It is over; what comes later is told to history_late(). */
+void request_remembered(struct request *r, const struct measure *m);
+/* Where its steps go; NULL, which steps.h takes, where nothing is kept. */
+static inline struct steps *request_steps(const struct request *r)
+{
+	return r->record ? &r->record->steps : NULL;
+}
 
 /* A fresh id: unique over restarts of the supervisor, short enough to read aloud. */
 void request_new_id(struct requests *s, char id[REQUEST_ID_BYTES]);

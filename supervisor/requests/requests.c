@@ -129,8 +129,15 @@ void requests_init(
 	TAILQ_INIT(&s->list);
 	TAILQ_INIT(&s->chats);
 	callers_init(&s->callers);
+	history_init(&s->history);
 	uv_random(NULL, NULL, s->client_secret, sizeof(s->client_secret), 0, NULL);
 	s->started_ms = now_ms();
+}
+
+static void limit_history(struct requests *s)
+{
+	history_limit(&s->history, (size_t)s->config->limits.history,
+		(size_t)s->config->limits.history_bytes, (size_t)s->config->limits.request_steps);
 }
 
 static void remember_window(void *ctx, uint64_t beginning, double window)
@@ -140,6 +147,7 @@ static void remember_window(void *ctx, uint64_t beginning, double window)
 
 int requests_open(struct requests *s, const char *state_dir, size_t layout_bytes)
 {
+	limit_history(s);
 	compact_key_open(&s->compact_key, state_dir);
 	s->layouts = layout_cache_create(layout_bytes);
 	if (!s->layouts || measures_init(&s->measures, (size_t)s->config->metrics.series))
@@ -159,6 +167,7 @@ void requests_free(struct requests *s)
 	layout_cache_destroy(s->layouts);
 	callers_fini(&s->callers);
 	measures_fini(&s->measures);
+	history_fini(&s->history);
 }
 
 void requests_reloaded(struct requests *s)
@@ -167,6 +176,7 @@ void requests_reloaded(struct requests *s)
 	guardian_limit(s->guardian, (size_t)s->config->limits.conversations,
 		(size_t)s->config->limits.conversation_bytes);
 	idle_notes_reloaded(s->notes);
+	limit_history(s);
 	callers_reloaded(&s->callers, &s->config->access.keys);
 }
 

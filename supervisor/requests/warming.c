@@ -2,8 +2,9 @@
 
 #include "common/base/log.h"
 #include "supervisor/devices/job.h"
-#include "supervisor/requests/requests.h"
+#include "supervisor/requests/request.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 struct warming {
@@ -17,6 +18,7 @@ struct warming {
 	const char *why;
 	struct unread *unread;
 	uint64_t freeze;
+	struct history *history;
 };
 
 static void warming_free(struct warming *w)
@@ -28,8 +30,25 @@ static void warming_free(struct warming *w)
 	free(w);
 }
 
+static void tell_step(const struct warming *w, const struct job *j, bool done, double cached)
+{
+	char id[RECORD_ID_BYTES];
+	struct step it = {.kind = STEP_WARM,
+		.outcome = done ? STEP_DONE : STEP_CANCELLED,
+		.begun_ms = j->started_ms ? j->started_ms : j->submitted_ms,
+		.ended_ms = now_ms(),
+		.tokens = (int64_t)j->spec.prompt_tokens,
+		.cached = cached >= 0 ? (int64_t)cached : -1,
+		.count = 1};
+	snprintf(it.device, sizeof(it.device), "%s", w->device->conf->name);
+	snprintf(it.why, sizeof(it.why), "%s", w->why);
+	record_text(id, sizeof(id), j->spec.message.request_id);
+	history_late(w->history, id, &it);
+}
+
 static void tell(const struct warming *w, const struct job *j, const char *end, double cached)
 {
+	tell_step(w, j, strcmp(end, "done") == 0, cached);
 	log_line(LOG_INFO, "warmed", LOG_SLICE("req", j->spec.message.request_id),
 		LOG_STR("device", w->device->conf->name), LOG_STR("why", w->why),
 		LOG_STR("end", end), LOG_INT("tokens", j->spec.prompt_tokens),
@@ -131,7 +150,8 @@ bool warming_start(struct device *d, const struct warming_spec *spec, struct buf
 		.behind = (double)spec->behind,
 		.why = spec->why,
 		.unread = spec->unread,
-		.freeze = spec->freeze};
+		.freeze = spec->freeze,
+		.history = spec->history};
 	*body = (struct buf){0};
 	*chain = (struct prefix_chain){0};
 	buf_add_slice(&w->strings, spec->model);

@@ -11,11 +11,13 @@
 
 #include "common/dialect/dialect.h"
 #include "supervisor/devices/device.h"
+#include "supervisor/requests/history.h"
 #include "supervisor/requests/unread.h"
 
 /* What is to be read; the slices are copied. */
 struct warming_spec {
-	const char *why; /* static words for the log */
+	const char *why;	 /* static words for the log */
+	struct history *history; /* where the request's record tells of it */
 	struct slice request_id;
 	enum dialect dialect;
 	struct slice model;

@@ -216,6 +216,35 @@ static enum rep_when do_operation(struct asking *a)
 	return REP_NOW;
 }
 
+#define REQUESTS_TOLD 100  /* where no number is asked for, */
+#define REQUESTS_MOST 5000 /* ... and at most: the loop writes them in one go */
+
+static enum rep_when do_requests(struct asking *a)
+{
+	const char *text = argument(a, 1);
+	char *end = NULL;
+	unsigned long long n = text ? strtoull(text, &end, 10) : REQUESTS_TOLD;
+	if (text && (*text < '0' || *text > '9' || *end))
+		return say_error(a, "usage: requests [COUNT]");
+	struct requests_view view = {
+		.tell = a->t, .most = n < REQUESTS_MOST ? (size_t)n : REQUESTS_MOST};
+	json_document(&document_requests, &view, a->out);
+	return REP_NOW;
+}
+
+static enum rep_when do_request(struct asking *a)
+{
+	const char *id = argument(a, 1);
+	if (!id)
+		return say_error(a, "usage: request REQUEST-ID");
+	struct requests_view view = {
+		.tell = a->t, .one = history_find(&a->t->requests->history, id)};
+	if (!view.one)
+		return say_error(a, "no such request is known (any more)");
+	json_document(&document_request, &view, a->out);
+	return REP_NOW;
+}
+
 static enum rep_when do_devices(struct asking *a)
 {
 	return documents_gpus(a->t, a->q, a->out);
@@ -247,6 +276,9 @@ static const struct command commands[] = {
 	{"queues", "", "what waits, for each device", .document = &document_queues},
 	{"sessions", "", "conversations: turns, tokens, what is warm, breaks",
 		.document = &document_sessions},
+	{"requests", "[COUNT]", "those under way and the last ones, the newest first", 1,
+		.run = do_requests},
+	{"request", "REQUEST-ID", "one of them with all its steps", 1, .run = do_request},
 	{"counters", "", "sums since the start", .document = &document_counters},
 	{"histograms", "", "how long things took", .document = &document_histograms},
 	{"backends", "", "each backend and its models", .document = &document_backends},
@@ -285,6 +317,8 @@ static enum rep_when do_fields(struct asking *a)
 		if (commands[i].document)
 			describe(commands[i].name, commands[i].document, a->out);
 	describe("devices", &document_gpus, a->out);
+	describe("requests", &document_requests, a->out);
+	describe("request", &document_request, a->out);
 	describe("operation", &document_operation, a->out);
 	return REP_NOW;
 }

@@ -16,6 +16,13 @@
 extern const struct fields document_status, document_workers, document_jobs, document_queues,
 	document_backends, document_counters, document_histograms, document_nng, document_keys,
 	document_sessions;
+/* Of a struct requests_view (model_requests.c): the newest ones; one of them with its steps. */
+struct requests_view {
+	const struct tell *tell;
+	size_t most;
+	const struct record *one;
+};
+extern const struct fields document_requests, document_request;
 /* Of a struct operation. */
 extern const struct fields document_operation;
 /* Of a struct metrics_view (metrics.h). */

@@ -268,6 +268,11 @@ def test_a_conversation_is_frozen_before_it_outgrows_its_window(adaptive, type, 
     assert warmings(t)[-1]["end"] == "done" and answer_of(t) > 0
     warmed = chats(a)[-1]
     assert warmed["generated_tokens"] == 1
+    # The record of the request that it follows tells of both, after its end.
+    late = t.command(f"request {warmings(t)[-1]['req']}")
+    steps = {step["kind"]: step for step in late["steps"]}
+    assert late["state"] == "done" and steps["warm"]["why"] == "early freeze" and steps["warm"]["outcome"] == "done"
+    assert steps["freeze"]["start_ms"] >= steps["decode"]["start_ms"] and steps["warm"]["tokens"] >= steps["freeze"]["tokens"] > 0
     s.step()
     headers = s.ask()
     told = chats(a)[-1]

@@ -80,6 +80,7 @@ MEMBERS = {
     "jobs": {"jobs"},
     "queues": {"waiting", "limit", "queues"},
     "sessions": {"sessions"},
+    "requests": {"kept", "limit", "held_bytes", "requests"},
     "backends": {"backends", "aliases"},
     "keys": {"needed", "unauthorized", "keys"},
     "counters": {"requests", "passed", "failed", "cancelled", "fallbacks", "strategy_a", "strategy_b", "strategy_c", "jobs",
@@ -88,7 +89,7 @@ MEMBERS = {
     "devices": {"gpus", "reason", "age_ms"},
     "nng": {"version", "reason", "stats"},
     "fields": {"status", "workers", "jobs", "queues", "sessions", "keys", "counters", "histograms", "backends", "devices",
-               "nng", "operation"},
+               "nng", "requests", "request", "operation"},
     "flush": {"flushed"},
     "recent": {"events"},
     "help": {"commands"},
@@ -107,7 +108,7 @@ def test_every_document_by_hand_and_by_nngcat(one):
                            capture_output=True, timeout=20)
         assert r.returncode == 0 and members <= set(json.loads(r.stdout)), (request, r)
     named = {c["name"] for c in ask(t, "help")["commands"]}
-    assert named == set(MEMBERS) | {"operation", "restart", "drain", "reset", "reload", "upgrade", "cancel", "bench"}
+    assert named == set(MEMBERS) | {"request", "operation", "restart", "drain", "reset", "reload", "upgrade", "cancel", "bench"}
     sockets = [s for s in ask(t, "nng")["stats"] if s["name"] == "socket"]
     assert [s.get("device") for s in sockets] == ["gpu0", "gpu0"]  # a link has two
 
@@ -136,8 +137,9 @@ def test_the_description_of_the_documents_is_true(one):
     t, _ = one()
     assert t.chat("hello")[0] == 200
     described = ask(t, "fields")
-    for name in set(described) - {"operation", "nng"}:
+    for name in set(described) - {"operation", "nng", "request"}:
         told(described[name], ask(t, name), name)
+    told(described["request"], ask(t, "request " + ask(t, "requests")["requests"][0]["request"]), "request")
     assert {f["name"] for f in described["nng"]} == set(ask(t, "nng"))  # below it the names are nng's
     number = ask(t, "reload")["operation"]
     t.operation(number)
@@ -597,7 +599,7 @@ def test_ctl_shows_each_document(one):
     assert t.chat("hello")[0] == 200
     wait_for(lambda: ask(t, "workers")["workers"][0]["heartbeat_ms"] is not None, "a heartbeat")
     for command, words in {"status": ("gpu0", "requests: 0 active"), "workers": ("gpu0", "HEARTBEAT"), "jobs": ("REQUEST",),
-                           "queues": ("gpu0", "OLDEST"), "backends": ("ollama", a.url), "devices": ("TEMPERATURE",),
+                           "queues": ("gpu0", "OLDEST"), "requests": ("m:1b", "/api/chat"), "backends": ("ollama", a.url), "devices": ("TEMPERATURE",),
                            "stats": ("first_byte", "strategy_a", "gpu0"), "top": ("gpu0", "BUSY", "requests:")}.items():
         r = ctl(t, command)
         assert (r.returncode, r.stderr) == (OK, ""), (command, r)
@@ -672,7 +674,7 @@ def test_ctl_cancels(one):
     assert r.returncode == FAILED and r.stderr == "tandemctl: no such request is under way\n"
 
 
-@pytest.mark.parametrize("command", ["status", "top", "events", "workers", "jobs", "queues", "backends", "devices", "stats", "restart",
+@pytest.mark.parametrize("command", ["status", "top", "events", "workers", "jobs", "queues", "requests", "request x", "backends", "devices", "stats", "restart",
                                      "drain gpu0", "reset", "reload", "upgrade", "cancel x"])
 def test_ctl_without_a_tandemd(folder, command):
     r = subprocess.run([os.path.join(BIN, "tandemctl"), "-R", "/tmp/no-such-folder", *command.split()], capture_output=True, text=True, timeout=20)

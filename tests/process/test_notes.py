@@ -219,7 +219,10 @@ def test_a_clients_work_ends_them_at_once(noted):
     status, headers, _ = t.chat("hello", model=SMALL, stream=True)
     assert status == 200 and headers["X-Tandem-Device"] == "gpu1"
     wait_for(lambda: t.events(ev="notes_run"), "the line of its end")
-    assert t.events(ev="notes_run")[-1]["end"] == "other work has come"
+    run = t.events(ev="notes_run")[-1]
+    assert run["end"] == "other work has come"
+    told = [x for x in t.command(f"request {run['req']}")["steps"] if x["kind"] == "idle_notes"]
+    assert [(x["device"], x["outcome"], x["why"]) for x in told] == [("gpu1", "cancelled", "other work has come")]
     assert counters(t)["notes_preempted"] == 1 and notes_of(t)["cancelled"] == 1
     done = wait_for(lambda: t.events(headers["X-Tandem-Request-Id"], ev="request_done"), "the line of its end")
     assert int(done[-1]["first_byte_ms"]) < 1500, done
