@@ -46,6 +46,9 @@ $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
 
+# The page is part of the program.
+$(BUILD)/obj/supervisor/tell/ui_files.o: $(wildcard supervisor/tell/ui/*)
+
 define archive
 $(BUILD)/lib$(1).a: $(call obj,$(2))
 	$$(call say,AR,$$@)

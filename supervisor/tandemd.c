@@ -5,6 +5,7 @@
 #include "supervisor/life/listener.h"
 #include "supervisor/tell/flush.h"
 #include "supervisor/tell/metrics.h"
+#include "supervisor/tell/ui.h"
 
 #include <errno.h>
 #include <libgen.h>
@@ -61,6 +62,12 @@ static void on_scrape(void *ctx, struct request *r)
 	scrape_ask(&s->tell, r);
 }
 
+static void on_page(void *ctx, struct request *r)
+{
+	struct supervisor *s = ctx;
+	ui_answer(&s->tell, r);
+}
+
 static int on_reopen(void *ctx)
 {
 	struct supervisor *s = ctx;
@@ -73,6 +80,12 @@ static void on_reloaded(void *ctx)
 	tell_reloaded(&s->tell);
 }
 
+static void on_leaving(void *ctx)
+{
+	struct supervisor *s = ctx;
+	ui_streams_end(s->tell.streams);
+}
+
 static void wire(struct supervisor *s)
 {
 	static const struct devices_events devices = {.changed = on_devices_changed,
@@ -81,8 +94,10 @@ static void wire(struct supervisor *s)
 		.flushed = on_flushed,
 		.run_dir_used = on_run_dir_used,
 		.oldest_request_ms = oldest_request_ms};
-	static const struct requests_events requests = {.over = on_idle, .scrape = on_scrape};
-	static const struct life_events life = {.reopen = on_reopen, .reloaded = on_reloaded};
+	static const struct requests_events requests = {
+		.over = on_idle, .scrape = on_scrape, .page = on_page};
+	static const struct life_events life = {
+		.reopen = on_reopen, .reloaded = on_reloaded, .leaving = on_leaving};
 	s->devices.config = s->requests.config = s->life.config = &s->config;
 	s->devices.tokens = s->requests.tokens = s->tokens;
 	s->devices.run_dir = s->life.run_dir;

@@ -122,6 +122,7 @@ struct config {
 	char *run_dir;
 	char **origins;	 /* web pages that may use the gateway beside those that always may, with a
 			    "*" in each at most; NULL-terminated; NULL: none (origin.h) */
+	bool ui;	 /* the page at /ui/; default true */
 	char *state_dir; /* saved conversations; NULL: run_dir */
 	struct {
 		enum log_level level;
@@ -251,6 +252,8 @@ struct config {
 		int64_t backend_log_bytes; /* output kept of a started backend; default 4194304 */
 		int64_t idle_ms; /* an idle keep-alive or slow-header connection is closed; default
 				    120000 */
+		int64_t ui_readers; /* answers for the page at /ui/ at once, streams of events
+				       among them; default 32 */
 	} limits;
 	struct {
 		int64_t first_ms,

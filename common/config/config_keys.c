@@ -83,6 +83,7 @@ static const struct config_key main_keys[] = {
 		.type = KEY_ARGV,
 		.offset = offsetof(struct config, origins),
 		.check = config_check_origin},
+	{.name = "ui", .type = KEY_BOOL, .offset = offsetof(struct config, ui), .fallback = 1},
 	{.group = "log",
 		.name = "level",
 		.type = KEY_ENUM,
@@ -208,6 +209,7 @@ static const struct config_key main_keys[] = {
 	NUMBER(KEY_INT64, limits, kv_bytes, 0, 16384 * GIB, 8 * GIB),
 	NUMBER(KEY_INT64, limits, backend_log_bytes, 64 * KIB, GIB, 4194304),
 	NUMBER(KEY_INT64, limits, idle_ms, 10, DAY_MS, 120000),
+	NUMBER(KEY_INT64, limits, ui_readers, 1, 1024, 32),
 
 	NUMBER(KEY_INT64, backoff, first_ms, 1, HOUR_MS, 200),
 	NUMBER(KEY_INT64, backoff, max_ms, 1, HOUR_MS, 30000),

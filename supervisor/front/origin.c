@@ -81,6 +81,15 @@ static bool own_origin(const char *origin, const char *host)
 	return starts_with(origin, "https://") && strcasecmp(origin + 8, host) == 0;
 }
 
+bool origin_is_own(const struct exchange *x)
+{
+	const char *origin = exchange_header(x, "Origin"), *host = exchange_header(x, "Host");
+	const char *site = exchange_header(x, "Sec-Fetch-Site");
+	if (origin && *origin && !own_origin(origin, host ? host : ""))
+		return false;
+	return !site || strcmp(site, "same-origin") == 0 || strcmp(site, "none") == 0;
+}
+
 /* --- Host --- */
 
 /* "name:80", "[::1]:80" and "::1" without port and brackets. False when it is too long. */
@@ -187,7 +196,8 @@ static void allow_headers(struct exchange *x)
 {
 	static const char known[] =
 		"Authorization,Content-Type,User-Agent,Accept,X-Requested-With,X-Conversation-Id,"
-		"OpenAI-Beta,X-Tandem-Class,X-Title,X-Api-Key,HTTP-Referer,Anthropic-Version,"
+		"OpenAI-Beta,X-Tandem-Class,X-Tandem-Route,X-Title,X-Api-Key,HTTP-Referer,"
+		"Anthropic-Version,"
 		"Anthropic-Beta,Anthropic-Dangerous-Direct-Browser-Access,X-Stainless-Arch,"
 		"X-Stainless-Async,X-Stainless-Custom-Poll-Interval,X-Stainless-Helper-Method,"
 		"X-Stainless-Lang,X-Stainless-Os,X-Stainless-Package-Version,"

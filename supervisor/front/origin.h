@@ -22,6 +22,10 @@ bool origin_allowed(const char *origin);
 /* Is it of a pattern: the same text (ASCII case ignored), where one "*" stands for any? */
 bool origin_matches(struct slice pattern, const char *origin);
 
+/* Is the question from a page that this very server gave, or from no page at all? Origin says so, and
+ * Sec-Fetch-Site (W3C Fetch Metadata) where a browser sends it: what origin_gate() lets in is more. */
+bool origin_is_own(const struct exchange *x);
+
 /* Does the value of a Host header, port or not, name this machine? An address that is neither
  * loopback nor private is looked up among the interfaces (getifaddrs, tens of microseconds). */
 bool host_allowed(const char *host);

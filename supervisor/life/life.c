@@ -129,6 +129,7 @@ static void enter_retiring(struct life *l)
 {
 	l->devices->keep_backends = true;
 	doors_quiesce(l);
+	l->events->leaving(l->ctx);
 	uv_timer_start(&l->timer, on_timer, RETIRE_LOOK_MS, RETIRE_LOOK_MS);
 }
 
@@ -142,6 +143,7 @@ static void enter_draining(struct life *l)
 	upgrade_stop(l);
 	successor_stop(l);
 	elders_hurry(l);
+	l->events->leaving(l->ctx);
 	life_event(l, LIFE_LOOK);
 }
 

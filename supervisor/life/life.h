@@ -53,6 +53,8 @@ struct life_events {
 	int (*reopen)(void *ctx);
 	/* The configuration is another one. */
 	void (*reloaded)(void *ctx);
+	/* What is under way is finished, and no more: what would go on for ever is to end. */
+	void (*leaving)(void *ctx);
 };
 
 #define LIFE_SIGNALS 4

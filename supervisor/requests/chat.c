@@ -249,13 +249,19 @@ static void act_plan(struct chat *c)
 		return;
 	}
 	chat_gather_facts(c);
+	if (!chat_ask_way(c)) {
+		chat_answer_error(c, 400, SLICE("X-Tandem-Route is one of A, B and C"),
+			(struct slice){0}, (struct slice){0}, 0);
+		return;
+	}
 	chat_guard_name(c);
 	if (c->bench && !c->explain)
 		chat_bench_plan(c);
 	else if (c->lane.state == LANE_ON)
 		chat_lane_plan(c);
 	else if (s->config->routing.mode == ROUTING_ADAPTIVE && c->facts.to_main &&
-		 c->facts.condensable && !c->facts.bare)
+		 c->facts.condensable && !c->facts.bare &&
+		 !c->facts.asked)
 		chat_adaptive_plan(c);
 	else
 		plan_decide(&c->facts, &c->plan);

@@ -351,6 +351,8 @@ bool chat_compact(struct chat *c);
 void chat_gather_facts(struct chat *c);
 /* How urgent it is; facts.tokens are known. */
 enum job_class chat_class(const struct chat *c);
+/* Then: the way that the client asks for (X-Tandem-Route). False: it asks for none that there is. */
+bool chat_ask_way(struct chat *c);
 
 /* --- chat_guard.c --- */
 /* The body is all there, and will be read; it is being read (on the pool), the view being there. */

@@ -52,3 +52,16 @@ void chat_gather_facts(struct chat *c)
 	f->small = plan_device(c->small, c->small ? device_window(c->small) : 0);
 	c->class = chat_class(c);
 }
+
+bool chat_ask_way(struct chat *c)
+{
+	const char *way = exchange_header(c->base.exchange, "X-Tandem-Route");
+	if (!way)
+		return true;
+	for (enum strategy s = STRATEGY_A; s <= STRATEGY_C; s++)
+		if (slice_ieq(slice_str(way), slice_str(strategy_name(s)))) {
+			plan_ask(&c->facts, s);
+			return true;
+		}
+	return false;
+}

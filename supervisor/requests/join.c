@@ -13,7 +13,7 @@ bool join_same_value(const char *a, const char *b)
 static bool same_headers(const struct exchange *a, const struct exchange *b)
 {
 	static const char *const more[] = {"Content-Type", "Content-Encoding", "Accept",
-		"X-OpenWebUI-Chat-Id", "X-Tandem-Class", NULL};
+		"X-OpenWebUI-Chat-Id", "X-Tandem-Class", "X-Tandem-Route", NULL};
 	for (size_t i = 0; client_headers[i]; i++)
 		if (!join_same_value(exchange_header(a, client_headers[i]),
 			    exchange_header(b, client_headers[i])))

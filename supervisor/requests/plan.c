@@ -91,6 +91,28 @@ static int64_t largest_chunk(const struct plan_facts *f)
 	return chunk > 64 ? chunk : 64;
 }
 
+void plan_ask(struct plan_facts *f, enum strategy way)
+{
+	int64_t tokens = (int64_t)f->tokens,
+		least = tokens < f->a_max_tokens ? tokens : f->a_max_tokens;
+	f->asked = true;
+	f->a_max_tokens = way == STRATEGY_A ? tokens + 1 : least;
+	if (way == STRATEGY_B && f->b_max_tokens < tokens)
+		f->b_max_tokens = tokens;
+	else if (way == STRATEGY_C && f->b_max_tokens >= tokens)
+		f->b_max_tokens = tokens > 0 ? tokens - 1 : 0;
+}
+
+static void tell_size(const struct plan_facts *f, const char *size, int64_t most, struct plan *out)
+{
+	if (f->asked)
+		snprintf(out->reason, sizeof(out->reason), "way %s was asked for",
+			strategy_name(out->strategy));
+	else
+		snprintf(out->reason, sizeof(out->reason), "%llu tokens %s %lld",
+			(unsigned long long)f->tokens, size, (long long)most);
+}
+
 void plan_decide(const struct plan_facts *f, struct plan *out)
 {
 	memset(out, 0, sizeof(*out));
@@ -115,8 +137,7 @@ void plan_decide(const struct plan_facts *f, struct plan *out)
 		return;
 	}
 	if (out->strategy == STRATEGY_A && fits) {
-		snprintf(out->reason, sizeof(out->reason), "%llu tokens < a_max_tokens %lld",
-			(unsigned long long)f->tokens, (long long)f->a_max_tokens);
+		tell_size(f, "< a_max_tokens", f->a_max_tokens, out);
 		return;
 	}
 	out->condense = true;
@@ -154,10 +175,8 @@ void plan_decide(const struct plan_facts *f, struct plan *out)
 		out->chunk_tokens = for_cap;
 	if (largest > 0 && out->chunk_tokens > largest)
 		out->chunk_tokens = largest;
-	snprintf(out->reason, sizeof(out->reason),
-		out->strategy == STRATEGY_B ? "%llu tokens <= b_max_tokens %lld"
-					    : "%llu tokens > b_max_tokens %lld",
-		(unsigned long long)f->tokens, (long long)f->b_max_tokens);
+	tell_size(f, out->strategy == STRATEGY_B ? "<= b_max_tokens" : "> b_max_tokens",
+		f->b_max_tokens, out);
 }
 
 bool plan_original_sooner(const struct plan_facts *f, uint64_t chunks_left, uint64_t chunk_tokens,

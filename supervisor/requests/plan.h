@@ -56,6 +56,7 @@ struct plan_facts {
 			       condensed) */
 	struct plan_device main, small;
 	int64_t a_max_tokens, b_max_tokens;
+	bool asked; /* these are such that a way comes out that the client asks for: plan_ask() */
 	double keep_ratio_b, keep_ratio_c;
 	int64_t chunk_tokens, notes_max_tokens, max_chunks;
 };
@@ -72,6 +73,10 @@ struct plan {
 };
 
 void plan_decide(const struct plan_facts *f, struct plan *out);
+
+/* Moves the thresholds, once f->tokens is known, so that sizes decide for that way. What cannot be rewritten, or not
+ * be left as it is, goes as it would have. */
+void plan_ask(struct plan_facts *f, enum strategy way);
 
 /* Prompt tokens, by this prompt's estimate, the main device can hold beside the answer; 0 unknown.
  * Only what was not counted can be off. */

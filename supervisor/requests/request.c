@@ -64,7 +64,7 @@ struct request *request_create(struct requests *s, struct exchange *x, enum dial
 	r->dialect = d;
 	r->begun_ms = now_ms();
 	r->holds = 1;
-	if (!know_client(r)) {
+	if (!ops->aside && !know_client(r)) {
 		free(r);
 		return NULL;
 	}
@@ -72,6 +72,8 @@ struct request *request_create(struct requests *s, struct exchange *x, enum dial
 	exchange_set_context(x, r);
 	TAILQ_INSERT_TAIL(&s->list, r, link);
 	s->active++;
+	if (ops->aside)
+		return r;
 	log_step("request_begin", LOG_STR("req", r->id), LOG_STR("method", exchange_method(x)),
 		LOG_SLICE("path", exchange_path(x)), LOG_STR("key", request_key(r)), LOG_END);
 	return r;
@@ -228,7 +230,8 @@ bool request_may_hold(const struct requests *s, size_t held, size_t n)
 static bool forwarded(struct slice name)
 {
 	return !hop_header(name) && !hop_client_side(name) &&
-	       !slice_ieq(name, SLICE("x-tandem-class")) && !slice_ieq(name, SLICE(BENCH_HEADER));
+	       !slice_ieq(name, SLICE("x-tandem-class")) &&
+	       !slice_ieq(name, SLICE("x-tandem-route")) && !slice_ieq(name, SLICE(BENCH_HEADER));
 }
 
 struct forwarding {

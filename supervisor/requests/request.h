@@ -22,6 +22,7 @@
 #define REQUEST_CANCELLED_TEXT "cancelled by the operator"
 
 struct request_ops {
+	bool aside; /* asks about the gateway itself: no event, and nothing of its key's share */
 	size_t (*body)(struct request *r, const char *p, size_t n);
 	void (*body_end)(struct request *r);
 	void (*sent)(struct request *r, size_t n);

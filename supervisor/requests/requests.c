@@ -4,6 +4,7 @@
 #include "supervisor/requests/access.h"
 #include "supervisor/requests/guardian.h"
 #include "supervisor/requests/idle_notes.h"
+#include "supervisor/requests/page.h"
 #include "supervisor/requests/request.h"
 #include "supervisor/requests/scrape.h"
 
@@ -29,6 +30,12 @@ static void on_head(void *ctx, struct exchange *x)
 	route_find(exchange_method(x), exchange_path(x), &route);
 	if (route.kind == ROUTE_METRICS && s->config->metrics.address)
 		route.kind = ROUTE_PASS; /* the backend's own */
+	if (route.kind == ROUTE_PAGE && !s->config->ui)
+		route.kind = ROUTE_PASS; /* the backend's own */
+	if (route.kind == ROUTE_PAGE) {
+		page_begin(s, x, &route);
+		return;
+	}
 	if (access_gate(s, x, &route))
 		return;
 	if (route.kind == ROUTE_CHAT && !counted_behind(s, route.dialect))

@@ -57,6 +57,8 @@ struct requests_events {
 	void (*over)(void *ctx);
 	/* Somebody asks for what is measured: scrape_answer(), at once or later. */
 	void (*scrape)(void *ctx, struct request *r);
+	/* Somebody looks at the page, or it asks for something: page_answer() and its like. */
+	void (*page)(void *ctx, struct request *r);
 };
 
 struct guardian;
@@ -80,6 +82,7 @@ struct requests {
 	struct chat_list chats;	   /* those that a retry may join (join.h) */
 	unsigned active;	   /* requests in the list */
 	unsigned scrapes;	   /* of these: for /metrics */
+	unsigned pages;		   /* ... for the page at /ui/ */
 	size_t held_bytes;	   /* request bodies held in memory */
 	uint64_t client_secret[2]; /* keys the hashes of clients (client.h), and of their tools */
 	uint64_t next_request;

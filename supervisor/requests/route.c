@@ -73,6 +73,7 @@ static const struct known known[] = {
 static const char models_prefix[] = "/v1/models/";
 #define MODELS_PREFIX_BYTES (sizeof(models_prefix) - 1)
 static const char responses_prefix[] = "/v1/responses/";
+static const char page_path[] = "/ui";
 
 static unsigned method_bit(const char *method)
 {
@@ -104,6 +105,12 @@ static size_t clean(struct slice path, char out[PATH_MAX_BYTES])
 		n--;
 	out[n] = '\0';
 	return n;
+}
+
+static bool is_page(const char *path)
+{
+	size_t n = sizeof(page_path) - 1;
+	return strncmp(path, page_path, n) == 0 && (path[n] == '/' || path[n] == '\0');
 }
 
 static enum dialect errors_of(const char *path)
@@ -159,6 +166,8 @@ void route_find(const char *method, struct slice path, struct route *out)
 			.v1 = k->v1};
 		return;
 	}
+	if (is_page(text))
+		out->kind = ROUTE_PAGE;
 	if (strncmp(text, responses_prefix, strlen(responses_prefix)) == 0) {
 		out->kind = ROUTE_STORED;
 		out->changes = false; /* it goes to no server */

@@ -16,6 +16,7 @@ enum route_kind {
 	ROUTE_TAGS,    /* GET /api/tags */
 	ROUTE_PS,      /* GET /api/ps */
 	ROUTE_METRICS, /* GET /metrics */
+	ROUTE_PAGE,    /* /ui and all below it, whatever the method */
 	ROUTE_MODELS,  /* GET /v1/models */
 	ROUTE_MODEL,   /* GET /v1/models/NAME */
 	ROUTE_STORED,  /* /v1/responses/...: none is kept */

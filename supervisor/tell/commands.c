@@ -360,17 +360,21 @@ static void tell(const struct command_words *w, const struct command *c)
 			LOG_STR("more", w->count > 2 ? w->word[2] : ""), LOG_END);
 }
 
+static const struct command *find(const char *name)
+{
+	for (size_t i = 0; i < COMMANDS; i++)
+		if (strcmp(name, commands[i].name) == 0)
+			return &commands[i];
+	return NULL;
+}
+
 enum rep_when commands_answer(
 	void *ctx, struct rep_question *q, struct slice request, struct buf *out)
 {
 	struct command_words w;
 	struct asking a = {.t = ctx, .q = q, .w = &w, .out = out};
 	enum rep_when when = REP_NOW;
-	const struct command *c = NULL;
-	bool words = command_split(request, &w);
-	for (size_t i = 0; words && i < COMMANDS && !c; i++)
-		if (strcmp(w.word[0], commands[i].name) == 0)
-			c = &commands[i];
+	const struct command *c = command_split(request, &w) ? find(w.word[0]) : NULL;
 	buf_add_char(out, '{');
 	if (c) {
 		tell(&w, c);
@@ -381,4 +385,28 @@ enum rep_when commands_answer(
 	if (when == REP_NOW)
 		buf_add_char(out, '}');
 	return when;
+}
+
+/* Of those that run something: they tell something, at once, and no more. */
+static const char *const looks[] = {"requests", "request", "recent", "fields", "operation", "help"};
+
+static bool only_looks(const struct command *c)
+{
+	for (size_t i = 0; !c->document && i < sizeof(looks) / sizeof(*looks); i++)
+		if (strcmp(c->name, looks[i]) == 0)
+			return true;
+	return c->document;
+}
+
+bool commands_look(struct tell *t, struct slice request, struct buf *out)
+{
+	struct command_words w;
+	struct asking a = {.t = t, .w = &w, .out = out};
+	const struct command *c = command_split(request, &w) ? find(w.word[0]) : NULL;
+	if (!c || !only_looks(c))
+		return false;
+	buf_add_char(out, '{');
+	run(&a, c);
+	buf_add_char(out, '}');
+	return true;
 }

@@ -7,6 +7,7 @@
 #define TANDEM_COMMANDS_H
 
 #include "supervisor/tell/rep.h"
+#include "supervisor/tell/tell.h"
 
 #define COMMAND_WORDS_MAX 4
 #define COMMAND_WORD_BYTES 64 /* NUL included */
@@ -21,6 +22,12 @@ struct command_words {
  * word, a word or their number is too large, or there is anything but printable ASCII.
  */
 bool command_split(struct slice request, struct command_words *out);
+
+/*
+ * The same for who may only look, and gets an answer at once: no orders, and nothing that waits (devices, flush). False:
+ * there is no such request. What it cannot do is answered with {"error":"why"}, too.
+ */
+bool commands_look(struct tell *t, struct slice request, struct buf *out);
 
 /* For rep_start(): ctx is a struct tell. */
 enum rep_when commands_answer(

@@ -8,6 +8,7 @@
 #ifndef TANDEM_DOCUMENTS_H
 #define TANDEM_DOCUMENTS_H
 
+#include "supervisor/devices/nvml.h"
 #include "supervisor/tell/field.h"
 #include "supervisor/tell/rep.h"
 #include "supervisor/tell/tell.h"
@@ -47,6 +48,8 @@ void gpu_get(const void *gpu, const struct field *f, struct field_value *out);
 
 /* Asks the driver first where its last word is old. A later answer ends the object itself. */
 enum rep_when documents_gpus(struct tell *t, struct rep_question *q, struct buf *out);
+/* The same document's members, of a sample that is there. */
+void documents_gpus_of(struct tell *t, const struct nvml_sample *sample, struct buf *out);
 
 /* --- parts of several documents --- */
 

@@ -14,6 +14,8 @@ struct events {
 	struct pub *pub;
 	struct recent recent;
 	uint64_t seq;
+	events_ear_fn *ear; /* NULL: none */
+	void *ear_ctx;
 };
 
 static void put_text(struct buf *b, const char *key, const char *value)
@@ -59,8 +61,9 @@ static void on_step(
 {
 	struct events *e = ctx;
 	struct buf b;
+	bool heard = e->ear && e->ear(e->ear_ctx, NULL);
 	e->seq++;
-	if (pub_subscribers(e->pub) == 0 && e->recent.max_bytes == 0)
+	if (pub_subscribers(e->pub) == 0 && e->recent.max_bytes == 0 && !heard)
 		return;
 	buf_init(&b, 0);
 	buf_add_char(&b, '{');
@@ -70,9 +73,12 @@ static void on_step(
 	for (const struct log_field *f = fields; f->type != LOG_F_END; f++)
 		put_field(&b, f);
 	buf_add_char(&b, '}');
+	struct slice text = buf_slice(&b);
 	if (buf_error(&b) == 0) {
-		pub_send(e->pub, buf_slice(&b));
-		recent_add(&e->recent, buf_slice(&b));
+		pub_send(e->pub, text);
+		recent_add(&e->recent, text);
+		if (heard)
+			e->ear(e->ear_ctx, &text);
 	}
 	buf_free(&b);
 }
@@ -113,6 +119,12 @@ void events_limit(struct events *e, const struct events_limits *l)
 void events_recent(const struct events *e, const char *request, struct buf *out)
 {
 	recent_put(&e->recent, request, out);
+}
+
+void events_hear(struct events *e, events_ear_fn *ear, void *ctx)
+{
+	e->ear = ear;
+	e->ear_ctx = ctx;
 }
 
 void events_stop(struct events *e)

@@ -35,6 +35,10 @@ void events_recent(const struct events *e, const char *request, struct buf *out)
 /* No events any more; e is freed. */
 void events_stop(struct events *e);
 
+/* One more listener, in this process. wanted: somebody is there to hear; NULL text asks for that alone. */
+typedef bool events_ear_fn(void *ctx, const struct slice *event);
+void events_hear(struct events *e, events_ear_fn *ear, void *ctx);
+
 struct events_counts {
 	uint64_t events, lost; /* lost: by slow subscribers, all together */
 	unsigned subscribers;

@@ -114,6 +114,11 @@ static const struct field gpus[] = {
 };
 const struct fields document_gpus = FIELDS(gpus);
 
+void documents_gpus_of(struct tell *t, const struct nvml_sample *sample, struct buf *out)
+{
+	json_document(&document_gpus, &(struct view){t, sample}, out);
+}
+
 /* --- asking --- */
 
 struct ask {
@@ -126,16 +131,15 @@ struct ask {
 static void on_sample(void *ctx, const struct nvml_sample *sample)
 {
 	struct ask *ask = ctx;
-	struct view view = {ask->t, sample};
 	struct buf text;
 	if (ask->now) {
-		json_document(&document_gpus, &view, ask->now);
+		documents_gpus_of(ask->t, sample, ask->now);
 		ask->answered = true;
 		return;
 	}
 	buf_init(&text, 0);
 	buf_add_char(&text, '{'); /* the question has it already: see below */
-	json_document(&document_gpus, &view, &text);
+	documents_gpus_of(ask->t, sample, &text);
 	buf_add_char(&text, '}');
 	if (buf_error(&text) == 0)
 		rep_reply(ask->q, (struct slice){text.p + 1, text.n - 1});

@@ -4,6 +4,7 @@
 #include "supervisor/tell/commands.h"
 #include "supervisor/tell/events.h"
 #include "supervisor/tell/flush.h"
+#include "supervisor/tell/ui_streams.h"
 
 #include <errno.h>
 #include <string.h>
@@ -28,20 +29,35 @@ static int open_sockets(struct tell *t)
 		rundir_socket(&l->rundir, "events", path);
 		rc = events_start(l->loop, path, &limits, &t->events);
 	}
-	if (rc)
+	if (rc == 0)
+		events_hear(t->events, ui_streams_hear, t->streams);
+	else
 		log_line(LOG_ERROR, "stats_socket", LOG_STR("run_dir", l->run_dir),
 			LOG_STR("error", strerror(-rc)), LOG_END);
 	return rc;
 }
 
+static void close_sockets(struct tell *t)
+{
+	if (t->stats)
+		rep_stop(t->stats);
+	if (t->events)
+		events_stop(t->events);
+	flush_destroy(t->flush);
+	t->stats = NULL;
+	t->events = NULL;
+	t->flush = NULL;
+}
+
 int tell_start(struct tell *t)
 {
-	return open_sockets(t);
+	t->streams = ui_streams_create(t->life->loop, &t->life->config->deadlines.heartbeat_ms);
+	return t->streams ? open_sockets(t) : -ENOMEM;
 }
 
 int tell_reopen(struct tell *t)
 {
-	tell_stop(t);
+	close_sockets(t);
 	return open_sockets(t);
 }
 
@@ -54,12 +70,7 @@ void tell_reloaded(struct tell *t)
 
 void tell_stop(struct tell *t)
 {
-	if (t->stats)
-		rep_stop(t->stats);
-	if (t->events)
-		events_stop(t->events);
-	flush_destroy(t->flush);
-	t->stats = NULL;
-	t->events = NULL;
-	t->flush = NULL;
+	close_sockets(t);
+	ui_streams_destroy(t->streams);
+	t->streams = NULL;
 }

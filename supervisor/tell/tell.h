@@ -13,6 +13,7 @@
 struct rep;
 struct events;
 struct flush;
+struct ui_streams;
 
 struct tell {
 	struct life *life;
@@ -20,7 +21,8 @@ struct tell {
 	struct requests *requests;
 	struct rep *stats; /* NULL: closed */
 	struct events *events;
-	struct flush *flush; /* whoever waits for the log */
+	struct flush *flush;	    /* whoever waits for the log */
+	struct ui_streams *streams; /* pages that hear events */
 };
 
 /* Listens under names of this process's own; rundir_take() gives them the known ones. 0 or -errno;

@@ -15,6 +15,14 @@
 static struct requests requests;
 static struct life life;
 
+static unsigned left; /* how often it was said that what has no end is to end */
+
+static void on_leaving(void *ctx)
+{
+	assert_ptr_equal(ctx, &life);
+	left++;
+}
+
 static int setup(void **state)
 {
 	(void)state;
@@ -26,7 +34,9 @@ static int setup(void **state)
 	life.devices = &workers->devices;
 	life.requests = &requests;
 	life.successor.handover.listen_fd = life.successor.handover.talk_fd = -1;
-	life_init(&life, &workers->loop, NULL, NULL);
+	static const struct life_events events = {.leaving = on_leaving};
+	left = 0;
+	life_init(&life, &workers->loop, &events, &life);
 	workers->d->current->state = WORKER_READY;
 	workers_spawn(workers->d->current);
 	workers_done();
@@ -52,6 +62,7 @@ static void test_it_drains_then_ends_with_its_last_worker(void **state)
 	requests.active = 2;
 	life_event(&life, LIFE_TERM);
 	assert_int_equal(life.state, LIFE_DRAINING);
+	assert_int_equal(left, 1);
 	assert_true(workers->devices.stopping);
 	assert_int_equal(uv_timer_get_due_in(&life.timer), workers->config.deadlines.drain_ms);
 	requests.active = 1;
@@ -90,6 +101,7 @@ static void test_it_retires_and_ends_once_the_upgrade_is_settled(void **state)
 	life.upgrade.state = UPGRADE_HANDED;
 	life_event(&life, LIFE_HANDED);
 	assert_int_equal(life.state, LIFE_RETIRING);
+	assert_int_equal(left, 1);
 	assert_true(workers->devices.keep_backends);
 	assert_false(workers->devices.stopping);
 	life_event(&life, LIFE_TIMER); /* it may be called back yet */

@@ -229,6 +229,37 @@ static void test_room_after(void **state)
 	assert_int_equal(plan_room_after(&f, 4016, 4110), (int64_t)(4016 * PLAN_OVERFLOW_SHARE));
 }
 
+/* Whatever the thresholds: sizes decide for the way that is asked for, and the reason says so. */
+static void test_a_way_that_is_asked_for(void **state)
+{
+	(void)state;
+	static const uint64_t sizes[] = {0, 1, 1999, 2000, 6000, 6001, 12000};
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++)
+		for (enum strategy way = STRATEGY_A; way <= STRATEGY_C; way++) {
+			struct plan_facts f = facts(sizes[i]);
+			struct plan p;
+			plan_ask(&f, way);
+			plan_decide(&f, &p);
+			if (sizes[i] == 0 && way == STRATEGY_C)
+				continue; /* nothing is in it */
+			assert_int_equal(p.strategy, way);
+			assert_int_equal(p.condense, way != STRATEGY_A);
+			assert_true(strncmp(p.reason, "way ", 4) == 0);
+			assert_true(f.a_max_tokens <= 2000 || way == STRATEGY_A);
+		}
+	struct plan_facts f = facts(50000);
+	struct plan p;
+	plan_ask(&f, STRATEGY_A);
+	plan_decide(&f, &p);
+	assert_true(p.condense && p.must_shrink); /* never cut in silence */
+	f = facts(5000);
+	f.small.ready = false;
+	plan_ask(&f, STRATEGY_B);
+	plan_decide(&f, &p);
+	assert_false(p.condense);
+	assert_non_null(strstr(p.reason, "not ready"));
+}
+
 static void test_original_or_chunk(void **state)
 {
 	(void)state;
@@ -259,6 +290,7 @@ int main(void)
 		cmocka_unit_test(test_room_keeps_the_answer_free),
 		cmocka_unit_test(test_room_of_a_counted_prompt),
 		cmocka_unit_test(test_room_after),
+		cmocka_unit_test(test_a_way_that_is_asked_for),
 		cmocka_unit_test(test_original_or_chunk),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,55 @@
+/*
+ * The page at /ui/, as requests: its files, what it asks for, and the streams of events that it reads. What is answered
+ * is known to who stands above (requests_events.page); who may ask is decided here.
+ *
+ *   405  anything but GET and HEAD: the page gives no orders
+ *   403  other machines can connect, and no keys are configured
+ *   403  another page's script asks (origin_is_own()), whatever `origins` allows it elsewhere
+ *   401  keys are configured, and none was sent: what is below /ui/api/. The files are the same for everybody and tell
+ *        nothing, and a browser cannot send a key before it has them
+ *   503  limits.ui_readers others are under way
+ *
+ * Paths are taken as they are written: an escape in one names nothing.
+ */
+#ifndef TANDEM_PAGE_H
+#define TANDEM_PAGE_H
+
+#include "supervisor/requests/requests.h"
+#include "supervisor/requests/route.h"
+
+struct exchange;
+
+void page_begin(struct requests *s, struct exchange *x, const struct route *route);
+
+/* --- for who answers; each is handed out once, held until it is answered --- */
+
+/* Its client still waits. */
+bool page_wanted(const struct request *r);
+/* It asks for something, and has shown its key; else for one of the files. */
+bool page_asks(const struct request *r);
+/* What for: "status" of "/ui/api/status?x", "app.js" of "/ui/app.js", "" of "/ui/". Borrowed from the request. */
+struct slice page_name(const struct request *r);
+
+struct page_file {
+	const char *type, *etag;
+	struct slice bytes; /* static */
+};
+/* A file, or 304 where the client has it. */
+void page_send_file(struct request *r, const struct page_file *f);
+/* The whole answer, never kept by a cache. Empty: memory was out. */
+void page_answer(struct request *r, int status, struct slice json);
+
+/* --- streams --- */
+
+/* The stream is over for its client: nobody listens any more. Comes once at most, and not after page_stream_end(). */
+typedef void page_gone_fn(void *ctx);
+
+/* Sends the head of an endless answer, text/event-stream. False: nobody is there any more, or only the head was asked
+ * for; then it is over already. */
+bool page_stream_begin(struct request *r, page_gone_fn *gone, void *ctx);
+/* Copies. -ENOBUFS: the client reads too slowly, limits.stream_bytes wait for it; nothing was taken. */
+int page_stream_write(struct request *r, struct slice bytes);
+/* Ends it; r is the stream's no more. */
+void page_stream_end(struct request *r);
+
+#endif

@@ -1,0 +1,14 @@
+/*
+ * What the page at /ui/ gets (docs/ui.md): its files, which are part of the program (ui_files.h), and below /ui/api/
+ * what the stats socket tells (commands.h: the documents, never orders) and the events (ui_streams.h).
+ */
+#ifndef TANDEM_UI_H
+#define TANDEM_UI_H
+
+#include "supervisor/tell/tell.h"
+#include "supervisor/tell/ui_streams.h"
+
+/* For requests_events.page: answers now or later, exactly once. */
+void ui_answer(struct tell *t, struct request *r);
+
+#endif
