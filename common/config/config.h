@@ -240,6 +240,8 @@ struct config {
 					       default 1000 */
 		int64_t history_bytes;	    /* ... in memory; default 4194304 */
 		int64_t request_steps;	    /* of one request; default 128 */
+		int64_t request_messages;   /* of one that was shortened, told of with their sizes;
+					       default 200 */
 		int64_t models;		    /* of one device's list; default 4096 */
 		int64_t event_bytes;	    /* events queued for one listener of events.ipc; default
 					  1048576 */

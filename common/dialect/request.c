@@ -7,6 +7,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+const char *chat_role_name(enum chat_role role)
+{
+	static const char *const names[] = {"system", "user", "assistant", "tool"};
+	return names[role];
+}
+
 static int read_root(struct chat_request *r, struct dialect_error *error)
 {
 	const struct front_dialect *front = front_of(r->dialect);

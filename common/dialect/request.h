@@ -23,6 +23,9 @@
 
 enum chat_role { CHAT_SYSTEM, CHAT_USER, CHAT_ASSISTANT, CHAT_TOOL };
 
+/* "system", "user", "assistant", "tool"; static. */
+const char *chat_role_name(enum chat_role role);
+
 struct chat_message {
 	enum chat_role role; /* "developer" counts as system; unknown roles count as user */
 	struct json_value

@@ -305,6 +305,10 @@ void chat_guard_name(struct chat *c)
 			LOG_END);
 	all->counts.seen[kind]++;
 	remember(c, before);
+	if (!c->base.record)
+		return;
+	c->base.record->conversation = g->conversation;
+	record_text(c->base.record->prefix, sizeof(c->base.record->prefix), slice_str(g->text));
 }
 
 /* --- what came of it --- */

@@ -64,6 +64,23 @@ static void record_words(const struct chat *c)
 		record_text(r->device, sizeof(r->device), slice_str(c->device->conf->name));
 }
 
+/* How each message went, where some went shorter than they came. */
+static void record_layout(const struct chat *c)
+{
+	const struct layout *l = &c->condense.layout;
+	size_t first;
+	if (!c->base.record || !c->asked || !c->use_condensed || !l->messages)
+		return;
+	struct record_message *to = record_messages(c->base.record, l->count, &first);
+	for (size_t i = first; to && i < l->count; i++)
+		to[i - first] =
+			(struct record_message){.role = chat_role_name(c->view.messages[i].role),
+				.level = layout_level_name(l->messages[i].level),
+				.reason = l->messages[i].reason,
+				.bytes_in = l->messages[i].bytes_in,
+				.bytes_out = l->messages[i].bytes_out};
+}
+
 void chat_recorded(struct chat *c)
 {
 	struct record *r = c->base.record;
@@ -104,5 +121,6 @@ void chat_measured(struct chat *c)
 	if (counts)
 		measures_add(&c->base.all->measures, &m);
 	record_words(c);
+	record_layout(c);
 	request_remembered(&c->base, &m);
 }

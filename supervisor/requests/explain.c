@@ -4,12 +4,6 @@
 
 #include <inttypes.h>
 
-static const char *role_name(enum chat_role role)
-{
-	static const char *const names[] = {"system", "user", "assistant", "tool"};
-	return names[role];
-}
-
 static bool laid_out(const struct explanation *e)
 {
 	return e->condense && e->outcome == DECIDE_CONDENSED;
@@ -57,7 +51,7 @@ static void put_message(const struct explanation *e, size_t i, struct buf *out)
 	buf_add_str(out, i ? ",{" : "{");
 	json_put_key(out, "index");
 	json_put_int(out, (int64_t)i);
-	put_text(out, "role", role_name(m->role));
+	put_text(out, "role", chat_role_name(m->role));
 	if (laid_out(e)) {
 		const struct layout_message *l = &e->condense->layout.messages[i];
 		json_put_key(out, "group");
@@ -218,7 +212,7 @@ int explain_text(const struct explanation *e, struct buf *out)
 		const struct layout_message *l =
 			laid_out(e) ? &e->condense->layout.messages[i] : NULL;
 		size_t sent = e->outcome == DECIDE_OVERFLOW ? 0 : m->raw.raw.n;
-		buf_printf(out, "%5zu %-9s %-5s %10zu %10zu  %s\n", i, role_name(m->role),
+		buf_printf(out, "%5zu %-9s %-5s %10zu %10zu  %s\n", i, chat_role_name(m->role),
 			l ? layout_level_name(l->level) : "L0", l ? l->bytes_in : m->raw.raw.n,
 			l ? l->bytes_out : sent,
 			l				? l->reason ? l->reason : ""

@@ -8,12 +8,13 @@
 
 static size_t bytes_of(const struct record *r)
 {
-	return sizeof(*r) + steps_bytes(&r->steps);
+	return sizeof(*r) + steps_bytes(&r->steps) + r->message_count * sizeof(*r->messages);
 }
 
 static void record_free(struct record *r)
 {
 	steps_fini(&r->steps);
+	free(r->messages);
 	free(r);
 }
 
@@ -46,6 +47,11 @@ void history_limit(struct history *h, size_t most, size_t bytes_most, size_t ste
 	keep_bounds(h);
 }
 
+void history_limit_messages(struct history *h, size_t most)
+{
+	h->messages_most = most;
+}
+
 void history_fini(struct history *h)
 {
 	struct record *r;
@@ -67,6 +73,7 @@ struct record *history_begin(struct history *h, const char *id, uint64_t now, ui
 	r->begun_ms = now;
 	r->begun_at_ms = now_at;
 	steps_init(&r->steps, h->steps_most);
+	r->message_most = h->messages_most;
 	TAILQ_INSERT_HEAD(&h->running, r, link);
 	return r;
 }
@@ -123,7 +130,17 @@ void history_late(struct history *h, const char *id, const struct step *it)
 	keep_bounds(h);
 }
 
-/* --- texts --- */
+/* --- what is in it --- */
+
+struct record_message *record_messages(struct record *r, size_t count, size_t *first)
+{
+	size_t n = count < r->message_most ? count : r->message_most;
+	free(r->messages);
+	r->messages = n ? calloc(n, sizeof(*r->messages)) : NULL;
+	r->message_count = r->messages ? n : 0;
+	r->messages_lost = *first = count - r->message_count;
+	return r->messages;
+}
 
 void record_text(char *to, size_t size, struct slice text)
 {

@@ -21,6 +21,12 @@
 #define RECORD_TEXT_BYTES 96 /* of a path or a model's name; what is longer is cut */
 #define RECORD_REASON_BYTES 192
 
+/* What was sent of a message. The words are static. */
+struct record_message {
+	const char *role, *level, *reason;
+	size_t bytes_in, bytes_out; /* of text */
+};
+
 struct record {
 	TAILQ_ENTRY(record) link; /* newest first */
 	char id[RECORD_ID_BYTES];
@@ -36,6 +42,12 @@ struct record {
 	struct measure measure; /* when it is over; its device is `device` below */
 	char device[CONFIG_NAME_BYTES];
 	struct steps steps;
+	uint64_t conversation; /* guardian.h; 0: none that is known */
+	char prefix
+		[RECORD_TEXT_BYTES]; /* what became of its beginning, as in X-Tandem-Prefix; "" */
+	struct record_message *messages; /* of one that was shortened, the newest ones; owned */
+	size_t message_count, message_most;
+	size_t messages_lost; /* older ones beyond message_most, or for want of memory */
 };
 
 TAILQ_HEAD(record_list, record);
@@ -45,12 +57,15 @@ struct history {
 	size_t count, bytes;	 /* of past */
 	size_t most, bytes_most; /* ... at most */
 	size_t steps_most;	 /* of a request that begins */
+	size_t messages_most;	 /* ... that is shortened */
 };
 
 void history_init(struct history *h);
 void history_fini(struct history *h);
 /* Other bounds; what is above goes at once. */
 void history_limit(struct history *h, size_t most, size_t bytes_most, size_t steps_most);
+/* ... of messages of a request that begins from now on; none without. */
+void history_limit_messages(struct history *h, size_t most);
 
 /* A request begins. NULL: memory is out, and nothing is kept of it. */
 struct record *history_begin(struct history *h, const char *id, uint64_t now, uint64_t now_at);
@@ -62,6 +77,9 @@ struct record *history_find(struct history *h, const char *id);
 /* A whole step that comes after the end of the request with that id; where nothing is kept of it, nothing
  * is done. */
 void history_late(struct history *h, const char *id, const struct step *it);
+
+/* Room for the last of so many messages, all zero; *first: which one it begins with. NULL: nothing is kept of them. */
+struct record_message *record_messages(struct record *r, size_t count, size_t *first);
 
 /* Copies text that may be longer than there is room for, without cutting a character of UTF-8. */
 void record_text(char *to, size_t size, struct slice text);

@@ -145,6 +145,7 @@ static void limit_history(struct requests *s)
 {
 	history_limit(&s->history, (size_t)s->config->limits.history,
 		(size_t)s->config->limits.history_bytes, (size_t)s->config->limits.request_steps);
+	history_limit_messages(&s->history, (size_t)s->config->limits.request_messages);
 }
 
 static void remember_window(void *ctx, uint64_t beginning, double window)

@@ -74,6 +74,60 @@ static void each_step(const void *of, struct field_list *list)
 		field_item(list, &(struct step_row){r, &r->steps.of[i]});
 }
 
+/* --- a message --- */
+
+enum { ROLE, LEVEL, BYTES_IN, BYTES_OUT, BECAUSE };
+
+static void get_message(const void *of, const struct field *f, struct field_value *out)
+{
+	const struct record_message *m = of;
+	switch (f->which) {
+	case ROLE:
+		field_say_text(out, m->role);
+		break;
+	case LEVEL:
+		field_say_text(out, m->level);
+		break;
+	case BYTES_IN:
+		out->number = (int64_t)m->bytes_in;
+		break;
+	case BYTES_OUT:
+		out->number = (int64_t)m->bytes_out;
+		break;
+	case BECAUSE:
+		field_say_text(out, m->reason);
+		break;
+	}
+}
+
+#define MESSAGE(name_, type_, unit_, which_)                                                       \
+	{                                                                                          \
+		.name = (name_), .type = (type_), .unit = (unit_), .get = get_message,             \
+		.which = (which_)                                                                  \
+	}
+
+static const struct field message[] = {
+	MESSAGE("role", FIELD_TEXT, NULL, ROLE),
+	MESSAGE("level", FIELD_TEXT, NULL, LEVEL),
+	MESSAGE("bytes_in", FIELD_INT, "bytes", BYTES_IN),
+	MESSAGE("bytes_out", FIELD_INT, "bytes", BYTES_OUT),
+	MESSAGE("reason", FIELD_TEXT, NULL, BECAUSE),
+};
+static const struct fields message_members = FIELDS(message);
+
+static void each_message(const void *of, struct field_list *list)
+{
+	const struct record *r = of;
+	for (size_t i = 0; i < r->message_count; i++)
+		field_item(list, &r->messages[i]);
+}
+
+static void get_messages_lost(const void *of, const struct field *f, struct field_value *out)
+{
+	(void)f;
+	out->number = (int64_t)((const struct record *)of)->messages_lost;
+}
+
 /* --- a request --- */
 
 enum {
@@ -97,7 +151,9 @@ enum {
 	CACHED,
 	OUT,
 	STEPS,
-	LOST
+	LOST,
+	SESSION,
+	PREFIX
 };
 
 static const char *way_of(const struct record *r)
@@ -139,6 +195,9 @@ static void get_words(const struct record *r, size_t which, struct field_value *
 	case REASON:
 		field_say_text(out, r->reason);
 		break;
+	case PREFIX:
+		field_say_text(out, r->prefix);
+		break;
 	}
 }
 
@@ -179,6 +238,9 @@ static void get_number(const struct record *r, size_t which, struct field_value 
 		break;
 	case LOST:
 		out->number = (int64_t)r->steps.lost;
+		break;
+	case SESSION:
+		field_say_int_if(out, r->conversation > 0, (int64_t)r->conversation);
 		break;
 	}
 }
@@ -224,6 +286,8 @@ static const struct field row[] = {
 	ROW("output_tokens", FIELD_INT, "tokens", OUT),
 	ROW("steps_count", FIELD_INT, NULL, STEPS),
 	ROW("steps_lost", FIELD_INT, NULL, LOST),
+	ROW("session", FIELD_INT, NULL, SESSION),
+	ROW("prefix", FIELD_TEXT, NULL, PREFIX),
 };
 static const struct fields row_members = FIELDS(row);
 
@@ -279,6 +343,8 @@ const struct fields document_requests = FIELDS(requests);
 static const struct field whole[] = {
 	FIELD_OBJECT_OF(NULL, &row_members, NULL),
 	FIELD_LIST_OF("steps", &step_members, each_step),
+	FIELD_LIST_OF("messages", &message_members, each_message),
+	FIELD_OWN("messages_lost", FIELD_INT, get_messages_lost),
 };
 static const struct fields whole_members = FIELDS(whole);
 

@@ -341,6 +341,42 @@ def test_cancelled_by_the_operator(one):
     t.wait_idle()
 
 
+# --- what is kept of a request ---
+
+
+def talk(n):
+    """A conversation whose old results are long enough to be shortened."""
+    out = [{"role": "system", "content": "You help."}]
+    for i in range(n):
+        out += [{"role": "user", "content": f"secret question {i}"}, {"role": "assistant", "content": prompt(700)}]
+    return out + [{"role": "user", "content": "and now?"}]
+
+
+@pytest.mark.parametrize("most", [200, 4])
+def test_a_request_tells_of_its_messages_and_its_conversation(pair, most):
+    t, *_ = pair(limits={"request_messages": most})
+    first, second = talk(6), talk(6)
+    second += [{"role": "assistant", "content": "so"}, {"role": "user", "content": "go on"}]
+    ids = [t.chat(m, stream=True)[1]["X-Tandem-Request-Id"] for m in (first, second)]
+    t.wait_idle()
+    whole = [look(t, f"/ui/api/request/{i}")[2] for i in ids]
+    assert whole == [t.command(f"request {i}") for i in ids]
+    for messages, r in zip((first, second), whole):
+        assert r["strategy"] in "BC" and len(r["messages"]) == min(most, len(messages)) and r["messages_lost"] == max(0, len(messages) - most)
+        assert [m["role"] for m in r["messages"]] == [m["role"] for m in messages][r["messages_lost"]:]
+        kept = messages[r["messages_lost"]:]
+        assert [m["bytes_in"] for m in r["messages"]] == [len(m["content"]) for m in kept]
+        assert all(m["bytes_out"] <= m["bytes_in"] + 200 and m["level"] and m["reason"] for m in r["messages"])
+        assert r["messages"][-1]["bytes_out"] == r["messages"][-1]["bytes_in"]
+        assert "secret" not in json.dumps(r)
+    if most > 20:
+        assert any(m["bytes_out"] < m["bytes_in"] for m in whole[1]["messages"])
+    assert whole[0]["session"] == whole[1]["session"] == t.command("sessions")["sessions"][0]["session"]
+    assert [r["prefix"] for r in whole] == ["new", "kept"]
+    assert [r["session"] for r in look(t, "/ui/api/requests/2")[2]["requests"]] == [whole[0]["session"]] * 2
+    assert look(t, "/ui/api/request/x-1")[0] == look(t, "/ui/api/requests/x")[0] == 404
+
+
 # --- a way that is asked for ---
 
 

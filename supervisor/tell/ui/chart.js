@@ -43,8 +43,8 @@ export class Chart {
 		this.plot = new uPlot({
 			width: this.#width(), height: o.height ?? 140, legend: { show: true, live: o.live ?? true },
 			cursor: { y: false, points: { size: 6 } },
-			scales: { x: { time: o.x?.time ?? true, distr: o.x?.log ? 3 : 1 },
-				y: { range: (u, lo, hi) => [0, o.y?.max?.() ?? Math.max(1, hi * 1.1 || 1)] } },
+			scales: { x: { time: o.x?.time ?? true, distr: o.x?.log ? 3 : 1, range: o.x?.range },
+				y: { range: (u, lo, hi) => [0, o.y?.max?.() ?? (hi > 0 ? hi * 1.1 : 1)] } },
 			axes: [{ ...axis, size: 36, label: o.x?.label }, { ...axis, size: 52, label: o.y?.label, values: o.y?.values }],
 			series: [{ label: o.x?.name ?? "time", value: o.x?.value }, ...o.series.map(s => ({ label: s.label, stroke: colour(s.colour),
 				fill: s.fill ? colour(s.colour) + "22" : undefined, width: 1.5, spanGaps: false, value: s.value,

@@ -5,17 +5,22 @@ import { Chart } from "./chart.js";
 
 const KEPT = 300; // samples of a chart, one a second
 
+const newest = () => { const now = Date.now() / 1000; return [now - KEPT, now]; };
+const chart = (title, series, y) => new Chart({ title, series, y, height: 120, live: false, x: { range: newest } });
+
 class Card {
 	constructor(name) {
 		this.head = el("div", { class: "card-head" });
 		this.bars = el("div", {});
 		this.facts = el("div", {});
-		this.columns = [[], [], [], []];
-		this.chart = new Chart({ title: "the last five minutes",
-			series: [{ label: "running", colour: "--main", fill: true }, { label: "waiting", colour: "--warn" },
-				{ label: "GPU load %", colour: "--soft", percent: true }], y: { label: "" } });
-		this.element = el("section", { class: "card device", "aria-label": name, "data-device": name }, this.head, this.bars, this.chart.element,
-			this.facts);
+		this.columns = [[], [], [], [], []];
+		this.most = 1;
+		this.jobs = chart("jobs, the last five minutes", [{ label: "running", colour: "--main", fill: true }, { label: "waiting", colour: "--warn" }],
+			{ max: () => Math.max(this.most, ...this.columns[2]) });
+		this.gpu = chart("GPU, the last five minutes, %", [{ label: "load", colour: "--main" }, { label: "memory", colour: "--small" }], { max: () => 100 });
+		this.gpu.element.hidden = true;
+		this.element = el("section", { class: "card device", "aria-label": name, "data-device": name }, this.head, this.bars, this.jobs.element,
+			this.gpu.element, this.facts);
 	}
 
 	draw(d, gpus) {
@@ -39,9 +44,14 @@ class Card {
 	}
 
 	sample(d, gpu) {
-		const row = [Date.now() / 1000, d.inflight, d.waiting, gpu?.load_percent ?? null];
+		const memory = gpu?.memory_total_bytes ? 100 * gpu.memory_used_bytes / gpu.memory_total_bytes : null;
+		const row = [Date.now() / 1000, d.inflight, d.waiting, gpu?.load_percent ?? null, memory];
 		this.columns = this.columns.map((c, i) => [...c.slice(-KEPT + 1), row[i]]);
-		this.chart.set(this.columns, `${d.inflight} running, ${d.waiting} waiting now`);
+		this.most = d.slots;
+		const [at, running, waiting, load, used] = this.columns;
+		this.jobs.set([at, running, waiting], `${d.inflight} running, ${d.waiting} waiting now`);
+		this.gpu.element.hidden = !gpu;
+		if (gpu) this.gpu.set([at, load, used], `load ${gpu.load_percent ?? "unknown"} %, memory ${Math.round(memory ?? 0)} % now`);
 	}
 }
 
@@ -68,7 +78,7 @@ export function devices() {
 					cards.delete(name);
 				}
 			const r = s.requests;
-			put(note, `Version ${s.version}, up ${ms(s.uptime_s * 1000)}, at ${s.listen}. ${count(r.active)} requests under way, ` +
+			put(note, `Version ${s.version}, up ${ms(s.uptime_s * 1000)}, at ${s.listen}. ` +
 				`${count(r.total)} chats (A ${count(r.by_strategy.A)}, B ${count(r.by_strategy.B)}, C ${count(r.by_strategy.C)}), ` +
 				`${count(r.passed)} passed through, ${count(r.failed)} failed, ${count(r.cancelled)} cancelled, ${count(r.fallbacks)} fallbacks.`);
 			const loose = gpus.gpus.filter(g => !g.pinned?.length);

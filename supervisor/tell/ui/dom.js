@@ -68,3 +68,10 @@ export const facts = pairs => el("dl", { class: "facts" },
 	pairs.filter(p => p).map(([k, v]) => el("div", {}, el("dt", {}, k), el("dd", {}, v ?? "–"))));
 
 export const pill = text => el("span", { class: "pill", "data-state": text }, text ?? "–");
+
+/** A part of a whole as a bar. */
+export function share(part, all, what) {
+	const fill = el("i", { class: "part" });
+	fill.style.width = (all > 0 ? Math.min(part / all, 1) * 100 : 0) + "%";
+	return el("span", { class: "share", role: "img", "aria-label": `${count(part)} of ${count(all)} ${what}` }, fill);
+}

@@ -6,7 +6,9 @@ const ALL = 1000, NEWEST = 40, AT_ONCE = 4;
 export const history = {
 	rows: [], // newest first; a row that is over stays the same object
 	there: true, // the gateway keeps such a record
-	steps: new Map(), // of requests by id: {over, of: [...]}
+	whole: new Map(), // requests with their steps by id: {over, steps, messages, ...}
+
+	steps(r) { return this.whole.get(r.request)?.steps ?? []; },
 
 	async refresh() {
 		const whole = !this.rows.length;
@@ -29,16 +31,16 @@ export const history = {
 		const older = whole || gap ? [] : this.rows.filter(r => !told.has(r.request) && r.over);
 		this.rows = fresh.concat(older).sort((a, b) => b.begun_at_ms - a.begun_at_ms).slice(0, ALL);
 		const kept = new Set(this.rows.map(r => r.request));
-		for (const id of this.steps.keys()) if (!kept.has(id)) this.steps.delete(id);
+		for (const id of this.whole.keys()) if (!kept.has(id)) this.whole.delete(id);
 	},
 
 	/** Brings the steps of these rows, a few at once; true when any came. Those of one that is over are asked for once. */
 	async bring(rows) {
-		const wanted = rows.filter(r => !this.steps.get(r.request)?.over);
+		const wanted = rows.filter(r => !this.whole.get(r.request)?.over);
 		const one = async () => {
 			for (let r; (r = wanted.shift());) {
 				const whole = await ask("request/" + encodeURIComponent(r.request));
-				this.steps.set(r.request, { over: !whole || whole.state !== "running", of: whole?.steps ?? [] });
+				this.whole.set(r.request, { ...whole, over: whole?.state !== "running" });
 			}
 		};
 		const any = wanted.length > 0;

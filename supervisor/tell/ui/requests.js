@@ -1,6 +1,6 @@
 // Requests as a waterfall: each with its steps, over the devices that worked for it.
 import { every } from "./net.js";
-import { clock, count, el, facts, ms, pill, put, table } from "./dom.js";
+import { clock, count, el, facts, ms, pill, put, share, table } from "./dom.js";
 import { List } from "./list.js";
 import { history } from "./history.js";
 
@@ -23,7 +23,8 @@ export function requests() {
 	const list = new List({ label: "Requests", height: 34, key: r => r.request, row, chosen: choose });
 	const element = el("div", { class: "fill-page" }, el("div", { class: "bar-of-tools" }, filter,
 		el("label", {}, together, " on one clock"), told),
-		el("p", { class: "legend", "aria-hidden": "true" }, LEGEND.map(k => el("span", { "data-kind": k }, k))), axis, list.element, detail);
+		el("p", { class: "legend", "aria-hidden": "true" }, LEGEND.map(k => el("span", { "data-kind": k }, k)),
+			el("b", {}, "above: main devices, below: the others")), axis, list.element, detail);
 
 	// Its own device above, the others below.
 	const lane = (r, s) => s.device && (mains.size ? !mains.has(s.device) : s.device !== r.device) ? "1" : "0";
@@ -42,7 +43,7 @@ export function requests() {
 			el("span", { class: "way", "data-way": r.strategy }, r.strategy ?? "…"),
 			el("span", { class: "model" }, r.model ?? r.path), el("span", { class: "num tokens" }, r.tokens_in ? count(r.tokens_in) : ""),
 			el("span", { class: "num first" }, r.first_ms === null ? "" : ms(r.first_ms)), el("span", { class: "num total" }, ms(r.ms)),
-			el("span", { class: "track" }, (history.steps.get(r.request)?.of ?? []).map(s => bar(r, s))));
+			el("span", { class: "track" }, history.steps(r).map(s => bar(r, s))));
 		e.setAttribute("aria-label", `${r.request}, ${r.state}, way ${r.strategy ?? "not known yet"}, ${r.model ?? r.path}, ${ms(r.ms)}`);
 		e.style.setProperty("--o", shared ? r.begun_at_ms - list.origin : 0);
 		return e;
@@ -67,7 +68,7 @@ export function requests() {
 	async function bring() {
 		if (bringing) return;
 		bringing = true;
-		const seen = list.seen(), known = new Set(seen.filter(r => history.steps.get(r.request)?.over).map(r => r.request));
+		const seen = list.seen(), known = new Set(seen.filter(r => history.whole.get(r.request)?.over).map(r => r.request));
 		try {
 			if (await history.bring(seen)) {
 				for (const r of seen) if (!known.has(r.request)) list.forget(r);
@@ -91,23 +92,26 @@ export function requests() {
 		opened = r?.request ?? "";
 		detail.hidden = !r;
 		if (!r) return;
-		history.steps.delete(r.request); // something may have come after its end
+		history.whole.delete(r.request); // something may have come after its end
 		try { await history.bring([r]); } catch { return; }
 		if (opened === r.request) show(r);
 	}
 
 	function show(r) {
-		const steps = history.steps.get(r.request)?.of ?? [];
+		const { steps = [], messages = [], messages_lost: lost = 0 } = history.whole.get(r.request) ?? {};
 		put(detail, el("h2", {}, r.request, " ", pill(r.state)),
 			facts([["began", new Date(r.begun_at_ms).toLocaleString("en-GB")], ["asked", `${r.method} ${r.path}`], ["dialect", r.dialect],
 				["model", r.model], ["way", r.strategy], ["why", r.reason], ["device", r.device], ["key", r.key],
 				["status", r.status && String(r.status)], ["tokens", `${count(r.tokens_in)} in, ${count(r.tokens_sent)} sent, ` +
 					`${count(r.cached_tokens)} warm, ${count(r.output_tokens)} out`],
 				r.session ? ["conversation", el("a", { href: "#sessions/" + r.session }, String(r.session))] : null,
-				["times", `${ms(r.first_ms)} to the first byte, ${ms(r.ms)} in all, ${ms(r.queued_ms)} of it in the queue`]]),
+				["beginning", r.prefix], ["times", `${ms(r.first_ms)} to the first byte, ${ms(r.ms)} in all, ${ms(r.queued_ms)} of it in the queue`]]),
 			table("Steps", ["step", "device", ">from", ">length", "outcome", "why", ">tokens", ">warm", ">times"], steps.map(s =>
 				[el("span", { class: "kind", "data-kind": s.kind }, s.kind), s.device, ms(s.start_ms), ms(s.ms), s.outcome, s.why,
-					count(s.tokens), count(s.cached_tokens), count(s.count)])));
+					count(s.tokens), count(s.cached_tokens), count(s.count)])),
+			messages.length ? table("Messages as they were sent" + (lost ? `, without the first ${count(lost)}` : ""),
+				[">", "role", "level", ">bytes in", ">bytes out", "", "why"], messages.map((m, i) => [count(lost + i), m.role, m.level,
+					count(m.bytes_in), count(m.bytes_out), share(m.bytes_out, m.bytes_in, "bytes kept"), m.reason])) : null);
 	}
 
 	return { name: "requests", title: "Requests", element,

@@ -1,16 +1,8 @@
 // Conversations: how much of each turn was warm, and where a prefix broke.
 import { ask, every } from "./net.js";
-import { count, el, facts, ms, pill, put, table } from "./dom.js";
+import { count, el, facts, ms, pill, put, share, table } from "./dom.js";
 import { List } from "./list.js";
 import { history } from "./history.js";
-
-function share(warm, all) {
-	const track = el("span", { class: "share", role: "img", "aria-label": `${count(warm)} of ${count(all)} tokens warm` });
-	const part = el("i", { class: "warm" });
-	part.style.width = (all > 0 ? Math.min(warm / all, 1) * 100 : 0) + "%";
-	track.append(part);
-	return track;
-}
 
 const place = s => ({ newest: "in the cache", slot: "in a slot", evicted: "gone from the cache" })[s.place] ?? s.place;
 
@@ -20,12 +12,13 @@ export function sessions() {
 	const told = el("p", { class: "soft", role: "status" });
 	const detail = el("section", { class: "detail", hidden: true, "aria-label": "One conversation" });
 	const list = new List({ label: "Conversations", height: 34, key: s => s.session, row, chosen: choose });
-	const element = el("div", { class: "fill-page" }, el("div", { class: "bar-of-tools" }, told), list.element, detail);
+	const element = el("div", { class: "fill-page" }, el("div", { class: "bar-of-tools" }, told,
+		el("span", { class: "legend", "aria-hidden": "true" }, el("span", { "data-kind": "notes" }, "warm"), el("span", { "data-kind": "prefill" }, "cold"))), list.element, detail);
 
 	function row(s) {
 		return el("div", { class: "row session", "data-session": String(s.session) }, el("span", { class: "id" }, "#" + s.session),
 			el("span", { class: "model" }, s.model), el("span", {}, s.client ?? s.address), el("span", { class: "num" }, count(s.turns) + " turns"),
-			el("span", { class: "num" }, count(s.tokens) + " tokens"), share(s.cached_tokens, s.tokens),
+			el("span", { class: "num" }, count(s.tokens) + " tokens"), share(s.cached_tokens, s.tokens, "tokens warm"),
 			el("span", { class: s.breaks ? "num bad" : "num" }, s.breaks ? count(s.breaks) + " breaks" : "kept"),
 			el("span", { class: "num soft idle" }, ms(s.idle_ms) + " ago"));
 	}
@@ -36,7 +29,7 @@ export function sessions() {
 		if (!of.length) return null;
 		return table("Turns", ["request", "way", ">tokens sent", ">warm", ">cold", "", ">first byte", "prefix"], of.map(r =>
 			[el("a", { href: "#requests/" + r.request }, r.request), r.strategy, count(r.tokens_sent), count(r.cached_tokens),
-				count(r.cached_tokens === null ? null : Math.max(0, r.tokens_sent - r.cached_tokens)), share(r.cached_tokens ?? 0, r.tokens_sent),
+				count(r.cached_tokens === null ? null : Math.max(0, r.tokens_sent - r.cached_tokens)), share(r.cached_tokens ?? 0, r.tokens_sent, "tokens warm"),
 				ms(r.first_ms), r.prefix ?? ""]));
 	}
 
