@@ -1,8 +1,9 @@
 #!/bin/bash
-# check.sh check|clients|open-webui|ollama|engine|chaos|replay|attack|attack-asan|asan|asan-slice|tsan|fuzz: runs the tests of that name, every stage even after one has failed. Ends with a line
+# check.sh check|ui|clients|open-webui|ollama|engine|chaos|replay|attack|attack-asan|asan|asan-slice|tsan|fuzz: runs the tests of that name, every stage even after one has failed. Ends with a line
 # "N passed, N failed" that counts single tests, and 1 when anything failed.
 #
 # check   formatting, layers, the build with gcc and with clang, unit tests, tests of whole processes and of client packages
+# ui      the page at /ui/ in a headless Chromium (PICTURES=1: its pictures in docs/images anew)
 # clients whole agents and other clients, as they are published, before scripted backends (CLIENTS: only these)
 # open-webui  Open WebUI before scripted backends
 # replay  workers killed in mid-answer before a real llama-server, 200 times (REPLAY_OPTIONS: other numbers)
@@ -18,6 +19,7 @@ set -uo pipefail
 cd "$ROOT" || exit 1
 
 jobs=-j$(nproc)
+requirements=$ROOT/tests/requirements.txt
 at_once=$((($(nproc) * 3 + 1) / 2))
 make=("${MAKE:-make}" --no-print-directory)
 logs=$(mktemp -d)
@@ -80,7 +82,7 @@ python_tests() {
 	local build=$1 python rc=0
 	shift
 	local tests=("$@")
-	python=$("$SETUP/venv.sh") || return 1
+	python=$("$SETUP/venv.sh" "$requirements") || return 1
 	pytest_part -n "$at_once" --dist worksteal -m "not measured" || rc=1
 	pytest_part -m measured || rc=1
 	return $rc
@@ -143,6 +145,12 @@ check)
 		stage "client tests" python_tests build tests/clients --ignore tests/clients/agents
 	}
 	stage "build with clang" build_all BUILD=build-clang CC=clang
+	;;
+ui)
+	"$SETUP/deps.sh" run check ui || exit 1
+	requirements=$ROOT/tests/ui/requirements.txt
+	export TANDEM_TEST_DEADLINE_S=${TANDEM_TEST_DEADLINE_S:-60}
+	stage "build" build_all && stage "the page" python_tests build tests/ui
 	;;
 clients)
 	"$SETUP/deps.sh" run check || exit 1
@@ -212,7 +220,7 @@ tsan)
 	sanitized tsan thread
 	;;
 *)
-	die "usage: check.sh check|clients|open-webui|ollama|engine|chaos|replay|attack|attack-asan|asan|asan-slice|tsan|fuzz"
+	die "usage: check.sh check|ui|clients|open-webui|ollama|engine|chaos|replay|attack|attack-asan|asan|asan-slice|tsan|fuzz"
 	;;
 esac
 

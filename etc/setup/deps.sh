@@ -1,6 +1,6 @@
 #!/bin/bash
-# deps.sh KIND...: installs the Debian packages that building and running (run), the tests (check), the benchmark (bench),
-# static analysis (lint), compiling llama.cpp (engine) or Vulkan on an NVIDIA driver (gpu) need. Does nothing, quickly, when
+# deps.sh KIND...: installs the Debian packages that building and running (run), the tests (check), those of the page (ui), the
+# benchmark (bench), static analysis (lint), compiling llama.cpp (engine) or Vulkan on an NVIDIA driver (gpu) need. Does nothing, quickly, when
 # they are all there.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
@@ -8,6 +8,7 @@ set -euo pipefail
 run=(gcc libc6-dev make pkg-config libnng-dev libmsgpack-dev libcurl4-openssl-dev libconfig-dev libmicrohttpd-dev libgnutls28-dev
 	libuv1-dev zlib1g-dev libzstd-dev liblmdb-dev python3 python3-pip ca-certificates curl libgomp1 libstdc++6)
 check=("${run[@]}" g++ clang clang-format libclang-rt-14-dev libcmocka-dev nng-utils python3-venv openssl procps scdoc man-db zsh fish systemd prometheus)
+ui=(chromium fonts-dejavu-core)
 bench=("${run[@]}" nginx-light python3-venv)
 lint=("${run[@]}" libcmocka-dev clang-format clang-tidy shellcheck)
 engine=(g++ cmake ninja-build python3 python3-pip ca-certificates curl)
@@ -18,11 +19,12 @@ for kind in "$@"; do
 	case $kind in
 	run) wanted+=("${run[@]}") ;;
 	check) wanted+=("${check[@]}") ;;
+	ui) wanted+=("${ui[@]}") ;;
 	bench) wanted+=("${bench[@]}") ;;
 	lint) wanted+=("${lint[@]}") ;;
 	engine) wanted+=("${engine[@]}") ;;
 	gpu) wanted+=("${gpu[@]}") ;;
-	*) die "usage: deps.sh run|check|bench|lint|engine|gpu..." ;;
+	*) die "usage: deps.sh run|check|ui|bench|lint|engine|gpu..." ;;
 	esac
 done
 

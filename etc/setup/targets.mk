@@ -5,7 +5,7 @@ SETUP := etc/setup
 SYSCONFDIR ?= /etc
 C_FILES = $(sort $(shell find common proto supervisor workers tests -name '*.[ch]'))
 
-.PHONY: deps run demo check check-clients check-open-webui chaos replay check-ollama check-engine asan asan-slice fuzz-check tsan format format-check layers lint install uninstall
+.PHONY: deps run demo check check-ui check-clients check-open-webui chaos replay check-ollama check-engine asan asan-slice fuzz-check tsan format format-check layers lint install uninstall
 
 # What check.sh builds beside the programs.
 .PHONY: test-programs
@@ -28,6 +28,9 @@ demo: ## send the three example prompts through real models and check their rout
 
 check: ## install what the tests need and run them all
 	@$(SETUP)/check.sh check
+
+check-ui: ## the page at /ui/ in a headless Chromium (a package of Debian's), before real processes
+	@$(SETUP)/check.sh ui
 
 check-clients: ## whole agents, unmodified, before scripted backends (kept in the cache; CLIENTS="claude-code llm": only these)
 	@$(SETUP)/check.sh clients
@@ -88,6 +91,8 @@ install: all ## into $(PREFIX) (/usr/local); DESTDIR, SYSCONFDIR (/etc) and UNIT
 	install -m 644 README.md README.pt.md CHANGELOG.md LICENSE $(DESTDIR)$(SHAREDIR)/doc/tandem
 	install -d $(DESTDIR)$(SHAREDIR)/doc/tandem/docs
 	install -m 644 docs/*.md $(DESTDIR)$(SHAREDIR)/doc/tandem/docs
+	install -d $(DESTDIR)$(SHAREDIR)/doc/tandem/docs/images
+	install -m 644 docs/images/*.png $(DESTDIR)$(SHAREDIR)/doc/tandem/docs/images
 	install -m 644 etc/tandem.conf $(DESTDIR)$(SHAREDIR)/doc/tandem/tandem.conf
 	install -m 644 etc/grafana/tandem.json etc/prometheus/*.yml $(DESTDIR)$(SHAREDIR)/doc/tandem
 	for u in $(UNITS); do $(fill) etc/systemd/$$u.in >$(DESTDIR)$(UNITDIR)/$$u && \

@@ -1,9 +1,10 @@
 #!/bin/bash
-# Prints the python of a virtual environment that holds tests/requirements.txt, made in the cache when it is missing.
+# venv.sh [REQUIREMENTS]: prints the python of a virtual environment that holds them (tests/requirements.txt), made in the cache when it
+# is missing.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
-requirements=$ROOT/tests/requirements.txt
+requirements=${1:-$ROOT/tests/requirements.txt}
 key=$( (cat "$requirements"; "$PYTHON" -c 'import sys; print(sys.version, sys.base_prefix)') | sha256sum | cut -c1-12)
 venv=$CACHE/venv/$key
 

@@ -45,7 +45,7 @@ export class Chart {
 			cursor: { y: false, points: { size: 6 } },
 			scales: { x: { time: o.x?.time ?? true, distr: o.x?.log ? 3 : 1, range: o.x?.range },
 				y: { range: (u, lo, hi) => [0, o.y?.max?.() ?? (hi > 0 ? hi * 1.1 : 1)] } },
-			axes: [{ ...axis, size: 36, label: o.x?.label }, { ...axis, size: 52, label: o.y?.label, values: o.y?.values }],
+			axes: [{ ...axis, size: o.x?.time === false ? 36 : 44, label: o.x?.label }, { ...axis, size: 52, label: o.y?.label, values: o.y?.values }],
 			series: [{ label: o.x?.name ?? "time", value: o.x?.value }, ...o.series.map(s => ({ label: s.label, stroke: colour(s.colour),
 				fill: s.fill ? colour(s.colour) + "22" : undefined, width: 1.5, spanGaps: false, value: s.value,
 				paths: s.dots ? () => null : undefined,

@@ -12,7 +12,8 @@ export class List {
 		this.element = el("div", { class: "list", role: "listbox", tabindex: "0", "aria-label": label,
 			onkeydown: e => this.#key(e), onscroll: () => this.#later() }, this.space);
 		this.id = "list-" + label.replace(/\W+/g, "-");
-		new ResizeObserver(() => this.#later()).observe(this.element);
+		// What is opened beside a list makes it smaller: what is chosen stays in view.
+		new ResizeObserver(() => { this.#reveal(); this.#later(); }).observe(this.element);
 	}
 
 	/** Other items. One that is the same object is not drawn again; `fresh`: all are. */
@@ -41,6 +42,7 @@ export class List {
 
 	choose(item) {
 		this.active = item ? this.key(item) : null;
+		this.#reveal();
 		this.#later();
 		this.chosen?.(item);
 	}
@@ -104,10 +106,15 @@ export class List {
 		if (!(e.key in steps) || !this.items.length) return;
 		e.preventDefault();
 		const now = this.items.findIndex(i => this.key(i) === this.active);
-		const to = Math.max(0, Math.min(this.items.length - 1, now < 0 ? 0 : now + steps[e.key]));
-		const top = to * this.height, box = this.element;
+		const to = Math.max(0, Math.min(this.items.length - 1, now < 0 && e.key !== "End" ? 0 : now + steps[e.key]));
+		this.choose(this.items[to]);
+	}
+
+	#reveal() {
+		const at = this.active === null ? -1 : this.items.findIndex(i => this.key(i) === this.active);
+		const top = at * this.height, box = this.element;
+		if (at < 0) return;
 		if (top < box.scrollTop) box.scrollTop = top;
 		else if (top + this.height > box.scrollTop + box.clientHeight) box.scrollTop = top + this.height - box.clientHeight;
-		this.choose(this.items[to]);
 	}
 }

@@ -116,7 +116,7 @@ export function requests() {
 
 	return { name: "requests", title: "Requests", element,
 		show() {
-			stop = every(1500, async () => {
+			stop = every(1000, async () => {
 				try {
 					await history.refresh();
 				} catch { return; }

@@ -1,0 +1,470 @@
+"""What the page shows is what the gateway's documents say; by mouse, by keyboard alone, on a telephone, in both themes, with keys,
+and through the end of a tandemd."""
+
+import json
+import re
+import time
+
+import pytest
+from playwright.sync_api import expect
+
+from conftest import attached
+from harness import in_thread, wait_for
+from test_access import KEY, OTHER, guarded, keys  # noqa: F401 - two fixtures
+from test_routes import prompt
+from test_upgrade import upgradable  # noqa: F401 - a fixture
+
+VIEWS = ["devices", "requests", "sessions", "prompts", "events", "trial"]
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+
+
+def number(text):
+    return int(re.sub(r"\D", "", text))
+
+
+def shown(n):
+    return f"{n:,}"
+
+
+def asked(t, n=9):
+    """n requests of three sizes: A, B, C in turn; their ids, the newest first."""
+    ids = []
+    for i in range(n):
+        size = (3, 3568, 10981)[i % 3]
+        status, headers, _ = t.chat(f"hi {i}" if size == 3 else prompt(size), stream=True)
+        assert status == 200
+        ids.insert(0, headers["X-Tandem-Request-Id"])
+    t.wait_idle()
+    return ids
+
+
+def row(p, rid):
+    return p.page.locator(f'[data-request="{rid}"]')
+
+
+# --- each view ---
+
+
+def test_devices(pair, browse):
+    t, a, b = pair()
+    asked(t, 6)
+    p = browse(t)
+    for d in t.status()["devices"]:
+        card = p.page.locator(f'[data-device="{d["name"]}"]')
+        expect(card.locator(".pill")).to_have_text("ready")
+        expect(card).to_contain_text(d["backend"]["model"])
+        expect(card).to_contain_text(f"{shown(d['backend']['window'])} tokens")
+        expect(card).to_contain_text(f"{shown(d['jobs']['done'])} done, 0 failed")
+        expect(card).to_contain_text(f"pid {d['pid']},")
+        expect(card.locator("canvas").first).to_be_visible()
+    expect(p.page.locator("#main")).to_contain_text("6 chats (A 2, B 2, C 2)")
+    expect(p.page.locator("#pulse-text")).to_have_text("6 requests · 0 waiting · 2/2 devices")
+    # As it is now: one runs, one is cancelled, a device is drained.
+    a.fault(times=1, fault="hang")
+    c = in_thread(lambda: t.chat("never", stream=True))
+    expect(p.page.locator('[data-device="gpu0"] [role=meter]').first).to_have_attribute("aria-valuetext", "1 of 4 in use")
+    t.command(f"cancel {t.command('jobs')['jobs'][0]['request']}")
+    c.join()
+    expect(p.page.locator('[data-device="gpu0"] [role=meter]').first).to_have_attribute("aria-valuetext", "0 of 4 in use")
+    t.command("drain gpu1")
+    expect(p.page.locator('[data-device="gpu1"] .pill')).to_have_text("drained")
+    assert p.page.locator("#pulse").get_attribute("data-state") == "warn"
+
+
+def test_requests_and_their_steps(pair, browse):
+    t, a, _ = pair()
+    ids = asked(t)
+    p = browse(t, "#requests")
+    for rid in ids:
+        r = t.command(f"request {rid}")
+        e = row(p, rid)
+        expect(e.locator(".way")).to_have_text(r["strategy"])
+        expect(e.locator(".tokens")).to_have_text(shown(r["tokens_in"]))
+        expect(e.locator(".total")).to_have_text(f"{r['ms']} ms")
+        expect(e.locator(".step")).to_have_count(len(r["steps"]))
+        assert e.locator(".step").evaluate_all("all => all.map(s => s.dataset.kind)") == [s["kind"] for s in r["steps"]]
+        lanes = e.locator(".step").evaluate_all("all => all.map(s => s.dataset.lane)")
+        assert lanes == ["1" if s["device"] == "gpu1" else "0" for s in r["steps"]]
+    # Steps stand where their times say.
+    r = t.command(f"request {ids[0]}")
+    span = float(p.page.locator(".list").evaluate("e => e.style.getPropertyValue('--span')"))
+    track = row(p, ids[0]).locator(".track").bounding_box()
+    for s, box in zip(r["steps"], row(p, ids[0]).locator(".step").all()):
+        at = box.bounding_box()
+        assert abs(at["x"] - track["x"] - s["start_ms"] / span * track["width"]) < 2
+    row(p, ids[0]).click()
+    detail = p.page.get_by_role("region", name="One request")
+    expect(detail).to_contain_text(r["reason"])
+    steps = detail.get_by_role("region", name="Steps").locator("tbody tr")
+    expect(steps).to_have_count(len(r["steps"]))
+    assert [c.inner_text() for c in steps.locator("td:nth-child(1)").all()] == [s["kind"] for s in r["steps"]]
+    assert [number(c.inner_text()) for c in steps.locator("td:nth-child(4)").all()] == [s["ms"] for s in r["steps"]]
+    messages = detail.get_by_role("region", name=re.compile("Messages")).locator("tbody tr")
+    expect(messages).to_have_count(len(r["messages"]))
+    assert [number(c.inner_text()) for c in messages.locator("td:nth-child(5)").all()] == [m["bytes_out"] for m in r["messages"]]
+    p.page.get_by_role("searchbox").fill(f"GPU0 {ids[4]} done")
+    expect(p.page.locator(".request")).to_have_count(1)
+    expect(row(p, ids[4])).to_be_visible()
+    p.page.get_by_role("searchbox").fill("")
+    expect(p.page.locator(".request")).to_have_count(9)
+    # One that runs is there, and then its end.
+    a.fault(times=1, fault="hang")
+    late = in_thread(lambda: t.chat("hang", stream=True))
+    running = p.page.locator('.request[data-state="running"]')
+    expect(running).to_have_count(1)
+    rid = running.get_attribute("data-request")
+    assert t.command(f"request {rid}")["state"] == "running"
+    t.command(f"cancel {rid}")
+    late.join()
+    expect(row(p, rid)).to_have_attribute("data-state", "cancelled")
+
+
+def test_conversations(pair, browse):
+    t, *_ = pair(routing={"mode": "adaptive"})
+    talk = [{"role": "system", "content": "You help. " * 200}]
+    for i in range(4):
+        talk.append({"role": "user", "content": f"question {i}"})
+        status, _, data = t.chat(talk, stream=False)
+        assert status == 200
+        talk.append({"role": "assistant", "content": json.loads(data)["message"]["content"]})
+    p = browse(t, "#sessions")
+    s = t.command("sessions")["sessions"][0]
+    e = p.page.locator(f'[data-session="{s["session"]}"]')
+    expect(e).to_contain_text("4 turns")
+    expect(e).to_contain_text(f"{shown(s['tokens'])} tokens")
+    expect(e.locator(".share")).to_have_attribute("aria-label", f"{shown(s['cached_tokens'])} of {shown(s['tokens'])} tokens warm")
+    e.click()
+    turns = p.page.get_by_role("region", name="Turns").locator("tbody tr")
+    expect(turns).to_have_count(4)
+    of = [r for r in reversed(t.command("requests")["requests"]) if r["session"] == s["session"]]
+    assert [c.inner_text() for c in turns.locator("td:nth-child(1)").all()] == [r["request"] for r in of]
+    assert [number(c.inner_text()) for c in turns.locator("td:nth-child(4)").all()] == [r["cached_tokens"] for r in of]
+    # Its beginning changes: the page tells where.
+    t.chat([{"role": "system", "content": "You do not help. " * 200}, *talk[1:], {"role": "user", "content": "and?"}], stream=False)
+    s = next(x for x in t.command("sessions")["sessions"] if x["breaks"])
+    detail = p.page.get_by_role("region", name="One conversation")
+    expect(detail).to_contain_text(s["last_change"])
+    expect(detail).to_contain_text(f"message {s['last_message']}")
+    expect(detail.get_by_role("region", name=re.compile("Changes"))).to_contain_text(s["last_change"])
+    expect(turns.last).to_contain_text("broken")
+    turns.last.get_by_role("link").click()
+    expect(p.page.get_by_role("region", name="One request")).to_contain_text("broken")
+
+
+def test_first_tokens(pair, browse):
+    t, *_ = pair()
+    asked(t)
+    p = browse(t, "#prompts")
+    expect(p.page.get_by_role("status").filter(has_text="streamed")).to_contain_text("9 streamed answers of the last 9 requests")
+    rows = p.page.get_by_role("region", name="Medians by size").locator("tbody tr")
+    expect(rows.first).to_contain_text("to 1,000")
+    cells = [[c.inner_text() for c in r.locator("td").all()] for r in rows.all()]
+    of = t.command("requests")["requests"]
+    for shortened, column in ((False, 1), (True, 3)):
+        assert sum(number(c[column]) for c in cells) == sum((r["strategy"] in "BC") == shortened for r in of)
+    small = sorted(r["first_ms"] for r in of if r["strategy"] == "A")
+    assert cells[0][2] == f"{small[(len(small) - 1) // 2]} ms"
+    expect(p.page.locator("figure canvas")).to_be_visible()
+
+
+def test_events(pair, browse):
+    t, *_ = pair()
+    p = browse(t, "#events")
+    expect(p.page.locator("#pulse")).to_have_attribute("data-stream", "open")
+    rid = t.chat("a secret question")[1]["X-Tandem-Request-Id"]
+    done = p.page.locator(".event", has_text="request_done")
+    expect(done).to_contain_text(f"req={rid}")
+    done.click()
+    said = json.loads(p.page.locator("pre.detail").inner_text())
+    assert said["req"] == rid and said["event"] == "request_done" and said["device"] == "gpu0"
+    p.page.get_by_role("searchbox").fill("job_start gpu0")
+    expect(p.page.locator(".event")).to_have_count(1)
+    assert "secret" not in p.page.content()
+
+
+def test_a_prompt_on_each_way(pair, browse):
+    t, a, b = pair()
+    p = browse(t, "#trial")
+    p.page.get_by_label("Prompt").fill(prompt(3568))
+    for title in ("B: shortened", "C: in chunks"):
+        p.page.get_by_label(title).check()
+    p.page.get_by_role("button", name="Try it").click()
+    for title, way in (("as tandem decides", "B"), ("A: unchanged", "A"), ("B: shortened", "B"), ("C: in chunks", "C")):
+        run = p.page.locator(f'[data-run="{title}"]')
+        expect(run.locator(".pill")).to_have_text("done")
+        assert run.locator("dd").first.inner_text() == way
+        expect(run.locator("pre")).to_contain_text("w0 w1 w2")
+        assert re.search(r"first token\s+\d", run.inner_text())
+    ways = [r["strategy"] for r in t.command("requests")["requests"]]
+    assert ways == ["C", "B", "A", "B"]
+    p.page.get_by_role("button", name="Explain").click()
+    expect(p.page.get_by_role("region", name="Messages").locator("tbody tr")).to_have_count(1)
+    expect(p.page.get_by_role("region", name="Explained")).to_contain_text("condensed")
+    # Bad input says so, and loses nothing.
+    for text, words in (("", "nothing to try"), ("{", "not understood"), ('{"a": 1}', "messages")):
+        p.page.get_by_label("Prompt").fill(text)
+        p.page.get_by_role("button", name="Try it").click()
+        expect(p.page.get_by_role("alert").filter(has_text=words)).to_be_visible()
+    # Stopped: the request is cancelled there, too.
+    a.fault(times=1, fault="hang")
+    p.page.get_by_label("Prompt").fill("never")
+    p.page.get_by_role("button", name="Try it").click()
+    wait_for(lambda: t.device("gpu0")["inflight"] == 1, "the request at its device")
+    p.page.get_by_role("button", name="Stop").click()
+    expect(p.page.locator('[data-run="A: unchanged"] .pill')).to_have_text("stopped")
+    wait_for(lambda: t.requests()["cancelled"] == 1, "its cancellation")
+
+
+# --- whoever looks, on whatever ---
+
+
+def test_by_keyboard_alone(pair, browse):
+    t, *_ = pair()
+    ids = asked(t)
+    p = browse(t)
+    keyboard, focused = p.page.keyboard, lambda: p.page.evaluate("document.activeElement.textContent || document.activeElement.id")
+    expect(p.page.locator("[data-device=gpu0]")).to_be_visible()
+    for i, name in enumerate(VIEWS):
+        keyboard.press(str(i + 1))
+        expect(p.page.locator(f'#tabs a[href="#{name}"]')).to_have_attribute("aria-current", "page")
+    keyboard.press("2")
+    expect(row(p, ids[0])).to_be_visible()
+    keyboard.press("/")
+    keyboard.type("done")
+    assert p.page.evaluate("document.activeElement.type") == "search"
+    while p.page.evaluate("document.activeElement.getAttribute('role')") != "listbox":
+        keyboard.press("Tab")
+    for key, at in (("ArrowDown", 0), ("ArrowDown", 1), ("End", 8), ("ArrowUp", 7), ("Home", 0), ("ArrowUp", 0)):
+        keyboard.press(key)
+        expect(row(p, ids[at])).to_have_attribute("aria-selected", "true")
+        expect(p.page.locator(".list")).to_have_attribute("aria-activedescendant", row(p, ids[at]).get_attribute("id"))
+    expect(p.page.get_by_role("region", name="One request")).to_contain_text(ids[0])
+    keyboard.press("Escape")
+    expect(p.page.get_by_role("region", name="One request")).to_be_hidden()
+    keyboard.press("?")
+    expect(p.page.locator("#help")).to_be_visible()
+    keyboard.press("Escape")
+    expect(p.page.locator("#help")).to_be_hidden()
+    keyboard.press("6")
+    while p.page.evaluate("document.activeElement.tagName") != "TEXTAREA":
+        keyboard.press("Tab")
+    keyboard.type("hello 1 2 t ?")  # keys of the page are letters here
+    keyboard.press("Control+Enter")
+    expect(p.page.locator('[data-run="A: unchanged"] .pill')).to_have_text("done")
+    p.page.reload()
+    keyboard.press("Tab")
+    assert focused().startswith("Skip")
+    keyboard.press("Tab")
+    assert focused() == "Devices"
+
+
+def test_on_a_telephone(pair, browse):
+    t, *_ = pair()
+    asked(t)
+    p = browse(t, **PHONE)
+    for name in VIEWS:
+        p.view(name)
+        if name in ("requests", "sessions"):
+            p.page.locator(".row").first.click()
+            expect(p.page.locator(".detail").first).to_be_visible()
+        p.fits()
+    p.view("requests")
+    expect(p.page.locator(".request .step").first).to_be_visible()
+    p.shot("phone")
+
+
+def test_dark_and_light(pair, browse):
+    t, *_ = pair()
+    dark = "document.documentElement && getComputedStyle(document.body).backgroundColor"
+    p = browse(t, color_scheme="dark")
+    expect(p.page.locator("[data-device=gpu0]")).to_be_visible()
+    black = p.page.evaluate(dark)
+    p.page.keyboard.press("t")
+    white = p.page.evaluate(dark)
+    assert sum(map(int, re.findall(r"\d+", black))) < 150 < 600 < sum(map(int, re.findall(r"\d+", white)))
+    p.page.reload()
+    assert p.page.evaluate(dark) == white  # as it was said last
+    p.page.emulate_media(color_scheme="light")
+    p.page.click("#theme")
+    assert p.page.evaluate(dark) == black
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_words_can_be_read(pair, browse, scheme):
+    """Contrast of text and ground, 4.5 to 1 (WCAG 2.2, 1.4.3), by the colours that are named."""
+    t, *_ = pair()
+    p = browse(t, color_scheme=scheme)
+    value = lambda n: p.page.evaluate(f"getComputedStyle(document.documentElement).getPropertyValue('--{n}').trim()")  # noqa: E731
+
+    def light(colour):
+        parts = [int(colour[i:i + 2], 16) / 255 for i in (1, 3, 5)]
+        r, g, b = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b
+
+    for ink in ("ink", "soft", "main", "good", "warn", "bad", "condense"):
+        for ground in ("card", "ground"):
+            a, b = sorted((light(value(ink)), light(value(ground))), reverse=True)
+            assert (a + 0.05) / (b + 0.05) >= 4.5, (ink, ground)
+
+
+def test_with_a_key(guarded, browse):  # noqa: F811
+    t, _ = guarded()
+    p = browse(t)
+    expect(p.page.locator("#login")).to_be_visible()
+    p.page.locator("#key").fill(OTHER)
+    p.page.keyboard.press("Enter")
+    expect(p.page.locator("#login-error")).to_contain_text("not known")
+    p.page.locator("#key").fill(KEY)
+    p.page.keyboard.press("Enter")
+    expect(p.page.locator("[data-device=gpu0]")).to_be_visible()
+    expect(p.page.locator("#pulse")).to_have_attribute("data-stream", "open")
+    p.view("trial")
+    p.page.get_by_label("Prompt").fill("hello")
+    p.page.keyboard.press("Control+Enter")
+    expect(p.page.locator('[data-run="A: unchanged"] .pill')).to_have_text("done")
+    p.page.reload()  # it stays in this tab ...
+    expect(p.page.locator("[data-device=gpu0]").or_(p.page.get_by_label("Prompt"))).to_be_visible()
+    expect(p.page.locator("#pulse")).to_have_attribute("data-state", "good")
+    assert p.page.evaluate("Object.keys(localStorage).concat(document.cookie).join()") == ""
+    assert KEY not in p.page.url and KEY not in t.log()
+    other = p.context.new_page()  # ... and in no other
+    other.goto(f"{t.url}/ui/")
+    expect(other.locator("#login")).to_be_visible()
+    other.close()
+    p.wrong = [w for w in p.wrong if "401" not in w]  # the browser's own word for each
+
+
+def test_what_others_say_is_never_markup(pair, browse):
+    t, *_ = pair()
+    evil = '<img src=x onerror="window.owned=1"><script>window.owned=1</script>'
+    p = browse(t, "#events")
+    expect(p.page.locator("#pulse")).to_have_attribute("data-stream", "open")
+    t.request("POST", "/api/chat", {"model": evil, "messages": [{"role": "user", "content": evil}], "stream": False}, {"User-Agent": evil})
+    t.request("GET", "/nowhere/" + "%3Cscript%3E")
+    expect(p.page.locator(".event", has_text="request_begin").first).to_be_visible()
+    p.view("requests")
+    expect(p.page.locator(".request").first).to_be_visible()
+    p.view("trial")
+    p.page.get_by_label("Prompt").fill(evil + " [[fake text=" + "%3Cimg%20src%3Dx%20onerror%3D%22owned%3D1%22%3E" + "]]")
+    p.page.keyboard.press("Control+Enter")
+    expect(p.page.locator('[data-run="A: unchanged"] .pill')).to_have_text("done")
+    assert p.page.evaluate("window.owned") is None and p.page.locator("img:not([src='icon.svg'])").count() == 0
+
+
+def test_the_policy_holds(pair, browse):
+    """Were there a way to put something into the page, it would not run, and tell nobody; and that is noticed here."""
+    t, a, _ = pair()
+    p = browse(t)
+    expect(p.page.locator("[data-device=gpu0]")).to_be_visible()
+    done = p.page.evaluate("""async url => {
+        const tried = async f => { try { await f(); return "done"; } catch { return "refused"; } };
+        const put = (name, more) => document.body.append(Object.assign(document.createElement(name), more));
+        return [await tried(() => { document.body.innerHTML = "<b>x</b>"; }), await tried(() => put("script", { text: "window.owned = 1" })),
+            await tried(() => fetch(url)), await tried(() => put("iframe", { src: url }))];
+    }""", a.url + "/")
+    assert done[:3] == ["refused"] * 3 and p.page.evaluate("window.owned") is None
+    wait_for(lambda: any(b.startswith("frame-src") for b in p.page.evaluate("broken")), "the frame's refusal")
+    assert any(b.startswith("connect-src") for b in p.page.evaluate("broken"))
+    assert p.wrong and p.left == []
+    p.page.evaluate("broken = []")
+    p.wrong.clear()
+
+
+def test_through_an_upgrade(fake, upgradable, browse):  # noqa: F811
+    a = fake("main")
+    t = upgradable([attached(a)])
+    p = browse(t, "#events")
+    expect(p.page.locator("#pulse")).to_have_attribute("data-stream", "open")
+    old, new = t.upgrade()
+    wait_for(lambda: t.lines("stopped", pid=old), "the end of the old one")
+    expect(p.page.locator("#pulse")).to_have_attribute("data-state", "good")
+
+    def heard():
+        rid = t.chat("hi")[1]["X-Tandem-Request-Id"]
+        return p.page.locator(".event", has_text=rid).count()
+
+    end = time.monotonic() + 60
+    while not heard():
+        assert time.monotonic() < end
+        p.page.wait_for_timeout(100)
+    p.wrong.clear()  # a browser tells of each request that found nobody, for a moment
+
+
+# --- a thousand ---
+
+
+def scrolled(p):
+    """From top to bottom in 200 frames: (longest task, median and longest frame), ms; no task of 50 ms is a 0."""
+    p.page.evaluate("longest = 0")
+    frames = sorted(p.page.evaluate("""() => new Promise(done => {
+        const list = document.querySelector(".list"), end = list.scrollHeight, times = [];
+        let last = performance.now(), n = 0;
+        const step = now => {
+            times.push(now - last);
+            last = now;
+            list.scrollTop = end * ++n / 200;
+            n < 200 ? requestAnimationFrame(step) : done(times);
+        };
+        requestAnimationFrame(step);
+    })"""))
+    return p.page.evaluate("longest"), frames[100], frames[-1]
+
+
+@pytest.mark.measured
+def test_a_thousand_requests_without_a_stutter(pair, browse):
+    t, *_ = pair(main_device={"slots": 16})
+
+    def some():
+        for i in range(125):
+            assert t.chat(f"hi {i}", stream=True)[0] == 200
+
+    for th in [in_thread(some) for _ in range(8)]:
+        th.join(120)
+    t.wait_idle()
+    p = browse(t, "#requests")
+    expect(p.page.get_by_role("status").filter(has_text="of 1,000 requests")).to_contain_text("1,000 of 1,000 requests")
+    box = p.page.locator(".list")
+    assert p.page.locator(".request").count() < 80  # of what is seen, and no more
+    # A machine that does other things is late now and then; what is the page's own is there each time.
+    passes = sorted(scrolled(p) for _ in range(4))
+    longest, median, most = passes[0]
+    print(f"scrolling through 1,000: longest task {longest:.0f} ms, frames {median:.1f} ms in the median, {most:.1f} ms at most; all: {passes}")
+    assert longest < 100 and median < 40
+    box.focus()
+    p.page.keyboard.press("End")
+    last = p.page.locator('.request[aria-posinset="1000"]')
+    expect(last).to_have_attribute("aria-selected", "true")
+    expect(last.locator(".step").first).to_be_visible()
+    begun = {r["request"]: r["begun_at_ms"] for r in t.command("requests 1000")["requests"]}
+    assert begun[last.get_attribute("data-request")] == min(begun.values())
+
+
+# --- pictures for the documents ---
+
+
+def test_pictures(fake, tandem, browse):
+    """For docs/images (PICTURES=1): as the tests see it, with backends that take their time."""
+    a = fake("main", type="llama-server", options=["-c", "65536", "-np", "2", "--prefill", "9000", "--decode", "120"])
+    b = fake("small", type="llama-server", model=("s:0.5b",), options=["-c", "16384", "-np", "2", "--prefill", "20000", "--decode", "300"])
+    t = tandem([attached(a, slots=2), {**attached(b, "gpu1", ("condense",), slots=2), "model": "s:0.5b"}])
+    threads = [in_thread(lambda n=n: t.chat(prompt(n) + "[[fake tokens=40]]", stream=True)) for n in (900, 3568, 5000, 10981, 1500, 7000)]
+    p = browse(t)
+    expect(p.page.locator("[data-device=gpu1]")).to_be_visible()
+    p.page.wait_for_timeout(1500)
+    p.shot("devices")
+    for th in threads:
+        assert th.join(60)[0] == 200
+    p.view("requests")
+    expect(p.page.locator(".request .step[data-kind=decode]").nth(5)).to_be_visible()
+    p.page.locator(".list").focus()
+    p.page.keyboard.press("ArrowDown")
+    p.page.keyboard.press("ArrowDown")
+    expect(p.page.get_by_role("region", name="One request")).to_be_visible()
+    p.shot("requests")
+    p.page.keyboard.press("t")
+    p.view("trial")
+    p.page.get_by_label("Prompt").fill(prompt(5000) + "[[fake tokens=40]]")
+    p.page.get_by_label("C: in chunks").check()
+    p.page.get_by_role("button", name="Try it").click()
+    expect(p.page.locator('[data-run="C: in chunks"] .pill')).to_have_text("done")
+    p.shot("trial")
