@@ -182,8 +182,9 @@ static void act_body_end(struct chat *c)
 	c->hash_wanted = c->base.all->poison.used;
 	c->coding = unpack_coding(coding);
 	uv_timer_start(&c->tick, on_tick, (uint64_t)first, (uint64_t)conf->deadlines.heartbeat_ms);
-	c->explain = slice_eq(
-		slice_str(exchange_header(c->base.exchange, "X-Tandem-Explain")), SLICE("1"));
+	struct slice explain = slice_str(exchange_header(c->base.exchange, "X-Tandem-Explain"));
+	c->explain_body = slice_eq(explain, SLICE("body"));
+	c->explain = c->explain_body || slice_eq(explain, SLICE("1"));
 	if (c->explain)
 		uv_timer_stop(&c->tick); /* the answer is near, and no stream */
 	if (c->coding == UNPACK_UNKNOWN) {

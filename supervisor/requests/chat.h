@@ -245,7 +245,8 @@ struct chat {
 	bool asked;				  /* a device was given the request */
 	bool too_long;				  /* refused for it */
 	bool counted;				  /* in by_strategy */
-	bool explain; /* X-Tandem-Explain: what would be done is the answer */
+	bool explain;	   /* X-Tandem-Explain: what would be done is the answer */
+	bool explain_body; /* ... and what would be sent */
 	struct job_failure *failure;
 
 	uv_work_t work;

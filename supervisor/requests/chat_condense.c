@@ -335,7 +335,7 @@ void chat_condense_notes(struct chat *c)
 	if (c->explain) {
 		/* Its state stays ours: a request that was never sent teaches nobody. Notes are not
 		 * asked for; by time they never are. */
-		if (c->adaptive && c->prepared == CONDENSE_OK)
+		if ((c->adaptive || c->explain_body) && c->prepared == CONDENSE_OK)
 			chat_condense_assemble(c);
 		else
 			chat_explain(c);

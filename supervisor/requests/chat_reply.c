@@ -245,7 +245,9 @@ void chat_explain(struct chat *c)
 		.backend = backend_type_name(c->device->conf->backend.type),
 		.num_ctx = chat_num_ctx(c, c->device)};
 	struct buf body;
-	buf_init(&body, (size_t)job_body_bytes_max(c->base.all->config));
+	if (c->explain_body && c->assembled == CONDENSE_OK)
+		e.body = buf_slice(&c->rewritten);
+	buf_init(&body, 2 * (size_t)job_body_bytes_max(c->base.all->config));
 	if (explain_json(&e, &body)) {
 		chat_answer_error(c, 503, SLICE("out of memory"), (struct slice){0},
 			(struct slice){0}, CHAT_RETRY_AFTER_S);

@@ -152,6 +152,10 @@ int explain_json(const struct explanation *e, struct buf *out)
 		put_number(out, "notes_wanted", (double)condense_chunks(e->condense));
 		put_bool(out, "tools_diet", e->condense->tools.n > 0);
 	}
+	if (laid_out(e) && e->body.n) {
+		json_put_key(out, "body");
+		buf_add_slice(out, e->body);
+	}
 	json_put_key(out, "messages");
 	buf_add_char(out, '[');
 	for (size_t i = 0; i < e->request->count; i++)

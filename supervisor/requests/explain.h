@@ -1,6 +1,7 @@
 /*
  * What is done with a chat request and why, message by message: for `tandemctl explain` and for
- * X-Tandem-Explain. Says sizes, levels and static words, never text of the prompt. Pure.
+ * X-Tandem-Explain. Says sizes, levels and static words, and text of the prompt only where its client asks for it
+ * (X-Tandem-Explain: body). Pure.
  */
 #ifndef TANDEM_EXPLAIN_H
 #define TANDEM_EXPLAIN_H
@@ -30,6 +31,8 @@ struct explanation {
 	enum decide_outcome outcome;
 	const char *device, *backend; /* borrowed */
 	int64_t num_ctx;	      /* that the backend is asked for, 0 none */
+	struct slice
+		body; /* JSON: what would be sent, but for notes; told where it is condensed; empty: not told */
 };
 
 /* One JSON object. 0 or the buf's error. */

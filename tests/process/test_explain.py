@@ -157,6 +157,11 @@ def test_what_is_explained_is_what_is_sent(pair, explain, path, main, turns, mod
     assert code == 0, err
     assert json.loads(out) == ours and ours["decided_by"] == ("time" if mode == "adaptive" else "sizes")
     code, sent, err = explain(body, "--dialect", "openai" if path == OPENAI else "ollama", "--sent", conf=t.conf)
+    whole = json.loads(t.request("POST", path, body, {"X-Tandem-Explain": "body"})[2])
+    told = whole.pop("body", None)
+    assert whole == ours and (told is not None) == (ours["outcome"] == "condensed") and not any(a.bodies())
+    if told and (path == OPENAI) == (main == "llama-server"):  # in the client's dialect
+        assert all(told.get(k) == json.loads(sent).get(k) for k in ("messages", "prompt"))
     status, headers, out = t.request("POST", path, body)
     if ours["outcome"] == "overflow":
         assert (code, status) == (1, 400)

@@ -200,6 +200,14 @@ def test_a_prompt_on_each_way(pair, browse):
     p.page.get_by_role("button", name="Explain").click()
     expect(p.page.get_by_role("region", name="Messages").locator("tbody tr")).to_have_count(1)
     expect(p.page.get_by_role("region", name="Explained")).to_contain_text("condensed")
+    # What is left out, line by line: the original is there in order, what is sent as well.
+    body = {"model": "m:1b", "messages": [{"role": "user", "content": prompt(3568)}]}
+    sent = json.loads(t.request("POST", "/v1/chat/completions", body, {"X-Tandem-Explain": "body"})[2])["body"]["messages"][0]["content"]
+    p.page.locator("summary").click()
+    lines = p.page.get_by_role("region", name="Lines").locator("div").evaluate_all("all => all.map(l => [l.dataset.way, l.lastChild.data ?? ''])")
+    assert "\n".join(x for way, x in lines if way != "in") == prompt(3568)
+    assert "\n".join(x for way, x in lines if way != "out") == sent
+    assert sum(way == "out" for way, _ in lines) > 20
     # Bad input says so, and loses nothing.
     for text, words in (("", "nothing to try"), ("{", "not understood"), ('{"a": 1}', "messages")):
         p.page.get_by_label("Prompt").fill(text)

@@ -1,5 +1,6 @@
 // A prompt, tried on several ways one after the other, with times and answers side by side; or only explained.
 import { ask, messages, send } from "./net.js";
+import { difference, shownLines, spoken } from "./diff.js";
 import { bytes, count, el, facts, ms, pill, put, table } from "./dom.js";
 
 // The ways that a request may ask for (docs/routing.md), and what tandem would choose by itself.
@@ -21,6 +22,17 @@ function body(text, model, most) {
 function cold(b) {
 	const mark = "Run " + crypto.getRandomValues(new Uint32Array(1))[0].toString(16) + ".";
 	return { ...b, messages: [{ role: "system", content: mark }, ...b.messages] };
+}
+
+/** What is left out of each message, and what stands there instead; only those that are others. */
+function changes(before, after) {
+	if (!after) return null;
+	const pairs = before.length === after.length ? before.map((m, i) => [i, m, after[i]]) : [[null, before, after]];
+	return el("div", { class: "changes" }, pairs.filter(([, a, b]) => spoken(a) !== spoken(b)).map(([i, a, b]) => {
+		const lines = difference(spoken(a), spoken(b)), gone = lines.filter(l => l.way === "out").length;
+		return el("details", {}, el("summary", {}, `${i === null ? "The whole" : "Message " + i}: ${count(gone)} of ` +
+			`${count(lines.filter(l => l.way !== "in").length)} lines are left out`), shownLines(lines));
+	}));
 }
 
 class Run {
@@ -126,14 +138,15 @@ export function trial() {
 		if (!b) return;
 		try {
 			const r = await send("../v1/chat/completions", { method: "POST", body: JSON.stringify(b),
-				headers: { "Content-Type": "application/json", "X-Tandem-Explain": "1" } });
+				headers: { "Content-Type": "application/json", "X-Tandem-Explain": "body" } });
 			const x = await r.json();
 			if (!r.ok) return put(wrong, x.error?.message ?? "the gateway answers " + r.status);
 			put(out, el("section", { class: "card wide", "aria-label": "Explained" }, el("div", { class: "card-head" }, el("h2", {}, "What would be done"), pill(x.outcome)),
 				facts([["way", x.strategy], ["why", x.reason], ["device", x.device], ["layout", x.layout],
 					["tokens", `${count(x.tokens_in)} in, ${count(x.tokens_sent)} sent, room for ${count(x.room_tokens)}`]]),
 				table("Messages", [">", "role", "level", ">bytes in", ">bytes out", ">tokens in", ">tokens out", "why"], (x.messages ?? []).map(m =>
-					[count(m.index), m.role, m.level, bytes(m.bytes_in), bytes(m.bytes_out), count(m.tokens_in), count(m.tokens_out), m.reason]))));
+					[count(m.index), m.role, m.level, bytes(m.bytes_in), bytes(m.bytes_out), count(m.tokens_in), count(m.tokens_out), m.reason])),
+				changes(b.messages, x.body?.messages)));
 		} catch (e) {
 			put(wrong, e.message);
 		}
