@@ -97,5 +97,8 @@ every(1000, async () => {
 		pulse(null, e);
 	}
 });
-listen(event => { for (const v of views) v.hear?.(event); }, open => { $("pulse").dataset.stream = open ? "open" : "closed"; });
+listen(event => { for (const v of views) v.hear?.(event); }, open => {
+	$("pulse").dataset.stream = open ? "open" : "closed";
+	if (open) for (const v of views) v.opened?.();
+});
 go();

@@ -1,4 +1,5 @@
-// The log of events, as they happen while this page is open.
+// The log of events, as they happen while this page is open; those before it as far as the gateway remembers them.
+import { ask } from "./net.js";
 import { el, put } from "./dom.js";
 import { List } from "./list.js";
 
@@ -23,20 +24,34 @@ export function events() {
 		fresh = [];
 	}
 
+	const entry = said => ({ n: ++number, said, time: said.time, level: said.level, event: said.event, text: JSON.stringify(said).toLowerCase() });
+	const same = e => `${e.seq} ${e.time}`;
+
+	/** What was before the stream was open, and while it was not. */
+	async function remember() {
+		if (!(await ask("help")).commands.some(c => c.name === "recent")) return;
+		const before = (await ask("recent"))?.events ?? [];
+		take();
+		const known = new Set(all.map(e => same(e.said)));
+		all = all.concat(before.filter(e => !known.has(same(e))).map(entry))
+			.sort((a, b) => a.time < b.time ? 1 : a.time > b.time ? -1 : (b.said.seq ?? 0) - (a.said.seq ?? 0)).slice(0, KEPT);
+		draw();
+	}
+
 	function draw() {
 		due = false;
 		take();
 		const words = filter.value.toLowerCase().split(/\s+/).filter(w => w);
 		list.set(words.length ? all.filter(e => words.every(w => e.text.includes(w))) : all);
-		put(told, all.length ? `${all.length} events since this page was opened` : "nothing has happened since this page was opened");
+		put(told, all.length ? `${all.length} events` : "nothing has happened yet");
 	}
 
 	return { name: "events", title: "Events", element,
 		show() { shown = true; draw(); },
 		hide() { shown = false; },
+		opened() { remember().catch(() => { /* the pulse tells */ }); },
 		hear(said) {
-			const e = { n: ++number, said, time: said.time, level: said.level, event: said.event, text: JSON.stringify(said).toLowerCase() };
-			fresh.push(e);
+			fresh.push(entry(said));
 			if (fresh.length >= KEPT) take();
 			if (shown && !due) {
 				due = true;
