@@ -54,6 +54,16 @@ static bool is_read(const struct exchange *x)
 	return strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
 }
 
+/* Who has no key may fetch files, and so takes nobody's room who has one. */
+static bool is_full(struct requests *s, struct exchange *x, const struct route *route, bool asks)
+{
+	if (s->pages[asks] < (unsigned)s->config->limits.ui_readers)
+		return false;
+	request_turn_away(s, x, route->dialect, 503,
+		"too many look at once; limits.ui_readers is reached", PAGE_RETRY_AFTER_S);
+	return true;
+}
+
 /* True when it was refused, and answered. */
 static bool refused(struct requests *s, struct exchange *x, const struct route *route, bool asks)
 {
@@ -67,13 +77,10 @@ static bool refused(struct requests *s, struct exchange *x, const struct route *
 			0);
 	} else if (asks && !origin_is_own(x)) {
 		request_turn_away(s, x, route->dialect, 403, "only the page at /ui/ may ask", 0);
-	} else if (s->pages >= (unsigned)s->config->limits.ui_readers) {
-		request_turn_away(s, x, route->dialect, 503,
-			"too many look at once; limits.ui_readers is reached", PAGE_RETRY_AFTER_S);
 	} else {
 		struct route known = *route;
 		known.changes = false; /* it goes to no server */
-		return asks && access_gate(s, x, &known);
+		return (asks && access_gate(s, x, &known)) || is_full(s, x, route, asks);
 	}
 	return true;
 }
@@ -123,7 +130,7 @@ static void page_cancel(struct request *r)
 
 static void page_destroy(struct request *r)
 {
-	r->all->pages--;
+	r->all->pages[((struct page *)r)->asks]--;
 	free(r);
 }
 
@@ -147,7 +154,7 @@ void page_begin(struct requests *s, struct exchange *x, const struct route *rout
 		return;
 	}
 	((struct page *)r)->asks = asks;
-	s->pages++;
+	s->pages[asks]++;
 }
 
 /* --- answers --- */

@@ -7,7 +7,7 @@
  *   403  another page's script asks (origin_is_own()), whatever `origins` allows it elsewhere
  *   401  keys are configured, and none was sent: what is below /ui/api/. The files are the same for everybody and tell
  *        nothing, and a browser cannot send a key before it has them
- *   503  limits.ui_readers others are under way
+ *   503  limits.ui_readers others of its kind (files, questions) are under way
  *
  * Paths are taken as they are written: an escape in one names nothing.
  */

@@ -82,7 +82,7 @@ struct requests {
 	struct chat_list chats;	   /* those that a retry may join (join.h) */
 	unsigned active;	   /* requests in the list */
 	unsigned scrapes;	   /* of these: for /metrics */
-	unsigned pages;		   /* ... for the page at /ui/ */
+	unsigned pages[2];	   /* ... for the page at /ui/: its files, what it asks for */
 	size_t held_bytes;	   /* request bodies held in memory */
 	uint64_t client_secret[2]; /* keys the hashes of clients (client.h), and of their tools */
 	uint64_t next_request;

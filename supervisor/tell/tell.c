@@ -66,6 +66,7 @@ void tell_reloaded(struct tell *t)
 	const struct events_limits limits = limits_of(t->life->config);
 	if (t->events) /* they could not be opened again */
 		events_limit(t->events, &limits);
+	ui_streams_end(t->streams); /* whose key is still there asks again */
 }
 
 void tell_stop(struct tell *t)

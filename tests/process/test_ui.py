@@ -191,6 +191,19 @@ def test_with_keys(guarded):  # noqa: F811
     assert KEY not in t.log() and OTHER not in t.log()
 
 
+def test_a_key_that_is_gone_hears_nothing_more(guarded, keys):  # noqa: F811
+    t, _ = guarded(line("laptop", KEY), line("other", OTHER))
+    streams = {k: Events(t, [f"Authorization: Bearer {k}"]) for k in (KEY, OTHER)}
+    keys(line("other", OTHER))
+    assert t.operate("reload")["state"] == "done"
+    for e in streams.values():  # both end; who may asks again
+        while e.event() is not None:
+            pass
+        e.close()
+    assert t.request("GET", "/ui/api/events", headers=bearer(KEY))[0] == 401
+    Events(t, [f"Authorization: Bearer {OTHER}"]).close()
+
+
 def test_beyond_this_machine_with_keys_only(guarded, one):  # noqa: F811
     t, _ = one(listen=BEYOND, access={"open": True})
     for path in ("/ui/", "/ui/app.js", "/ui/api/status", "/ui/api/events"):
@@ -231,9 +244,15 @@ def test_the_switch(one, folder):
 def test_as_many_as_may_look_at_once(one):
     t, _ = one(limits={"ui_readers": 2})
     first, second = Events(t), Events(t)
-    for path in ("/ui/", "/ui/api/status", "/ui/api/events"):
+    for path in ("/ui/api/status", "/ui/api/events"):
         status, headers, said = look(t, path)
         assert status == 503 and headers["Retry-After"] and "limits.ui_readers" in said["error"], path
+    files = [Client(t).send("GET", "/ui/app.js", length=1) for _ in range(2)]  # each owes the byte of a body that nobody needs
+    wait_for(lambda: look(t, "/ui/")[0] == 503, "files have room of their own")
+    for c in files:
+        c.sock.sendall(b"x")
+        assert c.head() == 200
+        c.close()
     assert t.chat("others are served")[0] == 200
     first.close()
     wait_for(lambda: look(t, "/ui/api/status")[0] == 200, "room")

@@ -149,6 +149,11 @@ def test_conversations(pair, browse):
     expect(turns.last).to_contain_text("broken")
     turns.last.get_by_role("link").click()
     expect(p.page.get_by_role("region", name="One request")).to_contain_text("broken")
+    p.page.goto(f"{t.url}/ui/#nowhere/%")  # an address that somebody keeps, or mistypes
+    expect(p.page.locator("#tabs a[aria-current]")).to_have_text("Devices")
+    p.page.goto(f"{t.url}/ui/#requests/{of[0]['request']}")
+    p.page.reload()
+    expect(p.page.get_by_role("region", name="One request")).to_contain_text(of[0]["request"])
 
 
 def test_first_tokens(pair, browse):

@@ -28,7 +28,7 @@ function go() {
 		document.querySelector("#tabs a[aria-current]")?.setAttribute("aria-current", "page");
 		to.show();
 	}
-	to.open?.(rest.map(decodeURIComponent).join("/"));
+	to.open?.(rest.join("/"));
 }
 
 put($("tabs"), ...views.map((v, i) => el("li", {}, el("a", { href: "#" + v.name, "aria-keyshortcuts": String(i + 1) }, v.title))));

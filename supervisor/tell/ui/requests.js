@@ -13,7 +13,7 @@ function nice(n) {
 }
 
 export function requests() {
-	let mains = new Set(), stop = null, shared = false, opened = "";
+	let mains = new Set(), stop = null, shared = false, opened = "", wanted = "";
 	const filter = el("input", { type: "search", placeholder: "filter: id, model, way, device, state", "aria-label": "Filter of requests",
 		oninput: draw });
 	const together = el("input", { type: "checkbox", onchange: () => { shared = together.checked; scale(); } });
@@ -114,6 +114,14 @@ export function requests() {
 					count(m.bytes_in), count(m.bytes_out), share(m.bytes_out, m.bytes_in, "bytes kept"), m.reason])) : null);
 	}
 
+	/** What an address names, once it is there. */
+	function find() {
+		const r = wanted && history.rows.find(r => r.request === wanted);
+		if (!r) return;
+		wanted = "";
+		list.choose(r);
+	}
+
 	return { name: "requests", title: "Requests", element,
 		show() {
 			stop = every(1000, async () => {
@@ -121,12 +129,10 @@ export function requests() {
 					await history.refresh();
 				} catch { return; }
 				draw();
+				find();
 			});
 		},
 		hide() { stop?.(); },
-		open(id) {
-			const r = id && history.rows.find(r => r.request === id);
-			if (r) list.choose(r);
-		},
+		open(id) { wanted = id; find(); },
 		status(s) { mains = new Set(s.devices.filter(d => d.roles.includes("main")).map(d => d.name)); } };
 }
