@@ -62,7 +62,7 @@ import json, sys
 
 status, conf = json.loads(sys.argv[1]), sys.argv[2]
 url = "http://" + status["listen"]
-print(f"\ntandem answers at {url} (Ollama) and {url}/v1 (OpenAI)\n")
+print(f"\ntandem answers at {url} (Ollama) and {url}/v1 (OpenAI), and shows itself at {url}/ui/\n")
 for d in status["devices"]:
     backend = d["backend"]
     print(f"  {d['name']:<8} {'+'.join(d['roles']):<14} {d['state']:<8} {backend['model'] or '-':<20} {backend['type']}")

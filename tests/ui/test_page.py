@@ -11,6 +11,7 @@ from playwright.sync_api import expect
 from conftest import attached
 from harness import in_thread, wait_for
 from test_access import KEY, OTHER, guarded, keys  # noqa: F401 - two fixtures
+from test_control import nvml  # noqa: F401 - a fixture
 from test_routes import prompt
 from test_upgrade import upgradable  # noqa: F401 - a fixture
 
@@ -69,6 +70,22 @@ def test_devices(pair, browse):
     t.command("drain gpu1")
     expect(p.page.locator('[data-device="gpu1"] .pill')).to_have_text("drained")
     assert p.page.locator("#pulse").get_attribute("data-state") == "warn"
+
+
+def test_gpus(fake, tandem, nvml, browse):  # noqa: F811
+    """What the driver says, with the device that is pinned to it; what it does not say is no number."""
+    a, b = fake("main"), fake("small", model=("s:0.5b",))
+    t = tandem([attached(a, pin="0"), {**attached(b, "gpu1", ("condense",), pin="1"), "model": "s:0.5b"}], env=nvml)
+    p = browse(t)
+    first, second = (p.page.locator(f'[data-device="{n}"]') for n in ("gpu0", "gpu1"))
+    meter = lambda card, name: card.get_by_role("meter", name=name)  # noqa: E731
+    expect(meter(first, "memory")).to_have_attribute("aria-valuetext", "60.0 GiB of 80.0 GiB")
+    expect(meter(first, "load")).to_have_attribute("aria-valuetext", re.compile("^87 %, "))
+    expect(meter(second, "memory")).to_have_attribute("aria-valuetext", "1.0 GiB of 4.0 GiB")
+    expect(meter(second, "load")).to_have_attribute("aria-valuetext", "– %, – °C")
+    for card in (first, second):
+        expect(card.get_by_role("img", name=re.compile("^GPU"))).to_be_visible()
+    expect(first.get_by_role("img", name=re.compile("^GPU"))).to_have_attribute("aria-label", re.compile("load 87 %, memory 75 % now"))
 
 
 def test_requests_and_their_steps(pair, browse):
@@ -459,11 +476,11 @@ def test_a_thousand_requests_without_a_stutter(pair, browse):
 # --- pictures for the documents ---
 
 
-def test_pictures(fake, tandem, browse):
+def test_pictures(fake, tandem, nvml, browse):  # noqa: F811
     """For docs/images (PICTURES=1): as the tests see it, with backends that take their time."""
     a = fake("main", type="llama-server", options=["-c", "65536", "-np", "2", "--prefill", "9000", "--decode", "120"])
     b = fake("small", type="llama-server", model=("s:0.5b",), options=["-c", "16384", "-np", "2", "--prefill", "20000", "--decode", "300"])
-    t = tandem([attached(a, slots=2), {**attached(b, "gpu1", ("condense",), slots=2), "model": "s:0.5b"}])
+    t = tandem([attached(a, slots=2, pin="0"), {**attached(b, "gpu1", ("condense",), slots=2, pin="1"), "model": "s:0.5b"}], env=nvml)
     threads = [in_thread(lambda n=n: t.chat(prompt(n) + "[[fake tokens=40]]", stream=True)) for n in (900, 3568, 5000, 10981, 1500, 7000)]
     p = browse(t)
     expect(p.page.locator("[data-device=gpu1]")).to_be_visible()

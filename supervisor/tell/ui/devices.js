@@ -1,6 +1,6 @@
 // Devices as they are now: state, model, slots, queue, memory and load, and the last five minutes of them.
 import { ask, every } from "./net.js";
-import { bytes, count, el, facts, meter, ms, pill, put } from "./dom.js";
+import { count, el, facts, memory, meter, ms, pill, put } from "./dom.js";
 import { Chart } from "./chart.js";
 
 const KEPT = 300; // samples of a chart, one a second
@@ -30,7 +30,7 @@ class Card {
 		put(this.bars, meter("slots", d.inflight, d.slots, `${d.inflight} of ${d.slots} in use`),
 			meter("queue", d.waiting, Math.max(d.waiting, 8), classes || "nothing waits"),
 			...gpus.flatMap(g => [
-				meter("memory", g.memory_used_bytes ?? 0, g.memory_total_bytes ?? 0, `${bytes(g.memory_used_bytes)} of ${bytes(g.memory_total_bytes)}`),
+				meter("memory", g.memory_used_bytes ?? 0, g.memory_total_bytes ?? 0, `${memory(g.memory_used_bytes)} of ${memory(g.memory_total_bytes)}`),
 				meter("load", g.load_percent ?? 0, 100, (g.load_percent ?? "–") + " %, " + (g.temperature_c ?? "–") + " °C")]));
 		put(this.facts, facts([["model", b.model], ["window", b.window ? count(b.window) + " tokens" : null],
 			["backend", `${b.type}, ${b.state}` + (b.detail ? `: ${b.detail}` : "")], ["address", b.url],
@@ -44,14 +44,14 @@ class Card {
 	}
 
 	sample(d, gpu) {
-		const memory = gpu?.memory_total_bytes ? 100 * gpu.memory_used_bytes / gpu.memory_total_bytes : null;
-		const row = [Date.now() / 1000, d.inflight, d.waiting, gpu?.load_percent ?? null, memory];
+		const share = gpu?.memory_total_bytes ? 100 * gpu.memory_used_bytes / gpu.memory_total_bytes : null;
+		const row = [Date.now() / 1000, d.inflight, d.waiting, gpu?.load_percent ?? null, share];
 		this.columns = this.columns.map((c, i) => [...c.slice(-KEPT + 1), row[i]]);
 		this.most = d.slots;
 		const [at, running, waiting, load, used] = this.columns;
 		this.jobs.set([at, running, waiting], `${d.inflight} running, ${d.waiting} waiting now`);
 		this.gpu.element.hidden = !gpu;
-		if (gpu) this.gpu.set([at, load, used], `load ${gpu.load_percent ?? "unknown"} %, memory ${Math.round(memory ?? 0)} % now`);
+		if (gpu) this.gpu.set([at, load, used], `load ${gpu.load_percent ?? "unknown"} %, memory ${Math.round(share ?? 0)} % now`);
 	}
 }
 
@@ -82,7 +82,7 @@ export function devices() {
 				`${count(r.total)} chats (A ${count(r.by_strategy.A)}, B ${count(r.by_strategy.B)}, C ${count(r.by_strategy.C)}), ` +
 				`${count(r.passed)} passed through, ${count(r.failed)} failed, ${count(r.cancelled)} cancelled, ${count(r.fallbacks)} fallbacks.`);
 			const loose = gpus.gpus.filter(g => !g.pinned?.length);
-			put(gpuless, loose.length ? "GPUs that no device is pinned to: " + loose.map(g => `${g.index} ${g.name}, ${bytes(g.memory_used_bytes)} of ` +
-				`${bytes(g.memory_total_bytes)}, load ${g.load_percent ?? "–"} %`).join("; ") : gpus.reason ? "No figures of GPUs: " + gpus.reason : "");
+			put(gpuless, loose.length ? "GPUs that no device is pinned to: " + loose.map(g => `${g.index} ${g.name}, ${memory(g.memory_used_bytes)} of ` +
+				`${memory(g.memory_total_bytes)}, load ${g.load_percent ?? "–"} %`).join("; ") : gpus.reason ? "No figures of GPUs: " + gpus.reason : "");
 		} };
 }

@@ -41,6 +41,9 @@ export function bytes(n) {
 	return (i && n < 100 ? n.toFixed(1) : Math.round(n)) + " " + units[i];
 }
 
+/** Memory as the driver's tools have it. */
+export const memory = n => n === null || n === undefined ? "–" : (n / 2 ** 30).toFixed(1) + " GiB";
+
 export const clock = at => new Date(at).toLocaleTimeString("en-GB");
 
 /** A bar with its value in words beside it, for eyes and for readers. */
