@@ -478,13 +478,14 @@ def test_a_thousand_requests_without_a_stutter(pair, browse):
 
 def test_pictures(fake, tandem, nvml, browse):  # noqa: F811
     """For docs/images (PICTURES=1): as the tests see it, with backends that take their time."""
-    a = fake("main", type="llama-server", options=["-c", "65536", "-np", "2", "--prefill", "9000", "--decode", "120"])
-    b = fake("small", type="llama-server", model=("s:0.5b",), options=["-c", "16384", "-np", "2", "--prefill", "20000", "--decode", "300"])
+    a = fake("main", type="llama-server", options=["-c", "65536", "-np", "2", "--prefill", "3000", "--decode", "60"])
+    b = fake("small", type="llama-server", model=("s:0.5b",), options=["-c", "16384", "-np", "2", "--prefill", "9000", "--decode", "150"])
     t = tandem([attached(a, slots=2, pin="0"), {**attached(b, "gpu1", ("condense",), slots=2, pin="1"), "model": "s:0.5b"}], env=nvml)
-    threads = [in_thread(lambda n=n: t.chat(prompt(n) + "[[fake tokens=40]]", stream=True)) for n in (900, 3568, 5000, 10981, 1500, 7000)]
     p = browse(t)
     expect(p.page.locator("[data-device=gpu1]")).to_be_visible()
-    p.page.wait_for_timeout(1500)
+    sizes = (900, 3568, 5000, 10981, 1500, 7000, 1200, 4000)
+    threads = [in_thread(lambda n=n: t.chat(prompt(n) + "[[fake tokens=150]]", stream=True)) for n in sizes]
+    expect(p.page.locator("[data-device=gpu0]")).to_contain_text("5 done")
     p.shot("devices")
     for th in threads:
         assert th.join(60)[0] == 200
@@ -497,7 +498,7 @@ def test_pictures(fake, tandem, nvml, browse):  # noqa: F811
     p.shot("requests")
     p.page.keyboard.press("t")
     p.view("trial")
-    p.page.get_by_label("Prompt").fill(prompt(5000) + "[[fake tokens=40]]")
+    p.page.get_by_label("Prompt").fill(prompt(5000) + "[[fake tokens=60]]")
     p.page.get_by_label("C: in chunks").check()
     p.page.get_by_role("button", name="Try it").click()
     expect(p.page.locator('[data-run="C: in chunks"] .pill')).to_have_text("done")
