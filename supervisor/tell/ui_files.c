@@ -30,8 +30,8 @@
 	F(prompts, "prompts.js", SCRIPT)                                                           \
 	F(events, "events.js", SCRIPT)                                                             \
 	F(trial, "trial.js", SCRIPT)                                                               \
-	F(diff, "diff.js", SCRIPT) F(uplot, "uplot.min.js", SCRIPT)                                \
-		F(uplot_style, "uplot.min.css", CSS)
+	F(diff, "diff.js", SCRIPT)                                                                 \
+	F(uplot, "uplot.min.js", SCRIPT) F(uplot_style, "uplot.min.css", CSS)
 
 /* The assembler reads them, by their names in the source tree; Makefile says what depends on them. */
 #define EMBED(symbol, name, type)                                                                  \
