@@ -58,7 +58,7 @@ def test_devices(pair, browse):
         expect(card).to_contain_text(f"{shown(d['jobs']['done'])} done, 0 failed")
         expect(card).to_contain_text(f"pid {d['pid']},")
         expect(card.locator("canvas").first).to_be_visible()
-    expect(p.page.locator("#main")).to_contain_text("6 chats (A 2, B 2, C 2)")
+    expect(p.page.locator("#main")).to_contain_text("6 chats (A 2, B 2, C 2")
     expect(p.page.locator("#pulse-text")).to_have_text("6 requests · 0 waiting · 2/2 devices")
     # As it is now: one runs, one is cancelled, a device is drained.
     a.fault(times=1, fault="hang")

@@ -79,7 +79,7 @@ export function devices() {
 				}
 			const r = s.requests;
 			put(note, `Version ${s.version}, up ${ms(s.uptime_s * 1000)}, at ${s.listen}. ` +
-				`${count(r.total)} chats (A ${count(r.by_strategy.A)}, B ${count(r.by_strategy.B)}, C ${count(r.by_strategy.C)}), ` +
+				`${count(r.total)} chats (${Object.entries(r.by_strategy).map(([way, n]) => way + " " + count(n)).join(", ")}), ` +
 				`${count(r.passed)} passed through, ${count(r.failed)} failed, ${count(r.cancelled)} cancelled, ${count(r.fallbacks)} fallbacks.`);
 			const loose = gpus.gpus.filter(g => !g.pinned?.length);
 			put(gpuless, loose.length ? "GPUs that no device is pinned to: " + loose.map(g => `${g.index} ${g.name}, ${memory(g.memory_used_bytes)} of ` +
