@@ -5,6 +5,7 @@
 #include "supervisor/life/listener.h"
 #include "supervisor/tell/flush.h"
 #include "supervisor/tell/metrics.h"
+#include "supervisor/tell/traces.h"
 #include "supervisor/tell/ui.h"
 
 #include <errno.h>
@@ -68,6 +69,18 @@ static void on_page(void *ctx, struct request *r)
 	ui_answer(&s->tell, r);
 }
 
+static void on_recorded(void *ctx, const struct record *r)
+{
+	struct supervisor *s = ctx;
+	traces_put(s->tell.traces, r);
+}
+
+static void on_recorded_late(void *ctx, const struct record *r, const struct step *it)
+{
+	struct supervisor *s = ctx;
+	traces_put_late(s->tell.traces, r, it);
+}
+
 static int on_reopen(void *ctx)
 {
 	struct supervisor *s = ctx;
@@ -94,8 +107,11 @@ static void wire(struct supervisor *s)
 		.flushed = on_flushed,
 		.run_dir_used = on_run_dir_used,
 		.oldest_request_ms = oldest_request_ms};
-	static const struct requests_events requests = {
-		.over = on_idle, .scrape = on_scrape, .page = on_page};
+	static const struct requests_events requests = {.over = on_idle,
+		.scrape = on_scrape,
+		.page = on_page,
+		.recorded = on_recorded,
+		.recorded_late = on_recorded_late};
 	static const struct life_events life = {
 		.reopen = on_reopen, .reloaded = on_reloaded, .leaving = on_leaving};
 	s->devices.config = s->requests.config = s->life.config = &s->config;
@@ -171,7 +187,9 @@ static int open_doors(struct supervisor *s, struct buf *err)
 {
 	struct life *l = &s->life;
 	doors_take_metrics(l, handover_take_extra(&l->successor.handover, "metrics"));
-	int rc = tell_start(&s->tell);
+	int rc = tell_begin(&s->tell);
+	if (rc == 0)
+		rc = tell_start(&s->tell);
 	if (rc) {
 		buf_printf(err, "stats socket in %s: %s", l->run_dir, strerror(-rc));
 		return rc;
@@ -264,6 +282,7 @@ static bool run_out(uv_loop_t *loop)
 static void close_wings(struct supervisor *s)
 {
 	tell_stop(&s->tell);
+	tell_end(&s->tell);
 	devices_close(&s->devices);
 	life_fini(&s->life);
 	log_loop_stop();

@@ -11,10 +11,12 @@
  *                     questions, answered for the others; launcher*.c, command.c, guard.c, outlog.c,
  *                     tail.c: one that we start; slots*.c: its conversations
  *   http/             libcurl in the loop, TLS and keys
+ *   traces/           another duty of this program: a process that sends traces, and has no device
  *   self.c, settings.c  what every part may ask of the worker; what ACK brought
  */
 #include "common/base/proc.h"
 #include "workers/backend/guard.h"
+#include "workers/traces/traces.h"
 #include "workers/worker.h"
 
 #include <errno.h>
@@ -36,6 +38,8 @@ int main(int argc, char **argv)
 	proc_keep_std();
 	if (argc >= 4 && strcmp(argv[1], "--exec") == 0 && strcmp(argv[2], "--") == 0)
 		return guard_exec(argv + 3);
+	if (argc == 2 && strcmp(argv[1], "--traces") == 0)
+		return traces_run();
 	for (int i = 1; i < argc; i += 2) {
 		if (i + 1 >= argc)
 			return usage();

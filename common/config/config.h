@@ -119,6 +119,16 @@ struct config {
 		int64_t series;	 /* label sets of requests; default 256 */
 		int64_t readers; /* answers that are not read yet, at once; default 16 */
 	} metrics;
+	struct {
+		char *endpoint;	    /* OTLP/HTTP; NULL: no traces */
+		char *headers_file; /* headers for it; NULL: none */
+		char *ca_file;	    /* PEM with the authorities to trust; NULL: the system's */
+		double ratio; /* of the traces that begin here, how many are recorded; default 1 */
+		int64_t delay_ms;    /* that a span waits for others; default 1000 */
+		int64_t timeout_ms;  /* of one batch; default 10000 */
+		int64_t batch_spans; /* of one batch; default 512 */
+		int64_t queue_bytes; /* spans that wait; default 4194304 */
+	} traces;
 	char *run_dir;
 	char **origins;	 /* web pages that may use the gateway beside those that always may, with a
 			    "*" in each at most; NULL-terminated; NULL: none (origin.h) */

@@ -1,5 +1,5 @@
 #!/bin/bash
-# check.sh check|ui|clients|open-webui|ollama|engine|chaos|replay|attack|attack-asan|asan|asan-slice|tsan|fuzz: runs the tests of that name, every stage even after one has failed. Ends with a line
+# check.sh check|ui|clients|open-webui|ollama|collector|engine|chaos|replay|attack|attack-asan|asan|asan-slice|tsan|fuzz: runs the tests of that name, every stage even after one has failed. Ends with a line
 # "N passed, N failed" that counts single tests, and 1 when anything failed.
 #
 # check   formatting, layers, the build with gcc and with clang, unit tests, tests of whole processes and of client packages
@@ -9,6 +9,7 @@
 # replay  workers killed in mid-answer before a real llama-server, 200 times (REPLAY_OPTIONS: other numbers)
 # chaos   streaming clients through 1,000 kills and stops, restarts, reloads and upgrades (CHAOS_OPTIONS: other numbers)
 # ollama  a real Ollama behind tandem and in front of it its own clients
+# collector  a real OpenTelemetry Collector takes the traces
 # engine  a real llama-server with a small model behind tandem: what it caches, what its templates insist on
 # attack  hostile clients, backends and neighbours; attack-asan: the same under AddressSanitizer and UBSan
 # asan, tsan  unit tests and tests of whole processes under the sanitizers
@@ -169,6 +170,10 @@ ollama)
 	real_models
 	stage "build" build_all && stage "a real Ollama" "$ROOT/tests/ollama/build.sh" && stage "tests with a real Ollama" python_tests build tests/ollama
 	;;
+collector)
+	"$SETUP/deps.sh" run check || exit 1
+	stage "build" build_all && stage "a real collector" "$ROOT/tests/collector/build.sh" && stage "tests with a real collector" python_tests build tests/collector
+	;;
 engine)
 	"$SETUP/deps.sh" run check || exit 1
 	real_models
@@ -220,7 +225,7 @@ tsan)
 	sanitized tsan thread
 	;;
 *)
-	die "usage: check.sh check|ui|clients|open-webui|ollama|engine|chaos|replay|attack|attack-asan|asan|asan-slice|tsan|fuzz"
+	die "usage: check.sh check|ui|clients|open-webui|ollama|collector|engine|chaos|replay|attack|attack-asan|asan|asan-slice|tsan|fuzz"
 	;;
 esac
 

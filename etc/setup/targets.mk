@@ -5,7 +5,7 @@ SETUP := etc/setup
 SYSCONFDIR ?= /etc
 C_FILES = $(sort $(shell find common proto supervisor workers tests -name '*.[ch]'))
 
-.PHONY: deps run demo check check-ui check-clients check-open-webui chaos replay check-ollama check-engine asan asan-slice fuzz-check tsan format format-check layers lint install uninstall
+.PHONY: deps run demo check check-ui check-clients check-open-webui chaos replay check-ollama check-collector check-engine asan asan-slice fuzz-check tsan format format-check layers lint install uninstall
 
 # What check.sh builds beside the programs.
 .PHONY: test-programs
@@ -40,6 +40,9 @@ check-open-webui: ## Open WebUI before scripted backends (over a gigabyte in the
 
 check-ollama: ## test against a real Ollama (built once, kept in the cache)
 	@$(SETUP)/check.sh ollama
+
+check-collector: ## test traces against a real OpenTelemetry Collector (built once, kept in the cache)
+	@$(SETUP)/check.sh collector
 
 check-engine: ## test against a real llama-server (an engine and a small model, kept in the cache)
 	@$(SETUP)/check.sh engine

@@ -82,6 +82,7 @@ static void swap_records(struct chat *c, struct chat *heir)
 {
 	struct steps *left = request_steps(&c->base), *s = request_steps(&heir->base);
 	const struct step *at = steps_at(left, left ? left->stage : STEP_NONE);
+	steps_call(s);
 	if (at)
 		steps_enter(s, at->kind, at->device, now_ms());
 	for (size_t i = 0; i < c->note_count; i++) {
@@ -91,6 +92,7 @@ static void swap_records(struct chat *c, struct chat *heir)
 	}
 	steps_point(s, STEP_TAKEN, NULL, c->base.id, now_ms());
 	SWAP(struct record *, c->base.record, heir->base.record);
+	SWAP(struct record_trace, c->base.trace, heir->base.trace);
 }
 
 void audience_give_place(struct chat *c, struct chat *heir)

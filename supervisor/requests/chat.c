@@ -2,6 +2,7 @@
 #include "supervisor/requests/audience.h"
 #include "supervisor/requests/join.h"
 #include "supervisor/requests/packed.h"
+#include "supervisor/requests/tracing.h"
 
 #include "common/base/hash.h"
 #include "common/base/log.h"
@@ -104,6 +105,13 @@ const struct chat *chat_of_request(const struct request *r)
 	return r->ops == &chat_ops ? (const struct chat *)r : NULL;
 }
 
+/* As OpenTelemetry calls it. */
+static const char *operation_of(enum dialect d)
+{
+	bool bare = d == DIALECT_OLLAMA_GENERATE || d == DIALECT_OPENAI_TEXT;
+	return bare ? "text_completion" : "chat";
+}
+
 void chat_begin(struct requests *s, struct exchange *x, enum dialect d)
 {
 	struct chat *c = (struct chat *)request_create(s, x, d, &chat_ops, sizeof(*c));
@@ -118,6 +126,7 @@ void chat_begin(struct requests *s, struct exchange *x, enum dialect d)
 	c->step = step;
 	chat_bench_begin(c);
 	request_remember(&c->base);
+	tracing_names(&c->base, true, operation_of(d));
 	audience_init(c);
 	buf_init(&c->body, (size_t)s->config->limits.body_bytes);
 	buf_init(&c->model, 4096);

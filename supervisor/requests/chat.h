@@ -83,6 +83,8 @@ struct chat_note {
 	struct job *job; /* NULL when settled */
 	bool on_main;	 /* second attempt */
 	int step;	 /* of the request's record (steps.h) */
+	char traceparent[TRACE_PARENT_BYTES];
+	struct proto_header header; /* of its job; names traceparent */
 	struct buf text;
 	char unused[16]; /* why its notes are none; "" */
 };

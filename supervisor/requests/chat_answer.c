@@ -162,6 +162,7 @@ void chat_answer_submit(struct chat *c)
 	if (!chat_begun(c))
 		forecast_ask(&c->forecast, &spec.message);
 	chat_early_ask(c, &spec.message);
+	steps_call(request_steps(&c->base));
 	if (rc == 0)
 		rc = chat_address(c, &spec.message);
 	if (rc == 0)

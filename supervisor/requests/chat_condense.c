@@ -8,6 +8,7 @@
  */
 #include "supervisor/devices/governor.h"
 #include "supervisor/requests/chat.h"
+#include "supervisor/requests/tracing.h"
 
 #include "common/base/log.h"
 
@@ -110,6 +111,12 @@ static void settle(struct chat_note *n)
 		chat_event(c, CHAT_SETTLED);
 }
 
+/* Among all notes jobs of the request: a chunk's second attempt is one of its own. */
+static unsigned note_number(const struct chat_note *n)
+{
+	return 2 * (unsigned)n->index + n->on_main;
+}
+
 static int note_submit(struct chat_note *n, struct device *d)
 {
 	struct chat *c = n->chat;
@@ -133,6 +140,10 @@ static int note_submit(struct chat_note *n, struct device *d)
 	spec.message.max_tokens = conf->condense.notes_max_tokens;
 	spec.message.timeout_ms = conf->condense.job_timeout_ms;
 	n->step = STEP_NONE;
+	if (tracing_header(&c->base, TRACING_NOTES, note_number(n), n->traceparent, &n->header)) {
+		spec.message.headers = &n->header;
+		spec.message.header_count = 1;
+	}
 	int rc = job_submit(d, &spec, &note_events, n, &n->job);
 	if (rc == 0 && !n->job->running)
 		n->step = steps_begin(request_steps(&c->base), STEP_QUEUE, d->conf->name, now_ms());
@@ -149,8 +160,9 @@ static void note_run(void *ctx, struct job *j)
 {
 	struct chat_note *n = ctx;
 	note_step_over(n, STEP_DONE, NULL);
-	n->step = steps_begin(
-		request_steps(&n->chat->base), STEP_NOTES, j->device->conf->name, now_ms());
+	struct steps *s = request_steps(&n->chat->base);
+	n->step = steps_begin(s, STEP_NOTES, j->device->conf->name, now_ms());
+	steps_number(s, n->step, note_number(n));
 }
 
 static size_t notes_open(const struct chat *c)

@@ -8,13 +8,15 @@
 
 static size_t bytes_of(const struct record *r)
 {
-	return sizeof(*r) + steps_bytes(&r->steps) + r->message_count * sizeof(*r->messages);
+	return sizeof(*r) + steps_bytes(&r->steps) + r->message_count * sizeof(*r->messages) +
+	       (r->trace.state ? TRACE_STATE_BYTES : 0);
 }
 
 static void record_free(struct record *r)
 {
 	steps_fini(&r->steps);
 	free(r->messages);
+	free(r->trace.state);
 	free(r);
 }
 
@@ -94,6 +96,8 @@ void history_end(struct history *h, struct record *r, const struct measure *m, u
 	record_text(r->device, sizeof(r->device), slice_str(m->device));
 	steps_close(&r->steps, how_open_steps_end(m->outcome), now);
 	steps_trim(&r->steps);
+	if (h->ended)
+		h->ended(h->ctx, r);
 	TAILQ_REMOVE(&h->running, r, link);
 	TAILQ_INSERT_HEAD(&h->past, r, link);
 	h->count++;
@@ -121,6 +125,8 @@ void history_late(struct history *h, const char *id, const struct step *it)
 	struct record *r = history_find(h, id);
 	if (!r)
 		return;
+	if (r->over && h->late)
+		h->late(h->ctx, r, it);
 	size_t before = bytes_of(r);
 	steps_add(&r->steps, it);
 	steps_trim(&r->steps);

@@ -12,6 +12,7 @@
 #ifndef TANDEM_HISTORY_H
 #define TANDEM_HISTORY_H
 
+#include "common/base/trace_context.h"
 #include "supervisor/requests/measures.h"
 #include "supervisor/requests/steps.h"
 
@@ -25,6 +26,14 @@
 struct record_message {
 	const char *role, *level, *reason;
 	size_t bytes_in, bytes_out; /* of text */
+};
+
+/* Its place in a trace (tracing.h). */
+struct record_trace {
+	bool on, remote;		  /* it has one; it goes on with its client's */
+	struct trace_context at;	  /* its own span */
+	uint8_t parent[TRACE_SPAN_BYTES]; /* of a remote one: the client's */
+	char *state;			  /* tracestate, owned; NULL: none */
 };
 
 struct record {
@@ -48,6 +57,10 @@ struct record {
 	struct record_message *messages; /* of one that was shortened, the newest ones; owned */
 	size_t message_count, message_most;
 	size_t messages_lost; /* older ones beyond message_most, or for want of memory */
+	bool routed; /* its path is one of those that we know */
+	const char
+		*operation; /* of a model, as OpenTelemetry calls it ("chat"), static; NULL: none */
+	struct record_trace trace;
 };
 
 TAILQ_HEAD(record_list, record);
@@ -58,6 +71,10 @@ struct history {
 	size_t most, bytes_most; /* ... at most */
 	size_t steps_most;	 /* of a request that begins */
 	size_t messages_most;	 /* ... that is shortened */
+	/* A request is over; a step has come to one that was. NULL: nobody wants to know. */
+	void (*ended)(void *ctx, const struct record *r);
+	void (*late)(void *ctx, const struct record *r, const struct step *it);
+	void *ctx;
 };
 
 void history_init(struct history *h);

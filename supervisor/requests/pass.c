@@ -13,6 +13,7 @@
 
 #include "common/base/log.h"
 #include "supervisor/requests/client.h"
+#include "supervisor/requests/tracing.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -141,6 +142,7 @@ void pass_submit(struct pass *p)
 	}
 	spec.message.body_bytes =
 		p->upload ? exchange_body_bytes(p->base.exchange) : (int64_t)p->body.n;
+	steps_call(request_steps(&p->base));
 	int rc = request_forward_headers(&p->base, &spec.message);
 	if (rc == 0)
 		rc = job_submit(p->device, &spec, &pass_events, p, &p->job);
@@ -434,6 +436,10 @@ void pass_begin(struct requests *s, struct exchange *x, const struct route *rout
 	s->count.passed++;
 	request_remember(&p->base);
 	p->route = *route;
+	tracing_names(&p->base, route->path != NULL,
+		!route->works	? NULL
+		: route->writes ? "text_completion"
+				: "embeddings");
 	p->queued_ms = -1;
 	buf_init(&p->body, (size_t)s->config->limits.body_bytes);
 	buf_init(&p->target, 0);

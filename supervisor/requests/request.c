@@ -4,6 +4,7 @@
 #include "common/base/log.h"
 #include "supervisor/requests/access.h"
 #include "supervisor/requests/client.h"
+#include "supervisor/requests/tracing.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -97,6 +98,7 @@ void request_remember(struct request *r)
 	record_text(it->key, sizeof(it->key), slice_str(request_key(r)));
 	r->record = it;
 	steps_enter(&it->steps, STEP_READ, NULL, r->begun_ms);
+	tracing_begin(r);
 }
 
 void request_remembered(struct request *r, const struct measure *m)
@@ -105,6 +107,8 @@ void request_remembered(struct request *r, const struct measure *m)
 		return;
 	if (r->exchange)
 		r->record->status = exchange_status(r->exchange);
+	r->record->trace.state = r->trace.state;
+	r->trace.state = NULL;
 	history_end(&r->all->history, r->record, m, now_ms());
 	r->record = NULL;
 }
@@ -123,6 +127,7 @@ void request_release(struct request *r)
 	TAILQ_REMOVE(&s->list, r, link);
 	s->active--;
 	free(r->forwarded);
+	free(r->trace.state);
 	if (r->caller)
 		callers_release(r->caller, &s->config->access.keys);
 	r->ops->destroy(r);
@@ -237,7 +242,8 @@ static bool forwarded(struct slice name)
 struct forwarding {
 	struct proto_job *job;
 	bool unpacked;
-	unsigned own;		 /* headers for us alone: access.h */
+	unsigned own; /* headers for us alone: access.h */
+	const struct request *request;
 	struct slice connection; /* names further headers of this hop alone (RFC 9110 7.6.1) */
 };
 
@@ -247,7 +253,8 @@ static bool forward_header(void *ctx, const char *name, const char *value)
 	struct proto_job *job = f->job;
 	if (f->unpacked && strcasecmp(name, "content-encoding") == 0)
 		return true;
-	if (forwarded(slice_str(name)) && !access_hides(f->own, slice_str(name)) &&
+	if (forwarded(slice_str(name)) && !tracing_sets(f->request, slice_str(name)) &&
+		!access_hides(f->own, slice_str(name)) &&
 		!slice_lists(f->connection, slice_str(name)))
 		job->headers[job->header_count++] =
 			(struct proto_header){slice_str(name), slice_str(value)};
@@ -279,14 +286,17 @@ int request_forward_headers(struct request *r, struct proto_job *job)
 	exchange_each_header(r->exchange, count_header, &count);
 	job->header_count = 0;
 	free(r->forwarded);
-	job->headers = r->forwarded = calloc(count + 1, sizeof(*r->forwarded));
+	job->headers = r->forwarded = calloc(count + 2, sizeof(*r->forwarded));
 	if (!r->forwarded)
 		return -ENOMEM;
 	const char *connection = exchange_header(r->exchange, "Connection");
 	struct forwarding f = {.job = job,
 		.unpacked = r->unpacked,
 		.own = r->own_headers,
+		.request = r,
 		.connection = slice_str(connection ? connection : "")};
 	exchange_each_header(r->exchange, forward_header, &f);
+	if (job->header_count + 2 <= PROTO_JOB_HEADERS_MAX)
+		job->header_count += tracing_headers(r, r->forwarded + job->header_count);
 	return 0;
 }

@@ -49,7 +49,9 @@ struct request {
 	uint64_t tokens_in;		/* of what passes through, an estimate; 0: none, unknown */
 	bool unpacked;			/* its body was packed on the way to us, and is not now */
 	struct record *record;		/* until it is over; NULL: nothing is kept of it */
-	unsigned holds;			/* the exchange, background work, running jobs */
+	struct record_trace trace; /* its place in a trace, and what its backend is told of it */
+	char traceparent[TRACE_PARENT_BYTES];
+	unsigned holds; /* the exchange, background work, running jobs */
 };
 
 /* A request of `size` bytes (struct request first) for this exchange, listed and held once for it.

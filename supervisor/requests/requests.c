@@ -127,6 +127,20 @@ const struct front_events requests_metrics_events = {.head = on_metrics_head,
 
 /* --- all of them --- */
 
+static void on_recorded(void *ctx, const struct record *r)
+{
+	struct requests *s = ctx;
+	if (s->events->recorded)
+		s->events->recorded(s->ctx, r);
+}
+
+static void on_recorded_late(void *ctx, const struct record *r, const struct step *it)
+{
+	struct requests *s = ctx;
+	if (s->events->recorded_late)
+		s->events->recorded_late(s->ctx, r, it);
+}
+
 void requests_init(
 	struct requests *s, uv_loop_t *loop, const struct requests_events *events, void *ctx)
 {
@@ -137,6 +151,9 @@ void requests_init(
 	TAILQ_INIT(&s->chats);
 	callers_init(&s->callers);
 	history_init(&s->history);
+	s->history.ended = on_recorded;
+	s->history.late = on_recorded_late;
+	s->history.ctx = s;
 	uv_random(NULL, NULL, s->client_secret, sizeof(s->client_secret), 0, NULL);
 	s->started_ms = now_ms();
 }

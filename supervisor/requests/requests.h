@@ -59,6 +59,9 @@ struct requests_events {
 	void (*scrape)(void *ctx, struct request *r);
 	/* Somebody looks at the page, or it asks for something: page_answer() and its like. */
 	void (*page)(void *ctx, struct request *r);
+	/* One is over, with its record; one that was has had a further step. */
+	void (*recorded)(void *ctx, const struct record *r);
+	void (*recorded_late)(void *ctx, const struct record *r, const struct step *it);
 };
 
 struct guardian;

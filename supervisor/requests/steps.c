@@ -119,12 +119,25 @@ void steps_point(
 	steps_end(s, steps_begin(s, kind, device, now), STEP_DONE, why, now);
 }
 
+void steps_call(struct steps *s)
+{
+	if (s)
+		s->call++;
+}
+
+void steps_number(struct steps *s, int step, unsigned number)
+{
+	if (s && step >= 0)
+		s->of[step].number = number;
+}
+
 void steps_enter(struct steps *s, enum step_kind kind, const char *device, uint64_t now)
 {
 	if (!s)
 		return;
 	steps_leave(s, STEP_DONE, NULL, now);
 	s->stage = steps_begin(s, kind, device, now);
+	steps_number(s, s->stage, s->call);
 }
 
 void steps_leave(struct steps *s, enum step_outcome how, const char *why, uint64_t now)

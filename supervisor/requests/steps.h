@@ -54,6 +54,7 @@ struct step {
 	uint64_t begun_ms, ended_ms;	/* ended: 0 while it is open */
 	int64_t tokens, cached;		/* < 0: unknown */
 	unsigned count;			/* how often, where one step stands for several */
+	unsigned number; /* which call of a device it belongs to (steps.call); of notes: which */
 };
 
 struct steps {
@@ -61,12 +62,16 @@ struct steps {
 	size_t count, room, most;
 	uint64_t lost; /* beyond `most`, or for want of memory */
 	int stage;     /* the open one, or STEP_NONE */
+	unsigned call; /* how often it was given to the device that answers */
 };
 
 void steps_init(struct steps *s, size_t most);
 void steps_fini(struct steps *s);
 /* No more come but few: gives back what is not used. */
 void steps_trim(struct steps *s);
+
+/* It is given to a device that is to answer. */
+void steps_call(struct steps *s);
 
 /* The next stage; the one before is done. */
 void steps_enter(struct steps *s, enum step_kind kind, const char *device, uint64_t now);
@@ -75,6 +80,8 @@ void steps_leave(struct steps *s, enum step_outcome how, const char *why, uint64
 
 /* A step beside the stages. Its number, for steps_end(), which takes STEP_NONE too. */
 int steps_begin(struct steps *s, enum step_kind kind, const char *device, uint64_t now);
+/* Which one it is among those of its kind. */
+void steps_number(struct steps *s, int step, unsigned number);
 void steps_end(struct steps *s, int step, enum step_outcome how, const char *why, uint64_t now);
 /* One without a length. */
 void steps_point(

@@ -2,6 +2,7 @@
 #include "common/base/log_out.h"
 #include "supervisor/tell/documents.h"
 #include "supervisor/tell/events.h"
+#include "supervisor/tell/traces.h"
 
 /* --- of devices: by name, with what a reload has removed --- */
 
@@ -65,6 +66,36 @@ static const void *devices_of(const void *of)
 	return ((const struct tell *)of)->devices;
 }
 
+/* --- of traces --- */
+
+enum { SPANS, SENT, REJECTED, DROPPED, RESTARTS };
+
+static void get_traces(const void *of, const struct field *f, struct field_value *out)
+{
+	struct traces_counts n = traces_counts(((const struct tell *)of)->traces);
+	const uint64_t all[] = {[SPANS] = n.spans,
+		[SENT] = n.sent,
+		[REJECTED] = n.rejected,
+		[DROPPED] = n.dropped,
+		[RESTARTS] = n.restarts};
+	out->number = (int64_t)all[f->which];
+}
+
+#define OF_TRACES(name_, which_)                                                                   \
+	{                                                                                          \
+		.name = (name_), .type = FIELD_INT, .kind = FIELD_COUNT, .get = get_traces,        \
+		.which = (which_)                                                                  \
+	}
+
+static const struct field traces[] = {
+	OF_TRACES("spans", SPANS),
+	OF_TRACES("sent", SENT),
+	OF_TRACES("rejected", REJECTED),
+	OF_TRACES("dropped", DROPPED),
+	OF_TRACES("restarts", RESTARTS),
+};
+static const struct fields trace_members = FIELDS(traces);
+
 static const struct field requests[] = {
 	FIELD_COUNT_OF("requests", struct requests, count.requests),
 	FIELD_COUNT_OF("passed", struct requests, count.passed),
@@ -98,6 +129,7 @@ static const struct field counters[] = {
 	SUM("events", EVENTS),
 	SUM("events_lost", EVENTS_LOST),
 	SUM("log_lines_lost", LINES_LOST),
+	FIELD_OBJECT_OF("traces", &trace_members, NULL),
 	FIELD_LIST_OF("devices", &device_count_members, each_device_counts),
 };
 const struct fields document_counters = FIELDS(counters);

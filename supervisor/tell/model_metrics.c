@@ -6,6 +6,7 @@
 #include "supervisor/tell/documents.h"
 #include "supervisor/tell/events.h"
 #include "supervisor/tell/metrics.h"
+#include "supervisor/tell/traces.h"
 
 static const struct requests *requests_of(const void *of)
 {
@@ -53,6 +54,14 @@ static void each_overflow(const void *of, struct field_list *list)
 	const struct measures *m = &requests_of(of)->measures;
 	field_item(list, &(struct named){"condensed", m->overflows_condensed, NULL});
 	field_item(list, &(struct named){"refused", m->overflows_refused, NULL});
+}
+
+static void each_trace(const void *of, struct field_list *list)
+{
+	struct traces_counts n = traces_counts(((const struct metrics_view *)of)->tell->traces);
+	field_item(list, &(struct named){"sent", n.sent, NULL});
+	field_item(list, &(struct named){"rejected", n.rejected, NULL});
+	field_item(list, &(struct named){"dropped", n.dropped, NULL});
 }
 
 /* Of A: the backend had found the original too long. */
@@ -297,6 +306,10 @@ static const struct field families[] = {
 	SUM("tandem_events_total", "Log lines told as events.", EVENTS),
 	SUM("tandem_events_lost_total", "Events that slow listeners lost.", EVENTS_LOST),
 	SUM("tandem_log_lines_lost_total", "Log lines that nobody read in time.", LINES_LOST),
+	FAMILY("tandem_trace_spans_total",
+		"Spans of requests that were traced: taken by the collector, rejected by it, "
+		"dropped.",
+		&by_kind_members, each_trace),
 	FIELD_OBJECT_OF(NULL, &device_metric_families, NULL),
 };
 const struct fields document_metrics = FIELDS(families);

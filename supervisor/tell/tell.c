@@ -4,6 +4,7 @@
 #include "supervisor/tell/commands.h"
 #include "supervisor/tell/events.h"
 #include "supervisor/tell/flush.h"
+#include "supervisor/tell/traces.h"
 #include "supervisor/tell/ui_streams.h"
 
 #include <errno.h>
@@ -37,6 +38,18 @@ static int open_sockets(struct tell *t)
 	return rc;
 }
 
+int tell_begin(struct tell *t)
+{
+	t->traces = traces_create(t);
+	return t->traces ? 0 : -ENOMEM;
+}
+
+void tell_end(struct tell *t)
+{
+	traces_destroy(t->traces);
+	t->traces = NULL;
+}
+
 static void close_sockets(struct tell *t)
 {
 	if (t->stats)
@@ -64,6 +77,7 @@ int tell_reopen(struct tell *t)
 void tell_reloaded(struct tell *t)
 {
 	const struct events_limits limits = limits_of(t->life->config);
+	traces_reloaded(t->traces);
 	if (t->events) /* they could not be opened again */
 		events_limit(t->events, &limits);
 	ui_streams_end(t->streams); /* whose key is still there asks again */

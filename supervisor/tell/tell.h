@@ -14,6 +14,7 @@ struct rep;
 struct events;
 struct flush;
 struct ui_streams;
+struct traces;
 
 struct tell {
 	struct life *life;
@@ -23,11 +24,15 @@ struct tell {
 	struct events *events;
 	struct flush *flush;	    /* whoever waits for the log */
 	struct ui_streams *streams; /* pages that hear events */
+	struct traces *traces; /* where spans go; NULL: nowhere */
 };
 
 /* Listens under names of this process's own; rundir_take() gives them the known ones. 0 or -errno;
  * tell_stop() is due either way. */
 int tell_start(struct tell *t);
+/* Traces, as long as the process runs, whoever has the sockets. 0 or -ENOMEM; tell_end() is due either way. */
+int tell_begin(struct tell *t);
+void tell_end(struct tell *t);
 /* Both sockets anew, after a successor that took the names has failed. 0 or -errno. */
 int tell_reopen(struct tell *t);
 /* The configuration is another one. */
