@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/queue.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define REPORT_BYTES 256 /* of a line of the process */
@@ -69,6 +70,18 @@ static void put_number(struct buf *b, const char *key, int64_t n)
 	json_put_int(b, n);
 }
 
+/* A file that is another one by now makes other settings. */
+static void put_file(struct buf *b, const char *key, const char *changed, const char *path)
+{
+	struct stat st;
+	if (!path)
+		return;
+	put_text(b, key, path);
+	if (stat(path, &st) == 0)
+		put_number(
+			b, changed, (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec);
+}
+
 /* workers/traces/settings.h */
 static void put_settings(const struct config *c, struct buf *b)
 {
@@ -76,8 +89,8 @@ static void put_settings(const struct config *c, struct buf *b)
 	gethostname(host, sizeof(host) - 1);
 	buf_add_char(b, '{');
 	put_text(b, "endpoint", c->traces.endpoint);
-	put_text(b, "headers_file", c->traces.headers_file);
-	put_text(b, "ca_file", c->traces.ca_file);
+	put_file(b, "headers_file", "headers_changed_ns", c->traces.headers_file);
+	put_file(b, "ca_file", "ca_changed_ns", c->traces.ca_file);
 	json_put_key(b, "resource");
 	otlp_resource(TANDEM_VERSION, host, getpid(), b);
 	put_number(b, "connect_ms", c->deadlines.backend_connect_ms);

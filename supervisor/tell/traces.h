@@ -24,7 +24,7 @@ struct traces_counts {
 
 /* NULL: memory is out. Starts the process where there is an endpoint. */
 struct traces *traces_create(struct tell *t);
-/* The configuration may be another one: then so is the process. */
+/* The configuration, or a file that it names, may be another one: then so is the process. */
 void traces_reloaded(struct traces *t);
 /* The process gets the end of its input, and ends by itself, within a second; the loop runs until then. NULL is
  * fine; *t goes with the loop's next turns. */

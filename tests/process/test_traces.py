@@ -351,7 +351,7 @@ def test_a_collector_that_is_not_there(fake, tandem, collector):
     t = tandem([attached(a)], traces={"endpoint": f"http://127.0.0.1:{port}", "delay_ms": 20})
     status, rid, _ = say(t)
     assert status == 200
-    wait_for(lambda: t.events(ev="traces_wait"), "that it is told")
+    assert "no connection to the collector" in wait_for(lambda: t.events(ev="traces_wait"), "that it is told")[0]["why"]
     c = collector(port=port)
     c.trace_of(rid)
     assert settled(t)["sent"] == 6
@@ -414,6 +414,13 @@ def test_headers_from_a_file(traced, folder):
     sent = c.requests()[0]["headers"]
     assert sent["Authorization"] == "Bearer secret-token" and sent["X-Scope"] == "a b"
     assert "secret-token" not in t.log()
+    # Another key counts from a reload on.
+    with open(path, "w") as f:
+        f.write("Authorization: Bearer another-token\n")
+    assert t.operate("reload")["state"] == "done"
+    before = len(c.requests())
+    c.trace_of(say(t)[1])
+    assert c.requests()[before]["headers"]["Authorization"] == "Bearer another-token" and settled(t)["sent"] == 12
 
 
 @pytest.mark.parametrize("text,why", [("nonsense\n", "line 1 has no colon"), ("A: b\nContent-Type: x\n", "line 2 is a header that tandem sets"),

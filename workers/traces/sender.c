@@ -72,6 +72,28 @@ uint64_t sender_rejected(struct slice answer, struct buf *text)
 	return n > 0 ? (uint64_t)n : 0;
 }
 
+static const char *words_of(enum http_result result)
+{
+	switch (result) {
+	case HTTP_OK:
+		return "the collector does not take it";
+	case HTTP_REFUSED:
+		return "no connection to the collector";
+	case HTTP_IDLE:
+	case HTTP_TOTAL:
+		return "the collector does not answer in time";
+	case HTTP_CUT:
+		return "the collector closed the connection";
+	case HTTP_GARBAGE:
+		return "the collector's answer is not HTTP";
+	case HTTP_TLS:
+		return "no TLS with the collector: its certificate is not trusted, or it speaks no "
+		       "TLS";
+	default:
+		return "out of memory";
+	}
+}
+
 static bool may_try_again(enum http_result result, int status)
 {
 	if (result != HTTP_OK)
@@ -178,7 +200,7 @@ static void batch_taken(struct sender *s)
 
 static void batch_failed(struct sender *s, enum http_result result, int64_t wish_s)
 {
-	const char *why = result == HTTP_OK ? "the collector refused it" : http_result_text(result);
+	const char *why = words_of(result);
 	uint32_t random = 0;
 	if (!may_try_again(result, s->status)) {
 		drop_batch(s, why);
