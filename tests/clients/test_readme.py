@@ -58,7 +58,7 @@ def test_python(site, page, capsys):
 def test_the_pages_have_what_is_run():
     assert {"README.md", "README.pt.md", "docs/clients.md", "docs/quick-reference.md"} <= set(pages_with("sh"))
     assert pages_with("python") == ["docs/clients.md"]
-    assert {"README.md", "README.pt.md", "docs/configuration.md"} <= set(pages_with("conf"))
+    assert {"README.pt.md", "docs/configuration.md"} <= set(pages_with("conf"))
 
 
 @pytest.mark.parametrize("page", pages_with("conf"))
