@@ -18,6 +18,7 @@ from conftest import attached
 from harness import Client, children, in_thread, wait_for
 from test_control import ask
 from test_routes import prompt
+from test_upgrade import upgradable  # noqa: F401 - a fixture
 from tls import certificate
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -373,12 +374,48 @@ def test_the_process_that_sends_dies(traced):
     t, a, c = traced("hang", backoff=FAST)
     say(t)
     wait_for(c.requests, "a batch under way")
-    (pid,) = [p for p in children(t.pid) if p != t.device("gpu0")["pid"]]
-    os.kill(pid, signal.SIGKILL)
+    os.kill(sender_of(t), signal.SIGKILL)
     wait_for(lambda: counts(t)["restarts"] == 1 and counts(t)["dropped"] == 6, "that its spans are counted as lost")
     wait_for(lambda: len(children(t.pid)) == 2, "another one")
     wait_for(lambda: c.spans() or say(t)[0] != 200, "spans by the new one")
     assert t.status()["pid"] == t.pid and t.requests()["failed"] == 0
+
+
+def sender_of(t):
+    (pid,) = [p for p in children(t.pid) if p != t.device("gpu0")["pid"]]
+    return pid
+
+
+def test_the_process_that_sends_stands_still(traced):
+    """It takes nothing any more: spans are dropped, requests are not held up, and tandemd ends in time all the same."""
+    t, a, c = traced(traces={"queue_bytes": 65536})
+    say(t)
+    wait_for(c.spans, "the first ones")
+    os.kill(sender_of(t), signal.SIGSTOP)
+    wait_for(lambda: say(t)[0] == 200 and counts(t)["dropped"] > 0, "what finds no room")
+    assert t.requests()["failed"] == 0
+    began = time.monotonic()
+    assert t.stop() == 0
+    assert time.monotonic() - began < 10
+
+
+def test_the_process_that_sends_holds_nothing_of_tandemds(traced):
+    t, a, c = traced()
+    c.trace_of(say(t)[1])
+    ours, its = ({fd: os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")} for pid in (t.pid, sender_of(t)))
+    shared = {fd: to for fd, to in its.items() if to in ours.values() and not to.startswith("anon_inode:")}
+    assert set(shared.values()) <= {ours["2"], "/dev/null"}, shared
+
+
+def test_an_upgrade_goes_on_with_them(fake, upgradable, collector):  # noqa: F811
+    c, a = collector(), fake("main", options=("--slots", "4"))
+    t = upgradable([attached(a, slots=4, num_ctx=16384)], traces={"endpoint": c.url, "delay_ms": 20})
+    first = attrs(c.trace_of(say(t)[1])[0])
+    t.upgrade()
+    root, spans = c.trace_of(say(t)[1])
+    assert attrs(root)["tandem.request.id"] != first["tandem.request.id"] and len(spans) == 6
+    pids = {attrs(json.loads(r["raw"])["resourceSpans"][0]["resource"])["process.pid"] for r in c.requests()}
+    assert len(pids) == 2
 
 
 def test_reload_begins_and_ends_them(fake, tandem, collector, folder):
