@@ -91,6 +91,7 @@ def test_jumps_of_the_clock_change_nothing(folder, fake, tandem, shims):
 SHOWN = {"common/base/log.c", "common/dialect/write_ollama.c", "common/dialect/write_openai.c", "common/dialect/write_responses.c",
          "workers/backend/as_ollama.c", "workers/settings.c",
          "supervisor/devices/keep.c", "workers/backend/slots.c", "workers/backend/slots_idle.c",
+         "supervisor/requests/request.c",  # when a request began, for people and for spans
          "workers/http/http_answer.c"}  # a Retry-After that is a date
 WALL = re.compile(r"\b(CLOCK_REALTIME\w*|gettimeofday|time\(NULL\)|time\(&|timespec_get|uv_gettimeofday|UV_CLOCK_REALTIME|ftime|TFD_TIMER_CANCEL)")
 
