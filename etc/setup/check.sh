@@ -127,7 +127,7 @@ sanitized() {
 }
 
 # Where memory changes hands most: routes, queues, streams that go on, workers that are replaced.
-slice=(routes.py queue.py resume.py restart.py)
+slice=(routes.py queue.py resume.py replay.py restart.py)
 asan_flags="address,undefined -fno-sanitize-recover=all"
 asan_options() {
 	export ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1

@@ -10,6 +10,7 @@
 enum route_flags {
 	ROUTE_GENERATES = 1, /* asks for an answer: directives and rules without "match" apply */
 	ROUTE_DISCARD = 2,   /* the body is counted, not kept */
+	ROUTE_BODILESS = 4,  /* there is none to dump */
 };
 
 struct route {

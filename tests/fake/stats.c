@@ -1,4 +1,6 @@
 #include "tests/fake/stats.h"
+
+#include "tests/fake/api.h"
 #include "tests/fake/crc32.h"
 #include "tests/fake/engine.h"
 #include "tests/fake/mem.h"
@@ -104,7 +106,8 @@ void stats_open(struct request *r, bool control)
 	if (++s->active > s->active_max)
 		s->active_max = s->active;
 	count_path(s, r->x->path);
-	r->dump_fd = open_dump(r->fake, r->seq);
+	if (!r->route || !(r->route->flags & ROUTE_BODILESS))
+		r->dump_fd = open_dump(r->fake, r->seq);
 }
 
 void stats_body(struct request *r, struct slice piece)

@@ -11,7 +11,7 @@ struct stream {
 	struct stream *next;
 	char *name;
 	struct buf ring;
-	uint64_t dropped;	  /* bytes that the ring holds no more */
+	uint64_t dropped;	  /* bytes before those in it */
 	struct request *producer; /* NULL: it is whole */
 	struct request *readers;
 	uint64_t done_ns;
@@ -72,7 +72,7 @@ static void on_tee(struct http_exchange *x, struct slice data)
 	buf_add_slice(&s->ring, data);
 	for (struct request *reader = s->readers; reader; reader = reader->next_reader)
 		feed(s, reader);
-	if (s->ring.n > STREAM_RING_BYTES) {
+	if (s->ring.n > 2 * STREAM_RING_BYTES) { /* seldom: what stays is moved */
 		s->dropped += s->ring.n - STREAM_RING_BYTES;
 		buf_drop(&s->ring, s->ring.n - STREAM_RING_BYTES);
 	}
@@ -217,7 +217,7 @@ void streams_get(struct request *r)
 	}
 	for (size_t i = 0; i < from.n; i++)
 		r->stream_at = r->stream_at * 10 + (uint64_t)(from.p[i] - '0');
-	if (r->stream_at < s->dropped) {
+	if (r->stream_at + STREAM_RING_BYTES < s->dropped + s->ring.n) {
 		llama_error(r, 400, SLICE("Stream offset lost, please restart"));
 		return;
 	}
