@@ -286,6 +286,37 @@ def test_a_backend_that_has_it_no_more(pair, fake):
     assert [e["how"] for e in t.events() if e["ev"] == "resumed"] == ["continued"]
 
 
+@pytest.mark.parametrize("path", ALL)
+def test_a_continuation_is_read_again_as_well(pair, fake, path):
+    """The backend is started anew, the text goes on in a second stream, and the worker of that dies, twice: what the client has before the
+    seam stays out of it."""
+    t, a, b = pair("llama-server", backoff={"first_ms": 300, "max_ms": 300}, **PATIENT)
+    text = "[[fake tokens=60]] go on"
+    wanted, tokens = unbroken(t, a, path, text, tools=False)
+    a.fault(times=1, hang_after=8)
+    s = Stream(t, path, text, tools=False).start().until_said(b"w7")
+    kill(t)
+    a.stop(signal.SIGKILL)
+    a = fake("again", type="llama-server", port=a.port)
+    a.fault(times=1, hang_after=20)
+    s.until_said(b"w19")
+    for stop, mark in ((40, b"w39"), (-1, None)):
+        generation = t.device("gpu0")["generation"]
+        kill(t)
+        next_worker_reads(t, generation + 1)
+        a.go(hang_after=stop)
+        if mark:
+            s.until_said(mark)
+    plain = rb'"(?:content|text|delta|response)":"( ?w\d+)"'
+    got = s.end()
+    assert re.findall(plain, settled(got)) == re.findall(plain, wanted)
+    assert a.stats()["tokens"]["generated"] == tokens - 8
+    assert [e["how"] for e in t.events() if e["ev"] == "resumed"] == ["continued", "replayed", "replayed"]
+    if path == RESPONSES:
+        numbers = [json.loads(line[6:])["sequence_number"] for line in got.decode().split("\n") if line.startswith("data: ")]
+        assert numbers == list(range(len(numbers)))
+
+
 def test_further_than_is_read_again(pair):
     """limits.replay_bytes: beyond it an answer goes on from its text, and its stream ends."""
     t, a, b = pair("llama-server", backoff=FAST, limits={"replay_bytes": 4000})
