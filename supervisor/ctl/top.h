@@ -26,6 +26,7 @@ struct top_device {
 	long slots, inflight, waiting, restarts;
 	double read, write; /* tokens/s */
 	bool warming, noting;
+	char kept[32]; /* conversations on disk: "3, 66.1 MiB" */
 };
 
 struct top_request {

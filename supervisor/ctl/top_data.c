@@ -27,6 +27,17 @@ static double number(struct json_value row, const char *name)
 
 /* --- devices, and the lines above --- */
 
+static void read_kept(struct json_value kept, char *out, size_t size)
+{
+	char bytes[16];
+	if (!json_is(json_get(kept, "on"), JSON_TRUE)) {
+		snprintf(out, size, "-");
+		return;
+	}
+	ctl_bytes(ctl_real(kept, "bytes"), bytes, sizeof(bytes));
+	snprintf(out, size, "%lld, %s", (long long)ctl_int(kept, "conversations"), bytes);
+}
+
 static void read_device(struct json_value row, struct top_device *d)
 {
 	struct json_value backend = json_get(row, "backend");
@@ -38,6 +49,7 @@ static void read_device(struct json_value row, struct top_device *d)
 		.write = ctl_real(row, "decode_tok_s"),
 		.warming = ctl_int(json_get(row, "warming"), "running") > 0,
 		.noting = ctl_int(json_get(row, "notes"), "running") > 0};
+	read_kept(json_get(row, "kept"), d->kept, sizeof(d->kept));
 	ctl_text(row, "name", d->name, sizeof(d->name));
 	ctl_text(row, "state", d->state, sizeof(d->state));
 	ctl_text(backend, "model", d->model, sizeof(d->model));

@@ -115,7 +115,8 @@ static unsigned look_of_state(const char *state)
 
 static const struct column device_columns[] = {{"DEVICE", 10, 0, false}, {"STATE", 9, 0, false},
 	{"BUSY", 6, 0, true}, {"WAIT", 4, 0, true}, {"READ/S", 7, 0, true}, {"WRITE/S", 7, 0, true},
-	{"IDLE WORK", 9, 100, false}, {"RESTARTS", 8, 110, true}, {"MODEL", 0, 0, false}};
+	{"IDLE WORK", 9, 100, false}, {"RESTARTS", 8, 110, true}, {"KEPT", 13, 120, false},
+	{"MODEL", 0, 0, false}};
 #define DEVICE_COLUMNS (sizeof(device_columns) / sizeof(*device_columns))
 
 static void fill_device(const struct top_device *d, struct cells *c)
@@ -130,10 +131,11 @@ static void fill_device(const struct top_device *d, struct cells *c)
 	put_rate(c->text[5], d->write);
 	snprintf(c->text[6], CELL, "%s", d->warming ? "warming" : d->noting ? "notes" : "-");
 	snprintf(c->text[7], CELL, "%ld", d->restarts);
+	snprintf(c->text[8], CELL, "%s", d->kept);
 	if (ready || strcmp(d->why, "-") == 0)
-		snprintf(c->text[8], CELL, "%.150s", d->model);
+		snprintf(c->text[9], CELL, "%.150s", d->model);
 	else
-		snprintf(c->text[8], CELL, "%.150s", d->why);
+		snprintf(c->text[9], CELL, "%.150s", d->why);
 }
 
 static size_t draw_devices(struct top *t, size_t row, size_t most)

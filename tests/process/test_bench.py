@@ -8,6 +8,7 @@ import pytest
 
 from conftest import attached
 from harness import BIN, in_thread, ndjson, ollama_text, wait_for
+import test_kept
 from tls import certificate
 from test_control import FAILED, NOT_RUNNING, OK, TIMED_OUT, USAGE, ask, ctl
 
@@ -100,6 +101,19 @@ def test_bench_leaves_no_trace_but_the_rates(one):
     requests = t.requests()
     assert (requests["failed"], requests["fallbacks"]) == (0, 0)
     t.wait_idle()
+
+
+def test_bench_keeps_no_conversation_on_disk(tandem, folder):
+    """Those of clients are: what is measured takes no room from them there."""
+    t = test_kept.begin(tandem, folder, test_kept.started(test_kept.model_file(folder), *RATES))
+    test_kept.Talk(t, "ann").turn()
+    test_kept.wait_saved(t, 1)
+    before = test_kept.files(folder)
+    assert bench(t, "--seconds", "60")[1]["depths"]
+    talk = test_kept.Talk(t, "bob")
+    talk.turn()
+    test_kept.wait_saved(t, 2)  # what was idle before it was saved, too, if anything was
+    assert len(test_kept.files(folder)) == 2 and set(before) <= set(test_kept.files(folder))
 
 
 def test_bench_as_a_table(one):

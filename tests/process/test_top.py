@@ -15,6 +15,7 @@ import pytest
 
 from conftest import attached
 from harness import BIN, DEADLINE, children, in_thread, wait_for
+import test_kept
 from test_control import NOT_RUNNING, OK, ask, ctl
 from test_logs import HOSTILE
 
@@ -142,7 +143,7 @@ def test_at_a_glance(one, top, rows, columns):
     bars = s.see(lambda lines: [m[0] for line in lines if (m := re.search(r"\[#+\.*\]", line))], "a warm conversation")
     assert all(len(b) == 12 for b in bars)
     wide = "MODEL" in next(line for line in s.screen.display if line.startswith("SESSION"))
-    assert wide == (columns == 160)
+    assert wide == (columns == 160) == ("KEPT" in next(line for line in s.screen.display if line.startswith("DEVICE")))
     assert any(line.startswith("no breaks") for line in s.screen.display)
     assert s.press(b"q").end()[0] == OK
     assert asked.join()[0] == 200
@@ -294,6 +295,15 @@ def test_wide_characters_keep_their_columns(one, top):
     assert "".join(columns["1"][0]).startswith("模型é-测试") and columns["1"][2] == columns["2"][2] == " "
     assert columns["2"][1] == "a", columns
     assert s.press(b"q").end()[0] == OK
+
+
+def test_conversations_on_disk_are_seen(tandem, folder):
+    t = test_kept.begin(tandem, folder, test_kept.started(test_kept.model_file(folder)))
+    test_kept.Talk(t, "ann").turn()
+    test_kept.wait_saved(t, 1)
+    said = ctl(t, "top").stdout.splitlines()
+    titles, device = next((said[i], said[i + 1]) for i, line in enumerate(said) if line.startswith("DEVICE"))
+    assert re.match(r"1, [\d.]+ (B|KiB|MiB) ", device[titles.index("KEPT"):]), device
 
 
 def test_without_a_terminal_it_prints_once(one):
