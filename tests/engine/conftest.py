@@ -48,11 +48,12 @@ def engine():
 
 @pytest.fixture
 def start(engine, tmp_path):
-    """start(window, template=None, more=()): a tandem whose one device is such a server, with more options."""
+    """start(window, template=None, more=()): a tandem whose one device is such a server, with more options; with small_window a second one, for
+    what is small."""
     (binary, *library), model = engine
     running = []
 
-    def begin(window, template=None, more=(), **groups):
+    def begin(window, template=None, more=(), small_window=0, **groups):
         command = [binary, "-m", model, "-c", str(window), "-np", "1", "--temp", "0", "--no-webui", *more]
         if template:
             path = tmp_path / "template.jinja"
@@ -61,8 +62,12 @@ def start(engine, tmp_path):
         env = {"LD_LIBRARY_PATH": library[0]} if library and library[0] else None
         device = {"name": "cpu0", "roles": ["main"], "slots": 1,
                   "backend": {"type": "llama-server", "command": command}}
+        devices = [device]
+        if small_window:
+            devices.append({"name": "cpu1", "roles": ["small"], "slots": 1, "backend": {"type": "llama-server", "command": [
+                binary, "-m", model, "-c", str(small_window), "-np", "1", "--temp", "0", "--no-webui", "--alias", "small"]}})
         groups.setdefault("deadlines", {"first_byte_ms": 2000, "worker_boot_ms": 120000})
-        t = Tandem(str(tmp_path), [device], env=env, **groups)
+        t = Tandem(str(tmp_path), devices, env=env, **groups)
         running.append(t)
         return t
 
