@@ -149,6 +149,8 @@ struct config {
 	struct {
 		int64_t wait_ms;      /* for a slot of the small device; default 10000 */
 		int64_t idle_wait_ms; /* the same of what nobody waits for; default 30000 */
+		int64_t answer_ms; /* ... and, once it has one, for the first of the answer; 0: as
+					 long as it takes; default 60000 */
 		bool condensers; /* a condensing device that is idle counts as one; default true */
 		/* `small.rules`: the first that matches counts */
 		struct config_small_rule rules[CONFIG_SMALL_RULES_MAX];

@@ -142,6 +142,7 @@ static const struct config_key main_keys[] = {
 
 	NUMBER(KEY_INT64, small, wait_ms, 0, HOUR_MS, 10000),
 	NUMBER(KEY_INT64, small, idle_wait_ms, 0, HOUR_MS, 30000),
+	NUMBER(KEY_INT64, small, answer_ms, 0, HOUR_MS, 60000),
 	{.group = "small",
 		.name = "condensers",
 		.type = KEY_BOOL,

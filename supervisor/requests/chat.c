@@ -339,7 +339,8 @@ static void act_cancelled(struct chat *c)
 static void act_started(struct chat *c)
 {
 	c->state = CHAT_ANSWERING;
-	uv_timer_stop(&c->wait);
+	if (c->lane.state != LANE_ON) /* a head is no answer yet */
+		uv_timer_stop(&c->wait);
 	if (chat_begun(c))
 		return;
 	c->first_byte_ms = now_ms() - c->base.begun_ms;

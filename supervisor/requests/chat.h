@@ -330,7 +330,7 @@ struct device *chat_alias_device(const struct chat *c);
 bool chat_lane(struct chat *c);
 /* The plan of what is small. */
 void chat_lane_plan(struct chat *c);
-/* Its job waits: for too long, or for a device that will not come? True: a main one has it now. */
+/* Its job waits, or is silent, for too long, or its device will not come? True: a main one has it now. */
 bool chat_lane_waited(struct chat *c);
 /* Nobody has seen a byte of an answer: a main device answers instead. */
 void chat_lane_leave(struct chat *c, const char *cause);

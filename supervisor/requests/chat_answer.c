@@ -57,9 +57,7 @@ static void on_wait(uv_timer_t *t)
 		chat_answer_submit(c);
 		return;
 	}
-	if (c->answer->running)
-		return;
-	if (chat_lane_waited(c))
+	if (chat_lane_waited(c) || c->answer->running)
 		return;
 	struct device *elsewhere = chat_resume_elsewhere(c);
 	if (elsewhere) {

@@ -175,14 +175,12 @@ void chat_lane_plan(struct chat *c)
 
 bool chat_lane_waited(struct chat *c)
 {
-	const struct device *d = c->device;
-	if (c->lane.state != LANE_ON || chat_begun(c))
-		return false;
-	bool there = d->state == WORKER_READY && !device_hopeless(d);
-	if (there && now_ms() - c->answer->submitted_ms < (uint64_t)c->lane.wait_ms)
-		return false;
-	chat_lane_leave(c, there ? "is busy" : "is not ready any more");
-	return true;
+	const char *why = NULL;
+	if (c->lane.state == LANE_ON && !chat_begun(c))
+		why = lane_impatience(c->base.all, c->answer, c->lane.wait_ms);
+	if (why)
+		chat_lane_leave(c, why);
+	return why != NULL;
 }
 
 /* The name that its client has for the model is the model's own again. */

@@ -67,6 +67,19 @@ const char *lane_absence(const struct device *d)
 	return NULL;
 }
 
+const char *lane_impatience(const struct requests *s, const struct job *j, int64_t wait_ms)
+{
+	const struct device *d = j->device;
+	uint64_t answer_ms = (uint64_t)s->config->small.answer_ms, now = now_ms();
+	if (j->running)
+		return answer_ms && j->received == 0 && now - j->started_ms >= answer_ms
+			       ? "does not answer"
+			       : NULL;
+	if (d->state != WORKER_READY || device_hopeless(d))
+		return "is not ready any more";
+	return now - j->submitted_ms >= (uint64_t)wait_ms ? "is busy" : NULL;
+}
+
 /* One whose role it is first, then the less busy one. */
 static bool better(const struct device *a, const struct device *b)
 {

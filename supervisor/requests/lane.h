@@ -24,6 +24,10 @@ bool lane_stays(const struct requests *s, const struct config_small_rule *rule);
 /* Can it take a job now? NULL: yes; else why not, in static words. */
 const char *lane_absence(const struct device *d);
 
+/* A job of the lane has waited, or kept silent, for too long, or its device will not come: why, in static words.
+ * NULL: no. wait_ms: for a slot. */
+const char *lane_impatience(const struct requests *s, const struct job *j, int64_t wait_ms);
+
 /* The least busy one that can take a job, and for which fits() says so too. NULL: none, *why says why of the
  * one that would have been nearest; NULL there: no device is for it. use: of a rule; NULL: the role. */
 typedef const char *lane_fits_fn(const void *ctx, const struct device *d); /* as lane_absence() */

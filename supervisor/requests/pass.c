@@ -84,7 +84,7 @@ static void on_wait(uv_timer_t *t)
 {
 	struct pass *p = t->data;
 	const struct device *d = p->device;
-	if (!p->job || p->job->running || pass_lane_waited(p) || d->state == WORKER_READY)
+	if (!p->job || pass_lane_waited(p) || p->job->running || d->state == WORKER_READY)
 		return;
 	uint64_t since = d->not_ready_since_ms > p->job->submitted_ms ? d->not_ready_since_ms
 								      : p->job->submitted_ms;

@@ -75,7 +75,7 @@ void pass_lane(struct pass *p);
 void pass_lane_fini(struct pass *p);
 /* A small device will not answer it, of which nothing is out: true: the main one has it now. */
 bool pass_lane_leave(struct pass *p, const char *cause);
-/* Its job waits: for too long, or for a device that will not come? */
+/* Its job waits, or is silent, for too long, or its device will not come? True: the main one has it now. */
 bool pass_lane_waited(struct pass *p);
 
 /* --- pass_read.c --- */

@@ -165,11 +165,6 @@ bool pass_lane_leave(struct pass *p, const char *cause)
 
 bool pass_lane_waited(struct pass *p)
 {
-	const struct device *d = p->device;
-	if (!p->lane.on)
-		return false;
-	bool there = d->state == WORKER_READY && !device_hopeless(d);
-	if (there && now_ms() - p->job->submitted_ms < (uint64_t)p->lane.wait_ms)
-		return false;
-	return pass_lane_leave(p, there ? "is busy" : "is not ready any more");
+	const char *why = p->lane.on ? lane_impatience(p->base.all, p->job, p->lane.wait_ms) : NULL;
+	return why && pass_lane_leave(p, why);
 }

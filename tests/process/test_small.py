@@ -253,6 +253,27 @@ def test_a_device_that_goes_while_it_is_waited_for(tandem, fake):
         c.close(reset=True)
 
 
+@pytest.mark.parametrize("kind,options", [("ollama", ()), ("llama-server", ()), ("llama-server", ("--early-headers", "--prefill", "1"))])
+def test_a_device_that_never_answers_is_left(tandem, fake, kind, options):
+    """Whether its head has come or not; with that of a stream its first event is out, and it goes on there."""
+    t, a, b = two(tandem, fake, kind, small_options=options, small={"answer_ms": 300})
+    if not options:
+        b.fault(match="### Task", times=-1, fault="hang")
+    for stream in (False,) if options else (False, True):
+        status, head, data = ask(t, "/v1/chat/completions", TITLE + "[[fake tokens=3]]", stream=stream)
+        assert status == 200 and b"w2" in data, data
+        assert t.events(head["X-Tandem-Request-Id"], "fallback")[0]["cause"] == "gpu1: does not answer"
+        assert t.events(head["X-Tandem-Request-Id"], "request_done")[0]["device"] == "gpu0"
+    t.wait_idle()
+
+
+def test_a_slow_answer_is_waited_for(tandem, fake):
+    """What comes word by word is an answer, however long it takes."""
+    t, a, b = two(tandem, fake, small_options=["--decode", "20"], small={"answer_ms": 300})
+    status, head, data = ask(t, "/api/chat", TITLE + "[[fake tokens=20]]", stream=True)
+    assert status == 200 and where(head) == SMALL_WAY and len(ndjson(data)) > 10 and not got(a)
+
+
 def test_a_worker_that_dies_of_it_is_counted(tandem, fake):
     """Once at the small device and once at the main one is twice: the third try is refused, as it is without a lane."""
     t, a, b = two(tandem, fake)

@@ -17,7 +17,7 @@ from shapes import side_mark  # noqa: E402
 
 SCALED_MS = {"deadlines": {"first_byte_ms": 2000, "first_byte_nonstream_ms": 20000, "heartbeat_ms": 10000, "main_wait_ms": 60000,
                            "backend_connect_ms": 3000, "backend_idle_ms": 300000, "kv_ms": 30000},
-             "condense": {"job_timeout_ms": 30000}, "routing": {"min_gain_ms": 2000}, "small": {"wait_ms": 10000, "idle_wait_ms": 30000}}
+             "condense": {"job_timeout_ms": 30000}, "routing": {"min_gain_ms": 2000}, "small": {"wait_ms": 10000, "idle_wait_ms": 30000, "answer_ms": 60000}}
 SMALL_STATES = ("ready", "absent", "dead", "slow", "loading", "silent")
 SIMILARITY = 0.8  # common/backends.h, as the batch
 BATCH = 512
