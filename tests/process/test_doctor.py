@@ -53,9 +53,9 @@ def nothing(t, *ids):
 
 @pytest.mark.parametrize("kind", ["ollama", "llama-server"])
 @pytest.mark.parametrize("mode", ["adaptive", "threshold"])
-def test_a_healthy_pair_has_no_finding(pair, kind, mode):
+def test_a_healthy_pair_has_no_finding(pair, nvml, kind, mode):  # noqa: F811
     more = ("--spec-type", "ngram-simple")  # Ollama's has no use for it
-    t, a, b = pair(kind, kind, routing={"mode": mode}, main_options=("--num-ctx", "16384", "--slots", "4", *more),
+    t, a, b = pair(kind, kind, routing={"mode": mode}, env={**nvml, "NVML_FAKE_INIT": "9"}, main_options=("--num-ctx", "16384", "--slots", "4", *more),
                    small_options=("--num-ctx", "8192", "--slots", "2", *more))
     assert doctor(t)[1]["findings"] == []  # nobody has asked for anything yet
     s = test_adaptive.Session(t)
@@ -206,9 +206,9 @@ def test_a_model_that_is_not_on_the_gpu(fake, tandem, nvml, vram, percent):  # n
     nothing(t, "window-spills")
 
 
-def test_a_model_where_no_gpu_is(fake, tandem):
+def test_a_model_where_no_gpu_is(fake, tandem, nvml):  # noqa: F811
     a = fake("a", options=("--vram-bytes", "0"))
-    t = tandem([attached(a)], env={"NVML_FAKE_INIT": "9"})
+    t = tandem([attached(a)], env={**nvml, "NVML_FAKE_INIT": "9"})
     loaded(t)
     assert found(t, "cpu", "gpu0")["severity"] == "warning"
 
