@@ -46,7 +46,7 @@ enum doctor_reach {
 /* A device; numbers that are not known are -1 unless something else is said. */
 struct doctor_device {
 	char name[DOCTOR_NAME_BYTES], type[DOCTOR_NAME_BYTES], state[DOCTOR_NAME_BYTES];
-	char url[DOCTOR_URL_BYTES], model[DOCTOR_URL_BYTES], pin[DOCTOR_NAME_BYTES];
+	char url[DOCTOR_URL_BYTES], model[DOCTOR_URL_BYTES];
 	char backend_state[DOCTOR_NAME_BYTES];
 	char why[DOCTOR_WHY_BYTES];	  /* it is not ready; "" */
 	char last_exit[DOCTOR_WHY_BYTES]; /* of its worker; "" */
@@ -55,7 +55,7 @@ struct doctor_device {
 	int64_t window;	       /* tokens, as asked for or reported */
 	int64_t loaded_window; /* ... that the backend has loaded its model with */
 	int64_t restarts, done, failed, loads, load_ms;
-	int64_t inflight, waiting;
+	int64_t waiting;
 	double prefill, decode; /* tokens/s */
 	/* How its backend holds its model. */
 	int64_t model_bytes, weight_bytes, gpu_bytes, gpu_percent, gpus, models, keep_s, own_window;
@@ -95,7 +95,7 @@ struct doctor_facts {
 	double notes_mean_ms; /* of a note that a client waited for, or nobody; -1 */
 	int64_t notes_written, notes_used, notes_models_off;
 	/* The conversation whose breaks cost most; "" where none broke. */
-	char worst_client[DOCTOR_NAME_BYTES], worst_change[DOCTOR_NAME_BYTES];
+	char worst_client[DOCTOR_NAME_BYTES];
 	int64_t worst_lost;
 };
 

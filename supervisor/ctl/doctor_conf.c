@@ -20,7 +20,6 @@ static void take_device(struct doctor_device *d, const struct config_device *con
 	copy(d->type, sizeof(d->type), backend_type_name(conf->backend.type));
 	copy(d->url, sizeof(d->url), conf->backend.url);
 	copy(d->model, sizeof(d->model), conf->model);
-	copy(d->pin, sizeof(d->pin), conf->pin);
 }
 
 void doctor_take_config(struct doctor_facts *f, const struct config *conf)

@@ -94,7 +94,6 @@ static void take_device(struct doctor_device *d, struct json_value row)
 	d->window = number(backend, "window", -1);
 	d->slots = number(row, "slots", -1);
 	d->restarts = number(row, "restarts", 0);
-	d->inflight = number(row, "inflight", 0);
 	d->waiting = number(row, "waiting", 0);
 	d->done = number(jobs, "done", 0);
 	d->failed = number(jobs, "failed", 0);
@@ -168,7 +167,6 @@ void doctor_take_backends(struct doctor_facts *f, struct json_value root)
 		struct doctor_device *d = device_of(f, row);
 		if (!d)
 			continue;
-		TEXT(row, "pin", d->pin);
 		d->started = truth(row, "started");
 		d->has_key = truth(row, "has_key");
 		d->client_num_ctx = truth(row, "client_num_ctx");
@@ -223,7 +221,6 @@ static void take_session(struct doctor_facts *f, struct json_value row)
 	if (lost > f->worst_lost) {
 		f->worst_lost = lost;
 		TEXT(row, "client", f->worst_client);
-		TEXT(row, "last_change", f->worst_change);
 	}
 	if (!d || tokens < 0 || number(row, "idle_ms", INT64_MAX) > DOCTOR_RECENT_MS)
 		return;
