@@ -7,9 +7,9 @@
 #define CLEAR 2.0	/* times that differ by less do not tell warm from cold */
 #define KNOWN 1		/* measurements after which a time tells of caches */
 #define MUCH_SOONER 3.0 /* than a cold prefill: something was cached that we did not know of */
-#define SWAP_MS .03 /* 56 KB (a 7B model's) at 1.9 GB/s, as seen with llama-server on Vulkan */
-#define SWAP_SHARE .05 /* of the time to read a token, at most, before it was seen */
-#define SWAP_WEIGHT .3 /* of a new measurement */
+#define SWAP_MS .03	/* 56 KB (a 7B model's) at 1.9 GB/s, as seen with llama-server on Vulkan */
+#define SWAP_SHARE .05	/* of the time to read a token, at most, before it was seen */
+#define SWAP_WEIGHT .3	/* of a new measurement */
 #define REUSE_LESSONS 3
 #define REUSE_MIN 0.3
 #define HOST_HAS 0.5 /* of a prompt that left its slot; none known (-1) counts as all of it */
@@ -38,6 +38,15 @@ static bool may_be_in_host(const struct foresight *f, const struct forecast *fc,
 	       fabs(prefix_lesson(f->map, PREFIX_EVICTED)) >= HOST_HAS;
 }
 
+/* Tokens of it in slots, and beside them as far as the last answer about that says. */
+static double held(const struct foresight *f, const struct forecast *fc)
+{
+	const struct prefix_match *m = &fc->match;
+	bool lost = f->map && fabs(prefix_lesson(f->map, PREFIX_EVICTED)) < HOST_HAS;
+	double slots = fmax(m->shared[PREFIX_LAST], m->shared[PREFIX_SLOTS]);
+	return lost ? fmin(m->cached, slots) : m->cached;
+}
+
 /* What a file has of it, where that is sooner than reading it; or a slot, of which no answer has told
  * yet. */
 static void consider_saved(
@@ -52,15 +61,19 @@ static void consider_saved(
 		fc->kept_tokens = tokens;
 		return;
 	}
-	if (tokens < fc->match.cached + PREFIX_LESSON_TOKENS || may_be_in_host(f, fc, tokens))
+	double have = held(f, fc);
+	if (tokens < have + PREFIX_LESSON_TOKENS || may_be_in_host(f, fc, tokens))
 		return;
 	double ms = saved_restore_ms(&f->saved, e->bytes) +
 		    predict_first_ms(&f->rates, tokens, total - tokens);
-	if (ms > fc->ms * SAVED_GAIN)
+	double without =
+		have < fc->match.cached ? predict_first_ms(&f->rates, have, total - have) : fc->ms;
+	if (ms > without * SAVED_GAIN)
 		return;
 	fc->ms = ms;
 	fc->match.cached = tokens;
 	fc->match.fresh = total - tokens;
+	fc->match.moved = 0;
 	fc->kept = e->id;
 	fc->kept_tokens = tokens;
 	fc->restore = true;
@@ -169,7 +182,7 @@ double foresight_ended(struct foresight *f, const struct forecast *fc, const str
 		kept->loaded = false; /* its proof was this answer */
 	if (fc->restore)	      /* what was there before is not what this tells of */
 		memset(match.shared, 0, sizeof(match.shared));
-	if (o->prompt_ms >= 0 && o->first_ms >= 0 && !fc->restore && fc->match.moved > 0)
+	else if (o->prompt_ms >= 0 && o->first_ms >= 0 && fc->match.moved > 0)
 		learn_swap(f, fc, o);
 	else if (o->prompt_ms >= 0 && o->first_ms >= 0)
 		predict_learn_overhead(&f->rates, o->first_ms - o->prompt_ms);

@@ -137,6 +137,42 @@ static void the_host_cache_first_and_by_its_last_answer(void **state)
 	foresight_fini(&f);
 }
 
+/* A server of one slot is expected to have put it aside; once it had not, the file is believed. */
+static void a_cache_that_was_believed_to_hold_it(void **state)
+{
+	(void)state;
+	struct foresight f;
+	init(&f);
+	foresight_puts_aside(&f, 0.5);
+	keep(&f, turn(&f, "a", 4, 0).conversation, "a", 4, 1000);
+	keep(&f, turn(&f, "b", 4, 0).conversation, "b", 4, 1000);
+	struct forecast fc = ask(&f, "a", 5);
+	assert_true(!fc.restore && fc.match.cached > 4000);
+	turn(&f, "a", 5, 0);
+	fc = ask(&f, "b", 5);
+	assert_true(fc.restore && fc.match.cached == 4100 && fc.match.moved == 0);
+	assert_true(fc.ms < 1500);
+	foresight_fini(&f);
+}
+
+static void restoring_is_no_overhead(void **state)
+{
+	(void)state;
+	struct foresight f;
+	init(&f);
+	keep(&f, 5, "a", 4, 1000);
+	struct prefix_chain c = prompt("a", 5);
+	struct forecast fc = foresee(&f, &c);
+	uint64_t before = f.rates.overheads;
+	struct outcome o = {
+		.prompt = 5000, .cached = 4100, .output = 10, .prompt_ms = 900, .first_ms = 3900};
+	assert_true(fc.restore);
+	foresight_sent(&f, &fc, &c);
+	foresight_ended(&f, &fc, &o);
+	assert_true(f.rates.overheads == before);
+	foresight_fini(&f);
+}
+
 static void a_part_of_it(void **state)
 {
 	(void)state;
@@ -246,7 +282,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {cmocka_unit_test(restored_where_that_is_sooner),
 		cmocka_unit_test(not_where_a_slot_has_it),
 		cmocka_unit_test(the_host_cache_first_and_by_its_last_answer),
-		cmocka_unit_test(a_part_of_it), cmocka_unit_test(loaded_until_an_answer_has_told),
-		cmocka_unit_test(caps), cmocka_unit_test(what_it_is_about_is_kept)};
+		cmocka_unit_test(a_cache_that_was_believed_to_hold_it),
+		cmocka_unit_test(restoring_is_no_overhead), cmocka_unit_test(a_part_of_it),
+		cmocka_unit_test(loaded_until_an_answer_has_told), cmocka_unit_test(caps),
+		cmocka_unit_test(what_it_is_about_is_kept)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
