@@ -88,7 +88,10 @@ extern void *__libc_calloc(size_t n, size_t size);
 void *calloc(size_t n, size_t size)
 {
 	const char *empty = getenv("SHIM_CALLOC");
-	if (empty && n == 1 && size >= 4000 && size < 16000 && access(empty, F_OK) == 0)
+	/* A peer's (4 KB) and a device's (9 KB), but not that of a reload, which holds a configuration. */
+	bool is_reload = size >= 6000 && size < 7500;
+	if (empty && n == 1 && size >= 4000 && size < 16000 && !is_reload &&
+		access(empty, F_OK) == 0)
 		return NULL;
 	return __libc_calloc(n, size);
 }
