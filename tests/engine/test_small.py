@@ -35,7 +35,7 @@ def talk(t):
 @pytest.mark.parametrize("lane", [True, False])
 def test_titles_cost_the_conversation_nothing(start, lane):
     """Without its cache of prompts in host memory, as a server with little of that is run."""
-    t = start(4096, small_window=2048, options=["--cache-ram", "0", "--alias", "main"], small={} if lane else {"rules": []})
+    t = start(4096, small_window=2048, more=["--cache-ram", "0", "--alias", "main"], small={} if lane else {"rules": []})
     turns, titles = talk(t)
     assert titles == (["cpu1"] if lane else ["cpu0"]) * len(QUESTIONS)
     for prompt, read in turns[1:]:
