@@ -191,15 +191,17 @@ def test_first_tokens(pair, browse):
 
 def test_events(pair, browse):
     t, *_ = pair()
+    early = t.chat("a secret before the page was there")[1]["X-Tandem-Request-Id"]
     p = browse(t, "#events")
     expect(p.page.locator("#pulse")).to_have_attribute("data-stream", "open")
+    expect(p.page.locator(".event", has_text="request_done").filter(has_text=early)).to_be_visible()  # as far back as is remembered
     rid = t.chat("a secret question")[1]["X-Tandem-Request-Id"]
-    done = p.page.locator(".event", has_text="request_done")
-    expect(done).to_contain_text(f"req={rid}")
+    done = p.page.locator(".event", has_text="request_done").filter(has_text=rid)
+    expect(done).to_have_count(1)
     done.click()
     said = json.loads(p.page.locator("pre.detail").inner_text())
     assert said["req"] == rid and said["event"] == "request_done" and said["device"] == "gpu0"
-    p.page.get_by_role("searchbox").fill("job_start gpu0")
+    p.page.get_by_role("searchbox").fill(f'"event":"job_start" {rid.upper()}')  # and not its worker's own word of it
     expect(p.page.locator(".event")).to_have_count(1)
     assert "secret" not in p.page.content()
 
