@@ -40,9 +40,9 @@ enum proto_type {
 	PROTO_END,    /* the job ended well */
 	PROTO_FAIL,   /* the job failed; nothing of it follows */
 	PROTO_PONG,
-	PROTO_STATS, /* the worker's own counters, with every PONG */
-	PROTO_BYE,   /* all is said: the supervisor, who has read it, may hang up */
-	PROTO_KEPT,  /* what became of a conversation that is kept in a file */
+	PROTO_STATS,	/* the worker's own counters, with every PONG */
+	PROTO_BYE,	/* all is said: the supervisor, who has read it, may hang up */
+	PROTO_KEPT,	/* what became of a conversation that is kept in a file */
 	PROTO_LOG = 24, /* a step that the worker logs, for who listens to events */
 	/* supervisor -> worker */
 	PROTO_ACK = 32, /* answers HELLO: the device's configuration */

@@ -270,8 +270,7 @@ static void act_plan(struct chat *c)
 	else if (c->lane.state == LANE_ON)
 		chat_lane_plan(c);
 	else if (s->config->routing.mode == ROUTING_ADAPTIVE && c->facts.to_main &&
-		 c->facts.condensable && !c->facts.bare &&
-		 !c->facts.asked)
+		 c->facts.condensable && !c->facts.bare && !c->facts.asked)
 		chat_adaptive_plan(c);
 	else
 		plan_decide(&c->facts, &c->plan);

@@ -23,7 +23,7 @@
 #include <stdlib.h>
 
 #define BODY_MAX (16u << 20) /* larger bodies are not worth a copy */
-#define TURNS_TO_READ 2 /* where what is sent until then is put aside meanwhile (unread.h) */
+#define TURNS_TO_READ 2	     /* where what is sent until then is put aside meanwhile (unread.h) */
 #define GAIN .1		     /* of the room: what a freeze must free, to be worth the reading */
 
 struct early {
@@ -39,7 +39,7 @@ struct early {
 	double window; /* another one from now on; 0: the same */
 	double before; /* that of the layout that was sent */
 	double alike;  /* share of what is read that stands at the beginning of what was sent */
-	bool again; /* it was decided before, and put off */
+	bool again;    /* it was decided before, and put off */
 	bool waits, made, followed;
 	struct buf body, authorization;
 	struct prefix_chain prefix;
@@ -139,12 +139,14 @@ static size_t same_bytes(struct slice a, struct slice b)
 
 /* The share of r, by the weights of its chain, that what was sent begins with as well: a digest to
  * which lines are added is another message, and mostly the same. */
-static double alike(const struct chat *c, const struct chat_request *r, const struct prefix_chain *chain)
+static double alike(
+	const struct chat *c, const struct chat_request *r, const struct prefix_chain *chain)
 {
 	struct slice body = buf_slice(c->use_rewritten ? &c->rewritten : &c->body);
 	struct chat_request sent;
 	struct dialect_error error;
-	if (chain->count != r->count + 1 || chat_request_parse(c->base.dialect, body, &sent, &error))
+	if (chain->count != r->count + 1 ||
+		chat_request_parse(c->base.dialect, body, &sent, &error))
 		return 1; /* nobody knows: nothing is put off then */
 	size_t i = 0;
 	while (i < r->count && i < sent.count &&
@@ -247,8 +249,7 @@ static void freeze_done(uv_work_t *work, int status)
 		s->count.early_freezes += !e->again;
 		tell_step(e, (int64_t)spec.tokens);
 		log_line(LOG_INFO, "early_freeze", LOG_STR("req", c->base.id),
-			LOG_INT("again", e->again),
-			LOG_INT("tokens_before", c->sent_tokens),
+			LOG_INT("again", e->again), LOG_INT("tokens_before", c->sent_tokens),
 			LOG_INT("tokens_after", spec.tokens),
 			LOG_INT("answer_tokens", e->followed ? reply_tokens(c) : 0), LOG_END);
 		spec.behind = e->followed ? reply_tokens(c) : 0;

@@ -57,7 +57,7 @@ struct record {
 	struct record_message *messages; /* of one that was shortened, the newest ones; owned */
 	size_t message_count, message_most;
 	size_t messages_lost; /* older ones beyond message_most, or for want of memory */
-	bool routed; /* its path is one of those that we know */
+	bool routed;	      /* its path is one of those that we know */
 	const char
 		*operation; /* of a model, as OpenTelemetry calls it ("chat"), static; NULL: none */
 	struct record_trace trace;

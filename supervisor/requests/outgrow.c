@@ -55,8 +55,7 @@ bool outgrow_is_near(const struct outgrow_facts *f)
 	if (l->groups < 2 || l->soft <= 0 ||
 		(l->result != LAYOUT_AS_SENT && l->result != LAYOUT_RAISED))
 		return false;
-	double growth =
-		outgrow_growth(l, SPARE * l->soft, f->answer) + f->turns * usual_turn(l);
+	double growth = outgrow_growth(l, SPARE * l->soft, f->answer) + f->turns * usual_turn(l);
 	if (f->original && f->room > 0 && f->scale > 0)
 		return f->tokens + growth / f->scale > f->room;
 	return l->size + growth > l->options.high * l->soft;

@@ -23,9 +23,9 @@ struct warming_spec {
 	struct slice model;
 	struct slice authorization; /* the client's header; empty: none */
 	uint64_t client;
-	int64_t num_ctx; /* as the conversation's requests have it */
-	uint64_t tokens; /* of the prompt, about */
-	uint64_t behind; /* of these, behind what its chain has: of the next message */
+	int64_t num_ctx;       /* as the conversation's requests have it */
+	uint64_t tokens;       /* of the prompt, about */
+	uint64_t behind;       /* of these, behind what its chain has: of the next message */
 	struct unread *unread; /* told when it is all read; NULL: nobody. Outlives the device */
 	uint64_t freeze;       /* ... that this one is (unread.h) */
 };

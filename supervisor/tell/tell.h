@@ -24,7 +24,7 @@ struct tell {
 	struct events *events;
 	struct flush *flush;	    /* whoever waits for the log */
 	struct ui_streams *streams; /* pages that hear events */
-	struct traces *traces; /* where spans go; NULL: nowhere */
+	struct traces *traces;	    /* where spans go; NULL: nowhere */
 };
 
 /* Listens under names of this process's own; rundir_take() gives them the known ones. 0 or -errno;

@@ -180,8 +180,8 @@ static struct slot *choose_slot(struct model *m, struct gen *g)
 	double f = m->engine->fake->options.chars_per_token;
 	struct slice text = buf_slice(&g->prompt.text);
 	struct slot *oldest = NULL, *alike = NULL;
-	size_t best = (size_t)((double)prompt_tokens(text, f) *
-			       m->engine->fake->options.slot_similarity);
+	size_t best =
+		(size_t)((double)prompt_tokens(text, f) * m->engine->fake->options.slot_similarity);
 
 	if (g->id_slot >= 0) {
 		struct slot *s = &m->slots[(unsigned)g->id_slot % m->slot_count];

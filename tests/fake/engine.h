@@ -19,7 +19,7 @@
 #include "tests/fake/fake.h"
 #include "tests/fake/prompt.h"
 
-#define TRAIN_CTX 131072   /* tokens; num_ctx is clamped to it */
+#define TRAIN_CTX 131072 /* tokens; num_ctx is clamped to it */
 #define ENGINE_SLOTS_MAX 65536
 
 struct gen;

@@ -31,7 +31,7 @@ struct options {
 	double depth_half;	/* tokens at which prefill takes twice as long (Lhalf); 0: never */
 	double decode_half;	/* the same for decoding */
 	double chars_per_token;
-	double speed;	     /* all of that so many times faster, loads and host cache too */
+	double speed; /* all of that so many times faster, loads and host cache too */
 	size_t batch; /* tokens of a prompt that are read at once; progress and cancellation happen at its borders */
 	double slot_similarity; /* llama-server's --slot-prompt-similarity */
 	double cache_tokens; /* room of the host cache of prompts that left their slot; 0: none */

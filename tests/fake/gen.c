@@ -158,7 +158,8 @@ static void prefill(struct gen *g)
 {
 	while (g->processed < g->prompt_n) {
 		size_t batch = options_of(g)->batch;
-		size_t next = g->processed + batch < g->prompt_n ? g->processed + batch : g->prompt_n;
+		size_t next =
+			g->processed + batch < g->prompt_n ? g->processed + batch : g->prompt_n;
 		uint64_t due = g->started + prefill_ns(g, next);
 
 		if (due > clock_now()) {

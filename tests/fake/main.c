@@ -141,7 +141,8 @@ static const char usage[] =
 	"[--no-control]\n"
 	"  [--api-key KEY] [--max-model-len N] [--model-bytes N] [--kv-bytes N] [--vram-bytes N]\n"
 	"  [--keep-s S] [--spec-type T] [--hybrid]\n"
-	"llama-server's options are accepted: -m, -c (for all slots), -np, -b, -sps and --alias count, "
+	"llama-server's options are accepted: -m, -c (for all slots), -np, -b, -sps and --alias "
+	"count, "
 	"others are ignored.\n";
 
 static void fail(const char *what, const char *value)

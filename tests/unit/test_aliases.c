@@ -195,8 +195,9 @@ static void a_body_gets_the_real_name(void **state)
 		buf_init(&body, 27); /* its cap: the longest name takes it past that */
 		buf_init(&want, 0);
 		buf_add_str(&body, "{\"model\":\"claude\",\"n\":1} ");
-		assert_int_equal(
-			json_replace_string(&body, (struct slice){body.p + 9, 8}, slice_str(names[i])), 0);
+		assert_int_equal(json_replace_string(
+					 &body, (struct slice){body.p + 9, 8}, slice_str(names[i])),
+			0);
 		buf_add_str(&want, "{\"model\":");
 		json_put_string(&want, slice_str(names[i]));
 		buf_add_str(&want, ",\"n\":1} ");

@@ -7,7 +7,8 @@
 
 #include <cmocka.h>
 
-#define COMMAND(...) ((char *const *)(const void *)(const char *const[]){"llama-server", __VA_ARGS__, NULL})
+#define COMMAND(...)                                                                               \
+	((char *const *)(const void *)(const char *const[]){"llama-server", __VA_ARGS__, NULL})
 
 static unsigned added(char *const *command)
 {

@@ -686,7 +686,7 @@ static void test_garbage(void **state)
 		{{"", 0}, -EPROTO, "frame: cut short"},
 		{SLICE("GET / HTTP/1.1\r\n\r\n"), -EPROTO, "frame: not an array"},
 		{SLICE("\xdd\x04\x00\x00\x00\x01\x07"), -EPROTO, "frame: a length past the end"},
-		{SLICE("\x93\x03\x07\x97\x05\x01\xa1x\xc2\xc2\x00\xa0"), -EPROTO,
+		{SLICE("\x93\x03\x07\x98\x05\x01\xa1x\xc2\xc2\x00\xa0\x00"), -EPROTO,
 			"delta.bytes: wrong type"},
 		{SLICE("\x92\x04\x07"), -EPROTONOSUPPORT, "version 4, not 3"},
 		/* A cancel comes from the supervisor alone. */
@@ -722,8 +722,8 @@ static void test_records_before_a_broken_one(void **state)
 	listen_end(rig);
 	int raw = raw_dial(rig->url);
 	/* delta, then a cancel, then a delta */
-	raw_send(raw, SLICE("\x95\x03\x07\x97\x05\x01\xc4\x00\xc3\xc2\x00\xa0\x92\x23\x01\x97\x05"
-			    "\x02\xc4\x00\xc3\xc2\x00\xa0"));
+	raw_send(raw, SLICE("\x95\x03\x07\x98\x05\x01\xc4\x00\xc3\xc2\x00\xa0\x00\x92\x23\x01\x98\x05"
+			    "\x02\xc4\x00\xc3\xc2\x00\xa0\x00"));
 	RUN_UNTIL(rig, rig->a.broken);
 	assert_int_equal(rig->a.records, 1);
 	close(raw);

@@ -288,7 +288,8 @@ static void test_put_aside(void **state)
 	struct prefix_map *m = prefix_map_create(1);
 	ask(m, "a b c d e f g h", 0, 10);
 	ask(m, "a b x y z", 200, 0);
-	assert_true(find(m, "a b c d e f g h i").cached == 200); /* nobody knows that it comes back */
+	assert_true(
+		find(m, "a b c d e f g h i").cached == 200); /* nobody knows that it comes back */
 	prefix_puts_aside(m, .5);
 	struct prefix_match back = find(m, "a b c d e f g h i");
 	assert_true(back.cached == 810 && back.moved == 810 + 500);

@@ -48,13 +48,15 @@ static uint64_t sent(struct foresight *f, const char *name, double tokens)
 	assert_int_equal(prefix_add(&c, slice_str(name), tokens - 4000), 0);
 	struct forecast fc = foresee(f, &c);
 	foresight_sent(f, &fc, &c);
-	foresight_ended(f, &fc, &(struct outcome){tokens, fc.match.cached, 0, tokens - fc.match.cached, -1, 0});
+	foresight_ended(f, &fc,
+		&(struct outcome){tokens, fc.match.cached, 0, tokens - fc.match.cached, -1, 0});
 	return fc.id;
 }
 
 static void make(struct fixture *x, double similarity)
 {
-	*x = (struct fixture){.plan = {.tokens = 41000, .main = {.window = 32768}, .max_output = 1000}};
+	*x = (struct fixture){
+		.plan = {.tokens = 41000, .main = {.window = 32768}, .max_output = 1000}};
 	foresight_init(&x->f, 1);
 	foresight_puts_aside(&x->f, similarity);
 	x->freeze = (struct unread_freeze){.chain = 1,
