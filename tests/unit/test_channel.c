@@ -722,8 +722,9 @@ static void test_records_before_a_broken_one(void **state)
 	listen_end(rig);
 	int raw = raw_dial(rig->url);
 	/* delta, then a cancel, then a delta */
-	raw_send(raw, SLICE("\x95\x03\x07\x98\x05\x01\xc4\x00\xc3\xc2\x00\xa0\x00\x92\x23\x01\x98\x05"
-			    "\x02\xc4\x00\xc3\xc2\x00\xa0\x00"));
+	raw_send(raw,
+		SLICE("\x95\x03\x07\x98\x05\x01\xc4\x00\xc3\xc2\x00\xa0\x00\x92\x23\x01\x98\x05"
+		      "\x02\xc4\x00\xc3\xc2\x00\xa0\x00"));
 	RUN_UNTIL(rig, rig->a.broken);
 	assert_int_equal(rig->a.records, 1);
 	close(raw);
