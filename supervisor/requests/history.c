@@ -162,3 +162,13 @@ const char *record_state(const struct record *r)
 {
 	return r->over ? measure_outcome_name(r->measure.outcome) : "running";
 }
+
+const char *record_way(const struct record *r)
+{
+	static const char *const names[MEASURE_WAYS] = {[MEASURE_A] = "A",
+		[MEASURE_B] = "B",
+		[MEASURE_C] = "C",
+		[MEASURE_SMALL] = "small",
+		[MEASURE_PASS] = "pass"};
+	return r->over ? names[r->measure.way] : NULL;
+}

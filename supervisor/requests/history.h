@@ -102,5 +102,7 @@ struct record_message *record_messages(struct record *r, size_t count, size_t *f
 void record_text(char *to, size_t size, struct slice text);
 /* "running", or how it ended (measures.h) */
 const char *record_state(const struct record *r);
+/* "A", "B", "C", "small", "pass"; NULL: it took none, or is not over. */
+const char *record_way(const struct record *r);
 
 #endif

@@ -156,12 +156,6 @@ enum {
 	PREFIX
 };
 
-static const char *way_of(const struct record *r)
-{
-	static const char *const names[MEASURE_WAYS] = {"A", "B", "C", "pass", NULL};
-	return r->over ? names[r->measure.way] : NULL;
-}
-
 static void get_words(const struct record *r, size_t which, struct field_value *out)
 {
 	switch (which) {
@@ -187,7 +181,7 @@ static void get_words(const struct record *r, size_t which, struct field_value *
 		field_say_text(out, r->key);
 		break;
 	case WAY:
-		field_say_text(out, way_of(r));
+		field_say_text(out, record_way(r));
 		break;
 	case DEVICE:
 		field_say_text(out, r->device);

@@ -292,13 +292,12 @@ static void say_http(struct writer *w)
 
 static void say_tandem(struct writer *w)
 {
-	static const char *const ways[MEASURE_WAYS] = {"A", "B", "C", "pass", NULL};
 	const struct record *r = w->r;
 	const struct measure *m = &r->measure;
 	struct buf *b = w->out;
 	say_text(b, "tandem.request.id", r->id);
 	say_text(b, "tandem.dialect", dialect_name(r->dialect));
-	say_text(b, "tandem.strategy", ways[m->way]);
+	say_text(b, "tandem.strategy", record_way(r));
 	say_text(b, "tandem.reason", r->reason);
 	say_text(b, "tandem.outcome", measure_outcome_name(m->outcome));
 	say_text(b, "tandem.device", r->device);

@@ -166,6 +166,23 @@ static void test_open_steps_end_as_the_request_does(void **state)
 	history_fini(&h);
 }
 
+static void test_each_way_has_its_name(void **state)
+{
+	static const char *const names[MEASURE_WAYS] = {"A", "B", "C", "small", "pass", NULL};
+	struct record r = {.over = true};
+	(void)state;
+	for (int i = 0; i < MEASURE_WAYS; i++) {
+		struct measure_series s = {.way = (enum measure_way)i};
+		r.measure.way = (enum measure_way)i;
+		const char *name = record_way(&r);
+		assert_true(name ? names[i] && strcmp(name, names[i]) == 0 : !names[i]);
+		if (name) /* the same as in /metrics */
+			assert_string_equal(name, measure_way_name(&s));
+	}
+	r.over = false;
+	assert_null(record_way(&r));
+}
+
 static void test_texts_are_cut_between_characters(void **state)
 {
 	char out[6];
@@ -190,6 +207,7 @@ int main(void)
 		cmocka_unit_test(test_the_oldest_is_forgotten_first),
 		cmocka_unit_test(test_bytes_have_a_cap),
 		cmocka_unit_test(test_open_steps_end_as_the_request_does),
+		cmocka_unit_test(test_each_way_has_its_name),
 		cmocka_unit_test(test_texts_are_cut_between_characters),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
