@@ -89,6 +89,9 @@ def test_jumps_of_the_clock_change_nothing(folder, fake, tandem, shims):
 # Where the time of day may be asked for: it is shown to people and clients, never compared with anything; but for the age, in
 # days, of what is kept over restarts, where a step of the clock costs one cold prompt at most.
 SHOWN = {"common/base/log.c", "common/dialect/write_ollama.c", "common/dialect/write_openai.c", "common/dialect/write_responses.c",
+         "common/dialect/write_responses_compact.c",
+         "workers/backend/ollama.c",  # how long a model is kept, of Ollama's date: the doctor says it
+         "supervisor/ctl/bench.c",  # a seed, where there is no randomness
          "workers/backend/as_ollama.c", "workers/settings.c",
          "supervisor/devices/keep.c", "workers/backend/slots.c", "workers/backend/slots_idle.c",
          "supervisor/requests/request.c",  # when a request began, for people and for spans
