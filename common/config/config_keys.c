@@ -228,7 +228,7 @@ static const struct config_key main_keys[] = {
 	NUMBER(KEY_INT64, limits, event_bytes, 16 * KIB, GIB, 1048576),
 	NUMBER(KEY_INT64, limits, recent_event_bytes, 0, 2048 * KIB, 1048576),
 	NUMBER(KEY_INT64, limits, state_bytes, MIB, GIB, 67108864),
-	NUMBER(KEY_INT64, limits, kv_bytes, 0, 16384 * GIB, 8 * GIB),
+	NUMBER(KEY_INT64, limits, kv_bytes, 0, 16384 * GIB, 8589934592),
 	NUMBER(KEY_INT64, limits, backend_log_bytes, 64 * KIB, GIB, 4194304),
 	NUMBER(KEY_INT64, limits, idle_ms, 10, DAY_MS, 120000),
 	NUMBER(KEY_INT64, limits, ui_readers, 1, 1024, 32),
