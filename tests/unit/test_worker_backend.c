@@ -355,7 +355,7 @@ static void what_is_told_of_a_model_is_held_to_what_can_be(void **state)
 		{"\"size\":800,\"size_vram\":900", 800, 900, 100, -1},
 		{"\"size\":800,\"size_vram\":0", 800, 0, 0, -1},
 		{"\"size\":-800,\"size_vram\":-5", -1, -1, -1, -1},
-		{"\"size\":0,\"size_vram\":0", 0, 0, -1, -1},
+		{"\"size\":0,\"size_vram\":0", -1, -1, -1, -1}, /* it does not know */
 		{"\"size\":\"many\",\"size_vram\":null", -1, -1, -1, -1},
 		{"\"size\":9223372036854775807,\"size_vram\":1", INT64_MAX, 1, 0, -1},
 		{"\"expires_at\":\"2318-12-01T00:00:00Z\"", -1, -1, -1, INT32_MAX},

@@ -78,6 +78,8 @@ static void learn_serving(
 	int64_t left = parse_time(json_get(loaded, "expires_at")) - (int64_t)time(NULL);
 	backend_learn_number(json_get(loaded, "size"), &s->model_bytes);
 	backend_learn_number(json_get(loaded, "size_vram"), &s->gpu_bytes);
+	if (s->model_bytes == 0) /* 0.33 tells that where its engine did not say */
+		s->model_bytes = s->gpu_bytes = -1;
 	if (json_parse(slice_str(m->ollama_json), JSON_MAX_DEPTH, &listed, NULL) == 0)
 		backend_learn_number(json_get(listed, "size"), &s->weight_bytes);
 	if (left > 0) /* rounded up: it is less by the time since the last request */
