@@ -255,7 +255,7 @@ uint64_t prefix_sent(struct prefix_map *m, struct prefix_chain *c)
 		else
 			i++;
 	}
-	while (m->count == m->most || (m->count && m->links + c->count > PREFIX_LINKS_MAX))
+	while (m->count && (m->count == m->most || m->links + c->count > PREFIX_LINKS_MAX))
 		drop(m, m->count - 1);
 	memmove(&m->entries[1], &m->entries[0], m->count * sizeof(m->entries[0]));
 	m->entries[0] = e;
