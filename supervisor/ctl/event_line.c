@@ -9,7 +9,7 @@
 static size_t unsafe(struct slice s)
 {
 	const unsigned char *p = (const unsigned char *)s.p;
-	if (s.n >= 2 && p[0] == 0xc2 && p[1] < 0xa0)
+	if (s.n >= 2 && ((p[0] == 0xc2 && p[1] < 0xa0) || (p[0] == 0xd8 && p[1] == 0x9c)))
 		return 2;
 	if (s.n >= 3 && p[0] == 0xe2 && p[1] == 0x80 &&
 		((p[2] >= 0x8e && p[2] <= 0x8f) || (p[2] >= 0xa8 && p[2] <= 0xae)))

@@ -4,6 +4,8 @@
  */
 #include "supervisor/ctl/ctl.h"
 
+#include "common/base/now.h"
+
 #include <getopt.h>
 #include <nng/nng.h>
 #include <nng/protocol/pubsub0/sub.h>
@@ -21,6 +23,7 @@ struct following {
 	int64_t last_seq; /* of those that are kept, which come once more over the socket */
 	char last_time[40];
 	bool over; /* the request is */
+	uint64_t until_ms; /* what is still said of it is taken until then; 0: not begun */
 	size_t shown;
 };
 
@@ -138,13 +141,25 @@ static bool is_new(struct following *f, struct json_value root)
 	return true;
 }
 
+/* Others' events come over the same socket: the rest has an end of its own. False: it is over. */
+static bool wait_for_rest(struct following *f, nng_socket sub)
+{
+	uint64_t now = now_ms();
+	if (f->until_ms == 0)
+		f->until_ms = now + REST_MS;
+	if (now >= f->until_ms)
+		return false;
+	nng_socket_set_ms(sub, NNG_OPT_RECVTIMEO, (nng_duration)(f->until_ms - now));
+	return true;
+}
+
 static int take(struct following *f, nng_socket sub)
 {
 	char *bytes;
 	size_t n;
 	struct json_value root;
-	if (f->over)
-		nng_socket_set_ms(sub, NNG_OPT_RECVTIMEO, REST_MS);
+	if (f->over && !wait_for_rest(f, sub))
+		return NNG_ETIMEDOUT;
 	int rc = nng_recv(sub, &bytes, &n, NNG_FLAG_ALLOC);
 	if (rc)
 		return rc;

@@ -257,6 +257,9 @@ int page_stream_write(struct request *r, struct slice bytes)
 void page_stream_end(struct request *r)
 {
 	((struct page *)r)->gone = NULL;
-	exchange_end(r->exchange);
+	if (exchange_backlog(r->exchange)) /* nobody reads: nothing waits for that */
+		exchange_abort(r->exchange);
+	else
+		exchange_end(r->exchange);
 	end(r);
 }

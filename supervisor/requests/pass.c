@@ -66,11 +66,13 @@ static void pass_finish(struct pass *p)
 	p->job = NULL;
 }
 
-static void pass_error(struct pass *p, int status, const char *message, int retry_after_s)
+/* logged: what of the message may stand in a log; a backend's words may quote the prompt. */
+static void pass_error_said(
+	struct pass *p, int status, const char *message, struct slice logged, int retry_after_s)
 {
 	request_count_error(&p->base, status);
 	log_line(LOG_WARN, "request_failed", LOG_STR("req", p->base.id), LOG_INT("status", status),
-		LOG_STR("message", message), LOG_END);
+		LOG_SLICE("message", logged), LOG_END);
 	if (p->early && !p->answering)
 		pass_end_in_band(p, status, slice_str(message));
 	else if (p->head_sent && !exchange_retract(p->base.exchange))
@@ -78,6 +80,11 @@ static void pass_error(struct pass *p, int status, const char *message, int retr
 	else
 		request_refuse(&p->base, status, message, retry_after_s);
 	pass_finish(p);
+}
+
+static void pass_error(struct pass *p, int status, const char *message, int retry_after_s)
+{
+	pass_error_said(p, status, message, slice_str(message), retry_after_s);
 }
 
 static void on_wait(uv_timer_t *t)
@@ -399,7 +406,8 @@ static void pass_fail(void *ctx, struct job *j, const struct job_failure *f)
 	snprintf(text, sizeof(text), "%.*s", f->message.n ? (int)f->message.n : 0,
 		f->message.n ? f->message.p : "");
 	int status = f->status ? f->status : gone ? 503 : f->cause == FAIL_TIMEOUT ? 504 : 502;
-	pass_error(p, status, text[0] ? text : job_cause_name(f->cause),
+	const char *message = text[0] ? text : job_cause_name(f->cause);
+	pass_error_said(p, status, message, job_logged_message(f->cause, slice_str(message)),
 		status == 503 ? PASS_RETRY_AFTER_S : 0);
 }
 

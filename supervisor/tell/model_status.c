@@ -138,11 +138,16 @@ static const struct field strategies[] = {
 };
 static const struct fields strategy_members = FIELDS(strategies);
 
+/* Those of the page are somebody who looks, for as long as that is. */
+static void get_active(const void *of, const struct field *f, struct field_value *out)
+{
+	const struct requests *s = of;
+	(void)f;
+	out->number = s->active - s->pages[0] - s->pages[1];
+}
+
 static const struct field requests[] = {
-	{.name = "active",
-		.type = FIELD_INT,
-		.get = field_get_unsigned,
-		.which = FIELD_AT(struct requests, active, unsigned)},
+	FIELD_OWN("active", FIELD_INT, get_active),
 	FIELD_COUNT_OF("total", struct requests, count.requests),
 	FIELD_COUNT_OF("failed", struct requests, count.failed),
 	FIELD_COUNT_OF("refused", struct requests, count.refused),

@@ -140,7 +140,7 @@ static bool begin(struct traces *t, struct slice line)
 		return false;
 	}
 	/* The longest piece that is queued at all, its number and its end. */
-	t->line.max = (size_t)t->settings.queue_bytes + 32;
+	t->line.max = (size_t)t->settings.queue_bytes + 32 + READ_BYTES; /* a piece behind a line */
 	t->told = true;
 	return true;
 }

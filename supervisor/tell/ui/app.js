@@ -55,6 +55,10 @@ onKeyWanted(why => new Promise(done => {
 		const value = field.value.trim();
 		field.value = "";
 		if (!value) return box.showModal(); // there is nothing to see without
+		if (/[^\x21-\x7e]/.test(value)) { // no header can carry it
+			put($("login-error"), "That is no key.");
+			return box.showModal();
+		}
 		box.removeEventListener("close", close);
 		done(value);
 	};
