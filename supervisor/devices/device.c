@@ -73,7 +73,11 @@ const char *device_absence(const struct device *d)
 
 unsigned device_traits(const struct device *d)
 {
-	unsigned told = d->current->backend.traits;
+	const struct worker_backend *b = &d->current->backend;
+	unsigned told = b->traits;
+	/* Some are found out by asking: a worker that has just come does not know them yet. */
+	if (b->state != STATE_READY && d->traits && d->traits_of == d->conf->backend.type)
+		told = d->traits;
 	return told ? told : backend_profile(d->conf->backend.type)->traits;
 }
 

@@ -169,6 +169,10 @@ static void on_state(struct worker *w, const struct proto_state *st)
 	b->window = st->window;
 	b->slots = st->slots;
 	b->traits = st->traits;
+	if (st->state == STATE_READY) {
+		w->device->traits = st->traits;
+		w->device->traits_of = w->device->conf->backend.type;
+	}
 	foresight_puts_aside(&w->device->foresight, device_similarity(w->device));
 	b->serving = st->serving;
 	b->serving.cache_type = (struct slice){0};

@@ -56,7 +56,7 @@ void chat_work(struct chat *c, void (*fn)(struct chat *c), enum chat_event then,
 void chat_overflow_told(struct chat *c, const char *why)
 {
 	struct steps *s = request_steps(&c->base);
-	steps_point(s, STEP_OVERFLOW, c->device->conf->name, why, now_ms());
+	steps_point(s, STEP_OVERFLOW, c->device ? c->device->conf->name : "", why, now_ms());
 	struct step *it = steps_last(s, STEP_OVERFLOW);
 	if (it)
 		it->tokens = c->overflow_tokens > 0 ? c->overflow_tokens : (int64_t)c->facts.tokens;

@@ -99,7 +99,7 @@ def one_device(fake, tandem):
 def compacting(one_device):
     """The same with room for a conversation to be compacted in, and a second slot of the backend's."""
 
-    def start(type, window=8192, **groups):
-        return one_device(type, ["--slots", "2"], num_ctx=window, **{"routing": {"mode": "adaptive"}, **groups})
+    def start(type, window=8192, options=(), **groups):
+        return one_device(type, ["--slots", "2", *options], num_ctx=window, **{"routing": {"mode": "adaptive"}, **groups})
 
     return start

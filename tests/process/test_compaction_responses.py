@@ -244,7 +244,7 @@ def test_counts_are_of_what_the_block_stands_for(pair):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_stream_that_goes_on_after_a_death(pair, kind):
-    t, a = pair(kind)
+    t, a = pair(kind, options=("--no-replay",))
     a.fault(times=1, hang_after=20)  # no answer ends before its worker does
     items = [*talk(8)[:-1], said("And now? [[fake tokens=120]]")]
     with Wire(t) as w:

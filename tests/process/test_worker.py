@@ -515,8 +515,8 @@ def test_a_warmed_prompt_is_not_processed_again(link, fake, type, dialect):
 
 @pytest.mark.parametrize("type", ["ollama", "llama-server"])
 def test_a_cancelled_warming_leaves_the_backend_at_once(link, fake, type):
-    """What it has processed by then stays in the cache."""
-    backend = fake("b", type=type, options=("--prefill", "500"))
+    """... when the batch that it computes is done. What it has processed by then stays in the cache."""
+    backend = fake("b", type=type, options=("--prefill", "500", "--batch-size", "64"))
     w = link()
     w.ready(type=type, url=backend.url)
     body = {"model": "m:1b", "stream": False, "messages": user("word " * 2000)}  # 5 s
