@@ -263,23 +263,32 @@ static void write_fields(enum log_level level, const char *event, const struct l
 	errno = kept;
 }
 
-/* Nothing waits any more: what was lost meanwhile can be told of. */
-static void tell_lost(void)
+/*
+ * Nothing waits any more: what was lost meanwhile can be told of. Where that line is lost as well, nobody
+ * reads: to tell of it in the next turn, and so on, would keep the loop busy with nothing else. It
+ * is told with the next loss.
+ */
+static bool tell_lost(void)
 {
+	static struct log_lost untold;
 	struct log_lost lost = log_out_lost();
-	if (lost.lines)
-		log_line(LOG_WARN, "log_lost", LOG_INT("lines", lost.lines),
-			LOG_INT("bytes", lost.bytes), LOG_END);
+	if (!lost.lines)
+		return true;
+	lost.lines += untold.lines;
+	lost.bytes += untold.bytes;
+	log_line(LOG_WARN, "log_lost", LOG_INT("lines", lost.lines), LOG_INT("bytes", lost.bytes),
+		LOG_END);
+	bool empty = log_out_flush();
+	untold = log_out_lost().lines ? lost : (struct log_lost){0};
+	return empty;
 }
 
 bool log_flush(void)
 {
 	int kept = errno;
 	bool empty = log_out_flush();
-	if (empty) {
-		tell_lost();
-		empty = log_out_flush();
-	}
+	if (empty)
+		empty = tell_lost();
 	errno = kept;
 	return empty;
 }

@@ -111,10 +111,12 @@ int parser_emit_error(struct answer_parser *p, struct json_value error)
 	return 0;
 }
 
+#define COUNT_MAX (INT64_C(1) << 40) /* more tokens no prompt has: sums of counts stay sums */
+
 int64_t parser_count(struct json_value v)
 {
 	int64_t n;
-	return json_to_int(v, &n) && n >= 0 ? n : -1;
+	return json_to_int(v, &n) && n >= 0 && n <= COUNT_MAX ? n : -1;
 }
 
 double parser_ms(struct json_value v, double unit_in_ms)

@@ -91,6 +91,9 @@ static void swap_records(struct chat *c, struct chat *heir)
 		n->step = at ? steps_begin(s, at->kind, at->device, now_ms()) : STEP_NONE;
 	}
 	steps_point(s, STEP_TAKEN, NULL, c->base.id, now_ms());
+	if (c->base.record && heir->base.record)
+		memcpy(heir->base.record->model, c->base.record->model,
+			sizeof(heir->base.record->model));
 	SWAP(struct record *, c->base.record, heir->base.record);
 	SWAP(struct record_trace, c->base.trace, heir->base.trace);
 }

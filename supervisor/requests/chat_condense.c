@@ -68,6 +68,8 @@ void chat_condense_overflowed(struct chat *c)
 	double counted = c->use_condensed ? (double)c->overflow_tokens : 0;
 	c->plan.room_tokens = plan_room_after(&c->facts, sent, counted);
 	c->use_rewritten = c->use_condensed = false;
+	if (c->put_off)
+		chat_adaptive_freeze(c); /* what was sent before does not fit: the frozen one it is */
 	chat_fallback(
 		c, "the backend counted more tokens than its window holds", "the layout alone");
 	chat_condense_prepare(c);
@@ -344,6 +346,11 @@ static bool still_fits(const struct chat *c)
 
 void chat_condense_notes(struct chat *c)
 {
+	if (c->put_off && !still_fits(c)) {
+		chat_adaptive_freeze(c);
+		chat_condense_prepare(c);
+		return;
+	}
 	if (c->explain) {
 		/* Its state stays ours: a request that was never sent teaches nobody. Notes are not
 		 * asked for; by time they never are. */
@@ -351,11 +358,6 @@ void chat_condense_notes(struct chat *c)
 			chat_condense_assemble(c);
 		else
 			chat_explain(c);
-		return;
-	}
-	if (c->put_off && !still_fits(c)) {
-		chat_adaptive_freeze(c);
-		chat_condense_prepare(c);
 		return;
 	}
 	if (!c->put_off && chat_notes_decide(c)) {

@@ -144,6 +144,7 @@ static bool may_be_small(const struct chat *c)
 	const struct requests *s = c->base.all;
 	return !c->parse_result && !dialect_counts(c->base.dialect) && !c->view.is_load &&
 	       !c->compact.begun && lane_is_there(s) &&
+	       !exchange_header(c->base.exchange, "X-Tandem-Route") &&
 	       !(c->hash_wanted && poison_has(&s->poison, c->hash, now_ms()));
 }
 
@@ -202,6 +203,9 @@ void chat_lane_leave(struct chat *c, const char *cause)
 	if (c->answer)
 		job_cancel(c->answer);
 	c->answer = NULL;
+	if (c->resume.replay.again)
+		chat_replay_drop(c); /* the small device's stream is nothing to another one */
+	c->first_ms = -1;
 	c->state = CHAT_PARSING;
 	c->lane.state = LANE_LEFT;
 	c->overflow_tokens = c->overflow_window = 0;

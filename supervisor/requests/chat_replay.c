@@ -40,7 +40,7 @@ static void ask_anew(struct chat *c)
 	struct chat_resume *s = &c->resume;
 	s->replay = (struct chat_replay){
 		.continues = chat_begun(c), .said = s->said, .tokens = s->tokens};
-	if (c->view.stream && c->base.all->config->limits.replay_bytes > 0)
+	if (c->view.stream && !c->bench && c->base.all->config->limits.replay_bytes > 0)
 		name_stream(&s->replay);
 }
 
@@ -95,7 +95,9 @@ void chat_replay_drop(struct chat *c)
 void chat_replay_failed(struct chat *c, const struct job_failure *f, bool again)
 {
 	struct chat_replay *p = &c->resume.replay;
-	if (!again && is_left(c, f->cause) && device_has(c->device, TRAIT_REPLAYS))
+	bool runs = f->cause == JOB_LOST || f->cause == FAIL_DRAINING ||
+		    f->cause == FAIL_UNREACHABLE || f->cause == FAIL_CLOSED;
+	if (!again && runs && device_has(c->device, TRAIT_REPLAYS))
 		chat_replay_drop(c);
 	p->again = again;
 	if (!again)

@@ -323,6 +323,11 @@ struct chat_again chat_resume_failed(struct chat *c, const struct job_failure *f
 {
 	if (c->base.all->ending) /* no worker will come: the client is told while it can be */
 		return (struct chat_again){.what = AGAIN_NOT};
+	struct job_failure strange = *f;
+	if (f->cause == FAIL_GONE && !c->resume.replay.again) {
+		strange.cause = FAIL_GARBAGE; /* nothing was read again that could be gone */
+		f = &strange;
+	}
 	bool replays = chat_replay_can(c, f) && !told_before(c, f);
 	bool stays = replays || (f->cause == FAIL_GONE && can_take(c, c->device));
 	struct device *next = stays ? c->device : device_again(c);

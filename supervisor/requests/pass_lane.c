@@ -144,7 +144,8 @@ static void forget_name(struct pass *p)
 bool pass_lane_leave(struct pass *p, const char *cause)
 {
 	struct pass_lane *l = &p->lane;
-	if (!l->on || p->first_byte_ms || p->base.all->ending)
+	if (!l->on || p->first_byte_ms || p->base.all->ending ||
+		(l->model.n && rename_to(p, buf_slice(&l->model))))
 		return false;
 	p->base.all->count.fallbacks++;
 	log_line(LOG_WARN, "fallback", LOG_STR("req", p->base.id), LOG_STR("cause", cause),
@@ -155,8 +156,6 @@ bool pass_lane_leave(struct pass *p, const char *cause)
 	p->job = NULL;
 	l->on = false;
 	l->left = cause;
-	if (l->model.n && rename_to(p, buf_slice(&l->model)))
-		return false;
 	forget_name(p);
 	p->device = l->back;
 	pass_submit(p);

@@ -87,6 +87,9 @@ class Peer:
                     if probe is not None:
                         s.sendall(reply(json.dumps(probe).encode()))
                         continue
+                    if r[:2] == ("GET", "/v1/stream"):  # an older llama-server
+                        s.sendall(reply(b'{"error":{"code":404,"message":"File Not Found"}}', 404))
+                        continue
                     with self.lock:
                         self.seen.append(r)
                     out = self.answer(r)

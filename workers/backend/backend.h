@@ -17,7 +17,7 @@
 
 #define BACKEND_PROBE_MS 10000	    /* one GET of a probe */
 #define BACKEND_PROBE_BYTES 8388608 /* its answer */
-#define BACKEND_ASIDE_MS 1000	    /* the question aside */
+#define BACKEND_ASIDE_MS 1000	    /* the question aside, and paths that it need not have */
 #define BACKEND_READY_MS 10000	    /* between probes while it is ready */
 #define BACKEND_DOWN_MS 2000	    /* while it is not */
 #define BACKEND_LOADING_MS 500

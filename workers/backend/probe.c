@@ -283,14 +283,39 @@ static bool is_closed(struct backend *b, enum http_result result)
 	return true;
 }
 
+static bool is_optional(const struct backend *b)
+{
+	return b->kind->optional & 1u << b->step;
+}
+
+static void go_on(struct backend *b)
+{
+	if (b->kind->steps[++b->step])
+		probe_step(b);
+	else if (aside_is_due(b))
+		probe_aside(b);
+	else
+		end(b, FOUND_READY);
+}
+
+/* A path that it need not have, and that it leaves without an answer: what was known before stands. The next step
+ * shows whether it answers at all. */
+static bool is_left_open(const struct backend *b, enum http_result result)
+{
+	return is_optional(b) && result != HTTP_OK && result != HTTP_REFUSED && result != HTTP_TLS;
+}
+
 static void on_done(void *ctx, enum http_result result)
 {
 	struct backend *b = ctx;
-	bool closed =
-		!(b->kind->optional & 1u << b->step && result == HTTP_OK) && is_closed(b, result);
+	bool closed = !(is_optional(b) && result == HTTP_OK) && is_closed(b, result);
 	b->transfer = NULL;
 	if (closed)
 		return end(b, FOUND_CLOSED_TO_US);
+	if (is_left_open(b, result)) {
+		b->learning.replays = b->view.replays;
+		return go_on(b);
+	}
 	if (result == HTTP_OK && b->status == 429)
 		return end(b, FOUND_BUSY);
 	if (result == HTTP_REFUSED)
@@ -308,12 +333,7 @@ static void on_done(void *ctx, enum http_result result)
 	case PROBE_OK:
 		break;
 	}
-	if (b->kind->steps[++b->step])
-		probe_step(b);
-	else if (aside_is_due(b))
-		probe_aside(b);
-	else
-		end(b, FOUND_READY);
+	go_on(b);
 }
 
 static const struct http_events probe_events = {.head = on_head, .body = on_body, .done = on_done};
@@ -323,7 +343,7 @@ static void probe_step(struct backend *b)
 	struct http_request r = {
 		.method = "GET",
 		.target = slice_str(b->kind->steps[b->step]),
-		.total_ms = BACKEND_PROBE_MS,
+		.total_ms = is_optional(b) ? BACKEND_ASIDE_MS : BACKEND_PROBE_MS,
 	};
 	buf_clear(&b->body);
 	b->status = 0;

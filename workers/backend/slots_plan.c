@@ -71,7 +71,7 @@ static int slot_of(const struct slots *s, size_t chat, const bool *taken)
 	const struct slots_chat *c = &s->chats[chat];
 	bool counts = s->seen_count && s->seen[0].tokens >= 0 && c->tokens >= 0;
 	if (s->count == 1 && !counts)
-		return chat == 0 && !(s->seen_count && s->seen[0].busy) ? 0 : -1;
+		return c->tokens >= 0 && chat == 0 && !(s->seen_count && s->seen[0].busy) ? 0 : -1;
 	return slots_match(s->seen, s->seen_count, taken, c->tokens);
 }
 
