@@ -22,7 +22,7 @@ struct following {
 	bool follow, colour;
 	int64_t last_seq; /* of those that are kept, which come once more over the socket */
 	char last_time[40];
-	bool over; /* the request is */
+	bool over;	   /* the request is */
 	uint64_t until_ms; /* what is still said of it is taken until then; 0: not begun */
 	size_t shown;
 };

@@ -91,13 +91,14 @@ static void read_sums(struct top *t, struct json_value status)
 {
 	struct json_value r = json_get(status, "requests"), by = json_get(r, "by_strategy");
 	snprintf(t->sums, sizeof(t->sums),
-		"requests: %lld (A %lld, B %lld, C %lld, small %lld), %lld fallbacks, %lld failed, %lld "
+		"requests: %lld (A %lld, B %lld, C %lld, small %lld), %lld fallbacks, %lld failed, "
+		"%lld "
 		"refused, %lld cancelled",
 		(long long)ctl_int(r, "total"), (long long)ctl_int(by, "A"),
 		(long long)ctl_int(by, "B"), (long long)ctl_int(by, "C"),
-		(long long)ctl_int(by, "small"),
-		(long long)ctl_int(r, "fallbacks"), (long long)ctl_int(r, "failed"),
-		(long long)ctl_int(r, "refused"), (long long)ctl_int(r, "cancelled"));
+		(long long)ctl_int(by, "small"), (long long)ctl_int(r, "fallbacks"),
+		(long long)ctl_int(r, "failed"), (long long)ctl_int(r, "refused"),
+		(long long)ctl_int(r, "cancelled"));
 }
 
 /* "GPU 0: 87 %, 7.1 of 8.0 GiB, 63 C, 120 W" */

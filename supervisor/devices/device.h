@@ -52,7 +52,8 @@ struct device {
 	const struct config_device *conf;  /* our copy */
 	struct config_device *conf_before; /* while a next worker boots with other settings */
 	unsigned number;		   /* unique in this process: names its sockets */
-	unsigned traits;	   /* what one of its workers told of its backend when it was ready; 0: none was */
+	unsigned
+		traits; /* what one of its workers told of its backend when it was ready; 0: none was */
 	enum backend_type traits_of; /* ... which was of this kind */
 
 	struct worker_list workers; /* all of them, newest first */

@@ -38,7 +38,8 @@ void chat_answer_ended(struct chat *c)
 		LOG_STR("key", request_key(&c->base)), LOG_END);
 	c->answer = NULL;
 	chat_end_joined(c);
-	chat_finish(c); /* before a thread makes another layout of it: its record tells of this one */
+	chat_finish(
+		c); /* before a thread makes another layout of it: its record tells of this one */
 	chat_notes_write(c);
 	chat_early(c);
 }

@@ -69,7 +69,8 @@ void chat_condense_overflowed(struct chat *c)
 	c->plan.room_tokens = plan_room_after(&c->facts, sent, counted);
 	c->use_rewritten = c->use_condensed = false;
 	if (c->put_off)
-		chat_adaptive_freeze(c); /* what was sent before does not fit: the frozen one it is */
+		chat_adaptive_freeze(
+			c); /* what was sent before does not fit: the frozen one it is */
 	chat_fallback(
 		c, "the backend counted more tokens than its window holds", "the layout alone");
 	chat_condense_prepare(c);

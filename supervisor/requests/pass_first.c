@@ -68,7 +68,8 @@ void pass_refused_late(struct pass *p)
 	pass_peek_error(p->refused, buf_slice(&p->refusal), &text);
 	request_count_error(&p->base, p->refused);
 	log_line(LOG_WARN, "request_failed", LOG_STR("req", p->base.id),
-		LOG_INT("status", p->refused), LOG_SLICE("message", job_logged_message(FAIL_STATUS, buf_slice(&text))), LOG_END);
+		LOG_INT("status", p->refused),
+		LOG_SLICE("message", job_logged_message(FAIL_STATUS, buf_slice(&text))), LOG_END);
 	pass_end_in_band(p, p->refused, buf_slice(&text));
 	buf_free(&text);
 }
