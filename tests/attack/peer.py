@@ -30,6 +30,7 @@ class Peer:
         self.type = type
         self.answer = answer
         self.seen = []
+        self.mute = set()  # paths that are left without an answer
         self.up = True  # False: accepts and closes
         self.lock = threading.Lock()
         self.accepted = 0
@@ -87,6 +88,10 @@ class Peer:
                     if probe is not None:
                         s.sendall(reply(json.dumps(probe).encode()))
                         continue
+                    if r[1] in self.mute:
+                        while s.recv(1 << 16):
+                            pass
+                        return
                     if r[:2] == ("GET", "/v1/stream"):  # an older llama-server
                         s.sendall(reply(b'{"error":{"code":404,"message":"File Not Found"}}', 404))
                         continue

@@ -182,3 +182,12 @@ def test_an_unasked_gzip_answer(tandem, path, stream):
     else:
         assert status == 502 and b"Content-Encoding" in data, (status, data[:300])
     peer.close()
+
+
+def test_a_path_that_is_left_without_an_answer(tandem):
+    """A server that says nothing where it need not: it keeps no streams, and is ready all the same."""
+    peer = Peer(lambda r: chunked(*answer_of("llama-server", r, "hello")), "llama-server")
+    peer.mute.add("/v1/stream")
+    t = tandem([device(peer)])
+    status, _, data = ask(t, "/v1/chat/completions")
+    assert status == 200 and text_of("/v1/chat/completions", data) == "hello"

@@ -395,6 +395,21 @@ def test_a_freeze_is_put_off_until_it_is_read(adaptive):
     assert told["prompt_tokens"] - told["cached_tokens"] < 400, told
 
 
+def test_a_freeze_that_was_put_off_is_made_where_the_backend_counts_more(adaptive):
+    """What was sent before does not fit after all: the frozen prompt goes, and not the same one again."""
+    t, a, b = aside(adaptive)
+    s = Session(t)
+    until_frozen(t, s)
+    wait_for(lambda: a.stats()["slots"]["active"] == 1, "the reading at the backend")
+    s.step(result_lines=2)
+    a.fault(name="over", fault=400, error="request (9000 tokens) exceeds the available context size (6000 tokens), try increasing it", times=1)
+    id = s.ask()["X-Tandem-Request-Id"]
+    assert t.events(id, ev="chosen")[0]["put_off"] == "1"
+    refused, answered = [r for r in chats(a) if r["status"] in (200, 400) and r["end"] == "done" and r.get("generated_tokens") != 1][-2:]
+    assert (refused["status"], answered["status"]) == (400, 200) and answered["body_bytes"] < refused["body_bytes"]
+    assert t.requests()["failed"] == 0
+
+
 def test_a_freeze_is_not_put_off_where_nothing_is_put_aside(adaptive):
     t, a, b = adaptive(window=6000, prefill=1000, warm=True)
     s = Session(t)

@@ -537,3 +537,22 @@ def test_events_of_stream(tandem, fake):
     status, head, data = ask(t, "/v1/chat/completions", TITLE, stream=True, headers=VERSION)
     events = sse(data)
     assert status == 200 and events[-1] == "[DONE]" and all(json.loads(e)["model"] == BIG for e in events[:-1])
+
+
+def test_the_main_device_reads_no_stream_of_the_small_one(tandem, fake):
+    """The small device's worker dies, its server keeps the stream: the request is asked anew of the main one, and nothing is read again there."""
+    t, a, b = two(tandem, fake, "llama-server", roles=("small",))
+    b.fault(match="### Task", fault="hang", times=-1)
+    c = Client(t).send("POST", "/v1/chat/completions", {"model": BIG, "messages": says(TITLE), "stream": True})
+    wait_for(lambda: t.device("gpu1")["inflight"] == 1 and got(b), "the title at the small one")
+    os.kill(t.device("gpu1")["pid"], signal.SIGKILL)
+    assert c.head() == 200 and c.headers["x-tandem-device"] == "gpu0", c.headers
+    c.close()
+    assert not [r for r in a.stats()["last"] if "conv_id" in r["path"] or r["status"] == 404]
+
+
+@pytest.mark.parametrize("way", "AB")
+def test_a_way_that_is_asked_for_is_taken(tandem, fake, way):
+    t, a, b = two(tandem, fake)
+    status, head, _ = ask(t, "/api/chat", TITLE, headers={"X-Tandem-Route": way})
+    assert status == 200 and where(head)[0] != "small" and head["X-Tandem-Device"] == "gpu0"
