@@ -3,6 +3,7 @@
 #include "supervisor/requests/client.h"
 
 #define TEXT_RAW_BYTES (64u << 10) /* a longer text is not looked into: it is not small */
+#define CONTENT_RAW_BYTES (256u << 10) /* nor are longer lists of parts walked through */
 
 struct slice small_ask_last_text(const struct chat_request *r)
 {
@@ -10,7 +11,7 @@ struct slice small_ask_last_text(const struct chat_request *r)
 	size_t i = r->count;
 	while (i > 0 && r->messages[i - 1].role != CHAT_USER)
 		i--;
-	if (i == 0)
+	if (i == 0 || r->messages[i - 1].content.raw.n > CONTENT_RAW_BYTES)
 		return (struct slice){0};
 	struct chat_texts texts = chat_texts(r->messages[i - 1].content);
 	return chat_texts_next(&texts, &string, &part) ? string.raw : (struct slice){0};
