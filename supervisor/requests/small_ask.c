@@ -2,7 +2,7 @@
 
 #include "supervisor/requests/client.h"
 
-#define TEXT_RAW_BYTES (64u << 10) /* a longer text is not looked into: it is not small */
+#define TEXT_RAW_BYTES (64u << 10)     /* a longer text is not looked into: it is not small */
 #define CONTENT_RAW_BYTES (256u << 10) /* nor are longer lists of parts walked through */
 
 struct slice small_ask_last_text(const struct chat_request *r)
