@@ -7,6 +7,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#define STUCK_BYTES 65536 /* so much waits for a reader that does not read: nothing waits for that one */
+
 #define PAGE_RETRY_AFTER_S 1
 
 static const char page_prefix[] = "/ui/", api_prefix[] = "/ui/api/";
@@ -257,7 +259,7 @@ int page_stream_write(struct request *r, struct slice bytes)
 void page_stream_end(struct request *r)
 {
 	((struct page *)r)->gone = NULL;
-	if (exchange_backlog(r->exchange)) /* nobody reads: nothing waits for that */
+	if (exchange_backlog(r->exchange) > STUCK_BYTES)
 		exchange_abort(r->exchange);
 	else
 		exchange_end(r->exchange);

@@ -316,7 +316,9 @@ def test_a_session_past_the_window_is_laid_out(pair, kind):
     requests = t.status()["requests"]
     assert requests["failed"] == 0 and requests["refused"] == 0, reasons
     tokens = [dict(p.split("=") for p in [*head["X-Tandem-Tokens"].split()])]
-    assert int(tokens[0]["sent"]) < 8192 < int(tokens[0]["in"])
+    assert int(tokens[0]["sent"]) < int(tokens[0]["in"]) / 2 and int(tokens[0]["in"]) > 8192
+    # By the backend's own count; ours is an estimate with a slack.
+    assert max(r["prompt_tokens"] for r in a.stats()["last"] if r.get("prompt_tokens")) < 8192
 
 
 def test_what_would_be_done_is_told(pair):
