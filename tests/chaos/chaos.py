@@ -202,6 +202,7 @@ class Client(threading.Thread):
                 longest = (now - last, last, now)
             last = now
             data += piece
+        r.close()  # read1() does not at the end of a body with a length, and the connection would take no further request
         self.silences.append(longest)
         dialect.check(data, tokens)
         if r.will_close or self.random.random() < 0.2:
