@@ -16,8 +16,10 @@ def test_bench_of_a_real_engine(start):
     said = json.loads(r.stdout)
     first = said["depths"][0]
     assert 350 < first["tokens"] < 700 and first["read_tok_s"] > 0 and first["write_tok_s"] > 0
-    assert first["first_ms_warm"] < first["first_ms_cold"]  # the second turn found the first one cached
+    # The second turn found the first one cached, and so did what came after the restart: by the server's own count, for times are this machine's.
+    shares = [int(e["cached_tokens"]) / int(e["prompt_tokens"]) for e in t.events(ev="job_end") if e.get("kind") == "chat" and int(e["prompt_tokens"]) > 200]
+    assert min(shares) < .1 and sum(s > .8 for s in shares) >= 2, shares
     assert {r["prompt"] for r in said["routes"]} == {"question", "session"} and said["learned"]["read_tok_s"] > 0
     reload = said["reload"]
     assert reload["measured"] and reload["conversations"] == 1 and reload["save_ms"] is not None and reload["restore_ms"] is not None
-    assert reload["first_ms_after"] < first["first_ms_cold"]  # it was there again
+    assert reload["first_ms_after"] > 0
