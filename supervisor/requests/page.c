@@ -7,7 +7,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define STUCK_BYTES 65536 /* so much waits for a reader that does not read: nothing waits for that one */
+#define STUCK_BYTES                                                                                \
+	65536 /* so much waits for a reader that does not read: nothing waits for that one */
 
 #define PAGE_RETRY_AFTER_S 1
 
