@@ -8,6 +8,7 @@ import stat
 import pytest
 
 from harness import BIN, wait_for
+from test_upgrade import upgradable  # noqa: F401 - a fixture
 
 LONG = {"a_max_tokens": 100000, "b_max_tokens": 100000}
 
@@ -108,9 +109,9 @@ def test_a_backend_that_outlives_its_worker_keeps_them(tandem, folder):
     assert kept(t)["restored"] == 0 and kept(t)["conversations"] == 1
 
 
-def test_an_upgrade_keeps_them(tandem, folder):
+def test_an_upgrade_keeps_them(upgradable, folder):
     """The new tandemd knows of the file alone; its worker, that the slot may have more than it."""
-    t = begin(tandem, folder, started(model_file(folder), "--cache-ram", "0"))
+    t = begin(upgradable, folder, started(model_file(folder), "--cache-ram", "0"))
     a, b = Talk(t, "ann"), Talk(t, "bob")
     b.turn()
     wait_saved(t, 1)
