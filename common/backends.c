@@ -1,5 +1,7 @@
 #include "common/backends.h"
 
+#include "common/engine_args.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,8 +37,11 @@ const struct backend_argument backend_arguments[] = {
 
 static bool has_one_slot(char *const *command)
 {
-	const char *slots = value_of(command, "--parallel", "-np");
-	return slots && strtol(slots, NULL, 10) == 1;
+	struct engine_args args;
+	engine_args_init(&args);
+	for (char *const *arg = command; arg && *arg && arg[1]; arg++)
+		engine_args_take(&args, arg[0], arg[1]);
+	return args.slots == 1;
 }
 
 static bool has_memory(char *const *command)

@@ -39,6 +39,7 @@ struct early {
 	double window; /* another one from now on; 0: the same */
 	double before; /* that of the layout that was sent */
 	double alike;  /* share of what is read that stands at the beginning of what was sent */
+	bool aside;    /* the device can put that aside: else nobody asks for the share */
 	bool again;    /* it was decided before, and put off */
 	bool waits, made, followed;
 	struct buf body, authorization;
@@ -180,7 +181,8 @@ static void freeze_work(uv_work_t *work)
 		return;
 	e->census = view.census;
 	e->made = weigh_chain(&view, buf_slice(&c->model), &e->prefix) == 0;
-	e->alike = alike(c, &view, &e->prefix);
+	if (e->aside)
+		e->alike = alike(c, &view, &e->prefix);
 	e->followed = follow(c, &view, &e->body);
 	chat_request_fini(&view);
 }
@@ -320,6 +322,7 @@ static void freeze(struct chat *c)
 		.size = c->condense.layout.size,
 		.growth = outgrow_growth(&c->condense.layout, 0, answer_tokens(c)),
 		.before = c->condense.options.window,
+		.aside = device_similarity(c->device) > 0,
 		.again = c->put_off != 0,
 		.waits = c->put_off || layout_waits(c),
 		.begun_ms = now_ms(),
