@@ -35,7 +35,8 @@ struct early {
 	uint64_t chain;
 	uint64_t begun_ms;
 	double size;   /* of the layout as it is without it */
-	double growth; /* by the next turn */
+	double growth; /* by the next turn, if it is a large one */
+	double usual;  /* the same, if it is a usual one */
 	double window; /* another one from now on; 0: the same */
 	double before; /* that of the layout that was sent */
 	double alike;  /* share of what is read that stands at the beginning of what was sent */
@@ -121,13 +122,15 @@ static uint64_t reply_tokens(const struct chat *c)
 	return tokens_estimate(c->base.all->tokens, buf_slice(&c->model), &census);
 }
 
-/* It frees much, or at least enough for the next turn. */
+/* It frees much, or at least enough for the next turn; or even a usual turn would have to freeze, and
+ * then its client waits. */
 static bool is_worth_it(const struct early *e, const struct layout *l)
 {
+	double most = l->options.high * l->soft;
 	if (l->frozen_at != l->groups)
 		return false;
-	return e->size - l->size >= GAIN * l->soft ||
-	       l->size + e->growth <= l->options.high * l->soft;
+	return e->size - l->size >= GAIN * l->soft || l->size + e->growth <= most ||
+	       (l->size < e->size && e->size + e->usual > most);
 }
 
 static size_t same_bytes(struct slice a, struct slice b)
@@ -321,6 +324,7 @@ static void freeze(struct chat *c)
 		.chain = c->condense.chains[c->view.count - 1],
 		.size = c->condense.layout.size,
 		.growth = outgrow_growth(&c->condense.layout, 0, answer_tokens(c)),
+		.usual = outgrow_usual(&c->condense.layout, answer_tokens(c)),
 		.before = c->condense.options.window,
 		.aside = device_similarity(c->device) > 0,
 		.again = c->put_off != 0,

@@ -41,12 +41,11 @@ double outgrow_growth(const struct layout *l, double spare, double answer)
 	return answer + fmin(most, fmax(likely, spare));
 }
 
-/* Of the newest turns, the middle one. */
-static double usual_turn(const struct layout *l)
+double outgrow_usual(const struct layout *l, double answer)
 {
 	double turns[TURNS];
-	size_t n = newest_turns(l, true, turns);
-	return n ? turns[n / 2] : 0;
+	size_t n = newest_turns(l, answer <= 0, turns);
+	return answer + (n ? turns[n / 2] : 0);
 }
 
 bool outgrow_is_near(const struct outgrow_facts *f)
@@ -55,7 +54,8 @@ bool outgrow_is_near(const struct outgrow_facts *f)
 	if (l->groups < 2 || l->soft <= 0 ||
 		(l->result != LAYOUT_AS_SENT && l->result != LAYOUT_RAISED))
 		return false;
-	double growth = outgrow_growth(l, SPARE * l->soft, f->answer) + f->turns * usual_turn(l);
+	double growth =
+		outgrow_growth(l, SPARE * l->soft, f->answer) + f->turns * outgrow_usual(l, 0);
 	if (f->original && f->room > 0 && f->scale > 0)
 		return f->tokens + growth / f->scale > f->room;
 	return l->size + growth > l->options.high * l->soft;

@@ -25,6 +25,8 @@ struct outgrow_facts {
 
 /* Tokens, by the start table, by which the next turn may grow; spare: so many do not matter. */
 double outgrow_growth(const struct layout *l, double spare, double answer);
+/* By which a usual one grows: the middle one of the newest. */
+double outgrow_usual(const struct layout *l, double answer);
 
 /* Where the original was sent it is measured against its own room: as long as it fits, nothing is
  * sooner. False where there is nothing that could be frozen. */

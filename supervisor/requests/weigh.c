@@ -83,15 +83,20 @@ static void decide(struct weighed *w, struct plan *plan)
 	snprintf(plan->reason, sizeof(plan->reason), "%s", choice.reason);
 }
 
+/* The backend has counted a prompt that this one goes on from: only what is new is an estimate. */
+static void count(const struct forecast *fc, struct plan_facts *f)
+{
+	f->counted = (uint64_t)fc->match.counted;
+	if (f->counted > 0)
+		f->tokens = (uint64_t)ceil(fc->match.cached + fc->match.fresh);
+}
+
 void weigh_original(const struct weigh_facts *wf, struct prefix_chain *chain, struct weighed *w,
 	struct plan *plan)
 {
 	struct plan_facts *f = wf->plan;
 	struct forecast fc = weigh_forecast(wf->foresight, chain, f->tokens);
-	if (fc.match.counted > 0) {
-		f->counted = (uint64_t)fc.match.counted;
-		f->tokens = (uint64_t)ceil(fc.match.cached + fc.match.fresh);
-	}
+	count(&fc, f);
 	*plan = (struct plan){
 		.must_shrink = !plan_fits(f) || wf->overflowed, .room_tokens = plan_layout_room(f)};
 	*w = (struct weighed){.one_shot = is_one_shot(wf->request),
@@ -145,10 +150,14 @@ void weigh_against(const struct weigh_facts *f, struct prefix_chain *chain,
 	enum choose_form form = w->one_shot ? FORM_CUT : FORM_LAYOUT;
 	struct forecast original = weigh_forecast(f->foresight, chain, f->plan->tokens);
 	struct forecast other = weigh_forecast(f->foresight, o->chain, o->tokens);
+	struct plan_facts facts = *f->plan;
+	facts.tokens = o->tokens;
+	count(&other, &facts);
 	int64_t room = plan->room_tokens;
-	/* What was made for that room fits it; the estimate of its tokens is another one. */
-	fill(&w->ways.form[form], &other, o->tokens,
-		room <= 0 || o->tokens <= (uint64_t)room || plan->must_shrink);
+	/* What had to be shorter was made for its room; the estimate of its tokens is another one. */
+	bool fits =
+		facts.counted > 0 ? plan_fits(&facts) : room <= 0 || o->tokens <= (uint64_t)room;
+	fill(&w->ways.form[form], &other, facts.tokens, fits || plan->must_shrink);
 	w->ways.on_layout = form == FORM_LAYOUT && is_on_layout(f, o, &original, &other);
 	w->ways.queue_ms = f->queue_ms;
 	w->ways.making = false;

@@ -140,6 +140,11 @@ class Play:
             if not answer.ok:
                 self.unanswered += len(s.steps) - i
                 return
+            if not answer.calls and answer.cut:  # the window ended in the middle of the answer
+                self.overflows += 1
+                self.waits.pop()
+                self.unanswered += len(s.steps) - i
+                return
             if not answer.calls:
                 self.problems.append(f"call {i}: {answer.text[:60]!r} without the tool call that was scripted")
                 self.unanswered += len(s.steps) - i

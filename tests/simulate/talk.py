@@ -25,6 +25,7 @@ class Answer:
     end_ms: float = 0
     route: str = ""  # what tandem says of it
     reason: str = ""
+    cut: bool = False  # it ended at a limit of tokens
 
     @property
     def ok(self):
@@ -113,6 +114,7 @@ class Talk:
             return
         for choice in chunk.get("choices", ()):
             delta = choice.get("delta", {})
+            answer.cut |= choice.get("finish_reason") == "length"
             if not answer.first_ms and (delta.get("content") or delta.get("tool_calls") or delta.get("reasoning_content")):
                 answer.first_ms = clock_ms()
                 answer.work_ms += worked_ms(self.pids)

@@ -150,11 +150,42 @@ static void test_what_goes(void **state)
 	assert_true(s.weighed.form == FORM_CUT && s.plan.must_shrink);
 }
 
+/* The form that against() weighs was sent before, as so many tokens by our estimate; the backend counted it. */
+static void other_was_counted(uint64_t tokens, double counted)
+{
+	struct prefix_chain chain = {0};
+	assert_int_equal(prefix_add(&chain, SLICE("other"), 10), 0);
+	struct forecast fc = weigh_forecast(&s.foresight, &chain, tokens);
+	foresight_sent(&s.foresight, &fc, &chain);
+	prefix_chain_fini(&chain);
+	foresight_ended(&s.foresight, &fc,
+		&(struct outcome){.prompt = counted, .prompt_ms = 15000, .first_ms = -1});
+}
+
+/* An estimate of it is no reason to leave a layout that the backend has counted. */
+static void test_a_count_says_whether_it_fits(void **state)
+{
+	(void)state;
+	const uint64_t here[] = {5, 12};
+	weigh_it(HUMAN "," MODELS "," HUMAN, 12000);
+	uint64_t above = (uint64_t)s.plan.room_tokens + 100;
+	against(above, here, 2);
+	assert_true(s.weighed.form == FORM_ORIGINAL); /* nobody has counted: it may not fit */
+	other_was_counted(above, 11000);
+	against(above, here, 2);
+	assert_true(s.weighed.form == FORM_LAYOUT && s.weighed.ways.on_layout);
+	assert_true(s.weighed.ways.form[FORM_LAYOUT].tokens == 11000);
+	other_was_counted(above, 16200); /* the window, all but no answer */
+	against(above, here, 2);
+	assert_true(s.weighed.form == FORM_ORIGINAL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_what_is_made, begin, end),
 		cmocka_unit_test_setup_teardown(test_what_goes, begin, end),
+		cmocka_unit_test_setup_teardown(test_a_count_says_whether_it_fits, begin, end),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
