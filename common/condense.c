@@ -17,23 +17,12 @@
 
 static double tools_tokens(const struct chat_request *r)
 {
-	struct token_census census = {0};
 	if (r->tools_bytes == 0)
 		return 0;
-	token_census_add(&census, r->tools.raw);
-	double tokens = token_census_start(&census);
+	double tokens = token_census_start(&r->tools_census);
 	if (r->tools.raw.n == 0 || r->tools_bytes <= r->tools.raw.n)
 		return r->tools.raw.n ? tokens : (double)r->tools_bytes / 4;
 	return tokens * (double)r->tools_bytes / (double)r->tools.raw.n;
-}
-
-static double system_tokens(const struct chat_request *r)
-{
-	struct token_census census = {0};
-	for (size_t i = 0; i < r->count; i++)
-		if (r->messages[i].role == CHAT_SYSTEM)
-			token_census_add(&census, r->messages[i].content.raw);
-	return token_census_start(&census);
 }
 
 int condense_init(struct condense *c, const struct chat_request *r)
@@ -45,7 +34,7 @@ int condense_init(struct condense *c, const struct chat_request *r)
 		return -ENOMEM;
 	layout_chains(r, c->chains, c->groups);
 	c->tools_start = tools_tokens(r);
-	c->system_start = system_tokens(r);
+	c->system_start = token_census_start(&r->system_census);
 	return 0;
 }
 

@@ -61,6 +61,9 @@ struct token_census {
 /* Counts a text (UTF-8; broken bytes count as TOKEN_OTHER). Time is linear in its bytes. */
 void token_census_add(struct token_census *c, struct slice utf8_text);
 
+/* Adds another one. */
+void token_census_sum(struct token_census *to, const struct token_census *more);
+
 /* Adds n messages: what the template writes around them. */
 void token_census_messages(struct token_census *c, uint64_t n);
 

@@ -244,6 +244,13 @@ void token_census_add(struct token_census *c, struct slice utf8_text)
 	close_blanks(&k);
 }
 
+void token_census_sum(struct token_census *to, const struct token_census *more)
+{
+	for (size_t i = 0; i < TOKEN_CLASSES; i++)
+		to->chars[i] += more->chars[i];
+	to->images += more->images;
+}
+
 void token_census_messages(struct token_census *c, uint64_t n)
 {
 	c->chars[TOKEN_MESSAGE] += n;

@@ -160,10 +160,12 @@ static int add_message(struct request_reader *in, const struct anthropic_piece *
 		return in->r->count == CHAT_MAX_MESSAGES ? -EINVAL : -ENOMEM;
 	*m = (struct chat_message){
 		.role = p->role, .raw = p->raw, .content = p->content, .call_id = p->call_id};
+	in->system = p->role == CHAT_SYSTEM;
 	if (p->split && p->role == CHAT_USER)
 		count_block(in, m, p->raw);
 	else
 		count_content(in, m);
+	in->system = false;
 	if (p->role == CHAT_ASSISTANT && has_block(p->content, BLOCK_CALL))
 		m->tool_calls = p->content;
 	return 0;
@@ -273,7 +275,7 @@ static int read_body(struct request_reader *in)
 		rc = read_tools(in, tools);
 	if (rc)
 		return rc;
-	reader_count(in, r->tools);
+	reader_count_tools(in, r->tools);
 	reader_count(in, format);
 	r->tools_bytes = r->tools.raw.n + format.raw.n;
 	r->condensable = reader_is_open(r);

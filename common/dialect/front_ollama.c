@@ -31,7 +31,7 @@ void ollama_read_rest(struct request_reader *in, const struct ollama_body *b, bo
 	struct json_value num_ctx, num_predict;
 	bool formed = value_filled(b->format);
 	r->tools = b->tools;
-	reader_count(in, b->tools);
+	reader_count_tools(in, b->tools);
 	if (formed)
 		reader_count(in, b->format);
 	r->tools_bytes = b->tools.raw.n + (formed ? b->format.raw.n : 0);

@@ -34,7 +34,7 @@ static int read_chat(struct request_reader *in)
 		rc = reader_refuse(in, 400, "[] is too short - 'messages'");
 	if (rc)
 		return rc;
-	reader_count(in, r->tools);
+	reader_count_tools(in, r->tools);
 	reader_count(in, functions);
 	reader_count(in, response_format);
 	r->tools_bytes = r->tools.raw.n + functions.raw.n + response_format.raw.n;

@@ -28,7 +28,7 @@ static int read_responses(struct request_reader *in)
 	if (rc)
 		return rc;
 	r->tools = tools;
-	reader_count(in, tools);
+	reader_count_tools(in, tools);
 	reader_count(in, format);
 	r->tools_bytes = tools.raw.n + format.raw.n;
 	r->condensable = reader_is_open(r);

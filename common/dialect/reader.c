@@ -38,7 +38,7 @@ enum chat_role reader_role(struct json_value role)
 
 size_t reader_count(struct request_reader *in, struct json_value v)
 {
-	if (is_absent(v))
+	if (is_absent(v) || !in->counts)
 		return 0;
 	struct slice text = v.type == JSON_STRING ? string_inner(v) : v.raw;
 	if (v.type == JSON_STRING && text.n && memchr(text.p, '\\', text.n)) {
@@ -48,7 +48,11 @@ size_t reader_count(struct request_reader *in, struct json_value v)
 		if (json_string_decode(v, &in->scratch) == 0)
 			text = buf_slice(&in->scratch);
 	}
-	token_census_add(&in->r->census, text);
+	struct token_census census = {0};
+	token_census_add(&census, text);
+	token_census_sum(&in->r->census, &census);
+	if (in->system)
+		token_census_sum(&in->r->system_census, &census);
 	in->r->text_bytes += text.n;
 	return utf8_chars(text);
 }
@@ -56,6 +60,16 @@ size_t reader_count(struct request_reader *in, struct json_value v)
 size_t reader_count_string(struct request_reader *in, struct json_value v)
 {
 	return v.type == JSON_STRING ? reader_count(in, v) : 0;
+}
+
+void reader_count_tools(struct request_reader *in, struct json_value tools)
+{
+	struct chat_request *r = in->r;
+	if (is_absent(tools) || !in->counts)
+		return;
+	token_census_add(&r->tools_census, tools.raw);
+	token_census_sum(&r->census, &r->tools_census);
+	r->text_bytes += tools.raw.n;
 }
 
 static void count_content(struct request_reader *in, struct chat_message *m)
@@ -97,6 +111,7 @@ static void parse_message(
 		{"tool_call_id", &m->call_id});
 	m->role = reader_role(role);
 	m->images = (unsigned)array_count(images);
+	in->system = m->role == CHAT_SYSTEM;
 	count_content(in, m);
 	m->thinking = reader_count_string(
 		in, string_or(thinking, string_or(reasoning_content, reasoning)));
@@ -108,6 +123,7 @@ static void parse_message(
 	} else if (function_call.type == JSON_OBJECT) {
 		count_call(in, m, function_call);
 	}
+	in->system = false;
 }
 
 struct chat_message *reader_add(struct request_reader *in)
@@ -139,8 +155,10 @@ int reader_add_string(struct request_reader *in, enum chat_role role, struct jso
 	struct chat_message *m = reader_add(in);
 	if (!m)
 		return no_message(in);
+	in->system = role == CHAT_SYSTEM;
 	*m = (struct chat_message){
 		.role = role, .raw = string, .content = string, .chars = reader_count(in, string)};
+	in->system = false;
 	return 0;
 }
 

@@ -14,6 +14,8 @@ struct request_reader {
 	struct dialect_error *error;
 	struct buf scratch; /* a decoded string */
 	size_t room;	    /* messages that r->messages has place for */
+	bool counts;	    /* else all counts are 0 */
+	bool system;	    /* what is counted belongs to a system message */
 };
 
 /* Fills the error and returns -EINVAL. */
@@ -23,6 +25,9 @@ int reader_refuse(struct request_reader *in, int status, const char *text);
  * the second only a string's. Their code points. */
 size_t reader_count(struct request_reader *in, struct json_value v);
 size_t reader_count_string(struct request_reader *in, struct json_value v);
+
+/* The tools, as they are written. */
+void reader_count_tools(struct request_reader *in, struct json_value tools);
 
 /* One more message, not filled in. NULL: -ENOMEM, or CHAT_MAX_MESSAGES are there (the error says so
  * then). */

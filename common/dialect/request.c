@@ -13,10 +13,10 @@ const char *chat_role_name(enum chat_role role)
 	return names[role];
 }
 
-static int read_root(struct chat_request *r, struct dialect_error *error)
+static int read_root(struct chat_request *r, bool counts, struct dialect_error *error)
 {
 	const struct front_dialect *front = front_of(r->dialect);
-	struct request_reader in = {.r = r, .error = error};
+	struct request_reader in = {.r = r, .error = error, .counts = counts};
 	struct json_value model, stream;
 	r->other_case = FIELDS_GET(r->root, {"model", &model}, {"stream", &stream});
 	if (model.type == JSON_STRING)
@@ -28,8 +28,9 @@ static int read_root(struct chat_request *r, struct dialect_error *error)
 	buf_free(&in.scratch);
 	if (rc)
 		return rc;
-	token_census_messages(&r->census, r->count);
-	for (size_t i = 0; i < r->count; i++)
+	if (counts)
+		token_census_messages(&r->census, r->count);
+	for (size_t i = 0; i < r->count && counts; i++)
 		r->census.images += r->messages[i].images;
 	return 0;
 }
@@ -56,13 +57,25 @@ static int parse_root(enum dialect dialect, struct slice body, struct chat_reque
 	return 0;
 }
 
-int chat_request_parse(enum dialect dialect, struct slice body, struct chat_request *out,
+static int parse(enum dialect dialect, struct slice body, bool counts, struct chat_request *out,
 	struct dialect_error *error)
 {
 	int rc = parse_root(dialect, body, out, error);
-	if (rc == 0 && (rc = read_root(out, error)))
+	if (rc == 0 && (rc = read_root(out, counts, error)))
 		chat_request_fini(out);
 	return rc;
+}
+
+int chat_request_parse(enum dialect dialect, struct slice body, struct chat_request *out,
+	struct dialect_error *error)
+{
+	return parse(dialect, body, true, out, error);
+}
+
+int chat_request_scan(enum dialect dialect, struct slice body, struct chat_request *out,
+	struct dialect_error *error)
+{
+	return parse(dialect, body, false, out, error);
 }
 
 /* Makes the keys of what Ollama reads into structs lower case: not those of its maps (options, the

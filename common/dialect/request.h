@@ -50,8 +50,10 @@ struct chat_request {
 					     /v1/completions: each prompt */
 	size_t count;
 	struct json_value tools;
-	struct token_census census; /* of all that the model will read */
-	size_t text_bytes;	    /* of the same, decoded */
+	struct token_census census;	   /* of all that the model will read */
+	struct token_census system_census; /* of these, the system messages */
+	struct token_census tools_census;  /* and tools, as they are written */
+	size_t text_bytes;		   /* of the same, decoded */
 	size_t tools_bytes; /* raw size of tools, formats and the like that cost prompt tokens */
 	int64_t num_ctx;    /* options.num_ctx of an Ollama dialect, 0 when not given */
 	int64_t max_output; /* num_predict / max_tokens / max_completion_tokens, -1 when
@@ -73,6 +75,10 @@ struct chat_request {
  * chat_request_fini() later; on failure nothing is owned.
  */
 int chat_request_parse(enum dialect dialect, struct slice body, struct chat_request *out,
+	struct dialect_error *error);
+/* The same for who only translates: nothing is counted (the censuses, text_bytes, and the messages'
+ * chars and thinking are 0), which of a long prompt takes most of the time. */
+int chat_request_scan(enum dialect dialect, struct slice body, struct chat_request *out,
 	struct dialect_error *error);
 void chat_request_fini(struct chat_request *r);
 

@@ -63,46 +63,41 @@ static bool is_letter(char c)
 
 enum word_means { WORD_NOTHING, WORD_DAY, WORD_COUNTS };
 
-static const struct word {
+struct word {
 	const char *text;
 	enum word_means means;
 	bool begins; /* longer words as well; a day: its first three letters as well */
-} words[] = {
-	{"monday", WORD_DAY, true},
-	{"tuesday", WORD_DAY, true},
-	{"wednesday", WORD_DAY, true},
-	{"thursday", WORD_DAY, true},
-	{"friday", WORD_DAY, true},
-	{"saturday", WORD_DAY, true},
-	{"sunday", WORD_DAY, true},
-	{"january", WORD_DAY, true},
-	{"february", WORD_DAY, true},
-	{"march", WORD_DAY, true},
-	{"april", WORD_DAY, true},
-	{"may", WORD_DAY, false},
-	{"june", WORD_DAY, true},
-	{"july", WORD_DAY, true},
-	{"august", WORD_DAY, true},
-	{"september", WORD_DAY, true},
-	{"sept", WORD_DAY, false},
-	{"october", WORD_DAY, true},
-	{"november", WORD_DAY, true},
-	{"december", WORD_DAY, true},
-	{"am", WORD_DAY, false},
-	{"pm", WORD_DAY, false},
-	{"token", WORD_COUNTS, true},
-	{"remain", WORD_COUNTS, true},
-	{"left", WORD_COUNTS, true},
-	{"budget", WORD_COUNTS, true},
-	{"usage", WORD_COUNTS, true},
-	{"used", WORD_COUNTS, true},
-	{"turn", WORD_COUNTS, true},
-	{"step", WORD_COUNTS, true},
-	{"count", WORD_COUNTS, true},
-	{"cost", WORD_COUNTS, true},
-	{"context", WORD_COUNTS, true},
-	{"percent", WORD_COUNTS, true},
-	{"request", WORD_COUNTS, true},
+};
+
+/* clang-format off */
+#define WORDS(...) (const struct word[]){__VA_ARGS__, {0}}
+/* clang-format on */
+
+/* By their first letters: every word of every line with a digit in it is looked for. */
+static const struct word *const words[26] = {
+	['a' - 'a'] = WORDS(
+		{"april", WORD_DAY, true}, {"august", WORD_DAY, true}, {"am", WORD_DAY, false}),
+	['b' - 'a'] = WORDS({"budget", WORD_COUNTS, true}),
+	['c' - 'a'] = WORDS({"count", WORD_COUNTS, true}, {"cost", WORD_COUNTS, true},
+		{"context", WORD_COUNTS, true}),
+	['d' - 'a'] = WORDS({"december", WORD_DAY, true}),
+	['f' - 'a'] = WORDS({"friday", WORD_DAY, true}, {"february", WORD_DAY, true}),
+	['j' - 'a'] = WORDS(
+		{"january", WORD_DAY, true}, {"june", WORD_DAY, true}, {"july", WORD_DAY, true}),
+	['l' - 'a'] = WORDS({"left", WORD_COUNTS, true}),
+	['m' - 'a'] = WORDS(
+		{"monday", WORD_DAY, true}, {"march", WORD_DAY, true}, {"may", WORD_DAY, false}),
+	['n' - 'a'] = WORDS({"november", WORD_DAY, true}),
+	['o' - 'a'] = WORDS({"october", WORD_DAY, true}),
+	['p' - 'a'] = WORDS({"pm", WORD_DAY, false}, {"percent", WORD_COUNTS, true}),
+	['r' - 'a'] = WORDS({"remain", WORD_COUNTS, true}, {"request", WORD_COUNTS, true}),
+	['s' - 'a'] = WORDS({"saturday", WORD_DAY, true}, {"sunday", WORD_DAY, true},
+		{"september", WORD_DAY, true}, {"sept", WORD_DAY, false},
+		{"step", WORD_COUNTS, true}),
+	['t' - 'a'] = WORDS({"tuesday", WORD_DAY, true}, {"thursday", WORD_DAY, true},
+		{"token", WORD_COUNTS, true}, {"turn", WORD_COUNTS, true}),
+	['u' - 'a'] = WORDS({"usage", WORD_COUNTS, true}, {"used", WORD_COUNTS, true}),
+	['w' - 'a'] = WORDS({"wednesday", WORD_DAY, true}),
 };
 
 static bool is_word(struct slice text, const struct word *w)
@@ -113,12 +108,13 @@ static bool is_word(struct slice text, const struct word *w)
 	return length && strncasecmp(text.p, w->text, text.n < n ? text.n : n) == 0;
 }
 
+/* Of a word, which begins with a letter. */
 static enum word_means meaning_of(struct slice text)
 {
-	char first = (char)(text.p[0] | 0x20);
-	for (size_t i = 0; text.n > 1 && i < sizeof(words) / sizeof(*words); i++)
-		if (words[i].text[0] == first && is_word(text, &words[i]))
-			return words[i].means;
+	const struct word *w = words[(text.p[0] | 0x20) - 'a'];
+	for (; w && w->text && text.n > 1; w++)
+		if (is_word(text, w))
+			return w->means;
 	return WORD_NOTHING;
 }
 

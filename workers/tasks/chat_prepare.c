@@ -82,7 +82,7 @@ static int build_resumed(struct chat_task *c, struct slice said)
 	int rc = resume_request(
 		&c->request, c->api, said, t->spec.resume_tokens, &d, &c->spent, &body);
 	if (rc == 0)
-		rc = chat_request_parse(d, buf_slice(&body), &again, &c->error);
+		rc = chat_request_scan(d, buf_slice(&body), &again, &c->error);
 	if (rc) {
 		buf_free(&body);
 		return rc;
@@ -116,7 +116,7 @@ void chat_prepare(struct chat_task *c)
 	}
 	if (c->strict)
 		json_mend_surrogates(t->body.p, body.n);
-	c->rc = chat_request_parse(a->dialect, body, &c->request, &c->error);
+	c->rc = chat_request_scan(a->dialect, body, &c->request, &c->error);
 	if (c->rc)
 		return;
 	c->stream = c->request.stream;

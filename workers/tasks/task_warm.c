@@ -24,7 +24,7 @@ static void build(struct warm_task *w)
 	struct task *t = &a->task;
 	struct chat_request request;
 	struct buf call;
-	w->rc = chat_request_parse(a->dialect, buf_slice(&t->body), &request, &w->error);
+	w->rc = chat_request_scan(a->dialect, buf_slice(&t->body), &request, &w->error);
 	if (w->rc)
 		return;
 	buf_init(&call, a->request.max);
