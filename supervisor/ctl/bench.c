@@ -27,7 +27,7 @@ static enum ctl_exit parse_options(struct bench_asked *a, struct ctl *ctl)
 	};
 	int opt;
 	a->seconds = SECONDS_DEFAULT;
-	optind = 1;
+	optind = 0; /* begins anew, and takes options behind arguments, too */
 	while ((opt = getopt_long(ctl->argc, ctl->argv, "R:hV", options, NULL)) != -1) {
 		if (opt == DEVICE)
 			a->device = optarg;

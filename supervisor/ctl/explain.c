@@ -38,7 +38,7 @@ static enum ctl_exit parse_options(struct explain_asked *a, struct ctl *ctl)
 	};
 	int argc = ctl->argc, opt;
 	char **argv = ctl->argv;
-	optind = 1;
+	optind = 0; /* begins anew, and takes options behind arguments, too */
 	while ((opt = getopt_long(argc, argv, "c:R:hV", options, NULL)) != -1) {
 		if (opt == 'c')
 			a->conf = optarg;

@@ -40,7 +40,7 @@ static enum ctl_exit parse_options(struct following *f)
 	};
 	struct ctl *ctl = f->ctl;
 	int opt;
-	optind = 1;
+	optind = 0; /* begins anew, and takes options behind arguments, too */
 	while ((opt = getopt_long(ctl->argc, ctl->argv, "fn:R:hV", options, NULL)) != -1) {
 		if (opt == 'f')
 			f->follow = true;
@@ -127,6 +127,22 @@ static enum ctl_exit ask_kept(struct following *f, struct buf *err)
 
 /* --- those that come --- */
 
+/* A request that is over, or that tandemd knows nothing of (any more), has no end to wait for. */
+static bool goes_on(struct following *f)
+{
+	char question[CTL_REQUEST_BYTES];
+	struct json_value root;
+	struct buf answer, err;
+	buf_init(&answer, CTL_ANSWER_BYTES);
+	buf_init(&err, 0);
+	snprintf(question, sizeof(question), "request %s", f->request);
+	enum ctl_exit rc = ctl_ask(f->ctl->run_dir, question, CTL_TIMEOUT_MS, &answer, &root, &err);
+	bool on = rc == CTL_OK && json_string_is(json_get(root, "state"), "running");
+	buf_free(&err);
+	buf_free(&answer);
+	return on;
+}
+
 /* A tandemd that was started anew counts from the beginning. */
 static bool is_new(struct following *f, struct json_value root)
 {
@@ -195,6 +211,8 @@ static enum ctl_exit follow(struct following *f, struct buf *err)
 	if (failed)
 		return ctl_nng_error(failed, f->ctl->run_dir, url, CTL_TIMEOUT_MS, err);
 	rc = ask_kept(f, err);
+	if (rc == CTL_OK && f->request)
+		f->over = f->over || !goes_on(f);
 	while (rc == CTL_OK && failed == 0)
 		failed = take(f, sub);
 	nng_close(sub);

@@ -211,6 +211,14 @@ def test_options_stand_before_the_command_or_behind_it(folder, stats):
     assert r.returncode == USAGE and "did you mean 'status'?" in r.stderr
 
 
+def test_options_stand_behind_an_argument(folder):
+    request = folder / "request.json"
+    request.write_text('{"model": "m:1b", "messages": [{"role": "user", "content": "Hello"}]}')
+    options = ("--window", "4096", "--json")
+    before, behind = run("explain", *options, request), run("explain", request, *options)
+    assert (behind.returncode, behind.stdout, behind.stderr) == (OK, before.stdout, "")
+
+
 def test_tandemd_has_long_options(folder):
     def tandemd(*args):
         return subprocess.run([PROGRAM.parent / "tandemd", *map(str, args)], capture_output=True, text=True, timeout=20)

@@ -80,6 +80,12 @@ def test_following_a_request_ends_with_it(one):
     assert [line.split()[1] for line in again.communicate(timeout=DEADLINE)[0].splitlines()] == names
 
 
+def test_following_one_that_is_over_ends_though_its_end_is_not_kept(one):
+    t, _ = one(limits={"recent_event_bytes": 0})
+    p = follow(t, chat(t))
+    assert p.communicate(timeout=DEADLINE)[0] == "" and p.returncode == FAILED
+
+
 def test_following_all_has_each_event_once(one):
     t, _ = one()
     before = chat(t)
@@ -156,8 +162,9 @@ def test_logs_words_of_failure(one):
     t, _ = one()
     for args in (("-n", "x"), ("a", "b"), ("--nonsense",), ("x" * 200,)):
         assert ctl(t, "logs", *args).returncode == USAGE, args
-    r = ctl(t, "logs", "nobody")
-    assert (r.returncode, r.stderr) == (FAILED, "tandemctl: nothing is kept of a request nobody\n")
+    for args in ((), ("-f",)):  # what nobody knows has no end that could be waited for
+        r = ctl(t, "logs", "nobody", *args)
+        assert (r.returncode, r.stderr) == (FAILED, "tandemctl: nothing is kept of a request nobody\n")
     for args in ((), ("-f",), ("-f", "x")):
         r = subprocess.run([os.path.join(BIN, "tandemctl"), "-R", "/tmp/no-such-folder", "logs", *args], capture_output=True, text=True, timeout=20)
         assert r.returncode == NOT_RUNNING and "is it running?" in r.stderr
