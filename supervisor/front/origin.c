@@ -196,8 +196,8 @@ static void allow_headers(struct exchange *x)
 {
 	static const char known[] =
 		"Authorization,Content-Type,User-Agent,Accept,X-Requested-With,X-Conversation-Id,"
-		"OpenAI-Beta,X-Tandem-Class,X-Tandem-Route,X-Title,X-Api-Key,HTTP-Referer,"
-		"Anthropic-Version,"
+		"OpenAI-Beta,X-Tandem-Class,X-Tandem-Route,X-Tandem-Explain,X-Title,X-Api-Key,"
+		"HTTP-Referer,Anthropic-Version,"
 		"Anthropic-Beta,Anthropic-Dangerous-Direct-Browser-Access,X-Stainless-Arch,"
 		"X-Stainless-Async,X-Stainless-Custom-Poll-Interval,X-Stainless-Helper-Method,"
 		"X-Stainless-Lang,X-Stainless-Os,X-Stainless-Package-Version,"
@@ -248,7 +248,7 @@ bool origin_gate(struct exchange *x, bool loopback, char *const *origins)
 	exchange_add_header(x, "Access-Control-Allow-Origin", slice_str(origin));
 	exchange_add_header(x, "Access-Control-Expose-Headers",
 		SLICE("X-Tandem-Request-Id,X-Tandem-Strategy,X-Tandem-Tokens,"
-		      "X-Tandem-Reason,X-Tandem-Device"));
+		      "X-Tandem-Reason,X-Tandem-Device,X-Tandem-Model,X-Tandem-Prefix"));
 	exchange_add_header(x, "Vary", SLICE("Origin"));
 	return false;
 }

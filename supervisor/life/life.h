@@ -6,7 +6,8 @@
  * through life_event(). What is told upwards goes through life_events, given at its creation.
  *
  * Signals: TERM and INT stop it after the answers under way, at most deadlines.drain_ms; a second
- * one at once. HUP reads the configuration again, USR2 upgrades. Exit codes: README. Loop thread only.
+ * one at once. HUP reads the configuration again, USR2 upgrades. Exit codes:
+ * docs/quick-reference.md#signals-of-tandemd. Loop thread only.
  */
 #ifndef TANDEM_LIFE_H
 #define TANDEM_LIFE_H

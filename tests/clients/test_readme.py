@@ -1,4 +1,4 @@
-"""What README and docs/ say: their commands run, their tables are complete, their examples are valid."""
+"""What README and docs/ say: their marked blocks run, the table of keys is complete. More of it: tests/process/test_documented_*.py."""
 
 import ast
 import os
@@ -92,23 +92,6 @@ def test_every_key_stands_in_the_table():
         if default is not None:
             said = rows[key].strip("` ")
             assert said == default or float(said) == float(default), key
-
-
-def test_make_targets_exist():
-    known = subprocess.run(["make", "-C", ROOT, "-npq"], capture_output=True, text=True).stdout
-    targets = set(re.findall(r"^([\w-]+):", known, re.M))
-    text = "".join(read(page) for page in [*PAGES, "CONTRIBUTING.md"])
-    named = set(re.findall(r"make ([a-z][\w-]+)`", text)) | set(re.findall(r"^make ([a-z][\w-]+)", text, re.M))
-    assert len(named) > 10 and named <= targets, named - targets
-
-
-def test_tandemctl_commands_and_options_exist():
-    usage = subprocess.run([os.path.join(BIN, "tandemctl"), "--help"], capture_output=True, text=True).stdout
-    for page in PAGES:
-        for command, rest in re.findall(r"tandemctl ([a-z][a-z-]+)([^\n`|]*)", read(page)):
-            assert f"\n  {command}" in usage, (page, command)
-            for option in re.findall(r"(?<= )--?[a-zA-Z][a-z-]*", rest):
-                assert re.search(rf"(?<![\w-]){option}\b", usage), (page, command, option)
 
 
 def test_said_messages_are_those_of_the_programs():

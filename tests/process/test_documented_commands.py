@@ -205,7 +205,7 @@ def problem(place, words):
         return heard([os.path.join(BIN, "tandemctl"), *words], place.env, place.chat, b"request_done")
     run = getattr(place, words[0]) if words[0] in ("init", "cancel", "drain") else place.run
     r = run(words)
-    if r.returncode not in STATUS.get(words[0], {0}) or not r.stdout.strip():
+    if r.returncode not in STATUS.get(words[0], {0}) or not (r.stdout + r.stderr).strip():
         return f"{words}: {r.returncode}: {r.stdout[-300:]}{r.stderr[-500:]}"
     return None
 
