@@ -16,7 +16,7 @@ import threading
 import pytest
 
 from conftest import attached
-from documents import PAGES, commands, words_of
+from documents import PAGES, Said, blocks, commands, words_of
 from harness import BIN, DEADLINE, ROOT, Fake, Process, in_thread, nng_req, wait_for
 from test_documents import read
 from test_upgrade import Family
@@ -33,7 +33,7 @@ OTHERS = {
     "claude": "an agent: tests/clients/agents runs it",
     "qwen": "an agent: tests/clients/agents runs it",
     "llm": "a client: tests/clients/agents runs it",
-    "copilot": "an agent that wants an account of its maker",
+    "copilot": "an agent that docs/clients.md calls untested",
     "export": "sets variables in a shell for one of these",
     "nvidia-modprobe": "loads a kernel module",
     "perf": "a profiler that wants rights of the machine's owner",
@@ -115,6 +115,7 @@ class Place:
         with open(self.request, "w") as f:
             json.dump({"model": "m:1b", "messages": [{"role": "user", "content": "Hello"}]}, f)
         self.env = {**os.environ, "TANDEM_RUN_DIR": self.tandem.run_dir}
+        self.said = ""  # what commands have printed
 
     def chat(self):
         status, headers, _ = self.tandem.chat("hello")
@@ -142,7 +143,9 @@ class Place:
         return [w if words[0] == "init" and w == "tandem.conf" else meant.get(w, w) for w in words]
 
     def run(self, words, **options):
-        return subprocess.run([os.path.join(BIN, "tandemctl"), *words], env=self.env, capture_output=True, text=True, timeout=60, **options)
+        r = subprocess.run([os.path.join(BIN, "tandemctl"), *words], env=self.env, capture_output=True, text=True, timeout=60, **options)
+        self.said += r.stdout
+        return r
 
     def init(self, words):
         """In a folder of its own, where a file for the machine's own goes, too; what it writes is good."""
@@ -220,6 +223,20 @@ def test_tandemctl(place):
     last = sorted(whole, key=lambda words: words[0] == "upgrade")  # a new tandemd knows nothing of the old one's requests
     wrong = [f"{whole[words]}: {why}" for words in last if (why := problem(place, list(words)))]
     assert not wrong, "\n".join(wrong)
+    headings = {columns(line) for line in place.said.splitlines()}
+    shown = [Said(b.page, b.line + i, line) for page in PAGES for b in blocks(page) for i, line in enumerate(b.text.splitlines())]
+    tables = [s for s in shown if len(columns(s.text)) > 4 and s.text == s.text.upper() and s.text[0].isalpha()]
+    assert len(tables) > 3 and [str(s) for s in tables if columns(s.text) not in headings] == []
+    sums = [s for s in shown if s.text.startswith("requests: ")]
+    assert sums and [str(s) for s in sums if without_numbers(s.text) not in {without_numbers(line) for line in place.said.splitlines()}] == []
+
+
+def without_numbers(line):
+    return re.sub(r"\d+", "N", line)
+
+
+def columns(line):
+    return tuple(re.split(r"  +", line.strip()))
 
 
 def test_a_wrong_command_is_found(place):

@@ -356,6 +356,15 @@ def test_every_log_line_is_written():
     assert [str(s) for name, s in names.items() if f'"{name}"' not in ours()] == []
 
 
+def test_samples_of_the_log_have_the_fields_that_are_logged():
+    lines = [(b, line) for page in PAGES for b in blocks(page) for line in b.text.splitlines() if line.startswith("ev=")]
+    assert len(lines) > 2
+    for b, line in lines:
+        calls = re.findall(rf'log_\w+\([^;"]*"{line.split()[0][3:]}",(.*?)LOG_END', ours(), re.S)
+        logged = set(re.findall(r'"(\w+)"', " ".join(calls)))
+        assert set(re.findall(r" (\w+)=", re.sub(r'"[^"]*"', "", line))) <= logged, f"{b.page}: {line}"
+
+
 def test_what_programs_are_said_to_print_they_print():
     """The words on the left of the tables of trouble, as far as they are not put in: numbers, names, addresses and `...`."""
     system = {"Address already in use"}

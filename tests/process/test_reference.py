@@ -1,4 +1,6 @@
-"""docs/reference.md has every path, header, status, request of the stats socket and variable that the source has, and no other."""
+"""docs/reference.md has every path, header, status, request of the stats socket and variable that the source has, and no other;
+proto/PROTOCOL.md every record, cause and field of the link.
+"""
 
 import re
 
@@ -69,3 +71,33 @@ def test_variables():
 def test_the_tables_are_read():
     assert len(rows("Paths")) > 10 and rows("Statuses")[0] == ["400"] and ["414", "431"] in rows("Statuses")
     assert list(blocks(PAGE)) == [] and len(list(spans(PAGE))) > 100
+
+
+# --- the link ---
+
+
+def numbered(enum):
+    """(number, name) of each constant of an enum in proto.h, as the compiler counts."""
+    out, number = [], -1
+    body = re.sub(r"/\*.*?\*/", "", read("proto/proto.h"), flags=re.S).split(f"enum {enum} {{")[1].split("}")[0]
+    for name, value in re.findall(r"(\w+)(?: = (\d+))?,", body):
+        number = int(value) if value else number + 1
+        out.append((number, name.partition("_")[2]))
+    return out
+
+
+def test_records_and_causes_of_the_link():
+    text = read("proto/PROTOCOL.md")
+    said = {(int(number), name) for number, name in re.findall(r"^\| (\d+) \| (\w+) \|", text, re.M)} | {(64, "CREDIT")}
+    version = re.search(r"PROTO_VERSION (\d+)", read("proto/proto.h"))[1]
+    assert f"\nVersion {version}." in text and f"`version` is {version};" in text and len(said) > 15
+    assert said == set(numbered("proto_type"))
+    causes = re.search(r"^Causes: (.*?)\.$", text, re.M | re.S)[1]
+    assert {(int(n), name.upper()) for n, name in re.findall(r"(\d+) (\w+)", causes)} == set(numbered("proto_cause")) - {(0, "NONE")}
+
+
+def test_fields_of_the_link():
+    source = read("proto/fields.c")
+    table = "\n".join(re.findall(r"^\| \d+ \| .*$", read("proto/PROTOCOL.md"), re.M))
+    said = set(re.findall(r"`([a-z_0-9]+)`", table))
+    assert len(said) > 80 and said - set(re.findall(r"\w+", source)) == set()
