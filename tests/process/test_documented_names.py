@@ -215,32 +215,35 @@ def test_every_metric_is_served(live):
     assert [str(s) for name, s in said.items() if name not in there and name != "tandem_"] == [] and len(said) > 40
 
 
-def test_documents_of_the_stats_socket_have_what_is_said(live):
-    """ARCHITECTURE writes members as `a, b{c,d}`."""
+def members(text):
+    """`a, b{c,d}` as {a: "", b: "c,d"}."""
+    depth, out, word = 0, {}, ""
+    for c in text + ",":
+        depth += (c == "{") - (c == "}")
+        if c == "," and depth == 0:
+            name, _, inner = word.strip().partition("{")
+            out[name.removesuffix("[]")] = inner.removesuffix("}")
+            word = ""
+        else:
+            word += c
+    return out
 
-    def members(text):
-        depth, out, word = 0, set(), ""
-        for c in text + ",":
-            depth += (c == "{") - (c == "}")
-            if c == "," and depth == 0:
-                out.add(word.strip())
-                word = ""
-            else:
-                word += c
-        return out
 
-    def held(said, document, where):
-        for m in members(said):
-            name, _, inner = m.partition("{")
-            assert name.removesuffix("[]") in document, f"{where}: {name}"
-            if inner:
-                held(inner.rstrip("}"), document[name], f"{where}.{name}")
+def held(said, document):
+    """The members of a document are those that are said, within each other too."""
+    named = members(said)
+    assert set(named) == set(document)
+    for name, inner in named.items():
+        if inner:
+            held(inner, document[name])
 
-    text = re.sub(r"\s+", " ", prose("ARCHITECTURE.md"))
+
+def test_the_state_in_short_has_what_is_said(live):
+    text = re.sub(r"\s+", "", prose("ARCHITECTURE.md"))
     status = ask(live, "status")
-    whole, device = re.search(r"`(version, pid, [^`]+)`; a device has `(name, [^`]+)`", text).groups()
-    held(whole.replace(" ", ""), status, "status")
-    held(device.replace(" ", ""), status["devices"][0], "devices")
+    whole, device = re.search(r"`(version,pid,[^`]+)`;adevicehas`(name,[^`]+)`", text).groups()
+    held(device, status["devices"][0])
+    held(whole, status)
 
 
 # --- paths ---
