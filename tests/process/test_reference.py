@@ -1,10 +1,12 @@
 """docs/reference.md has every path, header, status, request of the stats socket and variable that the source has, and no other;
-proto/PROTOCOL.md every record, cause and field of the link.
+proto/PROTOCOL.md every record, cause and field of the link; and clients and engines have the versions that are tested.
 """
 
+import os
 import re
 
-from documents import blocks, spans
+from documents import PAGES, blocks, prose, spans
+from harness import ROOT
 from test_documented_names import sources
 from test_documents import read
 
@@ -101,3 +103,26 @@ def test_fields_of_the_link():
     table = "\n".join(re.findall(r"^\| \d+ \| .*$", read("proto/PROTOCOL.md"), re.M))
     said = set(re.findall(r"`([a-z_0-9]+)`", table))
     assert len(said) > 80 and said - set(re.findall(r"\w+", source)) == set()
+
+
+# --- versions ---
+
+
+def pinned():
+    """The text of what says which versions tests use."""
+    out = [read("etc/setup/pins.sh"), read("tests/requirements.txt")]
+    for folder, below, names in os.walk(os.path.join(ROOT, "tests", "clients")):
+        below[:] = [b for b in below if b != "node_modules"]
+        out += [read(os.path.relpath(os.path.join(folder, n), ROOT)) for n in names if n == "package.json" or n.endswith(".txt")]
+    return "\n".join(out)
+
+
+def test_versions_are_those_that_are_tested():
+    pins = pinned()
+    table = re.findall(r"^\| ([^|]+) \| ([\d., ]+) \| [^|]+ \| (?:yes|no) \|$", read("docs/clients.md"), re.M)
+    said = [(client, version) for client, versions in table for version in versions.split(", ")]
+    for page in PAGES:
+        said += re.findall(r"(Claude Code|Codex|Ollama|`anthropic` package|`@anthropic-ai/sdk`) (\d+\.\d+\.\d+)", prose(page))
+        said += [("llama.cpp", f"0.{build}.0") for build in re.findall(r"\(b(\d{5})\b|llama-server b(\d{5})\b", prose(page)) for build in build if build]
+    assert len(said) > 20
+    assert [f"{client} {version}" for client, version in said if not re.search(rf"[\"@=]{re.escape(version)}(?![\d.])", pins)] == []
