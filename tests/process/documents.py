@@ -54,10 +54,10 @@ def spans(page):
             yield Said(page, line, " ".join(m[2].split()).replace("\\|", "|"))
 
 
-def blocks(page):
-    """Its blocks of no language."""
+def blocks(page, language=""):
+    """Its blocks of a language, or of none."""
     for m in BLOCK.finditer(read(page)):
-        if not m[2]:
+        if m[2] == language:
             yield Said(page, read(page).count("\n", 0, m.start()) + 2, re.sub(rf"^{m[1]}", "", m[3], flags=re.M))
 
 
@@ -69,6 +69,10 @@ def words_of(text):
         return [], {}
     n = next((i for i, w in enumerate(words) if not ASSIGNMENT.match(w)), len(words))
     return words[n:], dict(w.split("=", 1) for w in words[:n])
+
+
+def languages():
+    return {m[2] for page in PAGES for m in BLOCK.finditer(read(page))}
 
 
 def is_command(text, programs):

@@ -12,11 +12,12 @@ import re
 import signal
 import subprocess
 import threading
+import tomllib
 
 import pytest
 
 from conftest import attached
-from documents import PAGES, Said, blocks, commands, words_of
+from documents import PAGES, Said, begins, blocks, commands, languages, words_of
 from harness import BIN, DEADLINE, ROOT, Fake, Process, in_thread, nng_req, wait_for
 from test_documents import read
 from test_upgrade import Family
@@ -96,6 +97,28 @@ def test_each_program_is_known():
     assert [str(s) for s in SAID if program(s) not in RUN | set(OTHERS)] == []
     assert set(OTHERS) | RUN == {program(s) for s in SAID}, "some are named by no document any more"
     assert len(SAID) > 250 and len({s.page for s in SAID}) > 25
+
+
+# Blocks of no language that are neither commands nor configuration nor a picture nor what tandem prints: page, first word -> what it is.
+OTHER_BLOCKS = {
+    ("docs/security.md", "#"): "a file of keys: test_documented_names.py",
+    ("docs/security.md", "gpu.example.org"): "Caddy's configuration",
+    ("proto/PROTOCOL.md", "["): "the form of a frame",
+    ("supervisor/tell/ui/README.md", "4b8a8191e425658e3ea8c8c1314b0fc679c861ee3a1af2b20c7b16ba50b5133d"): "sums of files",
+    ("tests/fake/README.md", "Read"): "prompts with directives",
+    ("tests/fake/README.md", '{"seq":1,"method":"POST","path":"/api/chat","body_bytes":97,"body_crc32":"1f0a6b2c","status":200,"reply_bytes":2189,'):
+        "a line of its log",
+}
+PRINTED = r"tandemd \d|X-Tandem-|ev=|gpu0: |[\da-f]+-\d+: "
+
+
+def test_each_block_is_of_a_kind_that_is_tried():
+    assert languages() == {"", "sh", "conf", "python", "toml"}  # all but toml run; tests/clients/test_readme.py has three of them
+    for page in PAGES:
+        assert all(tomllib.loads(b.text)["model_provider"] for b in blocks(page, "toml"))
+    others = {(b.page, b.text.split()[0]): b for page in PAGES for b in blocks(page)
+              if not begins(b.text.split("\n")[0], RUN | set(OTHERS)) and not re.match(rf"\w+ = [{{(]|{PRINTED}", b.text) and not re.search("[─▶]", b.text)}
+    assert set(others) == set(OTHER_BLOCKS)
 
 
 # --- tandemctl ---
