@@ -75,6 +75,13 @@ def test_the_tables_are_read():
     assert list(blocks(PAGE)) == [] and len(list(spans(PAGE))) > 100
 
 
+def test_what_the_doctor_looks_at():
+    """docs/doctor.md: each look, with the least that a finding of it is."""
+    known = {(name, least.lower()) for name, least in re.findall(r'^\t\{"([a-z-]+)", DOCTOR_(\w+),', read("supervisor/ctl/doctor_table.c"), re.M)}
+    table = re.findall(r"^\| `([a-z-]+)` \| (advice|warning|serious)\b", read("docs/doctor.md"), re.M)
+    assert len(known) > 20 and set(table) == known
+
+
 # --- the link ---
 
 
