@@ -1,5 +1,6 @@
 """docs/reference.md has every path, header, status, request of the stats socket and variable that the source has, and no other;
-proto/PROTOCOL.md every record, cause and field of the link; and clients and engines have the versions that are tested.
+proto/PROTOCOL.md every record, cause and field of the link; other documents each step, state, kind and look of the doctor; and clients and
+engines have the versions that are tested.
 """
 
 import os
@@ -73,6 +74,27 @@ def test_variables():
 def test_the_tables_are_read():
     assert len(rows("Paths")) > 10 and rows("Statuses")[0] == ["400"] and ["414", "431"] in rows("Statuses")
     assert list(blocks(PAGE)) == [] and len(list(spans(PAGE))) > 100
+
+
+def names_in(function, source):
+    """Those of the table of names in a C function."""
+    return set(re.findall(r'"([^"]+)"', read(source).split(f" {function}(")[1].split("return")[0].split("}")[0]))
+
+
+def test_steps_of_a_request():
+    table = re.findall(r"^\| (`[^|]*`) \|", read("docs/traces.md"), re.M)
+    assert {name for cell in table for name in re.findall(r"`(\w+)`", cell)} | {"notes"} == names_in("*step_kind_name", "supervisor/requests/steps.c")
+
+
+def test_kinds_of_breaks():
+    cells = re.findall(r"^\| (`[^|]*`) \|", read("docs/guardian.md"), re.M)
+    said = {name for cell in cells for name in re.findall(r"`([a-z_-]+)`", cell)}
+    assert names_in("*guard_kind_name", "common/guard/read.c") <= said
+
+
+def test_states_of_a_worker():
+    table = read("docs/supervision.md").split("| state | |\n|---|---|\n")[1].split("\n\n")[0]
+    assert set(re.findall(r"^\| ([\w-]+) \|", table, re.M)) == names_in("*worker_state_name", "supervisor/devices/worker.c")
 
 
 def test_what_the_doctor_looks_at():
