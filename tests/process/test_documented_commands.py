@@ -5,6 +5,7 @@ Words in capitals are put in (REQUEST-ID, DEVICE, FILE, ...), and `[a|b]` is tri
 what it needs gets that by the program's own help. Commands in blocks marked `sh` run in tests/clients/test_readme.py.
 """
 
+import functools
 import itertools
 import json
 import os
@@ -45,7 +46,6 @@ RUN = {"tandemctl", "tandemd", "tandem-worker", "fake-backend", "make", "curl", 
 
 # What is added to the words of a command of tandemctl, and why.
 ADDED = {
-    "bench": ["--seconds", "5"],  # more says no more here
     "key": ["--file", "KEYS"],  # else the machine's own
     "init": ["--ollama", "URL"],  # else whoever listens on 11434 of this machine
 }
@@ -58,21 +58,21 @@ def help_of(program):
     return subprocess.run([os.path.join(BIN, program), "--help"], capture_output=True, text=True, check=True).stdout
 
 
-def needed_words():
+@functools.cache
+def needed():
     """command of tandemctl -> the words that it cannot do without, by its help."""
     part = help_of("tandemctl").split("Commands\n")[1].split("\n\n")[0]
     lines = re.findall(r"^  ([a-z][a-z-]+)((?: (?:\[[^]]*\]|[a-zA-Z|-]+))*)(?:  |$)", part, re.M)
     return {command: [w.split("|")[0] for w in re.sub(r"\[[^]]*\]", "", rest).split()] for command, rest in lines}
 
 
-NEEDED = needed_words()
 SAID = list(commands(RUN | set(OTHERS)))
 
 
 def program(s):
     words, _ = words_of(s.text)
     name = os.path.basename(words[0]) if words else ""
-    return "tandemctl" if name in NEEDED else name
+    return "tandemctl" if name in needed() else name
 
 
 def ways(text):
@@ -88,7 +88,7 @@ def lines_of(name):
         if program(s) == name:
             for part in re.split(r" (?:&&|\|) ", s.text):
                 words = part.split()
-                for way in ways(" ".join(words[os.path.basename(words[0]) == name:])) if words[0] in (*NEEDED, s.text.split()[0]) else []:
+                for way in ways(" ".join(words[os.path.basename(words[0]) == name:])) if words[0] in (*needed(), s.text.split()[0]) else []:
                     out.setdefault(tuple(way), s)
     return out
 
@@ -156,8 +156,8 @@ class Place:
             if not value and not w.startswith("-"):
                 given.append(w)
             value = w in VALUED
-        if "--help" not in words and words[0] in NEEDED:
-            words = words + NEEDED[words[0]][len(given):] + ADDED.get(words[0], [])
+        if "--help" not in words and words[0] in needed():
+            words = words + needed()[words[0]][len(given):] + ADDED.get(words[0], [])
         file = self.request if words[0] == "explain" else self.tandem.conf
         meant = {**dict.fromkeys(("REQUEST-ID", "ID", "PEDIDO"), self.over), **dict.fromkeys(("DEVICE", "NAME", "NOME"), "gpu1"),
                  **dict.fromkeys(("FILE", "FICHEIRO", "tandem.conf"), file), "CONF": self.tandem.conf, "URL": self.main.url,
@@ -166,7 +166,7 @@ class Place:
         return [w if words[0] == "init" and w == "tandem.conf" else meant.get(w, w) for w in words]
 
     def run(self, words, **options):
-        r = subprocess.run([os.path.join(BIN, "tandemctl"), *words], env=self.env, capture_output=True, text=True, timeout=60, **options)
+        r = subprocess.run([os.path.join(BIN, "tandemctl"), *words], env=self.env, capture_output=True, text=True, timeout=150, **options)
         self.said += r.stdout
         return r
 
@@ -238,7 +238,7 @@ def problem(place, words):
 
 def test_tandemctl(place):
     said = lines_of("tandemctl")
-    assert [f"{s}" for words, s in said.items() if words[0] not in (*NEEDED, "help")] == [], "no such commands"
+    assert [f"{s}" for words, s in said.items() if words[0] not in (*needed(), "help")] == [], "no such commands"
     whole = {}
     for words, s in said.items():
         whole.setdefault(tuple(place.whole(list(words))), s)
