@@ -96,7 +96,7 @@ static void on_reloaded(void *ctx)
 static void on_leaving(void *ctx)
 {
 	struct supervisor *s = ctx;
-	ui_streams_end(s->tell.streams);
+	tell_leaving(&s->tell);
 }
 
 static void wire(struct supervisor *s)
@@ -118,6 +118,7 @@ static void wire(struct supervisor *s)
 	s->devices.tokens = s->requests.tokens = s->tokens;
 	s->devices.run_dir = s->life.run_dir;
 	s->devices.worker_path = s->worker_path;
+	s->tell.ctl_path = s->ctl_path;
 	s->requests.devices = s->life.devices = s->tell.devices = &s->devices;
 	s->life.requests = s->tell.requests = &s->requests;
 	s->tell.life = &s->life;
@@ -128,18 +129,27 @@ static void wire(struct supervisor *s)
 
 /* --- start --- */
 
-static int find_worker(struct supervisor *s)
+static int beside(const char *folder, const char *name, char *out, size_t size)
+{
+	int n = snprintf(out, size, "%s/%s", folder, name);
+	return n > 0 && (size_t)n < size ? 0 : -ENAMETOOLONG;
+}
+
+/* The other programs, which stand beside this one. Without tandemctl all works but the page's doctor. */
+static int find_others(struct supervisor *s)
 {
 	char self[PATH_MAX];
 	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
 	if (n <= 0)
 		return -errno;
 	self[n] = '\0';
-	int len =
-		snprintf(s->worker_path, sizeof(s->worker_path), "%s/tandem-worker", dirname(self));
-	if (len < 0 || (size_t)len >= sizeof(s->worker_path))
-		return -ENAMETOOLONG;
-	return access(s->worker_path, X_OK) ? -errno : 0;
+	const char *folder = dirname(self);
+	int rc = beside(folder, "tandem-worker", s->worker_path, sizeof(s->worker_path));
+	if (rc == 0)
+		rc = beside(folder, "tandemctl", s->ctl_path, sizeof(s->ctl_path));
+	if (rc == 0 && access(s->worker_path, X_OK))
+		rc = -errno;
+	return rc;
 }
 
 /* The path that we were started by, so that an upgrade finds what stands there by then: also where
@@ -166,7 +176,7 @@ static int find_program(struct life *l)
 static int prepare(struct supervisor *s, struct buf *err)
 {
 	struct life *l = &s->life;
-	int rc = find_worker(s);
+	int rc = find_others(s);
 	if (rc == 0)
 		rc = find_program(l);
 	if (rc) {

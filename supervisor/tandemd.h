@@ -15,6 +15,7 @@ struct supervisor {
 	struct config config;	/* the wings' */
 	struct tokens *tokens;	/* of devices and requests */
 	char worker_path[4096]; /* the tandem-worker beside this program */
+	char ctl_path[4096];	/* ... and the tandemctl */
 	struct devices devices;
 	struct requests requests;
 	struct life life;

@@ -209,6 +209,7 @@ struct config {
 				    that is restarted; 0: neither; default 30000 */
 		int64_t kv_idle_ms; /* a backend idle for so long has its conversations saved;
 				       default 5000 */
+		int64_t doctor_ms;  /* the page waits so long for the doctor; default 20000 */
 	} deadlines;
 	struct {
 		int64_t body_bytes;	/* a request body that must be held (chat) */
@@ -266,8 +267,9 @@ struct config {
 		int64_t backend_log_bytes; /* output kept of a started backend; default 4194304 */
 		int64_t idle_ms; /* an idle keep-alive or slow-header connection is closed; default
 				    120000 */
-		int64_t ui_readers; /* answers for the page at /ui/ at once, streams of events
+		int64_t ui_readers;   /* answers for the page at /ui/ at once, streams of events
 				       among them; default 32 */
+		int64_t doctor_bytes; /* of what the doctor says for the page; default 1048576 */
 	} limits;
 	struct {
 		int64_t first_ms,

@@ -187,6 +187,7 @@ static const struct config_key main_keys[] = {
 	NUMBER(KEY_INT64, deadlines, upgrade_grace_ms, 0, HOUR_MS, 5000),
 	NUMBER(KEY_INT64, deadlines, backend_first_byte_ms, 0, 24 * HOUR_MS, HOUR_MS),
 	NUMBER(KEY_INT64, deadlines, backend_silent_ms, 0, HOUR_MS, 120000),
+	NUMBER(KEY_INT64, deadlines, doctor_ms, 10, HOUR_MS, 20000),
 
 	NUMBER(KEY_INT64, limits, body_bytes, KIB, 16 * GIB, 134217728),
 	NUMBER(KEY_INT64, limits, unpacked_bytes, KIB, 16 * GIB, 134217728),
@@ -232,6 +233,7 @@ static const struct config_key main_keys[] = {
 	NUMBER(KEY_INT64, limits, backend_log_bytes, 64 * KIB, GIB, 4194304),
 	NUMBER(KEY_INT64, limits, idle_ms, 10, DAY_MS, 120000),
 	NUMBER(KEY_INT64, limits, ui_readers, 1, 1024, 32),
+	NUMBER(KEY_INT64, limits, doctor_bytes, KIB, 16 * MIB, 1048576),
 
 	NUMBER(KEY_INT64, backoff, first_ms, 1, HOUR_MS, 200),
 	NUMBER(KEY_INT64, backoff, max_ms, 1, HOUR_MS, 30000),

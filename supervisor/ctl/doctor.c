@@ -3,6 +3,7 @@
 #include "supervisor/ctl/ctl.h"
 #include "supervisor/ctl/screen.h"
 
+#include <time.h>
 #include <unistd.h>
 
 #define DEFAULT_CONF "/etc/tandem/tandem.conf"
@@ -43,6 +44,13 @@ static enum ctl_exit gather(const char *run_dir, struct doctor_facts *f, struct 
 		buf_free(&answer);
 	}
 	return first;
+}
+
+static int64_t since_1970_ms(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_REALTIME, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
 static size_t columns(void)
@@ -122,6 +130,7 @@ enum ctl_exit ctl_doctor(struct ctl *ctl)
 	struct buf err;
 	buf_init(&err, 0);
 	doctor_facts_init(&facts);
+	facts.at_ms = since_1970_ms();
 	enum ctl_exit rc = gather(ctl->run_dir, &facts, &err);
 	if (rc != CTL_OK)
 		fprintf(stderr, "tandemctl: %s\n", buf_cstr(&err));

@@ -76,7 +76,8 @@ struct doctor_gpu {
 };
 
 struct doctor_facts {
-	bool running; /* false: the facts are the configuration's */
+	bool running;  /* false: the facts are the configuration's */
+	int64_t at_ms; /* when they were gathered, since 1970 */
 	char version[DOCTOR_NAME_BYTES], listen[DOCTOR_NAME_BYTES], routing[DOCTOR_NAME_BYTES];
 	double uptime_s;
 	bool knows_gpus, knows_sums, knows_keys, knows_sessions;

@@ -144,6 +144,8 @@ void doctor_json(const struct doctor_facts *f, const struct doctor_report *r, co
 	struct buf *out)
 {
 	buf_add_char(out, '{');
+	json_put_key(out, "at_ms");
+	json_put_int(out, f->at_ms);
 	json_put_key(out, "running");
 	buf_add_str(out, f->running ? "true" : "false");
 	json_put_key(out, "why");

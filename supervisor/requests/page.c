@@ -22,8 +22,8 @@ static const char page_prefix[] = "/ui/", api_prefix[] = "/ui/api/";
 
 struct page {
 	struct request base;
-	bool asks, over;
-	page_gone_fn *gone; /* of a stream; NULL: it is none, or was told */
+	bool asks, over, streams;
+	page_gone_fn *gone; /* of a stream, or of who waits; NULL: nobody is told, or was */
 	void *ctx;
 };
 
@@ -124,7 +124,7 @@ static void page_cancel(struct request *r)
 	struct page *p = (struct page *)r;
 	if (p->over)
 		return;
-	if (p->gone)
+	if (p->streams)
 		exchange_end(r->exchange);
 	else
 		request_refuse(r, REQUEST_CANCELLED_STATUS, REQUEST_CANCELLED_TEXT, 0);
@@ -215,9 +215,22 @@ void page_send_file(struct request *r, const struct page_file *f)
 	end(r);
 }
 
+bool page_wait(struct request *r, page_gone_fn *gone, void *ctx)
+{
+	struct page *p = (struct page *)r;
+	if (p->over) {
+		end(r);
+		return false;
+	}
+	p->gone = gone;
+	p->ctx = ctx;
+	return true;
+}
+
 void page_answer(struct request *r, int status, struct slice json)
 {
 	struct exchange *x = r->exchange;
+	((struct page *)r)->gone = NULL;
 	if (page_wanted(r)) {
 		exchange_add_header(x, "Cache-Control", SLICE("no-store"));
 		if (json.n)
@@ -247,6 +260,7 @@ bool page_stream_begin(struct request *r, page_gone_fn *gone, void *ctx)
 		end(r);
 		return false;
 	}
+	p->streams = true;
 	p->gone = gone;
 	p->ctx = ctx;
 	return true;

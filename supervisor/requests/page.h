@@ -36,13 +36,18 @@ struct page_file {
 };
 /* A file, or 304 where the client has it. */
 void page_send_file(struct request *r, const struct page_file *f);
+
+/* Its client is there no more: nobody waits for the answer, or listens. r is its answerer's no more. Comes once at most,
+ * and not after page_answer() or page_stream_end(). */
+typedef void page_gone_fn(void *ctx);
+
+/* Its answer comes later, and who makes it wants to know when nobody waits for it any more. False: nobody does already;
+ * then it is over. */
+bool page_wait(struct request *r, page_gone_fn *gone, void *ctx);
 /* The whole answer, never kept by a cache. Empty: memory was out. */
 void page_answer(struct request *r, int status, struct slice json);
 
 /* --- streams --- */
-
-/* The stream is over for its client: nobody listens any more. Comes once at most, and not after page_stream_end(). */
-typedef void page_gone_fn(void *ctx);
 
 /* Sends the head of an endless answer, text/event-stream. False: nobody is there any more, or only the head was asked
  * for; then it is over already. */

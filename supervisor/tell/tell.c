@@ -5,6 +5,7 @@
 #include "supervisor/tell/events.h"
 #include "supervisor/tell/flush.h"
 #include "supervisor/tell/traces.h"
+#include "supervisor/tell/ui_doctor.h"
 #include "supervisor/tell/ui_streams.h"
 
 #include <errno.h>
@@ -64,8 +65,10 @@ static void close_sockets(struct tell *t)
 
 int tell_start(struct tell *t)
 {
-	t->streams = ui_streams_create(t->life->loop, &t->life->config->deadlines.heartbeat_ms);
-	return t->streams ? open_sockets(t) : -ENOMEM;
+	const struct life *l = t->life;
+	t->streams = ui_streams_create(l->loop, &l->config->deadlines.heartbeat_ms);
+	t->doctor = ui_doctor_create(l->loop, t->ctl_path, l->run_dir, l->config);
+	return t->streams && t->doctor ? open_sockets(t) : -ENOMEM;
 }
 
 int tell_reopen(struct tell *t)
@@ -81,11 +84,20 @@ void tell_reloaded(struct tell *t)
 	if (t->events) /* they could not be opened again */
 		events_limit(t->events, &limits);
 	ui_streams_end(t->streams); /* whose key is still there asks again */
+	ui_doctor_anew(t->doctor);
+}
+
+void tell_leaving(struct tell *t)
+{
+	ui_streams_end(t->streams);
+	ui_doctor_end(t->doctor);
 }
 
 void tell_stop(struct tell *t)
 {
 	close_sockets(t);
 	ui_streams_destroy(t->streams);
+	ui_doctor_destroy(t->doctor);
 	t->streams = NULL;
+	t->doctor = NULL;
 }

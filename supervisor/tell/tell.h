@@ -14,16 +14,19 @@ struct rep;
 struct events;
 struct flush;
 struct ui_streams;
+struct ui_doctor;
 struct traces;
 
 struct tell {
 	struct life *life;
 	struct devices *devices;
 	struct requests *requests;
-	struct rep *stats; /* NULL: closed */
+	const char *ctl_path; /* the tandemctl beside this program, which need not be there */
+	struct rep *stats;    /* NULL: closed */
 	struct events *events;
 	struct flush *flush;	    /* whoever waits for the log */
 	struct ui_streams *streams; /* pages that hear events */
+	struct ui_doctor *doctor;   /* what the page asks of it */
 	struct traces *traces;	    /* where spans go; NULL: nowhere */
 };
 
@@ -35,6 +38,8 @@ int tell_begin(struct tell *t);
 void tell_end(struct tell *t);
 /* Both sockets anew, after a successor that took the names has failed. 0 or -errno. */
 int tell_reopen(struct tell *t);
+/* What is under way is finished, and no more: what would go on ends. */
+void tell_leaving(struct tell *t);
 /* The configuration is another one. */
 void tell_reloaded(struct tell *t);
 void tell_stop(struct tell *t);

@@ -3,6 +3,7 @@
 #include "supervisor/requests/page.h"
 #include "supervisor/tell/commands.h"
 #include "supervisor/tell/documents.h"
+#include "supervisor/tell/ui_doctor.h"
 #include "supervisor/tell/ui_files.h"
 
 #include <stdlib.h>
@@ -81,15 +82,17 @@ static void ask_gpus(struct tell *t, struct request *r)
 static void answer_question(struct tell *t, struct request *r)
 {
 	struct slice name = page_name(r);
-	if (slice_eq(name, SLICE("devices")))
-		ask_gpus(t, r);
-	else if (!slice_eq(name, SLICE("events"))) {
-		if (!answer_document(t, r, name))
-			answer_nothing(r);
-	} else if (t->life->state == LIFE_RUNNING)
-		ui_streams_add(t->streams, r);
-	else
+	bool events = slice_eq(name, SLICE("events")), doctor = slice_eq(name, SLICE("doctor"));
+	if ((events || doctor) && t->life->state != LIFE_RUNNING)
 		page_answer(r, 503, SLICE("{\"error\":\"this tandemd is about to end\"}"));
+	else if (events)
+		ui_streams_add(t->streams, r);
+	else if (doctor)
+		ui_doctor_ask(t->doctor, r);
+	else if (slice_eq(name, SLICE("devices")))
+		ask_gpus(t, r);
+	else if (!answer_document(t, r, name))
+		answer_nothing(r);
 }
 
 void ui_answer(struct tell *t, struct request *r)

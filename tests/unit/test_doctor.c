@@ -540,10 +540,13 @@ static void json_is_json(void **state)
 	f.lost_ms = 3500;
 	snprintf(f.worst_client, sizeof(f.worst_client), "a \"client\"");
 	f.worst_lost = 1;
+	f.at_ms = 1700000000123;
 	assert_int_equal(doctor_look(&f, &r), 0);
 	buf_init(&out, 0);
 	doctor_json(&f, &r, NULL, &out);
 	assert_int_equal(json_parse(buf_slice(&out), JSON_MAX_DEPTH, &root, NULL), 0);
+	int64_t at_ms = 0;
+	assert_true(json_to_int(json_get(root, "at_ms"), &at_ms) && at_ms == f.at_ms);
 	struct json_iter it = json_iter(json_get(root, "findings"));
 	assert_true(json_array_next(&it, &one));
 	assert_true(json_string_is(json_get(one, "id"), "prefix"));
