@@ -30,6 +30,7 @@
 	F(prompts, "prompts.js", SCRIPT)                                                           \
 	F(events, "events.js", SCRIPT)                                                             \
 	F(trial, "trial.js", SCRIPT)                                                               \
+	F(doctor, "doctor.js", SCRIPT)                                                             \
 	F(diff, "diff.js", SCRIPT)                                                                 \
 	F(uplot, "uplot.min.js", SCRIPT) F(uplot_style, "uplot.min.css", CSS)
 

@@ -9,13 +9,15 @@ import pytest
 from playwright.sync_api import expect
 
 from conftest import attached
-from harness import in_thread, wait_for
+from harness import alive, in_thread, wait_for
 from test_access import KEY, OTHER, guarded, keys  # noqa: F401 - two fixtures
 from test_control import nvml  # noqa: F401 - a fixture
+from test_doctor import doctor
 from test_routes import prompt
+from test_ui_doctor import HELD, place, placed  # noqa: F401 - two fixtures
 from test_upgrade import upgradable  # noqa: F401 - a fixture
 
-VIEWS = ["devices", "requests", "sessions", "prompts", "events", "trial"]
+VIEWS = ["devices", "requests", "sessions", "prompts", "events", "trial", "doctor"]
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 
 
@@ -245,6 +247,122 @@ def test_a_prompt_on_each_way(pair, browse):
     p.page.get_by_role("button", name="Stop").click()
     expect(p.page.locator('[data-run="A: unchanged"] .pill')).to_have_text("stopped")
     wait_for(lambda: t.requests()["cancelled"] == 1, "its cancellation")
+
+
+def finding(p, f):
+    return p.page.locator(f'[data-finding="{f["id"]}"][data-device="{f["device"] or ""}"]')
+
+
+def looks(p, title):
+    return p.page.get_by_role("region", name=title, exact=True).locator("[data-look]").evaluate_all("all => all.map(e => e.dataset.look)")
+
+
+def test_what_the_doctor_says(fake, tandem, browse):
+    a, b = fake("main", options=("--host", "0.0.0.0")), fake("small", model=("s:0.5b",))
+    t = tandem([attached(a, slots=2), {**attached(b, "gpu1", ("condense",)), "model": "s:0.5b"}])
+    assert t.operate("drain gpu1")["state"] == "done"
+    p = browse(t, "#doctor")
+    _, report = doctor(t)
+    expect(p.page.locator(".finding")).to_have_count(len(report["findings"]))
+    order = p.page.locator(".finding").evaluate_all("all => all.map(e => [e.dataset.finding, e.dataset.device || null])")
+    assert order == [[f["id"], f["device"]] for f in report["findings"]]  # worst first
+    assert [f["severity"] for f in report["findings"]][:2] == ["serious", "warning"]
+    for f in report["findings"]:
+        e = finding(p, f)
+        expect(e.locator(".pill")).to_have_text(f["severity"])
+        expect(e.locator("p").first).to_have_text(f["what"])
+        expect(e.locator("p").nth(1)).to_have_text("To do: " + f["advice"])
+        assert e.locator("dt").count() == len(f["measured"])
+    expect(p.page.locator('[data-finding="open-backend"] dd').first).to_have_text(str(a.port))
+    named = {f["id"] for f in report["findings"]}
+    assert looks(p, "Looked at") == [i for i in report["looked_at"] if i not in named and i not in report["unknown"]]
+    assert looks(p, "Not looked at") == report["unknown"]
+    # Each look has words of its own, whatever this run has found.
+    module = p.page.evaluate("async () => (await import('./doctor.js')).LOOKS")
+    assert list(module) == [*dict.fromkeys(module)] and set(module) == set(report["looked_at"])
+    told = p.page.get_by_role("status").filter(has_text="looked at")
+    expect(told).to_have_text(re.compile(rf"^{len(report['findings'])} findings · looked at {len(report['looked_at'])} things at \d\d:\d\d:\d\d$"))
+    # What is well again goes when it is looked at anew, and not before.
+    assert t.operate("reset gpu1")["state"] == "done"
+    t.wait_ready()
+    expect(p.page.locator('[data-finding="away"]')).to_have_count(1)
+
+    def well():
+        p.page.get_by_role("button", name="Look again").click()
+        expect(p.page.get_by_role("button", name="Look again")).to_be_enabled()
+        return p.page.locator('[data-finding="away"]').count() == 0
+
+    wait_for(well, "the device to be well")
+    assert doctor(t)[1]["findings"]
+    p.fits()
+
+
+def test_nothing_that_the_doctor_says(pair, browse):
+    t, *_ = pair()
+    _, report = doctor(t)
+    assert report["findings"] == []
+    p = browse(t)
+    p.page.keyboard.press("7")
+    expect(p.page.locator("#main")).to_contain_text("Nothing was found")
+    expect(p.page.get_by_role("status").filter(has_text="looked at")).to_contain_text("no findings")
+    assert looks(p, "Looked at") + looks(p, "Not looked at") != [] and p.page.locator(".finding").count() == 0
+
+
+def test_units_of_what_the_doctor_measured(placed, browse):  # noqa: F811
+    measured = {"window_tokens": 16384, "decode_tok_s": 41.26, "model_bytes": 6 << 30, "gpu_percent": 87, "load_mean_ms": 4210, "uptime_s": 7500, "restarts": 12,
+                "prefill_tok_s": 1500, "free_bytes": None}
+    words = ["16,384 tokens", "41.3 tokens/s", "6.0 GiB", "87 %", "4.21 s", "2 h 5 min", "12", "1,500 tokens/s", "–"]
+    evil = "<img src=x onerror=window.owned=1>"
+    found = [{"id": "reloads", "severity": "advice", "device": evil, "what": evil, "advice": evil, "lost_s": 130.2, "measured": measured}]
+    report = {"at_ms": 1000, "running": True, "findings": found, "looked_at": ["reloads", "a-new-one"], "unknown": ["a-new-one"], "severity": "advice"}
+    t = placed("#!/bin/sh\ncat <<'END'\n" + json.dumps(report) + "\nEND\n")
+    p = browse(t, "#doctor")
+    one = p.page.locator(".finding")
+    expect(one.locator(".lost")).to_have_text("2 min 10 s lost")
+    expect(one.locator("p").first).to_have_text(evil)
+    assert [e.inner_text() for e in one.locator("dd").all()] == words
+    assert [e.inner_text() for e in one.locator("dt").all()][:3] == ["window", "decode", "model"]
+    assert looks(p, "Not looked at") == ["a-new-one"]
+    expect(p.page.locator('[data-look="a-new-one"]')).to_have_text("a-new-one")  # a newer tandemctl
+    assert p.page.evaluate("window.owned") is None
+
+
+def test_a_doctor_that_cannot_look(placed, place, browse):  # noqa: F811
+    t = placed(HELD)
+    p = browse(t, "#doctor")
+    button, wrong = p.page.get_by_role("button", name="Look again"), p.page.get_by_role("alert").filter(has_text="status 3")
+    expect(p.page.get_by_role("status").filter(has_text="looked at")).to_be_visible()
+    before = p.page.locator("[data-look]").count()
+    place.put("#!/bin/sh\nexit 3\n")
+
+    def fails():
+        button.click()
+        expect(button).to_be_enabled()
+        return wrong.count() == 1
+
+    wait_for(fails, "the reason")
+    expect(p.page.get_by_role("status").filter(has_text="looked at")).to_be_visible()  # when what is shown was seen
+    assert p.page.locator("[data-look]").count() == before > 0
+    # Who goes elsewhere waits for nothing, nor does the gateway.
+    place.put(HELD).hold()
+    n = len(place.runs())
+    p.view("devices")
+
+    def waits():
+        if not place.runs()[n:]:
+            p.view("devices")
+            p.view("doctor")
+        return place.runs()[n:]
+
+    pid = wait_for(waits, "a doctor that hangs")[-1]
+    expect(button).to_be_disabled()
+    p.view("devices")
+    wait_for(lambda: not alive(pid), "its end")
+    place.hold(False)
+    p.view("doctor")
+    expect(button).to_be_enabled()
+    expect(p.page.get_by_role("alert").filter(has_text="tandem")).to_have_count(0)
+    p.wrong = [w for w in p.wrong if "503" not in w]  # the browser's own word for each
 
 
 # --- whoever looks, on whatever ---
@@ -505,3 +623,15 @@ def test_pictures(fake, tandem, nvml, browse):  # noqa: F811
     p.page.get_by_role("button", name="Try it").click()
     expect(p.page.locator('[data-run="C: in chunks"] .pill')).to_have_text("done")
     p.shot("trial")
+
+
+def test_picture_of_the_doctor(fake, tandem, nvml, browse):  # noqa: F811
+    """For docs/images, as above: a card that stands idle, and a backend that the network reaches."""
+    a = fake("main", type="llama-server", options=["-c", "65536", "-np", "2", "--host", "0.0.0.0"])
+    b = fake("small", type="llama-server", model=("s:0.5b",), options=["-c", "16384", "-np", "2"])
+    t = tandem([attached(a, slots=4, pin="0"), {**attached(b, "gpu1", ("condense",), slots=2), "model": "s:0.5b"}], env=nvml)
+    for _ in range(3):
+        assert t.chat("hello [[fake tokens=150]]", stream=True)[0] == 200
+    p = browse(t, "#doctor")
+    expect(p.page.locator(".finding").first).to_be_visible()
+    p.shot("doctor")

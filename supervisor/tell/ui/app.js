@@ -7,9 +7,10 @@ import { sessions } from "./sessions.js";
 import { prompts } from "./prompts.js";
 import { events } from "./events.js";
 import { trial } from "./trial.js";
+import { doctor } from "./doctor.js";
 
 // Each: {name, title, element, show(), hide(), hear?(event), status?(document)}
-const views = [devices(), requests(), sessions(), prompts(), events(), trial()];
+const views = [devices(), requests(), sessions(), prompts(), events(), trial(), doctor()];
 const $ = id => document.getElementById(id);
 let current = null;
 

@@ -33,12 +33,13 @@ export async function send(path, options = {}) {
 	}
 }
 
-/** A document of the gateway by its name ("status", "request/ID"); null where there is none of that name. */
-export async function ask(name) {
-	const r = await send("api/" + name);
+/** A document of the gateway by its name ("status", "request/ID"); null where there is none of that name. Else an error says why. */
+export async function ask(name, options) {
+	const r = await send("api/" + name, options);
 	if (r.status === 404) return null;
-	if (!r.ok) throw new Error("the gateway answers " + r.status);
-	return r.json();
+	if (r.ok) return r.json();
+	const said = await r.json().catch(() => null);
+	throw new Error(said?.error ?? "the gateway answers " + r.status);
 }
 
 /** The payloads of a body of server-sent events, as they come. */
