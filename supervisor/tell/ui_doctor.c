@@ -33,16 +33,19 @@ struct ui_doctor {
 
 /* --- those who wait --- */
 
+static struct request *leave(struct asker *a)
+{
+	struct request *r = a->request;
+	TAILQ_REMOVE(&a->all->askers, a, link);
+	free(a);
+	return r;
+}
+
 static void answer_all(struct ui_doctor *d, int status, struct slice json)
 {
-	struct asker *a;
 	uv_timer_stop(&d->patience);
-	while ((a = TAILQ_FIRST(&d->askers))) {
-		struct request *r = a->request;
-		TAILQ_REMOVE(&d->askers, a, link);
-		free(a);
-		page_answer(r, status, json);
-	}
+	while (!TAILQ_EMPTY(&d->askers))
+		page_answer(leave(TAILQ_FIRST(&d->askers)), status, json);
 }
 
 static void put_error(struct buf *out, const char *why)
@@ -175,10 +178,8 @@ static void on_late(uv_timer_t *timer)
 
 static void on_gone(void *ctx)
 {
-	struct asker *a = ctx;
-	struct ui_doctor *d = a->all;
-	TAILQ_REMOVE(&d->askers, a, link);
-	free(a);
+	struct ui_doctor *d = ((struct asker *)ctx)->all;
+	leave(ctx);
 	if (!TAILQ_EMPTY(&d->askers))
 		return;
 	uv_timer_stop(&d->patience);
@@ -199,8 +200,7 @@ void ui_doctor_ask(struct ui_doctor *d, struct request *r)
 	*a = (struct asker){.all = d, .request = r};
 	TAILQ_INSERT_TAIL(&d->askers, a, link);
 	if (!page_wait(r, on_gone, a)) {
-		TAILQ_REMOVE(&d->askers, a, link);
-		free(a);
+		leave(a);
 		return;
 	}
 	if (!uv_is_active((uv_handle_t *)&d->patience))
