@@ -354,18 +354,24 @@ def test_a_tandemd_that_is_killed(placed, place):
 
 
 def test_through_an_upgrade(fake, place, upgradable):  # noqa: F811
-    place_bin = os.path.join(place.folder, "bin")
-    shutil.rmtree(place_bin)  # upgradable() makes it
-    t = upgradable([attached(fake("main"))])
+    shutil.rmtree(place.bin)  # upgradable() makes it
+    a = fake("main")
+    t = upgradable([attached(a)])
     place.put(HELD)
     place.hold()
+    a.fault(times=1, hang_after=1)
+    stays = in_thread(lambda: t.chat("the old one is needed for a while", stream=True))
+    a.struck()
     c = Client(t).send("GET", PATH)
     pid = place.begun()
     old, new = t.upgrade()
     assert c.head() == 503 and "about to end" in json.loads(c.rest())["error"]
-    gone(pid)
-    place.hold(False)
-    status, got = said(t)
-    assert status == 200 and got["running"] and len(place.runs()) == 2
     c.close()
+    gone(pid)
+    assert alive(old)
+    place.hold(False)
+    status, got = said(t)  # of the new one
+    assert status == 200 and got["running"] and len(place.runs()) == 2
+    a.go()
+    assert stays.join()[0] == 200
     wait_for(lambda: t.lines("stopped", pid=old), "the end of the old one")
