@@ -418,6 +418,9 @@ def test_on_a_telephone(pair, browse):
             p.page.locator(".row").first.click()
             expect(p.page.locator(".detail").first).to_be_visible()
         p.fits()
+    p.page.goto(f"{t.url}/ui/#devices")
+    p.page.goto(f"{t.url}/ui/#doctor")  # by its address alone
+    expect(p.page.locator('#tabs a[href="#doctor"]')).to_be_in_viewport(ratio=1)
     p.view("requests")
     expect(p.page.locator(".request .step").first).to_be_visible()
     p.shot("phone")

@@ -26,7 +26,9 @@ function go() {
 		document.title = to.title + " · tandem";
 		for (const a of document.querySelectorAll("#tabs a"))
 			a.toggleAttribute("aria-current", a.hash === "#" + to.name);
-		document.querySelector("#tabs a[aria-current]")?.setAttribute("aria-current", "page");
+		const tab = document.querySelector("#tabs a[aria-current]");
+		tab?.setAttribute("aria-current", "page");
+		tab?.scrollIntoView({ block: "nearest", inline: "nearest" }); // on a telephone they do not all fit
 		to.show();
 	}
 	to.open?.(rest.join("/"));
