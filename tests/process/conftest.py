@@ -58,7 +58,7 @@ def tandem(folder):
         for pid in pids:
             try:
                 with open(f"/proc/{pid}/comm") as f:
-                    assert f.read().strip() not in ("tandem-worker", "fake-backend"), f"pid {pid} outlived its tandem"
+                    assert f.read().strip() not in ("tandem-worker", "tandemctl", "fake-backend"), f"pid {pid} outlived its tandem"
             except OSError:
                 pass
 
