@@ -157,7 +157,7 @@ void weigh_against(const struct weigh_facts *f, struct prefix_chain *chain,
 	/* What had to be shorter was made for its room; the estimate of its tokens is another one. */
 	bool fits =
 		facts.counted > 0 ? plan_fits(&facts) : room <= 0 || o->tokens <= (uint64_t)room;
-	fill(&w->ways.form[form], &other, facts.tokens, fits || plan->must_shrink);
+	fill(&w->ways.form[form], &other, o->tokens, fits || plan->must_shrink);
 	w->ways.on_layout = form == FORM_LAYOUT && is_on_layout(f, o, &original, &other);
 	w->ways.queue_ms = f->queue_ms;
 	w->ways.making = false;
