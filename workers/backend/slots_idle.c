@@ -1,4 +1,4 @@
-/* Which conversations there are, when they are saved, and whether that was of use. */
+/* When conversations are saved, and whether that was of use. */
 #include "workers/backend/slots_private.h"
 
 #include "common/base/log.h"
@@ -6,39 +6,6 @@
 #include <time.h>
 
 #define USED_LEAST 0.5 /* of what was restored: a template may leave an answer's thinking out */
-
-void slots_note(struct slots *s, uint64_t id, int64_t tokens, bool unsaved)
-{
-	size_t i = 0;
-	while (i < s->chat_count && s->chats[i].id != id)
-		i++;
-	if (i == SLOTS_CHATS)
-		i--; /* the oldest goes */
-	if (i == s->chat_count)
-		s->chat_count++;
-	memmove(&s->chats[1], &s->chats[0], i * sizeof(s->chats[0]));
-	s->chats[0] = (struct slots_chat){id, tokens, unsaved};
-}
-
-void slots_switch_off(struct slots *s, const char *why)
-{
-	if (s->off)
-		return;
-	s->off = true;
-	uv_timer_stop(&s->idle);
-	log_line(LOG_WARN, "slots_off", LOG_STR("why", why), LOG_STR("dir", s->kept.dir), LOG_END);
-	slots_tell(s, KEPT_OFF, NULL, -1);
-}
-
-void slots_measure(struct slots *s, const struct kept_file *f, double ms)
-{
-	s->hour_bytes += f->bytes;
-	s->bytes_per_token = (double)f->bytes / (double)f->tokens;
-	if (ms > 0)
-		s->bytes_per_ms = (double)f->bytes / ms;
-	if (ms > SLOTS_STALL_MS && s->op == OP_SAVE_IDLE)
-		slots_switch_off(s, "saving is slow");
-}
 
 /* --- when --- */
 
