@@ -93,7 +93,7 @@ SHOWN = {"common/base/log.c", "common/dialect/write_ollama.c", "common/dialect/w
          "workers/backend/ollama.c",  # how long a model is kept, of Ollama's date: the doctor says it
          "supervisor/ctl/bench.c",  # a seed, where there is no randomness
          "workers/backend/as_ollama.c", "workers/settings.c",
-         "supervisor/devices/keep.c", "workers/backend/slots.c", "workers/backend/slots_idle.c", "workers/backend/slots_step.c",
+         "supervisor/devices/keep_decisions.c", "workers/backend/slots.c", "workers/backend/slots_idle.c", "workers/backend/slots_step.c",
          "supervisor/requests/request.c",  # when a request began, for people and for spans
          "workers/http/http_answer.c"}  # a Retry-After that is a date
 WALL = re.compile(r"\b(CLOCK_REALTIME\w*|gettimeofday|time\(NULL\)|time\(&|timespec_get|uv_gettimeofday|UV_CLOCK_REALTIME|ftime|TFD_TIMER_CANCEL)")
