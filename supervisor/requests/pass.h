@@ -1,9 +1,13 @@
 /*
  * A passed request's inner state, shared by the files of its life (and nobody else):
- *   pass.c        from the client's head to the answer's end
+ *   pass.c        from the client: head, body, that it left
  *   pass_read.c   a held body: unpacked, mended, looked into
+ *   pass_answer.c from the worker: the answer, or that it failed
+ *   pass_submit.c given to its device, and waiting there
  *   pass_lane.c   vectors and fillings that a small device makes
+ *   pass_end.c    how it ends
  *   pass_first.c  streams that have a first byte in time, and errors that come after it
+ * Each calls only those that stand below it, but pass_lane.c, which gives it to another device.
  */
 #ifndef TANDEM_PASS_H
 #define TANDEM_PASS_H
@@ -33,6 +37,7 @@ struct pass {
 	struct request base;
 	struct route route;
 	struct device *device;
+	const struct job_events *events; /* of its job: pass_answer.c */
 	struct job *job;
 	bool hold;   /* the body is kept until its model is known */
 	bool upload; /* the body streams */
@@ -63,11 +68,26 @@ struct pass {
 	unsigned timers_open;
 };
 
-/* --- pass.c --- */
+/* --- pass_answer.c --- */
+/* Of its job, whose context is the pass. */
+extern const struct job_events pass_job_events;
+
+/* --- pass_submit.c --- */
 /* Gives it to its device. */
 void pass_submit(struct pass *p);
 /* How urgent it is. */
 enum job_class pass_class(const struct pass *p);
+
+/* --- pass_end.c --- */
+/* An answer of text that comes as it is written. */
+bool pass_streams(const struct pass *p);
+/* It is over: measured, without timers and job. */
+void pass_finish(struct pass *p);
+/* Ends it with an error, in whatever form is still possible. retry_after_s: 0: none. logged: what of the message may
+ * stand in a log; a backend's words may quote the prompt. */
+void pass_error_said(
+	struct pass *p, int status, const char *message, struct slice logged, int retry_after_s);
+void pass_error(struct pass *p, int status, const char *message, int retry_after_s);
 
 /* --- pass_lane.c --- */
 /* Its body is read and its device known: another one where it is small. */
