@@ -66,7 +66,7 @@ static void on_timer_closed(uv_handle_t *h)
 static void chat_destroy(struct request *r)
 {
 	struct chat *c = (struct chat *)r;
-	chat_condense_cancel(c);
+	chat_chunks_cancel(c);
 	condense_fini(&c->condense);
 	if (c->parsed)
 		chat_request_fini(&c->view);
@@ -373,7 +373,7 @@ static action_fn *const actions[CHAT_STATES][CHAT_EVENTS] = {
 		[CHAT_SETTLED] = chat_condense_assemble,
 		[CHAT_ORIGINAL] = chat_answer_submit,
 		[CHAT_ASSEMBLED] = act_assembled,
-		[CHAT_WAIT_OVER] = chat_condense_late,
+		[CHAT_WAIT_OVER] = chat_chunks_late,
 		[CHAT_TICK] = chat_answer_tick,
 		[CHAT_GONE] = act_gone,
 		[CHAT_CANCELLED] = act_cancelled},

@@ -4,10 +4,11 @@
  *   chat_answer.c   the job on the answering device, heartbeats, the end
  *   chat_early.c    work for the next request while nobody waits
  *   chat_notes.c    notes for digests to come, and the use of those that are there
- *   chat_condense.c selection, notes jobs and their fallbacks, assembly
+ *   chat_condense.c selection, assembly
  *   chat_resume.c   what the client has of the answer, and going on after a death (retry.c: whether)
  *   chat_replay.c   ... exactly, where the backend keeps the stream
  *   chat_reply.c    what the client is told, and those that joined it
+ *   chat_chunks.c   notes for what the selection leaves out: jobs and their fallbacks
  *   audience.c      who gets this answer; join.c: who may
  *   chat_facts.c    what it is planned from
  *   chat_guard.c    of which conversation it is, and what of its beginning is another now
@@ -294,8 +295,6 @@ void chat_overflow_told(struct chat *c, const char *why);
 bool chat_begun(const struct chat *c);
 /* The backend has counted what it was sent. */
 void chat_count_told(struct chat *c, int64_t prompt_tokens);
-/* Cancels the notes that are open and frees all of them. */
-void chat_condense_cancel(struct chat *c);
 /* Says in a job what the worker is told of the client's request: method, path, headers, borrowed from the exchange.
  * 0 or -ENOMEM. */
 int chat_address(struct chat *c, struct proto_job *message);
@@ -378,8 +377,16 @@ void chat_condense_notes(struct chat *c);
 /* A conversation that has just frozen keeps its window over restarts. */
 void chat_condense_keep(struct chat *c);
 void chat_condense_assemble(struct chat *c);
-/* The notes took too long. */
-void chat_condense_late(struct chat *c);
+
+/* --- chat_chunks.c --- */
+/* Asks for the notes of so many chunks; CHAT_SETTLED follows, or CHAT_ORIGINAL. */
+void chat_chunks_start(struct chat *c, size_t chunks);
+/* They took too long. */
+void chat_chunks_late(struct chat *c);
+/* Chunks that go without notes, for the reason that the client sees. */
+void chat_chunks_tell_unused(struct chat *c);
+/* Cancels the notes that are open and frees all of them. */
+void chat_chunks_cancel(struct chat *c);
 
 /* --- chat_adaptive.c --- */
 /* Fills the plan; plan.condense: another form is to be made. */

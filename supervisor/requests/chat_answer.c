@@ -108,7 +108,7 @@ static void settle_form(struct chat *c)
 		c->prepared == CONDENSE_OK && !c->note[0])
 		chat_fallback(c, "assembly failed", "original");
 	if (c->notes && c->use_condensed)
-		chat_condense_cancel(c);
+		chat_chunks_cancel(c);
 	if (!c->use_condensed) {
 		c->sent_tokens = c->facts.tokens;
 		c->sent_census = c->view.census;

@@ -88,7 +88,7 @@ void chat_finish(struct chat *c)
 	c->answer = NULL;
 	/* Background assembly reads the notes: they are then freed with the request. */
 	if (!c->working)
-		chat_condense_cancel(c);
+		chat_chunks_cancel(c);
 }
 
 bool chat_line_is_open(const struct chat *c)

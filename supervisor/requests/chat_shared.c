@@ -103,21 +103,6 @@ void chat_count_told(struct chat *c, int64_t prompt_tokens)
 			(uint64_t)prompt_tokens);
 }
 
-void chat_condense_cancel(struct chat *c)
-{
-	for (size_t i = 0; i < c->note_count; i++) {
-		if (c->notes[i].job) {
-			job_cancel(c->notes[i].job);
-			steps_end(request_steps(&c->base), c->notes[i].step, STEP_CANCELLED,
-				"not waited for", now_ms());
-		}
-		buf_free(&c->notes[i].text);
-	}
-	free(c->notes);
-	c->notes = NULL;
-	c->note_count = c->unsettled = 0;
-}
-
 int chat_address(struct chat *c, struct proto_job *message)
 {
 	message->method = slice_str(exchange_method(c->base.exchange));
