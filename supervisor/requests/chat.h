@@ -1,6 +1,7 @@
 /*
  * A chat request's inner state, shared by the files of its life:
- *   chat.c          the table (states x events), reading, parsing, planning
+ *   chat.c          the table (states x events), reading
+ *   chat_plan.c     the body is read: the plan, and the next stage
  *   chat_answer.c   the job on the answering device, heartbeats, the end
  *   chat_early.c    work for the next request while nobody waits
  *   chat_notes.c    notes for digests to come, and the use of those that are there
@@ -307,6 +308,10 @@ int64_t chat_num_ctx(const struct chat *c, const struct device *d);
 
 /* Is anything read for the next request of its conversation while nobody waits? */
 bool chat_reads_early(const struct chat *c);
+
+/* --- chat_plan.c --- */
+/* Plans it by its view, and begins what is planned; or the request is over. */
+void chat_plan(struct chat *c);
 
 /* --- chat_read.c --- */
 /* Reads the body: the view, its model, and what is made of them. Any thread. */
