@@ -1,5 +1,6 @@
 #include "supervisor/requests/chat.h"
 #include "supervisor/requests/audience.h"
+#include "supervisor/requests/chat_reply.h"
 #include "supervisor/requests/join.h"
 #include "supervisor/requests/packed.h"
 #include "supervisor/requests/tracing.h"

@@ -21,7 +21,8 @@
  *   chat_read.c     the body as a view
  *   chat_measure.c  what is measured at its end
  *   chat_shared.c   what all of them use
- * Each calls only those that stand below it; what comes from below goes to the table (chat_event()).
+ * Each calls only those that stand below it; what comes from below goes to the table (chat_event()). What has a state or
+ * much to offer has a header of its own; of the others the functions stand here.
  *
  *   READING -> PARSING -> [CONDENSING] -> WAITING -> ANSWERING -> OVER
  *      '-----> JOINED --------------------------------^---- death ---'
@@ -35,19 +36,19 @@
 
 #include "common/base/unpack.h"
 #include "common/condense.h"
-#include "common/dialect/compaction.h"
-#include "common/guard/guard.h"
 #include "supervisor/devices/job.h"
+#include "supervisor/requests/chat_chunks.h"
+#include "supervisor/requests/chat_compact.h"
+#include "supervisor/requests/chat_guard.h"
+#include "supervisor/requests/chat_lane.h"
+#include "supervisor/requests/chat_resume.h"
 #include "supervisor/requests/client.h"
 #include "supervisor/requests/decide.h"
 #include "supervisor/requests/lane.h"
 #include "supervisor/requests/notes_table.h"
 #include "supervisor/requests/plan.h"
 #include "supervisor/requests/request.h"
-#include "supervisor/requests/retry.h"
 #include "supervisor/requests/weigh.h"
-
-#define CHAT_GUARD_TEXT_BYTES 512
 
 enum chat_state {
 	CHAT_READING,
@@ -79,96 +80,8 @@ enum chat_event {
 	CHAT_EVENTS,
 };
 
-struct chat_note {
-	struct chat *chat;
-	size_t index;
-	struct job *job; /* NULL when settled */
-	bool on_main;	 /* second attempt */
-	int step;	 /* of the request's record (steps.h) */
-	char traceparent[TRACE_PARENT_BYTES];
-	struct proto_header header; /* of its job; names traceparent */
-	struct buf text;
-	char unused[16]; /* why its notes are none; "" */
-};
-
-#define CHAT_CONVERSATION_BYTES 56 /* 24 name the client's objects, 32 are secret */
-
-/* The backend's stream that the last job asked for. */
-struct chat_replay {
-	char conversation[CHAT_CONVERSATION_BYTES + 1]; /* "": it is not kept */
-	bool again;					/* the job reads it again */
-	int64_t source; /* so many bytes of it have become what the client has */
-	/* As the job that asked for it had them: it went on with so much text. */
-	bool continues;
-	size_t said;
-	int64_t tokens;
-};
-
-struct chat_resume {
-	struct buf text; /* of the answer; up to `said` the client has it, the rest is held */
-	size_t said;
-	int64_t tokens;	 /* of what was said */
-	bool opaque;	 /* there is more to the answer than text, or too much of it */
-	struct buf held; /* the bytes of a line or event (without a stream: of the object) that is
-			    not whole */
-	bool open;	 /* it was too long to be held: the client has half of one */
-	struct buf identity; /* of the first START */
-	struct buf body;     /* of the job that goes on: the request, then the text */
-	size_t body_held;    /* counted in requests.held_bytes */
-
-	struct chat_replay replay;
-	struct retry_counts counts;
-	uint64_t bytes_at_start;	 /* bytes_out when the last job was submitted */
-	const struct device *cut_device; /* whose backend cut the answer last */
-	uint64_t cut_generation;
-	bool poison;	  /* refused: workers die of it */
-	uint64_t retried; /* generation of the worker whose tries are counted */
-	uint64_t lost_ms;
-};
-
 /* A body up to this is read in the loop: well under a millisecond. */
 #define CHAT_INLINE_BYTES (96u << 10)
-
-struct chat_compact {
-	struct compaction_wish wish;
-	uint64_t block;	  /* a hash of the block that the body came with or got; 0: none */
-	const char *code; /* of an error, static; NULL: it has none */
-	uint64_t tokens;  /* of the prompt before, ... */
-	uint64_t after;	  /* ... and with the block in its place */
-	int64_t window;	  /* of its device */
-	bool keep_key;	  /* the first block of all: its key is written with it */
-	bool begun;	  /* it is being made, or has been */
-	int result;	  /* ... 0: the body is the short conversation with the block */
-};
-
-/* What the guardian of the prefix is at with this request. */
-struct chat_guard {
-	enum prefix_repair repair;	  /* as it was set when the request was read */
-	bool watched;			  /* prompt is there */
-	bool mended;			  /* the body is another one than came */
-	struct guard_prompt prompt;	  /* of the body, until the conversation takes it over */
-	uint64_t attribution;		  /* of the body that came */
-	uint64_t conversation;		  /* 0: none */
-	struct guard_verdict found, left; /* in the body that came, in what is sent */
-	char text[CHAT_GUARD_TEXT_BYTES]; /* X-Tandem-Prefix */
-};
-
-/* The small lane (docs/routing.md#the-small-lane). */
-enum lane_state {
-	LANE_UNSEEN, /* nobody has asked yet */
-	LANE_OFF,    /* not small, or no small device takes it */
-	LANE_ON,     /* the device is a small one */
-	LANE_LEFT,   /* it has been, and a main one takes its place */
-};
-
-struct chat_lane {
-	enum lane_state state;
-	char why[LANE_WHY_BYTES]; /* for X-Tandem-Reason; "" where it is nothing small */
-	struct buf model;	  /* that a main device is asked for */
-	bool named;		  /* c->alias is there for this alone */
-	char pinned[CONFIG_NAME_BYTES];
-	int64_t wait_ms; /* for a slot */
-};
 
 struct chat {
 	struct request base;
@@ -329,16 +242,6 @@ void chat_rename(struct chat *c, struct slice model);
 /* Who answers: the alias's device while it is in use, else one that serves the model. */
 struct device *chat_alias_device(const struct chat *c);
 
-/* --- chat_lane.c --- */
-/* Is it small, and is there a device for it? True: the body is being read again. */
-bool chat_lane(struct chat *c);
-/* The plan of what is small. */
-void chat_lane_plan(struct chat *c);
-/* Its job waits, or is silent, for too long, or its device will not come? True: a main one has it now. */
-bool chat_lane_waited(struct chat *c);
-/* Nobody has seen a byte of an answer: a main device answers instead. */
-void chat_lane_leave(struct chat *c, const char *cause);
-
 /* --- chat_bench.c --- */
 /* The head is there: has it a ticket? */
 void chat_bench_begin(struct chat *c);
@@ -349,10 +252,6 @@ bool chat_bench_may_run(struct chat *c);
 /* Other work has come while it ran. */
 void chat_bench_yielded(struct chat *c);
 
-/* --- chat_compact.c --- */
-/* A block is wanted: it is made, or the request is over. False: it goes on. */
-bool chat_compact(struct chat *c);
-
 /* --- chat_facts.c --- */
 /* Fills facts, small and class; the device is known, the body parsed. */
 void chat_gather_facts(struct chat *c);
@@ -360,19 +259,6 @@ void chat_gather_facts(struct chat *c);
 enum job_class chat_class(const struct chat *c);
 /* Then: the way that the client asks for (X-Tandem-Route). False: it asks for none that there is. */
 bool chat_ask_way(struct chat *c);
-
-/* --- chat_guard.c --- */
-/* The body is all there, and will be read; it is being read (on the pool), the view being there. */
-void chat_guard_begin(struct chat *c);
-void chat_guard_read(struct chat *c);
-/* It is read. True: the body is mended, and must be read again. */
-bool chat_guard_mend(struct chat *c);
-/* Names what has changed, once the request's facts are there, and remembers what is sent. */
-void chat_guard_name(struct chat *c);
-/* The answer has ended: what was sent is in this device's cache. cached: < 0: unknown. */
-void chat_guard_ended(
-	struct chat *c, const struct device *d, const struct proto_usage *u, double cached);
-void chat_guard_fini(struct chat *c);
 
 /* --- chat_condense.c --- */
 void chat_condense_prepare(struct chat *c);
@@ -382,16 +268,6 @@ void chat_condense_notes(struct chat *c);
 /* A conversation that has just frozen keeps its window over restarts. */
 void chat_condense_keep(struct chat *c);
 void chat_condense_assemble(struct chat *c);
-
-/* --- chat_chunks.c --- */
-/* Asks for the notes of so many chunks; CHAT_SETTLED follows, or CHAT_ORIGINAL. */
-void chat_chunks_start(struct chat *c, size_t chunks);
-/* They took too long. */
-void chat_chunks_late(struct chat *c);
-/* Chunks that go without notes, for the reason that the client sees. */
-void chat_chunks_tell_unused(struct chat *c);
-/* Cancels the notes that are open and frees all of them. */
-void chat_chunks_cancel(struct chat *c);
 
 /* --- chat_adaptive.c --- */
 /* Fills the plan; plan.condense: another form is to be made. */
@@ -437,83 +313,5 @@ void chat_answer_tick(struct chat *c);
 void chat_answer_failed(struct chat *c);
 void chat_answer_ended(struct chat *c);
 void chat_answer_wait_over(struct chat *c);
-
-/* --- chat_reply.c --- */
-#define CHAT_RETRY_AFTER_S 5
-/* Sends bytes of the answer. False: the client cannot take them, and the request is over. */
-bool chat_answer_write(struct chat *c, struct slice bytes);
-/* The same alone, as exchange_write() for c: a joined one that cannot take them gets a broken stream. */
-int chat_answer_pieces(struct chat *c, struct slice bytes);
-/* The answer is complete for those that joined c. */
-void chat_end_joined(struct chat *c);
-/* c's client has left. True: another one's exchange has taken its place and c goes on. */
-bool chat_hand_over(struct chat *c);
-/* The head of the START that came last, to all who get this answer. */
-void chat_answer_kept_head(struct chat *c);
-/* The client has half of a line or event. */
-bool chat_line_is_open(const struct chat *c);
-/* Refuses a request that workers die of. */
-void chat_answer_poison(struct chat *c);
-/* Sends status and headers of a good answer. */
-void chat_answer_head(struct chat *c, int status, const char *content_type, int64_t body_bytes);
-/* Ends the request with an error in whatever form is still possible. body empty: the dialect's own.
- */
-void chat_answer_error(struct chat *c, int status, struct slice message, struct slice body,
-	struct slice content_type, int retry_after_s);
-/* Answers with what would be done; the layout has been made if the plan wants one. */
-void chat_explain(struct chat *c);
-/* Answers with the number of its tokens, as learned. */
-void chat_answer_count(struct chat *c);
-/* Answers with the compaction block alone. */
-void chat_answer_compaction(struct chat *c);
-/* The prompt cannot fit the window. */
-void chat_answer_overflow(struct chat *c);
-/* Stops timers and jobs; the state is OVER afterwards. */
-void chat_finish(struct chat *c);
-
-/* --- chat_resume.c --- */
-void chat_resume_init(struct chat *c);
-void chat_resume_fini(struct chat *c);
-/* A job's START and DELTA. */
-void chat_resume_started(struct chat *c, const struct proto_record *r);
-void chat_resume_delta(struct chat *c, const struct proto_record *r);
-/* Makes of a job for the request, whose body is set, one that goes on with the answer. 0, -ENOMEM,
- * -E2BIG. */
-int chat_resume_spec(struct chat *c, struct job_spec *spec);
-enum chat_again_what {
-	AGAIN_NOT,
-	AGAIN_SUBMIT,
-	AGAIN_PAUSE,   /* ... after a pause */
-	AGAIN_SHORTER, /* in another form: the backend counts more tokens than we do */
-	AGAIN_MAIN,    /* on a main device, as if there were no small one */
-};
-struct chat_again {
-	enum chat_again_what what;
-	uint64_t ms; /* of the pause */
-};
-/* The answer's job failed: what is done? */
-struct chat_again chat_resume_failed(struct chat *c, const struct job_failure *f);
-/* Before it is submitted after a pause: its device may be out of use by now. */
-void chat_resume_look_again(struct chat *c);
-/* The answer's job waits: another device that could run it at once, or NULL. */
-struct device *chat_resume_elsewhere(struct chat *c);
-
-/* --- chat_replay.c --- */
-/* Names the stream in the next job, and says where to begin in it. */
-void chat_replay_spec(struct chat *c, struct job_spec *spec);
-/* The client has what so many bytes of the backend's have become. */
-void chat_replay_advanced(struct chat *c, int64_t source);
-/* Does the answer wait for its own device, although another one could go on with it? */
-bool chat_replay_waits(const struct chat *c);
-/* The job failed so: may the next one read the same stream? It will (again), or not. */
-bool chat_replay_can(const struct chat *c, const struct job_failure *f);
-void chat_replay_failed(struct chat *c, const struct job_failure *f, bool again);
-/* Nobody will read it, and no worker knows. */
-void chat_replay_drop(struct chat *c);
-/* It is whole, and its worker sees to it. */
-void chat_replay_ended(struct chat *c);
-
-/* A full queue is no reason yet to end an answer that has begun. */
-bool chat_resume_patient(const struct chat *c);
 
 #endif

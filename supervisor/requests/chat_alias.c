@@ -1,6 +1,7 @@
 /* A chat whose model is an alias: the body is made one that names the real model, and read again. */
 #include "supervisor/requests/aliases.h"
 #include "supervisor/requests/chat.h"
+#include "supervisor/requests/chat_reply.h"
 
 #include "common/base/log.h"
 

@@ -4,6 +4,7 @@
  */
 #include "supervisor/requests/audience.h"
 #include "supervisor/requests/chat.h"
+#include "supervisor/requests/chat_reply.h"
 
 #include "common/base/log.h"
 

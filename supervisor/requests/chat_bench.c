@@ -1,6 +1,7 @@
 /* A chat that an operator measures a device with (bench.h): where it goes, and that it stands in
  * nobody's way. */
 #include "supervisor/requests/chat.h"
+#include "supervisor/requests/chat_reply.h"
 
 #include <stdio.h>
 

@@ -9,6 +9,7 @@
 #include "common/dialect/compaction.h"
 #include "supervisor/devices/governor.h"
 #include "supervisor/requests/chat.h"
+#include "supervisor/requests/chat_reply.h"
 #include "supervisor/requests/compact_key.h"
 
 #include <errno.h>

@@ -3,6 +3,7 @@
  * never reaches the client: the original request goes, or, where that does not fit, the selection.
  */
 #include "supervisor/requests/chat.h"
+#include "supervisor/requests/chat_reply.h"
 
 #include "common/base/log.h"
 

@@ -1,5 +1,6 @@
 /* The body is read: how does the request go? Then its next stage. */
 #include "supervisor/requests/chat.h"
+#include "supervisor/requests/chat_reply.h"
 
 #include "common/base/log.h"
 

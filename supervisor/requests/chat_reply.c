@@ -1,4 +1,5 @@
 /* What the client is told: heads, bytes, errors, and the end of the request. */
+#include "supervisor/requests/chat_reply.h"
 #include "supervisor/requests/chat.h"
 
 #include "common/base/log.h"

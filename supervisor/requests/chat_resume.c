@@ -10,6 +10,7 @@
  */
 #include "common/base/log.h"
 #include "supervisor/requests/chat.h"
+#include "supervisor/requests/chat_reply.h"
 
 #include <errno.h>
 #include <stdio.h>

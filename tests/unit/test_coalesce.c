@@ -3,6 +3,7 @@
 #include "common/base/log.h"
 #include "supervisor/front/internal.h"
 #include "supervisor/requests/audience.h"
+#include "supervisor/requests/chat_reply.h"
 #include "supervisor/requests/join.h"
 
 #include <setjmp.h>
