@@ -4,45 +4,17 @@
 #include "common/base/log.h"
 #include "supervisor/tell/otlp.h"
 #include "supervisor/tell/tell.h"
+#include "supervisor/tell/traces_process.h"
 
-#include <errno.h>
-#include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/queue.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define REPORT_BYTES 256 /* of a line of the process */
-/* For what waits when a process has to end (tandemd's own end waits for it); and for its end after that. */
-#define LAST_MS 500
-#define PATIENCE_MS 200
-/* A process that takes nothing for so long, while there is something, is ended. */
-#define STUCK_MS 30000
-
-/* One process; it may outlive its being used. */
-struct sending {
-	LIST_ENTRY(sending) link;
-	struct traces *traces; /* NULL: nobody wants to know of it any more */
-	uv_process_t process;
-	uv_pipe_t in, out; /* its stdin and stdout */
-	uv_timer_t patience;
-	unsigned open;		     /* handles */
-	uint64_t given;		     /* spans */
-	uint64_t told[3];	     /* sent, rejected, dropped */
-	uint64_t begun_ms, taken_ms; /* when it took something last */
-	bool exited, read_all;
-	char report[REPORT_BYTES];
-	size_t n;
-};
-
-LIST_HEAD(sending_list, sending);
-
 struct traces {
 	struct tell *tell;
-	struct sending_list all;
-	struct sending *now; /* NULL: none */
+	struct traces_process_list all;
+	struct traces_process *now; /* NULL: none */
 	uv_timer_t again;
 	uint64_t delay_ms; /* before the next start */
 	struct traces_counts counts;
@@ -98,58 +70,17 @@ static void put_settings(const struct config *c, struct buf *b)
 	put_number(b, "delay_ms", c->traces.delay_ms);
 	put_number(b, "batch_spans", c->traces.batch_spans);
 	put_number(b, "queue_bytes", c->traces.queue_bytes);
-	put_number(b, "last_ms", LAST_MS);
+	put_number(b, "last_ms", TRACES_LAST_MS);
 	put_number(b, "log_level", c->log.level);
 	put_number(b, "log_format", c->log.format);
 	put_number(b, "log_buffer_bytes", c->log.buffer_bytes);
 	buf_add_str(b, "}\n");
 }
 
-/* --- writing --- */
-
-struct writing {
-	uv_write_t write;
-	char text[];
-};
-
-static void on_written(uv_write_t *w, int status)
-{
-	struct sending *s = w->handle->data;
-	if (status == 0) /* else it is dead, and all is counted at its exit */
-		s->taken_ms = now_ms();
-	free(w->data);
-}
-
-static int write_text(struct sending *s, struct slice text)
-{
-	struct writing *w = malloc(sizeof(*w) + text.n);
-	if (!w)
-		return -ENOMEM;
-	memcpy(w->text, text.p, text.n);
-	w->write.data = w;
-	uv_buf_t buf = uv_buf_init(w->text, (unsigned)text.n);
-	int rc = uv_write(&w->write, (uv_stream_t *)&s->in, &buf, 1, on_written);
-	if (rc)
-		free(w);
-	return rc;
-}
-
 static const char *provider(const void *ctx, const char *device)
 {
 	const struct config_device *d = config_device(ctx, device);
 	return d ? backend_type_name(d->backend.type) : NULL;
-}
-
-/* Is there room for n more bytes in front of the pipe? */
-static bool has_room(const struct traces *t, size_t n)
-{
-	struct sending *s = t->now;
-	size_t waiting = uv_stream_get_write_queue_size((const uv_stream_t *)&s->in);
-	if (waiting && now_ms() - s->taken_ms > STUCK_MS)
-		uv_process_kill(&s->process, SIGKILL);
-	else if (waiting == 0)
-		s->taken_ms = now_ms();
-	return waiting + n <= (size_t)config_of(t)->traces.queue_bytes;
 }
 
 static bool is_recorded(const struct traces *t, const struct record *r)
@@ -161,11 +92,10 @@ static bool is_recorded(const struct traces *t, const struct record *r)
 static void give(struct traces *t, size_t spans, const struct buf *text)
 {
 	t->counts.spans += spans;
-	if (!t->now || buf_error(text) || !has_room(t, text->n) ||
-		write_text(t->now, buf_slice(text)))
+	if (!t->now || buf_error(text) ||
+		!traces_process_give(
+			t->now, buf_slice(text), spans, (size_t)config_of(t)->traces.queue_bytes))
 		t->counts.dropped += spans;
-	else
-		t->now->given += spans;
 }
 
 static void put(struct traces *t, const struct record *r, const struct step *late)
@@ -199,76 +129,7 @@ void traces_put_late(struct traces *t, const struct record *r, const struct step
 		put(t, r, late);
 }
 
-/* --- what it says --- */
-
-/* Sums only grow, and never over what it was given: its word is somebody else's. */
-static void take_report(struct sending *s, const char *line)
-{
-	uint64_t sum[3];
-	struct traces *t = s->traces;
-	if (!t || sscanf(line, "%" SCNu64 " %" SCNu64 " %" SCNu64, &sum[0], &sum[1], &sum[2]) != 3)
-		return;
-	for (int i = 0; i < 3; i++)
-		if (sum[i] < s->told[i] || sum[i] > s->given)
-			return;
-	if (sum[0] + sum[1] + sum[2] > s->given)
-		return;
-	t->counts.sent += sum[0] - s->told[0];
-	t->counts.rejected += sum[1] - s->told[1];
-	t->counts.dropped += sum[2] - s->told[2];
-	memcpy(s->told, sum, sizeof(s->told));
-}
-
-static void on_alloc(uv_handle_t *h, size_t hint, uv_buf_t *buf)
-{
-	struct sending *s = h->data;
-	(void)hint;
-	if (s->n == sizeof(s->report)) /* no line of ours is as long */
-		s->n = 0;
-	*buf = uv_buf_init(s->report + s->n, (unsigned)(sizeof(s->report) - s->n));
-}
-
-static void look(struct sending *s);
-
-static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
-{
-	struct sending *s = stream->data;
-	char *end;
-	(void)buf;
-	if (n < 0) {
-		uv_read_stop(stream);
-		s->read_all = true;
-		look(s);
-		return;
-	}
-	s->n += (size_t)n;
-	while ((end = memchr(s->report, '\n', s->n))) {
-		size_t line = (size_t)(end - s->report) + 1;
-		*end = '\0';
-		take_report(s, s->report);
-		memmove(s->report, s->report + line, s->n - line);
-		s->n -= line;
-	}
-}
-
-/* --- its life --- */
-
-static void on_closed(uv_handle_t *h)
-{
-	struct sending *s = h->data;
-	if (--s->open == 0)
-		free(s);
-}
-
-static void close_all(struct sending *s)
-{
-	if (!uv_is_closing((uv_handle_t *)&s->patience))
-		uv_close((uv_handle_t *)&s->patience, on_closed);
-	if (!uv_is_closing((uv_handle_t *)&s->in))
-		uv_close((uv_handle_t *)&s->in, on_closed);
-	if (!uv_is_closing((uv_handle_t *)&s->out))
-		uv_close((uv_handle_t *)&s->out, on_closed);
-}
+/* --- its process --- */
 
 static void start(struct traces *t);
 
@@ -289,117 +150,55 @@ static void start_later(struct traces *t, uint64_t lived_ms)
 	uv_timer_start(&t->again, on_again, t->delay_ms, 0);
 }
 
-/* It has ended, and all that it had to say is read: what it has not told of is lost. */
-static void look(struct sending *s)
+static void on_told(void *ctx, enum traces_fate what, uint64_t spans)
 {
-	struct traces *t = s->traces;
-	if (!s->exited || !s->read_all)
-		return;
-	close_all(s);
-	if (!t)
-		return;
-	t->counts.dropped += s->given - s->told[0] - s->told[1] - s->told[2];
-	LIST_REMOVE(s, link);
-	s->traces = NULL;
+	struct traces_counts *c = &((struct traces *)ctx)->counts;
+	switch (what) {
+	case TRACES_SENT:
+		c->sent += spans;
+		break;
+	case TRACES_REJECTED:
+		c->rejected += spans;
+		break;
+	default:
+		c->dropped += spans;
+	}
 }
 
-static void on_exit_seen(uv_process_t *process, int64_t status, int signal)
+static bool on_exited(void *ctx, struct traces_process *p, uint64_t lived_ms)
 {
-	struct sending *s = process->data;
-	struct traces *t = s->traces;
-	bool wanted = t && t->now == s;
-	char why[32];
-	snprintf(why, sizeof(why), "%s %lld", signal ? "signal" : "exit",
-		signal ? (long long)signal : (long long)status);
-	log_line(wanted ? LOG_WARN : LOG_INFO, "traces_exit", LOG_INT("worker_pid", process->pid),
-		LOG_STR("exit", why), LOG_END);
-	if (wanted) {
-		t->now = NULL;
-		t->counts.restarts++;
-		start_later(t, now_ms() - s->begun_ms);
-	}
-	s->exited = true;
-	uv_close((uv_handle_t *)process, on_closed);
-	look(s);
-}
-
-static int spawn(struct traces *t, struct sending *s)
-{
-	const char *args[] = {t->tell->devices->worker_path, "--traces", NULL};
-	uv_stdio_container_t stdio[] = {
-		{.flags = UV_CREATE_PIPE | UV_READABLE_PIPE, .data.stream = (uv_stream_t *)&s->in},
-		{.flags = UV_CREATE_PIPE | UV_WRITABLE_PIPE, .data.stream = (uv_stream_t *)&s->out},
-		{.flags = UV_INHERIT_FD, .data.fd = STDERR_FILENO},
-	};
-	uv_process_options_t o = {.exit_cb = on_exit_seen,
-		.file = args[0],
-		.args = (char **)(uintptr_t)args,
-		.stdio = stdio,
-		.stdio_count = 3};
-	return uv_spawn(t->tell->life->loop, &s->process, &o);
-}
-
-/* 0 or a negative libuv error; then it ends, if it had begun at all. */
-static int begin(struct traces *t, struct sending *s)
-{
-	int rc = spawn(t, s);
-	if (rc) {
-		uv_close((uv_handle_t *)&s->process, on_closed);
-		close_all(s);
-		return rc;
-	}
-	LIST_INSERT_HEAD(&t->all, s, link);
-	s->traces = t;
-	rc = uv_read_start((uv_stream_t *)&s->out, on_alloc, on_read);
-	if (rc == 0)
-		rc = write_text(s, buf_slice(&t->settings));
-	if (rc) {
-		s->read_all = true;
-		uv_process_kill(&s->process, SIGKILL);
-	}
-	return rc;
+	struct traces *t = ctx;
+	if (t->now != p)
+		return false;
+	t->now = NULL;
+	t->counts.restarts++;
+	start_later(t, lived_ms);
+	return true;
 }
 
 static void start(struct traces *t)
 {
-	uv_loop_t *loop = t->tell->life->loop;
-	struct sending *s = calloc(1, sizeof(*s));
-	int rc = UV_ENOMEM;
-	if (s) {
-		*s = (struct sending){.open = 4, .begun_ms = now_ms(), .taken_ms = now_ms()};
-		uv_pipe_init(loop, &s->in, 0);
-		uv_pipe_init(loop, &s->out, 0);
-		uv_timer_init(loop, &s->patience);
-		s->in.data = s->out.data = s->process.data = s->patience.data = s;
-		rc = begin(t, s);
-	}
+	static const struct traces_process_events events = {.told = on_told, .exited = on_exited};
+	int rc = traces_process_start(t->tell->life->loop, t->tell->devices->worker_path,
+		buf_slice(&t->settings), &t->all, &events, t, &t->now);
 	if (rc) {
 		log_line(LOG_ERROR, "traces_start", LOG_STR("error", uv_strerror(rc)), LOG_END);
 		start_later(t, 0);
 		return;
 	}
-	t->now = s;
 	log_line(LOG_INFO, "traces_start", LOG_STR("endpoint", config_of(t)->traces.endpoint),
-		LOG_INT("worker_pid", s->process.pid), LOG_END);
-}
-
-static void on_impatient(uv_timer_t *timer)
-{
-	struct sending *s = timer->data;
-	uv_process_kill(&s->process, SIGKILL);
+		LOG_INT("worker_pid", traces_process_pid(t->now)), LOG_END);
 }
 
 /* The end of its input: it sends what it has, and ends. Until then it is still listened to. */
 static void let_go(struct traces *t)
 {
-	struct sending *s = t->now;
+	struct traces_process *p = t->now;
 	t->now = NULL;
 	uv_timer_stop(&t->again);
 	t->delay_ms = 0;
-	if (!s)
-		return;
-	uv_close((uv_handle_t *)&s->in, on_closed);
-	uv_timer_start(&s->patience, on_impatient, LAST_MS + PATIENCE_MS, 0);
+	if (p)
+		traces_process_let_go(p);
 }
 
 void traces_reloaded(struct traces *t)
@@ -447,13 +246,8 @@ void traces_destroy(struct traces *t)
 {
 	if (!t)
 		return;
-	struct sending *s;
 	let_go(t);
-	while ((s = LIST_FIRST(
-			&t->all))) { /* they end by themselves, and the loop waits for that */
-		LIST_REMOVE(s, link);
-		s->traces = NULL;
-	}
+	traces_process_forget_all(&t->all);
 	uv_close((uv_handle_t *)&t->again, on_timer_closed);
 }
 
@@ -464,5 +258,5 @@ struct traces_counts traces_counts(const struct traces *t)
 
 int traces_pid(const struct traces *t)
 {
-	return t && t->now ? t->now->process.pid : 0;
+	return t && t->now ? traces_process_pid(t->now) : 0;
 }
