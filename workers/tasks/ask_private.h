@@ -1,6 +1,6 @@
 /*
- * Between ask.c (a call's answer), ask_send.c (what is sent), ask_fail.c (what is said when it fails)
- * and ask_load.c (models that calls load). Nobody else includes this.
+ * Between ask.c (a call's life), ask_send.c (what is sent), ask_answer.c (what comes back), ask_fail.c (what
+ * is said when it fails) and ask_load.c (models that calls load). Nobody else includes this.
  */
 #ifndef TANDEM_WORKERS_ASK_PRIVATE_H
 #define TANDEM_WORKERS_ASK_PRIVATE_H
@@ -13,7 +13,7 @@ static inline struct slice ask_body(const struct ask *a)
 	return a->request.n ? buf_slice(&a->request) : buf_slice(&a->task.body);
 }
 
-/* ask.c: of the answer's parser; of its transfer, whose context is the ask. */
+/* ask_answer.c: of the answer's parser; of its transfer, whose context is the ask. */
 answer_event_fn ask_on_event;
 extern const struct http_events ask_events;
 
