@@ -1,6 +1,6 @@
 /*
- * Between backend.c (life, and what we start), probe.c (one look at it, and what that means) and
- * backend_tell.c (what the supervisor hears). Nobody else includes this.
+ * Between backend.c (life, and what we start), probe.c (one look at it, and what that means), learned.c (what
+ * it has told) and backend_tell.c (what the supervisor hears). Nobody else includes this.
  */
 #ifndef TANDEM_WORKERS_BACKEND_PRIVATE_H
 #define TANDEM_WORKERS_BACKEND_PRIVATE_H
@@ -83,6 +83,9 @@ void backend_launch(struct backend *b);
 /* probe.c: begins one now, or another one behind that under way; the next one, in ms. */
 void backend_probe(struct backend *b);
 void backend_look_again(struct backend *b, int64_t ms);
+
+/* learned.c: backend.learning is whole; it becomes backend.view. */
+void backend_learned(struct backend *b);
 
 /* backend_tell.c: tells the supervisor, where anything of it is new. */
 void backend_tell(struct backend *b, enum proto_backend_state state, struct slice detail);
