@@ -107,8 +107,12 @@ void exchange_lost(struct exchange *x)
 {
 	/* Not begun: park() will see it. Ended: the answer is complete and may still reach a client
 	 * that only half-closed. */
-	if (!x->begun || x->ended)
-		return;
+	if (x->begun && !x->ended)
+		exchange_cut(x);
+}
+
+void exchange_cut(struct exchange *x)
+{
 	lose(x);
 	if (x->connection->stream)
 		tls_break(x->connection->stream);

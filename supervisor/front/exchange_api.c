@@ -170,6 +170,12 @@ void exchange_end(struct exchange *x)
 	exchange_resume(x);
 }
 
+void exchange_end_within(struct exchange *x, unsigned ms)
+{
+	x->cut_ms = uv_now(x->front->loop) + ms;
+	exchange_end(x);
+}
+
 void exchange_abort(struct exchange *x)
 {
 	x->aborted = true;

@@ -134,6 +134,9 @@ int exchange_write(struct exchange *x, const char *p, size_t n);
 /* The answer is complete. Short of the declared length, or before exchange_head(), it is an abort.
  */
 void exchange_end(struct exchange *x);
+/* The same of an answer whose client need not have it to its last byte: one that has not taken it all in about so many ms
+ * (looked at once a second) is cut off. */
+void exchange_end_within(struct exchange *x, unsigned ms);
 /* The answer cannot be completed: what is written still goes out, then the connection is closed so
  * that the client sees a broken body, never a short one. */
 void exchange_abort(struct exchange *x);

@@ -97,6 +97,7 @@ struct exchange {
 	uint64_t received;	 /* upload bytes, thrown away ones included */
 	size_t discarded;	 /* upload thrown away after an early answer */
 	uint64_t ended_ms;	 /* of an answer that came before the upload's end */
+	uint64_t cut_ms;	 /* its client has had time for the rest of it; 0: never */
 	bool begun;		 /* request line and headers are in */
 	bool announced;		 /* the head event was made: gone and done will be, too */
 	bool body_over;		 /* the upload is complete */
@@ -137,6 +138,8 @@ unsigned front_idle_seconds(unsigned idle_ms);
 
 /* The client closed its side of this exchange's connection. */
 void exchange_lost(struct exchange *x);
+/* Its connection ends, whatever of the answer is still to go out; done follows. */
+void exchange_cut(struct exchange *x);
 /* An answer that has no body by the rules of HTTP: HEAD, 204, 304, length 0. */
 bool exchange_bodyless(const struct exchange *x);
 /* Takes a suspended connection up again. */

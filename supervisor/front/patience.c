@@ -5,6 +5,7 @@
  *   body   in each window of body_ms in which it is the client that is waited for, at least
  *          body_rate bytes a second; 0: any rate
  *   rest   an answer that came before its request's end waits EARLY_MS for a rest that may be small
+ *   end    a client that need not have all of an answer has exchange_end_within() for it
  *   TLS    a handshake has head_ms, as a head (tls.c)
  *   place  when all are taken, those that have been idle longest, for PLACE_MS at least, end
  */
@@ -61,6 +62,13 @@ static void look_at_rest(struct connection *c, uint64_t now)
 		exchange_answer_now(x);
 }
 
+static void look_at_end(struct connection *c, uint64_t now)
+{
+	struct exchange *x = c->current;
+	if (x && x->cut_ms && now >= x->cut_ms && !x->gone)
+		exchange_cut(x);
+}
+
 /* All places are taken: of those who ask for nothing some have to go, or newcomers would wait for
  * idle_ms, and for ever where somebody takes each place anew. */
 static void make_places(struct front *f, uint64_t now)
@@ -92,6 +100,7 @@ static void on_patience(uv_timer_t *t)
 		look_at_head(c, now);
 		look_at_body(c, now);
 		look_at_rest(c, now);
+		look_at_end(c, now);
 	}
 	make_places(f, now);
 }

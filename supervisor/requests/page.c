@@ -7,8 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define STUCK_BYTES                                                                                \
-	65536 /* so much waits for a reader that does not read: nothing waits for that one */
+#define END_MS 1000 /* for what a stream's reader has not taken yet at its end */
 
 #define PAGE_RETRY_AFTER_S 1
 
@@ -274,9 +273,6 @@ int page_stream_write(struct request *r, struct slice bytes)
 void page_stream_end(struct request *r)
 {
 	((struct page *)r)->gone = NULL;
-	if (exchange_backlog(r->exchange) > STUCK_BYTES)
-		exchange_abort(r->exchange);
-	else
-		exchange_end(r->exchange);
+	exchange_end_within(r->exchange, END_MS);
 	end(r);
 }

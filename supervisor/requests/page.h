@@ -54,7 +54,7 @@ void page_answer(struct request *r, int status, struct slice json);
 bool page_stream_begin(struct request *r, page_gone_fn *gone, void *ctx);
 /* Copies. -ENOBUFS: the client reads too slowly, limits.stream_bytes wait for it; nothing was taken. */
 int page_stream_write(struct request *r, struct slice bytes);
-/* Ends it; r is the stream's no more. */
+/* Ends it; r is the stream's no more. A reader that does not take what is written within about a second loses it. */
 void page_stream_end(struct request *r);
 
 #endif

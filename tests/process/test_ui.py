@@ -13,6 +13,7 @@ from harness import ROOT, Client, fd_count, in_thread, spent, wait_for
 from test_access import BEYOND, KEY, OTHER, bearer, guarded, keys, line  # noqa: F401 - two fixtures
 from test_routes import prompt
 from test_upgrade import upgradable  # noqa: F401 - a fixture
+from tls import certificate
 
 FOLDER = os.path.join(ROOT, "supervisor", "tell", "ui")
 TYPES = {".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
@@ -331,6 +332,22 @@ def test_a_stream_keeps_nobody_from_stopping(one):
     assert spent(began) < 10
     while e.event() is not None:
         pass
+
+
+@pytest.mark.parametrize("waits, tls", [(65536, False), (1 << 20, False), (65536, True)])  # at most, for one reader
+def test_who_reads_nothing_keeps_nobody_from_stopping(one, folder, waits, tls):
+    listen = dict(zip(("certificate", "key"), certificate(folder))) if tls else {}
+    t, _ = one(listen=listen, limits={"stream_bytes": waits}, deadlines={"drain_ms": 60000})
+    reader, deaf = Events(t), Events(t, SO_RCVBUF=4096)
+    path = "/nowhere/" + "x" * 30000
+    whole = in_thread(lambda: [e for e in iter(reader.event, None)])
+    for _ in range(400):  # 12 MB of events: more than a socket holds
+        t.request("GET", path)
+    began = time.monotonic()
+    assert t.stop() == 0
+    assert spent(began) < 20
+    assert whole.join(60)  # to its end
+    deaf.close(), reader.close()
 
 
 def test_a_stream_ends_with_its_tandemd_at_an_upgrade(fake, upgradable):  # noqa: F811
