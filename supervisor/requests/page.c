@@ -2,7 +2,7 @@
 
 #include "supervisor/front/origin.h"
 #include "supervisor/requests/access.h"
-#include "supervisor/requests/request.h"
+#include "supervisor/requests/question.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -20,8 +20,8 @@ static const char page_prefix[] = "/ui/", api_prefix[] = "/ui/api/";
 	"require-trusted-types-for 'script'"
 
 struct page {
-	struct request base;
-	bool asks, over, streams;
+	struct question question;
+	bool asks, streams;
 	page_gone_fn *gone; /* of a stream, or of who waits; NULL: nobody is told, or was */
 	void *ctx;
 };
@@ -89,28 +89,16 @@ static bool refused(struct requests *s, struct exchange *x, const struct route *
 
 /* --- a request --- */
 
-static size_t page_body(struct request *r, const char *p, size_t n)
-{
-	(void)r, (void)p;
-	return n; /* a question without one; what comes is thrown away */
-}
-
 static void page_body_end(struct request *r)
 {
-	request_hold(r);
-	r->all->events->page(r->all->ctx, r);
-}
-
-static void page_sent(struct request *r, size_t n)
-{
-	(void)r, (void)n;
+	question_ask(r, r->all->events->page);
 }
 
 static void page_gone(struct request *r)
 {
 	struct page *p = (struct page *)r;
 	page_gone_fn *gone = p->gone;
-	p->over = true;
+	question_gone(r);
 	p->gone = NULL;
 	if (!gone)
 		return;
@@ -120,13 +108,12 @@ static void page_gone(struct request *r)
 
 static void page_cancel(struct request *r)
 {
-	struct page *p = (struct page *)r;
-	if (p->over)
+	if (!question_wanted(r))
 		return;
-	if (p->streams)
-		exchange_end(r->exchange);
+	if (((struct page *)r)->streams)
+		exchange_end_within(r->exchange, END_MS);
 	else
-		request_refuse(r, REQUEST_CANCELLED_STATUS, REQUEST_CANCELLED_TEXT, 0);
+		question_cancel(r);
 	page_gone(r);
 }
 
@@ -137,9 +124,9 @@ static void page_destroy(struct request *r)
 }
 
 static const struct request_ops page_ops = {.aside = true,
-	.body = page_body,
+	.body = question_body,
 	.body_end = page_body_end,
-	.sent = page_sent,
+	.sent = question_sent,
 	.gone = page_gone,
 	.cancel = page_cancel,
 	.destroy = page_destroy};
@@ -152,7 +139,7 @@ void page_begin(struct requests *s, struct exchange *x, const struct route *rout
 		return;
 	struct request *r = request_create(s, x, route->dialect, &page_ops, sizeof(struct page));
 	if (!r) {
-		exchange_reply(x, 503, "text/plain; charset=utf-8", SLICE("out of memory\n"));
+		question_out_of_memory(x);
 		return;
 	}
 	((struct page *)r)->asks = asks;
@@ -163,7 +150,7 @@ void page_begin(struct requests *s, struct exchange *x, const struct route *rout
 
 bool page_wanted(const struct request *r)
 {
-	return !((const struct page *)r)->over;
+	return question_wanted(r);
 }
 
 bool page_asks(const struct request *r)
@@ -180,12 +167,6 @@ struct slice page_name(const struct request *r)
 	return (struct slice){path.p + n, path.n - n};
 }
 
-static void end(struct request *r)
-{
-	((struct page *)r)->over = true;
-	request_release(r);
-}
-
 /* "/ui" alone, however it is written: what the page names stands below it. */
 static bool sent_on(struct request *r)
 {
@@ -193,7 +174,7 @@ static bool sent_on(struct request *r)
 	if (begins_with(exchange_path(x), page_prefix))
 		return false;
 	exchange_add_header(x, "Location", SLICE("/ui/"));
-	exchange_reply(x, 308, "text/plain; charset=utf-8", SLICE("the page is at /ui/\n"));
+	exchange_reply(x, 308, QUESTION_TEXT, SLICE("the page is at /ui/\n"));
 	return true;
 }
 
@@ -201,7 +182,7 @@ void page_send_file(struct request *r, const struct page_file *f)
 {
 	struct exchange *x = r->exchange;
 	if (!page_wanted(r) || sent_on(r)) {
-		end(r);
+		question_over(r);
 		return;
 	}
 	const char *has = exchange_header(x, "If-None-Match");
@@ -211,14 +192,14 @@ void page_send_file(struct request *r, const struct page_file *f)
 		exchange_reply(x, 200, f->type, f->bytes);
 	else if (exchange_head(x, 304, 0) == 0)
 		exchange_end(x);
-	end(r);
+	question_over(r);
 }
 
 bool page_wait(struct request *r, page_gone_fn *gone, void *ctx)
 {
 	struct page *p = (struct page *)r;
-	if (p->over) {
-		end(r);
+	if (!question_wanted(r)) {
+		question_over(r);
 		return false;
 	}
 	p->gone = gone;
@@ -238,7 +219,7 @@ void page_answer(struct request *r, int status, struct slice json)
 			exchange_reply(x, 503, "application/json; charset=utf-8",
 				SLICE("{\"error\":\"out of memory\"}"));
 	}
-	end(r);
+	question_over(r);
 }
 
 /* --- streams --- */
@@ -247,16 +228,16 @@ bool page_stream_begin(struct request *r, page_gone_fn *gone, void *ctx)
 {
 	struct page *p = (struct page *)r;
 	struct exchange *x = r->exchange;
-	bool head = !p->over && strcmp(exchange_method(x), "HEAD") == 0;
-	if (!p->over) {
+	bool wanted = question_wanted(r), head = wanted && strcmp(exchange_method(x), "HEAD") == 0;
+	if (wanted) {
 		exchange_add_header(x, "Content-Type", SLICE("text/event-stream"));
 		exchange_add_header(x, "Cache-Control", SLICE("no-store"));
 		exchange_add_header(x, "X-Accel-Buffering", SLICE("no"));
 	}
-	if (p->over || exchange_head(x, 200, head ? 0 : -1) || head) {
+	if (!wanted || exchange_head(x, 200, head ? 0 : -1) || head) {
 		if (head)
 			exchange_end(x);
-		end(r);
+		question_over(r);
 		return false;
 	}
 	p->streams = true;
@@ -274,5 +255,5 @@ void page_stream_end(struct request *r)
 {
 	((struct page *)r)->gone = NULL;
 	exchange_end_within(r->exchange, END_MS);
-	end(r);
+	question_over(r);
 }
