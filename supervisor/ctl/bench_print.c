@@ -4,35 +4,6 @@
 #include <inttypes.h>
 #include <unistd.h>
 
-/* --- cells --- */
-
-static void put_seconds(char *cell, double ms)
-{
-	if (ms < 0)
-		snprintf(cell, CTL_CELL_BYTES, "-");
-	else if (ms < 1000)
-		snprintf(cell, CTL_CELL_BYTES, "%.0f ms", ms);
-	else
-		snprintf(cell, CTL_CELL_BYTES, "%.1f s", ms / 1000);
-}
-
-static void put_rate(char *cell, double tok_s)
-{
-	if (tok_s < 0)
-		snprintf(cell, CTL_CELL_BYTES, "-");
-	else
-		snprintf(cell, CTL_CELL_BYTES, tok_s < 100 ? "%.1f" : "%.0f", tok_s);
-}
-
-static void put_tokens(char *cell, double tokens)
-{
-	if (tokens < 0) {
-		snprintf(cell, CTL_CELL_BYTES, "-");
-		return;
-	}
-	snprintf(cell, CTL_CELL_BYTES, "%.0f", tokens);
-}
-
 static double whole_tok_s(const struct bench_row *r)
 {
 	return r->prompt_ms > 0 ? (double)r->tokens * 1000 / r->prompt_ms : -1;
@@ -49,13 +20,13 @@ static void print_rows(const struct benching *b)
 	ctl_table_init(&t, sizeof(titles) / sizeof(*titles), titles);
 	for (size_t i = 0; i < b->rows && (cell = ctl_table_row(&t)); i++) {
 		const struct bench_row *r = &b->row[i];
-		put_tokens(cell[0], (double)r->tokens);
-		put_rate(cell[1], whole_tok_s(r));
-		put_rate(cell[2], r->span_tok_s);
-		put_seconds(cell[3], r->first_ms);
-		put_seconds(cell[4], r->warm_ms);
-		put_seconds(cell[5], r->foretold_ms);
-		put_rate(cell[6], r->write_tok_s);
+		ctl_whole((double)r->tokens, cell[0], CTL_CELL_BYTES);
+		ctl_rate(whole_tok_s(r), cell[1], CTL_CELL_BYTES);
+		ctl_rate(r->span_tok_s, cell[2], CTL_CELL_BYTES);
+		ctl_ms(r->first_ms, cell[3], CTL_CELL_BYTES);
+		ctl_ms(r->warm_ms, cell[4], CTL_CELL_BYTES);
+		ctl_ms(r->foretold_ms, cell[5], CTL_CELL_BYTES);
+		ctl_rate(r->write_tok_s, cell[6], CTL_CELL_BYTES);
 	}
 	ctl_table_print(&t, stdout);
 }
@@ -73,11 +44,11 @@ static void print_routes(const struct benching *b)
 	for (size_t i = 0; i < b->routes && (cell = ctl_table_row(&t)); i++) {
 		const struct bench_route *r = &b->route[i];
 		snprintf(cell[0], CTL_CELL_BYTES, "%s", r->session ? "session" : "one question");
-		put_tokens(cell[1], r->tokens);
+		ctl_whole(r->tokens, cell[1], CTL_CELL_BYTES);
 		snprintf(cell[2], CTL_CELL_BYTES, "%s", r->goes);
-		put_tokens(cell[3], r->sent);
-		put_seconds(cell[4], r->sent_ms);
-		put_seconds(cell[5], r->original_ms);
+		ctl_whole(r->sent, cell[3], CTL_CELL_BYTES);
+		ctl_ms(r->sent_ms, cell[4], CTL_CELL_BYTES);
+		ctl_ms(r->original_ms, cell[5], CTL_CELL_BYTES);
 		if (!r->fits)
 			snprintf(cell[5], CTL_CELL_BYTES, "does not fit");
 	}
@@ -94,7 +65,7 @@ static void print_reload(const struct benching *b)
 		printf("\nreload: not measured: %s\n", r->why);
 		return;
 	}
-	put_seconds(ms, r->ms);
+	ctl_ms(r->ms, ms, sizeof(ms));
 	printf("\nreload (%s): %s", r->how, ms);
 	ctl_bytes((double)r->bytes, bytes, sizeof(bytes));
 	if (r->save_ms >= 0)
@@ -102,7 +73,7 @@ static void print_reload(const struct benching *b)
 			r->save_ms);
 	if (r->restore_ms >= 0)
 		printf("; restored in %.0f ms", r->restore_ms);
-	put_seconds(ms, r->after_ms);
+	ctl_ms(r->after_ms, ms, sizeof(ms));
 	if (r->after_ms >= 0)
 		printf("; next turn of a conversation of before: %s", ms);
 	putchar('\n');

@@ -6,7 +6,8 @@
  *   main.c       the table of commands, help
  *   options.c    their options and arguments, the run folder
  *   query.c      one question to the stats socket
- *   table.c      columns for people, and how numbers look in them
+ *   table.c      columns for people
+ *   cells.c      how numbers look in them
  *   status.c     status
  *   lists.c      workers, jobs, queues, sessions, requests, backends, devices, keys: a table of columns
  *                each; request
@@ -179,8 +180,15 @@ char (*ctl_table_row(struct ctl_table *t))[CTL_CELL_BYTES];
 /* Prints and frees. */
 void ctl_table_print(struct ctl_table *t, FILE *to);
 
-void ctl_duration(double s, char *out, size_t size);  /* "1h02m" */
-void ctl_bytes(double bytes, char *out, size_t size); /* "1.5 GiB" */
+/* --- cells.c: below 0 a number is unknown, "-" --- */
+
+void ctl_duration(double s, char *out, size_t size);  /* "1h02m"; never "-" */
+void ctl_bytes(double bytes, char *out, size_t size); /* "1.5 GiB"; never "-" */
+void ctl_ms(double ms, char *out, size_t size);	      /* what was measured: "812 ms", "12.3 s" */
+void ctl_age(double ms, char *out, size_t size);      /* in a narrow column: "0.8s", "1m02s" */
+void ctl_rate(double tok_s, char *out, size_t size);  /* "12.4", "250"; "-" for 0, too */
+void ctl_whole(double n, char *out, size_t size);     /* "12400" */
+void ctl_count(double n, char *out, size_t size);     /* in a narrow column: "812", "12.4K" */
 
 /* --- what several commands print --- */
 

@@ -47,26 +47,3 @@ void ctl_table_print(struct ctl_table *t, FILE *to)
 	free(t->cell);
 	*t = (struct ctl_table){0};
 }
-
-void ctl_duration(double s, char *out, size_t size)
-{
-	long all = s > 0 && s < 1e12 ? (long)s : 0;
-	long days = all / 86400, hours = all / 3600 % 24, minutes = all / 60 % 60;
-	if (days)
-		snprintf(out, size, "%ldd%02ldh", days, hours);
-	else if (hours)
-		snprintf(out, size, "%ldh%02ldm", hours, minutes);
-	else if (minutes)
-		snprintf(out, size, "%ldm%02lds", minutes, all % 60);
-	else
-		snprintf(out, size, "%lds", all);
-}
-
-void ctl_bytes(double bytes, char *out, size_t size)
-{
-	static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
-	size_t unit = 0;
-	for (; bytes >= 1024 && unit + 1 < sizeof(units) / sizeof(*units); unit++)
-		bytes /= 1024;
-	snprintf(out, size, unit ? "%.1f %s" : "%.0f %s", bytes, units[unit]);
-}

@@ -57,35 +57,6 @@ static void put_titles(struct grid *g, size_t row, const struct column *columns,
 
 /* --- what stands in cells --- */
 
-static void put_ms(char *to, double ms)
-{
-	if (ms < 0)
-		snprintf(to, CELL, "-");
-	else if (ms < 10000)
-		snprintf(to, CELL, "%.1fs", ms / 1000);
-	else
-		ctl_duration(ms / 1000, to, CELL);
-}
-
-/* "812", "12.4K" */
-static void put_tokens(char *to, double n)
-{
-	if (n < 0)
-		snprintf(to, CELL, "-");
-	else if (n < 10000)
-		snprintf(to, CELL, "%.0f", n);
-	else
-		snprintf(to, CELL, "%.1fK", n / 1000);
-}
-
-static void put_rate(char *to, double rate)
-{
-	if (rate <= 0)
-		snprintf(to, CELL, "-");
-	else
-		snprintf(to, CELL, rate < 100 ? "%.1f" : "%.0f", rate);
-}
-
 /* "[####......]": the share of it. */
 static void put_bar(char *to, double part, double whole)
 {
@@ -127,8 +98,8 @@ static void fill_device(const struct top_device *d, struct cells *c)
 	c->look[1] = look_of_state(d->state);
 	snprintf(c->text[2], CELL, "%ld/%ld", d->inflight, d->slots);
 	snprintf(c->text[3], CELL, "%ld", d->waiting);
-	put_rate(c->text[4], d->read);
-	put_rate(c->text[5], d->write);
+	ctl_rate(d->read, c->text[4], CELL);
+	ctl_rate(d->write, c->text[5], CELL);
 	snprintf(c->text[6], CELL, "%s", d->warming ? "warming" : d->noting ? "notes" : "-");
 	snprintf(c->text[7], CELL, "%ld", d->restarts);
 	snprintf(c->text[8], CELL, "%s", d->kept);
@@ -169,10 +140,10 @@ static void fill_request(const struct top_request *r, struct cells *c)
 	snprintf(c->text[1], CELL, "%s", r->state);
 	c->look[1] = look_of_state(r->state);
 	snprintf(c->text[2], CELL, "%s", r->device);
-	put_ms(c->text[3], r->age_ms);
-	put_tokens(c->text[4], r->prompt);
-	put_tokens(c->text[5], r->tokens);
-	put_rate(c->text[6], r->rate);
+	ctl_age(r->age_ms, c->text[3], CELL);
+	ctl_count(r->prompt, c->text[4], CELL);
+	ctl_count(r->tokens, c->text[5], CELL);
+	ctl_rate(r->rate, c->text[6], CELL);
 	if (reads && r->predicted_ms > 0)
 		put_bar(c->text[7], r->running_ms, r->predicted_ms);
 	else
@@ -184,9 +155,9 @@ static void fill_request(const struct top_request *r, struct cells *c)
 static void fill_session(const struct top_session *s, struct cells *c)
 {
 	snprintf(c->text[0], CELL, "%s", s->id);
-	put_tokens(c->text[1], s->turns);
-	put_ms(c->text[2], s->idle_ms);
-	put_tokens(c->text[3], s->tokens);
+	ctl_count(s->turns, c->text[1], CELL);
+	ctl_age(s->idle_ms, c->text[2], CELL);
+	ctl_count(s->tokens, c->text[3], CELL);
 	if (s->tokens > 0) {
 		put_bar(c->text[4], s->warm, s->tokens);
 		c->look[4] = s->warm > s->tokens / 2 ? GRID_GREEN : GRID_YELLOW;
@@ -194,9 +165,9 @@ static void fill_session(const struct top_session *s, struct cells *c)
 		snprintf(c->text[4], CELL, "-");
 	}
 	snprintf(c->text[5], CELL, "%s", s->device);
-	put_tokens(c->text[6], s->breaks);
+	ctl_count(s->breaks, c->text[6], CELL);
 	c->look[6] = s->breaks > 0 ? GRID_RED : 0;
-	put_tokens(c->text[7], s->repairs);
+	ctl_count(s->repairs, c->text[7], CELL);
 	snprintf(c->text[8], CELL, "%s", s->last);
 	snprintf(c->text[9], CELL, "%s", s->model);
 	snprintf(c->text[10], CELL, "%s", s->client);
