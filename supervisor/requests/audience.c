@@ -89,13 +89,15 @@ static void swap_records(struct chat *c, struct chat *heir)
 		struct chat_note *n = &c->notes[i];
 		at = steps_at(left, n->job ? n->step : STEP_NONE);
 		n->step = at ? steps_begin(s, at->kind, at->device, now_ms()) : STEP_NONE;
+		if (at)
+			steps_number(s, n->step, at->number);
 	}
 	steps_point(s, STEP_TAKEN, NULL, c->base.id, now_ms());
-	if (c->base.record && heir->base.record)
-		memcpy(heir->base.record->model, c->base.record->model,
-			sizeof(heir->base.record->model));
 	SWAP(struct record *, c->base.record, heir->base.record);
 	SWAP(struct record_trace, c->base.trace, heir->base.trace);
+	/* A joined one was never planned. What is read again is planned again. */
+	if (c->plan.reason[0] && !(c->state == CHAT_PARSING && c->working))
+		chat_recorded(c);
 }
 
 void audience_give_place(struct chat *c, struct chat *heir)

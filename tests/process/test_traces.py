@@ -239,6 +239,28 @@ def test_notes_carry_it_too(pair, collector, folder):
     assert seen_by(b)["traceparent"] == f"00-{root['traceId']}-{notes['spanId']}-01"
 
 
+def test_notes_under_way_go_on_for_the_one_that_joined(pair, collector):
+    c = collector()
+    t, a, b = pair(traces={"endpoint": c.url, "delay_ms": 20}, limits={"coalesce_after_ms": 0}, condense={"job_timeout_ms": 3000})
+    b.fault(fault="hang", times=2)
+    body = json.dumps({"model": "m:1b", "stream": True, "messages": [{"role": "user", "content": prompt(9000)}]}).encode()
+    first, second = Client(t), Client(t)
+    first.send("POST", "/api/chat", body)
+    lead = wait_for(lambda: ask(t, "requests")["requests"], "the first")[0]["request"]
+    wait_for(lambda: [s["kind"] for s in ask(t, f"request {lead}")["steps"]].count("notes") == 2, "two notes under way")
+    second.send("POST", "/api/chat", body)
+    heir = wait_for(lambda: [r for r in ask(t, "requests")["requests"] if r["request"] != lead], "the second")[0]["request"]
+    wait_for(lambda: ask(t, f"request {heir}")["steps"][-1]["kind"] == "joined", "that it joins")
+    first.close(reset=True)
+    taken = wait_for(lambda: (r := ask(t, f"request {heir}"))["steps"][-1]["kind"] == "taken_over" and r, "that it takes over")
+    assert (taken["model"], taken["device"]) == ("m:1b", "gpu0") and taken["reason"]
+    assert second.head() == 200 and second.rest()
+    for rid in (lead, heir):
+        root, spans = c.trace_of(rid)
+        assert [s["name"] for s in spans].count("notes") >= 2 and len({s["spanId"] for s in spans}) == len(spans)
+    second.close()
+
+
 @pytest.mark.parametrize("wrong", [f"00-{TRACE}-{PARENT}", f"00-{TRACE}-{PARENT}-01-x", f"ff-{TRACE}-{PARENT}-01", f"00-{'0' * 32}-{PARENT}-01",
                                    f"00-{TRACE}-{'0' * 16}-01", f"00-{TRACE.upper()}-{PARENT}-01", f"00-{TRACE}-{PARENT}-0g", "", "x" * 4000])
 def test_a_traceparent_that_is_none(traced, wrong):
