@@ -9,6 +9,7 @@
  *   bench_routes.c   what each route would cost, by the server's own word (X-Tandem-Explain)
  *   bench_reload.c   what a reload costs
  *   bench_print.c    the tables, and the JSON
+ *   bench_say.c      what is under way, and the time that is left for it
  *
  * Times are ms of the monotonic clock unless named otherwise; tokens the backend's. Everything
  * blocks, until the deadline at the most.
@@ -116,9 +117,6 @@ struct bench_answer {
 	char error[BENCH_WHY_BYTES];
 };
 
-int64_t bench_now_ms(void);
-/* Left of the time; 0: over. */
-int64_t bench_left_ms(const struct benching *b);
 enum ctl_exit bench_http_begin(struct benching *b);
 void bench_http_end(struct benching *b);
 /* A body that begins with the model and ends with what put() adds. */
@@ -140,6 +138,12 @@ void bench_reload_measure(struct benching *b);
 void bench_print(struct benching *b);
 void bench_print_json(struct benching *b);
 
+/* --- bench_say.c --- */
+
+double bench_clock_ms(void);
+int64_t bench_now_ms(void);
+/* Left of the time; 0: over. */
+int64_t bench_left_ms(const struct benching *b);
 /* Says on stderr, where that is a terminal, what is under way. */
 void bench_progress(const struct benching *b, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));

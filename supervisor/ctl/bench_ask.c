@@ -7,7 +7,6 @@
 #include <curl/curl.h>
 #include <errno.h>
 #include <stdlib.h>
-#include <time.h>
 
 #define WAIT_MS 100 /* before the second try, then twice as long each time */
 #define WAIT_MOST_MS 1600
@@ -20,24 +19,6 @@ struct asking {
 	double begun_ms;
 	bool keep, done;
 };
-
-static double clock_ms(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec * 1000 + (double)t.tv_nsec / 1e6;
-}
-
-int64_t bench_now_ms(void)
-{
-	return (int64_t)clock_ms();
-}
-
-int64_t bench_left_ms(const struct benching *b)
-{
-	int64_t left = b->deadline_ms - bench_now_ms();
-	return left > 0 ? left : 0;
-}
 
 enum ctl_exit bench_http_begin(struct benching *b)
 {
@@ -84,7 +65,7 @@ static void take_line(struct asking *q, struct slice line)
 		return;
 	message = json_get(root, "message");
 	if (a->first_ms < 0 && (has_text(message, "content") || has_text(message, "thinking")))
-		a->first_ms = clock_ms() - q->begun_ms;
+		a->first_ms = bench_clock_ms() - q->begun_ms;
 	if (!json_is(json_get(root, "error"), JSON_NONE))
 		ctl_text(root, "error", a->error, sizeof(a->error));
 	if (!json_is(json_get(root, "done"), JSON_TRUE))
@@ -160,7 +141,7 @@ static enum bench_end end_of(struct benching *b, struct asking *q, CURLcode rc)
 	long status = 0;
 	struct bench_answer *a = q->a;
 	curl_easy_getinfo(b->http, CURLINFO_RESPONSE_CODE, &status);
-	a->total_ms = clock_ms() - q->begun_ms;
+	a->total_ms = bench_clock_ms() - q->begun_ms;
 	if (q->keep && status != 200 && rc == CURLE_OK)
 		take_line(q, buf_slice(&a->body));
 	take_lines(q, true);
@@ -195,7 +176,7 @@ enum bench_end bench_ask(struct benching *b, const char *path, const struct buf 
 	set_options(b, url, body);
 	curl_easy_setopt(b->http, CURLOPT_HTTPHEADER, headers);
 	curl_easy_setopt(b->http, CURLOPT_WRITEDATA, &q);
-	q.begun_ms = clock_ms();
+	q.begun_ms = bench_clock_ms();
 	CURLcode rc = curl_easy_perform(b->http);
 	enum bench_end end = end_of(b, &q, rc);
 	b->wait_ms = end == BENCH_BUSY ? b->wait_ms : 0;

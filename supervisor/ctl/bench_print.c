@@ -2,7 +2,6 @@
 #include "supervisor/ctl/bench.h"
 
 #include <inttypes.h>
-#include <unistd.h>
 
 static double whole_tok_s(const struct bench_row *r)
 {
@@ -221,28 +220,4 @@ void bench_print_json(struct benching *b)
 	buf_add_str(&out, "}");
 	puts(buf_cstr(&out));
 	buf_free(&out);
-}
-
-/* --- what is under way --- */
-
-void bench_say(const char *fmt, ...)
-{
-	va_list ap;
-	va_start(ap, fmt);
-	fputs("tandemctl: ", stderr);
-	vfprintf(stderr, fmt, ap);
-	fputc('\n', stderr);
-	va_end(ap);
-}
-
-void bench_progress(const struct benching *b, const char *fmt, ...)
-{
-	va_list ap;
-	if (!isatty(STDERR_FILENO))
-		return;
-	va_start(ap, fmt);
-	fprintf(stderr, "%s: ", b->device);
-	vfprintf(stderr, fmt, ap);
-	fprintf(stderr, ", %lld s left\n", (long long)(bench_left_ms(b) / 1000));
-	va_end(ap);
 }

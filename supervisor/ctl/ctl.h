@@ -15,7 +15,8 @@
  *   top.c        top (top.h has its files); screen.c its terminal, grid.c what stands there
  *   events.c     events
  *   logs.c       logs: those that are kept, and those that come
- *   event_line.c one of them as a line, and what of a text may be shown
+ *   event_line.c one of them as a line
+ *   text.c       what of a document is shown: its members as text and numbers
  *   operate.c    restart, drain, reset, reload, upgrade, cancel
  *   wait.c       wait-ready
  *   doctor.c     doctor: what costs time or stands open; its other files: doctor.h
@@ -146,19 +147,20 @@ enum ctl_exit ctl_nng_error(
 enum ctl_exit ctl_show(struct ctl *ctl, const char *request,
 	void (*print)(struct json_value root, void *ctx), void *ctx);
 
-/* The text of object's member for one line of a terminal: decoded, made safe (below), cut to size. "-" when absent or null. */
-void ctl_text(struct json_value object, const char *name, char *out, size_t size);
-
 /* --- event_line.c --- */
 
-/* Text for one line of a terminal, in place: line ends as '|', what a terminal might obey (control
- * characters, C1 too) or what turns the order of text as '?'. Its length now. */
-size_t ctl_safe(char *text, size_t n);
 /* An event of events.ipc as a line. */
 void ctl_event_print(struct json_value root, bool colour, FILE *to);
 /* A terminal that may have colours ($NO_COLOR says no). */
 bool ctl_colour(FILE *to);
 
+/* --- text.c --- */
+
+/* Text for one line of a terminal, in place: line ends as '|', what a terminal might obey (control
+ * characters, C1 too) or what turns the order of text as '?'. Its length now. */
+size_t ctl_safe(char *text, size_t n);
+/* The text of object's member for one line of a terminal: decoded, made safe (ctl_safe()), cut to size. "-" when absent or null. */
+void ctl_text(struct json_value object, const char *name, char *out, size_t size);
 /* The member as a number; 0 when absent or no number. */
 int64_t ctl_int(struct json_value object, const char *name);
 double ctl_real(struct json_value object, const char *name);

@@ -1,35 +1,8 @@
-/* One event as a line for people; and what of a text may be shown on a terminal. */
+/* One event as a line for people. */
 #include "supervisor/ctl/ctl.h"
 
 #include <stdlib.h>
 #include <unistd.h>
-
-/* Code points that a terminal may obey, or that turn the order of what stands there: C1 controls, bidirectional
- * marks and overrides. Two or three bytes of valid UTF-8. */
-static size_t unsafe(struct slice s)
-{
-	const unsigned char *p = (const unsigned char *)s.p;
-	if (s.n >= 2 && ((p[0] == 0xc2 && p[1] < 0xa0) || (p[0] == 0xd8 && p[1] == 0x9c)))
-		return 2;
-	if (s.n >= 3 && p[0] == 0xe2 && p[1] == 0x80 &&
-		((p[2] >= 0x8e && p[2] <= 0x8f) || (p[2] >= 0xa8 && p[2] <= 0xae)))
-		return 3;
-	return s.n >= 3 && p[0] == 0xe2 && p[1] == 0x81 && p[2] >= 0xa6 && p[2] <= 0xa9 ? 3 : 0;
-}
-
-size_t ctl_safe(char *text, size_t n)
-{
-	size_t to = 0;
-	for (size_t at = 0; at < n;) {
-		unsigned char c = (unsigned char)text[at];
-		size_t bad = unsafe((struct slice){text + at, n - at});
-		text[to++] = bad || (c < 0x20 && c != '\n') || c == 0x7f ? '?'
-			     : c == '\n'				 ? '|'
-									 : text[at];
-		at += bad ? bad : 1;
-	}
-	return to;
-}
 
 /* --- members --- */
 

@@ -126,38 +126,3 @@ enum ctl_exit ctl_show(struct ctl *ctl, const char *request,
 	buf_free(&err);
 	return rc;
 }
-
-void ctl_text(struct json_value object, const char *name, char *out, size_t size)
-{
-	struct json_value v = json_get(object, name);
-	struct buf text;
-	size_t n = 0;
-
-	buf_init(&text, CTL_ANSWER_BYTES);
-	if (json_is(v, JSON_STRING))
-		json_string_decode(v, &text);
-	else if (!json_is(v, JSON_NONE) && !json_is(v, JSON_NULL))
-		buf_add_slice(&text, v.raw);
-	if (text.n == 0)
-		buf_add_char(&text, '-');
-	text.n = text.p ? ctl_safe(text.p, text.n) : 0;
-	for (; n < text.n && n + 1 < size; n++)
-		out[n] = text.p[n];
-	n = utf8_valid_prefix((struct slice){out, n}); /* the cut may split a character */
-	out[n] = '\0';
-	buf_free(&text);
-}
-
-int64_t ctl_int(struct json_value object, const char *name)
-{
-	int64_t value = 0;
-	json_to_int(json_get(object, name), &value);
-	return value;
-}
-
-double ctl_real(struct json_value object, const char *name)
-{
-	double value = 0;
-	json_to_double(json_get(object, name), &value);
-	return value;
-}
