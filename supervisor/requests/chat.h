@@ -4,6 +4,8 @@
  *   chat_plan.c     the body is read: the plan, and the next stage
  *   chat_answer.c   the job on the answering device, heartbeats, the end
  *   chat_early.c    work for the next request while nobody waits
+ *   chat_freeze.c   ... a layout that is frozen early
+ *   chat_next.c     ... what it will begin with
  *   chat_notes.c    notes for digests to come, and the use of those that are there
  *   chat_condense.c selection, assembly
  *   chat_resume.c   what the client has of the answer, and going on after a death (retry.c: whether)
@@ -288,6 +290,12 @@ void chat_forecast_cut(struct chat *c);
 void chat_early_ask(const struct chat *c, struct proto_job *message);
 /* The answer has ended well: what can be done for the next request? */
 void chat_early(struct chat *c);
+
+/* --- chat_freeze.c --- */
+/* Is the next request of the conversation likely to outgrow its room? */
+bool chat_outgrows(const struct chat *c);
+/* Freezes its layout, on the pool; the main device reads what comes of it. */
+void chat_freeze(struct chat *c);
 
 /* --- chat_measure.c --- */
 /* The answer has ended; resumed: the counts are of its last part alone. */

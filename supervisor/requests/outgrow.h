@@ -1,6 +1,6 @@
 /*
  * Will a conversation outgrow the form that it is sent in with its next turn? Then its layout is
- * frozen and read now, while nobody waits (chat_early.c). A pure function of the layout that was
+ * frozen and read now, while nobody waits (chat_freeze.c). A pure function of the layout that was
  * made for its last request.
  *
  * A turn is a group of the layout: an answer and what followed it. The next one is taken for as

@@ -8,7 +8,7 @@
  *   conversation   begins one: what its characters are in tokens by the start table; cache emptied
  *   layout CHARS   the request laid out for that room, with what the cache knows: its body
  *   early CHARS    after `layout` of the same: the layout that is read while nobody waits, where the
- *                  server would freeze the conversation now (chat_early.c); it is frozen from then on
+ *                  server would freeze the conversation now (chat_freeze.c); it is frozen from then on
  *   plain CHARS    the same without a cache
  *   noted CHARS    as layout, and digests take notes of a scripted writer (scribe.h)
  *   replay CHARS   as plain, with what was decided about notes
@@ -31,7 +31,7 @@
 #define ARGUMENTS 4
 #define KEEP_GROUPS 2
 #define DECISIONS 4096
-#define EARLY_GAIN .1 /* as chat_early.c */
+#define EARLY_GAIN .1 /* as chat_freeze.c */
 #define INTRO "[Earlier conversation, condensed]\n"
 
 static struct layout_options options;
