@@ -137,7 +137,7 @@ struct config {
 	struct {
 		enum log_level level;
 		enum log_format format;
-		bool content;	      /* prompt text may appear in logs */
+		bool content;	      /* prompt text may appear in logs, and on the page at /ui/ */
 		int64_t buffer_bytes; /* of each process, for lines that nobody reads yet;
 					 default 262144 */
 	} log;
@@ -255,6 +255,8 @@ struct config {
 		int64_t request_steps;	    /* of one request; default 128 */
 		int64_t request_messages;   /* of one that was shortened, told of with their sizes;
 					       default 200 */
+		int64_t content_bytes;	    /* log.content: messages of requests that were shortened, for the
+					       page at /ui/ (contents.h); 0: none; default 16777216 */
 		int64_t models;		    /* of one device's list; default 4096 */
 		int64_t event_bytes;	    /* events queued for one listener of events.ipc; default
 					  1048576 */

@@ -112,6 +112,7 @@ void audience_give_place(struct chat *c, struct chat *heir)
 	memcpy(heir->base.id, id, sizeof(id));
 	memcpy(c->joined_to, heir->joined_to, sizeof(id));
 	/* begun_ms stays: it says since when c refers to its devices (devices_sweep()). */
+	SWAP(struct chat_content, c->content, heir->content);
 	SWAP(uint64_t, c->taken, heir->taken);
 	SWAP(bool, c->head_sent, heir->head_sent);
 	SWAP(enum measure_outcome, c->base.outcome, heir->base.outcome);

@@ -126,6 +126,7 @@ void chat_begin(struct requests *s, struct exchange *x, enum dialect d)
 		s->count.requests++;
 	c->step = step;
 	chat_bench_begin(c);
+	chat_content_begin(c);
 	request_remember(&c->base);
 	tracing_names(&c->base, true, operation_of(d));
 	audience_init(c);

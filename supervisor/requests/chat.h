@@ -22,6 +22,7 @@
  *   chat_compact.c  making a block that stands for the conversation
  *   chat_read.c     the body as a view
  *   chat_measure.c  what is measured at its end
+ *   chat_content.c  what is kept of its messages then, where that is wanted
  *   chat_shared.c   what all of them use
  * Each calls only those that stand below it; what comes from below goes to the table (chat_event()). What has a state or
  * much to offer has a header of its own; of the others the functions stand here.
@@ -41,6 +42,7 @@
 #include "supervisor/devices/job.h"
 #include "supervisor/requests/chat_chunks.h"
 #include "supervisor/requests/chat_compact.h"
+#include "supervisor/requests/chat_content.h"
 #include "supervisor/requests/chat_guard.h"
 #include "supervisor/requests/chat_lane.h"
 #include "supervisor/requests/chat_resume.h"
@@ -120,6 +122,7 @@ struct chat {
 	struct chat_compact compact;
 	struct chat_lane lane;
 	struct chat_guard guard;
+	struct chat_content content;
 	enum job_class class;
 	struct device *device; /* answers */
 	struct device *small;  /* condenses; NULL: none */
@@ -209,6 +212,8 @@ void chat_fallback(struct chat *c, const char *cause, const char *to);
 void chat_overflow_told(struct chat *c, const char *why);
 /* The client has a part of the answer. */
 bool chat_begun(const struct chat *c);
+/* A device was given its shorter form, and no thread is making another one (whose the fields would be). */
+bool chat_went_shorter(const struct chat *c);
 /* The backend has counted what it was sent. */
 void chat_count_told(struct chat *c, int64_t prompt_tokens);
 /* Says in a job what the worker is told of the client's request: method, path, headers, borrowed from the exchange.

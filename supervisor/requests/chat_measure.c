@@ -69,7 +69,7 @@ static void record_layout(const struct chat *c)
 {
 	const struct layout *l = &c->condense.layout;
 	size_t first;
-	if (!c->base.record || !c->asked || !c->use_condensed || !l->messages)
+	if (!c->base.record || !chat_went_shorter(c) || !l->messages)
 		return;
 	struct record_message *to = record_messages(c->base.record, l->count, &first);
 	for (size_t i = first; to && i < l->count; i++)
@@ -112,7 +112,7 @@ void chat_measured(struct chat *c)
 		m.outcome = MEASURE_JOINED;
 	if (!c->lead) {
 		m.tokens[MEASURE_SENT] = c->asked ? c->sent_tokens : 0;
-		m.layout = c->asked && c->use_condensed;
+		m.layout = chat_went_shorter(c);
 		m.overflow_condensed = c->overflowed && !c->too_long;
 		m.overflow_refused = c->too_long;
 	}

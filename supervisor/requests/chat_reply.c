@@ -75,6 +75,7 @@ void chat_finish(struct chat *c)
 {
 	struct chat *m;
 	chat_measured(c);
+	chat_content_keep(c);
 	c->state = CHAT_OVER;
 	while ((m = TAILQ_FIRST(&c->joined)))
 		break_off(m);

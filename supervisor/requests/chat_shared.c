@@ -96,6 +96,11 @@ bool chat_begun(const struct chat *c)
 	return c->bytes_out > 0;
 }
 
+bool chat_went_shorter(const struct chat *c)
+{
+	return c->asked && !c->working && c->use_condensed;
+}
+
 void chat_count_told(struct chat *c, int64_t prompt_tokens)
 {
 	if (prompt_tokens > 0)

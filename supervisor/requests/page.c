@@ -158,6 +158,12 @@ bool page_asks(const struct request *r)
 	return ((const struct page *)r)->asks;
 }
 
+const struct key *page_key(const struct request *r)
+{
+	const struct keys *keys = &r->all->config->access.keys;
+	return page_wanted(r) ? access_of(r->exchange, keys).key : NULL;
+}
+
 struct slice page_name(const struct request *r)
 {
 	struct slice path = exchange_path(r->exchange);

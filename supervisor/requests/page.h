@@ -27,6 +27,8 @@ void page_begin(struct requests *s, struct exchange *x, const struct route *rout
 bool page_wanted(const struct request *r);
 /* It asks for something, and has shown its key; else for one of the files. */
 bool page_asks(const struct request *r);
+/* The key that it has shown, until the next reload; NULL: none, or nobody waits any more. */
+const struct key *page_key(const struct request *r);
 /* What for: "status" of "/ui/api/status?x", "app.js" of "/ui/app.js", "" of "/ui/". Borrowed from the request. */
 struct slice page_name(const struct request *r);
 

@@ -151,6 +151,7 @@ void requests_init(
 	TAILQ_INIT(&s->chats);
 	callers_init(&s->callers);
 	history_init(&s->history);
+	contents_init(&s->contents);
 	s->history.ended = on_recorded;
 	s->history.late = on_recorded_late;
 	s->history.ctx = s;
@@ -160,6 +161,8 @@ void requests_init(
 
 static void limit_history(struct requests *s)
 {
+	bool content = s->config->log.content;
+	contents_limit(&s->contents, content ? (size_t)s->config->limits.content_bytes : 0);
 	history_limit(&s->history, (size_t)s->config->limits.history,
 		(size_t)s->config->limits.history_bytes, (size_t)s->config->limits.request_steps);
 	history_limit_messages(&s->history, (size_t)s->config->limits.request_messages);
@@ -193,6 +196,7 @@ void requests_free(struct requests *s)
 	callers_fini(&s->callers);
 	measures_fini(&s->measures);
 	history_fini(&s->history);
+	contents_fini(&s->contents);
 }
 
 void requests_reloaded(struct requests *s)

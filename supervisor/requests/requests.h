@@ -18,6 +18,7 @@
 #include "supervisor/requests/bench.h"
 #include "supervisor/requests/callers.h"
 #include "supervisor/requests/compact_key.h"
+#include "supervisor/requests/contents.h"
 #include "supervisor/requests/history.h"
 #include "supervisor/requests/measures.h"
 #include "supervisor/requests/poison.h"
@@ -94,7 +95,8 @@ struct requests {
 	struct times times;
 	struct predictions predictions;
 	struct measures measures;
-	struct history history; /* of each request: its steps */
+	struct history history;	  /* of each request: its steps */
+	struct contents contents; /* log.content: of those that were shortened, their messages */
 	struct poison poison;
 	struct unread unread; /* early freezes that are being read */
 	struct bench bench;   /* the ticket of an operator who measures */

@@ -312,14 +312,18 @@ static void each_request(const void *of, struct field_list *list)
 	tell_some(&h->past, tell_some(&h->running, most, list), list);
 }
 
-enum { KEPT, LIMIT, HELD };
+enum { KEPT, LIMIT, HELD, CONTENT_COUNT, CONTENT_HELD };
 
 static void get_history(const void *of, const struct field *f, struct field_value *out)
 {
 	const struct history *h = history_of(of);
-	out->number = (int64_t)(f->which == KEPT    ? h->count
-				: f->which == LIMIT ? h->most
-						    : h->bytes);
+	const struct contents *c = &((const struct requests_view *)of)->tell->requests->contents;
+	const size_t numbers[] = {[KEPT] = h->count,
+		[LIMIT] = h->most,
+		[HELD] = h->bytes,
+		[CONTENT_COUNT] = c->count,
+		[CONTENT_HELD] = c->bytes};
+	out->number = (int64_t)numbers[f->which];
 }
 
 static const struct field requests[] = {
@@ -330,6 +334,16 @@ static const struct field requests[] = {
 		.unit = "bytes",
 		.get = get_history,
 		.which = HELD},
+	{.name = "content_kept",
+		.type = FIELD_INT,
+		.help = "whose messages are in memory, for the page",
+		.get = get_history,
+		.which = CONTENT_COUNT},
+	{.name = "content_bytes",
+		.type = FIELD_INT,
+		.unit = "bytes",
+		.get = get_history,
+		.which = CONTENT_HELD},
 	FIELD_LIST_OF("requests", &row_members, each_request),
 };
 const struct fields document_requests = FIELDS(requests);

@@ -3,6 +3,7 @@
 #include "supervisor/requests/page.h"
 #include "supervisor/tell/commands.h"
 #include "supervisor/tell/documents.h"
+#include "supervisor/tell/ui_content.h"
 #include "supervisor/tell/ui_doctor.h"
 #include "supervisor/tell/ui_files.h"
 
@@ -79,9 +80,17 @@ static void ask_gpus(struct tell *t, struct request *r)
 
 /* --- the table of what there is --- */
 
+/* What stands behind such a beginning; empty: it has another. */
+static struct slice behind(struct slice name, const char *begin)
+{
+	size_t n = strlen(begin);
+	bool has = name.n > n && memcmp(name.p, begin, n) == 0;
+	return has ? (struct slice){name.p + n, name.n - n} : (struct slice){0};
+}
+
 static void answer_question(struct tell *t, struct request *r)
 {
-	struct slice name = page_name(r);
+	struct slice name = page_name(r), content = behind(name, "content/");
 	bool events = slice_eq(name, SLICE("events")), doctor = slice_eq(name, SLICE("doctor"));
 	if ((events || doctor) && t->life->state != LIFE_RUNNING)
 		page_answer(r, 503, SLICE("{\"error\":\"this tandemd is about to end\"}"));
@@ -91,7 +100,7 @@ static void answer_question(struct tell *t, struct request *r)
 		ui_doctor_ask(t->doctor, r);
 	else if (slice_eq(name, SLICE("devices")))
 		ask_gpus(t, r);
-	else if (!answer_document(t, r, name))
+	else if (content.n ? !ui_content_answer(t, r, content) : !answer_document(t, r, name))
 		answer_nothing(r);
 }
 

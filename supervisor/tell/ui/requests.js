@@ -1,5 +1,6 @@
 // Requests as a waterfall: each with its steps, over the devices that worked for it.
-import { every } from "./net.js";
+import { ask, every } from "./net.js";
+import { shownMessage } from "./diff.js";
 import { clock, count, el, facts, ms, pill, put, share, table } from "./dom.js";
 import { List } from "./list.js";
 import { history } from "./history.js";
@@ -93,8 +94,51 @@ export function requests() {
 		detail.hidden = !r;
 		if (!r) return;
 		history.whole.delete(r.request); // something may have come after its end
-		try { await history.bring([r]); } catch { return; }
-		if (opened === r.request) show(r);
+		try {
+			await history.bring([r]);
+			if (opened !== r.request) return;
+			show(r);
+			await tellContent(r);
+		} catch { /* the pulse tells */ }
+	}
+
+	/** Whether the texts of its messages are there: its rows open to them, or it is said why not. */
+	async function tellContent(r) {
+		const said = detail.querySelector(".content"), rows = detail.querySelectorAll('[aria-label^="Messages"] tbody tr');
+		const lost = history.whole.get(r.request)?.messages_lost ?? 0;
+		let c;
+		do {
+			if (c) await new Promise(done => setTimeout(done, 100));
+			c = await ask("content/" + encodeURIComponent(r.request));
+		} while (c?.content === "coming" && said.isConnected);
+		if (!c || !said.isConnected) return;
+		put(said, c.why || "A message opens to what was left out of it.");
+		said.dataset.content = c.content;
+		if (c.content === "kept") rows.forEach((row, i) => openable(row, `content/${encodeURIComponent(r.request)}/${lost + i}`));
+	}
+
+	/** The row of a message opens to its text, and closes again. */
+	function openable(row, name) {
+		const cell = row.cells[0], b = el("button", { type: "button", class: "opener", "aria-expanded": "false" }, cell.textContent);
+		let under = null;
+		put(cell, el("span", {}, b));
+		row.classList.add("opens");
+		row.addEventListener("click", async () => {
+			b.setAttribute("aria-expanded", String(!under));
+			if (under) {
+				under.remove();
+				under = null;
+				return;
+			}
+			const box = el("td", { colspan: String(row.cells.length) }, "…"), mine = under = el("tr", { class: "text" }, box);
+			row.after(under);
+			try {
+				const m = await ask(name);
+				if (under === mine) put(box, ...m ? shownMessage(m) : ["It is kept no more."]);
+			} catch (e) {
+				put(box, e.message);
+			}
+		});
 	}
 
 	function show(r) {
@@ -109,6 +153,7 @@ export function requests() {
 			table("Steps", ["step", "device", ">from", ">length", "outcome", "why", ">tokens", ">warm", ">times"], steps.map(s =>
 				[el("span", { class: "kind", "data-kind": s.kind }, s.kind), s.device, ms(s.start_ms), ms(s.ms), s.outcome, s.why,
 					count(s.tokens), count(s.cached_tokens), count(s.count)])),
+			el("p", { class: "soft content", role: "status" }),
 			messages.length ? table("Messages as they were sent" + (lost ? `, without the first ${count(lost)}` : ""),
 				[">", "role", "level", ">bytes in", ">bytes out", "", "why"], messages.map((m, i) => [count(lost + i), m.role, m.level,
 					count(m.bytes_in), count(m.bytes_out), share(m.bytes_out, m.bytes_in, "bytes kept"), m.reason])) : null);
