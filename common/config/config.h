@@ -255,9 +255,9 @@ struct config {
 		int64_t request_steps;	    /* of one request; default 128 */
 		int64_t request_messages;   /* of one that was shortened, told of with their sizes;
 					       default 200 */
-		int64_t content_bytes;	    /* log.content: messages of requests that were shortened, for the
+		int64_t content_bytes; /* log.content: messages of requests that were shortened, for the
 					       page at /ui/ (contents.h); 0: none; default 16777216 */
-		int64_t models;		    /* of one device's list; default 4096 */
+		int64_t models;	       /* of one device's list; default 4096 */
 		int64_t event_bytes;	    /* events queued for one listener of events.ipc; default
 					  1048576 */
 		int64_t recent_event_bytes; /* of the newest events that are kept; 0: none; default

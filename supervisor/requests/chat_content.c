@@ -30,8 +30,8 @@ void chat_content_begin(struct chat *c)
 	const struct requests *s = c->base.all;
 	c->content.wanted = room(c) > 0;
 	if (c->content.wanted)
-		c->content.owner = content_owner(
-			access_of(c->base.exchange, &s->config->access.keys).key);
+		c->content.owner =
+			content_owner(access_of(c->base.exchange, &s->config->access.keys).key);
 }
 
 /* --- what the thread gets --- */

@@ -22,7 +22,9 @@ static struct standing without(const struct tell *t, const struct record *r)
 		return (struct standing){"running", "It is under way.", NULL};
 	if (m->outcome == MEASURE_JOINED)
 		return (struct standing){"joined",
-			"It got the answer of an equal request that was under way: what was sent is told there.", NULL};
+			"It got the answer of an equal request that was under way: what was sent "
+			"is told there.",
+			NULL};
 	if (!m->layout)
 		return (struct standing){
 			"whole", "Nothing was left out: none of its messages was shortened.", NULL};
@@ -32,9 +34,8 @@ static struct standing without(const struct tell *t, const struct record *r)
 	if (conf->limits.content_bytes == 0)
 		return (struct standing){
 			"off", "No text of a message is kept: limits.content_bytes is 0.", NULL};
-	return (struct standing){"gone",
-		"Its texts are kept no more, or it began before log.content was on.",
-		NULL};
+	return (struct standing){
+		"gone", "Its texts are kept no more, or it began before log.content was on.", NULL};
 }
 
 static struct standing with(const struct content *c, const struct content_owner *who)
@@ -51,7 +52,8 @@ static struct standing with(const struct content *c, const struct content_owner 
 		return (struct standing){"too_large",
 			"Its texts are not kept: they are larger than limits.content_bytes.", NULL};
 	case CONTENT_NO_MEMORY:
-		return (struct standing){"no_memory", "Its texts are not kept: memory was out.", NULL};
+		return (struct standing){
+			"no_memory", "Its texts are not kept: memory was out.", NULL};
 	default:
 		return (struct standing){"kept", "", c};
 	}

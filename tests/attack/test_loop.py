@@ -11,7 +11,7 @@ import subprocess
 import pytest
 
 from conftest import SANITIZED, attached
-from harness import ROOT, in_thread
+from harness import ROOT, in_thread, wait_for
 
 pytestmark = [pytest.mark.measured, pytest.mark.skipif(bool(SANITIZED), reason="a sanitizer's own library has to be the first")]
 
@@ -123,6 +123,33 @@ def test_large_answers(watched, type, path, stream):
     worst = held()
     song.join(60)
     check(worst + held(), size)
+
+
+@pytest.mark.parametrize("size", [12 * MB, 100 * MB])
+def test_what_is_kept_of_a_large_prompt(watched, size):
+    """With log.content, of a prompt that was shortened: made by a thread, told one message at a time, or known to be too large."""
+    t, backend, held = watched(log={"content": True}, limits={"content_bytes": 64 * MB})
+    talk = [{"role": "user", "content": "go"}, {"role": "assistant", "content": WORDS * (size // len(WORDS))}]
+    for i in range(8):
+        talk += [{"role": "user", "content": f"and {i}?"}, {"role": "assistant", "content": WORDS}]
+    body = json.dumps({"model": "m:1b", "stream": False, "messages": [*talk, {"role": "user", "content": "so?"}]}).encode()
+    song = canary(t)
+    held()
+    status, headers, _ = t.request("POST", "/api/chat", body, timeout=60)
+    rid = headers["X-Tandem-Request-Id"]
+    assert status == 200
+
+    def standing():
+        return json.loads(t.request("GET", f"/ui/api/content/{rid}")[2])
+
+    told = wait_for(lambda: (s := standing())["content"] != "coming" and s, "its texts")
+    worst = held()
+    assert told["content"] == ("too_large" if size > 64 * MB else "kept")
+    if told["messages"]:
+        message = json.loads(t.request("GET", f"/ui/api/content/{rid}/1")[2])
+        assert message["before"] == talk[1]["content"] and message["sent"] == "shortened" and len(message["after"]) < 100000
+    song.join(60)
+    check(worst + held(), len(body))
 
 
 def test_large_heads(watched):

@@ -109,6 +109,20 @@ def test_calls_and_pictures(pair):
     assert "QUJDQUJD" not in json.dumps(told)
 
 
+def test_results_that_are_left_out_whole(pair):
+    """An agent's conversation: what went to a digest is told, and what stayed is what the backend got, calls and all."""
+    t, a, _ = pair(**ON, main_device={"num_ctx": 4096})
+    messages = [{"role": "user", "content": "Look through all of it."}]
+    for i in range(12):
+        call = {"function": {"name": "read", "arguments": {"path": f"src/part_{i}.c"}}}
+        messages += [{"role": "assistant", "content": f"Part {i}.", "tool_calls": [call]}, {"role": "tool", "content": prompt(900)}]
+    told = texts(t, asked(t, CHAT, messages))
+    assert {m["sent"] for m in told} == {"whole", "shortened", "nothing"} and all(m["before"].startswith(o["content"]) for m, o in zip(told, messages))
+    got = json.loads(a.bodies()[-1])["messages"]
+    calls = [f'\nread({json.dumps(c["tool_calls"][0]["function"]["arguments"], separators=(",", ":"))})' if c.get("tool_calls") else "" for c in got]
+    assert [x.replace('": "', '":"') if c else x for x, c in zip(sent(told), calls)] == [m["content"] + c for m, c in zip(got, calls)]
+
+
 def test_what_was_not_shortened_says_so(pair):
     t, a, _ = pair(**ON)
     whole = asked(t, messages=[{"role": "user", "content": "hi"}])

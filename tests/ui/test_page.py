@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 from conftest import attached
 from harness import alive, in_thread, wait_for
-from test_access import KEY, OTHER, guarded, keys  # noqa: F401 - two fixtures
+from test_access import KEY, OTHER, bearer, guarded, keys, line  # noqa: F401 - two fixtures
 from test_control import nvml  # noqa: F401 - a fixture
 from test_doctor import doctor
 from test_routes import prompt
@@ -366,6 +366,147 @@ def test_a_doctor_that_cannot_look(placed, place, browse):  # noqa: F811
     p.wrong = [w for w in p.wrong if "503" not in w]  # the browser's own word for each
 
 
+# --- what was left out of a request's messages ---
+
+
+def lines_of(box):
+    """[way, text] of each line that is shown in it, with what is folded or cut unfolded."""
+    while box.locator("button.more").count():
+        box.locator("button.more").first.click()
+    return box.locator("[data-way]").evaluate_all("all => all.map(l => [l.dataset.way, [...l.childNodes].slice(1).map(n => n.data).join('')])")
+
+
+def opened(p, i):
+    """The row of message i of the request that is open; what it opens to."""
+    rows = p.page.get_by_role("region", name=re.compile("^Messages")).locator("tbody tr:not(.text)")
+    under = p.page.locator("tr.text")
+    before = under.count()
+    rows.nth(i).get_by_role("button").click()
+    expect(under).to_have_count(before + 1)
+    expect(rows.nth(i).get_by_role("button")).to_have_attribute("aria-expanded", "true")
+    return rows.nth(i).locator("xpath=following-sibling::tr[1]")
+
+
+def standing(p, rid, state):
+    p.page.locator(f'[data-request="{rid}"]').click()
+    expect(p.page.locator(".content")).to_have_attribute("data-content", state)
+    return p.page.locator(".content")
+
+
+EVIL = '<img src=x onerror="window.owned=1"><script>window.owned=1</script>'
+
+
+def conversation(rounds=10):
+    """An agent's: results of tools are long, and there is something in them that means harm."""
+    out = [{"role": "system", "content": "You help."}, {"role": "user", "content": "Look through all of it."}]
+    for i in range(rounds):
+        call = {"function": {"name": "read", "arguments": {"path": f"src/part_{i}.c"}}}
+        out += [{"role": "assistant", "content": f"Part {i}.", "tool_calls": [call]},
+                {"role": "tool", "content": prompt(700) + "\n" + EVIL + f" {i}\n" + prompt(300)}]
+    return out + [{"role": "user", "content": f"and {EVIL}?"}]
+
+
+def test_what_was_left_out_of_each_message(pair, browse):
+    t, a, _ = pair(log={"content": True}, main_device={"num_ctx": 4096})
+    messages = conversation()
+    status, headers, _ = t.chat(messages, stream=True)
+    assert status == 200 and headers["X-Tandem-Strategy"] in "BC"
+    hi = t.chat("hi", stream=True)[1]["X-Tandem-Request-Id"]
+    t.wait_idle()
+    p = browse(t, "#requests")
+    rid = headers["X-Tandem-Request-Id"]
+    expect(standing(p, hi, "whole")).to_contain_text("Nothing was left out")
+    expect(p.page.get_by_role("region", name=re.compile("^Messages"))).to_have_count(0)
+    expect(standing(p, rid, "kept")).to_contain_text("opens to")
+    seen = set()
+    for i, m in enumerate(messages):
+        told = json.loads(t.request("GET", f"/ui/api/content/{rid}/{i}")[2])
+        under = opened(p, i)
+        expect(under).to_contain_text({"whole": "sent as it came", "nothing": "All of it is left out", "shortened": "lines are left out"}[told["sent"]])
+        lines = lines_of(under.get_by_role("region", name="Lines"))
+        assert "\n".join(x for way, x in lines if way != "in") == told["before"] and told["before"].startswith(m["content"])
+        ways = {way for way, _ in lines}
+        if told["sent"] == "shortened":
+            assert "\n".join(x for way, x in lines if way != "out") == told["after"] and "out" in ways
+        else:
+            assert ways == ({"same"} if told["sent"] == "whole" else {"out"})
+        seen.add(told["sent"])
+        p.page.get_by_role("region", name=re.compile("^Messages")).locator("tbody tr:not(.text)").nth(i).get_by_role("button").click()
+        expect(p.page.locator("tr.text")).to_have_count(0)
+    assert seen == {"whole", "shortened", "nothing"}
+    # What others say is text, wherever it stands.
+    opened(p, len(messages) - 1)
+    expect(p.page.locator("tr.text")).to_contain_text(EVIL)
+    assert p.page.evaluate("window.owned") is None and p.page.locator("img:not([src='icon.svg'])").count() == 0
+    # By keyboard as well, and on a narrow window nothing is wider than it.
+    b = p.page.get_by_role("region", name=re.compile("^Messages")).locator("tbody tr:not(.text)").nth(0).get_by_role("button")
+    b.focus()
+    p.page.keyboard.press("Enter")
+    expect(b).to_have_attribute("aria-expanded", "true")
+    p.page.set_viewport_size(PHONE["viewport"])
+    p.fits()
+    p.page.set_viewport_size({"width": 1280, "height": 800})
+    b.click()
+    under = opened(p, 3)
+    expect(under.get_by_role("region", name="Lines")).to_be_visible()
+    under.scroll_into_view_if_needed()
+    p.shot("content")
+
+
+def test_texts_that_are_not_there(pair, browse):
+    """Off: which switch shows them. Too large for what is kept: that."""
+    t, *_ = pair()
+    rid = t.chat(conversation(), stream=True)[1]["X-Tandem-Request-Id"]
+    t.wait_idle()
+    p = browse(t, "#requests")
+    expect(standing(p, rid, "off")).to_contain_text("log.content")
+    rows = p.page.get_by_role("region", name=re.compile("^Messages"))
+    assert rows.locator("tbody tr").count() == len(conversation()) and rows.get_by_role("button").count() == 0
+    t, *_ = pair(log={"content": True}, limits={"content_bytes": 3000})
+    rid = t.chat(conversation(), stream=True)[1]["X-Tandem-Request-Id"]
+    t.wait_idle()
+    expect(standing(browse(t, "#requests"), rid, "too_large")).to_contain_text("limits.content_bytes")
+
+
+def test_texts_of_another_key(guarded, browse):  # noqa: F811
+    t, _ = guarded(line("laptop", KEY), line("desk", OTHER), device={"num_ctx": 4096}, log={"content": True})
+    body = {"model": "m:1b", "stream": False, "messages": conversation()}
+    mine, theirs = (t.request("POST", "/api/chat", body, bearer(k))[1]["X-Tandem-Request-Id"] for k in (KEY, OTHER))
+    t.wait_idle()
+    p = browse(t, "#requests")
+    p.page.locator("#key").fill(KEY)
+    p.page.keyboard.press("Enter")
+    expect(standing(p, theirs, "other_key")).to_contain_text("your key")
+    assert p.page.get_by_role("region", name=re.compile("^Messages")).get_by_role("button").count() == 0
+    standing(p, mine, "kept")
+    expect(opened(p, 0)).to_contain_text("You help.")
+    p.wrong = [w for w in p.wrong if "401" not in w]  # the browser's own word for each
+
+
+@pytest.mark.measured
+def test_a_message_of_two_megabytes_without_a_stutter(pair, browse):
+    """Read, compared and drawn; so is one of a single line."""
+    t, *_ = pair(log={"content": True})
+    long = "".join(f"{i}: value_{i} = compute({i * 37});\n" for i in range(60000))[:2_000_000]
+    p = None
+    for text in (long, "x" * 2_000_000):
+        messages = conversation()
+        messages[3]["content"] = text
+        status, headers, _ = t.chat(messages, stream=True)
+        assert status == 200
+        t.wait_idle()
+        p = p or browse(t, "#requests")
+        expect(p.page.locator(f'[data-request="{headers["X-Tandem-Request-Id"]}"]')).to_be_visible()
+        standing(p, headers["X-Tandem-Request-Id"], "kept")
+        before = worked(p)
+        under = opened(p, 3)
+        expect(under).to_contain_text("left out")
+        p.page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        ms = worked(p) - before
+        print(f"a message of {len(text)} bytes: {ms:.0f} ms of work")
+        assert ms < 1000 and under.locator("[data-way]").count() <= 2500
+
+
 # --- whoever looks, on whatever ---
 
 
@@ -547,26 +688,27 @@ def test_through_an_upgrade(fake, upgradable, browse):  # noqa: F811
 # --- a thousand ---
 
 
+def worked(p):
+    """What the page's thread has worked so far, drawing without a GPU included, in ms of a processor: the time of a clock would tell of
+    this machine's other work as well."""
+    if not hasattr(p, "cdp"):
+        p.cdp = p.context.new_cdp_session(p.page)
+        p.cdp.send("Performance.enable", {"timeDomain": "threadTicks"})
+    return 1000 * next(m["value"] for m in p.cdp.send("Performance.getMetrics")["metrics"] if m["name"] == "TaskDuration")
+
+
 def scrolled(p, frames=150):
-    """From top to bottom in that many steps of two frames each: what the page's thread worked for each, drawing without a GPU included,
-    in ms of a processor. The time of a clock would tell of this machine's other work as well."""
-    cdp = p.context.new_cdp_session(p.page)
-    cdp.send("Performance.enable", {"timeDomain": "threadTicks"})
-
-    def worked():
-        return next(m["value"] for m in cdp.send("Performance.getMetrics")["metrics"] if m["name"] == "TaskDuration")
-
-    each, before = [], worked()
+    """From top to bottom in that many steps of two frames each: what the page's thread worked for each, in ms."""
+    each, before = [], worked(p)
     for n in range(1, frames + 1):
         p.page.evaluate("""to => new Promise(done => {
             const list = document.querySelector(".list");
             list.scrollTop = list.scrollHeight * to;
             requestAnimationFrame(() => requestAnimationFrame(done));
         })""", n / frames)
-        now = worked()
-        each.append(1000 * (now - before))
+        now = worked(p)
+        each.append(now - before)
         before = now
-    cdp.detach()
     return sorted(each)
 
 

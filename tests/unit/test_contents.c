@@ -62,8 +62,10 @@ static void test_what_was_done_to_each_message(void **state)
 			    }};
 	(void)state;
 	make(&f, DIALECT_OPENAI_CHAT,
-		"{\"model\":\"m\",\"messages\":[{\"role\":\"system\",\"content\":\"<b>\\\"\\u2028\"},"
-		"{\"role\":\"assistant\",\"content\":\"old\"},{\"role\":\"user\",\"content\":\"a\\nb\\nc\"},"
+		"{\"model\":\"m\",\"messages\":[{\"role\":\"system\",\"content\":\"<b>"
+		"\\\"\\u2028\"},"
+		"{\"role\":\"assistant\",\"content\":\"old\"},{\"role\":\"user\",\"content\":"
+		"\"a\\nb\\nc\"},"
 		"{\"role\":\"tool\",\"tool_call_id\":\"x\",\"content\":\"r\"},"
 		"{\"role\":\"user\",\"content\":\"and?\"}]}");
 	assert_object(&f, 0,
@@ -92,12 +94,14 @@ static void test_calls_stay(void **state)
 				    {.kind = CHAT_REPLACE_TEXT, .text = SLICE("short")}}};
 	(void)state;
 	make(&f, DIALECT_OLLAMA_CHAT,
-		"{\"model\":\"m\",\"messages\":[{\"role\":\"assistant\",\"content\":\"long\",\"tool_calls\":"
+		"{\"model\":\"m\",\"messages\":[{\"role\":\"assistant\",\"content\":\"long\","
+		"\"tool_calls\":"
 		"[{\"function\":{\"name\":\"f\",\"arguments\":{\"a\":1}}}]},"
 		"{\"role\":\"assistant\",\"content\":\"\",\"tool_calls\":"
 		"[{\"function\":{\"name\":\"g\",\"arguments\":{}}}]}]}");
 	assert_object(&f, 0,
-		"{\"index\":0,\"role\":\"assistant\",\"sent\":\"shortened\",\"before\":\"long\\nf({\\\"a\\\":1})\","
+		"{\"index\":0,\"role\":\"assistant\",\"sent\":\"shortened\",\"before\":\"long\\nf({"
+		"\\\"a\\\":1})\","
 		"\"after\":\"short\\nf({\\\"a\\\":1})\",\"others\":[]}");
 	assert_object(&f, 1,
 		"{\"index\":1,\"role\":\"assistant\",\"sent\":\"shortened\",\"before\":\"g({})\","
@@ -129,10 +133,12 @@ static void test_what_is_no_text(void **state)
 				 .text = SLICE("x"),
 				 .drop_pictures = true};
 	const char *openai =
-		"{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"see\"},"
+		"{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\","
+		"\"text\":\"see\"},"
 		"{\"type\":\"image_url\",\"image_url\":{\"url\":\"data:image/png;base64,QUJD\"}},"
 		"{\"type\":\"text\",\"text\":\"and\"},"
-		"{\"type\":\"input_audio\",\"input_audio\":{\"data\":\"QUJD\",\"format\":\"wav\"}}]}]}";
+		"{\"type\":\"input_audio\",\"input_audio\":{\"data\":\"QUJD\",\"format\":\"wav\"}}]"
+		"}]}";
 	(void)state;
 	assert_others(DIALECT_OPENAI_CHAT, openai, 0, keep,
 		"[{\"type\":\"image/png\",\"bytes\":69,\"sent\":true},"
@@ -141,32 +147,41 @@ static void test_what_is_no_text(void **state)
 		"[{\"type\":\"image/png\",\"bytes\":69,\"sent\":false},"
 		"{\"type\":\"input_audio\",\"bytes\":67,\"sent\":true}]");
 	assert_others(DIALECT_OLLAMA_CHAT,
-		"{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"x\",\"images\":[\"QUJD\",\"QUJDQUJD\"]}]}",
+		"{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"x\",\"images\":["
+		"\"QUJD\",\"QUJDQUJD\"]}]}",
 		0, drop,
-		"[{\"type\":\"image\",\"bytes\":6,\"sent\":false},{\"type\":\"image\",\"bytes\":10,\"sent\":false}]");
+		"[{\"type\":\"image\",\"bytes\":6,\"sent\":false},{\"type\":\"image\",\"bytes\":10,"
+		"\"sent\":false}]");
 	assert_others(DIALECT_OLLAMA_GENERATE,
 		"{\"model\":\"m\",\"prompt\":\"x\",\"images\":[\"QUJD\"]}", 0, keep,
 		"[{\"type\":\"image\",\"bytes\":6,\"sent\":true}]");
 	/* A client's own words are no type. */
 	assert_others(DIALECT_OPENAI_CHAT,
-		"{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"see\"},"
-		"{\"type\":\"image_url\",\"image_url\":{\"url\":\"data:<img src=x>;base64,QUJD\"}}]}]}",
+		"{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\","
+		"\"text\":\"see\"},"
+		"{\"type\":\"image_url\",\"image_url\":{\"url\":\"data:<img "
+		"src=x>;base64,QUJD\"}}]}]}",
 		0, keep, "[{\"type\":\"part\",\"bytes\":71,\"sent\":true}]");
 	const char *anthropic =
-		"{\"model\":\"m\",\"max_tokens\":9,\"messages\":[{\"role\":\"user\",\"content\":\"go\"},"
+		"{\"model\":\"m\",\"max_tokens\":9,\"messages\":[{\"role\":\"user\",\"content\":"
+		"\"go\"},"
 		"{\"role\":\"assistant\",\"content\":[{\"type\":\"text\",\"text\":\"I look\"},"
 		"{\"type\":\"tool_use\",\"id\":\"a\",\"name\":\"see\",\"input\":{}}]},"
-		"{\"role\":\"user\",\"content\":[{\"type\":\"tool_result\",\"tool_use_id\":\"a\",\"content\":["
-		"{\"type\":\"image\",\"source\":{\"type\":\"base64\",\"media_type\":\"image/webp\",\"data\":\"QUJD\"}},"
+		"{\"role\":\"user\",\"content\":[{\"type\":\"tool_result\",\"tool_use_id\":\"a\","
+		"\"content\":["
+		"{\"type\":\"image\",\"source\":{\"type\":\"base64\",\"media_type\":\"image/"
+		"webp\",\"data\":\"QUJD\"}},"
 		"{\"type\":\"text\",\"text\":\"this\"}]},"
-		"{\"type\":\"image\",\"source\":{\"type\":\"base64\",\"media_type\":\"image/gif\",\"data\":\"QUJD\"}}]}]}";
+		"{\"type\":\"image\",\"source\":{\"type\":\"base64\",\"media_type\":\"image/"
+		"gif\",\"data\":\"QUJD\"}}]}]}";
 	assert_others(DIALECT_ANTHROPIC, anthropic, 1, keep, "[]");
 	assert_others(DIALECT_ANTHROPIC, anthropic, 2, keep,
 		"[{\"type\":\"image/webp\",\"bytes\":83,\"sent\":true}]");
 	assert_others(DIALECT_ANTHROPIC, anthropic, 3, keep,
 		"[{\"type\":\"image/gif\",\"bytes\":82,\"sent\":true}]");
 	assert_others(DIALECT_RESPONSES,
-		"{\"model\":\"m\",\"input\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_text\",\"text\":\"see\"},"
+		"{\"model\":\"m\",\"input\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_"
+		"text\",\"text\":\"see\"},"
 		"{\"type\":\"input_image\",\"image_url\":\"data:image/jpeg;base64,QUJD\"}]}]}",
 		0, keep, "[{\"type\":\"image/jpeg\",\"bytes\":70,\"sent\":true}]");
 }
@@ -175,15 +190,14 @@ static void test_what_is_too_large(void **state)
 {
 	struct fixture f = {0};
 	struct dialect_error error;
-	const char *body =
-		"{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"hello\"},{\"role\":\"user\",\"content\":\"you\"}]}";
+	const char *body = "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":"
+			   "\"hello\"},{\"role\":\"user\",\"content\":\"you\"}]}";
 	(void)state;
 	make(&f, DIALECT_OLLAMA_CHAT, body);
 	size_t whole = f.t.json.n;
 	assert_int_equal(f.t.json.cap, whole); /* no room is wasted */
 	done(&f);
-	assert_int_equal(
-		chat_request_parse(DIALECT_OLLAMA_CHAT, slice_str(body), &f.r, &error), 0);
+	assert_int_equal(chat_request_parse(DIALECT_OLLAMA_CHAT, slice_str(body), &f.r, &error), 0);
 	assert_int_equal(content_text_make(&f.r, f.edits, whole, &f.t), 0);
 	content_text_free(&f.t);
 	for (size_t most = 1; most < whole; most++) {

@@ -1,6 +1,6 @@
 // A prompt, tried on several ways one after the other, with times and answers side by side; or only explained.
 import { ask, messages, send } from "./net.js";
-import { difference, shownLines, spoken } from "./diff.js";
+import { difference, lineCount, shownLines, spoken } from "./diff.js";
 import { bytes, count, el, facts, ms, pill, put, table } from "./dom.js";
 
 // The ways that a request may ask for (docs/routing.md), and what tandem would choose by itself.
@@ -29,9 +29,9 @@ function changes(before, after) {
 	if (!after) return null;
 	const pairs = before.length === after.length ? before.map((m, i) => [i, m, after[i]]) : [[null, before, after]];
 	return el("div", { class: "changes" }, pairs.filter(([, a, b]) => spoken(a) !== spoken(b)).map(([i, a, b]) => {
-		const lines = difference(spoken(a), spoken(b)), gone = lines.filter(l => l.way === "out").length;
-		return el("details", {}, el("summary", {}, `${i === null ? "The whole" : "Message " + i}: ${count(gone)} of ` +
-			`${count(lines.filter(l => l.way !== "in").length)} lines are left out`), shownLines(lines));
+		const runs = difference(spoken(a), spoken(b));
+		return el("details", {}, el("summary", {}, `${i === null ? "The whole" : "Message " + i}: ${count(lineCount(runs, "out"))} of ` +
+			`${count(lineCount(runs, "out", "same"))} lines are left out`), shownLines(runs));
 	}));
 }
 
