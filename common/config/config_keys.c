@@ -225,7 +225,8 @@ static const struct config_key main_keys[] = {
 	NUMBER(KEY_INT64, limits, history_bytes, 0, GIB, 4194304),
 	NUMBER(KEY_INT64, limits, request_steps, 8, 4096, 128),
 	NUMBER(KEY_INT64, limits, request_messages, 0, 4096, 200),
-	NUMBER(KEY_INT64, limits, content_bytes, 0, GIB, 16777216),
+	/* One message of it is told in one go. */
+	NUMBER(KEY_INT64, limits, content_bytes, 0, 64 * MIB, 16777216),
 	NUMBER(KEY_INT64, limits, models, 1, 4096, 4096),
 	NUMBER(KEY_INT64, limits, event_bytes, 16 * KIB, GIB, 1048576),
 	NUMBER(KEY_INT64, limits, recent_event_bytes, 0, 2048 * KIB, 1048576),

@@ -125,7 +125,7 @@ def test_large_answers(watched, type, path, stream):
     check(worst + held(), size)
 
 
-@pytest.mark.parametrize("size", [12 * MB, 100 * MB])
+@pytest.mark.parametrize("size", [12 * MB, 55 * MB, 100 * MB])
 def test_what_is_kept_of_a_large_prompt(watched, size):
     """With log.content, of a prompt that was shortened: made by a thread, told one message at a time, or known to be too large."""
     t, backend, held = watched(log={"content": True}, limits={"content_bytes": 64 * MB})
