@@ -221,7 +221,7 @@ asan)
 	;;
 tsan)
 	"$SETUP/deps.sh" run check || exit 1
-	export TSAN_OPTIONS="suppressions=$SETUP/tsan.supp report_thread_leaks=0 allocator_may_return_null=1"
+	export TSAN_OPTIONS="suppressions=$SETUP/tsan.supp report_thread_leaks=0 allocator_may_return_null=1 history_size=7"
 	sanitized tsan thread
 	;;
 *)

@@ -62,10 +62,9 @@ static bool is_type(struct slice s)
 static bool is_picture(struct json_value part)
 {
 	static const char *const types[] = {"image", "image_url", "input_image"};
-	struct json_value type = {.type = JSON_NONE};
 	if (!json_is(part, JSON_OBJECT))
 		return true;
-	type = json_get(part, "type");
+	struct json_value type = json_get(part, "type");
 	for (size_t i = 0; i < sizeof(types) / sizeof(*types); i++)
 		if (json_string_is(type, types[i]))
 			return true;
