@@ -7,21 +7,13 @@
  * and what their own state is now. Of what stands before the item that is left out which the text stands for: it has
  * their hashes, since a long message is shorter in it.
  */
-#include "common/dialect/compaction_form.h"
+#include "common/dialect/compaction_responses.h"
 
-#include "common/base/hash.h"
-#include "common/base/hex.h"
 #include "common/dialect/front_responses.h"
 #include "common/dialect/pieces.h"
 
-#include <inttypes.h>
-#include <stdio.h>
-#include <stdlib.h>
-
 #define SEAL_BEGIN "[tandem compaction "
 #define SEAL_END "]\n"
-#define STOOD "stands"
-#define HASH_DIGITS 16
 
 /* --- what is wished --- */
 
@@ -70,7 +62,7 @@ static int wished(const struct chat_request *r, struct compaction_wish *out,
 
 /* --- an item that is there --- */
 
-static struct json_value item_of(const struct chat_message *m)
+struct json_value responses_item_of(const struct chat_message *m)
 {
 	struct json_iter it = json_iter(m->content);
 	struct json_value part = {.type = JSON_NONE};
@@ -88,7 +80,7 @@ static bool find(const struct chat_request *r, struct compaction_found *out, int
 	(void)error;
 	(void)code;
 	for (size_t i = r->count; i-- > 0;) {
-		out->content = item_of(&r->messages[i]);
+		out->content = responses_item_of(&r->messages[i]);
 		out->at = i;
 		if (out->content.type == JSON_STRING)
 			return true;
@@ -124,195 +116,11 @@ static int disown(bool altered, struct dialect_error *error, const char **code)
 			  "was not made here, or its key is gone.");
 }
 
-/* --- messages as sections --- */
-
-/* The instructions stand in front of what else the system says, and come with each request. */
-static void put_developer(const struct chat_request *r, const struct chat_message *m,
-	struct buf *out, struct buf *scratch)
-{
-	struct slice inner = string_inner(m->content);
-	int64_t skip = 0;
-	json_to_int(json_get(r->root, RESPONSES_INSTRUCTIONS), &skip);
-	if (skip > 0)
-		skip += 2; /* \n */
-	if (skip < 0 || (size_t)skip >= inner.n)
-		return;
-	struct buf quoted;
-	buf_init(&quoted, 0);
-	buf_add_char(&quoted, '"');
-	buf_add(&quoted, inner.p + skip, inner.n - (size_t)skip);
-	buf_add_char(&quoted, '"');
-	buf_clear(scratch);
-	json_string_decode((struct json_value){JSON_STRING, buf_slice(&quoted)}, scratch);
-	if (buf_error(&quoted))
-		scratch->error = buf_error(&quoted);
-	compaction_put_section(out, "system", buf_slice(scratch));
-	buf_free(&quoted);
-}
-
-static void put_turn(const struct chat_message *m, struct buf *out, struct buf *scratch)
-{
-	struct json_iter it = json_iter(m->tool_calls);
-	struct chat_call call;
-	buf_clear(scratch);
-	chat_content_text(m->content, scratch);
-	if (scratch->n)
-		compaction_put_section(out, "assistant", buf_slice(scratch));
-	while (m->tool_calls.type == JSON_ARRAY && chat_call_next(&it, &call)) {
-		buf_clear(scratch);
-		if (call.arguments.type == JSON_STRING)
-			json_string_decode(call.arguments, scratch);
-		compaction_put_call(out, call.id, call.name, buf_slice(scratch));
-	}
-}
-
-static void put_message(
-	const struct chat_request *r, size_t i, struct buf *out, struct buf *scratch)
-{
-	const struct chat_message *m = &r->messages[i];
-	if (m->role == CHAT_SYSTEM) {
-		put_developer(r, m, out, scratch);
-	} else if (m->role == CHAT_ASSISTANT) {
-		put_turn(m, out, scratch);
-	} else if (m->role == CHAT_TOOL) {
-		compaction_put_result(out, m, scratch);
-	} else {
-		buf_clear(scratch);
-		chat_content_text(m->content, scratch);
-		compaction_put_pictures(scratch, m->images + m->others);
-		compaction_put_section(out, "user", buf_slice(scratch));
-	}
-}
-
-/* --- what a text stands for --- */
-
-/* Of what a person sees of it: the same however a client writes its JSON. */
-static uint64_t hash_of(const struct chat_message *m, struct buf *scratch)
-{
-	buf_clear(scratch);
-	chat_content_text(m->content, scratch);
-	uint64_t h = hash_fnv(HASH_FNV_START, scratch->p, scratch->n);
-	return hash_fnv(h, &(unsigned char){(unsigned char)m->images}, 1);
-}
-
-static bool is_plain_user(const struct chat_message *m)
-{
-	return m->role == CHAT_USER && item_of(m).type == JSON_NONE;
-}
-
-static void put_stood(const struct chat_request *whole, struct buf *out, struct buf *scratch)
-{
-	buf_add_str(out, "## " STOOD " for\n");
-	buf_clear(scratch);
-	json_string_decode(json_get(whole->root, RESPONSES_STOOD), scratch);
-	buf_add_slice(out, buf_slice(scratch));
-	for (size_t i = 0; i < whole->count; i++)
-		if (is_plain_user(&whole->messages[i]))
-			buf_printf(out, "%016" PRIx64 "\n", hash_of(&whole->messages[i], scratch));
-	buf_add_char(out, '\n');
-}
-
-static bool read_hash(const char *p, uint64_t *out)
-{
-	*out = 0;
-	for (int i = 0; i < HASH_DIGITS; i++) {
-		int digit = hex_digit(p[i]);
-		if (digit < 0)
-			return false;
-		*out = *out << 4 | (uint64_t)digit;
-	}
-	return true;
-}
-
-static int compare(const void *a, const void *b)
-{
-	uint64_t x, y;
-	memcpy(&x, a, sizeof(x));
-	memcpy(&y, b, sizeof(y));
-	return (x > y) - (x < y);
-}
-
-/* Sorted: clients choose the messages, and so where a table would have them. */
-static void read_stood(struct slice text, struct buf *hashes)
-{
-	struct buf lines;
-	uint64_t h;
-	buf_init(&lines, 0);
-	compaction_take(text, STOOD, false, &lines);
-	for (size_t at = 0; at + HASH_DIGITS <= lines.n; at += HASH_DIGITS + 1)
-		if (read_hash(lines.p + at, &h))
-			buf_add(hashes, &h, sizeof(h));
-	if (buf_error(&lines))
-		hashes->error = buf_error(&lines);
-	buf_free(&lines);
-	if (hashes->n)
-		qsort(hashes->p, hashes->n / sizeof(h), sizeof(h), compare);
-}
-
-/* --- sections as messages --- */
-
-static void close_message(struct compaction_messages *m)
-{
-	if (m->blocks)
-		buf_add_char(m->out, ']');
-	if (m->role[0])
-		buf_add_char(m->out, '}');
-	m->blocks = false;
-	m->role[0] = '\0';
-}
-
-/* Up to its content. */
-static void begin_message(struct compaction_messages *m, const char *role)
-{
-	close_message(m);
-	buf_printf(m->out, "%s{\"role\":\"%s\",\"content\":", m->some ? "," : "", role);
-	snprintf(m->role, sizeof(m->role), "%s", role);
-	m->some = true;
-}
-
-/* What the system says first is in the message at the beginning. */
-static void words(struct compaction_messages *m, const char *role, struct slice body)
-{
-	bool system = strcmp(role, "system") == 0;
-	if (system && !m->begun)
-		return;
-	begin_message(m, system ? "user" : role);
-	buf_add_str(m->out, system ? "\"<system-reminder>\\n" : "\"");
-	json_put_escaped(m->out, body);
-	buf_add_str(m->out, system ? "\\n</system-reminder>\"" : "\"");
-}
-
-static void call(
-	struct compaction_messages *m, struct slice id, struct slice name, struct slice body)
-{
-	if (strcmp(m->role, "assistant") != 0) {
-		begin_message(m, "assistant");
-		buf_add_str(m->out, "\"\"");
-	}
-	buf_add_str(m->out, m->blocks ? ",{\"id\":" : ",\"tool_calls\":[{\"id\":");
-	m->blocks = true;
-	compaction_put_json(m->out, id, JSON_STRING, "\"\"");
-	buf_add_str(m->out, ",\"type\":\"function\",\"function\":{\"name\":");
-	compaction_put_json(m->out, name, JSON_STRING, "\"\"");
-	buf_add_str(m->out, ",\"arguments\":");
-	json_put_string(m->out, body);
-	buf_add_str(m->out, "}}");
-}
-
-static void result(struct compaction_messages *m, struct slice id, struct slice body, bool failed)
-{
-	(void)failed; /* Anthropic's; its text says it */
-	begin_message(m, "tool");
-	json_put_string(m->out, body);
-	json_put_key(m->out, "tool_call_id");
-	compaction_put_json(m->out, id, JSON_STRING, "\"\"");
-}
-
 /* --- bodies --- */
 
 static void put_raw(struct compaction_messages *m, struct json_value message)
 {
-	close_message(m);
+	responses_close_message(m);
 	buf_add_str(m->out, m->some ? "," : "");
 	buf_add_slice(m->out, message.raw);
 	m->some = true;
@@ -354,7 +162,7 @@ static void apply_system(
 	if (system && !more) {
 		put_raw(m, system->raw);
 	} else if (more) {
-		begin_message(m, "system");
+		responses_begin_message(m, "system");
 		buf_add_char(m->out, '"');
 		if (system) {
 			buf_add_slice(m->out, string_inner(system->content));
@@ -369,31 +177,6 @@ static void apply_system(
 	buf_free(&now);
 }
 
-/* What of the messages before the item the text stands for; kept: set for the others. */
-static int stand_for(const struct chat_request *r, const struct compaction_found *f,
-	struct slice text, struct buf *kept, struct buf *out)
-{
-	struct buf scratch, hashes;
-	buf_init(&scratch, 0);
-	buf_init(&hashes, 0);
-	read_stood(text, &hashes);
-	for (size_t i = 0; i < f->at; i++) {
-		if (!is_plain_user(&r->messages[i]))
-			continue;
-		uint64_t h = hash_of(&r->messages[i], &scratch);
-		if (hashes.n && bsearch(&h, hashes.p, hashes.n / sizeof(h), sizeof(h), compare))
-			buf_printf(out, "%016" PRIx64 "\\n", h);
-		else
-			buf_add(kept, &i, sizeof(i));
-	}
-	int rc = buf_error(&scratch)  ? buf_error(&scratch)
-		 : buf_error(&hashes) ? buf_error(&hashes)
-				      : buf_error(kept);
-	buf_free(&scratch);
-	buf_free(&hashes);
-	return rc;
-}
-
 static int apply(const struct chat_request *r, const struct compaction_found *f, struct slice text,
 	struct buf *out)
 {
@@ -405,7 +188,7 @@ static int apply(const struct chat_request *r, const struct compaction_found *f,
 	buf_add(out, r->body.p, (size_t)(at - r->body.p));
 	json_put_key(out, RESPONSES_STOOD);
 	buf_add_char(out, '"');
-	int rc = stand_for(r, f, text, &kept, out);
+	int rc = responses_stand_for(r, f, text, &kept, out);
 	buf_add_str(out, "\",");
 	buf_add(out, at, (size_t)(list.p + 1 - at));
 	apply_system(r, text, &m);
@@ -416,7 +199,7 @@ static int apply(const struct chat_request *r, const struct compaction_found *f,
 	}
 	for (size_t i = f->at + 1; i < r->count; i++)
 		put_raw(&m, r->messages[i].raw);
-	close_message(&m);
+	responses_close_message(&m);
 	buf_add_char(out, ']');
 	const char *behind = list.p + list.n;
 	buf_add(out, behind, (size_t)(r->body.p + r->body.n - behind));
@@ -439,12 +222,12 @@ const struct compaction_form compaction_responses = {
 	.disown = disown,
 	.apply = apply,
 	.name_error = name_error,
-	.put_message = put_message,
-	.put_stood = put_stood,
+	.put_message = responses_put_message,
+	.put_stood = responses_put_stood,
 	.put_block = put_block,
 	.put_head = put_head,
-	.words = words,
-	.call = call,
-	.result = result,
-	.close = close_message,
+	.words = responses_put_words,
+	.call = responses_put_call,
+	.result = responses_put_result,
+	.close = responses_close_message,
 };

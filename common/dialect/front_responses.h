@@ -12,7 +12,7 @@
 
 #include "common/dialect/front.h"
 
-/* What the mended body says beside its messages, for compaction (compaction_responses.c): how many bytes of the
+/* What the mended body says beside its messages, for compaction (compaction_responses.h): how many bytes of the
  * system's message the instructions are; that the last item asks for a compaction; what a person said, as the
  * contents of those items (only where they are to be given back); what a compaction item stands for. A client's own
  * members of these names are left out. */
