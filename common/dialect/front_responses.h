@@ -32,17 +32,28 @@ extern const struct writer_ops writer_responses, writer_responses_compact;
 enum responses_tool {
 	TOOL_FUNCTION,
 	TOOL_CUSTOM,	/* its input is text and no object */
+	TOOL_SEARCH,	/* looks for tools, which the client itself does */
 	TOOL_NAMESPACE, /* a name before those of the tools in it */
 	TOOL_SPARE, /* what the server itself would run, offered by clients that go on without */
 	TOOL_OTHER,
 };
 
 enum responses_tool responses_tool_of(struct json_value tool);
+#define RESPONSES_SEARCH "tool_search"
+/* Its name, which a search has without saying so; NONE. */
+struct json_value responses_tool_name(struct json_value tool);
+/* A call of a search, or what it found: by the client, and not by the server that was asked then. */
+bool responses_is_clients(struct json_value item);
+/* A namespace as calls have it: NONE for the one that is everybody's ("functions"), and for none. */
+struct json_value responses_space(struct json_value name);
 
-/* Over all functions and custom tools, those of namespaces in their place. */
+/* Over all that the model can call, the tools of namespaces in their place. */
 struct responses_tools {
 	struct json_iter tools, inner;
-	struct json_value space; /* the name of the namespace that *tool is in; NONE: none */
+	bool inside;
+	struct json_value
+		space; /* the name of the namespace that *tool is in (responses_space()) */
+	struct json_value about; /* ... and its description, until a caller takes it */
 };
 void responses_tools_begin(struct responses_tools *t, struct json_value tools);
 bool responses_tools_next(struct responses_tools *t, struct json_value *tool);
@@ -50,8 +61,9 @@ bool responses_tools_next(struct responses_tools *t, struct json_value *tool);
 /* Fills the error (400) for tools that are none, or none of a kind that there is here. */
 int responses_tools_check(struct json_value tools, struct dialect_error *e);
 
-/* Appends the name that the model knows a tool by, as a JSON string. */
+/* Appends the name that the model knows a tool by, as a JSON string; as the insides of one. */
 void responses_put_name(struct buf *out, struct json_value space, struct json_value name);
+void responses_put_known(struct buf *out, struct json_value space, struct json_value tool);
 
 /* The member of a function's arguments that a custom tool's input is. */
 #define RESPONSES_INPUT "input"

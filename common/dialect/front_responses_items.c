@@ -129,6 +129,14 @@ static int take_shell(struct talk *w, struct json_value item)
 	return add_call(w, item, name, json_get(item, "action"));
 }
 
+/* A search of the client's own; a server's is left out with what it found. */
+static int take_search(struct talk *w, struct json_value item)
+{
+	struct json_value name = {JSON_STRING, SLICE("\"" RESPONSES_SEARCH "\"")};
+	return responses_is_clients(item) ? add_call(w, item, name, json_get(item, "arguments"))
+					  : 0;
+}
+
 static int add_result(struct talk *w, struct json_value output)
 {
 	struct json_iter it = json_iter(output);
@@ -159,9 +167,7 @@ static int take_result(struct talk *w, struct json_value item)
 		return talk_refuse(w, "an output needs a call_id");
 	talk_end_turn(w);
 	int rc = add_result(w, output);
-	talk_put_quoted(talk_begin_message(w, "tool"), &w->scratch);
-	member_copy(&w->out, "tool_call_id", call_id);
-	buf_add_char(&w->out, '}');
+	talk_put_result(w, call_id);
 	return rc;
 }
 
@@ -226,8 +232,11 @@ static int take_item(struct talk *w, struct json_value item)
 		{"file_search_call", take_nothing},
 		{"image_generation_call", take_nothing},
 		{"code_interpreter_call", take_nothing},
-		{"tool_search_call", take_nothing},
-		{"tool_search_output", take_nothing},
+		{"tool_search_call", take_search},
+		{"tool_search_output", talk_take_found},
+		{"additional_tools", talk_take_tools},
+		{"configuration_update", talk_take_update},
+		{"agent_message", talk_take_agent},
 		{"mcp_list_tools", take_nothing},
 	};
 	struct json_value type = json_get(item, "type");
@@ -256,28 +265,42 @@ static void put_asides(struct talk *w, size_t instructed)
 	buf_add_char(&w->out, ']');
 }
 
-/* All members but those that messages are made of, and the messages. */
-static int put_body(struct talk *w, struct json_value root)
+static int take_items(struct talk *w, struct json_value input)
 {
-	static const char *const taken[] = {"input", "instructions", "messages", COMPACTION_MEMBER,
-		RESPONSES_INSTRUCTIONS, RESPONSES_TRIGGER, RESPONSES_KEPT, RESPONSES_STOOD, NULL};
-	struct json_value instructions, input, item;
-	int rc = 0;
-	FIELDS_GET(root, {"instructions", &instructions}, {"input", &input});
 	struct json_iter it = json_iter(input);
-	back_put_others(&w->out, root, taken);
-	json_put_key(&w->out, "messages");
-	buf_add_char(&w->out, '[');
-	if (value_filled(instructions))
-		talk_add_texts(&w->system, instructions);
-	size_t instructed = w->system.n;
+	struct json_value item;
+	int rc = 0;
 	if (input.type == JSON_STRING)
 		rc = take_user(w, input);
 	for (; rc == 0 && input.type == JSON_ARRAY && json_array_next(&it, &item); w->item++)
 		rc = take_item(w, item);
 	talk_end_turn(w);
 	talk_show_pictures(w);
+	return rc;
+}
+
+/* All members but those that messages are made of, and the messages, which are written first: items change
+ * members, too. */
+static int put_body(struct talk *w, struct json_value root)
+{
+	const char *taken[8 + 1 + TALK_MEMBERS] = {"input", "instructions", "messages",
+		COMPACTION_MEMBER, RESPONSES_INSTRUCTIONS, RESPONSES_TRIGGER, RESPONSES_KEPT,
+		RESPONSES_STOOD};
+	struct json_value instructions, input;
+	FIELDS_GET(root, {"instructions", &instructions}, {"input", &input});
+	if (value_filled(instructions))
+		talk_add_texts(&w->system, instructions);
+	size_t instructed = w->system.n;
+	int rc = take_items(w, input);
+	struct buf messages = w->out;
+	w->out = (struct buf){.max = messages.max, .error = messages.error};
+	buf_add_char(&w->out, '{');
+	rc = rc ? rc : talk_put_members(w, root, taken);
+	json_put_key(&w->out, "messages");
+	buf_add_char(&w->out, '[');
+	buf_add_slice(&w->out, buf_slice(&messages));
 	buf_add_char(&w->out, ']');
+	buf_free(&messages);
 	put_asides(w, instructed);
 	buf_add_char(&w->out, '}');
 	return rc;

@@ -150,3 +150,43 @@ void talk_show_pictures(struct talk *w)
 	buf_add_str(out, "]}");
 	buf_clear(&w->pictures);
 }
+
+void talk_put_result(struct talk *w, struct json_value call_id)
+{
+	talk_end_turn(w);
+	talk_put_quoted(talk_begin_message(w, "tool"), &w->scratch);
+	member_copy(&w->out, "tool_call_id", call_id);
+	buf_add_char(&w->out, '}');
+}
+
+/* --- agents --- */
+
+/* As those servers write it. */
+static bool is_ciphertext(struct json_value text)
+{
+	struct slice inner = string_inner(text);
+	return inner.n >= 5 && memcmp(inner.p, "gAAAA", 5) == 0;
+}
+
+/* What another agent of the client's says. Its words are secret to all but the server that models of OpenAI's run on; what
+ * a model here said to it is what it was. */
+int talk_take_agent(struct talk *w, struct json_value item)
+{
+	struct json_value content = json_get(item, "content"), part, text;
+	struct json_iter it = json_iter(content);
+	buf_clear(&w->scratch);
+	while (json_array_next(&it, &part)) {
+		if (json_string_is(json_get(part, "type"), "encrypted_content"))
+			text = json_get(part, "encrypted_content");
+		else if (!talk_text_of(part, &text))
+			return talk_refuse(w, "an agent's message has nothing but text");
+		if (!is_ciphertext(text))
+			talk_add_line(&w->scratch, string_inner(text));
+	}
+	if (w->scratch.n == 0)
+		return 0;
+	talk_end_turn(w);
+	talk_show_pictures(w);
+	talk_put_quoted(talk_begin_message(w, "user"), &w->scratch);
+	return buf_add_char(&w->out, '}');
+}

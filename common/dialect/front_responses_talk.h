@@ -20,18 +20,20 @@ struct talk {
 	struct buf thinking, text; /* a turn of the model */
 	struct buf calls;	   /* ... elements of tool_calls */
 	struct buf pictures;	   /* parts, of results */
+	struct buf tools;	   /* elements of a list: what stands in the input */
 	struct buf scratch;
-	bool keeping;	 /* what a person says is wanted by itself, too: */
-	struct buf kept; /* ... contents, as elements of a list */
-	bool triggered;	 /* the item that asks for a compaction has come */
-	size_t item;	 /* for words about it */
+	bool keeping;			  /* what a person says is wanted by itself, too: */
+	struct buf kept;		  /* ... contents, as elements of a list */
+	bool triggered;			  /* the item that asks for a compaction has come */
+	struct json_value effort, format; /* of updates; NONE: those of the request */
+	size_t item;			  /* for words about it */
 	struct dialect_error *e;
 };
 
 #define TALK_BUFS(w)                                                                               \
 	{                                                                                          \
 		&(w)->system, &(w)->thinking, &(w)->text, &(w)->calls, &(w)->pictures,             \
-			&(w)->scratch, &(w)->kept                                                  \
+			&(w)->tools, &(w)->scratch, &(w)->kept                                     \
 	}
 
 /* Both fill *e with status 400 and words about the item, and return -EINVAL. */
@@ -56,5 +58,21 @@ void talk_put_quoted(struct buf *out, const struct buf *inner);
 void talk_end_turn(struct talk *w);
 /* Templates have no place for a picture in a result: it is shown behind the results. */
 void talk_show_pictures(struct talk *w);
+/* The result of a call: what scratch has. */
+void talk_put_result(struct talk *w, struct json_value call_id);
+
+/* An agent_message, as a user's. 0 or -EINVAL. */
+int talk_take_agent(struct talk *w, struct json_value item);
+
+/* --- front_responses_catalog.c: items (0, or -EINVAL), and the body's members --- */
+
+int talk_take_tools(struct talk *w, struct json_value item);
+int talk_take_found(struct talk *w, struct json_value item);
+int talk_take_update(struct talk *w, struct json_value item);
+
+/* Appends the request's members but those taken (NULL at the end, with room for TALK_MEMBERS more), as the items have
+ * changed them. 0, -EINVAL with *e filled, or -ENOMEM. */
+#define TALK_MEMBERS 3
+int talk_put_members(struct talk *w, struct json_value root, const char **taken);
 
 #endif

@@ -9,14 +9,22 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define EVERYBODYS "functions" /* Codex's, and that of models which know namespaces */
+
 /* --- the walk --- */
+
+bool responses_is_clients(struct json_value item)
+{
+	return json_string_is(json_get(item, "execution"), "client");
+}
 
 enum responses_tool responses_tool_of(struct json_value tool)
 {
-	/* Codex and others offer these whatever the model is. */
+	/* Codex and others offer these whatever the model is. What a server's search would find is
+	 * in the request, too. */
 	static const char *const spare[] = {"web_search", "web_search_preview",
 		"web_search_2025_08_26", "web_search_preview_2025_03_11", "image_generation",
-		"tool_search"};
+		RESPONSES_SEARCH};
 	struct json_value type = json_get(tool, "type");
 	if (json_string_is(type, "function"))
 		return TOOL_FUNCTION;
@@ -24,10 +32,26 @@ enum responses_tool responses_tool_of(struct json_value tool)
 		return TOOL_CUSTOM;
 	if (json_string_is(type, "namespace"))
 		return TOOL_NAMESPACE;
+	if (json_string_is(type, RESPONSES_SEARCH) && responses_is_clients(tool))
+		return TOOL_SEARCH;
 	for (size_t i = 0; i < sizeof(spare) / sizeof(spare[0]); i++)
 		if (json_string_is(type, spare[i]))
 			return TOOL_SPARE;
 	return TOOL_OTHER;
+}
+
+struct json_value responses_tool_name(struct json_value tool)
+{
+	if (responses_tool_of(tool) == TOOL_SEARCH)
+		return (struct json_value){JSON_STRING, SLICE("\"" RESPONSES_SEARCH "\"")};
+	return json_get(tool, "name");
+}
+
+struct json_value responses_space(struct json_value name)
+{
+	return value_filled(name) && !json_string_is(name, EVERYBODYS)
+		       ? name
+		       : (struct json_value){.type = JSON_NONE};
 }
 
 void responses_tools_begin(struct responses_tools *t, struct json_value tools)
@@ -37,20 +61,25 @@ void responses_tools_begin(struct responses_tools *t, struct json_value tools)
 
 bool responses_tools_next(struct responses_tools *t, struct json_value *tool)
 {
-	struct json_value inner;
+	struct json_value name, inner;
 	for (;;) {
-		if (t->space.type != JSON_NONE && json_array_next(&t->inner, tool))
+		if (t->inside && json_array_next(&t->inner, tool))
 			return true;
-		t->space = (struct json_value){.type = JSON_NONE};
+		t->inside = false;
+		t->space = t->about = (struct json_value){.type = JSON_NONE};
 		if (!json_array_next(&t->tools, tool))
 			return false;
 		switch (responses_tool_of(*tool)) {
 		case TOOL_FUNCTION:
 		case TOOL_CUSTOM:
+		case TOOL_SEARCH:
 			return true;
 		case TOOL_NAMESPACE:
-			FIELDS_GET(*tool, {"name", &t->space}, {"tools", &inner});
+			FIELDS_GET(*tool, {"name", &name}, {"description", &t->about},
+				{"tools", &inner});
+			t->space = responses_space(name);
 			t->inner = json_iter(inner);
+			t->inside = true;
 			break;
 		default:
 			break;
@@ -58,16 +87,26 @@ bool responses_tools_next(struct responses_tools *t, struct json_value *tool)
 	}
 }
 
-void responses_put_name(struct buf *out, struct json_value space, struct json_value name)
+static void put_joined(struct buf *out, struct json_value space, struct json_value name)
 {
-	struct slice before = string_inner(space);
+	struct slice before = string_inner(responses_space(space));
 	bool joined = before.n >= 2 && memcmp(before.p + before.n - 2, "__", 2) == 0;
-	buf_add_char(out, '"');
 	buf_add_slice(out, before);
 	if (before.n && !joined)
 		buf_add_str(out, "__");
 	buf_add_slice(out, string_inner(name));
+}
+
+void responses_put_name(struct buf *out, struct json_value space, struct json_value name)
+{
 	buf_add_char(out, '"');
+	put_joined(out, space, name);
+	buf_add_char(out, '"');
+}
+
+void responses_put_known(struct buf *out, struct json_value space, struct json_value tool)
+{
+	put_joined(out, space, responses_tool_name(tool));
 }
 
 /* --- what is possible --- */
@@ -88,9 +127,9 @@ static int check_tool(struct json_value tool, bool inner, struct dialect_error *
 	enum responses_tool kind = responses_tool_of(tool);
 	struct json_value name, tools, element;
 	FIELDS_GET(tool, {"name", &name}, {"tools", &tools});
-	if (kind == TOOL_SPARE && !inner)
+	if ((kind == TOOL_SPARE || kind == TOOL_SEARCH) && !inner)
 		return 0;
-	if (kind == TOOL_OTHER || kind == TOOL_SPARE || (kind == TOOL_NAMESPACE && inner))
+	if (kind != TOOL_FUNCTION && kind != TOOL_CUSTOM && (kind != TOOL_NAMESPACE || inner))
 		return refuse_tool(e, tool);
 	if (name.type != JSON_STRING || !value_filled(name))
 		return order_refuse(e, "tools: each needs a name");
@@ -145,16 +184,44 @@ static int allowed_init(struct allowed *a, struct json_value tools)
 
 static bool is_allowed(const struct allowed *a, struct json_value tool)
 {
-	struct slice name = string_inner(json_get(tool, "name"));
+	struct slice name = string_inner(responses_tool_name(tool));
 	return !a->names || bsearch(&name, a->names, a->count, sizeof(name), by_name);
 }
 
-static void put_function(struct json_value tool, struct buf *out)
+/* What is said of a namespace stands before what is said of its first tool. */
+static void put_about(struct responses_tools *all, struct buf *out)
+{
+	if (value_filled(all->about) && all->space.type == JSON_STRING) {
+		buf_add_str(out, "(All of ");
+		buf_add_slice(out, string_inner(all->space));
+		buf_add_str(out, ": ");
+		buf_add_slice(out, string_inner(all->about));
+		buf_add_str(out, ") ");
+	}
+	all->about = (struct json_value){.type = JSON_NONE};
+}
+
+static void put_description(
+	struct responses_tools *all, struct json_value description, struct buf *out)
+{
+	size_t before = out->n;
+	json_put_key(out, "description");
+	buf_add_char(out, '"');
+	size_t begin = out->n;
+	put_about(all, out);
+	buf_add_slice(out, string_inner(description));
+	if (out->n == begin && description.type != JSON_STRING && !buf_error(out))
+		out->n = before;
+	else
+		buf_add_char(out, '"');
+}
+
+static void put_function(struct responses_tools *all, struct json_value tool, struct buf *out)
 {
 	struct json_value description, parameters, strict;
 	FIELDS_GET(tool, {"description", &description}, {"parameters", &parameters},
 		{"strict", &strict});
-	member_copy(out, "description", description);
+	put_description(all, description, out);
 	json_put_key(out, "parameters");
 	buf_add_slice(out, parameters.type == JSON_OBJECT
 				   ? parameters.raw
@@ -163,13 +230,14 @@ static void put_function(struct json_value tool, struct buf *out)
 }
 
 /* A grammar, which nobody holds the model to, stands in the description. */
-static void put_custom(struct json_value tool, struct buf *out)
+static void put_custom(struct responses_tools *all, struct json_value tool, struct buf *out)
 {
 	struct json_value description, format, syntax, definition;
 	FIELDS_GET(tool, {"description", &description}, {"format", &format});
 	FIELDS_GET(format, {"syntax", &syntax}, {"definition", &definition});
 	json_put_key(out, "description");
 	buf_add_char(out, '"');
+	put_about(all, out);
 	buf_add_slice(out, string_inner(description));
 	if (value_filled(description))
 		buf_add_str(out, "\\n\\n");
@@ -185,15 +253,15 @@ static void put_custom(struct json_value tool, struct buf *out)
 			 "\":{\"type\":\"string\"}},\"required\":[\"" RESPONSES_INPUT "\"]}");
 }
 
-static void put_tool(struct json_value space, struct json_value tool, struct buf *out)
+static void put_tool(struct responses_tools *all, struct json_value tool, struct buf *out)
 {
 	buf_add_str(out, out->n > 1 ? ",{\"type\":\"function\",\"function\":{\"name\":"
 				    : "{\"type\":\"function\",\"function\":{\"name\":");
-	responses_put_name(out, space, json_get(tool, "name"));
+	responses_put_name(out, all->space, responses_tool_name(tool));
 	if (responses_tool_of(tool) == TOOL_CUSTOM)
-		put_custom(tool, out);
+		put_custom(all, tool, out);
 	else
-		put_function(tool, out);
+		put_function(all, tool, out);
 	buf_add_str(out, "}}");
 }
 
@@ -206,7 +274,7 @@ static int order_tools(struct chat_order *o, const struct allowed *allowed)
 	buf_add_char(&out, '[');
 	for (responses_tools_begin(&all, o->request->tools); responses_tools_next(&all, &tool);)
 		if (is_allowed(allowed, tool))
-			put_tool(all.space, tool, &out);
+			put_tool(&all, tool, &out);
 	if (out.n == 1 && !buf_error(&out)) {
 		buf_free(&out);
 		return 0;
@@ -233,7 +301,7 @@ static int order_named(struct chat_order *o, struct json_value choice, struct di
 	buf_init(&out, 0);
 	for (responses_tools_begin(&all, o->request->tools);
 		out.n == 0 && responses_tools_next(&all, &tool);)
-		if (slice_eq(string_inner(json_get(tool, "name")), string_inner(name)))
+		if (slice_eq(string_inner(responses_tool_name(tool)), string_inner(name)))
 			responses_put_name(&out, all.space, name);
 	if (out.n == 0 || name.type != JSON_STRING) {
 		buf_free(&out);

@@ -51,7 +51,8 @@ static bool is_plain(struct json_value tools)
 	struct json_value tool;
 	while (json_array_next(&it, &tool))
 		if (responses_tool_of(tool) == TOOL_CUSTOM ||
-			responses_tool_of(tool) == TOOL_NAMESPACE)
+			responses_tool_of(tool) == TOOL_NAMESPACE ||
+			responses_tool_of(tool) == TOOL_SEARCH)
 			return false;
 	return true;
 }

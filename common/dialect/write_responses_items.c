@@ -8,7 +8,7 @@
 
 #include <inttypes.h>
 
-enum { ITEM_NONE, ITEM_TEXT, ITEM_THINKING, ITEM_CALL, ITEM_CUSTOM };
+enum { ITEM_NONE, ITEM_TEXT, ITEM_THINKING, ITEM_CALL, ITEM_CUSTOM, ITEM_SEARCH };
 
 /* --- events --- */
 
@@ -23,8 +23,11 @@ void responses_event_end(struct buf *out)
 	buf_add_str(out, "}\n\n");
 }
 
-static const char *const id_begins[] = {
-	[ITEM_TEXT] = "msg_", [ITEM_THINKING] = "rs_", [ITEM_CALL] = "fc_", [ITEM_CUSTOM] = "ctc_"};
+static const char *const id_begins[] = {[ITEM_TEXT] = "msg_",
+	[ITEM_THINKING] = "rs_",
+	[ITEM_CALL] = "fc_",
+	[ITEM_CUSTOM] = "ctc_",
+	[ITEM_SEARCH] = "tsc_"};
 
 static void put_item_id(const struct answer_writer *w, const char *key, struct buf *out)
 {
@@ -75,7 +78,7 @@ static void find_tool(struct answer_writer *w, struct slice called)
 	for (responses_tools_begin(&all, root);
 		w->tool.type == JSON_NONE && responses_tools_next(&all, &tool);) {
 		buf_clear(&known);
-		responses_put_name(&known, all.space, json_get(tool, "name"));
+		responses_put_name(&known, all.space, responses_tool_name(tool));
 		if (!slice_eq(buf_slice(&known), buf_slice(&name)))
 			continue;
 		w->tool = tool;
@@ -98,6 +101,15 @@ static void put_call(struct answer_writer *w, struct buf *out)
 	member_copy(out, "namespace", w->tool_space);
 }
 
+/* A search says what it looks for as an object, and has no name. */
+static void put_search(struct answer_writer *w, struct buf *out)
+{
+	json_put_key(out, "call_id");
+	buf_add_slice(out, buf_slice(&w->call_id));
+	buf_add_str(out, ",\"execution\":\"client\",\"arguments\":");
+	buf_add_slice(out, w->item.n ? buf_slice(&w->item) : SLICE("{}"));
+}
+
 /* The open item with what it holds so far. */
 static void put_item(struct answer_writer *w, const char *status, bool empty, struct buf *out)
 {
@@ -105,7 +117,8 @@ static void put_item(struct answer_writer *w, const char *status, bool empty, st
 		[ITEM_TEXT] = ",\"type\":\"message\",\"role\":\"assistant\",\"content\":[",
 		[ITEM_THINKING] = ",\"type\":\"reasoning\",\"summary\":[",
 		[ITEM_CALL] = ",\"type\":\"function_call\"",
-		[ITEM_CUSTOM] = ",\"type\":\"custom_tool_call\""};
+		[ITEM_CUSTOM] = ",\"type\":\"custom_tool_call\"",
+		[ITEM_SEARCH] = ",\"type\":\"tool_search_call\""};
 	buf_add_char(out, '{');
 	put_item_id(w, "id", out);
 	buf_add_str(out, begins[w->open]);
@@ -113,6 +126,8 @@ static void put_item(struct answer_writer *w, const char *status, bool empty, st
 		if (!empty)
 			put_part(w, out);
 		buf_add_char(out, ']');
+	} else if (w->open == ITEM_SEARCH) {
+		put_search(w, out);
 	} else {
 		put_call(w, out);
 		json_put_quoted(
@@ -157,6 +172,8 @@ static void tell_whole(struct answer_writer *w, struct buf *out)
 		[ITEM_CALL] = {"response.function_call_arguments.done", "", "arguments", NULL},
 		[ITEM_CUSTOM] = {"response.custom_tool_call_input.done", "", RESPONSES_INPUT, NULL},
 	};
+	if (w->open == ITEM_SEARCH)
+		return; /* its end has it */
 	item_event(w, kinds[w->open].whole, out);
 	buf_add_str(out, kinds[w->open].index);
 	json_put_quoted(out, kinds[w->open].member, &w->item);
@@ -204,12 +221,20 @@ static void read_input(struct answer_writer *w, struct buf *out)
 	responses_event_end(out);
 }
 
+static void read_search(struct answer_writer *w)
+{
+	arguments_put_object(&w->item, buf_slice(&w->arguments), &w->scratch);
+	w->said += w->item.n;
+}
+
 void responses_close_item(struct answer_writer *w, const char *status, struct buf *out)
 {
 	if (w->open == ITEM_NONE)
 		return;
 	if (w->open == ITEM_CUSTOM)
 		read_input(w, out);
+	else if (w->open == ITEM_SEARCH)
+		read_search(w);
 	if (w->stream) {
 		tell_whole(w, out);
 		responses_event(w, "response.output_item.done", out);
@@ -281,13 +306,18 @@ static void begin_call(struct answer_writer *w, const struct answer_event *e, st
 	call_id_put(&w->call_id, e->id, w->id, e->index);
 	buf_add_slice(&w->call_name, e->name);
 	find_tool(w, e->name);
-	open_item(w, responses_tool_of(w->tool) == TOOL_CUSTOM ? ITEM_CUSTOM : ITEM_CALL, out);
+	enum responses_tool kind = responses_tool_of(w->tool);
+	open_item(w,
+		kind == TOOL_CUSTOM   ? ITEM_CUSTOM
+		: kind == TOOL_SEARCH ? ITEM_SEARCH
+				      : ITEM_CALL,
+		out);
 }
 
 static void add_arguments(struct answer_writer *w, struct slice text, struct buf *out)
 {
 	size_t at = w->item.n;
-	if (w->open == ITEM_CUSTOM) {
+	if (w->open == ITEM_CUSTOM || w->open == ITEM_SEARCH) {
 		buf_add_slice(&w->arguments, text);
 		return;
 	}
@@ -302,7 +332,7 @@ static void add_arguments(struct answer_writer *w, struct slice text, struct buf
 
 void responses_take_call(struct answer_writer *w, const struct answer_event *e, struct buf *out)
 {
-	bool open = w->open == ITEM_CALL || w->open == ITEM_CUSTOM;
+	bool open = w->open >= ITEM_CALL;
 	if (e->kind == ANSWER_TOOL_BEGIN)
 		begin_call(w, e, out);
 	else if (open && e->kind == ANSWER_TOOL_ARGS)

@@ -434,3 +434,66 @@ def test_what_would_be_done_is_told(pair):
     t, a = pair("ollama")
     status, _, o = post(t, ask("hi"), **{"X-Tandem-Explain": "1"})
     assert status == 200 and o["strategy"] == "A" and not a.bodies()[-1].count(b'"messages"'), o
+
+
+LITE = {"type": "additional_tools", "id": "at_1", "role": "developer", "tools": [
+    {"type": "namespace", "name": "functions", "description": "", "tools": [PATCH, READ]},
+    {"type": "namespace", "name": "mcp__docs", "description": "Documents.", "tools": [{**READ, "name": "find"}]},
+    {"type": "tool_search", "execution": "client", "description": "Finds tools.", "parameters": {"type": "object", "properties": {"query": {"type": "string"}}}},
+    {"type": "web_search", "external_web_access": True}]}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("stream", [False, True])
+def test_tools_in_the_input(pair, kind, stream):
+    """As Codex sends them for models of OpenAI's names: all in the input, what is new or another behind it, others behind a search of its own."""
+    t, a = pair(kind)
+    begin = [LITE, said("Be brief.", "developer")]
+
+    def output(items, **more):
+        body = ask(items, **CODEX, **more)
+        return (streamed(t, body) if stream else post(t, body)[2])["output"]
+
+    def call(tool, args, items=()):
+        text = f"[[fake tokens=1&tool={tool}&args={quote(json.dumps(args))}]] go"
+        (item,) = [i for i in output([*begin, *items, said(text)]) if i["type"] != "message"]
+        return item
+
+    def offered():
+        return [f["function"]["name"] for f in last_body(a)["tools"]]
+
+    patch = call("apply_patch", {"input": "*** Begin"})
+    assert (patch["type"], patch["name"], patch["input"]) == ("custom_tool_call", "apply_patch", "*** Begin") and "namespace" not in patch
+    assert offered() == ["apply_patch", "read", "mcp__docs__find", "tool_search"]
+    find = call("mcp__docs__find", {"path": "x"})
+    assert (find["type"], find["namespace"], find["name"]) == ("function_call", "mcp__docs", "find")
+    search = call("tool_search", {"query": "mail"})
+    assert (search["type"], search["execution"], search["arguments"], search["status"]) == ("tool_search_call", "client", {"query": "mail"}, "completed")
+    # What it found is offered behind the others, which stay where they are; so is what the client adds or defines anew.
+    found = {"type": "tool_search_output", "call_id": search["call_id"], "status": "completed", "execution": "client",
+             "tools": [{"type": "namespace", "name": "mcp__mail", "description": "Mail.", "tools": [{**READ, "name": "send", "defer_loading": True}]}]}
+    more = {"type": "additional_tools", "role": "developer", "tools": [
+        {"type": "namespace", "name": "functions", "description": "an update", "tools": [{**READ, "description": "Reads two."}, {**READ, "name": "wait"}]}]}
+    sent = call("mcp__mail__send", {"path": "x"}, [said("mail"), search, found, more])
+    assert (sent["type"], sent["namespace"], sent["name"]) == ("function_call", "mcp__mail", "send")
+    assert offered() == ["apply_patch", "read", "mcp__docs__find", "tool_search", "mcp__mail__send", "wait"]
+    asked = last_body(a)
+    assert asked["tools"][1]["function"]["description"] == "Reads two." and asked["tools"][2]["function"]["description"] == "(All of mcp__docs: Documents.) Reads a file."
+    searched = [m for m in asked["messages"] if m.get("tool_calls")][0]["tool_calls"][0]["function"]
+    assert searched["name"] == "tool_search" and "mail" in json.dumps(searched["arguments"])
+    assert [m["content"] for m in asked["messages"] if m["role"] == "tool"] == ["These tools can be called now: mcp__mail__send"]
+    # Tools are part of the prompt, wherever they stand.
+    count = [json.loads(t.request("POST", COUNT, ask(items))[2])["input_tokens"] for items in ([said("hi")], [LITE, said("hi")])]
+    assert count[1] > count[0] + 50
+
+
+def test_items_of_agents_and_of_settings(pair):
+    t, a = pair("ollama")
+    message = {"type": "agent_message", "author": "/root", "recipient": "/root/a", "content": [
+        {"type": "input_text", "text": "Message Type: NEW_TASK\nPayload:"}, {"type": "encrypted_content", "encrypted_content": "Look at a.c."}]}
+    update = {"type": "configuration_update", "reasoning": {"effort": "high"}}
+    assert post(t, ask([said("Be brief.", "developer"), message, update], reasoning={"effort": "none"}))[0] == 200
+    asked = last_body(a)
+    assert asked["messages"][-1] == {"role": "user", "content": "Message Type: NEW_TASK\nPayload:\nLook at a.c."} and asked["think"] == "high"
+    assert post(t, ask([update, said("hi"), {**update, "reasoning": {"effort": "none"}}], reasoning={"effort": "low"}))[0] == 200
+    assert last_body(a)["think"] is False

@@ -101,6 +101,86 @@ static const struct vector {
 		"{'model':'m'," ASKED
 		",'stream':false,'truncate':false,'tools':[{'type':'function','function':{'name':"
 		"'g','parameters':{'type':'object','properties':{}}}}]}"},
+	/* Tools in the input: one list, each where it stood first, as it was said last. */
+	{"{'model':'m','input':[{'type':'additional_tools','role':'developer','tools':[{'type':"
+	 "'namespace','name':'functions','description':'all','tools':[{'type':'function','name':'f'"
+	 "}"
+	 ",{'type':'function','name':'g'}]},{'type':'namespace','name':'ns','description':'N',"
+	 "'tools':[{'type':'function','name':'h'}]}]},{'role':'user','content':'q'},{'type':"
+	 "'additional_tools','role':'developer','tools':[{'type':'namespace','name':'ns',"
+	 "'description':'more','tools':[{'type':'custom','name':'i'},{'type':'function','name':'h',"
+	 "'description':'new'}]},{'type':'web_search'}]}],'tools':[{'type':'function','name':'g',"
+	 "'description':'own'}],'tool_choice':{'type':'function','name':'h'}}",
+		"{'model':'m'," ASKED
+		",'stream':false,'tools':[{'type':'function','function':{'name':'g','parame"
+		"ters':{'type':'object','properties':{}}}},{'type':'function','function':{'"
+		"name':'f','parameters':{'type':'object','properties':{}}}},{'type':'functi"
+		"on','function':{'name':'ns__h','description':'(All of ns: N) new','paramet"
+		"ers':{'type':'object','properties':{}}}},{'type':'function','function':{'n"
+		"ame':'ns__i','description':'The argument input is the whole input of the t"
+		"ool, as text.','parameters':{'type':'object','properties':{'input':{'type'"
+		":'string'}},'required':['input']}}}],'tool_choice':{'type':'function','fun"
+		"ction':{'name':'ns__h'}}}",
+		"{'model':'m'," ASKED
+		",'stream':false,'truncate':false,'tools':[{'type':'function','function':{'"
+		"name':'ns__h','description':'(All of ns: N) new','parameters':{'type':'obj"
+		"ect','properties':{}}}}]}"},
+	/* A search for tools that the client does itself; what it found is offered from then on. */
+	{"{'model':'m','input':[{'role':'user','content':'q'},{'type':'tool_search_c"
+	 "all','call_id':null,'execution':'server','arguments':{}},{'type':'tool_sea"
+	 "rch_output','call_id':null,'execution':'server','tools':[{'type':'function"
+	 "','name':'x'}]},{'type':'tool_search_call','call_id':'s1','execution':'cli"
+	 "ent','arguments':{'query':'x'}},{'type':'tool_search_output','call_id':'s1"
+	 "','execution':'client','tools':[{'type':'namespace','name':'ns','tools':[{"
+	 "'type':'function','name':'h','defer_loading':true},{'type':'custom','name'"
+	 ":'i'}]}]},{'type':'tool_search_call','call_id':'s2','execution':'client','"
+	 "arguments':{'query':'y'}},{'type':'tool_search_output','call_id':'s2','exe"
+	 "cution':'client','tools':[]},{'role':'user','content':'go on'}],'tools':[{"
+	 "'type':'tool_search','execution':'client','description':'d','parameters':{"
+	 "'type': 'object'}}]}",
+		"{'model':'m','messages':[{'role':'user','content':'q'},{'role':'assistant'"
+		",'content':'','tool_calls':[{'id':'s1','type':'function','function':{'name"
+		"':'tool_search','arguments':'{\\\"query\\\":\\\"x\\\"}'}}]},{'role':'tool'"
+		",'content':'These tools can be called now: ns__h, ns__i','tool_call_id':'s"
+		"1'},{'role':'assistant','content':'','tool_calls':[{'id':'s2','type':'func"
+		"tion','function':{'name':'tool_search','arguments':'{\\\"query\\\":\\\"y"
+		"\\\"}'}}]},{'role':'tool','content':'No tools were found.','tool_call_id':"
+		"'s2'},{'role':'user','content':'go on'}],'stream':false,'tools':[{'type':'"
+		"function','function':{'name':'tool_search','description':'d','parameters':"
+		"{'type': 'object'}}},{'type':'function','function':{'name':'ns__h','parame"
+		"ters':{'type':'object','properties':{}}}},{'type':'function','function':{'"
+		"name':'ns__i','description':'The argument input is the whole input of the "
+		"tool, as text.','parameters':{'type':'object','properties':{'input':{'type"
+		"':'string'}},'required':['input']}}}]}",
+		"{'model':'m','messages':[{'role':'user','content':'q'},{'role':'assistant'"
+		",'content':'','tool_calls':[{'id':'s1','function':{'name':'tool_search','a"
+		"rguments':{'query':'x'}}}]},{'role':'tool','content':'These tools can be c"
+		"alled now: ns__h, ns__i','tool_call_id':'s1','tool_name':'tool_search'},{'"
+		"role':'assistant','content':'','tool_calls':[{'id':'s2','function':{'name'"
+		":'tool_search','arguments':{'query':'y'}}}]},{'role':'tool','content':'No "
+		"tools were found.','tool_call_id':'s2','tool_name':'tool_search'},{'role':"
+		"'user','content':'go on'}],'stream':false,'truncate':false,'tools':[{'type"
+		"':'function','function':{'name':'tool_search','description':'d','parameter"
+		"s':{'type': 'object'}}},{'type':'function','function':{'name':'ns__h','par"
+		"ameters':{'type':'object','properties':{}}}},{'type':'function','function'"
+		":{'name':'ns__i','description':'The argument input is the whole input of t"
+		"he tool, as text.','parameters':{'type':'object','properties':{'input':{'t"
+		"ype':'string'}},'required':['input']}}}]}"},
+	/* What counts from an item on; what another agent says. */
+	{"{'model':'m','input':[{'type':'configuration_update','reasoning':{'effort'"
+	 ":'low'}},{'type':'agent_message','author':'/root','recipient':'/root/a','c"
+	 "ontent':[{'type':'input_text','text':'Payload:'},{'type':'encrypted_conten"
+	 "t','encrypted_content':'look'},{'type':'encrypted_content','encrypted_cont"
+	 "ent':'gAAAAsecret'}]},{'type':'agent_message','author':'/root','recipient'"
+	 ":'/root/a','content':[]},{'type':'configuration_update','reasoning':{'effo"
+	 "rt':'high'},'text':{'format':{'type':'json_object'}}},{'type':'configurati"
+	 "on_update'}],'reasoning':{'effort':'none','summary':'auto'},'text':{'verbo"
+	 "sity':'low'}}",
+		"{'model':'m','messages':[{'role':'user','content':'Payload:\\nlook'}],'str"
+		"eam':false,'response_format':{'type':'json_object'},'chat_template_kwargs'"
+		":{'enable_thinking':true,'reasoning_effort':'high'}}",
+		"{'model':'m','messages':[{'role':'user','content':'Payload:\\nlook'}],'str"
+		"eam':false,'truncate':false,'format':'json','think':'high'}"},
 	{"{'model':'m'," Q ",'tools':[{'type':'web_search'}],'tool_choice':'auto'}",
 		"{'model':'m'," ASKED ",'stream':false,'tool_choice':'auto'}",
 		"{'model':'m'," ASKED END_OLLAMA},
@@ -242,6 +322,23 @@ static const struct {
 	{"{'input':[{'type':'compaction_trigger'},{'role':'user','content':'q'}]}",
 		"input[1]: nothing may stand behind", true},
 	{"{'input':[{'type':'shell_call'}]}", "type \"shell_call\"", true},
+	{"{'input':[{'type':'additional_tools','role':'developer'}]}", "list of tools", true},
+	{"{'input':[{'role':'user','content':'q'},{'type':'additional_tools','tools':[{'type':"
+	 "'mcp','server_label':'x'}]}]}",
+		"\"mcp\"", true},
+	{"{'input':[{'role':'user','content':'q'},{'type':'additional_tools','tools':[{'type':"
+	 "'namespace','name':'n','tools':[{'type':'function'}]}]}]}",
+		"name", true},
+	{"{'input':[{'role':'user','content':'q'},{'type':'additional_tools','tools':[1]}]}",
+		"tools", true},
+	{"{'tools':1,'input':[{'type':'additional_tools','tools':[{'type':'x'}]}]}",
+		"tools: must be a list", true},
+	{"{'input':[{'type':'tool_search_output','execution':'client','tools':[]}]}", "call_id",
+		true},
+	{"{'input':[{'type':'tool_search_call','execution':'client','arguments':{}}]}", "call_id",
+		true},
+	{"{'input':[{'type':'agent_message','content':[{'type':'input_image'}]}]}",
+		"nothing but text", true},
 	{"{'input':[{'role':'user'}]}", "content", true},
 	{"{'input':[{'role':'tool','content':'q'}]}", "role", true},
 	{"{'input':[{'role':'user','content':[{'type':'input_file','file_id':'x'}]}]}",

@@ -125,6 +125,26 @@
 	CALL_BEGIN("6", SPACED("", "in_progress"), "1")                                            \
 	CALL_DELTA("7", "fc_i_1", "1", "{}")                                                       \
 	CALL_END("8", "9", "fc_i_1", "1", "{}", SPACED("{}", "completed"))
+/* A search that the client does, and a tool of everybody's namespace. */
+#define LITE                                                                                       \
+	"'tools':[{'type':'tool_search','execution':'client'},{'type':'namespace','name':"         \
+	"'functions','tools':[{'type':'function','name':'h'}]}]"
+#define OLLAMA_LITE                                                                                \
+	"{'message':{'content':'','tool_calls':[{'id':'c0','function':{'name':'tool_search',"      \
+	"'arguments':{'query': 'x'}}},{'id':'c1','function':{'name':'h','arguments':{}}}]}}\n"     \
+	"{'message':{'content':''},'done':true,'done_reason':'stop'}\n"
+#define SOUGHT(arguments, status)                                                                  \
+	"{'id':'tsc_i_0','type':'tool_search_call','call_id':'c0','execution':'client',"           \
+	"'arguments':" arguments ",'status':'" status "'}"
+#define LITE_CALLS                                                                                 \
+	CALL_BEGIN("2", SOUGHT("{}", "in_progress"), "0")                                          \
+	EVENT("output_item.done", "3",                                                             \
+		"'output_index':0,'item':" SOUGHT("{'query':'x'}", "completed"))                   \
+	CALL_BEGIN("4", CALL("fc_i_1", "c1", "h", "", "in_progress"), "1")                         \
+	CALL_DELTA("5", "fc_i_1", "1", "{}")                                                       \
+	CALL_END("6", "7", "fc_i_1", "1", "{}", CALL("fc_i_1", "c1", "h", "{}", "completed"))
+#define LITE_ITEMS                                                                                 \
+	SOUGHT("{'query':'x'}", "completed") "," CALL("fc_i_1", "c1", "h", "{}", "completed")
 #define SAYS_AB                                                                                    \
 	TEXT_BEGIN("msg_i_1", "1", "8", "9")                                                       \
 	TEXT_DELTA("msg_i_1", "1", "10", "a")                                                      \
@@ -176,6 +196,10 @@ static const struct {
 	{ANSWER_OLLAMA_CHAT, OLLAMA_CUSTOM, false, TOOLS,
 		WHOLE(CUSTOM(INPUT, "completed") "," SPACED("{}", "completed"),
 			USAGE("7", "0", "2", "0", "9"))},
+	{ANSWER_OLLAMA_CHAT, OLLAMA_LITE, true, LITE,
+		START LITE_CALLS COMPLETED("8", LITE_ITEMS, USAGE("0", "0", "0", "0", "0"))},
+	{ANSWER_OLLAMA_CHAT, OLLAMA_LITE, false, LITE,
+		WHOLE(LITE_ITEMS, USAGE("0", "0", "0", "0", "0"))},
 	/* One call at a time, where the client says so. */
 	{ANSWER_OLLAMA_CHAT, OLLAMA_CUSTOM, false, TOOLS ",'parallel_tool_calls':false",
 		RESPONSE("completed", "null", "null", CUSTOM(INPUT, "completed"),
