@@ -100,10 +100,11 @@ static bool has_any(struct json_value root, const char *const *names)
 static bool is_anthropic(struct json_value root)
 {
 	static const char *const members[] = {
-		"system", "stop_sequences", "thinking", "output_config", NULL};
+		"system", "stop_sequences", "thinking", "output_config", "compaction", NULL};
 	struct json_value tool;
 	struct json_iter it = json_iter(json_get(root, "tools"));
 	return has_any(root, members) ||
+	       json_is(json_get(root, "context_management"), JSON_OBJECT) ||
 	       (json_array_next(&it, &tool) && !json_is(json_get(tool, "input_schema"), JSON_NONE));
 }
 
@@ -192,10 +193,14 @@ static enum ctl_exit answer(struct explaining *w)
 	struct dialect_error error = {0};
 	struct buf out;
 	buf_init(&out, 0);
-	int rc = explaining_learn(w);
+	int rc = explaining_read_block(w, &error);
 	if (rc == 0)
-		rc = explaining_decide(w);
+		rc = explaining_learn(w);
+	if (rc == 0)
+		rc = explaining_decide(w, &error);
 	if (rc == 0 && w->asked.sent) {
+		if (w->explanation.outcome == DECIDE_COMPACTED)
+			return say("%s", "nothing is sent: a compaction block is the whole answer");
 		if (w->explanation.outcome == DECIDE_OVERFLOW)
 			return say("%s", "nothing is sent: the prompt is longer than the window");
 		rc = build_sent(w, &error);

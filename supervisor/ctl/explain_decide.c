@@ -13,14 +13,20 @@ static void remember_window(void *ctx, uint64_t beginning, double window)
 	layout_cache_set_window(ctx, beginning, window);
 }
 
+const char *explaining_state_dir(const struct explaining *w)
+{
+	const struct config *c = &w->conf;
+	if (!w->asked.conf && !w->asked.run_dir)
+		return NULL;
+	return c->state_dir ? c->state_dir : w->asked.run_dir ? w->asked.run_dir : c->run_dir;
+}
+
 /* Missing is nothing to speak of: the explanation says that no rates are known. */
 static void open_keep(struct explaining *w)
 {
 	const struct config *c = &w->conf;
-	const char *dir = c->state_dir	     ? c->state_dir
-			  : w->asked.run_dir ? w->asked.run_dir
-					     : c->run_dir;
-	if (!w->asked.conf && !w->asked.run_dir)
+	const char *dir = explaining_state_dir(w);
+	if (!dir)
 		return;
 	int rc = keep_open(dir, (size_t)c->limits.state_bytes, &w->keep);
 	if (rc && rc != -ENOENT)
@@ -232,14 +238,12 @@ static int lay_out(struct explaining *w)
 	return rc;
 }
 
-int explaining_decide(struct explaining *w)
+static int decide(struct explaining *w)
 {
 	const struct chat_request *r = &w->request;
 	struct weigh_facts f = weigh_facts(w);
-	if (json_is(r->model, JSON_STRING))
-		json_string_decode(r->model, &w->model);
 	fill_facts(w);
-	if (is_small(w)) {
+	if (!w->compaction.made && is_small(w)) {
 		w->explanation.outcome = DECIDE_ORIGINAL;
 		return 0;
 	}
@@ -258,4 +262,19 @@ int explaining_decide(struct explaining *w)
 		return lay_out(w);
 	w->explanation.outcome = decide_plain(&w->facts, &w->plan, r->is_load, w->backend->traits);
 	return 0;
+}
+
+int explaining_decide(struct explaining *w, struct dialect_error *error)
+{
+	if (json_is(w->request.model, JSON_STRING))
+		json_string_decode(w->request.model, &w->model);
+	int rc = explaining_compact(w, window_of(w), error);
+	if (rc == 0)
+		rc = decide(w);
+	if (!w->wished)
+		return rc;
+	w->explanation.compaction = &w->compaction;
+	if (w->compaction.made && w->compaction.whole)
+		w->explanation.outcome = DECIDE_COMPACTED;
+	return rc;
 }

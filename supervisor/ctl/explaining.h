@@ -9,6 +9,7 @@
 
 #include "common/config/config.h"
 #include "supervisor/devices/keep.h"
+#include "supervisor/requests/compact_make.h"
 #include "supervisor/requests/explain.h"
 #include "supervisor/requests/notes_table.h"
 
@@ -39,6 +40,8 @@ struct explaining {
 	struct prefix_chain chain;
 	struct weighed weighed;
 	bool by_time;
+	bool wished; /* a compaction, and what comes of it: */
+	struct explain_compaction compaction;
 	struct explanation explanation;
 };
 
@@ -46,7 +49,19 @@ struct explaining {
  * or -ENOMEM. */
 int explaining_learn(struct explaining *w);
 
-/* The request is parsed, conf read: fills the rest up to explanation. 0 or -errno. */
-int explaining_decide(struct explaining *w);
+/* The request is parsed, conf read: fills the rest up to explanation. 0 or -errno, *error filled where the request
+ * is at fault. */
+int explaining_decide(struct explaining *w, struct dialect_error *error);
+
+/* The folder that the options name for what a server keeps; NULL: none. */
+const char *explaining_state_dir(const struct explaining *w);
+
+/* --- explain_compact.c: both change the request as a server would. 0, or -errno with *error filled where the
+ * request is at fault --- */
+
+/* The messages that a compaction block stands for. Says on stderr where its key is not known. */
+int explaining_read_block(struct explaining *w, struct dialect_error *error);
+/* What a wish for one comes to; the model is known. window: of the main device, 0 unknown. */
+int explaining_compact(struct explaining *w, int64_t window, struct dialect_error *error);
 
 #endif

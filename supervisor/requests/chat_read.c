@@ -27,7 +27,7 @@ static int verify(
 	buf_init(&signature, 0);
 	int rc = compaction_open(&c->view, f, content, text, &signature);
 	enum compact_verdict verdict =
-		compact_verify(&c->base.all->compact_key, *text, buf_slice(&signature));
+		compact_verify(&c->base.all->compact_key.secret, *text, buf_slice(&signature));
 	if (rc == 0 && verdict == COMPACT_OURS)
 		c->compact.block = hash_bytes(signature.p, signature.n) | 1;
 	else if (rc == 0)

@@ -206,16 +206,11 @@ void chat_answer_overflow(struct chat *c)
 static bool compaction_of(const struct chat *c, struct explain_compaction *out)
 {
 	const struct chat_compact *p = &c->compact;
-	*out = (struct explain_compaction){.made = p->begun && p->result == 0,
-		.whole = p->wish.alone || p->wish.pause,
-		.tokens = p->tokens,
-		.after = p->after,
-		.trigger = p->wish.alone ? 0 : p->wish.trigger,
-		.why = p->result == -ENOMEM  ? "out of memory"
-		       : p->begun	     ? "what is never shortened leaves no room for it"
-		       : c->view.condensable ? "the prompt has fewer tokens than the threshold"
-					     : "the conversation has begun its answer"};
-	return p->wish.alone || p->wish.edit;
+	if (!compact_is_wished(&p->want.wish))
+		return false;
+	*out = compact_told(&p->want, p->begun, p->result, p->after);
+	out->messages = p->messages;
+	return true;
 }
 
 static enum decide_outcome outcome_of(const struct chat *c)
@@ -307,10 +302,10 @@ void chat_answer_compaction(struct chat *c)
 	} else {
 		while ((m = TAILQ_FIRST(&c->joined))) {
 			m->view.stream = c->view.stream;
-			reply_compaction(m, c->compact.tokens, &body);
+			reply_compaction(m, c->compact.want.tokens, &body);
 			chat_finish(m);
 		}
-		reply_compaction(c, c->compact.tokens, &body);
+		reply_compaction(c, c->compact.want.tokens, &body);
 		chat_finish(c);
 	}
 	answer_writer_destroy(w);

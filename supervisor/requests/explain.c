@@ -3,6 +3,7 @@
 #include "common/base/json.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 
 static bool laid_out(const struct explanation *e)
 {
@@ -45,6 +46,14 @@ static void put_number(struct buf *out, const char *name, double v)
 		json_put_int(out, (int64_t)(v + 0.5));
 }
 
+/* Of a message that no layout has changed. */
+static const char *plain_reason(const struct explanation *e)
+{
+	return e->outcome == DECIDE_OVERFLOW	      ? "refused"
+	       : e->compaction && e->compaction->made ? "as the compaction leaves it"
+						      : "as the client sent it";
+}
+
 static void put_message(const struct explanation *e, size_t i, struct buf *out)
 {
 	const struct chat_message *m = &e->request->messages[i];
@@ -67,8 +76,7 @@ static void put_message(const struct explanation *e, size_t i, struct buf *out)
 		put_number(out, "bytes_in", (double)m->raw.raw.n);
 		put_number(
 			out, "bytes_out", e->outcome == DECIDE_OVERFLOW ? 0 : (double)m->raw.raw.n);
-		put_text(out, "reason",
-			e->outcome == DECIDE_OVERFLOW ? "refused" : "as the client sent it");
+		put_text(out, "reason", plain_reason(e));
 	}
 	buf_add_char(out, '}');
 }
@@ -114,6 +122,7 @@ static void put_compaction(const struct explain_compaction *c, struct buf *out)
 	put_number(out, "threshold", c->trigger ? (double)c->trigger : -1);
 	put_number(out, "tokens_before", (double)c->tokens);
 	put_number(out, "tokens_after", c->made ? (double)c->after : -1);
+	put_number(out, "messages_before", (double)c->messages);
 	put_text(out, "why", c->made ? "" : c->why);
 	buf_add_char(out, '}');
 }
@@ -186,6 +195,23 @@ static void tell_weighed(const struct explanation *e, struct buf *out)
 		"form sooner\n");
 }
 
+static void tell_compaction(const struct explain_compaction *c, struct buf *out)
+{
+	char threshold[64] = "";
+	if (c->trigger)
+		snprintf(threshold, sizeof(threshold), ", from %" PRId64 " on", c->trigger);
+	if (!c->made) {
+		buf_printf(out, "no compaction of about %" PRIu64 " tokens%s: %s\n", c->tokens,
+			threshold, c->why);
+		return;
+	}
+	buf_printf(out,
+		"compaction%s: about %" PRIu64 " tokens in %zu messages become %" PRIu64
+		", in those below; %s\n",
+		threshold, c->tokens, c->messages, c->after,
+		c->whole ? "the block is the whole answer" : "the model answers to them");
+}
+
 int explain_text(const struct explanation *e, struct buf *out)
 {
 	const struct plan_facts *f = e->facts;
@@ -202,6 +228,8 @@ int explain_text(const struct explanation *e, struct buf *out)
 	if (cold >= 0)
 		buf_printf(out, "; read in %.1f s with nothing cached", cold / 1000);
 	buf_add_char(out, '\n');
+	if (e->compaction)
+		tell_compaction(e->compaction, out);
 	if (e->weighed)
 		tell_weighed(e, out);
 	if (laid_out(e) && condense_chunks(e->condense))
@@ -219,9 +247,9 @@ int explain_text(const struct explanation *e, struct buf *out)
 		buf_printf(out, "%5zu %-9s %-5s %10zu %10zu  %s\n", i, chat_role_name(m->role),
 			l ? layout_level_name(l->level) : "L0", l ? l->bytes_in : m->raw.raw.n,
 			l ? l->bytes_out : sent,
-			l				? l->reason ? l->reason : ""
-			: e->outcome == DECIDE_OVERFLOW ? "refused"
-							: "as the client sent it");
+			!l	    ? plain_reason(e)
+			: l->reason ? l->reason
+				    : "");
 	}
 	return buf_error(out);
 }

@@ -15,6 +15,7 @@ struct explain_compaction {
 	bool whole;	 /* the block is the answer: nothing is sent */
 	uint64_t tokens; /* of the prompt before, ... */
 	uint64_t after;	 /* ... and with the block in its place */
+	size_t messages; /* of the conversation before; those that are told are what stays of them */
 	int64_t trigger; /* it is made from so many tokens on; 0: in any case */
 	const char *why; /* it is not made; static */
 };

@@ -9,6 +9,10 @@ import subprocess
 
 import pytest
 
+import test_compaction as compaction
+import test_compaction_responses as compaction_responses
+import test_messages as messages_tests
+import test_responses as responses_tests
 from conftest import attached
 from harness import BIN, in_thread, wait_for
 from test_routes import prose
@@ -226,3 +230,72 @@ def test_by_time_it_knows_what_is_cached_and_how_fast_the_device_is(fake, tandem
     assert weighed(t, body) == offline
     assert t.request("POST", OPENAI, body)[0] == 200
     assert a.bodies()[-1] == sent
+
+
+MESSAGES_PATH, RESPONSES_PATH = messages_tests.PATH, responses_tests.PATH
+
+
+def wish(path, how, rounds):
+    """A request of an agent that wishes for a compaction: at a threshold ("edit"), as the whole answer ("alone"), or not at all."""
+    if path == MESSAGES_PATH:
+        more = {"edit": {"context_management": compaction.edit(3000)}, "alone": {"compaction": compaction.ASK}, None: {}}[how]
+        return {"model": "m:1b", "max_tokens": 200, "system": "Be brief.", "tools": messages_tests.TOOLS, "messages": compaction.talk(rounds), **more}
+    items = compaction_responses.talk(rounds) + ([compaction_responses.TRIGGER] if how == "alone" else [])
+    more = {"context_management": compaction_responses.at(3000)} if how == "edit" else {}
+    return {"model": "m:1b", "input": items, **compaction_responses.AT, **more}
+
+
+@pytest.mark.parametrize("kind", ["ollama", "llama-server"])
+@pytest.mark.parametrize("path", [MESSAGES_PATH, RESPONSES_PATH])
+def test_a_compaction_is_explained_as_it_is_made(compacting, explain, path, kind):
+    """With a tandemd and without one: whether it is made, what the prompt has against the threshold, and what stays."""
+    t, a = compacting(kind)
+    for how, rounds, made, whole in (("edit", 2, False, False), ("edit", 8, True, False), ("alone", 8, True, True)):
+        body = wish(path, how, rounds)
+        status, _, out = t.request("POST", path, body, {"X-Tandem-Explain": "1"})
+        ours = json.loads(out)
+        code, out, err = explain(body, "--json", conf=t.conf)
+        assert (status, code, err) == (200, 0, "") and json.loads(out) == ours
+        c = ours["compaction"]
+        assert (c["made"], c["threshold"], c["answer"]) == (made, None if how == "alone" else 3000, "block" if whole else "block, model" if made else "model")
+        assert c["messages_before"] > len(ours["messages"]) if made else c["messages_before"] == len(ours["messages"])
+        code, out, err = explain(body, conf=t.conf)
+        line = next(line for line in out.decode().splitlines() if "ompaction" in line)
+        assert str(c["tokens_before"]) in line and (str(c["tokens_after"]) in line if made else c["why"] in line), line
+        assert ("from 3000 on" in line) == (how == "edit") and ("whole answer" in line) == whole
+        code, sent, err = explain(body, "--sent", conf=t.conf)
+        assert (code == 1 and sent == b"" and "whole answer" in err) if whole else code == 0
+        if made and not whole:
+            wanted = body, sent
+    assert not any(a.bodies()), "an explanation is nobody's answer, and teaches nothing"
+    assert t.request("POST", path, wanted[0])[0] == 200 and a.bodies()[-1] == wanted[1]
+    assert "compaction" not in json.loads(explain(wish(path, None, 2), "--json", conf=t.conf)[1])
+
+
+@pytest.mark.parametrize("path", [MESSAGES_PATH, RESPONSES_PATH])
+def test_a_compaction_block_is_explained_as_what_it_stands_for(compacting, explain, path):
+    t, a = compacting("llama-server")
+    body = wish(path, "alone", 8)
+    answer = json.loads(t.request("POST", path, body)[2])
+    if path == MESSAGES_PATH:
+        block = answer["content"][0]
+        brought = {**wish(path, None, 1), "messages": compaction.in_place(block, compaction.NEXT)}
+    else:
+        block = answer["output"][0]
+        brought = {**wish(path, None, 1), "input": [block, compaction_responses.NEXT]}
+    code, sent, err = explain(brought, "--sent", conf=t.conf)
+    assert (code, err) == (0, "") and t.request("POST", path, brought)[0] == 200 and a.bodies()[-1] == sent
+    code, out, err = explain(brought, "--sent", "--window", "8192")  # whose key is nobody's
+    assert code == 0 and "taken as it is" in err and json.loads(out)["messages"] == json.loads(sent)["messages"]
+    altered = json.loads(json.dumps(brought).replace("I look at part 7.", "I look at part 9."))
+    code, out, err = explain(altered, conf=t.conf)
+    assert code == 1 and out == b"" and ("altered" in err or "not what its signature" in err)
+    assert t.request("POST", path, altered)[0] == 400
+
+
+def test_wishes_that_cannot_be_explained(explain):
+    body = wish(RESPONSES_PATH, "edit", 2)
+    for more, words in (({"context_management": [{"type": "clear"}]}, 'must be "compaction"'), ({"input": [*body["input"][:4], compaction_responses.TRIGGER]}, "no output yet"),
+                        ({"input": [*body["input"], compaction_responses.TRIGGER], "instructions": "Never forget. " * 4000}, "cannot be compacted")):
+        code, out, err = explain({**body, **more}, "--window", "8192")
+        assert code == 1 and out == b"" and words in err, err
