@@ -11,11 +11,12 @@
 #include "common/dialect/front.h"
 
 enum anthropic_block {
-	BLOCK_TEXT,	/* value: a string; a document that is plain text is one, too */
+	BLOCK_TEXT, /* value: a string; a document that is plain text is one, too, and the name of a
+			   tool that was found */
 	BLOCK_IMAGE,	/* value: base64 data or an address; NONE: neither */
 	BLOCK_THINKING, /* value: a string */
 	BLOCK_NOTHING,	/* what only the server that wrote it can read, as redacted thinking; a
-			   compaction that failed */
+			   compaction that failed; where another model went on */
 	BLOCK_CALL,
 	BLOCK_RESULT,
 	BLOCK_OTHER,
@@ -40,6 +41,9 @@ struct anthropic_walk {
 /* Over an array of objects. */
 void anthropic_walk_begin(struct anthropic_walk *w, struct json_value messages);
 bool anthropic_next(struct anthropic_walk *w, struct anthropic_piece *out);
+
+/* o->tools, choice, parallel; choice: the request's. 0, -EINVAL with *e filled, -ENOMEM. */
+int anthropic_order_tools(struct chat_order *o, struct json_value choice, struct dialect_error *e);
 
 /* The rows' members (front.h). */
 int anthropic_read(struct request_reader *in);

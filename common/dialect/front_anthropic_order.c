@@ -52,12 +52,26 @@ static int add_call(struct chat_order *o, struct json_value block)
 	return 0;
 }
 
+/* A document has a name, and what is said about it. */
+static int add_text(struct chat_order *o, struct json_value block, struct json_value value)
+{
+	struct json_value title = {.type = JSON_NONE}, context = title;
+	int rc = 0;
+	if (json_string_is(json_get(block, "type"), "document"))
+		FIELDS_GET(block, {"title", &title}, {"context", &context});
+	if (title.type == JSON_STRING)
+		rc = add_part(o, ORDER_TEXT, title);
+	if (rc == 0 && context.type == JSON_STRING)
+		rc = add_part(o, ORDER_TEXT, context);
+	return rc ? rc : add_part(o, ORDER_TEXT, value);
+}
+
 static int add_block(struct chat_order *o, struct json_value block)
 {
 	struct json_value value;
 	switch (anthropic_block_of(block, &value)) {
 	case BLOCK_TEXT:
-		return add_part(o, ORDER_TEXT, value);
+		return add_text(o, block, value);
 	case BLOCK_THINKING:
 		return add_thinking(o, block, value);
 	case BLOCK_CALL:
@@ -183,8 +197,20 @@ static int order_reminder(struct chat_order *o, const struct anthropic_piece *p)
 	return rc ? rc : add_part(o, ORDER_TEXT, OWN("</system-reminder>"));
 }
 
+/* From a system message on another effort may count. */
+static void order_effort(struct chat_order *o, const struct anthropic_piece *p)
+{
+	struct json_value effort = json_get(json_get(p->raw, "output_config"), "effort");
+	if (effort.type == JSON_STRING && o->thinking == SWITCH_WISHED)
+		o->effort = effort;
+}
+
 static int order_whole(struct chat_order *o, const struct anthropic_piece *p)
 {
+	if (p->role == CHAT_SYSTEM)
+		order_effort(o, p);
+	if (p->role == CHAT_SYSTEM && !value_filled(p->content))
+		return 0;
 	if (p->role == CHAT_SYSTEM && o->count)
 		return order_reminder(o, p);
 	struct order_message *m = order_add_message(o, p->role);
@@ -243,62 +269,6 @@ static int order_messages(struct chat_order *o, struct json_value messages)
 	return rc ? rc : show_pictures(&w, NULL);
 }
 
-/* --- tools --- */
-
-static void put_tool(struct json_value tool, struct buf *out)
-{
-	struct json_value name, description, schema, strict;
-	FIELDS_GET(tool, {"name", &name}, {"description", &description}, {"input_schema", &schema},
-		{"strict", &strict});
-	buf_add_str(out, "{\"type\":\"function\",\"function\":{\"name\":");
-	buf_add_slice(out, name.raw);
-	member_copy(out, "description", description);
-	member_copy(out, "parameters", schema);
-	member_copy(out, "strict", strict);
-	buf_add_str(out, "}}");
-}
-
-static int order_tools(struct chat_order *o)
-{
-	struct json_iter it = json_iter(o->request->tools);
-	struct json_value tool;
-	struct buf out;
-	if (!value_filled(o->request->tools))
-		return 0;
-	buf_init(&out, 0);
-	buf_add_char(&out, '[');
-	for (bool first = true; json_array_next(&it, &tool); first = false) {
-		if (!first)
-			buf_add_char(&out, ',');
-		put_tool(tool, &out);
-	}
-	buf_add_char(&out, ']');
-	o->tools = order_keep(o, &out);
-	return o->tools.type == JSON_ARRAY ? 0 : -ENOMEM;
-}
-
-static int order_choice(struct chat_order *o, struct json_value choice, struct dialect_error *e)
-{
-	struct json_value type, name, alone;
-	if (is_absent(choice))
-		return 0;
-	FIELDS_GET(choice, {"type", &type}, {"name", &name}, {"disable_parallel_tool_use", &alone});
-	if (json_string_is(type, "auto"))
-		o->choice = CHOICE_AUTO;
-	else if (json_string_is(type, "any"))
-		o->choice = CHOICE_REQUIRED;
-	else if (json_string_is(type, "none"))
-		o->choice = CHOICE_NONE;
-	else if (json_string_is(type, "tool") && name.type == JSON_STRING)
-		o->choice = CHOICE_NAMED;
-	else
-		return order_refuse(e, "tool_choice: must be auto, any, none, or tool with a name");
-	o->choice_name = name;
-	if (alone.type == JSON_TRUE)
-		o->parallel = SWITCH_OFF;
-	return 0;
-}
-
 /* --- what else stands beside the messages --- */
 
 /* A client that does not ask for thinking expects none. Who does gets what the model can. */
@@ -308,9 +278,10 @@ static void order_thinking(
 	struct json_value type, budget;
 	FIELDS_GET(thinking, {"type", &type}, {"budget_tokens", &budget});
 	o->think = json_get(o->request->root, "think"); /* resume.h */
-	bool begun = o->request->messages[o->request->count - 1].role == CHAT_ASSISTANT;
-	if (begun || o->think.type == JSON_FALSE ||
-		(!json_string_is(type, "enabled") && !json_string_is(type, "adaptive"))) {
+	enum chat_role last = o->request->messages[o->request->count - 1].role;
+	bool wished = json_string_is(type, "enabled") || json_string_is(type, "adaptive") ||
+		      (json_string_is(type, "between_tools") && last == CHAT_TOOL);
+	if (last == CHAT_ASSISTANT || o->think.type == JSON_FALSE || !wished) {
 		o->thinking = json_string_is(type, "disabled") ? SWITCH_OFF : SWITCH_UNWISHED;
 		return;
 	}
@@ -346,9 +317,7 @@ int anthropic_order(const struct chat_request *r, struct chat_order *o, struct d
 	order_thinking(o, thinking, effort);
 	int rc = order_format(o, is_absent(format) ? older : format, e);
 	if (rc == 0)
-		rc = order_choice(o, choice, e);
-	if (rc == 0)
-		rc = order_tools(o);
+		rc = anthropic_order_tools(o, choice, e);
 	if (rc == 0 && value_filled(system)) {
 		if (!order_add_message(o, CHAT_SYSTEM))
 			return -ENOMEM;

@@ -17,6 +17,13 @@ static enum anthropic_block image_of(struct json_value block, struct json_value 
 	return value->type == JSON_STRING ? BLOCK_IMAGE : BLOCK_OTHER; /* a file of its store */
 }
 
+/* What a search of the client's has found: a tool that is offered anyway. */
+static enum anthropic_block reference_of(struct json_value block, struct json_value *value)
+{
+	*value = json_get(block, "tool_name");
+	return value->type == JSON_STRING ? BLOCK_TEXT : BLOCK_OTHER;
+}
+
 static enum anthropic_block document_of(struct json_value block, struct json_value *value)
 {
 	struct json_value source = json_get(block, "source");
@@ -39,7 +46,8 @@ enum anthropic_block anthropic_block_of(struct json_value block, struct json_val
 		*value = thinking;
 		return BLOCK_THINKING;
 	}
-	if (json_string_is(type, "redacted_thinking") || json_string_is(type, "compaction"))
+	if (json_string_is(type, "redacted_thinking") || json_string_is(type, "compaction") ||
+		json_string_is(type, "fallback"))
 		return BLOCK_NOTHING;
 	if (json_string_is(type, "tool_use"))
 		return BLOCK_CALL;
@@ -47,6 +55,8 @@ enum anthropic_block anthropic_block_of(struct json_value block, struct json_val
 		return BLOCK_RESULT;
 	if (json_string_is(type, "image"))
 		return image_of(block, value);
+	if (json_string_is(type, "tool_reference"))
+		return reference_of(block, value);
 	return json_string_is(type, "document") ? document_of(block, value) : BLOCK_OTHER;
 }
 
@@ -259,15 +269,19 @@ static int read_tools(struct request_reader *in, struct json_value tools)
 static int read_body(struct request_reader *in)
 {
 	struct chat_request *r = in->r;
-	struct json_value system, messages, tools, config, format, max_tokens, servers, container;
+	struct json_value system, messages, tools, config, format, max_tokens, servers, container,
+		thread;
 	FIELDS_GET(r->root, {"system", &system}, {"messages", &messages}, {"tools", &tools},
 		{"output_config", &config}, {"max_tokens", &max_tokens}, {"mcp_servers", &servers},
-		{"container", &container});
+		{"container", &container}, {"thread", &thread});
 	FIELDS_GET(config, {"format", &format});
 	r->max_output = reader_limit(max_tokens);
 	if (value_filled(servers) || !is_absent(container))
 		return reader_refuse(
 			in, 400, "mcp_servers, container: this server runs no tools of its own");
+	if (!is_absent(thread))
+		return reader_refuse(
+			in, 400, "thread: no conversation is kept here; send all of its messages");
 	int rc = read_system(in, system);
 	if (rc == 0)
 		rc = read_messages(in, messages);

@@ -74,12 +74,24 @@ static int order_texts(const struct chat_request *r, struct chat_order *o, struc
 	return rc;
 }
 
+/* Clients' libraries may send a zero for what nobody said. */
+static bool is_some(struct json_value v)
+{
+	int64_t n;
+	return json_to_int(v, &n) && n != 0;
+}
+
 static int order_generate(
 	const struct chat_request *r, struct chat_order *o, struct dialect_error *e)
 {
-	struct json_value raw, images, suffix;
+	struct json_value raw, images, suffix, width, height, steps;
 	FIELDS_GET(r->root, {"raw", &raw}, {"images", &images}, {"suffix", &suffix},
-		{"template", &o->template}, {"context", &o->context});
+		{"template", &o->template}, {"context", &o->context}, {"width", &width},
+		{"height", &height}, {"steps", &steps});
+	if (is_some(width) || is_some(height) || is_some(steps))
+		return ollama_refuse(e,
+			"this backend makes no pictures: width, height and steps are not "
+			"possible");
 	bool bare = raw.type == JSON_TRUE;
 	bool infill = suffix.type == JSON_STRING && value_filled(suffix);
 	if (bare && (value_filled(o->template) || value_filled(o->context) ||

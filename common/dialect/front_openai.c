@@ -131,10 +131,13 @@ static const char *order_tools(struct chat_order *o)
 /* What only a server of OpenAI's own can do; NULL: nothing of it. */
 static const char *beyond(struct json_value root)
 {
-	struct json_value search, modalities, one;
-	FIELDS_GET(root, {"web_search_options", &search}, {"modalities", &modalities});
+	struct json_value search, modalities, moderation, one;
+	FIELDS_GET(root, {"web_search_options", &search}, {"modalities", &modalities},
+		{"moderation", &moderation});
 	if (!is_absent(search))
 		return "'web_search_options': this server searches nothing by itself";
+	if (!is_absent(moderation))
+		return "'moderation': this server moderates nothing";
 	for (struct json_iter it = json_iter(modalities); json_array_next(&it, &one);)
 		if (!json_string_is(one, "text"))
 			return "'modalities': this backend answers in text alone";
@@ -194,13 +197,15 @@ static int order_calls(struct chat_order *o, struct json_value calls, struct jso
 
 int openai_order_message(struct chat_order *o, const struct chat_message *view)
 {
-	struct json_value older, thinking, reasoning_content, reasoning, tool_name, name;
+	struct json_value older, thinking, reasoning_content, reasoning, tool_name, name, refusal;
 	struct order_message *m = order_add_message(o, view->role);
 	if (!m)
 		return -ENOMEM;
 	FIELDS_GET(view->raw, {"role", &m->said_role}, {"function_call", &older},
 		{"thinking", &thinking}, {"reasoning_content", &reasoning_content},
-		{"reasoning", &reasoning}, {"tool_name", &tool_name}, {"name", &name});
+		{"reasoning", &reasoning}, {"tool_name", &tool_name}, {"name", &name},
+		{"refusal", &refusal});
+	bool refused = is_absent(view->content) && value_filled(refusal);
 	m->raw = view->raw;
 	m->content = view->content;
 	m->raw_in = API_OPENAI;
@@ -208,13 +213,13 @@ int openai_order_message(struct chat_order *o, const struct chat_message *view)
 	if (view->content.type != JSON_ARRAY && is_absent(view->tool_calls) &&
 		older.type != JSON_OBJECT && reasoning_content.type != JSON_STRING &&
 		reasoning.type != JSON_STRING && !json_string_is(m->said_role, "developer") &&
-		view->role != CHAT_TOOL)
+		view->role != CHAT_TOOL && !refused)
 		m->raw_in |= API_OLLAMA;
 	m->content_in = API_OPENAI | (view->content.type == JSON_STRING ? API_OLLAMA : 0);
 	m->call_id = view->call_id;
 	m->tool_name = string_or(tool_name, name);
 	thinking = string_or(thinking, string_or(reasoning_content, reasoning));
-	int rc = order_content(o, view->content);
+	int rc = order_content(o, refused ? refusal : view->content);
 	if (rc == 0 && thinking.type == JSON_STRING)
 		rc = add_value(o, ORDER_THINKING, thinking);
 	return rc ? rc : order_calls(o, view->tool_calls, older);

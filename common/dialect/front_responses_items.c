@@ -306,12 +306,13 @@ static int put_body(struct talk *w, struct json_value root)
 	return rc;
 }
 
-/* What asks for something that is kept here, or goes on when its client has left. NULL: nothing. */
+/* What asks for something that is kept here, goes on when its client has left, or nobody does. NULL: nothing. */
 static const char *wrong(struct json_value root)
 {
-	struct json_value input, previous, conversation, background, prompt;
+	struct json_value input, previous, conversation, background, prompt, moderation, cache;
 	FIELDS_GET(root, {"input", &input}, {"previous_response_id", &previous},
-		{"conversation", &conversation}, {"background", &background}, {"prompt", &prompt});
+		{"conversation", &conversation}, {"background", &background}, {"prompt", &prompt},
+		{"moderation", &moderation}, {"prompt_cache_options", &cache});
 	if (!is_absent(previous))
 		return "previous_response_id: no response is stored here; send all items of the "
 		       "conversation as input";
@@ -321,6 +322,11 @@ static const char *wrong(struct json_value root)
 		return "background: a response is not made in the background here";
 	if (prompt.type == JSON_OBJECT)
 		return "prompt: no prompts are stored here; send instructions and input";
+	if (!is_absent(moderation))
+		return "moderation: this server moderates nothing";
+	if (json_get(cache, "prewarm").type == JSON_TRUE)
+		return "prompt_cache_options: prewarm is not possible here, an answer is always "
+		       "written";
 	if (is_absent(input))
 		return "Missing required parameter: 'input'.";
 	if (input.type != JSON_STRING && input.type != JSON_ARRAY)
