@@ -271,6 +271,15 @@ static int order_messages(struct chat_order *o, struct json_value messages)
 
 /* --- what else stands beside the messages --- */
 
+/* A tool's result is the last that was said, but by the system. */
+static bool is_behind_result(const struct chat_request *r)
+{
+	size_t i = r->count;
+	while (i > 0 && r->messages[i - 1].role == CHAT_SYSTEM)
+		i--;
+	return i > 0 && r->messages[i - 1].role == CHAT_TOOL;
+}
+
 /* A client that does not ask for thinking expects none. Who does gets what the model can. */
 static void order_thinking(
 	struct chat_order *o, struct json_value thinking, struct json_value effort)
@@ -278,10 +287,11 @@ static void order_thinking(
 	struct json_value type, budget;
 	FIELDS_GET(thinking, {"type", &type}, {"budget_tokens", &budget});
 	o->think = json_get(o->request->root, "think"); /* resume.h */
-	enum chat_role last = o->request->messages[o->request->count - 1].role;
+	const struct chat_request *r = o->request;
+	bool begun = r->messages[r->count - 1].role == CHAT_ASSISTANT;
 	bool wished = json_string_is(type, "enabled") || json_string_is(type, "adaptive") ||
-		      (json_string_is(type, "between_tools") && last == CHAT_TOOL);
-	if (last == CHAT_ASSISTANT || o->think.type == JSON_FALSE || !wished) {
+		      (json_string_is(type, "between_tools") && is_behind_result(r));
+	if (begun || o->think.type == JSON_FALSE || !wished) {
 		o->thinking = json_string_is(type, "disabled") ? SWITCH_OFF : SWITCH_UNWISHED;
 		return;
 	}

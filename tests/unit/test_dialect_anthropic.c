@@ -33,6 +33,12 @@
 	     "'data':'iVBO'}}]},{'type':'text','text':'go "                                        \
 	     "on'},{'type':'text','text':'please'}]}]}"
 
+#define EXAMPLES                                                                                   \
+	"'tools':[{'type':'function','function':{'name':'f','description':'d\\n\\nExamples of "    \
+	"its "                                                                                     \
+	"input:\\n{\\\"a\\\":1}\\n{\\\"a\\\":2}','parameters':{}}},{'type':'function','function':" \
+	"{'name':'g','description':'Examples of its input:\\n{}','parameters':{}}}]"
+
 static const struct vector {
 	const char *body, *llama, *ollama;
 } requests[] = {
@@ -56,6 +62,29 @@ static const struct vector {
 		"'content':'one','tool_call_id':'t1','tool_name':'f'},{'role':'tool','content':"
 		"'Error:\\ntwo','tool_call_id':'t2','tool_name':'g'},{'role':'user','content':"
 		"'go on\\nplease','images':['iVBO']}]" END_OLLAMA},
+	/* Documents with a name, tools that were found, another model's beginning, an effort on the way, thinking behind results. */
+	{HEAD "'messages':[{'role':'user','content':[{'type':'document','title':'T','context':'C',"
+	      "'source':{'type':'text','media_type':'text/plain','data':'D'}},{'type':'fallback',"
+	      "'from':{},'to':{}}]},{'role':'system','content':[],'output_config':{'effort':'low'}}"
+	      ",{'role':'assistant','content':[{'type':'tool_use','id':'t1','name':'find','input':"
+	      "{}}]},{'role':'user','content':[{'type':'tool_result','tool_use_id':'t1','content':["
+	      "{'type':'tool_reference','tool_name':'f'}]}]},{'role':'system','content':''}],"
+	      "'thinking':{'type':'between_tools'},'output_config':{'effort':'high'},'tools':["
+	      "{'name':'f','description':'d','input_schema':{},'input_examples':[{'a':1},{'a':2}]}"
+	      ",{'name':'g','input_schema':{},'input_examples':[{}]}]}",
+		"{'model':'m','messages':[{'role':'user','content':'T\\nC\\nD'},{'role':'assistant'"
+		","
+		"'content':'','tool_calls':[{'id':'t1','type':'function','function':{'name':'find',"
+		"'arguments':'{}'}}]},{'role':'tool','content':'f','tool_call_id':'t1'}],'stream':"
+		"false," EXAMPLES ",'chat_template_kwargs':{'enable_thinking':true,"
+		"'reasoning_effort':'low'},'max_tokens':9}",
+		"{'model':'m','messages':[{'role':'user','content':'T\\nC\\nD'},{'role':'assistant'"
+		","
+		"'content':'','tool_calls':[{'id':'t1','function':{'name':'find','arguments':{}}}]}"
+		",{'role':'tool','content':'f','tool_call_id':'t1','tool_name':'find'}],'stream':"
+		"false,'truncate':false," EXAMPLES ",'options':{'num_predict':9}}"},
+	{HEAD U ",'thinking':{'type':'between_tools'}}", "{'model':'m'," U END_LLAMA,
+		"{'model':'m'," U END_OLLAMA},
 	/* Results alone, whose pictures stand behind them; a failure that says so is not said twice. */
 	{HEAD "'messages':[{'role':'assistant','content':[{'type':'tool_use','id':'t1','name':"
 	      "'f','input':{}}]},{'role':'user','content':[{'type':'tool_result','tool_use_id':"
@@ -242,6 +271,9 @@ static const struct {
 	{HEAD U ",'tools':[{'input_schema':{}}]}", "name", true},
 	{HEAD U ",'tools':[{'type':'web_search_20250305','name':'web_search'}]}",
 		"\"web_search\" of type \"web_search_20250305\"", true},
+	{HEAD U ",'thread':{'type':'create'}}", "thread: no conversation", true},
+	{HEAD "'messages':[{'role':'user','content':[{'type':'tool_reference'}]}]}", "content",
+		false},
 	{HEAD U ",'tool_choice':{'type':'some'}}", "tool_choice", false},
 	{HEAD U ",'tool_choice':{'type':'tool'}}", "tool_choice", false},
 	{HEAD "'messages':[{'role':'user','content':[{'type':'document','source':{'type':'base64',"

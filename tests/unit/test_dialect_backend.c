@@ -47,6 +47,18 @@ static const struct vector to_ollama[] = {
 		"{'messages':[{'role' : 'user','content':'\\u0000\\/','x':1.0e5},"
 		"{'role':'assistant','content':null}],'stream':false}",
 		NULL},
+	/* What a model would not say was said. */
+	{OPENAI,
+		"{'messages':[{'role':'assistant','content':null,'refusal':'No.'},{'role':"
+		"'assistant','content':'a','refusal':null},"
+		"{'role':'user','content':'q'}"
+		"]}",
+		0,
+		"{'messages':[{'role':'assistant','content':'No.'},{'role':'assistant','content':"
+		"'a','refusal':null},"
+		"{'role':'user','content':'q'}"
+		"],'stream':false}",
+		NULL},
 	/* Roles, parts, images. */
 	{OPENAI,
 		"{'messages':[{'role':'developer','content':'d'},{'role':'user','content':[{'type':"
@@ -377,6 +389,8 @@ static const struct {
 	{BACKEND_OLLAMA, OPENAI, "{" U ",'response_format':{'type':'grammar'}}", "of the type"},
 	{BACKEND_OLLAMA, OPENAI, "{" U ",'web_search_options':{}}", "searches nothing"},
 	{BACKEND_OLLAMA, OPENAI, "{" U ",'modalities':['text','audio']}", "text alone"},
+	{BACKEND_OLLAMA, OPENAI, "{" U ",'moderation':{'model':'x'}}", "moderates nothing"},
+	{BACKEND_LLAMA_SERVER, GENERATE, "{'model':'m','prompt':'p','steps':4}", "no pictures"},
 	{BACKEND_LLAMA_SERVER, PROMPT,
 		"{'prompt':['a','b'],'response_format':{'type':'json_object'}}", "one prompt"},
 	{BACKEND_OPENAI, GENERATE, "{'model':'m','prompt':'p','raw':true,'logprobs':true}",

@@ -339,6 +339,8 @@ static const struct {
 		true},
 	{"{'input':[{'type':'agent_message','content':[{'type':'input_image'}]}]}",
 		"nothing but text", true},
+	{"{" Q ",'moderation':{'model':'x'}}", "moderates nothing", true},
+	{"{" Q ",'prompt_cache_options':{'prewarm':true}}", "prewarm", true},
 	{"{'input':[{'role':'user'}]}", "content", true},
 	{"{'input':[{'role':'tool','content':'q'}]}", "role", true},
 	{"{'input':[{'role':'user','content':[{'type':'input_file','file_id':'x'}]}]}",
