@@ -182,7 +182,7 @@ class Codex(Agent):
     """It has one tool, a shell, in which it understands patches."""
 
     dialect = "/v1/responses"
-    provider, more = "tandem", ""
+    model, provider, more = MODEL, "tandem", ""
 
     def command(self, url, prompt):
         return [self.vendored("codex"), "exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", prompt]
@@ -192,7 +192,7 @@ class Codex(Agent):
         return self.program("@openai", "codex-linux-x64", "vendor", triple, "bin", name)
 
     def settings(self, url):
-        self.write(".codex/config.toml", f"""model = "{MODEL}"
+        self.write(".codex/config.toml", f"""model = "{self.model}"
 model_provider = "tandem"
 check_for_update_on_startup = false
 analytics.enabled = false
@@ -216,11 +216,25 @@ env_key = "TANDEM_KEY"
         return "exec_command", {"cmd": command}
 
 
+class CodexByAlias(Codex):
+    """It asks for a model that it knows: then its tools stand in the input, and the model calls them from a program that it writes."""
+
+    model = "gpt-6-sol"
+    mark = '"name":"exec"'
+
+    def run(self, command):
+        return "exec", {"input": f"text(JSON.stringify(await tools.exec_command({json.dumps({'cmd': command})})));"}
+
+
 class CodexCompacting(Codex):
     """It has a server compact that it takes for OpenAI's, when a prompt has so many tokens."""
 
     limit = 20000
     provider, more = "OpenAI", f"model_auto_compact_token_limit = {limit}\n"
+
+
+class CodexByAliasCompacting(CodexCompacting, CodexByAlias):
+    """... and its tools in the input."""
 
 
 class Aider(Agent):
@@ -299,6 +313,7 @@ AGENTS = {
     "qwen-code": ("qwen-code", QwenCode),
     "continue": ("continue", Continue),
     "codex": ("codex", Codex),
+    "codex-by-alias": ("codex", CodexByAlias),
     "aider": ("aider", Aider),
     "llm": ("packages", Llm),
     "langchain-openai": ("packages", LangChain),

@@ -17,7 +17,7 @@ sys.path += [os.path.dirname(HERE), os.path.join(os.path.dirname(os.path.dirname
 from harness import ROOT, Fake, Tandem  # noqa: E402
 from prompts import MODEL, SMALL_MODEL  # noqa: E402
 
-ALIASES = [{"match": "claude-*haiku*", "use": "gpu1"}, {"match": "claude-*", "use": "gpu0"}]
+ALIASES = [{"match": "claude-*haiku*", "use": "gpu1"}, {"match": "claude-*", "use": "gpu0"}, {"match": "gpt-*", "use": "gpu0"}]
 KINDS = ["ollama", "llama-server"]
 HASTY = {"first_byte_ms": 100, "first_byte_nonstream_ms": 5000, "heartbeat_ms": 100}  # deadlines with which heartbeats come at once
 

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from agents import AGENTS, CodexCompacting
+from agents import AGENTS, CodexByAliasCompacting, CodexCompacting
 from conftest import HASTY, KINDS, install
 from scripted import LAST, PROMPT, Project, play
 
@@ -69,9 +69,10 @@ def test_task_with_slow_answers(agent, site_with, tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_codex_has_its_history_compacted(site_with, tmp_path, home, kind):
+@pytest.mark.parametrize("codex", [CodexCompacting, CodexByAliasCompacting])
+def test_codex_has_its_history_compacted(site_with, tmp_path, home, codex, kind):
     """At its own limit, by an item of its conversation: no model is asked for that, and the work goes on from the block."""
-    agent, site, project = CodexCompacting(install("codex"), home), site_with(kind, 65536), Project(str(tmp_path / "project"), parts=8)
+    agent, site, project = codex(install("codex"), home), site_with(kind, 65536), Project(str(tmp_path / "project"), parts=8)
     talks = assert_done(agent, site, project, work(agent, site, project))
     compacted = site.tandem.events(ev="compacted")
     assert compacted and all(0 < int(e["tokens_after"]) < int(e["tokens_before"]) for e in compacted)
