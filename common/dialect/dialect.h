@@ -32,6 +32,8 @@ enum dialect {
 struct dialect_error {
 	int status;			     /* HTTP status */
 	char text[DIALECT_ERROR_TEXT_BYTES]; /* NUL-terminated, UTF-8, no prompt text */
+	const char *
+		code; /* static: what clients know the cause by, of a request that is read; NULL: none */
 };
 
 /* Static words for logs: "openai chat". */

@@ -266,6 +266,14 @@ static int read_tools(struct request_reader *in, struct json_value tools)
 
 /* --- the whole --- */
 
+/* Anthropic's packages use one by themselves where they run tools, and go on without it where a server says so. */
+static int refuse_thread(struct request_reader *in)
+{
+	reader_refuse(in, 400, "thread: no conversation is kept here; send all of its messages");
+	in->error->code = "thread_unsupported_request";
+	return -EINVAL;
+}
+
 static int read_body(struct request_reader *in)
 {
 	struct chat_request *r = in->r;
@@ -280,8 +288,7 @@ static int read_body(struct request_reader *in)
 		return reader_refuse(
 			in, 400, "mcp_servers, container: this server runs no tools of its own");
 	if (!is_absent(thread))
-		return reader_refuse(
-			in, 400, "thread: no conversation is kept here; send all of its messages");
+		return refuse_thread(in);
 	int rc = read_system(in, system);
 	if (rc == 0)
 		rc = read_messages(in, messages);

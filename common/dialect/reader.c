@@ -10,6 +10,7 @@
 int reader_refuse(struct request_reader *in, int status, const char *text)
 {
 	in->error->status = status;
+	in->error->code = NULL;
 	snprintf(in->error->text, sizeof(in->error->text), "%s", text);
 	return -EINVAL;
 }

@@ -88,6 +88,7 @@ static void know_body(struct chat *c)
 void chat_parse(struct chat *c)
 {
 	c->parse_result = chat_request_take(c->base.dialect, &c->body, &c->view, &c->parse_error);
+	c->compact.code = c->parse_result ? c->parse_error.code : NULL;
 	if (c->parse_result == 0)
 		c->parse_result = apply_block(c);
 	if (c->parse_result == 0)

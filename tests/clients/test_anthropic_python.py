@@ -97,6 +97,28 @@ def test_tokens_and_models(site):
 
 
 @pytest.mark.parametrize("stream", [False, True])
+def test_a_runner_sends_the_whole_conversation(site, stream):
+    """The package has a server keep it, unless that says that it keeps none."""
+
+    @anthropic.beta_tool
+    def read_file(path: str) -> str:
+        """Reads a file.
+
+        Args:
+            path: Where it is.
+        """
+        return "said by " + path
+
+    runner = site.anthropic().beta.messages.tool_runner(model=MODEL, max_tokens=512, tools=[read_file], stream=stream, max_iterations=3,
+                                                        messages=user(fake("Read it.", tokens=2, tool="read_file", args={"path": "a.c"})))
+    reasons = [(item.get_final_message() if stream else item).stop_reason for item in runner]
+    assert reasons == ["tool_use"] * 3  # the scripted model calls again, and again
+    sent = json.loads(site.sent())["messages"]
+    assert [m["role"] for m in sent] == ["user", "assistant", "tool", "assistant", "tool"] and "Read it." in json.dumps(sent[0])
+    assert "said by a.c" in json.dumps(sent[-1])
+
+
+@pytest.mark.parametrize("stream", [False, True])
 def test_a_runner_compacts_before_its_next_turn(site, stream):
     client, read = site.anthropic(), []
 

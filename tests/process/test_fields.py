@@ -95,7 +95,7 @@ MESSAGES = {
     "compaction": Elsewhere("test_compaction.py"), "context_management": Elsewhere("test_compaction.py"),
     "temperature": Taken(0.1), "top_p": Taken(0.3), "top_k": Taken(5), "output_format": Taken({"type": "json_schema", "schema": SCHEMA}),
     "container": Refused("c_1"), "mcp_servers": Refused([{"type": "url", "name": "x", "url": "http://x"}]),
-    "thread": Refused({"type": "continue", "previous_message_id": "msg_1"}),
+    "thread": [Refused({"type": "create"}), Refused({"type": "continue", "previous_message_id": "msg_1"})],
     "billing_policy": Nothing({"type": "billing_policy", "bill_to": "self"}), "cache_control": Nothing({"type": "ephemeral"}), "diagnostics": Nothing({}),
     "fallback_credit_token": Nothing("t"), "fallbacks": Nothing("default"), "inference_geo": Nothing("eu"), "metadata": Nothing({"user_id": "u"}),
     "service_tier": Nothing("auto"), "speed": Nothing("fast"),
