@@ -193,6 +193,14 @@ test('responses compaction', async () => {
   }
 })
 
+test('anthropic tool runner, which would have the server keep the conversation', async () => {
+  const tool = { name: 'read', description: 'Reads a file.', input_schema: { type: 'object' }, parse: x => x, run: async () => 'said by a.c' }
+  const runner = anthropic.beta.messages.toolRunner({ model, max_tokens: 512, max_iterations: 3, messages: user(tools), tools: [tool] })
+  const reasons = []
+  for await (const message of runner) reasons.push(message.stop_reason)
+  assert.deepEqual(reasons, ['tool_use', 'tool_use', 'tool_use']) // the scripted model calls again where it sees the first message
+})
+
 test('anthropic compaction', async () => {
   const betas = ['compact-2026-09-04'], asked = { model, max_tokens: 512, messages: user('word '.repeat(2000)), betas }
   for (const wanted of [{ compaction: { type: 'summarize' } }, { context_management: { edits: [{ type: 'compact_20260112', pause_after_compaction: true,
