@@ -27,6 +27,9 @@ static void go_on(struct request *r)
 
 	json_to_int(json_get(r->json, "hang_after"), &hang_after);
 	engine_go_on(r->fake->engine, hang_after);
+	for (struct request *it = stats_under_way(r->fake); it; it = it->next)
+		if (it->delay.armed)
+			clock_at(&r->fake->clock, &it->delay, clock_now());
 	http_reply(r->x, 200, "application/json", SLICE("{\"ok\":true}"));
 }
 

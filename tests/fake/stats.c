@@ -242,6 +242,11 @@ void stats_close(struct request *r, enum http_end end)
 		close(r->dump_fd);
 }
 
+struct request *stats_under_way(const struct fake *f)
+{
+	return f->stats->first;
+}
+
 void stats_reset(struct fake *f)
 {
 	struct stats *s = f->stats;

@@ -15,6 +15,9 @@ void stats_open(struct request *r, bool control);
 void stats_body(struct request *r, struct slice piece);
 void stats_close(struct request *r, enum http_end end);
 
+/* The newest of the requests under way; its ->next is the one before. NULL: none. */
+struct request *stats_under_way(const struct fake *f);
+
 /* Sets the counters to zero; requests under way stay listed and sequence numbers go on. */
 void stats_reset(struct fake *f);
 

@@ -195,7 +195,7 @@ class Control:
         return self.call("/fake/control", spec)
 
     def go(self, **spec):
-        """Answers that hang go on."""
+        """Answers that hang (hang_after) go on, and those that wait (delay_ms) wait no longer."""
         return self.call("/fake/go", spec)
 
     def struck(self):

@@ -14,7 +14,7 @@ import zlib
 
 import pytest
 
-from harness import BIN, spent
+from harness import BIN, in_thread, spent
 
 PROGRAM = pathlib.Path(BIN) / "fake-backend"
 
@@ -225,10 +225,11 @@ def test_ollama_reload_and_load(start):
     stats = fake.stats()
     assert (stats["loads"], stats["reloads"]) == (3, 2)
     assert fake.get("/api/ps")["models"][0]["context_length"] == 8192
+    fake = start("ollama", "--load-ms", 600000)
     with fake.socket() as s:  # leaving during the load that one triggered aborts it
-        body = json.dumps(chat("x", options={"num_ctx": 100})).encode()
+        body = json.dumps(chat("x")).encode()
         s.sendall(b"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
-        fake.wait(lambda st: st["loads"] == 4)
+        fake.wait(lambda st: st["loads"] == 1)
     stats = fake.wait(lambda st: st["loads_aborted"] == 1)
     assert stats["requests"]["cancelled"] == 1 and fake.get("/api/ps") == {"models": []}
 
@@ -349,11 +350,12 @@ def test_llama_options_and_props(start):
 
 
 def test_llama_loading(start):
-    fake = start("llama-server", "--load-ms", 150)
+    fake = start("llama-server", "--load-ms", 600000)
     error = {"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}}
     for method, path in (("GET", "/health"), ("POST", "/v1/chat/completions"), ("GET", "/v1/models")):
         status, _, body = fake.call(method, path, b"{}" if method == "POST" else None)
         assert (status, json.loads(body)) == (503, error)
+    fake = start("llama-server", "--load-ms", 150)
     end = time.monotonic() + 10
     while fake.call("GET", "/health")[0] != 200:
         assert time.monotonic() < end
@@ -651,8 +653,9 @@ def test_rules_count_and_skip(either):
     assert either.stats()["requests"]["total"] == 1
 
 
-def read_all(fake, body, timeout=20):
-    """The raw bytes of one streamed request until the socket ends; the exception that ended it, if any."""
+def read_all(fake, body, until=None, timeout=20):
+    """The raw bytes of one streamed request until the socket ends; the exception that ended it, if any. Behind
+    until, nothing more comes."""
     data = json.dumps(body).encode()
     got, error = b"", None
     with fake.socket() as s:
@@ -662,6 +665,8 @@ def read_all(fake, body, timeout=20):
         try:
             while piece := s.recv(65536):
                 got += piece
+                if until and until in got:
+                    s.settimeout(0.2)
         except OSError as e:
             error = e
     return got, error
@@ -677,10 +682,22 @@ def test_refuse_and_badhttp(either):
 def test_hang(either):
     got, error = read_all(either, chat("[[fake fault=hang]]", stream=True), timeout=0.2)
     assert got == b"" and isinstance(error, TimeoutError)
-    got, error = read_all(either, chat("[[fake hang_after=3]]", stream=True), timeout=0.2)
+    got, error = read_all(either, chat("[[fake hang_after=3]]", stream=True), until=b" w2")
     assert isinstance(error, TimeoutError) and b" w2" in got and b" w3" not in got
     stats = either.wait(lambda st: st["requests"]["active"] == 0)
     assert stats["requests"]["cancelled"] == 2
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_wait_that_is_ended(either, stream):
+    """delay_ms is for as long as a test wants; what comes then is the answer, and the faults that it has."""
+    asked = in_thread(lambda: either.call("POST", either.path, chat("[[fake delay_ms=600000 tokens=2]]", stream=stream)))
+    failing = in_thread(lambda: either.call("POST", either.path, chat("[[fake delay_ms=600000 fault=500]]", stream=stream)))
+    either.wait(lambda st: st["requests"]["active"] == 2)
+    assert either.stats()["slots"]["active"] == 0
+    assert either.post("/fake/go", {}) == {"ok": True}
+    status, _, data = asked.join()
+    assert status == 200 and b"w0" in data and b"w1" in data and failing.join()[0] == 500
 
 
 @pytest.mark.parametrize("stream", [True, False])
