@@ -13,6 +13,9 @@ from test_cancel import PATHS, ask, cancelled, under_way
 from test_routes import prompt
 
 
+HELD_MS = 600000  # of an answer that waits until it is told to go on: Control.go()
+
+
 @pytest.fixture
 def one(fake, tandem):
     """one(device={...}, options=[...], group={...}) -> (tandem, its only backend, which has one slot)."""
@@ -226,11 +229,16 @@ def test_notes_are_preempted_twice_at_most(fake, tandem):
     a = fake("main")
     t = tandem([attached(a, roles=("main", "condense"), slots=1, num_ctx=16384)], condense={"job_timeout_ms": 60000})
     a.fault(times=2, fault="hang", match="src/part_")
-    a.fault(times=1, delay_ms=300, match="src/part_")
+    a.fault(times=1, delay_ms=HELD_MS, match="src/part_")
     long = send(t, prompt(3568), agent="agent")
     for n in range(3):
         wait_for(lambda: a.stats()["requests"]["active"] == 1 and t.device("gpu0")["inflight"] == 1, "notes at work")
-        status, data = answer(send(t, f"question {n}", agent="person"))
+        question = send(t, f"question {n}", agent="person")
+        if n == 2:  # the third time it waits for them
+            a.struck()
+            waiting(t, 1)
+            a.go()
+        status, data = answer(question)
         assert status == 200 and ndjson(data)[-1]["done"]
         wait_for(lambda: t.device("gpu0")["queue"]["map"] == 0, "the notes' next run")
         assert t.device("gpu0")["jobs"]["preempted"] == min(n + 1, 2)
@@ -256,16 +264,20 @@ def joined(t, n):
 def test_retries_share_one_answer(one, where, path, stream, type):
     t, a = one(type=type, **RETRY)
     blocker = block(t, a) if where == "queued" else None
-    text = "[[fake tokens=50 delay_ms=400]] retry me"
+    if not blocker:
+        a.fault(times=1, delay_ms=HELD_MS, match="retry me")
+    text = "[[fake tokens=50]] retry me"
     first = send(t, text, path, stream=stream)
-    if where == "queued":
+    if blocker:
         waiting(t, 1)
     else:
-        under_way(a)
+        a.struck()
     again = [send(t, text, path, stream=stream) for _ in range(2)]
     joined(t, 2)
     if blocker:
         blocker.close()
+    else:
+        a.go()
     answers = [answer(c) for c in [first, *again]]
     assert answers[0][0] == 200 and answers[1] == answers[0] and answers[2] == answers[0]
     assert b"w49" in answers[0][1] and len(answers[0][1]) > 200
@@ -300,17 +312,20 @@ def test_five_in_all(one):
 @pytest.mark.parametrize("phase", ["queued", "running", "in mid-answer"])
 def test_the_first_one_leaves(one, phase, stream):
     """The others get the whole answer, from one run; nothing is cancelled at the backend."""
-    t, a = one(options=("--decode", "200"), **RETRY)
+    t, a = one(options=() if stream else ("--decode", "50"), **RETRY)  # only a stream can be held in mid-answer
     blocker = block(t, a) if phase == "queued" else None
-    text = "[[fake tokens=100 delay_ms=300]] retry me"
+    if not blocker:
+        a.fault(times=1, delay_ms=HELD_MS, match="retry me", **({"hang_after": 3} if phase == "in mid-answer" and stream else {}))
+    text = "[[fake tokens=100]] retry me"
     clients = [send(t, text, stream=stream)]
-    if phase == "queued":
+    if blocker:
         waiting(t, 1)
     else:
-        under_way(a)
+        a.struck()
     clients += [send(t, text, stream=stream) for _ in range(2)]
     joined(t, 2)
     if phase == "in mid-answer":
+        a.go()
         if stream:
             assert [c.head() for c in clients] == [200] * 3 and all(c.piece() for c in clients[:1])
         else:
@@ -320,6 +335,8 @@ def test_the_first_one_leaves(one, phase, stream):
     wait_for(lambda: t.requests()["cancelled"] == 1 and t.requests()["active"] == (3 if blocker else 2), "the leaving")
     if blocker:
         blocker.close()
+    else:
+        a.go()
     ids = set()
     for c in clients:
         if phase == "in mid-answer" and stream:
@@ -361,8 +378,8 @@ def test_not_the_same(one, difference):
     """Each of these runs by itself."""
     limits = {"coalesce": False, "coalesce_after_ms": 0} if difference == "switched off" else \
         {"coalesce_after_ms": 60000} if difference == "too soon" else RETRY["limits"]
-    t, a = one(device={"slots": 2}, options=("--slots", "2", "--decode", "100"), limits=limits)
-    text = "[[fake tokens=60]] retry me"
+    t, a = one(device={"slots": 2}, options=("--slots", "2"), limits=limits)
+    text = "[[fake tokens=60 hang_after=3]] retry me"
     first = send(t, text)
     if difference == "first byte":
         assert first.head() == 200 and first.piece()
@@ -371,7 +388,8 @@ def test_not_the_same(one, difference):
     more = {"agent": "other"} if difference == "client" else {"headers": ["Authorization: Bearer x"]} if difference == "key" else \
         {"think": False} if difference == "body" else {}
     second = send(t, text, "/api/chat?x=1" if difference == "path" else "/api/chat", **more)
-    under_way(a, 2)
+    wait_for(lambda: a.stats()["slots"]["active"] == 2, "both at work")
+    a.go()
     data = [first.rest()] if difference == "first byte" else [answer(first)[1]]
     data.append(answer(second)[1])
     assert all(ndjson(d)[-1]["done"] for d in data)
@@ -438,12 +456,14 @@ def test_the_worker_dies(one):
 @pytest.mark.parametrize("stream", [True, False])
 def test_the_worker_dies_in_mid_answer(one, stream):
     """Whatever becomes of the answer then, all of them see the same."""
-    t, a = one(options=("--decode", "200"), **RETRY)
-    text = "[[fake tokens=100 delay_ms=300]] retry me"
+    t, a = one(options=() if stream else ("--decode", "50"), **RETRY)
+    a.fault(times=1, delay_ms=HELD_MS, match="retry me", **({"hang_after": 3} if stream else {}))
+    text = "[[fake tokens=100]] retry me"
     first = send(t, text, stream=stream)
-    under_way(a)
+    a.struck()
     second = send(t, text, stream=stream)
     joined(t, 1)
+    a.go()
     if stream:
         assert first.head() == 200 and first.piece()
     else:
@@ -500,11 +520,12 @@ def test_a_slow_reader(one, leaves):
 def test_condensed_once_for_all(pair):
     """A long prompt's retry joins while its notes are written."""
     t, a, b = pair(**RETRY)
-    b.fault(times=1, delay_ms=400, match="src/part_")
+    b.fault(times=1, delay_ms=HELD_MS, match="src/part_")
     first = send(t, prompt(3568))
-    wait_for(lambda: b.stats()["requests"]["active"] == 1, "notes at work")
+    b.struck()
     second = send(t, prompt(3568))
     joined(t, 1)
+    b.go()
     first_answer, second_answer = answer(first), answer(second)
     assert first_answer == second_answer and first_answer[0] == 200
     assert second.headers["x-tandem-strategy"] == "B" and second.headers["x-tandem-tokens"] == first.headers["x-tandem-tokens"]
