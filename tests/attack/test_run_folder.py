@@ -67,6 +67,7 @@ def test_streams_of_the_old_one_live_through_it(upgradable, slow):  # noqa: F811
     os.kill(new, signal.SIGKILL)
     wait_for(lambda: t.current() == old, "the old one in charge again")
     d = open_stream(t, 60)
+    a.go()
     assert finish(c) == text(100) and finish(d) == text(60)
 
 

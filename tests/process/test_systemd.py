@@ -418,6 +418,7 @@ def test_an_upgrade_keeps_the_service_active(machine, service, slow):  # noqa: F
     machine.systemctl("kill", "--kill-who=main", "-s", "USR2", "tandem.service")
     new = wait_for(lambda: s.main_pid() != old and s.main_pid(), "another main process")
     assert s.status()["pid"] == new and machine.show("ActiveState") == "active"
+    a.go()
     assert finish(c) == text(120)
     wait_for(lambda: not os.path.exists(machine.path(f"/proc/{old}")), "end of the old tandemd")
     assert machine.show("ActiveState") == "active" and s.answers() and machine.show("StatusText") == "gpu0 ready"
@@ -426,9 +427,12 @@ def test_an_upgrade_keeps_the_service_active(machine, service, slow):  # noqa: F
     c = open_stream(s, 120)
     machine.systemctl("kill", "--kill-who=main", "-s", "USR2", "tandem.service")
     wait_for(lambda: s.status()["old_pids"] == [new], "second take-over")
-    machine.systemctl("stop", "tandem.service")
+    machine.systemctl("stop", "--no-block", "tandem.service")
+    wait_for(lambda: machine.show("ActiveState") == "deactivating", "the stop")
+    a.go()
     assert finish(c) == text(120)
-    assert machine.show("Result") == "success" and machine.show("ActiveState") == "inactive"
+    wait_for(lambda: machine.show("ActiveState") == "inactive", "its end")
+    assert machine.show("Result") == "success"
 
 
 @pytest.mark.parametrize("upgraded", [False, True])

@@ -121,8 +121,8 @@ def upgradable(folder):
 
 @pytest.fixture
 def slow(fake):
-    """A backend that takes seconds for an answer, and the text of an answer of n tokens."""
-    a = fake("main", options=("--decode", "60", "--slots", str(SLOTS)))
+    """A backend whose streams are held until it is told to go on (open_stream()), and the text of an answer of n tokens."""
+    a = fake("main", options=("--slots", str(2 * SLOTS)))
     reference = fake("reference")
 
     def text(tokens):
@@ -132,12 +132,13 @@ def slow(fake):
     return a, text
 
 
-def ask(tokens):
-    return {"role": "user", "content": f"[[fake tokens={tokens}]]"}
+def ask(tokens, more=""):
+    return {"role": "user", "content": f"[[fake tokens={tokens}{more}]]"}
 
 
 def open_stream(t, tokens):
-    c = Client(t, timeout=60).send("POST", "/api/chat", {"model": "m:1b", "messages": [ask(tokens)], "stream": True})
+    """A stream that has begun. Its backend says no more before go(): whoever has it has it for as long as a test wants."""
+    c = Client(t, timeout=60).send("POST", "/api/chat", {"model": "m:1b", "messages": [ask(tokens, " hang_after=3")], "stream": True})
     assert c.head() == 200
     c.first = c.piece()
     assert c.first
@@ -193,6 +194,7 @@ def test_streams_live_through_an_upgrade(upgradable, slow):
     assert t.pid_file() == new and t.status()["old_pids"] == [old] and t.status()["requests"]["active"] == 0
     assert alive(old) and t.status()["listen"] == t.address
     assert t.chat("[[fake tokens=2]]")[0] == 200  # by the new one, while the old one has its streams
+    a.go()
     for i, c in enumerate(streams):
         assert finish(c) == text(120 + i)
     wait_for(lambda: not alive(old) and t.popen.poll() is not None, "end of the old tandemd")
@@ -307,6 +309,7 @@ def test_another_address_is_taken_and_the_old_one_given_up(upgradable, slow):
         socket.create_connection(("127.0.0.1", port))
     t.port = other
     assert t.status()["listen"] == f"127.0.0.1:{other}" and t.chat("[[fake tokens=2]]")[0] == 200
+    a.go()
     assert finish(c) == text(120)
 
 
@@ -348,6 +351,7 @@ def test_a_bad_program_is_rolled_back(upgradable, slow, what):
     t.install(script)
     assert words in t.refused()
     wait_for(lambda: sorted([t.pid, *family(t.pid)]) == own, "end of what was started")
+    a.go()
     assert finish(c) == text(150)
     assert hammer.result() > 0
     t.install()
@@ -469,6 +473,7 @@ def test_signals_in_a_burst_make_one_reload_or_one_upgrade_at_a_time(upgradable,
         wait_for(lambda: t.lines("reload"), "the end of the reload")
         t.ask(old)
     wait_for(lambda: t.current() != old, "take-over")
+    backend.go()
     for c in streams:
         assert finish(c) == text(120)
         c.close()
@@ -561,6 +566,8 @@ def test_term_to_the_new_one_stops_the_whole_service(upgradable, slow):
     c = open_stream(t, 90)
     old, new = t.upgrade()
     os.kill(new, signal.SIGTERM)
+    wait_for(lambda: t.lines("signal", pid=new), "its stop")
+    a.go()
     assert finish(c) == text(90)  # within drain_ms
     wait_for(lambda: not alive(old) and not alive(new), "end of both")
     assert run_files(t.run_dir) == []
@@ -582,6 +589,7 @@ def test_a_successor_that_is_killed_leaves_the_streams_of_the_old_one(upgradable
     t.seen.add(third.pid)
     status = wait_for(lambda: third.alive_status(), "third tandemd")
     assert status["pid"] == third.pid and alive(old)
+    a.go()
     assert finish(c) == text(120)
     wait_for(lambda: not alive(old), "end of the old tandemd")
     assert third.status()["pid"] == third.pid and t.pid_file() == third.pid
