@@ -560,5 +560,24 @@ def run_files(run_dir):
     return sorted(n for n in os.listdir(run_dir) if not n.startswith("tandem.mdb"))
 
 
+def fds(pid):
+    """Its descriptors, and what each is. What it closes meanwhile (a peer of a socket that has just been answered) is left out."""
+    out = {}
+    for n in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            out[int(n)] = os.readlink(f"/proc/{pid}/fd/{n}")
+    return out
+
+
+def inherited(pid):
+    """Those of fds() that were not opened by the process itself: what it opens is close-on-exec."""
+    out = {}
+    for n, link in fds(pid).items():
+        with contextlib.suppress(FileNotFoundError), open(f"/proc/{pid}/fdinfo/{n}") as f:
+            if not next(int(line.split()[1], 8) for line in f if line.startswith("flags")) & os.O_CLOEXEC:
+                out[n] = link
+    return out
+
+
 def fd_count(pid):
     return len(os.listdir(f"/proc/{pid}/fd"))

@@ -17,8 +17,8 @@ import time
 import pytest
 
 from conftest import attached
-from harness import (BIN, LATENESS, ROOT, Client, Process, alive, children, family, free_port, libconfig, ndjson, nng_req, run_files, unreapable,
-                     wait_for)
+from harness import (BIN, LATENESS, ROOT, Client, Process, alive, children, family, fd_count, fds, free_port, inherited, libconfig, ndjson,
+                     nng_req, run_files, spent, unreapable, wait_for)
 from test_fallback import in_thread
 
 FAKE = os.path.join(BIN, "fake-backend")
@@ -382,23 +382,8 @@ def test_the_reason_stays_in_status_while_the_next_try_runs(tandem, folder):
     assert logged(t, "backend_state", state="down") and "out of VRAM" in t.log()
 
 
-def inherited(pid):
-    """Descriptors that were not opened by the process itself: what it opens is close-on-exec."""
-    out = {}
-    for n in os.listdir(f"/proc/{pid}/fd"):
-        try:
-            with open(f"/proc/{pid}/fdinfo/{n}") as f:
-                flags = next(int(line.split()[1], 8) for line in f if line.startswith("flags"))
-            if not flags & os.O_CLOEXEC:
-                out[int(n)] = os.readlink(f"/proc/{pid}/fd/{n}")
-        except OSError:
-            pass
-    return out
-
-
 def sockets_of(pid):
-    return {os.readlink(f"/proc/{pid}/fd/{n}") for n in os.listdir(f"/proc/{pid}/fd")
-            if os.readlink(f"/proc/{pid}/fd/{n}").startswith("socket:")}
+    return {link for link in fds(pid).values() if link.startswith("socket:")}
 
 
 def test_children_hold_only_what_they_should(tandem):
@@ -414,7 +399,7 @@ def test_children_hold_only_what_they_should(tandem):
     ours = sockets_of(t.pid)
     for pid in (d["pid"], d["backend"]["pid"]):
         assert not sockets_of(pid) & ours, "a socket of the supervisor"
-        assert not any(os.readlink(f"/proc/{pid}/fd/{n}") == t.run_dir for n in os.listdir(f"/proc/{pid}/fd"))
+        assert t.run_dir not in fds(pid).values()
     assert sorted(inherited(d["backend"]["pid"])) == [0, 1, 2]
     std = {n: os.readlink(f"/proc/{d['pid']}/fd/{n}") for n in (0, 1, 2)}
     assert std[0] == "/dev/null" and std[1] == std[2] == t.log_path
@@ -638,7 +623,7 @@ def test_nothing_blocks_the_stats_socket(backends, tandem):
     """Not a peer that leaves in mid-handshake (which nng's own listener does not survive), nor one that stays and says nothing."""
     t = tandem(two(backends))
     path = os.path.join(t.run_dir, "stats.ipc")
-    fds = len(os.listdir(f"/proc/{t.pid}/fd"))
+    before = fd_count(t.pid)
     hello = b"\0SP\0\0\x30\0\0"
     length = (8).to_bytes(8, "big")
     for text in (b"", hello[:3], hello, b"GET / HTTP/1.1\r\n\r\n", b"\0SP\0\0\x11\0\0", hello + b"\1" + b"\xff" * 8, hello + b"\7" + length,
@@ -668,7 +653,7 @@ def test_nothing_blocks_the_stats_socket(backends, tandem):
     assert late.join()["pid"] == t.pid
     for s in silent + [deaf]:
         s.close()
-    wait_for(lambda: len(os.listdir(f"/proc/{t.pid}/fd")) <= fds, "descriptors as before")
+    wait_for(lambda: fd_count(t.pid) <= before, "descriptors as before")
     assert answers(t)
 
 
@@ -686,13 +671,16 @@ def test_odd_requests_to_stats(backends, tandem):
 # --- stopping ---
 
 
-def open_stream(t, tokens, model="m:1b"):
+def open_stream(t, tokens, model="m:1b", more=""):
     """A stream whose first line has come: (connection, response, line)."""
     c = t.connect()
-    body = {"model": model, "messages": [{"role": "user", "content": f"[[fake tokens={tokens}]]"}]}
+    body = {"model": model, "messages": [{"role": "user", "content": f"[[fake tokens={tokens}{more}]]"}]}
     c.request("POST", "/api/chat", json.dumps(body), {"Content-Type": "application/json"})
     r = c.getresponse()
     return c, r, r.readline()
+
+
+HELD = " hang_after=3"  # a stream that its backend goes on with when it is told to: go()
 
 
 def refused(t):
@@ -705,16 +693,17 @@ def refused(t):
 
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_lets_streams_finish(fake, tandem, sig):
-    a = fake("main", options=("--decode", "200"))
+    a = fake("main")
     t = tandem([attached(a, slots=2), started("gpu1", ("condense",))])
     everything = family(t.pid)
-    c, r, first = open_stream(t, 200)
+    c, r, first = open_stream(t, 200, more=HELD)
     idle = t.connect()
     idle.request("GET", "/api/version")
     idle.getresponse().read()
     t.popen.send_signal(sig)
     wait_for(lambda: refused(t), "the closed door")
     assert t.popen.poll() is None
+    a.go()
     lines = ndjson(first + r.read())
     assert lines[-1]["done"] is True and lines[-1]["eval_count"] == 200
     assert t.popen.wait(10) == 0
@@ -737,7 +726,7 @@ def test_a_stop_of_what_is_idle_waits_for_no_deadline(fake, tandem):
         begun = time.monotonic()
         t.popen.send_signal(signal.SIGTERM)
         assert t.popen.wait(10) == 0
-        took.append(time.monotonic() - begun)
+        took.append(spent(begun))
         assert not logged(t, "link_lingers")
     assert min(took) < 0.6, took
 
@@ -841,11 +830,11 @@ def test_a_stop_while_a_worker_waits_for_its_restart(impostor, backends, tandem)
 
 def test_signals_repeated_and_crossed(fake, tandem):
     """HUP in bursts changes nothing; HUP and USR2 after TERM are refused; what is under way is finished all the same."""
-    a = fake("main", options=("--decode", "100"))
+    a = fake("main", options=("--slots", "4"))
     t = tandem([attached(a, slots=4), started("gpu1", ("condense",))])
     pids = [d["pid"] for d in t.status()["devices"]]
     everything = family(t.pid)
-    c, r, first = open_stream(t, 300)
+    c, r, first = open_stream(t, 300, more=HELD)
     for _ in range(50):
         t.popen.send_signal(signal.SIGHUP)
         assert t.status()["pid"] == t.pid
@@ -857,6 +846,7 @@ def test_signals_repeated_and_crossed(fake, tandem):
     wait_for(lambda: logged(t, "reload_refused", why='"tandemd is stopping"'), "the refusal of a reload")
     wait_for(lambda: logged(t, "upgrade_refused"), "the refusal of an upgrade")
     assert t.popen.poll() is None
+    a.go()
     lines = ndjson(first + r.read())
     assert lines[-1]["done"] is True and lines[-1]["eval_count"] == 300
     assert t.popen.wait(15) == 0
@@ -867,9 +857,9 @@ def test_signals_repeated_and_crossed(fake, tandem):
 
 def test_term_while_a_reload_changes_a_device(fake, tandem):
     """The replacement boots when TERM comes: both workers end, and the operation does not come about."""
-    a = fake("main", options=("--decode", "100"))
+    a = fake("main")
     t = tandem([attached(a, slots=4)])
-    c, r, first = open_stream(t, 200)
+    c, r, first = open_stream(t, 200, more=HELD)
     a.fault(match="/api/version", headers=3000, times=-1)
     with open(t.conf) as f:
         text = f.read()
@@ -879,7 +869,9 @@ def test_term_while_a_reload_changes_a_device(fake, tandem):
     wait_for(lambda: len(children(t.pid)) == 2, "the replacement")
     everything = family(t.pid)
     t.popen.send_signal(signal.SIGTERM)
+    wait_for(lambda: logged(t, "signal", signal=int(signal.SIGTERM)), "the stop")
     t.popen.send_signal(signal.SIGHUP)
+    a.go()
     lines = ndjson(first + r.read())
     assert lines[-1]["done"] is True and lines[-1]["eval_count"] == 200
     assert t.popen.wait(15) == 0

@@ -13,7 +13,7 @@ import time
 import pytest
 
 from conftest import attached
-from harness import BIN, Client, Fake, children, free_port, libconfig, nng_req, wait_for
+from harness import BIN, Client, Fake, children, fds, free_port, libconfig, nng_req, wait_for
 from machine import Machine, why_not
 from test_lives import script
 from test_upgrade import finish, open_stream, slow, upgradable  # noqa: F401 - fixtures
@@ -189,7 +189,7 @@ def test_a_given_socket_is_taken(given, name):
     assert t.port == port and t.chat("hi")[0] == 200
     assert not log_of(t, "listener_mismatch") and not log_of(t, "listener_outdated")
     worker = t.device("gpu0")["pid"]
-    assert not any(os.readlink(f"/proc/{worker}/fd/{fd}") == os.readlink(f"/proc/{t.pid}/fd/3") for fd in os.listdir(f"/proc/{worker}/fd"))
+    assert fds(t.pid)[3] not in fds(worker).values()
     with open(f"/proc/{worker}/environ") as f:
         assert "LISTEN_FDS" not in f.read()
 

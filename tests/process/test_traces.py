@@ -15,7 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from collector import Collector, attrs
 from conftest import attached
-from harness import Client, children, in_thread, wait_for
+from harness import Client, children, fds, in_thread, wait_for
 from test_control import ask
 from test_routes import prompt
 from test_upgrade import upgradable  # noqa: F401 - a fixture
@@ -424,9 +424,9 @@ def test_the_process_that_sends_stands_still(traced):
 def test_the_process_that_sends_holds_nothing_of_tandemds(traced):
     t, a, c = traced()
     c.trace_of(say(t)[1])
-    ours, its = ({fd: os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")} for pid in (t.pid, sender_of(t)))
+    ours, its = fds(t.pid), fds(sender_of(t))
     shared = {fd: to for fd, to in its.items() if to in ours.values() and not to.startswith("anon_inode:")}
-    assert set(shared.values()) <= {ours["2"], "/dev/null"}, shared
+    assert set(shared.values()) <= {ours[2], "/dev/null"}, shared
 
 
 def test_an_upgrade_goes_on_with_them(fake, upgradable, collector):  # noqa: F811

@@ -16,7 +16,7 @@ import time
 import pytest
 
 from conftest import attached
-from harness import BIN, Client, Process, Tandem, alive, children, family, fd_count, free_port, libconfig, nng_req, ollama_text, run_files, wait_for
+from harness import BIN, Client, Process, Tandem, alive, children, family, fd_count, fds, free_port, libconfig, nng_req, ollama_text, run_files, wait_for
 
 SLOTS = 16
 CHECKS = '#!/bin/sh\ncase " $* " in *" -t "*) exec REAL "$@";; esac\n'
@@ -231,11 +231,7 @@ def test_a_worker_of_the_new_one_gets_no_descriptor_of_the_handover(upgradable, 
     t = upgradable([attached(fake("main"))])
 
     def held(pid):
-        kinds = []
-        for fd in os.listdir(f"/proc/{pid}/fd"):
-            link = os.readlink(f"/proc/{pid}/fd/{fd}")
-            kinds.append(re.sub(r"\[\d+\]|^/.*/", "", link))
-        return sorted(kinds)
+        return sorted(re.sub(r"\[\d+\]|^/.*/", "", link) for link in fds(pid).values())
 
     wait_for(lambda: len(children(t.pid)) == 1, "one worker")
     before = held(children(t.pid)[0])

@@ -12,7 +12,7 @@ import pytest
 
 import harness
 from conftest import SANITIZED
-from harness import BIN, alive, children, wait_for
+from harness import BIN, alive, children, fds, wait_for
 
 FAKE = os.path.join(BIN, "fake-backend")
 FAST = {"first_ms": 10, "max_ms": 100}
@@ -122,7 +122,8 @@ def test_restarts_keep_the_backend_or_not(tandem):
     assert alive(first) and t.chat("x")[0] == 200
     assert t.operate("restart gpu0 --backend")["state"] == "done"
     second = t.device("gpu0")["backend"]["pid"]
-    assert second != first and not alive(first) and guard_of(first) is None
+    assert second != first and not alive(first)
+    wait_for(lambda: guard_of(first) is None, "the end of its guard")
     assert int(state_file(t)["pid"]) == second
 
 
@@ -201,9 +202,6 @@ def test_who_holds_which_descriptors(tandem):
     t = tandem([started()])
     d = t.device("gpu0")
     backend, guard = d["backend"]["pid"], guard_of(d["backend"]["pid"])
-
-    def fds(pid):
-        return {int(n): os.readlink(f"/proc/{pid}/fd/{n}") for n in os.listdir(f"/proc/{pid}/fd")}
 
     def access(pid, n):
         with open(f"/proc/{pid}/fdinfo/{n}") as f:

@@ -14,7 +14,7 @@ import urllib.error
 
 import pytest
 
-from harness import BIN, DEADLINE, alive, free_port, spent, wait_for
+from harness import BIN, DEADLINE, alive, fd_count, free_port, inherited, spent, wait_for
 from wire import tuned
 
 OLLAMA_CHAT, OLLAMA_GENERATE, OPENAI_CHAT, ANTHROPIC = 0, 1, 2, 7
@@ -848,14 +848,9 @@ def test_a_started_backend_holds_no_descriptor_of_ours(link, fake):
     w = link()
     w.ready(type="llama-server", url=f"http://127.0.0.1:{free_port()}", command=started())  # after a probe: curl has sockets
     pid = next(r["pid"] for r in reversed(w.records) if r["type"] == "state")
-    inherited = {}
-    for n in os.listdir(f"/proc/{pid}/fd"):
-        with open(f"/proc/{pid}/fdinfo/{n}") as f:
-            flags = next(int(line.split()[1], 8) for line in f if line.startswith("flags"))
-        if not flags & os.O_CLOEXEC:
-            inherited[int(n)] = os.readlink(f"/proc/{pid}/fd/{n}")
-    assert sorted(inherited) == [0, 1, 2], inherited
-    assert inherited[0] == "/dev/null" and inherited[1] == inherited[2] and "backend-log" in inherited[1], "no pipe: it would break with the worker"
+    its = inherited(pid)
+    assert sorted(its) == [0, 1, 2], its
+    assert its[0] == "/dev/null" and its[1] == its[2] and "backend-log" in its[1], "no pipe: it would break with the worker"
 
 
 def test_a_started_ollama_gets_its_address_by_the_environment(link, folder):
@@ -995,14 +990,15 @@ def test_a_pinned_backend_without_a_gpu_is_noticed(link, folder):
 
 
 def test_a_drain_finishes_what_runs_and_refuses_what_comes(link, fake):
-    backend = fake("b", options=["--decode", "40"])
+    backend = fake("b")
     w = link()
     w.ready(type="ollama", url=backend.url)
-    first = w.job(dialect=0, body=json.dumps({"model": "m:1b", "messages": user("[[fake tokens=20]]")}))
+    first = w.job(dialect=0, body=json.dumps({"model": "m:1b", "messages": user("[[fake tokens=20 hang_after=3]]")}))
     w.wait("DELTA", job=first)
     w.do("drain", deadline_ms=10000)
     second = w.job(dialect=0, body=json.dumps({"model": "m:1b", "messages": user("x")}))
     assert w.wait("fail", job=second)["cause"] == "draining"
+    backend.go()
     assert w.result(first)[2]["type"] == "end"
     assert w.worker.wait(5) == 0
 
@@ -1070,7 +1066,7 @@ def test_progress_grows_with_the_work_and_only_then(link, fake):
 
     a, b = ping(1), ping(2)
     assert a["progress"] == b["progress"] and a["active"] == 0
-    id = w.job(dialect=0, body=json.dumps({"model": "m:1b", "messages": user("[[fake tokens=50]]")}))
+    id = w.job(dialect=0, body=json.dumps({"model": "m:1b", "messages": user("[[fake tokens=200]]")}))  # two seconds
     w.wait("DELTA", job=id)
     c = ping(3)
     w.wait("DELTA", job=id)
@@ -1132,10 +1128,10 @@ def test_thousands_of_jobs_leave_memory_and_descriptors_where_they_were(link, fa
     # as many connections at once as the rounds may have: idle ones are kept
     settle([w.job(dialect=0, body=json.dumps({"model": "m:1b", "messages": user("[[fake delay_ms=300]]")})) for _ in range(32)])
     rounds(512)
-    fds, rss = len(os.listdir(f"/proc/{w.worker.pid}/fd")), w.rss()
+    fds, rss = fd_count(w.worker.pid), w.rss()
     rounds(512 if SANITIZED else 4096)
     wait_for(lambda: backend.stats()["requests"]["active"] == 0, "idle backend")
-    assert len(os.listdir(f"/proc/{w.worker.pid}/fd")) <= fds + 8
+    assert fd_count(w.worker.pid) <= fds + 8
     if not SANITIZED:
         assert w.rss() < rss + (4 << 20)
 
