@@ -210,8 +210,9 @@ def test_it_waits_its_turn(pair, kind):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("more", [{}, {"echo": True}, {"suffix": ")"}])
 def test_an_answer_goes_on_after_a_workers_death(pair, kind, more):
-    t, a = pair(kind, options=["--decode", "20", "--answer-tokens", "40", "--no-replay"])
+    t, a = pair(kind, options=["--answer-tokens", "40", "--no-replay"])
     pid = t.device("gpu0")["pid"]
+    a.fault(times=1, hang_after=8)
     with Wire(t) as w:
         w.send("POST", PATH, {"model": MODEL, "prompt": "once", "max_tokens": 30, "stream": True, "stream_options": {"include_usage": True},
                               **more})

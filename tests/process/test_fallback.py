@@ -102,9 +102,9 @@ def test_small_worker_killed_in_mid_chunk(pair):
 def test_small_worker_stopped(pair):
     """SIGSTOP: alive but hung. The deadline of the job ends it, the missed heartbeats replace the worker."""
     t, a, b = pair(condense={"job_timeout_ms": 400}, deadlines={"ping_ms": 200})
-    b.fault(times=1, delay_ms=150)
+    b.fault(times=1, fault="hang")
     r = in_thread(lambda: t.chat(prompt(3568), stream=True))
-    working(t, "gpu1")
+    b.struck()
     pid = t.device("gpu1")["pid"]
     os.kill(pid, signal.SIGSTOP)
     status, headers, body = r.join()

@@ -148,9 +148,10 @@ def test_queue(one, path):
 def test_connections(one):
     """While all of them are busy a newcomer waits."""
     t, a = one(limits={"connections": 4}, options=("--slots", "8"))
+    a.fault(times=4, delay_ms=600000)
     inside = [t.connect() for _ in range(4)]
     for c in inside:
-        c.request("POST", "/api/chat", json.dumps({"model": "m:1b", "messages": [{"role": "user", "content": "[[fake delay_ms=2500]]"}]}))
+        c.request("POST", "/api/chat", json.dumps({"model": "m:1b", "messages": [{"role": "user", "content": "hi"}]}))
     wait_for(lambda: t.requests()["active"] == 4, "all of them busy")
     outside = dial(t)
     outside.sendall(b"GET /api/version HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
@@ -158,6 +159,8 @@ def test_connections(one):
     with pytest.raises(TimeoutError):
         outside.recv(1)
     assert t.status()["connections"] == 4
+    a.struck()
+    a.go()
     answers = [ndjson(c.getresponse().read())[-1]["done"] for c in inside]
     assert answers == [True] * 4
     inside.pop().close()

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import select
 import subprocess
 import threading
 
@@ -68,10 +69,13 @@ def test_all_requests_and_how_many_lines(one):
 
 def test_following_a_request_ends_with_it(one):
     t, a = one(options=("--decode", "20"))
-    a.fault(match="slowly", delay_ms=700, times=1)
+    a.fault(match="slowly", delay_ms=600000, times=1)
     asked = in_thread(lambda: t.chat("slowly"))
     rid = wait_for(lambda: [j["request"] for j in ask(t, "jobs")["jobs"]], "the request")[0]
+    a.struck()
     p = follow(t, rid)
+    assert select.select([p.stdout], [], [], DEADLINE)[0], "what is kept of it so far"
+    a.go()
     out, err = p.communicate(timeout=DEADLINE)
     assert p.returncode == OK and err == "" and asked.join()[0] == 200
     names = [line.split()[1] for line in out.splitlines()]

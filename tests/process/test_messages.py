@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from dialect import MODEL, last_body, words
-from harness import wait_for
+from harness import alive, wait_for
 from wire import Wire
 
 PATH, COUNT = "/v1/messages", "/v1/messages/count_tokens"
@@ -201,8 +201,9 @@ def test_an_overflow_behind_heartbeats_has_the_words_that_agents_know(pair, kind
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_answer_goes_on_after_a_workers_death(pair, kind):
-    t, a = pair(kind, options=["--decode", "20", "--answer-tokens", "40"])
+    t, a = pair(kind, options=["--answer-tokens", "40"])
     pid = t.device("gpu0")["pid"]
+    a.fault(times=1, hang_after=8)
     with Wire(t) as w:
         w.send("POST", PATH, ask("once", max_tokens=30, stream=True))
         assert w.head().status == 200
@@ -210,6 +211,8 @@ def test_an_answer_goes_on_after_a_workers_death(pair, kind):
         while b"w5" not in data:
             data += w.piece()
         os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: not alive(pid), "its death")
+        a.go()  # where the backend keeps its streams
         data += w.body()
     answer = blocks(data)
     assert [b["text"] for b in answer["content"]] == [words(30)]
@@ -219,12 +222,14 @@ def test_an_answer_goes_on_after_a_workers_death(pair, kind):
 
 def test_a_retry_joins(pair):
     t, a = pair("ollama", limits={"coalesce_after_ms": 0})
-    body = ask([{"role": "user", "content": [{"type": "text", "text": "[[fake delay_ms=1500&tokens=3]] hi", "cache_control": {"type": "ephemeral"}}]}])
+    body = ask([{"role": "user", "content": [{"type": "text", "text": "[[fake tokens=3]] hi", "cache_control": {"type": "ephemeral"}}]}])
     with Wire(t) as first, Wire(t) as second:
+        a.fault(times=1, delay_ms=600000)
         first.send("POST", PATH, body)
-        wait_for(lambda: t.device("gpu0")["inflight"] == 1, "the first under way")
+        a.struck()
         second.send("POST", PATH, body)
         wait_for(lambda: t.requests()["coalesced"] == 1, "the second joined")
+        a.go()
         answers = []
         for w in (first, second):
             assert w.head().status == 200

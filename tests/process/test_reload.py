@@ -250,11 +250,13 @@ def test_notes_that_wait_outlive_the_settings_they_were_made_with(fake, tandem):
     a = fake("main", options=("--slots", "8"))
     b = fake("small", model=("s:0.5b",))
     t = tandem([main_device(a), {**small_device(b), "slots": 1}])
-    b.fault(delay_ms=1500, times=1)
+    b.fault(delay_ms=600000, times=1)
     answer = in_thread(lambda: t.chat(prompt(10981)))
     wait_for(lambda: t.device("gpu1")["inflight"] == 1 and t.device("gpu1")["waiting"] > 1, "notes that wait")
     write(t, [main_device(a), {**small_device(b), "slots": 1, "roles": ["condense", "main"]}])
     assert t.operate("reload")["state"] == "done"
+    b.struck()
+    b.go()
     status, headers, body = answer.join(60)
     assert status == 200 and headers["X-Tandem-Strategy"] == "C" and "fallback" not in headers["X-Tandem-Reason"], headers
     assert all(json.loads(body)["model"] == "s:0.5b" for body in b.bodies() if b"messages" in body)

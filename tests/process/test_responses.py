@@ -342,12 +342,14 @@ def test_a_body_that_workers_die_of_is_refused(pair):
 
 def test_a_retry_joins(pair):
     t, a = pair("ollama", limits={"coalesce_after_ms": 0})
-    body = ask("[[fake delay_ms=1500&tokens=3]] hi")
+    body = ask("[[fake tokens=3]] hi")
     with Wire(t) as first, Wire(t) as second:
+        a.fault(times=1, delay_ms=600000)
         first.send("POST", PATH, body)
-        wait_for(lambda: t.device("gpu0")["inflight"] == 1, "the first under way")
+        a.struck()
         second.send("POST", PATH, body)
         wait_for(lambda: t.requests()["coalesced"] == 1, "the second joined")
+        a.go()
         answers = []
         for w in (first, second):
             assert w.head().status == 200

@@ -491,12 +491,15 @@ def test_infill_of_llama_server(tandem, fake, stream):
 
 
 def test_retries_join_what_was_renamed(tandem, fake):
-    t, a, b = two(tandem, fake, small_options=["--decode", "20"], limits={"coalesce_after_ms": 0})
+    t, a, b = two(tandem, fake, limits={"coalesce_after_ms": 0})
+    b.fault(match="### Task", times=1, delay_ms=600000)
     body = {"model": BIG, "messages": says(TITLE + "[[fake tokens=20]]"), "stream": False}
-    first = in_thread(lambda: t.request("POST", "/api/chat", body))
-    wait_for(lambda: got(b), "the title at the small one")
-    second = t.request("POST", "/api/chat", body)
-    assert second[0] == 200 and second[2] == first.join()[2] and len(got(b)) == 1
+    first, second = (in_thread(lambda: t.request("POST", "/api/chat", body)) for _ in range(2))
+    wait_for(lambda: t.requests()["coalesced"] == 1, "the second one to join")
+    b.struck()
+    b.go()
+    first, second = sorted((first.join(), second.join()), key=lambda x: "joined" in x[1]["X-Tandem-Reason"])
+    assert second[0] == 200 and second[2] == first[2] and len(got(b)) == 1
     assert second[1]["X-Tandem-Model"] == SMALL and t.requests()["coalesced"] == 1
 
 
