@@ -1,5 +1,6 @@
 """Conversations that come back: after a crash of their backend, a restart of tandemd, another conversation in their slot, another model."""
 
+import ctypes
 import json
 import os
 import signal
@@ -20,8 +21,12 @@ def model_file(folder, name="m.gguf", text="weights"):
     return path
 
 
+# A prompt takes a sixth of a second to read: reading a file back is sooner by far, on a busy machine too, and so is done.
+READS = ("--prefill", "20000")
+
+
 def started(model, *options, slots=1, name="gpu0"):
-    command = [os.path.join(BIN, "fake-backend"), "--type", "llama-server", "--model", "m:1b", "-m", model, "--slots", str(slots), *options]
+    command = [os.path.join(BIN, "fake-backend"), "--type", "llama-server", "--model", "m:1b", "-m", model, "--slots", str(slots), *READS, *options]
     return {"name": name, "roles": ["main"], "slots": slots, "model": "m:1b", "backend": {"type": "llama-server", "command": command}}
 
 
@@ -146,6 +151,22 @@ def test_turns_in_quick_succession_are_saved_once(tandem, folder):
     assert kept(t)["saved"] == 1
 
 
+def committed(folder):
+    """The store as another process reads it: what tandemd is still writing is in its file, and not in the store yet."""
+    lmdb, env = ctypes.CDLL("liblmdb.so.0"), ctypes.c_void_p()
+    path, copy = (os.path.join(folder, *name).encode() for name in (("state", "tandem.mdb"), ("copy.mdb",)))
+    if os.path.exists(copy):
+        os.unlink(copy)
+    assert lmdb.mdb_env_create(ctypes.byref(env)) == 0
+    try:
+        assert lmdb.mdb_env_open(env, path, 0x224000, 0o600) == 0  # MDB_NOSUBDIR, MDB_RDONLY, MDB_NOTLS
+        assert lmdb.mdb_env_copy2(env, copy, 1) == 0  # MDB_CP_COMPACT
+    finally:
+        lmdb.mdb_env_close(env)
+    with open(copy, "rb") as f:
+        return f.read()
+
+
 def test_a_crash_of_everything(tandem, folder):
     """tandemd is killed; the next one knows what the files are about, and predicts with it."""
     model = model_file(folder)
@@ -155,8 +176,7 @@ def test_a_crash_of_everything(tandem, folder):
     warm, _ = a.turn()
     wait_saved(t, 1)
     name = bytes.fromhex(files(folder)[0].split("-")[-1][:16])[::-1]
-    store = os.path.join(folder, "state", "tandem.mdb")
-    wait_for(lambda: name in open(store, "rb").read(), "what it is about, on the disk")
+    wait_for(lambda: name in committed(folder), "what it is about, on the disk")
     t.stop(signal.SIGKILL)
     t = begin(tandem, folder, started(model))
     a.t = t
