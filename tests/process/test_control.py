@@ -44,6 +44,7 @@ class Subscriber:
     """An SP SUB peer on events.ipc, by hand."""
 
     def __init__(self, t):
+        t.flush()  # what a worker said of its start comes before
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(DEADLINE)
         self.sock.connect(os.path.join(t.run_dir, "events.ipc"))

@@ -86,6 +86,10 @@ class Top:
                 return self.screen.display[y]
         return None
 
+    def mark(self):
+        """The first word of that line: what is read may be half of a picture, in which there is none."""
+        return next(iter((self.marked() or "").split()), None)
+
     def end(self):
         """(exit status, what it said last); the terminal is as it was."""
         words = self.until(b"ended=").decode()
@@ -137,9 +141,9 @@ def test_at_a_glance(one, top, rows, columns):
     talk(t, 2)
     asked = in_thread(lambda: t.chat("slowly [[fake tokens=120]]", stream=True))
     s = top(t, rows, columns).shows("tandem ", "requests: ", "gpu0", "ready", "1/4", "m:1b", "under way: 1, by age", "conversations: ", "q quit")
-    # Its speed is seen as it is: 20 tokens a second.
+    # Its speed is seen as it is: 20 tokens a second, once it has written for longer than this machine makes it wait.
     row = re.compile(r"writing +gpu0 +\S+ +\S+ +\d+ +([\d.]+) ")
-    assert 8 < s.see(lambda lines: next((float(m[1]) for line in lines if (m := row.search(line))), None), "a rate") < 32
+    s.see(lambda lines: next((m[1] for line in lines if (m := row.search(line)) and 8 < float(m[1]) < 32), None), "its rate")
     bars = s.see(lambda lines: [m[0] for line in lines if (m := re.search(r"\[#+\.*\]", line))], "a warm conversation")
     assert all(len(b) == 12 for b in bars)
     wide = "MODEL" in next(line for line in s.screen.display if line.startswith("SESSION"))
@@ -172,15 +176,15 @@ def test_a_conversation_is_opened_and_the_list_sorted(one, top):
         talk(t, turns, name)
     s = top(t).shows("conversations: 3, by last use")
     order = lambda: [line.split()[0] for line in s.screen.display if re.match(r"\d+ +\d+ +\d", line)]
-    assert s.see(lambda _: len(order()) == 3 and order(), "three") == ["3", "2", "1"]
-    assert s.see(lambda _: s.marked(), "a mark").split()[0] == "3"
+    s.see(lambda _: order() == ["3", "2", "1"], "three")
+    s.see(lambda _: s.mark() == "3", "a mark")
     s.press(b"s").shows("by tokens")
-    assert s.see(lambda _: order() != ["3", "2", "1"] and order(), "another order") == ["1", "3", "2"]
-    assert s.see(lambda _: s.marked(), "the mark on its row").split()[0] == "3"
+    s.see(lambda _: order() == ["1", "3", "2"], "another order")
+    s.see(lambda _: s.mark() == "3", "the mark on its row")
     s.press(DOWN)
-    s.see(lambda _: s.marked().split()[0] == "2", "the mark one row below")
+    s.see(lambda _: s.mark() == "2", "the mark one row below")
     s.press(DOWN + DOWN + UP + UP + UP + UP)  # no further than the first
-    s.see(lambda _: s.marked().split()[0] == "1", "the mark at the first")
+    s.see(lambda _: s.mark() == "1", "the mark at the first")
     s.press(ENTER).shows("conversation 1", "turns", "l0_tokens", "warm_tokens", "address", "127.0.0.1")
     s.press(ESC).shows("by tokens")
     for name in ("warm", "breaks", "last use"):
@@ -212,9 +216,9 @@ def test_more_than_the_screen_holds(one, top):
         talk(t, 1, f"n{i}")
     s = top(t).shows("conversations: 30, by last use, more with the arrows")
     s.press(END)
-    s.see(lambda _: (s.marked() or " ").split()[0] == "1", "the last row")
+    s.see(lambda _: s.mark() == "1", "the last row")
     s.press(b"\x1b[H")
-    s.see(lambda _: (s.marked() or " ").split()[0] == "30", "the first row")
+    s.see(lambda _: s.mark() == "30", "the first row")
     assert s.press(b"q").end()[0] == OK
 
 

@@ -146,6 +146,7 @@ def test_conversations(pair, browse):
         status, _, data = t.chat(talk, stream=False)
         assert status == 200
         talk.append({"role": "assistant", "content": json.loads(data)["message"]["content"]})
+    t.wait_idle()
     p = browse(t, "#sessions")
     s = t.command("sessions")["sessions"][0]
     e = p.page.locator(f'[data-session="{s["session"]}"]')
