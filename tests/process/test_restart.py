@@ -393,16 +393,20 @@ def test_workers_killed_and_stopped_again_and_again_under_load(fake, tandem):
     wait_for(lambda: len(children(t.pid)) == 2, "two workers")
 
 
-def test_no_work_before_ready(fake, tandem):
+def test_no_work_before_ready(folder, fake, tandem):
     """While a backend loads, requests wait; while a replacement boots, the old worker has all of the work."""
-    t = tandem([started(options=("--load-ms", "1500"))], wait=False)
+    device, gate = started(options=("--load-ms", "300")), os.path.join(folder, "gate")
+    device["backend"]["command"] = ["sh", "-c", f'while [ ! -e {gate} ]; do sleep 0.05; done; exec "$0" "$@"', *device["backend"]["command"]]
+    t = tandem([device], wait=False)
     asked = [in_thread(lambda i=i: t.chat(f"{i} [[fake tokens=5]]")) for i in range(4)]
     wait_for(lambda: t.device("gpu0")["waiting"] == 4, "four that wait")
     looks = 0
     while (d := t.device("gpu0"))["state"] != "ready":
         assert d["state"] in ("spawning", "loading") and d["inflight"] == 0 and d["waiting"] == 4, d
         looks += 1
-    assert looks > 0
+        if looks == 5:
+            open(gate, "w").close()
+    assert looks >= 5
     for thread in asked:
         status, _, body = thread.join(60)
         assert status == 200 and ollama_text(body).split() == [f"w{k}" for k in range(5)]
