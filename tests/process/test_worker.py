@@ -344,7 +344,7 @@ def test_an_error_in_mid_stream(link, fake):
 def test_a_hang_ends_at_the_jobs_deadline_and_silence_at_the_idle_limit(link, fake):
     backend = fake("b", options=["--decode", "2000"])
     w = link()
-    w.ready(type="ollama", url=backend.url, idle_ms=300)
+    w.ready(type="ollama", url=backend.url, idle_ms=1000)
     id = w.job(dialect=0, body=json.dumps({"model": "m:1b", "messages": user("[[fake fault=hang]]")}), timeout_ms=200)
     start, _, fail = w.result(id)
     assert start is None and (fail["cause"], fail["status"]) == ("timeout", 504)
@@ -355,9 +355,11 @@ def test_a_hang_ends_at_the_jobs_deadline_and_silence_at_the_idle_limit(link, fa
 
 def test_a_slow_drip_is_no_failure(link, fake):
     w = link()
-    w.ready(type="ollama", url=fake("b").url, idle_ms=500)
-    _, data, end = w.chat(model="m:1b", messages=user("[[fake tokens=3 drip=2]]"))
+    w.ready(type="ollama", url=fake("b").url, idle_ms=1500)
+    begun = time.monotonic()
+    _, data, end = w.chat(model="m:1b", messages=user("[[fake tokens=3 drip=5]]"))
     assert end["type"] == "end" and len(data.splitlines()) == 4
+    assert time.monotonic() - begun > 1.5, "no longer than the limit"
 
 
 def test_a_wrong_content_type_is_put_right(link, fake):
@@ -417,14 +419,14 @@ def test_answer_bytes_stop_at_the_credit_and_go_on_with_it(link, fake):
 def test_a_client_that_reads_nothing_is_not_silence(link, fake):
     backend = fake("b")
     w = link()
-    w.ready(type="ollama", url=backend.url, idle_ms=200)
+    w.ready(type="ollama", url=backend.url, idle_ms=600)
     body = json.dumps({"model": "m:1b", "messages": user("[[fake tokens=20000]]")})
     id = w.job(dialect=0, body=body, credit=False, num_ctx=100000)
     got = 0
     while got < 262144:
         got += len(w.wait("DELTA", job=id)["hex"]) // 2
     # an idle limit that counted would have passed twice when this hang has been noticed
-    other = w.job(dialect=0, body=json.dumps({"model": "m:1b", "messages": user("[[fake fault=hang]]")}), timeout_ms=700)
+    other = w.job(dialect=0, body=json.dumps({"model": "m:1b", "messages": user("[[fake fault=hang]]")}), timeout_ms=1500)
     assert w.result(other)[2]["cause"] == "timeout"
     w.do("credit", id=id, bytes=1 << 30)
     assert w.result(id)[2]["type"] == "end"
