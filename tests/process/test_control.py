@@ -17,7 +17,7 @@ from conftest import SANITIZED, attached
 from harness import BIN, DEADLINE, ROOT, Client, children, in_thread, ndjson, nng_req, rss_bytes, spent, sse, wait_for
 
 OK, FAILED, USAGE, NO_ENGINE, NOT_RUNNING, TIMED_OUT = range(6)
-FAST = {"ping_ms": 50}
+FAST = {"ping_ms": 200}  # three of them are what a busy machine may let a worker wait for its turn
 
 
 def ask(t, request):

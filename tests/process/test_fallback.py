@@ -101,7 +101,7 @@ def test_small_worker_killed_in_mid_chunk(pair):
 
 def test_small_worker_stopped(pair):
     """SIGSTOP: alive but hung. The deadline of the job ends it, the missed heartbeats replace the worker."""
-    t, a, b = pair(condense={"job_timeout_ms": 400}, deadlines={"ping_ms": 200})
+    t, a, b = pair(condense={"job_timeout_ms": 400}, deadlines={"ping_ms": 400})
     b.fault(times=1, fault="hang")
     r = in_thread(lambda: t.chat(prompt(3568), stream=True))
     b.struck()
@@ -284,7 +284,7 @@ def test_main_worker_killed_after_early_heartbeats(pair):
 
 def test_main_worker_stopped(pair):
     """A worker that hangs is replaced after three missed heartbeats, and the request begun again."""
-    t, a, b = pair(deadlines={"ping_ms": 100})
+    t, a, b = pair(deadlines={"ping_ms": 400})
     a.fault(times=1, fault="hang")
     request = in_thread(lambda: t.chat("hello", stream=True))
     a.struck()
@@ -295,7 +295,7 @@ def test_main_worker_stopped(pair):
 
 
 def test_main_worker_stopped_in_mid_stream(pair):
-    t, a, b = pair(deadlines={"ping_ms": 100}, main_options=("--decode", "50"))
+    t, a, b = pair(deadlines={"ping_ms": 400}, main_options=("--decode", "50"))
     c, r = stream_lines(t, "/api/chat", {**CHAT, "messages": [{"role": "user", "content": "[[fake tokens=500]] go"}]})
     assert r.readline()
     os.kill(t.device("gpu0")["pid"], signal.SIGSTOP)

@@ -128,7 +128,7 @@ def test_no_counter_falls_when_a_device_goes_and_comes_back(fake, tandem):
     a, b = backends(fake)
     c = fake("third", model=("other:1b",))
     other = {**attached(c, "gpu2", ("main",)), "model": "other:1b"}
-    t = tandem([main_device(a), other], deadlines={"ping_ms": 50})
+    t = tandem([main_device(a), other], deadlines={"ping_ms": 200})
 
     def counted(name):
         return [d for d in t.command("counters")["devices"] if d["device"] == name]

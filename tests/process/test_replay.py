@@ -195,7 +195,7 @@ def test_drained_workers_cost_nothing_either(pair, path):
 
 
 def test_a_worker_that_hangs(pair):
-    t, a, b = pair("llama-server", backoff=FAST, deadlines={"ping_ms": 100})
+    t, a, b = pair("llama-server", backoff=FAST, deadlines={"ping_ms": 400})
     wanted, tokens = unbroken(t, a, OPENAI)
     a.reset()
     a.fault(times=1, hang_after=5)

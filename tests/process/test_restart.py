@@ -376,7 +376,7 @@ def test_another_role_serves_in_place_of_what_is_out_of_use(fake, tandem):
 def test_workers_killed_and_stopped_again_and_again_under_load(fake, tandem):
     """Every request is answered whole, inside its deadline, whatever happens to the workers."""
     a, b, devices = two(fake)
-    t = tandem(devices, deadlines={"ping_ms": 100}, backoff={"first_ms": 10, "max_ms": 50}, limits={"request_deaths": 100, "resumes": 1000})
+    t = tandem(devices, deadlines={"ping_ms": 300}, backoff={"first_ms": 10, "max_ms": 50}, limits={"request_deaths": 100, "resumes": 1000})
     load = Load(t, threads=6, tokens=40)
     for i in range(10):
         before = load.done
@@ -415,7 +415,7 @@ def test_no_work_before_ready(folder, fake, tandem):
 
 def test_a_replacement_gets_no_work_before_it_is_ready(fake, tandem):
     a, b, devices = two(fake)
-    t = tandem(devices, deadlines={"ping_ms": 50})
+    t = tandem(devices, deadlines={"ping_ms": 200})
     a.fault(match="/api/tags", headers=800, times=1)  # of the replacement: the list of models makes a worker ready
     load = Load(t, threads=3)
     before = load.done

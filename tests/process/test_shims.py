@@ -53,7 +53,7 @@ def test_jumps_of_the_clock_change_nothing(folder, fake, tandem, shims):
     """Hours and years, forward and back, under load: nothing times out, nothing waits longer, nobody is given up."""
     clock = WallClock(folder, shims)
     a = fake("main", options=("--slots", "8", "--decode", "200"))
-    t = tandem([attached(a, slots=8, num_ctx=16384)], env=clock.env, deadlines={"ping_ms": 100, "drain_ms": 3000}, backoff={"first_ms": 200, "max_ms": 400})
+    t = tandem([attached(a, slots=8, num_ctx=16384)], env=clock.env, deadlines={"ping_ms": 250, "drain_ms": 3000}, backoff={"first_ms": 200, "max_ms": 400})
     load = Load(t, threads=3)
     for i, jump in enumerate(JUMPS):
         before, beats = load.done, heartbeats(t)
@@ -92,6 +92,7 @@ SHOWN = {"common/base/log.c", "common/dialect/write_ollama.c", "common/dialect/w
          "common/dialect/write_responses_compact.c",
          "workers/backend/ollama.c",  # how long a model is kept, of Ollama's date: the doctor says it
          "supervisor/ctl/bench.c",  # a seed, where there is no randomness
+         "supervisor/ctl/doctor.c",  # when it has looked, for people
          "workers/backend/as_ollama.c", "workers/settings.c",
          "supervisor/devices/keep_decisions.c", "workers/backend/slots.c", "workers/backend/slots_idle.c", "workers/backend/slots_step.c",
          "supervisor/requests/request.c",  # when a request began, for people and for spans
