@@ -121,6 +121,8 @@ def test_thinking_text_and_a_call_outlive_their_workers(pair, path):
         kill(t)
         next_worker_reads(t, n + 2)
         a.go(**({"hang_after": STOPS[path][n + 1][0]} if n + 1 < len(STOPS[path]) else {}))
+        # The client may have all of it that it gets before the next one dies: a call comes whole.
+        wait_for(lambda: t.requests()["resumed"] == n + 1, "it to go on")
     assert settled(s.end()) == wanted
     assert asked(a) == before + 1 and a.stats()["tokens"]["generated"] == tokens
     assert t.requests()["failed"] == 0 and t.requests()["resumed"] == len(STOPS[path])
@@ -276,6 +278,7 @@ def test_a_backend_that_has_it_no_more(pair, fake):
     for text, mark, whole in (("[[fake tokens=60]] go on", b"w7", True), (RICH, b"t4", False)):
         a.fault(times=1, hang_after=8)
         s = Stream(t, OPENAI, text).start().until_said(mark)
+        os.kill(a.pid, signal.SIGSTOP)  # nothing of it comes to the next worker
         kill(t)
         a.stop(signal.SIGKILL)
         a = fake("again", type="llama-server", port=a.port)
@@ -295,9 +298,10 @@ def test_a_continuation_is_read_again_as_well(pair, fake, path):
     wanted, tokens = unbroken(t, a, path, text, tools=False)
     a.fault(times=1, hang_after=8)
     s = Stream(t, path, text, tools=False).start().until_said(b"w7")
+    os.kill(a.pid, signal.SIGSTOP)  # nothing of it comes to the next worker
     kill(t)
     a.stop(signal.SIGKILL)
-    a = fake("again", type="llama-server", port=a.port)
+    a = fake("again", type="llama-server", port=a.port, options=("--load-ms", "500"))  # nobody is answered before it has its fault
     a.fault(times=1, hang_after=20)
     s.until_said(b"w19")
     for stop, mark in ((40, b"w39"), (-1, None)):
