@@ -64,6 +64,11 @@ def wait_saved(t, n):
     return wait_for(lambda: (k := kept(t))["saved"] >= n and k, f"{n} conversations saved")
 
 
+def wait_saved_with(t, prompt):
+    """What the slot holds behind a turn with so many tokens, the answer's 16 too: the turn before it may have been saved as well."""
+    wait_for(lambda: any(abs(int(e["tokens"]) - prompt - 16) < 4 for e in events(t, "slots_saved")), "its file")
+
+
 def crash(t):
     before = t.device("gpu0")
     os.kill(before["backend"]["pid"], signal.SIGKILL)
@@ -79,9 +84,9 @@ def test_a_crash_costs_no_conversation(tandem, folder):
     t = begin(tandem, folder, started(model_file(folder)))
     a = Talk(t, "ann")
     a.turn()
-    warm, _ = a.turn()
-    wait_saved(t, 1)
-    wait_for(lambda: files(folder), "its file")
+    warm, prompt = a.turn()
+    wait_saved_with(t, prompt)
+    wait_for(lambda: kept(t)["saved"] and files(folder), "its file")
     crash(t)
     cached, prompt = a.turn()
     assert cached >= warm and prompt - cached < 60, (cached, prompt, warm)
@@ -173,8 +178,8 @@ def test_a_crash_of_everything(tandem, folder):
     t = begin(tandem, folder, started(model))
     a = Talk(t, "ann")
     a.turn()
-    warm, _ = a.turn()
-    wait_saved(t, 1)
+    warm, prompt = a.turn()
+    wait_saved_with(t, prompt)
     name = bytes.fromhex(files(folder)[0].split("-")[-1][:16])[::-1]
     wait_for(lambda: name in committed(folder), "what it is about, on the disk")
     t.stop(signal.SIGKILL)
@@ -215,20 +220,16 @@ def test_a_cache_that_does_not_hold_it_is_not_trusted_twice(tandem, folder):
     """Nobody said that it has none: one cold prompt shows it."""
     t = begin(tandem, folder, started(model_file(folder)))
     talks = [Talk(t, name) for name in ("ann", "barbara")]  # of different lengths, by which their files are known
-
-    def saved_with(prompt):
-        return any(abs(int(e["tokens"]) - prompt - 16) < 4 for e in events(t, "slots_saved"))
-
     for talk in talks:
         _, prompt = talk.turn()
-        wait_for(lambda: saved_with(prompt), "its file")
+        wait_saved_with(t, prompt)
     assert talks[0].turn()[0] < 100
     for talk in (talks[1], talks[0], talks[1]):
         cached, prompt = talk.turn()
         assert prompt - cached < 40, (cached, prompt)
         talk.messages[-1]["content"] = "grown " * 800
         _, prompt = talk.turn()
-        wait_for(lambda: saved_with(prompt), "its file")
+        wait_saved_with(t, prompt)
     assert kept(t)["restored"] == 3
 
 
