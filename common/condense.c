@@ -97,7 +97,10 @@ void condense_options(
 	if (cache && f->overflowed) {
 		layout_cache_refused(cache, condense_beginning(c), o.window);
 	} else if (cache && o.window > 0) {
-		o.window = layout_cache_window(cache, condense_beginning(c), o.window, f->waits);
+		uint64_t beginning = condense_beginning(c);
+		o.window = f->explained
+				   ? layout_cache_look_window(cache, beginning, o.window, f->waits)
+				   : layout_cache_window(cache, beginning, o.window, f->waits);
 		c->scale = o.window / (double)f->room_tokens;
 	}
 	if (f->keep_ratio > 0) {

@@ -30,6 +30,7 @@ struct condense_facts {
 	uint64_t without; /* a group end at which a freeze was decided that is not made this time: a
 			     state that has passed it is another layout's; 0: none */
 	bool waits;	  /* a larger window is left for an early freeze (state.h) */
+	bool explained; /* it is not sent: the conversation keeps its window, whatever this one has */
 	double keep_ratio;    /* of a prompt that would fit, kept; 0: what fits stays as it is */
 	int64_t least_tokens; /* what a prompt that fits is not shrunk below */
 	size_t chunk_bytes;   /* of source text for one notes job; 0: no notes are wanted */

@@ -249,7 +249,8 @@ void layout_cache_put(struct layout_cache *c, struct layout_state *s)
 	shrink(c);
 }
 
-double layout_cache_window(struct layout_cache *c, uint64_t beginning, double window, bool waits)
+double layout_cache_look_window(
+	const struct layout_cache *c, uint64_t beginning, double window, bool waits)
 {
 	size_t i = beginning % CONVERSATIONS;
 	double before = c->windows[i].window;
@@ -257,11 +258,19 @@ double layout_cache_window(struct layout_cache *c, uint64_t beginning, double wi
 		       : waits		     ? window / (1 + WINDOW_WAIT)
 					     : window * (1 - WINDOW_DRIFT);
 	double most = window * (1 + (c->windows[i].settled ? WINDOW_WAIT : WINDOW_DRIFT));
-	if (c->windows[i].beginning == beginning && before > least && before <= most)
-		return before;
-	layout_cache_set_window(c, beginning, window);
+	bool stays = c->windows[i].beginning == beginning && before > least && before <= most;
+	return stays ? before : window;
+}
+
+double layout_cache_window(struct layout_cache *c, uint64_t beginning, double window, bool waits)
+{
+	size_t i = beginning % CONVERSATIONS;
+	double now = layout_cache_look_window(c, beginning, window, waits);
+	if (c->windows[i].beginning == beginning && c->windows[i].window == now)
+		return now;
+	layout_cache_set_window(c, beginning, now);
 	c->windows[i].settled = false;
-	return window;
+	return now;
 }
 
 void layout_cache_set_window(struct layout_cache *c, uint64_t beginning, double window)

@@ -49,6 +49,9 @@ void layout_cache_put(struct layout_cache *c, struct layout_state *s);
  * stays where it is larger than the offered one by half at most: it was counted.
  */
 double layout_cache_window(struct layout_cache *c, uint64_t beginning, double window, bool waits);
+/* The same, and nothing is remembered: for a layout that is not sent. */
+double layout_cache_look_window(
+	const struct layout_cache *c, uint64_t beginning, double window, bool waits);
 
 /* The window for it from now on: as an early freeze or an earlier life of ours settled it. */
 void layout_cache_set_window(struct layout_cache *c, uint64_t beginning, double window);

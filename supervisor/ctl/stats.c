@@ -15,7 +15,7 @@ static void print_counters(struct json_value root)
 
 	while (json_object_next(&it, &key, &value))
 		if (json_is(value, JSON_NUMBER))
-			printf("%-20.*s %.*s\n", (int)key.raw.n - 2, key.raw.p + 1,
+			printf("%-22.*s %.*s\n", (int)key.raw.n - 2, key.raw.p + 1,
 				(int)value.raw.n, value.raw.p);
 	putchar('\n');
 	ctl_table_init(&table, columns, titles);
@@ -29,10 +29,20 @@ static void print_counters(struct json_value root)
 	ctl_table_print(&table, stdout);
 }
 
+/* A histogram's member in the unit that it has: milliseconds, which the title says, or percent. */
+static double member(struct json_value h, const char *name, bool percent)
+{
+	char text[32];
+	snprintf(text, sizeof(text), "%s_%s", name, percent ? "percent" : "ms");
+	return ctl_real(h, text);
+}
+
 static void print_histograms(struct json_value root)
 {
 	static const char *const titles[] = {
 		"TIME", "OF", "COUNT", "MEAN MS", "P50", "P90", "P99", "MAX"};
+	static const char *const members[] = {"sum", "p50", "p90", "p99", "max"};
+	const size_t first = 3; /* column of these */
 	struct json_iter kinds = json_iter(root);
 	struct json_value kind, of, key, h;
 	struct ctl_table table;
@@ -43,16 +53,17 @@ static void print_histograms(struct json_value root)
 		struct json_iter it = json_iter(of);
 		while (json_object_next(&it, &key, &h) && (row = ctl_table_row(&table))) {
 			double count = ctl_real(h, "count");
+			bool percent = json_is(json_get(h, "sum_percent"), JSON_NUMBER);
 			snprintf(row[0], CTL_CELL_BYTES, "%.*s", (int)kind.raw.n - 2,
 				kind.raw.p + 1);
 			snprintf(row[1], CTL_CELL_BYTES, "%.*s", (int)key.raw.n - 2, key.raw.p + 1);
 			snprintf(row[2], CTL_CELL_BYTES, "%.0f", count);
-			snprintf(row[3], CTL_CELL_BYTES, "%.0f",
-				count > 0 ? ctl_real(h, "sum_ms") / count : 0);
-			snprintf(row[4], CTL_CELL_BYTES, "%.0f", ctl_real(h, "p50_ms"));
-			snprintf(row[5], CTL_CELL_BYTES, "%.0f", ctl_real(h, "p90_ms"));
-			snprintf(row[6], CTL_CELL_BYTES, "%.0f", ctl_real(h, "p99_ms"));
-			snprintf(row[7], CTL_CELL_BYTES, "%.0f", ctl_real(h, "max_ms"));
+			for (size_t i = 0; i < sizeof(members) / sizeof(*members); i++) {
+				double of_all = i == 0 && count > 0 ? count : 1; /* a sum's mean */
+				snprintf(row[first + i], CTL_CELL_BYTES, "%.0f%s",
+					member(h, members[i], percent) / of_all,
+					percent ? "%" : "");
+			}
 		}
 	}
 	ctl_table_print(&table, stdout);

@@ -210,6 +210,8 @@ void chat_hold(struct chat *c, size_t n);
 void chat_fallback(struct chat *c, const char *cause, const char *to);
 /* Its record tells of a prompt that was too long, and by whose count. */
 void chat_overflow_told(struct chat *c, const char *why);
+/* Counts the way that it takes, once. */
+void chat_count_way(struct chat *c);
 /* The client has a part of the answer. */
 bool chat_begun(const struct chat *c);
 /* A device was given its shorter form, and no thread is making another one (whose the fields would be). */

@@ -86,13 +86,6 @@ static void pause_before(struct chat *c, uint64_t ms)
 	uv_timer_start(&c->wait, on_wait, ms, WAIT_STEP_MS);
 }
 
-static void count_way(const struct chat *c)
-{
-	struct counters *count = &c->base.all->count;
-	count->by_strategy[c->plan.strategy]++;
-	count->shortened_to_fit += c->plan.must_shrink && c->use_condensed;
-}
-
 static void tell_step_tokens(struct chat *c, enum step_kind kind, int64_t tokens, int64_t cached)
 {
 	struct step *it = steps_last(request_steps(&c->base), kind);
@@ -118,9 +111,9 @@ static void settle_form(struct chat *c)
 			tokens_estimate(c->base.all->tokens, buf_slice(&c->model), &c->sent_census);
 		tell_step_tokens(c, STEP_CONDENSE, (int64_t)c->sent_tokens, -1);
 	}
-	if (!c->counted)
-		count_way(c);
-	c->counted = true;
+	/* What is small may still go back to a main device: it is counted once it has begun. */
+	if (c->lane.state != LANE_ON)
+		chat_count_way(c);
 }
 
 void chat_answer_submit(struct chat *c)
@@ -130,6 +123,8 @@ void chat_answer_submit(struct chat *c)
 		return;
 	if (!chat_begun(c)) {
 		settle_form(c);
+		if (c->lane.state != LANE_ON) /* else it is left, as it is not taken */
+			chat_resume_look_again(c);
 		chat_forecast_make(c);
 	} else if (audience_backlog(c) > 0) {
 		/* The next job begins with a whole window of credit, and what the last one had used

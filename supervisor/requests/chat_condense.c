@@ -25,6 +25,7 @@ void chat_condense_prepare(struct chat *c)
 		c->overflowed, c->adaptive);
 	f.waits = chat_reads_early(c);
 	f.without = c->put_off;
+	f.explained = c->explain;
 	condense_options(&c->condense, &f, c->base.all->layouts);
 	c->condense.options.forced = c->forced;
 	c->condense.options.forced_count = c->forced_count;

@@ -342,6 +342,7 @@ int chat_answer_pieces(struct chat *c, struct slice bytes)
 
 bool chat_answer_write(struct chat *c, struct slice bytes)
 {
+	chat_count_way(c);
 	chat_answer_kept_head(c);
 	if (chat_answer_pieces(c, bytes)) {
 		/* Credit keeps us far from the cap: a worker that ignores it, or memory is out. The

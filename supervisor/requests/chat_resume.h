@@ -71,7 +71,7 @@ struct chat_again {
 };
 /* The answer's job failed: what is done? */
 struct chat_again chat_resume_failed(struct chat *c, const struct job_failure *f);
-/* Before it is submitted after a pause: its device may be out of use by now. */
+/* Before it is submitted after a pause, or after it was made shorter: its device may be out of use by now. */
 void chat_resume_look_again(struct chat *c);
 /* The answer's job waits: another device that could run it at once, or NULL. */
 struct device *chat_resume_elsewhere(struct chat *c);

@@ -91,6 +91,16 @@ void chat_fallback(struct chat *c, const char *cause, const char *to)
 		LOG_STR("to", to), LOG_END);
 }
 
+void chat_count_way(struct chat *c)
+{
+	struct counters *count = &c->base.all->count;
+	if (c->counted)
+		return;
+	c->counted = true;
+	count->by_strategy[c->plan.strategy]++;
+	count->shortened_to_fit += c->plan.must_shrink && c->use_condensed;
+}
+
 bool chat_begun(const struct chat *c)
 {
 	return c->bytes_out > 0;

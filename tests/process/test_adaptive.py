@@ -197,6 +197,20 @@ def test_a_session_beyond_the_window_keeps_its_prefix(adaptive, type):
     assert t.requests()["failed"] == 0 and t.requests()["fallbacks"] == 0
 
 
+def test_an_explanation_moves_no_prefix(adaptive):
+    """One with another limit of its answer has another room; the conversation keeps its own."""
+    t, a, b = adaptive()
+    s = Session(t)
+    while s.ask()["X-Tandem-Strategy"] == "A":
+        s.step()
+    sent = json.loads(a.bodies()[-1])["messages"]
+    status, headers, data = t.request("POST", OPENAI, s.body(max_tokens=3900), {"X-Tandem-Explain": "1"})
+    assert status == 200 and json.loads(data)["outcome"] == "condensed", data
+    s.step()
+    s.ask()
+    assert json.loads(a.bodies()[-1])["messages"][:len(sent)] == sent
+
+
 # --- what is learned ---
 
 

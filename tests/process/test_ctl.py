@@ -127,6 +127,21 @@ def test_status_is_a_table(folder, stats):
     )
 
 
+def test_stats_has_each_histogram_in_its_unit(folder, stats):
+    def told(unit, **values):
+        return {"count": 4, **{f"{name}_{unit}": value for name, value in values.items()}, "buckets": []}
+
+    server = stats({"requests": 4, "largest_prompt_tokens": 7, "devices": []},
+                   {"first_byte": {"A": told("ms", sum=80, p50=10, p90=30, p99=40, max=41)},
+                    "prediction_percent": {"A": told("percent", sum=480, p50=110, p90=130, p99=140, max=141)}})
+    r = run("-R", folder, "stats")
+    assert (r.returncode, r.stderr) == (OK, "") and server.requests == [b"counters", b"histograms"]
+    lines = [line.split() for line in r.stdout.splitlines()]
+    assert ["first_byte", "A", "4", "20", "10", "30", "40", "41"] in lines
+    assert ["prediction_percent", "A", "4", "120%", "110%", "130%", "140%", "141%"] in lines
+    assert len({line.rindex(" ") for line in r.stdout.splitlines()[:2]}) == 1  # numbers stand below each other
+
+
 def test_status_json_is_what_tandemd_says(folder, stats):
     said = status(device("gpu0", "main"))
     stats(said)

@@ -11,6 +11,7 @@ import pytest
 
 from conftest import attached
 from harness import BIN, Control, children, in_thread, ndjson, ollama_text, spent, unreapable, wait_for
+from test_routes import prompt
 
 FAKE = os.path.join(BIN, "fake-backend")
 
@@ -368,6 +369,20 @@ def test_another_role_serves_in_place_of_what_is_out_of_use(fake, tandem):
     assert t.operate("drain gpu0")["state"] == "done"
     status, headers, body = t.chat("hi")
     assert status == 200 and headers["X-Tandem-Device"] == "gpu1", body
+
+
+def test_a_device_that_is_drained_while_its_prompt_is_made_shorter(fake, tandem):
+    """Its notes were waited for; another device that serves the model answers."""
+    a, b, c = fake("a"), fake("b", model=("s:0.5b",)), fake("c")
+    t = tandem([attached(a, num_ctx=16384), {**attached(b, "gpu1", ("condense",)), "model": "s:0.5b"}, attached(c, "gpu2", num_ctx=16384)])
+    b.fault(fault="hang", times=-1)
+    answer = in_thread(lambda: t.chat(prompt(3568), stream=True))
+    wait_for(lambda: t.device("gpu1")["inflight"] == 1, "notes under way")
+    assert t.operate("drain gpu0")["state"] == "done"
+    os.kill(t.device("gpu1")["pid"], signal.SIGKILL)
+    status, headers, body = answer.join()
+    assert (status, headers["X-Tandem-Device"]) == (200, "gpu2") and ndjson(body)[-1]["done"], body
+    assert not any(b"lines of text" in body for body in a.bodies())
 
 
 # --- faults again and again, under load ---

@@ -124,6 +124,7 @@ def test_a_model_that_takes_no_suffix_leaves_it_to_the_main_one(tandem, fake):
         assert "small: autocomplete; fallback: gpu1: " in head["X-Tandem-Reason"]
     assert [body["model"] for body in got(a)] == [BIG, BIG]
     assert t.requests()["failed"] == t.requests()["refused"] == 0 and t.requests()["fallbacks"] == 2
+    assert t.requests()["by_strategy"] == {"A": 2, "B": 0, "C": 0, "small": 0}  # counted by the way that answered
 
 
 FAULTS = [{"fault": "500"}, {"fault": "404"}, {"fault": "refuse"}, {"fault": "garbage"}, {"fault": "badhttp"}, {"cut": 0}, {"fault": "empty"}]

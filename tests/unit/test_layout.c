@@ -808,6 +808,9 @@ static void test_cache(void **state)
 	/* A conversation keeps the window that it began with, unless that is far off by now. */
 	assert_true(layout_cache_window(cache, 42, 1000, false) == 1000);
 	assert_true(layout_cache_window(cache, 42, 1100, false) == 1000);
+	assert_true(layout_cache_look_window(cache, 42, 2000, false) == 2000); /* and forgotten */
+	assert_true(layout_cache_look_window(cache, 43, 700, false) == 700);
+	assert_true(layout_cache_look_window(cache, 42, 1100, false) == 1000);
 	assert_true(layout_cache_window(cache, 42, 2000, false) == 2000);
 	layout_cache_set_window(cache, 42, 1700);
 	assert_true(layout_cache_window(cache, 42, 1900, false) == 1700);
