@@ -56,11 +56,13 @@ static void consider_saved(
 	const struct saved_chat *e = saved_find(&f->saved, c, total, &tokens);
 	if (!e)
 		return;
-	if (e->loaded) {
+	if (e->loaded && f->map && prefix_in_slots(f->map, e->sent)) {
 		fc->kept = e->id;
 		fc->kept_tokens = tokens;
 		return;
 	}
+	if (!e->there) /* its slot has another by now */
+		return;
 	double have = held(f, fc);
 	if (tokens < have + PREFIX_LESSON_TOKENS || may_be_in_host(f, fc, tokens))
 		return;
@@ -204,6 +206,19 @@ void foresight_cancelled(struct foresight *f, const struct forecast *fc, bool be
 {
 	if (f->map && !begun)
 		prefix_cut(f->map, fc->id, fc->match.cached);
+}
+
+void foresight_loaded(struct foresight *f, struct saved_chat *e)
+{
+	const struct prefix_match none = {0};
+	struct prefix_chain copy = {0};
+	if (!f->map || e->chain.count == 0 || prefix_chain_copy(&e->chain, &copy))
+		return;
+	double tokens = prefix_tokens(&copy);
+	e->sent = prefix_sent(f->map, &copy);
+	prefix_counted(f->map, e->sent, &none, tokens, -1, e->tokens - tokens);
+	prefix_name(f->map, e->sent, e->id);
+	e->loaded = true;
 }
 
 void foresight_forget(struct foresight *f)

@@ -66,6 +66,9 @@ double foresight_ended(struct foresight *f, const struct forecast *fc, const str
  * to be cached and is not costs more than one that is read sooner than expected.
  */
 void foresight_cancelled(struct foresight *f, const struct forecast *fc, bool begun);
+/* A slot holds it since the backend's start: what is asked next may find it there, until the slots have
+ * had others. */
+void foresight_loaded(struct foresight *f, struct saved_chat *e);
 /* The backend has lost its caches. */
 void foresight_forget(struct foresight *f);
 

@@ -366,6 +366,14 @@ double prefix_held(const struct prefix_map *m, uint64_t id, enum prefix_age *age
 	return 0;
 }
 
+bool prefix_in_slots(const struct prefix_map *m, uint64_t id)
+{
+	for (size_t i = 0; i < m->count; i++)
+		if (m->entries[i].id == id)
+			return age_of(m, i) != PREFIX_EVICTED;
+	return false;
+}
+
 double prefix_lesson(const struct prefix_map *m, enum prefix_age age)
 {
 	unsigned n = m->lessons[age];

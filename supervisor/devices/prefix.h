@@ -106,6 +106,9 @@ int prefix_copy(const struct prefix_map *m, uint64_t conversation, struct prefix
  * its age. 0: nothing is known of it any more. */
 double prefix_held(const struct prefix_map *m, uint64_t id, enum prefix_age *age);
 
+/* Is it the last one of its slot: have fewer others been sent since than there are slots? */
+bool prefix_in_slots(const struct prefix_map *m, uint64_t id);
+
 /* The last lesson of that age: the share that was cached; < 0: there was none. */
 double prefix_lesson(const struct prefix_map *m, enum prefix_age age);
 /* How much of what should be cached is, 0 to 1, and how often that was seen. */

@@ -28,7 +28,8 @@ struct saved_chat {
 	struct prefix_chain chain; /* in the backend's tokens; empty: unknown */
 	double tokens, bytes;	   /* of the file */
 	bool there, loaded;
-	bool ready; /* loaded, by a worker that is not the current one yet */
+	uint64_t sent; /* of a loaded one: what the device's map calls it (prefix_sent()) */
+	bool ready;    /* loaded, by a worker that is not the current one yet */
 };
 
 struct saved {

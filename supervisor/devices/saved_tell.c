@@ -20,19 +20,10 @@ static struct saved_chat *remember(struct device *d, uint64_t id)
 	return saved_put(&f->saved, id, &chain);
 }
 
-/* A slot holds it since the backend's start: what is asked next may find it there. */
 static void load(struct foresight *f, struct saved_chat *e)
 {
 	e->ready = false;
-	struct prefix_chain copy = {0};
-	if (!f->map || e->chain.count == 0 || prefix_chain_copy(&e->chain, &copy))
-		return;
-	struct prefix_match none = {0};
-	double tokens = prefix_tokens(&copy);
-	uint64_t id = prefix_sent(f->map, &copy);
-	prefix_counted(f->map, id, &none, tokens, -1, e->tokens - tokens);
-	prefix_name(f->map, id, e->id);
-	e->loaded = true;
+	foresight_loaded(f, e);
 }
 
 /* Another process has other caches, or none. One that outlives its worker keeps its own. */

@@ -204,6 +204,21 @@ def test_other_conversations_in_its_slot(tandem, folder, slots):
     assert len(events(t, "slots_used")) == 3 - slots
 
 
+def test_a_slot_that_another_conversation_has_taken_since_the_start(tandem, folder):
+    """What was restored into it is gone again: its next turn reads the file, and nothing is held against the server."""
+    t = begin(tandem, folder, started(model_file(folder), "--cache-ram", "0", "--prefill", "4000"))
+    talks = [Talk(t, name) for name in ("ann", "bob")]
+    for n, talk in enumerate(talks):
+        talk.turn()
+        wait_saved(t, n + 1)
+    crash(t)
+    assert kept(t)["restored"] == 1
+    for talk in talks:  # ann's takes the slot into which bob's was restored
+        cached, prompt = talk.turn()
+        assert prompt - cached < 40, (cached, prompt)
+    assert kept(t)["wrong"] == 0 and kept(t)["restored"] == 3
+
+
 def test_the_servers_own_cache_comes_first(tandem, folder):
     t = begin(tandem, folder, started(model_file(folder), "--host-cache-tokens", "1000000"))
     talks = [Talk(t, name) for name in ("ann", "bob")]

@@ -197,16 +197,32 @@ static void loaded_until_an_answer_has_told(void **state)
 	(void)state;
 	struct foresight f;
 	init(&f);
-	struct saved_chat *e = keep(&f, 5, "a", 4, 1000);
-	e->loaded = true;
+	foresight_loaded(&f, keep(&f, 5, "a", 4, 1000));
 	struct forecast fc = ask(&f, "a", 5);
 	assert_true(!fc.restore && fc.kept == 5 && fc.kept_tokens == 4100);
 	turn(&f, "a", 5, 4100);
 	assert_false(saved_get(&f.saved, 5)->loaded);
 	assert_true(ask(&f, "a", 6).kept == 0);
-	saved_get(&f.saved, 5)->loaded = true;
+	foresight_loaded(&f, saved_get(&f.saved, 5));
 	foresight_forget(&f);
 	assert_false(saved_get(&f.saved, 5)->loaded);
+	foresight_fini(&f);
+}
+
+/* What has left its slot proves nothing of the server, and comes back from its file, if there is one. */
+static void loaded_until_another_takes_its_slot(void **state)
+{
+	(void)state;
+	struct foresight f;
+	init(&f);
+	f.no_host_cache = true;
+	foresight_loaded(&f, keep(&f, 5, "a", 4, 1000));
+	turn(&f, "b", 3, 0);
+	struct forecast fc = ask(&f, "a", 5);
+	assert_true(fc.restore && fc.kept == 5 && fc.kept_tokens == 4100);
+	saved_get(&f.saved, 5)->there = false;
+	fc = ask(&f, "a", 5);
+	assert_true(!fc.restore && fc.kept == 0);
 	foresight_fini(&f);
 }
 
@@ -284,7 +300,8 @@ int main(void)
 		cmocka_unit_test(the_host_cache_first_and_by_its_last_answer),
 		cmocka_unit_test(a_cache_that_was_believed_to_hold_it),
 		cmocka_unit_test(restoring_is_no_overhead), cmocka_unit_test(a_part_of_it),
-		cmocka_unit_test(loaded_until_an_answer_has_told), cmocka_unit_test(caps),
+		cmocka_unit_test(loaded_until_an_answer_has_told),
+		cmocka_unit_test(loaded_until_another_takes_its_slot), cmocka_unit_test(caps),
 		cmocka_unit_test(what_it_is_about_is_kept)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
