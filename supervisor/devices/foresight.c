@@ -12,6 +12,9 @@
 #define SWAP_WEIGHT .3	/* of a new measurement */
 #define REUSE_LESSONS 3
 #define REUSE_MIN 0.3
+/* Of what a slot was restored with, and of the prompt: what they begin with alike. A server that then reads all
+ * of it makes no use of what it restores; with less it may well take another slot, or clear this one. */
+#define PROOF 0.5
 #define HOST_HAS 0.5 /* of a prompt that left its slot; none known (-1) counts as all of it */
 
 void foresight_init(struct foresight *f, unsigned slots)
@@ -57,8 +60,10 @@ static void consider_saved(
 	if (!e)
 		return;
 	if (e->loaded && f->map && prefix_in_slots(f->map, e->sent)) {
-		fc->kept = e->id;
-		fc->kept_tokens = tokens;
+		if (tokens >= PROOF * e->tokens && tokens >= PROOF * total) {
+			fc->kept = e->id;
+			fc->kept_tokens = tokens;
+		}
 		return;
 	}
 	if (!e->there) /* its slot has another by now */

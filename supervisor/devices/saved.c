@@ -52,8 +52,11 @@ struct saved_chat *saved_put(struct saved *s, uint64_t id, struct prefix_chain *
 void saved_list(struct saved *s)
 {
 	s->off = false;
-	for (size_t i = 0; i < s->count; i++)
+	for (size_t i = 0; i < s->count; i++) {
 		s->of[i].there = false;
+		s->of[i].ready =
+			0; /* a worker lists before it restores: that of one which died since */
+	}
 }
 
 void saved_unload(struct saved *s)

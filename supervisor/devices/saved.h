@@ -29,7 +29,8 @@ struct saved_chat {
 	double tokens, bytes;	   /* of the file */
 	bool there, loaded;
 	uint64_t sent; /* of a loaded one: what the device's map calls it (prefix_sent()) */
-	bool ready;    /* loaded, by a worker that is not the current one yet */
+	/* Loaded by a worker that is not ready, or not the current one yet: as the so manieth; 0: it is not. */
+	uint64_t ready;
 };
 
 struct saved {

@@ -20,27 +20,39 @@ static struct saved_chat *remember(struct device *d, uint64_t id)
 	return saved_put(&f->saved, id, &chain);
 }
 
-static void load(struct foresight *f, struct saved_chat *e)
+/* Slots hold them since the backend's start. They were restored with the one used last first, which leaves its slot
+ * last, too. */
+static void load_ready(struct foresight *f)
 {
-	e->ready = false;
-	foresight_loaded(f, e);
+	struct saved_chat *last;
+	do {
+		last = NULL;
+		for (size_t i = 0; i < f->saved.count; i++) {
+			struct saved_chat *e = &f->saved.of[i];
+			if (e->ready && (!last || e->ready > last->ready))
+				last = e;
+		}
+		if (last) {
+			last->ready = 0;
+			foresight_loaded(f, last);
+		}
+	} while (last);
 }
 
 /* Another process has other caches, or none. One that outlives its worker keeps its own. */
 void device_learned(struct worker *w)
 {
 	struct device *d = w->device;
-	struct saved *s = &d->foresight.saved;
 	warm_learned(w);
-	if (w != d->current ||
-		(w->backend.pid == d->caches_pid && w->backend.start == d->caches_start))
+	if (w != d->current)
 		return;
-	d->caches_pid = w->backend.pid;
-	d->caches_start = w->backend.start;
-	foresight_forget(&d->foresight);
-	for (size_t i = s->count; i > 0; i--)
-		if (s->of[i - 1].ready)
-			load(&d->foresight, &s->of[i - 1]);
+	if (w->backend.pid != d->caches_pid || w->backend.start != d->caches_start) {
+		d->caches_pid = w->backend.pid;
+		d->caches_start = w->backend.start;
+		foresight_forget(&d->foresight);
+	}
+	if (w->backend.state == STATE_READY)
+		load_ready(&d->foresight);
 }
 
 void device_kept(struct worker *w, const struct proto_record *r)
@@ -67,8 +79,6 @@ void device_kept(struct worker *w, const struct proto_record *r)
 		s->off = true;
 	else if (what == KEPT_RESTORED)
 		saved_restored(s, (double)r->u.kept.bytes, r->u.kept.ms);
-	if (e && what == KEPT_RESTORED && w != d->current)
-		e->ready = true;
-	else if (e && what == KEPT_RESTORED && d->state != WORKER_READY)
-		load(&d->foresight, e);
+	if (e && what == KEPT_RESTORED && (w != d->current || d->state != WORKER_READY))
+		e->ready = s->restores;
 }

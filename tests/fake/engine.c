@@ -174,7 +174,7 @@ static bool ready_for(struct model *m, struct gen *g)
 }
 
 /* llama-server's choice: the idle slot with the most similar prompt, else the least recently used
- * one. */
+ * one; of those never used the last. */
 static struct slot *choose_slot(struct model *m, struct gen *g)
 {
 	double f = m->engine->fake->options.chars_per_token;
@@ -194,7 +194,7 @@ static struct slot *choose_slot(struct model *m, struct gen *g)
 
 		if (s->gen)
 			continue;
-		if (!oldest || s->used < oldest->used)
+		if (!oldest || s->used <= oldest->used)
 			oldest = s;
 		if (!s->kv.n)
 			continue;

@@ -219,6 +219,39 @@ def test_a_slot_that_another_conversation_has_taken_since_the_start(tandem, fold
     assert kept(t)["wrong"] == 0 and kept(t)["restored"] == 3
 
 
+def test_the_slot_that_is_taken_first_after_a_start(tandem, folder):
+    """Of two that were restored the one used last stays longer, with the server and in what is predicted."""
+    t = begin(tandem, folder, started(model_file(folder), "--cache-ram", "0", "--prefill", "4000", slots=2))
+    talks = [Talk(t, name) for name in ("ann", "bob")]
+    for n, talk in enumerate(talks):
+        talk.turn()
+        wait_saved(t, n + 1)
+    crash(t)
+    assert kept(t)["restored"] == 2
+    Talk(t, "cid").turn()
+    cached, prompt = talks[1].turn()  # in its slot
+    assert prompt - cached < 40 and kept(t)["restored"] == 2, (cached, prompt, kept(t))
+    cached, prompt = talks[0].turn()  # out of it, and back
+    assert prompt - cached < 40 and kept(t)["restored"] == 3, (cached, prompt, kept(t))
+    assert kept(t)["wrong"] == 0
+
+
+@pytest.mark.parametrize("cache", [("--cache-ram", "0"), ("--host-cache-tokens", "1000000")], ids=["no cache", "a cache"])
+@pytest.mark.parametrize("slots", [1, 2])
+def test_a_new_conversation_after_a_start_proves_nothing(tandem, folder, slots, cache):
+    """It shares a few tokens with what was restored, which is no reason to take that for useless."""
+    t = begin(tandem, folder, started(model_file(folder), *cache, "--prefill", "4000", slots=slots))
+    a = Talk(t, "ann")
+    a.turn()
+    wait_saved(t, 1)
+    crash(t)
+    Talk(t, "bob").turn()
+    assert kept(t)["wrong"] == 0 and kept(t)["conversations"] >= 1
+    cached, prompt = a.turn()
+    assert prompt - cached < 40, (cached, prompt)
+    assert kept(t)["wrong"] == 0 and not events(t, "slots_not_used")
+
+
 def test_the_servers_own_cache_comes_first(tandem, folder):
     t = begin(tandem, folder, started(model_file(folder), "--host-cache-tokens", "1000000"))
     talks = [Talk(t, name) for name in ("ann", "bob")]

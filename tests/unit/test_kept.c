@@ -220,6 +220,8 @@ static void looks_at_slots(void **state)
 	taken[1] = true;
 	assert_int_equal(slots_match(seen, 3, taken, 1000), -1);
 	assert_int_equal(slots_oldest(seen, 3), 0);
+	struct slots_seen fresh[3] = {{-1, -1, false}, {-1, -1, false}, {500, 3, false}};
+	assert_int_equal(slots_oldest(fresh, 3), 1);
 	seen[0].busy = true;
 	assert_int_equal(slots_oldest(seen, 3), 1);
 	seen[1].busy = true;

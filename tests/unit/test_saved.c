@@ -209,6 +209,28 @@ static void loaded_until_an_answer_has_told(void **state)
 	foresight_fini(&f);
 }
 
+/* A prompt that merely begins alike may go to another slot, or have this one cleared. */
+static void another_conversation_is_no_proof(void **state)
+{
+	(void)state;
+	struct foresight f;
+	init(&f);
+	foresight_loaded(&f, keep(&f, 5, "a", 4, 1000));
+	struct prefix_chain c = prompt("a", 1), more = prompt("b", 9);
+	for (size_t i = 0; i < more.count; i++)
+		assert_int_equal(prefix_add(&c, SLICE("another"), 1000), 0);
+	struct forecast fc = foresee(&f, &c);
+	assert_true(!fc.restore && fc.kept == 0);
+	prefix_chain_fini(&c);
+	prefix_chain_fini(&more);
+	c = prompt("a", 4); /* its next turn, far longer than all before */
+	assert_int_equal(prefix_add(&c, SLICE("long"), 40000), 0);
+	assert_true(foresee(&f, &c).kept == 0);
+	prefix_chain_fini(&c);
+	assert_true(saved_get(&f.saved, 5)->loaded && ask(&f, "a", 5).kept == 5);
+	foresight_fini(&f);
+}
+
 /* What has left its slot proves nothing of the server, and comes back from its file, if there is one. */
 static void loaded_until_another_takes_its_slot(void **state)
 {
@@ -301,6 +323,7 @@ int main(void)
 		cmocka_unit_test(a_cache_that_was_believed_to_hold_it),
 		cmocka_unit_test(restoring_is_no_overhead), cmocka_unit_test(a_part_of_it),
 		cmocka_unit_test(loaded_until_an_answer_has_told),
+		cmocka_unit_test(another_conversation_is_no_proof),
 		cmocka_unit_test(loaded_until_another_takes_its_slot), cmocka_unit_test(caps),
 		cmocka_unit_test(what_it_is_about_is_kept)};
 	return cmocka_run_group_tests(tests, NULL, NULL);

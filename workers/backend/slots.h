@@ -91,7 +91,8 @@ unsigned slots_look(struct slice answer, struct slots_seen seen[SLOTS_MAX]);
 /* The slot that holds a conversation of so many tokens, of those not taken; -1: none, or it cannot
  * be told. */
 int slots_match(const struct slots_seen *seen, unsigned count, const bool *taken, int64_t tokens);
-/* The idle one that was used longest ago; -1: none. */
+/* The idle one that was used longest ago, or of those that never were the last, as the server itself has it: what is
+ * restored at the start goes into the first ones, of which it tells nothing before they are used. -1: none. */
 int slots_oldest(const struct slots_seen *seen, unsigned count);
 
 #endif

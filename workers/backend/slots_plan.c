@@ -53,7 +53,7 @@ int slots_oldest(const struct slots_seen *seen, unsigned count)
 {
 	int oldest = -1;
 	for (unsigned i = 0; i < count; i++)
-		if (!seen[i].busy && (oldest < 0 || seen[i].task < seen[oldest].task))
+		if (!seen[i].busy && (oldest < 0 || seen[i].task <= seen[oldest].task))
 			oldest = (int)i;
 	return oldest;
 }
