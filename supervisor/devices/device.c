@@ -90,6 +90,21 @@ double device_similarity(const struct device *d)
 						     : backend_similarity(b->command);
 }
 
+/* llama-server's --cache-ram 0. */
+static bool has_no_host_cache(const struct config_device *conf)
+{
+	for (char **arg = conf->backend.command; arg && *arg && arg[1]; arg++)
+		if (strcmp(*arg, "--cache-ram") == 0 || strcmp(*arg, "-cram") == 0)
+			return strcmp(arg[1], "0") == 0;
+	return false;
+}
+
+void device_foresees(struct device *d)
+{
+	foresight_slots(&d->foresight, (unsigned)d->conf->slots);
+	d->foresight.no_host_cache = has_no_host_cache(d->conf);
+}
+
 int device_slots(const struct device *d)
 {
 	return d->conf->slots;

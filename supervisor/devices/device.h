@@ -135,6 +135,8 @@ static inline bool device_has(const struct device *d, enum backend_trait trait)
 	return device_traits(d) & trait;
 }
 
+/* What its settings say of its backend's caches, which a reload may have changed. */
+void device_foresees(struct device *d);
 /* Requests this device takes at once. */
 int device_slots(const struct device *d);
 /* Below which share of a prompt in its one slot that slot's own is put aside (common/backends.h); 0: unknown, or never. */

@@ -84,15 +84,6 @@ static const struct worker_events worker_events = {.may_spawn = may_spawn,
 
 /* --- one device --- */
 
-/* llama-server's --cache-ram 0. */
-static bool has_no_host_cache(const struct config_device *conf)
-{
-	for (char **arg = conf->backend.command; arg && *arg && arg[1]; arg++)
-		if (strcmp(*arg, "--cache-ram") == 0 || strcmp(*arg, "-cram") == 0)
-			return strcmp(arg[1], "0") == 0;
-	return false;
-}
-
 struct device *device_create(struct devices *s, const struct config_device *conf)
 {
 	struct device *d = calloc(1, sizeof(*d));
@@ -112,9 +103,9 @@ struct device *device_create(struct devices *s, const struct config_device *conf
 	TAILQ_INIT(&d->workers);
 	TAILQ_INIT(&d->running);
 	foresight_init(&d->foresight, (unsigned)copy->slots);
+	device_foresees(d);
 	if (s->keep)
 		keep_rates(s->keep, copy->name, &d->foresight.rates);
-	d->foresight.no_host_cache = has_no_host_cache(copy);
 	warm_device_created(d);
 	d->current = worker_create(d);
 	if (d->current)

@@ -33,6 +33,12 @@ void foresight_fini(struct foresight *f)
 	saved_fini(&f->saved);
 }
 
+void foresight_slots(struct foresight *f, unsigned slots)
+{
+	if (f->map)
+		f->map = prefix_map_resize(f->map, slots);
+}
+
 /* The backend itself may have it, beside its slots: it is asked first, and told by its last answer. */
 static bool may_be_in_host(const struct foresight *f, const struct forecast *fc, double tokens)
 {

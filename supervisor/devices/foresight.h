@@ -45,6 +45,8 @@ struct outcome {
 
 void foresight_init(struct foresight *f, unsigned slots);
 void foresight_fini(struct foresight *f);
+/* Its backend has so many slots from now on. */
+void foresight_slots(struct foresight *f, unsigned slots);
 
 /* What the device's backend does with prompts that leave their slot (prefix_puts_aside()). */
 void foresight_puts_aside(struct foresight *f, double similarity);

@@ -146,6 +146,21 @@ void prefix_map_destroy(struct prefix_map *m)
 	free(m);
 }
 
+struct prefix_map *prefix_map_resize(struct prefix_map *m, unsigned slots)
+{
+	size_t most = (size_t)slots + PREFIX_EXTRA_CHAINS;
+	if (m->most == most)
+		return m;
+	while (m->count > most)
+		drop(m, m->count - 1);
+	struct prefix_map *moved = realloc(m, sizeof(*m) + most * sizeof(m->entries[0]));
+	if (!moved)
+		return m;
+	moved->slots = slots ? slots : 1;
+	moved->most = most;
+	return moved;
+}
+
 static double trust(const struct prefix_map *m, enum prefix_age age)
 {
 	const double *s = m->seen[age];

@@ -68,6 +68,8 @@ struct prefix_match {
 
 struct prefix_map *prefix_map_create(unsigned slots); /* NULL: memory is out */
 void prefix_map_destroy(struct prefix_map *m);
+/* The backend has so many slots from now on. Returns the map, which may have moved; without memory it is as before. */
+struct prefix_map *prefix_map_resize(struct prefix_map *m, unsigned slots);
 /*
  * The backend has one slot, and puts what that holds aside for a prompt of which it has less than this share
  * (common/backends.h: backend_similarity()); 0: nobody knows. Then older chains are expected to come

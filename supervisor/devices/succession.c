@@ -30,6 +30,7 @@ void device_changed(struct device *d)
 	if (state != WORKER_READY && d->caches_pid == 0)
 		foresight_forget(&d->foresight); /* the backend may have gone as well */
 	d->state = state;
+	device_foresees(d);
 	devices_changed(d->all);
 }
 

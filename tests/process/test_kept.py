@@ -9,6 +9,7 @@ import stat
 import pytest
 
 from harness import BIN, wait_for
+from test_reload import write
 from test_upgrade import upgradable  # noqa: F401 - a fixture
 
 LONG = {"a_max_tokens": 100000, "b_max_tokens": 100000}
@@ -279,6 +280,20 @@ def test_a_cache_that_does_not_hold_it_is_not_trusted_twice(tandem, folder):
         _, prompt = talk.turn()
         wait_saved_with(t, prompt)
     assert kept(t)["restored"] == 3
+
+
+def test_a_reload_says_that_there_is_no_cache(tandem, folder):
+    """From then on no cold prompt has to show it."""
+    model, groups = model_file(folder), {"limits": {"kv_bytes": 10**9}, "deadlines": {"kv_idle_ms": 50}, "routing": dict(LONG)}
+    t = begin(tandem, folder, started(model, "--prefill", "4000"))
+    write(t, [started(model, "--prefill", "4000", "--cache-ram", "0")], state_dir=os.path.join(folder, "state"), **groups)
+    assert t.operate("reload")["state"] == "done"
+    talks = [Talk(t, name) for name in ("ann", "bob")]
+    for n, talk in enumerate(talks):
+        talk.turn()
+        wait_saved(t, n + 1)
+    cached, prompt = talks[0].turn()
+    assert prompt - cached < 40, (cached, prompt)
 
 
 def test_a_server_that_does_not_use_them(tandem, folder):

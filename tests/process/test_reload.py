@@ -52,6 +52,24 @@ def test_a_bad_file_changes_nothing_and_says_why(fake, tandem):
     assert pids(t) == before and t.chat("hi")[0] == 200
 
 
+def test_other_slots_hold_other_prompts(fake, tandem):
+    """A device that has two slots from now on is expected to have two conversations in them."""
+    a = fake("a", type="llama-server", options=("--slots", "2", "--prefill", "20000"))
+    t = tandem([attached(a, slots=1, num_ctx=16384)], routing={"mode": "adaptive"})
+
+    def expected(name, turns):
+        messages = [{"role": "user", "content": f"{name}: " + prompt(1500)}]
+        for turn in range(turns):
+            messages += [{"role": "assistant", "content": f"{name} {turn}"}, {"role": "user", "content": "and then?"}]
+        rid = t.request("POST", "/v1/chat/completions", {"model": "m:1b", "messages": messages})[1]["X-Tandem-Request-Id"]
+        return int(t.events(rid, "forecast")[0]["cached_expected"])
+
+    assert expected("ann", 0) == 0 and expected("bob", 0) < 100
+    write(t, [attached(a, slots=2, num_ctx=16384)], routing={"mode": "adaptive"})
+    assert t.operate("reload")["state"] == "done"
+    assert expected("ann", 1) > 1000
+
+
 def test_what_cannot_change_refuses_the_whole(fake, tandem):
     a, b = backends(fake)
     t = tandem([main_device(a), small_device(b)])

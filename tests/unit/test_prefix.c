@@ -304,6 +304,30 @@ static void test_put_aside(void **state)
 }
 
 /* However many conversations, however long: bounded, and the newest is there. */
+/* A reload has given it another number: what was an older prompt is in a slot, and the other way round. */
+static void test_other_slots(void **state)
+{
+	(void)state;
+	struct prefix_map *m = prefix_map_create(1);
+	for (int i = 0; i < PREFIX_EXTRA_CHAINS + 1; i++) {
+		char text[32];
+		snprintf(text, sizeof(text), "talk%d one two three", i);
+		ask(m, text, 0, 0);
+	}
+	struct prefix_match match = find(m, "talk7 one two three four");
+	assert_true(match.shared[PREFIX_EVICTED] == 400 && match.cached == 0);
+	m = prefix_map_resize(m, 2);
+	match = find(m, "talk7 one two three four");
+	assert_true(match.shared[PREFIX_SLOTS] == 400 && match.cached == 400);
+	ask(m, "talk9 one two three", 0, 0);
+	assert_true(find(m, "talk0 one two three four").shared[PREFIX_EVICTED] ==
+		    400); /* there is room for one more */
+	m = prefix_map_resize(m, 1);
+	assert_true(find(m, "talk0 one two three four").shared[PREFIX_EVICTED] == 0);
+	assert_true(find(m, "talk9 one two three four").cached == 400);
+	prefix_map_destroy(m);
+}
+
 static void test_caps(void **state)
 {
 	(void)state;
@@ -347,6 +371,7 @@ int main(void)
 		cmocka_unit_test(test_no_reuse),
 		cmocka_unit_test(test_cut_and_forgotten),
 		cmocka_unit_test(test_put_aside),
+		cmocka_unit_test(test_other_slots),
 		cmocka_unit_test(test_caps),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
