@@ -209,20 +209,28 @@ static void on_tick(uv_timer_t *t)
 
 /* --- needs --- */
 
+/* Names that no model has are wanted larger windows for, too: they must not take the place of one in use. */
+static bool make_room(struct governor *g)
+{
+	struct entry *old = NULL, *each;
+	if (g->count < GOVERNOR_MODELS_MAX)
+		return true;
+	LIST_FOREACH(each, &g->entries, link)
+		if (each->phase <= PHASE_WANTED && (!old || each->used_ms < old->used_ms))
+			old = each;
+	if (old)
+		entry_free(old);
+	return old != NULL;
+}
+
 static struct entry *add(struct governor *g, struct device *d, struct slice model)
 {
-	struct entry *e = calloc(1, sizeof(*e)), *old = NULL, *each;
-	char *name = slice_dup(model);
-	if (!e || !name) {
+	struct entry *e = make_room(g) ? calloc(1, sizeof(*e)) : NULL;
+	char *name = e ? slice_dup(model) : NULL;
+	if (!name) {
 		free(e);
-		free(name);
 		return NULL;
 	}
-	LIST_FOREACH(each, &g->entries, link)
-		if (each->phase == PHASE_QUIET && (!old || each->used_ms < old->used_ms))
-			old = each;
-	if (g->count >= GOVERNOR_MODELS_MAX && old)
-		entry_free(old);
 	*e = (struct entry){.governor = g, .device = d, .model = {name, model.n}};
 	LIST_INSERT_HEAD(&g->entries, e, link);
 	g->count++;

@@ -10,6 +10,9 @@ from test_control import nvml  # noqa: F401 - a fixture
 from test_routes import prose
 
 
+GOVERNOR_MODELS_MAX = 64  # supervisor/devices/governor.h
+
+
 @pytest.fixture
 def one(fake, tandem):
     """one(options, device, env) -> (tandem, Ollama), a main device without a configured window."""
@@ -49,6 +52,23 @@ def test_a_prompt_that_does_not_fit_raises_the_window(one, nvml):
     assert status == 200 and a.stats()["loads"] == 2
     assert json.loads(a.bodies()[-1])["options"]["num_ctx"] == 8192
     assert "MB free" in next(line for line in t.log().splitlines() if "ev=window_raise " in line)
+
+
+def test_names_of_no_model_take_no_window_away(one, nvml):
+    """Any number of them, asked for with long prompts while the device has no time to look at them."""
+    t, a = one(options=("--decode", "20", "--slots", "2"), device={"num_ctx": 4096, "num_ctx_max": 8192, "slots": 2}, env=nvml)
+    assert t.chat(conversation(20000))[0] == 200
+    wait_for(lambda: said(t, "window_raised"), "the step")
+    busy = t.client()
+    busy.send("POST", "/api/chat", {"model": "m:1b", "messages": [{"role": "user", "content": "[[fake tokens=100000]] hi"}], "stream": True})
+    assert busy.head() == 200
+    for n in range(GOVERNOR_MODELS_MAX + 4):
+        assert t.chat(conversation(20000), model=f"nobody:{n}")[0] == 404
+        if n % 16 == 0:
+            assert t.chat("hi [[fake tokens=1]]")[0] == 200
+    assert t.chat("hi [[fake tokens=1]]")[0] == 200
+    assert json.loads(a.bodies()[-1])["options"]["num_ctx"] == 8192 and a.stats()["reloads"] == 1
+    busy.close(reset=True)
 
 
 def test_a_fixed_window_stays(one, nvml):
