@@ -129,7 +129,9 @@ int doctor_ollama_port(struct slice environment)
 	for (const char *word = environment.p; word; word = next_word(environment, word)) {
 		if (strncmp(word, name, sizeof(name) - 1) != 0)
 			continue;
-		const char *colon = strrchr(word, ':');
+		const char *colon = strrchr(word, ':'), *bracket = strchr(word, ']');
+		if (colon && bracket && colon < bracket) /* within [::1] */
+			colon = NULL;
 		long port = colon ? strtol(colon + 1, NULL, 10) : 0;
 		return port > 0 && port < 65536 ? (int)port : OLLAMA_PORT;
 	}

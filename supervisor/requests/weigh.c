@@ -53,7 +53,7 @@ static void fill(struct choose_candidate *to, const struct forecast *fc, uint64_
 	*to = (struct choose_candidate){.there = true,
 		.fits = fits,
 		.tokens = (double)tokens,
-		.fresh = fc->match.fresh,
+		.fresh = fmin(fc->match.fresh, (double)tokens), /* as it is told: of as many */
 		.ms = fc->ms};
 }
 

@@ -230,6 +230,15 @@ def test_predictions_come_true(adaptive):
     assert "p50_percent" in h["prediction_percent"]["A"]
 
 
+def test_no_more_is_new_than_there_is(adaptive):
+    """Whatever one conversation's count says of another's estimate."""
+    t, a, b = adaptive(window=16000, options=["--chars-per-token", "2"])
+    Session(t, name="a").ask()
+    s = Session(t, system_lines=250, name="b")
+    told = re.findall(r"\((\d+) of (\d+) tokens new\)", s.ask()["X-Tandem-Reason"])
+    assert told and all(int(new) <= int(all) for new, all in told), told
+
+
 def test_rates_are_kept_over_a_restart(adaptive, tandem, folder):
     state = os.path.join(folder, "state")
     t, a, b = adaptive(prefill=100000, routing={"min_gain_ms": 2000}, state_dir=state)

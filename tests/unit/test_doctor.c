@@ -459,6 +459,8 @@ static void ports_of_ollamas(void **state)
 	assert_int_equal(doctor_ollama_port(WORDS("A=1\0OLLAMA_HOST=0.0.0.0:11500\0B=2")), 11500);
 	assert_int_equal(doctor_ollama_port(WORDS("OLLAMA_HOST=http://127.0.0.1:9")), 9);
 	assert_int_equal(doctor_ollama_port(WORDS("OLLAMA_HOST=127.0.0.1")), 11434);
+	assert_int_equal(doctor_ollama_port(WORDS("OLLAMA_HOST=[::1]")), 11434);
+	assert_int_equal(doctor_ollama_port(WORDS("OLLAMA_HOST=http://[::]:11500")), 11500);
 	assert_int_equal(doctor_ollama_port(WORDS("HOME=/")), 11434);
 	assert_int_equal(doctor_ollama_port((struct slice){"", 0}), 0); /* not for us to read */
 }

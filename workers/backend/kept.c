@@ -84,7 +84,7 @@ static bool parse_file(struct kept *k, const char *line)
 {
 	uint64_t n[6];
 	if (k->count == KEPT_MAX || !parse_line(line, "kept", n, 6, 3) || n[0] == 0 ||
-		kept_find(k, n[0]))
+		n[4] > INT64_MAX / KEPT_MAX || kept_find(k, n[0])) /* so many have a sum */
 		return false;
 	k->files[k->count++] =
 		(struct kept_file){n[0], n[1], n[2], (int64_t)n[3], (int64_t)n[4], (int64_t)n[5]};
