@@ -95,28 +95,20 @@ static void reads_what_it_wrote(void **state)
 static void refuses_other_indexes(void **state)
 {
 	struct place *p = *state;
-	static const char
-		*const
-			wrong
-				[] =
-					{"", "x", "tandem-slots 1\nkey ff\nslot 0 9\n",
-						"tandem-slots 2 \n",
-						"tandem-slots 2\nkept 1 2 3 4 5\n",
-						"tandem-slots 2\nkept 1 2 3 4 5 6 7\n",
-						"tandem-slots 2\nkept 0 2 3 4 5 6\n",
-						"tandem-slots 2\nkept ../x 2 3 4 5 6\n",
-						"tandem-slots 2\nkept 1 2 3 -4 5 6\n",
-						"tandem-slots 2\nkept 1 2 3 4 +5 6\n",
-						"tandem-slots 2\nkept 1 2 3  4 5 6\n",
-						"tandem-slots 2\nkept 1 2 3 4 99999999999999999999 "
-						"6\n",
-						"tandem-slots 2\nkept 1 2 3 4 9223372036854775807 "
-						"6\n",
-						"tandem-slots 2\nkept 1 2 3 4 4611686018427387000 "
-						"6\n", /* that many files have no sum */
-						"tandem-slots 2\nkept 1 2 3 4 5 6\nkept 1 2 3 4 5 "
-						"6\n",
-						"tandem-slots 2\nunused 1 2\n"};
+	static const char *const wrong[] = {"", "x", "tandem-slots 1\nkey ff\nslot 0 9\n",
+		"tandem-slots 2 \n", "tandem-slots 2\nkept 1 2 3 4 5\n",
+		"tandem-slots 2\nkept 1 2 3 4 5 6 7\n", "tandem-slots 2\nkept 0 2 3 4 5 6\n",
+		"tandem-slots 2\nkept ../x 2 3 4 5 6\n", "tandem-slots 2\nkept 1 2 3 -4 5 6\n",
+		"tandem-slots 2\nkept 1 2 3 4 +5 6\n", "tandem-slots 2\nkept 1 2 3  4 5 6\n",
+		"tandem-slots 2\nkept 1 2 3 4 99999999999999999999 "
+		"6\n",
+		"tandem-slots 2\nkept 1 2 3 4 9223372036854775807 "
+		"6\n",
+		"tandem-slots 2\nkept 1 2 3 4 4611686018427387000 "
+		"6\n", /* that many files have no sum */
+		"tandem-slots 2\nkept 1 2 3 4 5 6\nkept 1 2 3 4 5 "
+		"6\n",
+		"tandem-slots 2\nunused 1 2\n"};
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
 		p->k.count = 5;
 		assert_int_equal(kept_parse(&p->k, slice_str(wrong[i])), -71);
