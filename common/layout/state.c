@@ -9,7 +9,9 @@
 
 /* few states to each, whatever a client sends: the loop looks them up */
 #define BUCKETS (1u << 16)
-#define CONVERSATIONS 1024
+#define CONVERSATIONS                                                                              \
+	1024 /* whose windows are remembered, in sets: of each the one used longest ago is forgotten */
+#define WAYS 8
 #define WINDOW_DRIFT .15
 #define WINDOW_WAIT .5	  /* a larger one can wait, and one that was settled on stays, up to that */
 #define WINDOW_RAISED 2.0 /* how a larger one comes about that a backend did not refuse */
@@ -155,16 +157,21 @@ int layout_state_restore(const struct layout_state *s, struct layout *l, size_t 
 
 TAILQ_HEAD(state_list, layout_state);
 
+/* Of a conversation. */
+struct window {
+	uint64_t beginning;
+	double window;
+	bool settled;  /* not merely offered */
+	bool refused;  /* a larger one was */
+	uint64_t used; /* as the so manieth; 0: of none */
+};
+
 struct layout_cache {
 	struct state_list recent; /* the newest first */
 	struct layout_state *bucket[BUCKETS];
 	size_t bytes, count, max_bytes;
-	struct {
-		uint64_t beginning;
-		double window;
-		bool settled; /* not merely offered */
-		bool refused; /* a larger one was */
-	} windows[CONVERSATIONS];
+	struct window windows[CONVERSATIONS];
+	uint64_t uses;
 };
 
 struct layout_cache *layout_cache_create(size_t max_bytes)
@@ -249,49 +256,80 @@ void layout_cache_put(struct layout_cache *c, struct layout_state *s)
 	shrink(c);
 }
 
+static size_t first_of_set(uint64_t beginning)
+{
+	return beginning % (CONVERSATIONS / WAYS) * WAYS;
+}
+
+/* NULL: none is remembered. */
+static const struct window *window_of(const struct layout_cache *c, uint64_t beginning)
+{
+	const struct window *set = &c->windows[first_of_set(beginning)];
+	for (size_t i = 0; i < WAYS; i++)
+		if (set[i].used && set[i].beginning == beginning)
+			return &set[i];
+	return NULL;
+}
+
+/* The one that is there, or a fresh one in the place of the one used longest ago. */
+static struct window *use_window(struct layout_cache *c, uint64_t beginning)
+{
+	struct window *set = &c->windows[first_of_set(beginning)], *w = &set[0];
+	for (size_t i = 0; i < WAYS; i++) {
+		if (set[i].used && set[i].beginning == beginning) {
+			w = &set[i];
+			break;
+		}
+		if (set[i].used < w->used)
+			w = &set[i];
+	}
+	if (w->used == 0 || w->beginning != beginning)
+		*w = (struct window){.beginning = beginning};
+	w->used = ++c->uses;
+	return w;
+}
+
 double layout_cache_look_window(
 	const struct layout_cache *c, uint64_t beginning, double window, bool waits)
 {
-	size_t i = beginning % CONVERSATIONS;
-	double before = c->windows[i].window;
-	double least = c->windows[i].refused ? window / WINDOW_RAISED
-		       : waits		     ? window / (1 + WINDOW_WAIT)
-					     : window * (1 - WINDOW_DRIFT);
-	double most = window * (1 + (c->windows[i].settled ? WINDOW_WAIT : WINDOW_DRIFT));
-	bool stays = c->windows[i].beginning == beginning && before > least && before <= most;
-	return stays ? before : window;
+	const struct window *w = window_of(c, beginning);
+	if (!w)
+		return window;
+	double least = w->refused ? window / WINDOW_RAISED
+		       : waits	  ? window / (1 + WINDOW_WAIT)
+				  : window * (1 - WINDOW_DRIFT);
+	double most = window * (1 + (w->settled ? WINDOW_WAIT : WINDOW_DRIFT));
+	return w->window > least && w->window <= most ? w->window : window;
 }
 
 double layout_cache_window(struct layout_cache *c, uint64_t beginning, double window, bool waits)
 {
-	size_t i = beginning % CONVERSATIONS;
 	double now = layout_cache_look_window(c, beginning, window, waits);
-	if (c->windows[i].beginning == beginning && c->windows[i].window == now)
-		return now;
-	layout_cache_set_window(c, beginning, now);
-	c->windows[i].settled = false;
+	struct window *w = use_window(c, beginning);
+	if (w->window != now) {
+		w->window = now;
+		w->settled = false;
+	}
 	return now;
 }
 
 void layout_cache_set_window(struct layout_cache *c, uint64_t beginning, double window)
 {
-	size_t i = beginning % CONVERSATIONS;
-	c->windows[i].refused &= c->windows[i].beginning == beginning;
-	c->windows[i].beginning = beginning;
-	c->windows[i].window = window;
-	c->windows[i].settled = true;
+	struct window *w = use_window(c, beginning);
+	w->window = window;
+	w->settled = true;
 }
 
 void layout_cache_refused(struct layout_cache *c, uint64_t beginning, double window)
 {
 	layout_cache_set_window(c, beginning, window);
-	c->windows[beginning % CONVERSATIONS].refused = true;
+	use_window(c, beginning)->refused = true;
 }
 
 bool layout_cache_may_grow(const struct layout_cache *c, uint64_t beginning)
 {
-	size_t i = beginning % CONVERSATIONS;
-	return !(c->windows[i].beginning == beginning && c->windows[i].refused);
+	const struct window *w = window_of(c, beginning);
+	return !(w && w->refused);
 }
 
 size_t layout_cache_bytes(const struct layout_cache *c)

@@ -831,8 +831,16 @@ static void test_cache(void **state)
 	layout_cache_set_window(cache, 42, 1400);
 	assert_false(layout_cache_may_grow(cache, 42));
 	assert_true(layout_cache_may_grow(cache, 43));
-	layout_cache_set_window(cache, 42 + 1024, 1000); /* in its place */
-	assert_true(layout_cache_may_grow(cache, 42 + 1024));
+	/* Others leave it alone, unless they are many and it is not used meanwhile. */
+	for (uint64_t i = 1; i <= 64; i++) {
+		layout_cache_set_window(cache, 42 + i * 1024, 1000);
+		assert_true(layout_cache_may_grow(cache, 42 + i * 1024));
+		assert_true(layout_cache_window(cache, 42, 1400, true) == 1400);
+		assert_false(layout_cache_may_grow(cache, 42));
+	}
+	for (uint64_t i = 1; i <= 1024; i++)
+		layout_cache_set_window(cache, 1000 + i, 1000);
+	assert_true(layout_cache_may_grow(cache, 42));
 	layout_cache_refused(cache, 43, 1000);
 	assert_true(layout_cache_window(cache, 43, 1500, false) == 1000);
 	assert_true(layout_cache_window(cache, 43, 1500, true) == 1000);
