@@ -4,6 +4,7 @@ Its root is an overlay over ours whose changes stay in memory, so that `make ins
 real places and are gone with it. The network is ours: scripted backends outside are reached over loopback.
 """
 
+import fcntl
 import os
 import shutil
 import signal
@@ -62,8 +63,13 @@ class Machine:
         place = os.path.join(folder, "machine")
         os.makedirs(place)
         os.makedirs(self.stage)
-        subprocess.run(["make", "-s", "-C", ROOT, "install", f"BUILD={os.path.dirname(BIN)}", f"DESTDIR={self.stage}"], check=True,
-                       capture_output=True, env={k: v for k, v in os.environ.items() if not k.startswith("MAKE")})
+        build = os.path.dirname(BIN)
+        with open(os.path.join(build, ".install"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # one at a time: what is missing (manual pages) each would build, into the others' files
+            # Named as a build from here names it: its objects know their headers by that name.
+            r = subprocess.run(["make", "-s", "-C", ROOT, "install", f"BUILD={os.path.relpath(build, ROOT)}", f"DESTDIR={self.stage}"],
+                               capture_output=True, text=True, env={k: v for k, v in os.environ.items() if not k.startswith("MAKE")})
+        assert r.returncode == 0, r.stdout + r.stderr
         self.put("run/systemd/system/test.target", "[Unit]\nDefaultDependencies=no\n")
         self.put("run/systemd/system/tandem.service.d/test.conf", DROPIN)
         self.put("run/systemd/system/tandem.socket.d/test.conf", "[Unit]\nDefaultDependencies=no\n")

@@ -290,12 +290,13 @@ def test_backoff_doubles_to_its_cap_and_health_resets_it(impostor, backends, tan
         t.wait_ready()
         return delays(t, "gpu1")[-1] + late, times(t, "gpu1", "back-off")[-1] - ready
 
+    # The cap or the first delay again, 1200 or 100 ms: tandemd itself may be late for some part of the difference.
     delay, life = killed()
-    assert delay >= 1150 or life > 1150, "a short life changes nothing"
+    assert delay >= 650 or life > 1150, "a short life changes nothing"
     ready = time.monotonic()
     wait_for(lambda: time.monotonic() - ready > 1.4, "a life longer than the cap")
     delay, _ = killed()
-    assert delay < 1100 + 1000 * LATENESS.since(ready), "begins anew"
+    assert delay < 650 + 1000 * LATENESS.since(ready), "begins anew"
     assert answers(t)
 
 
