@@ -20,9 +20,10 @@ static double tools_tokens(const struct chat_request *r)
 	if (r->tools_bytes == 0)
 		return 0;
 	double tokens = token_census_start(&r->tools_census);
-	if (r->tools.raw.n == 0 || r->tools_bytes <= r->tools.raw.n)
-		return r->tools.raw.n ? tokens : (double)r->tools_bytes / 4;
-	return tokens * (double)r->tools_bytes / (double)r->tools.raw.n;
+	size_t raw = json_is(r->tools, JSON_NULL) ? 0 : r->tools.raw.n;
+	if (raw == 0)
+		return (double)r->tools_bytes / 4;
+	return r->tools_bytes <= raw ? tokens : tokens * (double)r->tools_bytes / (double)raw;
 }
 
 int condense_init(struct condense *c, const struct chat_request *r)

@@ -106,7 +106,7 @@ int explaining_compact(struct explaining *w, int64_t window, struct dialect_erro
 		return rc;
 	want.tokens = tokens_now(w);
 	size_t messages = w->request.count;
-	bool begun = compact_is_wanted(&want);
+	bool begun = w->compacts = compact_is_wanted(&want);
 	if (begun)
 		rc = make(w, &want, &result, error);
 	if (rc == 0 && begun && result && want.wish.alone) {

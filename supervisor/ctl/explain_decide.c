@@ -243,7 +243,7 @@ static int decide(struct explaining *w)
 	const struct chat_request *r = &w->request;
 	struct weigh_facts f = weigh_facts(w);
 	fill_facts(w);
-	if (!w->compaction.made && is_small(w)) {
+	if (!w->compacts && is_small(w)) {
 		w->explanation.outcome = DECIDE_ORIGINAL;
 		return 0;
 	}

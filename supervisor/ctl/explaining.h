@@ -40,7 +40,8 @@ struct explaining {
 	struct prefix_chain chain;
 	struct weighed weighed;
 	bool by_time;
-	bool wished; /* a compaction, and what comes of it: */
+	bool compacts; /* the conversation is to be compacted, whether that can be done or not */
+	bool wished;   /* a compaction, and what comes of it: */
 	struct explain_compaction compaction;
 	struct explanation explanation;
 };

@@ -314,6 +314,29 @@ static void test_a_wider_window(void **state)
 	done(&f);
 }
 
+/* A schema costs what it costs, with tools, without, and beside a null in their place. */
+static void test_what_a_format_costs(void **state)
+{
+	static const char *const tools[] = {"", "\"tools\":null,", "\"tools\":[],"};
+	(void)state;
+	for (size_t i = 0; i < sizeof(tools) / sizeof(*tools); i++) {
+		struct fixture f = {0};
+		struct condense_facts facts = {.room_tokens = 8000};
+		buf_init(&f.body, 0);
+		buf_printf(&f.body,
+			"{\"model\":\"m\",%s\"response_format\":{\"type\":\"json_schema\",\"json_"
+			"schema\":"
+			"{\"schema\":{\"type\":\"object\",\"description\":\"",
+			tools[i]);
+		for (int n = 0; n < 400; n++)
+			buf_add_str(&f.body, "of many words ");
+		buf_add_str(&f.body, "\"}}},\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}");
+		prepare(&f, DIALECT_OPENAI_CHAT, &facts);
+		assert_in_range((uintmax_t)f.c.tools_start, 1000, 3000);
+		done(&f);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -321,6 +344,7 @@ int main(void)
 		cmocka_unit_test(test_no_notes_and_num_ctx),
 		cmocka_unit_test(test_single_huge_message),
 		cmocka_unit_test(test_nothing_to_condense),
+		cmocka_unit_test(test_what_a_format_costs),
 		cmocka_unit_test(test_room),
 		cmocka_unit_test(test_the_newest_result_is_cut_last),
 		cmocka_unit_test(test_first_message_stays),

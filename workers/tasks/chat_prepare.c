@@ -104,6 +104,14 @@ static int build_resumed(struct chat_task *c, struct slice said)
 	return rc;
 }
 
+/* Who asked is told a count at once (write_anthropic.c), or only the backend's. */
+static int read_body(enum dialect dialect, struct slice body, struct chat_request *out,
+	struct dialect_error *error)
+{
+	return dialect == DIALECT_ANTHROPIC ? chat_request_parse(dialect, body, out, error)
+					    : chat_request_scan(dialect, body, out, error);
+}
+
 void chat_prepare(struct chat_task *c)
 {
 	struct ask *a = &c->ask;
@@ -116,7 +124,7 @@ void chat_prepare(struct chat_task *c)
 	}
 	if (c->strict)
 		json_mend_surrogates(t->body.p, body.n);
-	c->rc = chat_request_scan(a->dialect, body, &c->request, &c->error);
+	c->rc = read_body(a->dialect, body, &c->request, &c->error);
 	if (c->rc)
 		return;
 	c->stream = c->request.stream;
