@@ -15,7 +15,7 @@ def lane(request, site):
     """Both ways that a small request takes."""
     if request.param == "given back":
         site.small.fault(match="### Task", fault="500", times=-1)
-    return {"small": 1, "fallbacks": int(request.param == "given back")}
+    return {"small": int(request.param != "given back"), "fallbacks": int(request.param == "given back"), "A": int(request.param == "given back")}
 
 
 def expect(site, lane):
