@@ -29,8 +29,8 @@ struct saved_chat {
 	double tokens, bytes;	   /* of the file */
 	bool there, loaded;
 	uint64_t sent; /* of a loaded one: what the device's map calls it (prefix_sent()) */
-	/* Loaded by a worker that is not ready, or not the current one yet: as the so manieth; 0: it is not. */
-	uint64_t ready;
+	/* Restored at a start that is not over: its number among the restores (0: it was not), and the worker's generation. */
+	uint64_t ready, ready_of;
 };
 
 struct saved {

@@ -20,16 +20,17 @@ static struct saved_chat *remember(struct device *d, uint64_t id)
 	return saved_put(&f->saved, id, &chain);
 }
 
-/* Slots hold them since the backend's start. They were restored with the one used last first, which leaves its slot
- * last, too. */
-static void load_ready(struct foresight *f)
+/* Slots hold them since the start of this worker's backend. They were restored with the one used last first, which
+ * leaves its slot last, too. */
+static void load_ready(struct foresight *f, uint64_t generation)
 {
 	struct saved_chat *last;
 	do {
 		last = NULL;
 		for (size_t i = 0; i < f->saved.count; i++) {
 			struct saved_chat *e = &f->saved.of[i];
-			if (e->ready && (!last || e->ready > last->ready))
+			if (e->ready && e->ready_of == generation &&
+				(!last || e->ready > last->ready))
 				last = e;
 		}
 		if (last) {
@@ -52,7 +53,7 @@ void device_learned(struct worker *w)
 		foresight_forget(&d->foresight);
 	}
 	if (w->backend.state == STATE_READY)
-		load_ready(&d->foresight);
+		load_ready(&d->foresight, w->generation);
 }
 
 void device_kept(struct worker *w, const struct proto_record *r)
@@ -79,6 +80,9 @@ void device_kept(struct worker *w, const struct proto_record *r)
 		s->off = true;
 	else if (what == KEPT_RESTORED)
 		saved_restored(s, (double)r->u.kept.bytes, r->u.kept.ms);
-	if (e && what == KEPT_RESTORED && (w != d->current || d->state != WORKER_READY))
+	/* At a start. What is restored for a request is known from the request. */
+	if (e && what == KEPT_RESTORED && w->state == WORKER_LOADING) {
 		e->ready = s->restores;
+		e->ready_of = w->generation;
+	}
 }

@@ -29,7 +29,7 @@ static void workers_note(const char *word)
 	snprintf(workers->done + n, sizeof(workers->done) - n, "%s%s", n ? " " : "", word);
 }
 
-static const char *workers_done(void)
+static inline const char *workers_done(void)
 {
 	memcpy(workers->taken, workers->done, sizeof(workers->taken));
 	workers->done[0] = '\0';
