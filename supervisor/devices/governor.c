@@ -209,14 +209,20 @@ static void on_tick(uv_timer_t *t)
 
 /* --- needs --- */
 
-/* Names that no model has are wanted larger windows for, too: they must not take the place of one in use. */
+static bool goes_before(const struct entry *a, const struct entry *b)
+{
+	bool there = device_serves(a->device, a->model);
+	return there != device_serves(b->device, b->model) ? !there : a->used_ms < b->used_ms;
+}
+
+/* Names that no model has are wanted larger windows for, too: they go first, and then the one used longest ago. */
 static bool make_room(struct governor *g)
 {
 	struct entry *old = NULL, *each;
 	if (g->count < GOVERNOR_MODELS_MAX)
 		return true;
 	LIST_FOREACH(each, &g->entries, link)
-		if (each->phase <= PHASE_WANTED && (!old || each->used_ms < old->used_ms))
+		if (each->phase <= PHASE_WANTED && (!old || goes_before(each, old)))
 			old = each;
 	if (old)
 		entry_free(old);

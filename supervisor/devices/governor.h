@@ -15,7 +15,8 @@
 
 #include <stdint.h>
 
-#define GOVERNOR_MODELS_MAX 64	       /* remembered; the one used longest ago is forgotten */
+#define GOVERNOR_MODELS_MAX                                                                        \
+	64 /* remembered; names of no model are forgotten first, then what was used longest ago */
 #define GOVERNOR_TICK_MS 500	       /* how often it looks while something is wanted */
 #define GOVERNOR_IDLE_MS 1500	       /* of the device, before a step */
 #define GOVERNOR_SHOW_BYTES (4u << 20) /* of an answer of /api/show */

@@ -64,8 +64,6 @@ def test_names_of_no_model_take_no_window_away(one, nvml):
     assert busy.head() == 200
     for n in range(GOVERNOR_MODELS_MAX + 4):
         assert t.chat(conversation(20000), model=f"nobody:{n}")[0] == 404
-        if n % 16 == 0:
-            assert t.chat("hi [[fake tokens=1]]")[0] == 200
     assert t.chat("hi [[fake tokens=1]]")[0] == 200
     assert json.loads(a.bodies()[-1])["options"]["num_ctx"] == 8192 and a.stats()["reloads"] == 1
     busy.close(reset=True)
