@@ -128,12 +128,24 @@ bool anthropic_next(struct anthropic_walk *w, struct anthropic_piece *out)
 
 /* --- the view --- */
 
+/* A document's name and what is said about it are sent, too (front_anthropic_order.c). */
+static size_t count_text(
+	struct request_reader *in, struct json_value block, struct json_value value)
+{
+	struct json_value type, title, context;
+	FIELDS_GET(block, {"type", &type}, {"title", &title}, {"context", &context});
+	size_t chars = reader_count_string(in, value);
+	if (json_string_is(type, "document"))
+		chars += reader_count_string(in, title) + reader_count_string(in, context);
+	return chars;
+}
+
 static void count_block(struct request_reader *in, struct chat_message *m, struct json_value block)
 {
 	struct json_value value, name, input;
 	switch (anthropic_block_of(block, &value)) {
 	case BLOCK_TEXT:
-		m->chars += reader_count_string(in, value);
+		m->chars += count_text(in, block, value);
 		break;
 	case BLOCK_THINKING:
 		m->thinking += reader_count_string(in, value);

@@ -111,6 +111,16 @@ static int by_name(const void *a, const void *b)
 	return rc ? rc : (x->place > y->place) - (x->place < y->place);
 }
 
+static bool has_callable(struct json_value tools)
+{
+	struct json_iter it = json_iter(tools);
+	struct json_value tool;
+	while (json_array_next(&it, &tool))
+		if (is_callable(tool))
+			return true;
+	return false;
+}
+
 static void add_entry(
 	struct buf *entries, struct json_value space, struct slice name, struct json_value tool)
 {
@@ -135,10 +145,18 @@ static void read_entries(struct json_value list, struct buf *entries)
 		if (responses_tool_of(element) != TOOL_NAMESPACE)
 			continue;
 		FIELDS_GET(element, {"name", &space}, {"tools", &tools});
-		add_entry(entries, space, (struct slice){0}, element);
+		/* Without any, nothing of it is written, so it describes nothing. */
+		if (has_callable(tools))
+			add_entry(entries, space, (struct slice){0}, element);
 		for (struct json_iter in = json_iter(tools); json_array_next(&in, &inner);)
 			add_tool(entries, space, inner);
 	}
+}
+
+/* A namespace that goes on, without a word about it. */
+static bool is_silent(const struct entry *e)
+{
+	return e->name.n == 0 && !value_filled(json_get(e->tool, "description"));
 }
 
 /* By place: what stands there; NONE: it stands at an earlier one. */
@@ -155,7 +173,8 @@ static struct json_value *choose(struct buf *entries)
 			    slice_eq(e[i].name, e[first].name);
 		if (!same)
 			first = i;
-		chosen[e[first].place] = e[i].tool;
+		if (!same || !is_silent(&e[i]))
+			chosen[e[first].place] = e[i].tool;
 	}
 	return chosen;
 }
@@ -175,12 +194,14 @@ static void put_element(struct list_writer *l, struct slice raw)
 	buf_add_slice(l->out, raw);
 }
 
-/* What of it stands here, or nothing. It is described once. */
+/* What of it stands here, or nothing. It is described once, as it was last. */
 static void put_space(struct list_writer *l, struct json_value element)
 {
-	struct json_value name, about, tools, inner;
-	bool begun = false, first = l->chosen[l->place++].type != JSON_NONE;
-	FIELDS_GET(element, {"name", &name}, {"description", &about}, {"tools", &tools});
+	struct json_value name, tools, inner, head = {.type = JSON_NONE};
+	bool begun = false;
+	FIELDS_GET(element, {"name", &name}, {"tools", &tools});
+	if (has_callable(tools))
+		head = l->chosen[l->place++];
 	for (struct json_iter it = json_iter(tools); json_array_next(&it, &inner);) {
 		struct json_value tool = is_callable(inner) ? l->chosen[l->place++] : inner;
 		if (tool.type == JSON_NONE)
@@ -193,8 +214,7 @@ static void put_space(struct list_writer *l, struct json_value element)
 		begun = true;
 		put_element(l, SLICE("{\"type\":\"namespace\""));
 		member_copy(l->out, "name", name);
-		if (first)
-			member_copy(l->out, "description", about);
+		member_copy(l->out, "description", json_get(head, "description"));
 		buf_add_str(l->out, ",\"tools\":[");
 		buf_add_slice(l->out, tool.raw);
 	}

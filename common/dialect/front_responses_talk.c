@@ -174,7 +174,11 @@ int talk_take_agent(struct talk *w, struct json_value item)
 {
 	struct json_value content = json_get(item, "content"), part, text;
 	struct json_iter it = json_iter(content);
+	if (content.type != JSON_STRING && content.type != JSON_ARRAY)
+		return talk_refuse(w, "content must be a string or a list of parts");
 	buf_clear(&w->scratch);
+	if (!is_ciphertext(content))
+		buf_add_slice(&w->scratch, string_inner(content));
 	while (json_array_next(&it, &part)) {
 		if (json_string_is(json_get(part, "type"), "encrypted_content"))
 			text = json_get(part, "encrypted_content");

@@ -40,10 +40,15 @@ enum responses_tool responses_tool_of(struct json_value tool)
 	return TOOL_OTHER;
 }
 
+static struct json_value search_name(void)
+{
+	return (struct json_value){JSON_STRING, SLICE("\"" RESPONSES_SEARCH "\"")};
+}
+
 struct json_value responses_tool_name(struct json_value tool)
 {
 	if (responses_tool_of(tool) == TOOL_SEARCH)
-		return (struct json_value){JSON_STRING, SLICE("\"" RESPONSES_SEARCH "\"")};
+		return search_name();
 	return json_get(tool, "name");
 }
 
@@ -156,6 +161,14 @@ int responses_tools_check(struct json_value tools, struct dialect_error *e)
 
 /* --- the order --- */
 
+/* As a choice says it: the client's search has a type alone. */
+static struct json_value name_of_choice(struct json_value choice)
+{
+	return json_string_is(json_get(choice, "type"), RESPONSES_SEARCH)
+		       ? search_name()
+		       : json_get(choice, "name");
+}
+
 /* The names that a choice is among, sorted; NULL: all are allowed. */
 struct allowed {
 	struct slice *names; /* owned */
@@ -177,7 +190,7 @@ static int allowed_init(struct allowed *a, struct json_value tools)
 	if (!a->names)
 		return -ENOMEM;
 	while (json_array_next(&it, &one))
-		a->names[a->count++] = string_inner(json_get(one, "name"));
+		a->names[a->count++] = string_inner(name_of_choice(one));
 	qsort(a->names, a->count, sizeof(*a->names), by_name);
 	return 0;
 }
@@ -292,21 +305,29 @@ static enum order_choice choice_of(struct json_value word)
 						  : CHOICE_UNSAID;
 }
 
+static bool is_chosen(struct json_value choice, struct json_value tool)
+{
+	if (json_string_is(json_get(choice, "type"), RESPONSES_SEARCH))
+		return responses_tool_of(tool) == TOOL_SEARCH;
+	return slice_eq(
+		string_inner(responses_tool_name(tool)), string_inner(json_get(choice, "name")));
+}
+
 /* A choice of one tool, by the name that the model knows. */
 static int order_named(struct chat_order *o, struct json_value choice, struct dialect_error *e)
 {
 	struct responses_tools all;
-	struct json_value tool, name = json_get(choice, "name");
+	struct json_value tool;
 	struct buf out;
 	buf_init(&out, 0);
 	for (responses_tools_begin(&all, o->request->tools);
 		out.n == 0 && responses_tools_next(&all, &tool);)
-		if (slice_eq(string_inner(responses_tool_name(tool)), string_inner(name)))
-			responses_put_name(&out, all.space, name);
-	if (out.n == 0 || name.type != JSON_STRING) {
+		if (is_chosen(choice, tool))
+			responses_put_name(&out, all.space, responses_tool_name(tool));
+	if (out.n == 0) {
 		buf_free(&out);
-		return order_refuse(
-			e, "tool_choice: no function or custom tool of this name is offered");
+		return order_refuse(e, "tool_choice: no tool of this type or name is offered for "
+				       "the model to call");
 	}
 	o->choice = CHOICE_NAMED;
 	o->choice_name = order_keep(o, &out);
@@ -325,7 +346,8 @@ int responses_order_tools(struct chat_order *o, struct dialect_error *e)
 	if (json_string_is(type, "allowed_tools")) {
 		o->choice = choice_of(mode);
 		rc = tools.type == JSON_ARRAY ? allowed_init(&allowed, tools) : 0;
-	} else if (json_string_is(type, "function") || json_string_is(type, "custom")) {
+	} else if (json_string_is(type, "function") || json_string_is(type, "custom") ||
+		   json_string_is(type, RESPONSES_SEARCH)) {
 		rc = order_named(o, choice, e);
 	} else if (!is_absent(choice)) {
 		o->choice = choice_of(choice);

@@ -329,6 +329,47 @@ static void tokens_can_be_counted_without_a_limit(void **state)
 	free(text);
 }
 
+/* What a model reads of it in all. */
+static size_t counted(enum dialect dialect, const char *messages)
+{
+	char given[1024];
+	struct chat_request r;
+	struct dialect_error error;
+	snprintf(given, sizeof(given), "{'model':'m','messages':[%s]}", messages);
+	char *text = json_of(given);
+	assert_int_equal(chat_request_parse(dialect, slice_str(text), &r, &error), 0);
+	size_t bytes = r.text_bytes;
+	assert_int_equal(r.messages[0].chars, bytes);
+	assert_true(token_census_start(&r.census) > 0);
+	chat_request_fini(&r);
+	free(text);
+	return bytes;
+}
+
+#define DOCUMENT(more)                                                                             \
+	"{'role':'user','content':[{'type':'document'," more                                       \
+	"'source':{'type':'text','data':'12345'}}]}"
+
+static void all_that_is_sent_is_counted(void **state)
+{
+	(void)state;
+	assert_int_equal(counted(DIALECT_ANTHROPIC_COUNT, DOCUMENT("")), 5);
+	assert_int_equal(
+		counted(DIALECT_ANTHROPIC_COUNT, DOCUMENT("'title':'123','context':'1234567',")),
+		15);
+	assert_int_equal(counted(DIALECT_ANTHROPIC_COUNT, DOCUMENT("'title':null,")), 5);
+	assert_int_equal(
+		counted(DIALECT_ANTHROPIC_COUNT, "{'role':'user','content':[{'type':'text','text':"
+						 "'12345','title':'123'}]}"),
+		5);
+	assert_int_equal(
+		counted(DIALECT_OPENAI_CHAT, "{'role':'assistant','content':null,'refusal':'No.'}"),
+		3);
+	assert_int_equal(counted(DIALECT_OPENAI_CHAT,
+				 "{'role':'assistant','content':'12345','refusal':'No.'}"),
+		5);
+}
+
 /* --- what clients move about --- */
 
 #define MARK "'cache_control':{'type':'ephemeral','ttl':'1h'}"
@@ -760,6 +801,7 @@ int main(void)
 		cmocka_unit_test(a_view_has_results_as_messages),
 		cmocka_unit_test(what_cannot_be_is_said),
 		cmocka_unit_test(tokens_can_be_counted_without_a_limit),
+		cmocka_unit_test(all_that_is_sent_is_counted),
 		cmocka_unit_test(marks_for_a_cache_are_taken_out),
 		cmocka_unit_test(edits_change_what_they_name),
 		cmocka_unit_test(tools_can_be_replaced),

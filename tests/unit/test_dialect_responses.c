@@ -23,6 +23,13 @@
 	"'two'},{'type':'input_image','image_url':'data:image/png;base64,QQ==','detail':'low'}]}," \
 	"{'role':'developer','content':'9 left'},{'role':'user','content':'go on'}]}"
 
+#define SEARCH                                                                                     \
+	"{'type':'tool_search','execution':'client','description':'d','parameters':{'type': "      \
+	"'object'}}"
+#define SEARCHED                                                                                   \
+	"{'type':'function','function':{'name':'tool_search','description':'d','parameters':{'"    \
+	"type': 'object'}}}"
+
 static const struct vector {
 	const char *body, *llama, *ollama;
 } requests[] = {
@@ -115,16 +122,51 @@ static const struct vector {
 		",'stream':false,'tools':[{'type':'function','function':{'name':'g','parame"
 		"ters':{'type':'object','properties':{}}}},{'type':'function','function':{'"
 		"name':'f','parameters':{'type':'object','properties':{}}}},{'type':'functi"
-		"on','function':{'name':'ns__h','description':'(All of ns: N) new','paramet"
-		"ers':{'type':'object','properties':{}}}},{'type':'function','function':{'n"
+		"on','function':{'name':'ns__h','description':'(All of ns: more) new','par"
+		"ameters':{'type':'object','properties':{}}}},{'type':'function','function':{'n"
 		"ame':'ns__i','description':'The argument input is the whole input of the t"
 		"ool, as text.','parameters':{'type':'object','properties':{'input':{'type'"
 		":'string'}},'required':['input']}}}],'tool_choice':{'type':'function','fun"
 		"ction':{'name':'ns__h'}}}",
 		"{'model':'m'," ASKED
 		",'stream':false,'truncate':false,'tools':[{'type':'function','function':{'"
-		"name':'ns__h','description':'(All of ns: N) new','parameters':{'type':'obj"
-		"ect','properties':{}}}}]}"},
+		"name':'ns__h','description':'(All of ns: more) new','parameters':{'type':'"
+		"object','properties':{}}}}]}"},
+	/* A namespace is described as it was last; without tools, or without a word, it says nothing. */
+	{"{'model':'m','input':[{'type':'additional_tools','tools':[{'type':'namespace','name':"
+	 "'ns','description':'none yet','tools':[]}]},{'type':'additional_tools','tools':[{'type':"
+	 "'namespace','name':'ns','description':'N','tools':[{'type':'function','name':'h'}]},{"
+	 "'type':'namespace','name':'ns','tools':[{'type':'function','name':'i'}]},{'type':"
+	 "'namespace','name':'ns','description':'gone','tools':[]}]},{'role':'user','content':'q'"
+	 "}]}",
+		"{'model':'m'," ASKED
+		",'stream':false,'tools':[{'type':'function','function':{'name':'ns__h',"
+		"'description':'(All of ns: N) ','parameters':{'type':'object','properties':{}}}},{"
+		"'type':'function','function':{'name':'ns__i','parameters':{'type':'object',"
+		"'properties':{}}}}]}",
+		"{'model':'m'," ASKED
+		",'stream':false,'truncate':false,'tools':[{'type':'function','function':{'name':"
+		"'ns__h','description':'(All of ns: N) ','parameters':{'type':'object',"
+		"'properties':{}}}},{'type':'function','function':{'name':'ns__i','parameters':{"
+		"'type':'object','properties':{}}}}]}"},
+	/* The client's search is chosen by its type: it has no name. */
+	{"{'model':'m'," Q ",'tools':[" SEARCH ",{'type':'function','name':'f'}],'tool_choice':{"
+	 "'type':'tool_search'}}",
+		"{'model':'m'," ASKED ",'stream':false,'tools':[" SEARCHED
+		",{'type':'function','function':{'name':'f','parameters':{'type':'object',"
+		"'properties':{}}}}],'tool_choice':{'type':'function','function':{'name':"
+		"'tool_search'}}}",
+		"{'model':'m'," ASKED ",'stream':false,'truncate':false,'tools':[" SEARCHED "]}"},
+	{"{'model':'m'," Q ",'tools':[{'type':'function','name':'f'}," SEARCH "],'tool_choice':{"
+	 "'type':'allowed_tools','mode':'auto','tools':[{'type':'tool_search'}]}}",
+		"{'model':'m'," ASKED ",'stream':false,'tools':[" SEARCHED
+		"],'tool_choice':'auto'}",
+		"{'model':'m'," ASKED ",'stream':false,'truncate':false,'tools':[" SEARCHED "]}"},
+	/* What another agent says as one string. */
+	{"{'model':'m','input':[{'type':'agent_message','author':'/root','content':'look'},{'type'"
+	 ":'agent_message','author':'/root','content':'gAAAAsecret'}]}",
+		"{'model':'m','messages':[{'role':'user','content':'look'}]" END_LLAMA,
+		"{'model':'m','messages':[{'role':'user','content':'look'}]" END_OLLAMA},
 	/* A search for tools that the client does itself; what it found is offered from then on. */
 	{"{'model':'m','input':[{'role':'user','content':'q'},{'type':'tool_search_c"
 	 "all','call_id':null,'execution':'server','arguments':{}},{'type':'tool_sea"
@@ -339,6 +381,10 @@ static const struct {
 		true},
 	{"{'input':[{'type':'agent_message','content':[{'type':'input_image'}]}]}",
 		"nothing but text", true},
+	{"{'input':[{'type':'agent_message','content':1}]}",
+		"content must be a string or a list of parts", true},
+	{"{'input':[{'type':'agent_message'}]}", "content must be a string or a list of parts",
+		true},
 	{"{" Q ",'moderation':{'model':'x'}}", "moderates nothing", true},
 	{"{" Q ",'prompt_cache_options':{'prewarm':true}}", "prewarm", true},
 	{"{'input':[{'role':'user'}]}", "content", true},
@@ -367,6 +413,9 @@ static const struct {
 	{"{" Q ",'temperature':'hot'}", "temperature", false},
 	{"{" Q ",'tool_choice':{'type':'function','name':'f'}}", "tool_choice", false},
 	{"{" Q ",'tools':[{'type':'web_search'}],'tool_choice':{'type':'web_search'}}",
+		"tool_choice", false},
+	{"{" Q ",'tools':[{'type':'tool_search'},{'type':'function','name':'tool_search'}],"
+	 "'tool_choice':{'type':'tool_search'}}",
 		"tool_choice", false},
 };
 
