@@ -163,7 +163,7 @@ struct window {
 	double window;
 	bool settled;  /* not merely offered */
 	bool refused;  /* a larger one was */
-	uint64_t used; /* as the so manieth; 0: of none */
+	uint64_t used; /* its number among the uses; 0: of none */
 };
 
 struct layout_cache {

@@ -1,9 +1,6 @@
 /*
- * Notes for the chunks that a layout leaves out: one job for each on the small device.
- *
- * A failure here never reaches the client: a chunk whose notes fail runs on the main device, or the
- * original request goes there unchanged, whichever is estimated sooner; where the original does not
- * fit, the selection stands alone.
+ * Notes for the chunks that a layout leaves out: one job for each on the small device. What becomes of
+ * failures stands in chat_condense.c.
  */
 #include "supervisor/requests/chat.h"
 

@@ -1,6 +1,9 @@
 /*
- * The condensing stage: selection on the thread pool, notes (chat_chunks.c), assembly. A failure here
- * never reaches the client: the original request goes, or, where that does not fit, the selection.
+ * The condensing stage: selection on the thread pool, notes (chat_chunks.c), assembly.
+ *
+ * A failure here never reaches the client. Where the original request fits, it goes unchanged; a chunk
+ * whose notes fail runs on the main device instead, where that is estimated sooner. Where the original
+ * does not fit, the selection goes without these notes.
  */
 #include "supervisor/requests/chat.h"
 #include "supervisor/requests/chat_reply.h"
