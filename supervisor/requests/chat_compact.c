@@ -30,6 +30,7 @@ static void compact_work(struct chat *c)
 	}
 	c->compact.result = rc;
 	if (rc == 0) {
+		c->compact.block = compact_name(slice_str(signature));
 		chat_reread(c);
 		buf_free(&c->body);
 		c->body = next;

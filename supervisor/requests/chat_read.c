@@ -2,7 +2,6 @@
 #include "supervisor/requests/chat.h"
 #include "supervisor/requests/compact_key.h"
 
-#include "common/base/hash.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -29,7 +28,7 @@ static int verify(
 	enum compact_verdict verdict =
 		compact_verify(&c->base.all->compact_key.secret, *text, buf_slice(&signature));
 	if (rc == 0 && verdict == COMPACT_OURS)
-		c->compact.block = hash_bytes(signature.p, signature.n) | 1;
+		c->compact.block = compact_name(buf_slice(&signature));
 	else if (rc == 0)
 		rc = compaction_disown(c->base.dialect, verdict == COMPACT_ALTERED, &c->parse_error,
 			&c->compact.code);

@@ -1,5 +1,6 @@
 #include "supervisor/requests/compact_signature.h"
 
+#include "common/base/hash.h"
 #include "common/base/hex.h"
 #include "common/base/sip.h"
 
@@ -69,4 +70,9 @@ enum compact_verdict compact_verify(
 	if (!slice_eq(signature, slice_str(want)))
 		return COMPACT_FOREIGN;
 	return hash(s->content, content.p, content.n) == said ? COMPACT_OURS : COMPACT_ALTERED;
+}
+
+uint64_t compact_name(struct slice signature)
+{
+	return hash_bytes(signature.p, signature.n) | 1;
 }

@@ -36,4 +36,7 @@ enum compact_verdict {
 enum compact_verdict compact_verify(
 	const struct compact_secret *s, struct slice content, struct slice signature);
 
+/* What a block that is ours is known by; never 0. */
+uint64_t compact_name(struct slice signature);
+
 #endif
