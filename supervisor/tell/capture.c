@@ -94,7 +94,8 @@ int capture_start(uv_loop_t *loop, const char *const args[], size_t bytes_max, c
 		.stdio_count = sizeof(stdio) / sizeof(*stdio)};
 	buf_init(&c->said, bytes_max);
 	int rc = uv_spawn(loop, &c->process, &o);
-	c->running = rc == 0;
+	/* It may run where spawning failed: the program was there, its output could not be opened. */
+	c->running = uv_is_active((uv_handle_t *)&c->process);
 	c->open = true;
 	c->handles = 2;
 	c->process.data = c->output.data = c;
