@@ -364,6 +364,23 @@ def test_a_doctor_that_cannot_look(placed, place, browse):  # noqa: F811
     p.view("doctor")
     expect(button).to_be_enabled()
     expect(p.page.get_by_role("alert").filter(has_text="tandem")).to_have_count(0)
+    # Who left while it looked and then gets none reads when what is shown was seen.
+    expect(p.page.get_by_role("status").filter(has_text="looked at")).to_be_visible()
+    place.hold()
+    n = len(place.runs())
+
+    def looks_on():
+        if button.is_enabled():
+            button.click()
+        return place.runs()[n:]
+
+    wait_for(looks_on, "a doctor that hangs")
+    p.view("devices")
+    place.put("#!/bin/sh\nexit 3\n")
+    p.view("doctor")
+    expect(wrong).to_have_count(1)
+    expect(p.page.get_by_role("status").filter(has_text="looked at")).to_be_visible()
+    expect(button).to_be_enabled()
     p.wrong = [w for w in p.wrong if "503" not in w]  # the browser's own word for each
 
 
@@ -467,6 +484,17 @@ def test_texts_that_are_not_there(pair, browse):
     rid = t.chat(conversation(), stream=True)[1]["X-Tandem-Request-Id"]
     t.wait_idle()
     expect(standing(browse(t, "#requests"), rid, "too_large")).to_contain_text("limits.content_bytes")
+    t, *_ = pair(log={"content": True}, limits={"request_messages": 0})
+    rid = t.chat(conversation(), stream=True)[1]["X-Tandem-Request-Id"]
+    t.wait_idle()
+    p = browse(t, "#requests")
+    expect(standing(p, rid, "kept")).to_contain_text("limits.request_messages")  # there is nothing that could open
+    # An error is told, too.
+    p.page.keyboard.press("Escape")
+    p.page.route("**/ui/api/content/*", lambda r: r.fulfill(status=503, json={"error": "no room for <b>it</b>"}))
+    p.page.locator(f'[data-request="{rid}"]').click()
+    expect(p.page.locator(".content")).to_have_text("no room for <b>it</b>")
+    p.wrong = [w for w in p.wrong if "503" not in w]  # the browser's own word for it
 
 
 def test_texts_of_another_key(guarded, browse):  # noqa: F811

@@ -50,7 +50,7 @@ const looks = (title, why, ids) => el("section", { class: "card", "aria-label": 
 	el("ul", { class: "looks" }, ids.map(id => el("li", { "data-look": id }, words(id)))));
 
 export function doctor() {
-	let asking = null;
+	let asking = null, seen = ""; // what was told of what is shown
 	const button = el("button", { type: "button", onclick: look }, "Look again");
 	const told = el("p", { class: "soft", role: "status" });
 	const wrong = el("p", { class: "bad", role: "alert" });
@@ -59,7 +59,7 @@ export function doctor() {
 
 	function draw(r) {
 		const named = new Set([...r.unknown, ...r.findings.map(f => f.id)]), fine = r.looked_at.filter(id => !named.has(id));
-		put(told, `${r.findings.length || "no"} finding${r.findings.length === 1 ? "" : "s"} · looked at ${r.looked_at.length} things at ${clock(r.at_ms)}`);
+		put(told, seen = `${r.findings.length || "no"} finding${r.findings.length === 1 ? "" : "s"} · looked at ${r.looked_at.length} things at ${clock(r.at_ms)}`);
 		put(found, ...r.findings.map(finding),
 			r.findings.length ? null : el("p", { class: "card" }, "Nothing was found that costs time or stands open."),
 			fine.length ? looks("Looked at", "and nothing was found", fine) : null,
@@ -67,7 +67,7 @@ export function doctor() {
 	}
 
 	async function look() {
-		const mine = asking = new AbortController(), before = told.textContent;
+		const mine = asking = new AbortController();
 		button.disabled = true;
 		put(wrong, "");
 		put(told, "looking");
@@ -80,13 +80,15 @@ export function doctor() {
 		if (mine !== asking) return;
 		button.disabled = false;
 		if (report) return draw(report);
-		put(told, before); // what was seen then is still shown
+		put(told, seen);
 		put(wrong, why);
 	}
 
 	function stop() {
 		asking?.abort();
 		asking = null;
+		button.disabled = false;
+		put(told, seen);
 	}
 
 	return { name: "doctor", title: "Doctor", element, show: look, hide: stop };

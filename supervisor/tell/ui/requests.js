@@ -107,12 +107,18 @@ export function requests() {
 		const said = detail.querySelector(".content"), rows = detail.querySelectorAll('[aria-label^="Messages"] tbody tr');
 		const lost = history.whole.get(r.request)?.messages_lost ?? 0;
 		let c;
-		do {
-			if (c) await new Promise(done => setTimeout(done, 100));
-			c = await ask("content/" + encodeURIComponent(r.request));
-		} while (c?.content === "coming" && said.isConnected);
+		try {
+			do {
+				if (c) await new Promise(done => setTimeout(done, 100));
+				c = await ask("content/" + encodeURIComponent(r.request));
+			} while (c?.content === "coming" && said.isConnected);
+		} catch (e) {
+			if (said.isConnected) put(said, e instanceof TypeError ? "The gateway does not answer." : e.message);
+			return;
+		}
 		if (!c || !said.isConnected) return;
-		put(said, c.why || "A message opens to what was left out of it.");
+		put(said, c.why || (rows.length ? "A message opens to what was left out of it." :
+			"Its texts are kept, but no row of a message is that would open to them: limits.request_messages."));
 		said.dataset.content = c.content;
 		if (c.content === "kept") rows.forEach((row, i) => openable(row, `content/${encodeURIComponent(r.request)}/${lost + i}`));
 	}
