@@ -35,6 +35,8 @@ void *exchange_begin(void *cls, const char *uri, struct MHD_Connection *mhd)
 	c->current = x;
 	if (c->hurried)
 		front_unhurry(c);
+	if (c->stream)
+		tls_cut(c->stream, 0);
 	buf_init(&x->out, 0);
 	TAILQ_INSERT_TAIL(&f->exchanges, x, link);
 	f->exchange_count++;
@@ -57,6 +59,8 @@ void exchange_drop(struct exchange *x)
 	if (x->announced)
 		f->events->done(f->ctx, x);
 	x->connection->current = NULL;
+	if (x->connection->stream) /* which may still hold the last of its answer */
+		tls_cut(x->connection->stream, x->cut_ms);
 	x->connection->idle_since_ms = uv_now(f->loop);
 	TAILQ_REMOVE(&f->open, x->connection, link);
 	TAILQ_INSERT_TAIL(&f->open, x->connection, link);

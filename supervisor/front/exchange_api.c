@@ -172,7 +172,9 @@ void exchange_end(struct exchange *x)
 
 void exchange_end_within(struct exchange *x, unsigned ms)
 {
-	x->cut_ms = uv_now(x->front->loop) + ms;
+	uint64_t at = uv_now(x->front->loop) + ms;
+	if (x->cut_ms == 0 || at < x->cut_ms)
+		x->cut_ms = at;
 	exchange_end(x);
 }
 
@@ -196,6 +198,11 @@ int exchange_reply(struct exchange *x, int status, const char *content_type, str
 	}
 	x->ended = true;
 	return exchange_head(x, status, (int64_t)body.n);
+}
+
+bool exchange_quiesced(const struct exchange *x)
+{
+	return x->front->quiesced;
 }
 
 size_t exchange_backlog(const struct exchange *x)

@@ -135,7 +135,7 @@ int exchange_write(struct exchange *x, const char *p, size_t n);
  */
 void exchange_end(struct exchange *x);
 /* The same of an answer whose client need not have it to its last byte: one that has not taken it all in about so many ms
- * (looked at once a second) is cut off. */
+ * (looked at once a second) is cut off, with TLS, too. Again: the earlier of both counts. */
 void exchange_end_within(struct exchange *x, unsigned ms);
 /* The answer cannot be completed: what is written still goes out, then the connection is closed so
  * that the client sees a broken body, never a short one. */
@@ -144,6 +144,8 @@ void exchange_abort(struct exchange *x);
 bool exchange_retract(struct exchange *x);
 /* head + write + end in one; any size. 0 or -errno. */
 int exchange_reply(struct exchange *x, int status, const char *content_type, struct slice body);
+/* front_quiesce() was called: nothing is asked on its connection after it. */
+bool exchange_quiesced(const struct exchange *x);
 /* Bytes written by us that are not yet at the socket. */
 size_t exchange_backlog(const struct exchange *x);
 

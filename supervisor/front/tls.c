@@ -169,7 +169,7 @@ static bool is_late(const struct front *f, const struct tls_stream *s, uint64_t 
 		return since >= f->head_ms ||
 		       (front_is_full(f) && since >= PLACE_MS && is_silent(s));
 	if (s->sending)
-		return since >= f->idle_ms;
+		return since >= f->idle_ms || (s->cut_ms && now >= s->cut_ms);
 	return s->server_over && tls_stream_hung_up(s);
 }
 

@@ -55,6 +55,8 @@ bool tls_patience(struct front *f, uint64_t now);
 struct tls_stream *tls_adopt(struct front *f, struct connection *c);
 /* That connection is gone. */
 void tls_forget(struct tls_stream *s);
+/* What waits for its client has until then (uv_now()); 0: no such bound. */
+void tls_cut(struct tls_stream *s, uint64_t at_ms);
 /* The answer will not be whole, or nobody waits for it: ends at once, without the word that says so
  * (close_notify), by which a client knows that something is missing. */
 void tls_break(struct tls_stream *s);

@@ -49,6 +49,7 @@ struct tls_stream {
 	struct buf out; /* for the client: of the record on its way, and what is behind it */
 	size_t in_at;
 	uint64_t since_ms; /* its beginning; once open, that of a record which cannot be sent */
+	uint64_t cut_ms;   /* when what cannot be sent is given up; 0: after idle_ms */
 	bool looked;	   /* at the first byte: it is TLS */
 	bool open, ending; /* the handshake is over; so is all */
 	bool sending;	   /* a record waits for room in the client's socket */

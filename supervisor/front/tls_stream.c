@@ -304,6 +304,11 @@ void tls_forget(struct tls_stream *s)
 	s->connection = NULL;
 }
 
+void tls_cut(struct tls_stream *s, uint64_t at_ms)
+{
+	s->cut_ms = at_ms;
+}
+
 void tls_break(struct tls_stream *s)
 {
 	tls_stream_end(s);

@@ -7,7 +7,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define END_MS 1000 /* for what a stream's reader has not taken yet at its end */
+#define END_MS 1000	 /* for what a reader has not taken yet at a stream's end, or at ours */
+#define ANSWER_MS 120000 /* for any other answer */
 
 #define PAGE_RETRY_AFTER_S 1
 
@@ -89,8 +90,16 @@ static bool refused(struct requests *s, struct exchange *x, const struct route *
 
 /* --- a request --- */
 
+/* The key was one when the head came; a reload may have come since. */
 static void page_body_end(struct request *r)
 {
+	if (!page_may(r)) {
+		exchange_add_header(
+			r->exchange, "WWW-Authenticate", SLICE("Bearer realm=\"tandem\""));
+		request_refuse(r, 401, "the keys are other ones now; an API key is needed here", 0);
+		question_gone(r);
+		return;
+	}
 	question_ask(r, r->all->events->page);
 }
 
@@ -164,6 +173,11 @@ const struct key *page_key(const struct request *r)
 	return page_wanted(r) ? access_of(r->exchange, keys).key : NULL;
 }
 
+bool page_may(const struct request *r)
+{
+	return !page_asks(r) || !config_has_keys(r->all->config) || page_key(r);
+}
+
 struct slice page_name(const struct request *r)
 {
 	struct slice path = exchange_path(r->exchange);
@@ -171,6 +185,12 @@ struct slice page_name(const struct request *r)
 	if (!begins_with(path, page_prefix))
 		return (struct slice){0};
 	return (struct slice){path.p + n, path.n - n};
+}
+
+/* Of an answer that is whole: nobody keeps his place with it for ever, nor this tandemd from ending. */
+static void end_soon(struct exchange *x)
+{
+	exchange_end_within(x, exchange_quiesced(x) ? END_MS : ANSWER_MS);
 }
 
 /* "/ui" alone, however it is written: what the page names stands below it. */
@@ -196,8 +216,9 @@ void page_send_file(struct request *r, const struct page_file *f)
 	exchange_add_header(x, "Cache-Control", SLICE("no-cache"));
 	if (!has || !strstr(has, f->etag))
 		exchange_reply(x, 200, f->type, f->bytes);
-	else if (exchange_head(x, 304, 0) == 0)
-		exchange_end(x);
+	else
+		exchange_head(x, 304, 0);
+	end_soon(x);
 	question_over(r);
 }
 
@@ -224,6 +245,7 @@ void page_answer(struct request *r, int status, struct slice json)
 		else
 			exchange_reply(x, 503, "application/json; charset=utf-8",
 				SLICE("{\"error\":\"out of memory\"}"));
+		end_soon(x);
 	}
 	question_over(r);
 }
@@ -262,4 +284,15 @@ void page_stream_end(struct request *r)
 	((struct page *)r)->gone = NULL;
 	exchange_end_within(r->exchange, END_MS);
 	question_over(r);
+}
+
+/* --- all of them --- */
+
+void page_leaving(struct requests *s)
+{
+	struct request *r;
+	TAILQ_FOREACH(r, &s->list, link)
+		if (r->ops == &page_ops && r->exchange && !question_wanted(r) &&
+			exchange_status(r->exchange))
+			exchange_end_within(r->exchange, END_MS);
 }

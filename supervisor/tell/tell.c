@@ -1,6 +1,7 @@
 #include "supervisor/tell/tell.h"
 
 #include "common/base/log.h"
+#include "supervisor/requests/page.h"
 #include "supervisor/tell/commands.h"
 #include "supervisor/tell/events.h"
 #include "supervisor/tell/flush.h"
@@ -91,6 +92,7 @@ void tell_leaving(struct tell *t)
 {
 	ui_streams_end(t->streams);
 	ui_doctor_end(t->doctor);
+	page_leaving(t->requests);
 }
 
 void tell_stop(struct tell *t)

@@ -1,7 +1,7 @@
 /*
  * What the page at /ui/ gets (docs/ui.md): its files, which are part of the program (ui_files.h), and below /ui/api/
- * what the stats socket tells (commands.h: the documents, never orders), the events (ui_streams.h), and what the doctor
- * says (ui_doctor.h).
+ * what the stats socket tells (commands.h: the documents, never orders), the events (ui_streams.h), what the doctor says
+ * (ui_doctor.h), and below content/ what was left out of messages (ui_content.h).
  */
 #ifndef TANDEM_UI_H
 #define TANDEM_UI_H

@@ -24,6 +24,9 @@ struct ui_doctor {
 	const struct config *config;
 	TAILQ_HEAD(, asker) askers;
 	uv_timer_t patience; /* active while there are any */
+	uv_timer_t turn;     /* active while a run waits for its turn */
+	unsigned handles;    /* that the loop still has */
+	uint64_t begun_ms;   /* the last run; 0: none was */
 	struct capture *run; /* NULL: none */
 	bool unwanted;	     /* the run is being killed: nobody hears what it said */
 	struct buf answer;   /* the last one; empty: none that counts */
@@ -44,6 +47,7 @@ static struct request *leave(struct asker *a)
 static void answer_all(struct ui_doctor *d, int status, struct slice json)
 {
 	uv_timer_stop(&d->patience);
+	uv_timer_stop(&d->turn);
 	while (!TAILQ_EMPTY(&d->askers))
 		page_answer(leave(TAILQ_FIRST(&d->askers)), status, json);
 }
@@ -125,7 +129,7 @@ static struct slice judge(
 	return (struct slice){0};
 }
 
-static void begin(struct ui_doctor *d);
+static void begin_in_turn(struct ui_doctor *d);
 
 static void on_end(void *ctx, const struct captured *what)
 {
@@ -135,7 +139,7 @@ static void on_end(void *ctx, const struct captured *what)
 	if (d->unwanted) {
 		d->unwanted = false;
 		if (!TAILQ_EMPTY(&d->askers))
-			begin(d);
+			begin_in_turn(d);
 		return;
 	}
 	forget(d);
@@ -148,10 +152,21 @@ static void on_end(void *ctx, const struct captured *what)
 	}
 }
 
+static void on_late(uv_timer_t *timer);
+
+/* A run has all of its time, whatever those who wait for it waited for before. */
+static void be_patient(struct ui_doctor *d, uint64_t first_ms)
+{
+	uv_timer_start(
+		&d->patience, on_late, first_ms + (uint64_t)d->config->deadlines.doctor_ms, 0);
+}
+
 static void begin(struct ui_doctor *d)
 {
 	const char *args[] = {d->program, "-R", d->run_dir, "doctor", "--json", NULL};
 	char why[WHY_BYTES];
+	be_patient(d, 0);
+	d->begun_ms = now_ms();
 	int rc = capture_start(
 		d->loop, args, (size_t)d->config->limits.doctor_bytes, on_end, d, &d->run);
 	if (rc == 0)
@@ -160,6 +175,23 @@ static void begin(struct ui_doctor *d)
 	snprintf(why, sizeof(why), "the tandemctl beside tandemd cannot be started: %s",
 		uv_strerror(rc));
 	failed(d, why);
+}
+
+static void on_turn(uv_timer_t *timer)
+{
+	begin(timer->data);
+}
+
+/* Who asks and leaves, again and again, has no process started each time. */
+static void begin_in_turn(struct ui_doctor *d)
+{
+	uint64_t since = now_ms() - d->begun_ms;
+	if (d->begun_ms == 0 || since >= DOCTOR_FRESH_MS) {
+		begin(d);
+		return;
+	}
+	be_patient(d, DOCTOR_FRESH_MS - since);
+	uv_timer_start(&d->turn, on_turn, DOCTOR_FRESH_MS - since, 0);
 }
 
 static void on_late(uv_timer_t *timer)
@@ -183,6 +215,7 @@ static void on_gone(void *ctx)
 	if (!TAILQ_EMPTY(&d->askers))
 		return;
 	uv_timer_stop(&d->patience);
+	uv_timer_stop(&d->turn);
 	stop_run(d);
 }
 
@@ -204,14 +237,31 @@ void ui_doctor_ask(struct ui_doctor *d, struct request *r)
 		return;
 	}
 	if (!uv_is_active((uv_handle_t *)&d->patience))
-		uv_timer_start(&d->patience, on_late, (uint64_t)d->config->deadlines.doctor_ms, 0);
-	if (!d->run)
-		begin(d);
+		be_patient(d, 0);
+	if (!d->run && !uv_is_active((uv_handle_t *)&d->turn))
+		begin_in_turn(d);
+}
+
+/* Whose key a reload took away hears nothing that was seen after it. */
+static void refuse_strangers(struct ui_doctor *d)
+{
+	struct asker *a, *next;
+	for (a = TAILQ_FIRST(&d->askers); a; a = next) {
+		next = TAILQ_NEXT(a, link);
+		if (!page_may(a->request))
+			page_answer(leave(a), 503,
+				SLICE("{\"error\":\"the keys are other ones now; ask again\"}"));
+	}
+	if (TAILQ_EMPTY(&d->askers)) {
+		uv_timer_stop(&d->patience);
+		uv_timer_stop(&d->turn);
+	}
 }
 
 void ui_doctor_anew(struct ui_doctor *d)
 {
 	forget(d);
+	refuse_strangers(d);
 	stop_run(d);
 }
 
@@ -239,13 +289,17 @@ struct ui_doctor *ui_doctor_create(
 	TAILQ_INIT(&d->askers);
 	buf_init(&d->answer, 0);
 	uv_timer_init(loop, &d->patience);
-	d->patience.data = d;
+	uv_timer_init(loop, &d->turn);
+	d->patience.data = d->turn.data = d;
+	d->handles = 2;
 	return d;
 }
 
 static void on_closed(uv_handle_t *h)
 {
 	struct ui_doctor *d = h->data;
+	if (--d->handles)
+		return;
 	buf_free(&d->answer);
 	free(d);
 }
@@ -258,4 +312,5 @@ void ui_doctor_destroy(struct ui_doctor *d)
 	capture_drop(d->run);
 	d->run = NULL;
 	uv_close((uv_handle_t *)&d->patience, on_closed);
+	uv_close((uv_handle_t *)&d->turn, on_closed);
 }

@@ -7,7 +7,8 @@
  *        more than limits.doctor_bytes
  *
  * One runs at a time: who asks meanwhile gets the same answer, and so does who asks within DOCTOR_FRESH_MS after it. It ends
- * when nobody waits for it any more. Loop thread only; nothing blocks.
+ * when nobody waits for it any more; the next one begins DOCTOR_FRESH_MS after its beginning at the earliest, and whoever asked
+ * waits for that. The deadline is a run's own. Loop thread only; nothing blocks.
  */
 #ifndef TANDEM_UI_DOCTOR_H
 #define TANDEM_UI_DOCTOR_H
@@ -28,7 +29,8 @@ struct ui_doctor *ui_doctor_create(
 void ui_doctor_destroy(struct ui_doctor *d);
 /* Takes a page's request over (page.h). */
 void ui_doctor_ask(struct ui_doctor *d, struct request *r);
-/* The configuration is another one: what was seen before counts no more; who waits gets what is seen from now on. */
+/* The configuration is another one: what was seen before counts no more; who waits gets what is seen from now on, or, where its key is
+ * one no more, a 503 that has it ask again. */
 void ui_doctor_anew(struct ui_doctor *d);
 /* Who waits is told that this tandemd is about to end. NULL: nothing. */
 void ui_doctor_end(struct ui_doctor *d);

@@ -350,6 +350,49 @@ def test_who_reads_nothing_keeps_nobody_from_stopping(one, folder, waits, tls):
     deaf.close(), reader.close()
 
 
+def socket_of(t, client):
+    """(state, bytes that its client has not taken) of tandemd's end of a connection; None: there is none."""
+    with open("/proc/net/tcp") as f:
+        for _, here, there, state, queues, *_ in (row.split() for row in f.readlines()[1:]):
+            if int(here.split(":")[1], 16) == t.port and int(there.split(":")[1], 16) == getattr(client.sock, "plain", client.sock).getsockname()[1]:
+                return state, int(queues.split(":")[0], 16)
+    return None
+
+
+def test_the_end_of_a_stream_that_stands_in_its_tls_is_not_waited_for(one, folder):
+    """All of it has left the HTTP server; what the client's socket has no room for is given up all the same."""
+    t, _ = one(listen=dict(zip(("certificate", "key"), certificate(folder))), limits={"stream_bytes": 1 << 20, "idle_ms": 600000})
+    reader, deaf = Events(t), Events(t, SO_RCVBUF=4096)
+    path, held = "/nowhere/" + "x" * 30000, [0, 1, 2]
+    while len(set(held[-3:])) > 1:  # until two events in a row find no room
+        t.request("GET", path)
+        while reader.event().get("path") != path:
+            pass
+        t.status()
+        held.append(socket_of(t, deaf)[1])
+    assert t.operate("reload")["state"] == "done"
+    while reader.event() is not None:
+        pass
+    wait_for(lambda: (socket_of(t, deaf) or "none")[0] != "01", "the end of the connection")  # 01: established
+    deaf.close(), reader.close()
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_who_reads_no_answer_keeps_nobody_from_stopping(one, folder, tls):
+    listen = dict(zip(("certificate", "key"), certificate(folder))) if tls else {}
+    t, _ = one(listen=listen, limits={"recent_event_bytes": 2 << 20}, deadlines={"drain_ms": 60000})
+    path = "/nowhere/" + "x" * 30000
+    for _ in range(60):
+        t.request("GET", path)
+    deaf = Client(t, SO_RCVBUF=4096)
+    deaf.sock.sendall(b"GET /ui/api/recent HTTP/1.1\r\nHost: localhost\r\n\r\n" * 8)
+    assert deaf.head() == 200 and deaf.left > 1 << 20  # 8 MB and more: more than a socket holds
+    began = time.monotonic()
+    assert t.stop() == 0
+    assert spent(began) < 20
+    deaf.close()
+
+
 def test_a_stream_ends_with_its_tandemd_at_an_upgrade(fake, upgradable):  # noqa: F811
     a = fake("main")
     t = upgradable([attached(a)])
@@ -376,6 +419,19 @@ def test_cancelled_by_the_operator(one):
         pass
     e.close()
     t.wait_idle()
+
+
+def test_a_key_that_a_reload_takes_away_while_its_request_comes_in(guarded, keys):  # noqa: F811
+    t, _ = guarded(line("laptop", KEY), line("desk", OTHER))
+    stays, goes = (Client(t).send("GET", "/ui/api/status", b"x", [f"Authorization: Bearer {k}"], 2) for k in (KEY, OTHER))
+    for _ in range(2):
+        assert look(t, "/ui/api/status", bearer())[0] == 200
+    keys(line("laptop", KEY))
+    assert t.operate("reload")["state"] == "done"
+    for c in (stays, goes):
+        c.sock.sendall(b"y")
+    assert stays.head() == 200 and goes.head() == 401 and "www-authenticate" in goes.headers
+    stays.close(), goes.close()
 
 
 # --- what is kept of a request ---

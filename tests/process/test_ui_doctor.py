@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 
 import pytest
 
@@ -202,7 +203,7 @@ def test_nobody_waits_any_more(placed, place, reset):
 def test_who_comes_while_one_is_ended(placed, place):
     """Whether its end was seen by then or not."""
     t = placed(WAITS)
-    for _ in range(10):
+    for _ in range(3):  # two runs each, two seconds apart
         assert t.operate("reload")["state"] == "done"  # nothing that was said before is kept
         n = len(place.hold().runs())
         first = Client(t).send("GET", PATH)
@@ -213,6 +214,33 @@ def test_who_comes_while_one_is_ended(placed, place):
         assert second.head() == 200 and json.loads(second.rest())["running"]
         second.close()
         t.wait_idle()
+
+
+def test_who_asks_and_leaves_again_and_again(placed, place):
+    """A process each would be work without end for nobody: two seconds lie between their beginnings."""
+    t = placed()
+    place.hold()
+    began = time.monotonic()
+    for i in range(20):
+        c = Client(t).send("GET", PATH)
+        if i == 0:
+            place.begun()
+        taken(t)
+        c.close()
+        taken(t)
+    assert len(place.runs()) <= 1 + (time.monotonic() - began) / 2
+    place.hold(False)
+    assert said(t)[0] == 200  # whoever waits for its turn gets it
+    t.wait_idle()
+
+
+def test_a_run_has_its_own_time(placed, place):
+    """What somebody waited for before it is none of it."""
+    t = placed(deadlines={"doctor_ms": 1500})
+    assert said(t)[0] in (200, 503)
+    assert t.operate("reload")["state"] == "done"
+    place.put("#!/bin/sh\necho '{\"running\":true,\"findings\":[]}'\n")
+    assert said(t)[0] == 200  # after its turn has come, up to two seconds later
 
 
 def test_cancelled_by_the_operator(placed, place):
@@ -325,6 +353,21 @@ def test_a_reload_begins_anew(placed, place):
     assert len(place.runs()) == 2
     assert t.operate("reload")["state"] == "done"  # what was said before counts no more, however fresh
     assert said(t)[0] == 200 and len(place.runs()) == 3
+
+
+def test_a_reload_takes_a_key_away(guarded, keys, place):  # noqa: F811
+    place.put(HELD).hold()
+    t, _ = guarded(line("laptop", KEY), line("desk", OTHER), program=place.program)
+    stays, goes = (Client(t).send("GET", PATH, headers=[f"Authorization: Bearer {k}"]) for k in (KEY, OTHER))
+    place.begun()
+    for _ in range(2):
+        assert look(t, "/ui/api/status", bearer())[0] == 200
+    keys(line("laptop", KEY))
+    place.hold(False)
+    assert t.operate("reload")["state"] == "done"
+    assert goes.head() == 503 and "ask again" in json.loads(goes.rest())["error"]
+    assert stays.head() == 200 and json.loads(stays.rest())["running"]
+    stays.close(), goes.close()
 
 
 def test_it_keeps_nobody_from_stopping(placed, place):
