@@ -103,6 +103,10 @@ static void swap_records(struct chat *c, struct chat *heir)
 void audience_give_place(struct chat *c, struct chat *heir)
 {
 	char id[REQUEST_ID_BYTES];
+	struct chat *m;
+	memcpy(id, c->joined_to, sizeof(id));
+	memcpy(c->joined_to, heir->joined_to, sizeof(id));
+	memcpy(heir->joined_to, id, sizeof(id));
 	swap_records(c, heir);
 	SWAP(struct exchange *, c->base.exchange, heir->base.exchange);
 	exchange_set_context(c->base.exchange, c);
@@ -110,7 +114,9 @@ void audience_give_place(struct chat *c, struct chat *heir)
 	memcpy(id, c->base.id, sizeof(id));
 	memcpy(c->base.id, heir->base.id, sizeof(id));
 	memcpy(heir->base.id, id, sizeof(id));
-	memcpy(c->joined_to, heir->joined_to, sizeof(id));
+	TAILQ_FOREACH(m, &c->joined, member)
+		if (m != heir)
+			memcpy(m->joined_to, c->base.id, sizeof(id));
 	/* begun_ms stays: it says since when c refers to its devices (devices_sweep()). */
 	SWAP(struct chat_content, c->content, heir->content);
 	SWAP(uint64_t, c->taken, heir->taken);

@@ -22,7 +22,8 @@ void audience_submitted(struct chat *c);
 /* Bytes that the slowest of them has not taken yet. */
 size_t audience_backlog(const struct chat *c);
 
-/* The exchange of heir, which has joined c, and what belongs to it, change places with c's. */
+/* The exchange of heir, which has joined c, and what belongs to it, change places with c's; who else has joined c has joined
+ * the one that heir was. */
 void audience_give_place(struct chat *c, struct chat *heir);
 /* c is over: nobody can join it, and it has no lead. Those that joined it are its caller's to end. */
 void audience_leave(struct chat *c);

@@ -116,6 +116,7 @@ struct chat {
 	size_t asked_bytes;  /* of the body as it came, where reading changes it (else 0), */
 	uint64_t asked_hash; /* ... and its hash */
 	char joined_to[REQUEST_ID_BYTES]; /* the id it joined; "" */
+	bool left;			  /* its client has, and an equal request goes on with it */
 	uint64_t taken;			  /* answer bytes its client's socket took */
 	uint64_t credited;		  /* of these given to the worker as credit */
 

@@ -1,7 +1,8 @@
 /*
  * What a shortened request's messages were, and what was sent in their place, for the page at /ui/ (contents.h): made when the
- * request is over, by a thread, from the client's bytes, which stay until then, and the edits, of which the texts are copied: the
- * layout may be made anew meanwhile (chat_early.c), and what was sent fits a window.
+ * request is over, by a thread, from its body, which stays until then, and the edits, of which the texts are copied: the layout
+ * may be made anew meanwhile (chat_early.c), and what was sent fits a window. The body is the client's own bytes, but where a
+ * compaction block, a repair or an alias had it made anew (chat_compact.h, chat_guard.c, chat_alias.c).
  */
 #include "supervisor/requests/access.h"
 #include "supervisor/requests/chat.h"
@@ -121,6 +122,8 @@ static int begin(struct chat *c)
 void chat_content_keep(struct chat *c)
 {
 	struct contents *all = &c->base.all->contents;
+	if (c->base.all->devices->stopping)
+		return; /* nobody will look: no thread is kept busy for it */
 	if (!c->content.wanted || !chat_went_shorter(c) || !c->condense.layout.edits ||
 		!contents_expect(all, c->base.id, &c->content.owner))
 		return;

@@ -57,8 +57,9 @@ static void record_words(const struct chat *c)
 	struct record *r = c->base.record;
 	if (!r || !c->plan.reason[0])
 		return;
-	char reason[2 * PLAN_REASON_BYTES + 4];
-	snprintf(reason, sizeof(reason), "%s%s%s", c->plan.reason, c->note[0] ? "; " : "", c->note);
+	char reason[2 * PLAN_REASON_BYTES + REQUEST_ID_BYTES + 16];
+	snprintf(reason, sizeof(reason), "%s%s%s%s%s", c->plan.reason, c->note[0] ? "; " : "",
+		c->note, c->joined_to[0] ? "; joined " : "", c->joined_to);
 	record_text(r->reason, sizeof(r->reason), slice_str(reason));
 	if (c->device)
 		record_text(r->device, sizeof(r->device), slice_str(c->device->conf->name));
@@ -96,6 +97,7 @@ void chat_measured(struct chat *c)
 		.dialect = c->base.dialect,
 		.device = c->device ? c->device->conf->name : NULL,
 		.outcome = c->base.outcome,
+		.taken_over = c->left,
 		.counted = -1,
 		.total_ms = (double)(now_ms() - c->base.begun_ms),
 		.first_ms = -1,

@@ -389,6 +389,7 @@ bool chat_hand_over(struct chat *c)
 	chat_answer_readdress(c);
 	log_line(LOG_INFO, "taken_over", LOG_STR("req", c->base.id), LOG_STR("from", heir->base.id),
 		LOG_END);
+	heir->left = true;
 	chat_finish(heir);
 	return true;
 }

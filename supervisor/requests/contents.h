@@ -1,6 +1,6 @@
 /*
- * What the messages of requests were, and what was sent in their place: of those that were shortened while log.content was
- * on, for whoever looks at the page at /ui/ with the key that the request was made with (docs/ui.md).
+ * What the messages of requests were before any was shortened (chat_content.c), and what was sent in their place: of those that
+ * were, while log.content was on, for whoever looks at the page at /ui/ with the key that the request was made with (docs/ui.md).
  *
  * It lives in memory alone, in limits.content_bytes; the oldest go first. One that is larger than all of that is not kept,
  * and is known for it. A restart or an upgrade begins with none. What is in it: content_text.h. Pure but for memory, no loop, no

@@ -61,6 +61,7 @@ struct measure {
 	double first_ms, token_ms,
 		queued_ms; /* to the first token, a further token, for a slot; < 0 unknown */
 	bool layout;	   /* it was sent in a shorter form */
+	bool taken_over;   /* its client left, and an equal request went on with it */
 	bool overflow_condensed,
 		overflow_refused; /* the backend found it too long; nothing could be done */
 };

@@ -25,6 +25,11 @@ static struct standing without(const struct tell *t, const struct record *r)
 			"It got the answer of an equal request that was under way: what was sent "
 			"is told there.",
 			NULL};
+	if (m->taken_over)
+		return (struct standing){"taken_over",
+			"Its client left; an equal request went on with it: what was sent is told "
+			"there.",
+			NULL};
 	if (!m->layout)
 		return (struct standing){
 			"whole", "Nothing was left out: none of its messages was shortened.", NULL};

@@ -206,7 +206,7 @@ def test_keys_that_come_and_go(fake, tandem, keys):  # noqa: F811
 
 
 def test_an_answer_that_is_shared(pair):
-    """A retry that gets the answer of the first: what was sent is told with the first; where that one's client leaves, with the other."""
+    """Retries that get the answer of the first: what was sent is told with the first; where that one's client leaves, with the next one."""
     t, a, _ = pair(**ON, limits={"coalesce_after_ms": 0})
     a.fault(times=1, fault="hang")
     body = ask(CHAT, talk(6))
@@ -215,20 +215,29 @@ def test_an_answer_that_is_shared(pair):
     a.struck()
     second = in_thread(lambda: t.request("POST", CHAT, body))
     wait_for(lambda: t.requests()["coalesced"] == 1, "the retry's joining")
+    third = in_thread(lambda: t.request("POST", CHAT, body))
+    wait_for(lambda: t.requests()["coalesced"] == 2, "another one's joining")
     first.close()
-    wait_for(lambda: t.events(ev="taken_over"), "the retry's going on alone")
+    wait_for(lambda: t.events(ev="taken_over"), "the retry's going on without the first")
     os.kill(t.device("gpu0")["pid"], signal.SIGKILL)  # it is asked again, and gets its answer
     status, headers, _ = second.join()
     assert status == 200
-    left = [r["request"] for r in t.command("requests")["requests"] if r["state"] == "cancelled"]
-    assert len(texts(t, headers["X-Tandem-Request-Id"])) == len(talk(6)) and standing(t, left[0])["content"] == "whole"
+    left = [r["request"] for r in t.command("requests")["requests"] if r["state"] == "cancelled"][0]
+    heir, last = headers["X-Tandem-Request-Id"], third.join()[1]
+    assert last["X-Tandem-Reason"].endswith(f"; joined {heir}") and headers["X-Tandem-Reason"].endswith(f"; joined {left}")
+    t.wait_idle()
+    assert t.command(f"request {last['X-Tandem-Request-Id']}")["reason"] == last["X-Tandem-Reason"]
+    assert t.command(f"request {heir}")["reason"] == headers["X-Tandem-Reason"] and "joined" not in t.command(f"request {left}")["reason"]
+    assert len(texts(t, heir)) == len(talk(6)) and standing(t, last["X-Tandem-Request-Id"])["content"] == "joined"
+    told = standing(t, left)
+    assert told["content"] == "taken_over" and "went on with it" in told["why"] and told["messages"] == 0
     # Both stay.
     a.fault(times=1, fault="hang")
     body = ask(CHAT, talk(7))
     first = in_thread(lambda: t.request("POST", CHAT, body))
     a.struck()
     second = in_thread(lambda: t.request("POST", CHAT, body))
-    wait_for(lambda: t.requests()["coalesced"] == 2, "the retry's joining")
+    wait_for(lambda: t.requests()["coalesced"] == 3, "the retry's joining")
     os.kill(t.device("gpu0")["pid"], signal.SIGKILL)  # it is asked again, and gets its answer
     ids = [x.join()[1]["X-Tandem-Request-Id"] for x in (first, second)]
     assert len(texts(t, ids[0])) == len(talk(7)) and standing(t, ids[1])["content"] == "joined"
