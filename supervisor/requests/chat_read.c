@@ -2,7 +2,6 @@
 #include "supervisor/requests/chat.h"
 #include "supervisor/requests/compact_key.h"
 
-
 #include <errno.h>
 #include <stdio.h>
 

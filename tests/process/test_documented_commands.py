@@ -324,7 +324,7 @@ def test_manual_pages_and_programs_exist():
     for words in lines_of("man"):
         assert any(page.startswith(f"etc/man/{words[0]}.") for page in PAGES), words
     for words, s in lines_of("tandem-worker").items():  # tandemd starts it, nobody else
-        assert f'"{words[0]}"' in read("supervisor/tell/traces.c") and f'"{words[0]}"' in read("workers/main.c"), s
+        assert f'"{words[0]}"' in read("supervisor/tell/traces_process.c") and f'"{words[0]}"' in read("workers/main.c"), s
     s = next(s for s in SAID if program(s) == "test_dialect_table")
     assert all(f'getenv("{name}")' in read("tests/unit/vectors.h") for name in words_of(s.text)[1])
 

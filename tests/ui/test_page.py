@@ -397,16 +397,16 @@ def lines_of(box):
 def opened(p, i):
     """The row of message i of the request that is open; what it opens to."""
     rows = p.page.get_by_role("region", name=re.compile("^Messages")).locator("tbody tr:not(.text)")
-    under = p.page.locator("tr.text")
-    before = under.count()
     rows.nth(i).get_by_role("button").click()
-    expect(under).to_have_count(before + 1)
     expect(rows.nth(i).get_by_role("button")).to_have_attribute("aria-expanded", "true")
-    return rows.nth(i).locator("xpath=following-sibling::tr[1]")
+    under = rows.nth(i).locator("xpath=following-sibling::tr[1][contains(@class, 'text')]")
+    expect(under).to_have_count(1)
+    return under
 
 
 def standing(p, rid, state):
     p.page.locator(f'[data-request="{rid}"]').click()
+    expect(p.page.get_by_role("region", name="One request")).to_contain_text(rid)  # and not one that was open before
     expect(p.page.locator(".content")).to_have_attribute("data-content", state)
     return p.page.locator(".content")
 
