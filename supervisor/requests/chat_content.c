@@ -122,7 +122,7 @@ static int begin(struct chat *c)
 void chat_content_keep(struct chat *c)
 {
 	struct contents *all = &c->base.all->contents;
-	if (c->base.all->devices->stopping)
+	if (c->base.all->ending)
 		return; /* nobody will look: no thread is kept busy for it */
 	if (!c->content.wanted || !chat_went_shorter(c) || !c->condense.layout.edits ||
 		!contents_expect(all, c->base.id, &c->content.owner))
