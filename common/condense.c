@@ -15,12 +15,19 @@
 
 /* --- sizes --- */
 
+static bool has_tools(const struct chat_request *r)
+{
+	struct json_iter it = json_iter(r->tools);
+	struct json_value first;
+	return json_array_next(&it, &first);
+}
+
 static double tools_tokens(const struct chat_request *r)
 {
 	if (r->tools_bytes == 0)
 		return 0;
 	double tokens = token_census_start(&r->tools_census);
-	size_t raw = json_is(r->tools, JSON_NULL) ? 0 : r->tools.raw.n;
+	size_t raw = has_tools(r) ? r->tools.raw.n : 0;
 	if (raw == 0)
 		return (double)r->tools_bytes / 4;
 	return r->tools_bytes <= raw ? tokens : tokens * (double)r->tools_bytes / (double)raw;

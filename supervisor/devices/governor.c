@@ -209,10 +209,16 @@ static void on_tick(uv_timer_t *t)
 
 /* --- needs --- */
 
+/* As far as is known: a device that has not told its models may have it. */
+static bool is_there(const struct entry *e)
+{
+	return e->device->model_count == 0 || device_serves(e->device, e->model);
+}
+
 static bool goes_before(const struct entry *a, const struct entry *b)
 {
-	bool there = device_serves(a->device, a->model);
-	return there != device_serves(b->device, b->model) ? !there : a->used_ms < b->used_ms;
+	bool there = is_there(a);
+	return there != is_there(b) ? !there : a->used_ms < b->used_ms;
 }
 
 /* Names that no model has are wanted larger windows for, too: they go first, and then the one used longest ago. */

@@ -12,6 +12,7 @@
 
 #define ACCEPTS_PER_TURN 32
 #define LAST_MS 500   /* at the end of all, for answers that are on their way */
+#define LEAVE_MS 1000 /* when nothing more is taken, for answers that have a bound of their own */
 #define PLACE_MS 1000 /* when all places are taken, who has not said a word for so long makes one */
 
 /* --- accepting --- */
@@ -123,8 +124,14 @@ void tls_renew(struct front *f, struct tls_identity *identity)
 
 void tls_quiesce(struct front *f)
 {
-	if (f->tls)
-		uv_poll_stop(&f->tls->listener);
+	struct tls_stream *s;
+	uint64_t at = uv_now(f->loop) + LEAVE_MS;
+	if (!f->tls)
+		return;
+	uv_poll_stop(&f->tls->listener);
+	TAILQ_FOREACH(s, &f->tls->streams, link)
+		if (s->cut_ms > at)
+			s->cut_ms = at;
 }
 
 static void end_all(struct tls *t, bool open)

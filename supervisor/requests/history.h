@@ -19,8 +19,8 @@
 #include <sys/queue.h>
 
 #define RECORD_ID_BYTES 24
-#define RECORD_TEXT_BYTES 96 /* of a path or a model's name; what is longer is cut */
-#define RECORD_REASON_BYTES 192
+#define RECORD_TEXT_BYTES 96	/* of a path or a model's name; what is longer is cut */
+#define RECORD_REASON_BYTES 432 /* two of PLAN_REASON_BYTES, and whom it joined */
 
 /* What was sent of a message. The words are static. */
 struct record_message {

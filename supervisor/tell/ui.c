@@ -52,6 +52,11 @@ struct asked {
 static void answer_gpus(struct tell *t, struct request *r, const struct nvml_sample *gpus)
 {
 	struct buf text;
+	if (page_wanted(r) && !page_may(r)) {
+		page_answer(
+			r, 503, SLICE("{\"error\":\"the keys are other ones now; ask again\"}"));
+		return;
+	}
 	buf_init(&text, 0);
 	buf_add_char(&text, '{');
 	documents_gpus_of(t, gpus, &text);
