@@ -97,7 +97,7 @@ def test_a_tool_that_cannot_be_called(alone, path):
     t, a = alone("ollama")
     status, _, data = t.request("POST", path, ask(path, "hi", choice="delete"))
     text = json.loads(data)["error"]["message"]
-    assert status == 400 and ("not among the tools" in text or "no function or custom tool of this name" in text), text
+    assert status == 400 and ("not among the tools" in text or "no tool of this type or name" in text), text
 
 
 @pytest.mark.parametrize("stream", [False, True])
