@@ -205,7 +205,8 @@ int openai_order_message(struct chat_order *o, const struct chat_message *view)
 		{"thinking", &thinking}, {"reasoning_content", &reasoning_content},
 		{"reasoning", &reasoning}, {"tool_name", &tool_name}, {"name", &name},
 		{"refusal", &refusal});
-	bool refused = is_absent(view->content) && value_filled(refusal);
+	bool refused =
+		is_absent(view->content) && refusal.type == JSON_STRING && value_filled(refusal);
 	m->raw = view->raw;
 	m->content = view->content;
 	m->raw_in = API_OPENAI;

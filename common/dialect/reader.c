@@ -73,11 +73,10 @@ void reader_count_tools(struct request_reader *in, struct json_value tools)
 	r->text_bytes += tools.raw.n;
 }
 
-static void count_content(
-	struct request_reader *in, struct chat_message *m, struct json_value content)
+static void count_content(struct request_reader *in, struct chat_message *m)
 {
-	m->chars += reader_count_string(in, content);
-	struct json_iter it = json_iter(content);
+	m->chars += reader_count_string(in, m->content);
+	struct json_iter it = json_iter(m->content);
 	struct json_value part, value;
 	while (json_array_next(&it, &part)) {
 		switch (part_classify(part, &value)) {
@@ -114,8 +113,9 @@ static void parse_message(
 	m->role = reader_role(role);
 	m->images = (unsigned)array_count(images);
 	in->system = m->role == CHAT_SYSTEM;
-	/* As it is sent (front_openai.c). */
-	count_content(in, m, is_absent(m->content) ? json_get(value, "refusal") : m->content);
+	if (is_absent(m->content)) /* as it is sent (front_openai.c) */
+		m->chars += reader_count_string(in, json_get(value, "refusal"));
+	count_content(in, m);
 	m->thinking = reader_count_string(
 		in, string_or(thinking, string_or(reasoning_content, reasoning)));
 	m->chars += m->thinking;

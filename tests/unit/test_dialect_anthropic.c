@@ -324,7 +324,7 @@ static void tokens_can_be_counted_without_a_limit(void **state)
 	assert_false(dialect_counts(A));
 	assert_int_equal(
 		chat_request_parse(DIALECT_ANTHROPIC_COUNT, slice_str(text), &r, &error), 0);
-	assert_true(token_census_start(&r.census) > 0);
+	assert_true(token_census_start(&r.census) > 0 && r.census.images == 0);
 	chat_request_fini(&r);
 	free(text);
 }
@@ -368,6 +368,11 @@ static void all_that_is_sent_is_counted(void **state)
 	assert_int_equal(counted(DIALECT_OPENAI_CHAT,
 				 "{'role':'assistant','content':'12345','refusal':'No.'}"),
 		5);
+	assert_int_equal(/* no refusal: it is not sent */
+		counted(DIALECT_OPENAI_CHAT,
+			"{'role':'assistant','content':null,'refusal':[{'type':'text','text':'1'},"
+			"{'type':'image_url','image_url':{'url':'data:image/png;base64,aGk='}}]}"),
+		0);
 }
 
 /* --- what clients move about --- */
