@@ -268,6 +268,7 @@ void chat_freeze(struct chat *c)
 {
 	struct requests *s = c->base.all;
 	struct early *e = calloc(1, sizeof(*e));
+	double answer = answer_tokens(c);
 	size_t n;
 	if (!e)
 		return;
@@ -275,8 +276,8 @@ void chat_freeze(struct chat *c)
 		.device = c->device,
 		.chain = c->condense.chains[c->view.count - 1],
 		.size = c->condense.layout.size,
-		.growth = outgrow_growth(&c->condense.layout, 0, answer_tokens(c)),
-		.usual = outgrow_usual(&c->condense.layout, answer_tokens(c)),
+		.growth = outgrow_growth(&c->condense.layout, 0, answer),
+		.usual = outgrow_usual(&c->condense.layout, answer),
 		.before = c->condense.options.window,
 		.aside = device_similarity(c->device) > 0,
 		.again = c->put_off != 0,

@@ -1,13 +1,12 @@
 #include "supervisor/tell/ui.h"
 
 #include "supervisor/requests/page.h"
+#include "supervisor/tell/ask_gpus.h"
 #include "supervisor/tell/commands.h"
 #include "supervisor/tell/documents.h"
 #include "supervisor/tell/ui_content.h"
 #include "supervisor/tell/ui_doctor.h"
 #include "supervisor/tell/ui_files.h"
-
-#include <stdlib.h>
 
 #define QUESTION_BYTES (COMMAND_WORDS_MAX * COMMAND_WORD_BYTES)
 
@@ -44,11 +43,6 @@ static bool answer_document(struct tell *t, struct request *r, struct slice name
 	return true;
 }
 
-struct asked {
-	struct tell *tell;
-	struct request *request;
-};
-
 static void answer_gpus(struct tell *t, struct request *r, const struct nvml_sample *gpus)
 {
 	struct buf text;
@@ -62,25 +56,6 @@ static void answer_gpus(struct tell *t, struct request *r, const struct nvml_sam
 	documents_gpus_of(t, gpus, &text);
 	buf_add_char(&text, '}');
 	answer_text(r, 200, &text);
-}
-
-static void on_sample(void *ctx, const struct nvml_sample *gpus)
-{
-	struct asked a = *(struct asked *)ctx;
-	free(ctx);
-	answer_gpus(a.tell, a.request, gpus);
-}
-
-static void ask_gpus(struct tell *t, struct request *r)
-{
-	static const struct nvml_sample none;
-	struct asked *a = malloc(sizeof(*a));
-	if (a)
-		*a = (struct asked){t, r};
-	if (a && nvml_ask(t->devices->nvml, on_sample, a) == 0)
-		return;
-	free(a);
-	answer_gpus(t, r, &none);
 }
 
 /* --- the table of what there is --- */
@@ -104,7 +79,7 @@ static void answer_question(struct tell *t, struct request *r)
 	else if (doctor)
 		ui_doctor_ask(t->doctor, r);
 	else if (slice_eq(name, SLICE("devices")))
-		ask_gpus(t, r);
+		ask_gpus(t, r, answer_gpus);
 	else if (content.n ? !ui_content_answer(t, r, content) : !answer_document(t, r, name))
 		answer_nothing(r);
 }
